@@ -1,0 +1,327 @@
+"""Every setting: its name, its default, what it means, and how it is read and written.
+
+A YAML file states only what differs from the defaults below; `key.path=value` words on the
+command line state what differs from the file. The resolved configuration is saved beside the
+weights. A key that does not exist is an error that names the nearest one that does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from captioner.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which rows are read, and how their captions are written down."""
+
+    root: str | None = None
+    """Folder or file of the data set."""
+    format: str = "auto"
+    """Reader by name (see `captioner.data.READERS`), or `auto` to tell it from the files."""
+    images: str | None = None
+    """Folder of the images, where it is not the one that the format implies."""
+    train_splits: tuple[str, ...] = ("train",)
+    val_splits: tuple[str, ...] = ("val",)
+    lowercase: bool = True
+    """Train on lower-cased captions."""
+    captions_per_image: int = 5
+    """Captions of one image in one step; of an image that has more, a fresh draw each epoch."""
+    limit: int | None = None
+    """Use only the first so many images of each split (smoke runs)."""
+    workers: int = 0
+    """Loader processes; 0 loads in the training process."""
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """The SentencePiece model that is trained on the training captions."""
+
+    kind: Literal["unigram", "bpe"] = "unigram"
+    vocab_size: int = 4000
+    """Pieces, the four special ones and the 256 bytes of the fallback included."""
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """From an RGB image to the encoder's pixels; unset values are the backbone's own."""
+
+    size: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    resize: Literal["squash", "crop"] = "squash"
+    """`squash` keeps the whole picture, `crop` keeps the aspect and loses the margins."""
+    min_scale: float = 0.5
+    """Augmentation: the smallest share of the area that a random crop keeps."""
+    flip: bool = True
+    """Augmentation: left-right flips, with `left` and `right` exchanged in the captions."""
+    jitter: float = 0.2
+    """Augmentation: the range of brightness, contrast and saturation factors about 1."""
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """One timm model."""
+
+    name: str = "vit_small_patch16_224"
+    weights: str = "timm"
+    """`timm` (the hub's, by name), `none`, `bundled`, or the path of a safetensors file."""
+    remove: tuple[str, ...] = ()
+    """Modules, by dotted path, that are replaced with an identity."""
+    args: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of `timm.create_model`."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The sizes of everything behind the backbone."""
+
+    backbones: tuple[BackboneConfig, ...] = (BackboneConfig(),)
+    """With several, their features are concatenated position by position."""
+    width: int = 512
+    heads: int = 8
+    encoder_layers: int = 1
+    decoder_layers: int = 4
+    ffn: int = 2048
+    max_length: int = 40
+    """Tokens of a caption, EOS included; longer ones are cut, and keep their EOS."""
+    dropout: float = 0.1
+    feature_dropout: float = 0.0
+    """Dropout on the backbone's features."""
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ConfigError(
+                f"model.width={self.width} is not a multiple of model.heads={self.heads}"
+            )
+        if not self.backbones:
+            raise ConfigError("model.backbones is empty; name at least one timm model")
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stretch of training; the stages follow one another in one run."""
+
+    epochs: int = 10
+    lr: float = 5e-4
+    """Peak learning rate of everything behind the backbone."""
+    encoder_lr: float = 0.0
+    """Peak learning rate of the backbone; 0 freezes it."""
+    warmup: float = 0.05
+    """Share of the stage's steps with a rising learning rate; a cosine follows."""
+    final_lr: float = 0.0
+    """Where the cosine ends, as a share of the peak."""
+    augment: bool = True
+    cached_views: int = 0
+    """Frozen only: encode so many augmented views of each image once, then read them back."""
+
+    def __post_init__(self) -> None:
+        if self.cached_views and self.encoder_lr:
+            raise ConfigError(
+                "train.stages: cached_views needs a frozen encoder; set encoder_lr to 0"
+                " or cached_views to 0"
+            )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The optimisation."""
+
+    output: str = "runs/captioner"
+    start: str | None = None
+    """A checkpoint whose weights and tokenizer the run starts from; `bundled` is the shipped."""
+    stages: tuple[StageConfig, ...] = (StageConfig(),)
+    batch_size: int = 32
+    """Images of one step on one device."""
+    accumulate: int = 1
+    """Batches whose gradients make one step."""
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    ema: float = 0.0
+    """Decay of the weights' moving average, which is what is evaluated and kept; 0 is off."""
+    precision: Literal["no", "bf16", "fp16"] = "bf16"
+    patience: int = 5
+    """Evaluations without a better validation CIDEr-D before a stage ends early."""
+    eval_every: int = 1
+    """Epochs between evaluations."""
+    save_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the weights in the best checkpoint; the state that a run resumes from is float32."""
+    eval_images: int | None = None
+    """Validate on the first so many images only."""
+    tracker: Literal["none", "tensorboard"] = "tensorboard"
+    threads: int | None = None
+    """CPU threads of PyTorch; unset is PyTorch's own choice."""
+    cache: str = "runs/cache"
+    """Folder of cached features."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class DecodingConfig:
+    """How captions are searched for, in validation and by default in `generate.py`."""
+
+    beam_size: int = 5
+    max_length: int = 30
+    length_penalty: float = 1.0
+    """A hypothesis scores its summed log-probability over its length to this power."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    image: ImageConfig = field(default_factory=ImageConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+
+    def __post_init__(self) -> None:
+        if self.decoding.max_length > self.model.max_length:
+            raise ConfigError(
+                f"decoding.max_length={self.decoding.max_length} exceeds"
+                f" model.max_length={self.model.max_length}, the positions the decoder has"
+            )
+
+
+def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
+    """Read a YAML file (or only the defaults) and apply `key.path=value` words.
+
+    Raises:
+        ConfigError: the file is missing or no YAML, a key is unknown, a value has another type.
+    """
+    data: dict[str, Any] = {}
+    if path is not None:
+        try:
+            data = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path}: cannot be read as YAML: {_one_line(error)}") from None
+        if not isinstance(data, dict):
+            raise ConfigError(f"{path}: expected a mapping of settings, found a {_kind(data)}")
+    for word in overrides:
+        _override(data, word)
+    return _build(Config, data, "")
+
+
+def save_config(config: Config, path: str | Path) -> None:
+    """Write the whole configuration as YAML; `load_config` reads it back equal."""
+    text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def to_dict(value: Any) -> Any:
+    """A configuration as plain dicts, lists and scalars."""
+    if dataclasses.is_dataclass(value):
+        return {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [to_dict(item) for item in value]
+    return value
+
+
+def _override(data: dict[str, Any], word: str) -> None:
+    path, equals, text = word.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"{word!r} is no setting; write it as key.path=value")
+    try:
+        value = yaml.safe_load(text) if text else None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{word!r}: the value is no YAML: {_one_line(error)}") from None
+    *parents, last = path.split(".")
+    here: Any = data
+    for i, key in enumerate(parents):
+        place = _index(here, key, word)
+        here = here.setdefault(place, {}) if isinstance(here, dict) else here[place]
+        if not isinstance(here, (dict, list)):
+            raise ConfigError(f"{word!r}: {'.'.join(parents[: i + 1])} is a value, not a group")
+    here[_index(here, last, word)] = value
+
+
+def _index(here: dict | list, key: str, word: str) -> Any:
+    if isinstance(here, dict):
+        return key
+    if key.isdigit() and int(key) < len(here):
+        return int(key)
+    raise ConfigError(f"{word!r}: {key!r} is no place in a list of {len(here)}")
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    """`value` as an instance of the annotation `kind`, every problem named by its key."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        return _build(next(a for a in args if a is not type(None)), value, where)
+    if origin is Literal:
+        # YAML reads a bare no as false.
+        value = "no" if value is False and "no" in args else value
+        if value not in args:
+            raise ConfigError(f"{where}={value!r}: expected one of {', '.join(map(str, args))}")
+        return value
+    if origin is tuple:
+        return _build_tuple(args, value, where)
+    if dataclasses.is_dataclass(kind):
+        return _build_dataclass(kind, value, where)
+    return _build_scalar(origin or kind, value, where)
+
+
+def _build_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(f"{where}={value!r}: expected a list, found a {_kind(value)}")
+    if len(args) != 2 or args[1] is not Ellipsis:
+        if len(value) != len(args):
+            raise ConfigError(f"{where}: expected {len(args)} values, found {len(value)}")
+        pairs = zip(args, value, strict=True)
+        return tuple(_build(a, v, f"{where}.{i}") for i, (a, v) in enumerate(pairs))
+    return tuple(_build(args[0], v, f"{where}.{i}") for i, v in enumerate(value))
+
+
+def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where or 'the configuration'}: expected keys, found a {_kind(value)}")
+    hints = typing.get_type_hints(kind)
+    prefix = f"{where}." if where else ""
+    for key in value:
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.0)[0]
+            raise ConfigError(f"{prefix}{key} is no setting; the nearest is {prefix}{near}")
+    return kind(**{k: _build(hints[k], v, f"{prefix}{k}") for k, v in value.items()})
+
+
+def _build_scalar(kind: type, value: Any, where: str) -> Any:
+    if kind is float and not isinstance(value, bool):
+        # YAML 1.1 reads 5e-4 as text, for want of a dot.
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    elif kind is dict and isinstance(value, Mapping):
+        return dict(value)
+    elif kind is str and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    raise ConfigError(f"{where}={value!r}: expected a {kind.__name__}, found a {_kind(value)}")
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if value is None else type(value).__name__
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,128 @@
+"""Text to token ids and back with SentencePiece; the only owner of the special ids.
+
+A tokenizer is trained on the training captions and travels with the checkpoint as one
+`tokenizer.model` file. Source: Kudo and Richardson, SentencePiece (EMNLP 2018, demos).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from captioner.errors import CheckpointError, ConfigError
+
+PAD, UNK, BOS, EOS = range(4)
+
+# SentencePiece writes a space as U+2581 and would read that character back as a space, so it
+# is spelt with an escape of its own.
+_ESCAPES = (("\x1a", "\x1a0"), ("\u2581", "\x1a1"))
+
+
+class Tokenizer:
+    """A SentencePiece model whose encoding can be read back exactly for any Unicode text.
+
+    Characters that the training text did not hold become UTF-8 byte pieces, so `<unk>` is
+    never produced; a lone surrogate, which is no Unicode text, is read as U+FFFD.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        from sentencepiece import SentencePieceProcessor
+
+        self.model = model
+        try:
+            self._processor = SentencePieceProcessor(model_proto=model)
+        except RuntimeError as error:
+            raise CheckpointError(f"not a SentencePiece model: {error}") from None
+        p = self._processor
+        found = (p.pad_id(), p.unk_id(), p.bos_id(), p.eos_id())
+        if found != (PAD, UNK, BOS, EOS):
+            raise CheckpointError(
+                f"the tokenizer has pad, unk, bos, eos = {found}, expected {(PAD, UNK, BOS, EOS)}"
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Tokenizer:
+        """Read a `tokenizer.model` file; raises CheckpointError."""
+        try:
+            return cls(Path(path).read_bytes())
+        except (OSError, CheckpointError) as error:
+            raise CheckpointError(f"{path}: cannot be read as a tokenizer: {error}") from None
+
+    @classmethod
+    def train(
+        cls, texts: Iterable[str], *, vocab_size: int = 4000, kind: str = "unigram"
+    ) -> Tokenizer:
+        """Train on `texts`, one caption each; deterministic for equal texts in equal order.
+
+        Where the texts are too few for `vocab_size` pieces, the vocabulary is smaller.
+        Raises ConfigError when `vocab_size` cannot hold the specials, bytes and characters.
+        """
+        from sentencepiece import SentencePieceTrainer
+
+        model = io.BytesIO()
+        try:
+            SentencePieceTrainer.train(
+                sentence_iterator=(_escape(text) for text in texts),
+                model_writer=model,
+                model_type=kind,
+                vocab_size=vocab_size,
+                hard_vocab_limit=False,
+                character_coverage=1.0,
+                byte_fallback=True,
+                # Text is cleaned before it comes here; what comes must come back unchanged.
+                normalization_rule_name="identity",
+                remove_extra_whitespaces=False,
+                split_digits=True,
+                pad_id=PAD,
+                unk_id=UNK,
+                bos_id=BOS,
+                eos_id=EOS,
+                pad_piece="<pad>",
+                unk_piece="<unk>",
+                bos_piece="<s>",
+                eos_piece="</s>",
+                num_threads=1,
+                minloglevel=2,
+            )
+        except RuntimeError as error:
+            raise ConfigError(
+                f"tokenizer.vocab_size={vocab_size} does not fit the captions: {error}"
+            ) from None
+        return cls(model.getvalue())
+
+    def __len__(self) -> int:
+        return self._processor.get_piece_size()
+
+    def encode(self, text: str, *, max_length: int | None = None) -> list[int]:
+        """Token ids that end in EOS (no BOS); cut to `max_length` ids, EOS included."""
+        ids = self._processor.encode(_escape(text))
+        if max_length is not None:
+            ids = ids[: max_length - 1]
+        return [*ids, EOS]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids up to the first EOS; the special ones are not written."""
+        kept = []
+        for i in ids:
+            if i == EOS:
+                break
+            if i not in (PAD, UNK, BOS):
+                kept.append(int(i))
+        return _unescape(self._processor.decode(kept))
+
+    def save(self, path: str | Path) -> None:
+        """Write the `tokenizer.model` file."""
+        Path(path).write_bytes(self.model)
+
+
+def _escape(text: str) -> str:
+    for plain, escaped in _ESCAPES:
+        text = text.replace(plain, escaped)
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _unescape(text: str) -> str:
+    for plain, escaped in reversed(_ESCAPES):
+        text = text.replace(escaped, plain)
+    return text

@@ -1,0 +1,86 @@
+"""An RGB image to the pixels that an encoder takes, for training and for use, from one spec.
+
+Shapes: H, W the encoder's input size; pixels are float32 (3, H, W), normalised.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageEnhance
+
+_RESAMPLE = Image.Resampling.BICUBIC
+
+
+@dataclass(frozen=True)
+class PixelSpec:
+    """What an encoder expects of its input; saved with the checkpoint."""
+
+    size: tuple[int, int]
+    """Height and width."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize: Literal["squash", "crop"] = "squash"
+
+
+def to_pixels(image: Image.Image, spec: PixelSpec) -> torch.Tensor:
+    """An RGB image, resized as the spec says, as normalised float32 pixels (3, H, W)."""
+    height, width = spec.size
+    box = _center_box(image.size, width / height) if spec.resize == "crop" else None
+    return normalize(image.resize((width, height), _RESAMPLE, box=box), spec)
+
+
+def augment(
+    image: Image.Image,
+    spec: PixelSpec,
+    rng: random.Random,
+    *,
+    min_scale: float = 0.5,
+    flip: bool = False,
+    jitter: float = 0.0,
+) -> torch.Tensor:
+    """A random crop of the image, maybe flipped and recoloured, as pixels (3, H, W).
+
+    All chance comes from `rng`. Crop: Szegedy et al., Going deeper with convolutions (2015),
+    with a narrower range of aspects, since a caption speaks of the whole picture.
+    """
+    height, width = spec.size
+    box = _random_box(image.size, rng, min_scale)
+    image = image.resize((width, height), _RESAMPLE, box=box)
+    if flip:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if jitter:
+        for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+            image = enhance(image).enhance(rng.uniform(1 - jitter, 1 + jitter))
+    return normalize(image, spec)
+
+
+def normalize(image: Image.Image, spec: PixelSpec) -> torch.Tensor:
+    """An RGB image of the right size as (value / 255 - mean) / std, float32 (3, H, W)."""
+    mean = np.asarray(spec.mean, dtype=np.float32)
+    std = np.asarray(spec.std, dtype=np.float32)
+    array = (np.asarray(image, dtype=np.float32) / 255 - mean) / std
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+
+
+def _center_box(size: tuple[int, int], aspect: float) -> tuple[float, float, float, float]:
+    width, height = size
+    w, h = min(width, height * aspect), min(height, width / aspect)
+    left, top = (width - w) / 2, (height - h) / 2
+    return left, top, left + w, top + h
+
+
+def _random_box(
+    size: tuple[int, int], rng: random.Random, min_scale: float
+) -> tuple[float, float, float, float]:
+    width, height = size
+    scale = math.sqrt(rng.uniform(min_scale, 1.0))
+    stretch = math.exp(rng.uniform(-0.1, 0.1))
+    w, h = min(1.0, scale * stretch) * width, min(1.0, scale / stretch) * height
+    left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
+    return left, top, left + w, top + h
