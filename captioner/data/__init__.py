@@ -1,0 +1,23 @@
+"""Data: rows on disk -> Example -> Batch. Importing this package imports neither torch nor
+`datasets`; what needs pixels lives in its modules and is imported from there.
+"""
+
+from __future__ import annotations
+
+from captioner.data.files import Example
+from captioner.data.load import read_dataset
+from captioner.data.readers import READERS, detect_format
+from captioner.data.report import Report
+from captioner.data.text import can_flip, flip_caption, mentions_side, normalize_caption
+
+__all__ = [
+    "READERS",
+    "Example",
+    "Report",
+    "can_flip",
+    "detect_format",
+    "flip_caption",
+    "mentions_side",
+    "normalize_caption",
+    "read_dataset",
+]

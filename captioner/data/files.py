@@ -1,0 +1,241 @@
+"""What every reader needs: the Example, careful text and CSV input, and finding the images."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from captioner.data.report import BAD_ROW, Report
+from captioner.errors import DataError
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image with the texts that people wrote for it.
+
+    `image` is an absolute path; `image_id` is what candidates are matched by (the file name for
+    Flickr, COCO's numeric id as a string, a row's id or its file name for own data); `split` is
+    "train", "val" or "test" (or whatever an own file calls it).
+    """
+
+    image: str
+    image_id: str
+    references: tuple[str, ...]
+    split: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a reader is given: the files it found, where to look for images, where to complain."""
+
+    root: Path
+    files: tuple[Path, ...]
+    images: Path | None
+    report: Report
+
+
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "restval": "train",  # Karpathy: COCO val images that his split gives back to training
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+SPLIT_NAMES = frozenset(_SPLITS)
+
+# Names under which the usual archives unpack their photographs (compared in lower case).
+_IMAGE_FOLDERS = (
+    "flicker8k_dataset",  # the spelling of the official archive
+    "flickr8k_dataset",
+    "flickr8k_images",
+    "flickr30k_images",
+    "flickr30k-images",
+    "images",
+    "image",
+    "imgs",
+)
+
+
+def canonical_split(name: str) -> str:
+    """Maps a split's name to train, val or test; a name that is none of these stays itself."""
+    key = name.strip().lower()
+    return _SPLITS.get(key, key or "train")
+
+
+def split_of_file(path: Path) -> str | None:
+    """The split that a file's name states (`val.jsonl`, `train.csv`), or None."""
+    return _SPLITS.get(path.stem.lower())
+
+
+@contextlib.contextmanager
+def open_text(path: Path) -> Iterator[TextIO]:
+    """Opens a UTF-8 text, with or without a BOM; raises DataError if it cannot be opened.
+
+    Bytes that are not UTF-8 come out as lone surrogates, so that one bad row is reported as such
+    by `readers` and does not end the reading of all others.
+    """
+    try:
+        with open(path, "rb") as raw:
+            start = raw.read(2)
+        file = open(path, encoding="utf-8-sig", errors="surrogateescape", newline="")  # noqa: SIM115
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    if start in (b"\xff\xfe", b"\xfe\xff"):
+        file.close()
+        raise DataError(f"{path}: is UTF-16 text, expected UTF-8; save it as UTF-8")
+    with file:
+        yield file
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Yields `(file:line, text)` for every line that is not blank, without its line end."""
+    with open_text(path) as file:
+        for number, line in enumerate(file, 1):
+            # newline="" keeps "\r\n"; only real line ends go, not U+2028 inside a caption.
+            line = line.rstrip("\r\n")
+            if line.strip():
+                yield f"{path.name}:{number}", line
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object; raises DataError where the file is torn or holds something else."""
+    with open_text(path) as file:
+        try:
+            document = json.load(file)
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                f"{path}: is not complete JSON ({error}); download or write it again"
+            ) from error
+    if not isinstance(document, dict):
+        raise DataError(f"{path}: holds a {type(document).__name__}, expected a JSON object")
+    return document
+
+
+def read_head(path: Path, *, size: int = 4096) -> str:
+    """The first characters of a file, to tell its format by; empty if it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(size).decode("utf-8-sig", "replace")
+    except OSError:
+        return ""
+
+
+def read_csv(path: Path, report: Report, *, delimiter: str) -> Iterator[tuple[str, list[str]]]:
+    """Yields `(file:line, fields)` for each row of a CSV, header included, blank rows left out.
+
+    Quoted commas, quotes and line breaks are understood. A row with broken quoting, a quote that
+    is never closed among them, is reported and left out.
+    """
+    with open_text(path) as file:
+        rows = csv.reader(file, delimiter=delimiter, strict=True)
+        while True:
+            start = rows.line_num + 1
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except csv.Error:
+                # An unclosed quote swallows the rows after it: say how far.
+                end = f"-{rows.line_num}" if rows.line_num > start else ""
+                report.add(BAD_ROW, f"{path.name}:{start}{end}")
+                continue
+            if any(field.strip() for field in row):
+                yield f"{path.name}:{start}", row
+
+
+def list_files(folder: Path) -> list[Path]:
+    """The files directly in a folder, by name; empty where it is not a readable folder."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_file())
+    except OSError:
+        return []
+
+
+class FolderIndex:
+    """Answers "is there such a file?" with one directory listing per folder.
+
+    COCO keeps 120,000 images in a folder: one `scandir` takes a fraction of what as many `stat`
+    calls take, above all over a network.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[str, frozenset[str]] = {}
+
+    def holds(self, path: str) -> bool:
+        folder, name = os.path.split(path)
+        if folder not in self._names:
+            self._names[folder] = _names_in(folder)
+        return name in self._names[folder]
+
+
+def _names_in(folder: str) -> frozenset[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return frozenset(entry.name for entry in entries if not entry.is_dir())
+    except (OSError, ValueError):  # ValueError: a NUL in a name from a broken row
+        return frozenset()
+
+
+def find_images(source: Source, names: Sequence[str], *, folders: Sequence[str] = ()) -> Path:
+    """Finds the folder below which the images `names` (relative paths) lie.
+
+    As `locate_images`; where none of a sample of the names is found, it is the first likely folder
+    that exists, and the missing images are then reported one by one.
+    """
+    return locate_images(source, names, folders=folders) or _likely(source, folders)[0]
+
+
+def locate_images(
+    source: Source, names: Sequence[str], *, folders: Sequence[str] = ()
+) -> Path | None:
+    """The first likely folder that holds any of a sample of the names, or None.
+
+    Likely are `source.images` if it is given, otherwise the folders of the annotation file and of
+    the data set, and in them `folders` and the usual names, once nested too (some archives unpack
+    into `Images/Images`).
+    """
+    sample = names[:: max(1, len(names) // 16)]
+    for folder in _likely(source, folders):
+        if any(_is_file(folder, name) for name in sample):
+            return folder
+    return None
+
+
+def _likely(source: Source, folders: Sequence[str]) -> list[Path]:
+    wanted = (*(name.lower() for name in folders), *_IMAGE_FOLDERS)
+    if source.images is not None:
+        return [source.images, *_below(source.images, wanted)]
+    beside = source.files[0].parent
+    bases = list(dict.fromkeys([source.root, beside, beside.parent]))
+    named = [folder for base in bases for folder in _below(base, wanted)]
+    nested = [inner for folder in named for inner in _below(folder, wanted)]
+    return [*named, *nested, *bases]
+
+
+def _below(base: Path, wanted: Sequence[str]) -> list[Path]:
+    """The existing folders `base/name`, compared in lower case, in the order of `wanted`."""
+    try:
+        with os.scandir(base) as entries:
+            present = {entry.name.lower(): entry.name for entry in entries if entry.is_dir()}
+    except OSError:
+        return []
+    found = [base / present[name] for name in wanted if name in present]
+    deeper = [base / name for name in wanted if "/" in name and (base / name).is_dir()]
+    return found + deeper
+
+
+def _is_file(folder: Path, name: str) -> bool:
+    try:
+        return os.path.isfile(folder / name)
+    except ValueError:  # a NUL in the name
+        return False

@@ -1,0 +1,153 @@
+"""The table of formats, telling them apart, and the checks that every example passes.
+
+Whatever can be mended by leaving a row out is reported and the rest is used. Whether an image
+*decodes* is found out where it is decoded, and added to the same Report.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from captioner.data import coco, flickr, own
+from captioner.data.files import Example, FolderIndex, Source
+from captioner.data.report import (
+    BAD_TEXT,
+    DUPLICATE,
+    EMPTY_CAPTION,
+    MISSING_IMAGE,
+    NO_CAPTION,
+    Report,
+)
+from captioner.errors import DataError
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One on-disk format: `find` returns the files it would read (none: not this format)."""
+
+    find: Callable[[Path], tuple[Path, ...]]
+    read: Callable[[Source], Iterator[Example]]
+    looks_for: str
+
+
+# The order is the order of detection: what is told by a specific name comes first.
+READERS: dict[str, Reader] = {
+    "flickr8k": Reader(flickr.find_flickr8k, flickr.read_flickr8k, "*.token.txt"),
+    "flickr8k_csv": Reader(
+        flickr.find_kaggle, flickr.read_kaggle, "captions.txt with the header image,caption"
+    ),
+    "karpathy": Reader(coco.find_karpathy, coco.read_karpathy, "dataset_*.json"),
+    "coco": Reader(coco.find_coco, coco.read_coco, "annotations/captions_{train,val}*.json"),
+    "flickr30k": Reader(flickr.find_flickr30k, flickr.read_flickr30k, "results.csv separated by |"),
+    "folder": Reader(own.find_folder, own.read_folder, "metadata.jsonl (or in train/, val/)"),
+    "jsonl": Reader(own.find_jsonl, own.read_jsonl, "one *.jsonl, or train.jsonl and val.jsonl"),
+    "csv": Reader(
+        own.find_csv, own.read_own_csv, "one *.csv with columns image and caption, or train.csv ..."
+    ),
+}
+
+
+def detect_format(root: str | os.PathLike[str]) -> str:
+    """Names the format of a folder or file; raises DataError if it is missing or of none."""
+    path = existing_path(root)
+    for name, reader in READERS.items():
+        if reader.find(path):
+            return name
+    wanted = "; ".join(f"{reader.looks_for} ({name})" for name, reader in READERS.items())
+    raise DataError(
+        f"{path}: no known data set here; looked for {wanted}; "
+        f"put one of these there or name the file itself"
+    )
+
+
+def existing_path(path: str | os.PathLike[str]) -> Path:
+    """The absolute path; raises DataError where there is nothing."""
+    if not os.fspath(path):
+        raise DataError("no path to the data was given; set data.root=PATH")
+    absolute = Path(os.path.abspath(os.path.expanduser(path)))
+    if not absolute.exists():
+        raise DataError(f"{path}: no such file or folder; check the path (data.root, data.images)")
+    return absolute
+
+
+def format_name(path: Path, name: str) -> str:
+    """The format to use; raises DataError where `name` is unknown or `path` is not in it."""
+    if name == "auto":
+        return detect_format(path)
+    if name not in READERS:
+        near = difflib.get_close_matches(name, READERS, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise DataError(f"data format {name!r} is unknown; {hint}known: auto, {', '.join(READERS)}")
+    if not READERS[name].find(path):
+        raise DataError(
+            f"{path}: not in the format {name!r}: found no {READERS[name].looks_for}; "
+            f"check the path or use format 'auto'"
+        )
+    return name
+
+
+def read_examples(
+    root: Path,
+    name: str,
+    *,
+    splits: tuple[str, ...] | None,
+    images: Path | None,
+    check_images: bool,
+    report: Report,
+    found: Counter[str],
+) -> Iterator[Example]:
+    """Yields the usable examples of the wanted splits (None: of all), in the order of the files.
+
+    Adds what is wrong to `report` and counts the examples of every split, wanted or not, in
+    `found`. Raises DataError where a file as a whole cannot be read.
+    """
+    base = root if root.is_dir() else root.parent
+    reader = READERS[name]
+    source = Source(root=base, files=reader.find(root), images=images, report=report)
+    index = FolderIndex() if check_images else None
+    seen: set[str] = set()
+    for example in reader.read(source):
+        found[example.split] += 1
+        # Checked over all splits: an image of val that is in train too would flatter the scores.
+        if example.image_id in seen:
+            report.add(DUPLICATE, f"{example.image_id} (again in {example.split})")
+            continue
+        seen.add(example.image_id)
+        if splits is not None and example.split not in splits:
+            continue
+        if checked := _check(example, report, index):
+            yield checked
+
+
+def _check(example: Example, report: Report, index: FolderIndex | None) -> Example | None:
+    """Reports what is wrong with an example; returns what can be used of it, or None."""
+    if not all(map(_is_text, (example.image, example.image_id, example.split))):
+        report.add(BAD_TEXT, example.image_id)
+        return None
+    if not example.references:
+        report.add(NO_CAPTION, example.image_id)
+        return None
+    references = []
+    for reference in example.references:
+        if not _is_text(reference):
+            report.add(BAD_TEXT, f"{example.image_id}: {reference}")
+        elif not reference.strip():
+            report.add(EMPTY_CAPTION, example.image_id)
+        else:
+            references.append(reference.strip())
+    if not references:
+        return None
+    if index is not None and not index.holds(example.image):
+        report.add(MISSING_IMAGE, example.image)
+        return None
+    return replace(example, references=tuple(references))
+
+
+def _is_text(text: str) -> bool:
+    # Lone surrogates: bytes that were not UTF-8, or "\ud800" in JSON. Arrow cannot store them.
+    return text.isprintable() or not any("\ud800" <= char <= "\udfff" for char in text)
