@@ -1,0 +1,219 @@
+"""Configuration to objects: the one place where a config value becomes an argument."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from captioner.config import BackboneConfig, Config, ModelConfig, load_config
+from captioner.errors import CheckpointError, ConfigError
+from captioner.model.decoder import Decoder
+from captioner.model.encoder import Backbones, MemoryEncoder
+from captioner.model.mobilenet import MobileNet, has_twin
+from captioner.model.seq2seq import Seq2Seq
+from captioner.tokenizer import PAD, Tokenizer
+from captioner.transforms import PixelSpec
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+def resolve_checkpoint(name: str | Path) -> Path:
+    """The folder of a checkpoint; `bundled` is the one that ships with the package."""
+    path = PRETRAINED if str(name) == "bundled" else Path(name)
+    if not (path / "model.safetensors").is_file():
+        raise CheckpointError(
+            f"{name}: no model.safetensors there; expected a checkpoint folder, such as the"
+            " best/ of a training run, or the word bundled"
+        )
+    return path
+
+
+def build_backbone(config: Config, *, load_weights: bool = True) -> tuple[Backbones, Config]:
+    """timm models by name, with the configuration completed by their own size, mean and std.
+
+    Raises:
+        ConfigError: an unknown model or module name, or backbones that expect other pixels.
+        CheckpointError: weights that are missing or do not fit.
+    """
+    from timm.data import resolve_model_data_config
+
+    models = [_timm_model(c, i, load_weights) for i, c in enumerate(config.model.backbones)]
+    own = resolve_model_data_config(models[0])
+    image = config.image
+    image = dataclasses.replace(
+        image,
+        size=image.size or own["input_size"][-1],
+        mean=image.mean or tuple(own["mean"]),
+        std=image.std or tuple(own["std"]),
+    )
+    return Backbones(models), dataclasses.replace(config, image=image)
+
+
+def pixel_spec(config: Config) -> PixelSpec:
+    """The transform of a configuration that `build_backbone` has completed."""
+    image = config.image
+    return PixelSpec((image.size, image.size), image.mean, image.std, image.resize)
+
+
+def build_model(
+    config: ModelConfig, backbone: nn.Module, *, vocab_size: int, channels: int, positions: int
+) -> Seq2Seq:
+    """The model behind a backbone whose features are (B, positions, channels)."""
+    sizes = {"width": config.width, "heads": config.heads, "ffn": config.ffn}
+    memory_encoder = MemoryEncoder(
+        channels,
+        positions,
+        layers=config.encoder_layers,
+        dropout=config.dropout,
+        feature_dropout=config.feature_dropout,
+        **sizes,
+    )
+    decoder = Decoder(
+        vocab_size,
+        layers=config.decoder_layers,
+        max_length=config.max_length,
+        pad=PAD,
+        dropout=config.dropout,
+        **sizes,
+    )
+    return Seq2Seq(backbone, memory_encoder, decoder)
+
+
+@torch.no_grad()
+def feature_shape(backbone: nn.Module, spec: PixelSpec) -> tuple[int, int]:
+    """(positions, channels) of a backbone's features, found by running it once."""
+    training = backbone.training
+    backbone.eval()
+    try:
+        device = next(backbone.parameters()).device
+        shape = backbone(torch.zeros(1, 3, *spec.size, device=device)).shape
+    except RuntimeError as error:
+        raise ConfigError(
+            f"the backbones cannot be used together at {spec.size[0]} pixels: {error}"
+        ) from None
+    backbone.train(training)
+    return shape[1], shape[2]
+
+
+def load_checkpoint(
+    name: str | Path, *, for_training: bool = False
+) -> tuple[Seq2Seq, Tokenizer, Config]:
+    """Model (in evaluation mode, float32, on the CPU), tokenizer and configuration of a folder.
+
+    For use, a backbone that has a light twin (see `captioner.model.mobilenet`) is built without
+    timm, whose import takes longer than a caption. Raises CheckpointError and ConfigError.
+    """
+    path = resolve_checkpoint(name)
+    config = load_config(path / "config.yaml")
+    tokenizer = Tokenizer.load(path / "tokenizer.model")
+    state = load_weights(path / "model.safetensors")
+    light = not for_training and all(has_twin(b.name, b.args) for b in config.model.backbones)
+    if light:
+        backbone = Backbones([_build_twin(b) for b in config.model.backbones])
+    else:
+        backbone, _ = build_backbone(config, load_weights=False)
+    positions, channels = _feature_shape_of(state, path)
+    model = build_model(
+        config.model,
+        backbone,
+        vocab_size=len(tokenizer),
+        channels=channels,
+        positions=positions,
+    )
+    load_strictly(model, state, path)
+    model.eval()
+    if light:
+        for twin in backbone.models:
+            twin.fold()
+    return model, tokenizer, config
+
+
+def _build_twin(config: BackboneConfig) -> MobileNet:
+    args = {k: v for k, v in config.args.items() if k != "pad_type"}
+    return MobileNet(config.name, remove=config.remove, **args)
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The float32 tensors of a safetensors file; raises CheckpointError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from None
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
+def _feature_shape_of(state: Mapping[str, Tensor], path: Path) -> tuple[int, int]:
+    try:
+        positions = state["memory_encoder.positions"].shape[0]
+        return positions, state["memory_encoder.projection.weight"].shape[1]
+    except KeyError as error:
+        raise CheckpointError(f"{path}: not a captioner's weights; {error} is missing") from None
+
+
+def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load weights that must be exactly the model's; CheckpointError names what is not."""
+    own = model.state_dict()
+    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+    extra = [k for k in state if k not in own]
+    shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
+    problems = [("missing", missing), ("not the model's", extra), ("of another shape", shapes)]
+    found = [f"{len(keys)} {what} (first: {keys[0]})" for what, keys in problems if keys]
+    if found:
+        raise CheckpointError(f"{path} does not fit the model: {'; '.join(found)}")
+    model.load_state_dict(state, strict=False)
+
+
+def _timm_model(config: BackboneConfig, index: int, load_weights: bool) -> nn.Module:
+    import timm
+
+    where = f"model.backbones.{index}"
+    named = config.weights == "timm" and load_weights
+    try:
+        model = timm.create_model(config.name, pretrained=named, num_classes=0, **config.args)
+    except (RuntimeError, TypeError, ValueError) as error:
+        near = timm.list_models(f"*{config.name[:6]}*")[:3]
+        raise ConfigError(
+            f"{where}: timm cannot make {config.name!r} ({error}); near it are {near}"
+        ) from None
+    except OSError as error:
+        raise CheckpointError(
+            f"{where}: the weights of {config.name!r} could not be fetched ({error}); give"
+            f" {where}.weights the path of a safetensors file, or the word bundled or none"
+        ) from None
+    for path in config.remove:
+        _remove(model, path, where)
+    if load_weights and config.weights not in ("timm", "none"):
+        _load_backbone(model, config, index)
+    return model
+
+
+def _remove(model: nn.Module, path: str, where: str) -> None:
+    try:
+        model.get_submodule(path)
+    except AttributeError:
+        raise ConfigError(f"{where}.remove: the model has no module {path!r}") from None
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, nn.Identity())
+
+
+def _load_backbone(model: nn.Module, config: BackboneConfig, index: int) -> None:
+    """Weights from a file, strictly, but for a classifier, which no captioner has."""
+    path, prefix = Path(config.weights), ""
+    if config.weights == "bundled":
+        path = resolve_checkpoint("bundled") / "model.safetensors"
+        prefix = f"backbone.models.{index}."
+    state = load_weights(path)
+    heads = tuple(f"{prefix}{name}." for name in ("classifier", "head", "fc"))
+    state = {
+        k.removeprefix(prefix): v
+        for k, v in state.items()
+        if k.startswith(prefix) and not k.startswith(heads)
+    }
+    load_strictly(model, state, path)
