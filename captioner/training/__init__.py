@@ -1,0 +1,1 @@
+"""The parts that the visible loop of `train.py` calls."""

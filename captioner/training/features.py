@@ -1,0 +1,108 @@
+"""A frozen backbone's features, computed once and read back from a memory-mapped file.
+
+Shapes: V views, N images, P positions, C channels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from captioner.build import feature_shape
+from captioner.config import Config, StageConfig
+from captioner.data.collate import collate
+from captioner.data.dataset import CaptionDataset
+from captioner.data.sampler import EpochBatches
+
+
+def use_cached_features(
+    backbone: nn.Module,
+    train: CaptionDataset,
+    val: CaptionDataset,
+    stage: StageConfig,
+    config: Config,
+    accelerator: Accelerator,
+) -> None:
+    """Give both data sets features to serve in the place of pixels."""
+    backbone.eval()
+    views = stage.cached_views if stage.augment else 1
+    for dataset, count in ((train, views), (val, 1)):
+        dataset.features = cached_features(
+            backbone, dataset, views=count, folder=Path(config.train.cache), accelerator=accelerator
+        )
+
+
+def cached_features(
+    backbone: nn.Module,
+    dataset: CaptionDataset,
+    *,
+    views: int,
+    folder: Path,
+    accelerator: Accelerator,
+    batch_size: int = 32,
+) -> np.ndarray:
+    """float16 features (V, N, P, C); view v is what the data set gives in epoch v.
+
+    The file's name is a digest of the images' paths, sizes and times, of the transform and of
+    the weights; a file that is there under that name is complete. The features of an image
+    that does not decode are NaN, which the data set serves as an unreadable sample.
+    """
+    path = folder / f"{_digest(backbone, dataset, views)}.npy"
+    if accelerator.is_main_process and not path.exists():
+        _write(path, backbone, dataset, views, accelerator, batch_size)
+    accelerator.wait_for_everyone()
+    return np.load(path, mmap_mode="c")
+
+
+@torch.no_grad()
+def _write(
+    path: Path,
+    backbone: nn.Module,
+    dataset: CaptionDataset,
+    views: int,
+    accelerator: Accelerator,
+    batch_size: int,
+) -> None:
+    positions, channels = feature_shape(backbone, dataset.spec)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    shape = (views, len(dataset), positions, channels)
+    out = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
+    batches = EpochBatches(len(dataset), batch_size, shuffle=False)
+    loader = DataLoader(dataset, batch_sampler=batches, collate_fn=collate)
+    with tqdm(total=views * len(batches), desc="encoding images once") as bar:
+        for view in range(views):
+            batches.epoch = view
+            for batch in loader:
+                bar.update()
+                out[view, [item.index for item in batch.unreadable]] = np.nan
+                if batch.images is not None:
+                    with accelerator.autocast():
+                        x = backbone(batch.images.to(accelerator.device))
+                    out[view, batch.indices] = x.to("cpu", torch.float16).numpy()
+    out.flush()
+    partial.rename(path)
+
+
+def _digest(backbone: nn.Module, dataset: CaptionDataset, views: int) -> str:
+    digest = hashlib.sha256()
+    settings = [repr(dataset.spec), repr(dataset.augmentation), dataset.seed, views]
+    digest.update(json.dumps(settings).encode())
+    for path, references in zip(dataset.rows["image"], dataset.rows["references"], strict=True):
+        try:
+            stat = Path(path).stat()
+            digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+        except OSError:
+            digest.update(f"{path}\0missing\0".encode())
+        digest.update("\0".join(references).encode())  # they decide on flips
+    for name, tensor in backbone.state_dict().items():
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

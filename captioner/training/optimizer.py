@@ -1,0 +1,116 @@
+"""Loss, parameter groups, learning-rate schedule and moving average."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from captioner.config import StageConfig, TrainConfig
+from captioner.model.seq2seq import Seq2Seq
+
+
+def caption_loss(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    """Summed cross-entropy of logits (M, V) against the M labels, with label smoothing.
+
+    Szegedy et al., Rethinking the Inception architecture (2016), section 7.
+    """
+    return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing, reduction="sum")
+
+
+def build_optimizer(model: Seq2Seq, config: TrainConfig, stage: StageConfig) -> torch.optim.AdamW:
+    """AdamW over what the stage trains; each group keeps its peak rate under `peak`.
+
+    Matrices decay; vectors (biases, norms) and the position tables do not.
+    """
+    groups = []
+    for module_lr, named in (
+        (stage.encoder_lr, list(model.backbone.named_parameters())),
+        (stage.lr, [*_behind_backbone(model)]),
+    ):
+        if not module_lr:
+            continue
+        for decay in (True, False):
+            params = [p for n, p in named if (p.ndim > 1 and "positions" not in n) == decay]
+            groups.append(
+                {
+                    "params": params,
+                    "lr": module_lr,
+                    "peak": module_lr,
+                    "weight_decay": config.weight_decay if decay else 0.0,
+                }
+            )
+    return torch.optim.AdamW(groups, betas=config.betas, fused=True)
+
+
+def _behind_backbone(model: Seq2Seq) -> Iterable[tuple[str, nn.Parameter]]:
+    yield from model.memory_encoder.named_parameters()
+    yield from model.decoder.named_parameters()
+
+
+def set_learning_rate(
+    optimizer: torch.optim.Optimizer, stage: StageConfig, *, step: int, steps: int
+) -> None:
+    """Linear warm-up, then a half cosine down to `final_lr` of the peak.
+
+    Loshchilov and Hutter, SGDR (2017), without restarts.
+    """
+    warmup = max(1, round(stage.warmup * steps))
+    if step < warmup:
+        factor = (step + 1) / warmup
+    else:
+        progress = (step - warmup) / max(1, steps - warmup)
+        factor = stage.final_lr + (1 - stage.final_lr) * (1 + math.cos(math.pi * progress)) / 2
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor
+
+
+class MovingAverage:
+    """Exponential moving average of a model's floating-point weights; a decay of 0 is off.
+
+    The decay starts low and rises to `decay`, so that early weights are forgotten soon.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.state: dict[str, Tensor] = {}
+        if decay:
+            self.state = {k: v.clone() for k, v in _weights(model).items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move towards the model's present weights."""
+        if not self.decay:
+            return
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        # A frozen weight has nowhere to move to.
+        weights = {k: v for k, v in model.named_parameters() if v.requires_grad}
+        torch._foreach_lerp_(
+            [self.state[k] for k in weights], list(weights.values()), weight=1 - decay
+        )
+
+    @contextlib.contextmanager
+    def applied(self, model: nn.Module) -> Iterator[None]:
+        """Within the block, the model has the averaged weights."""
+        weights = _weights(model)
+        for key, averaged in self.state.items():
+            weights[key].data, self.state[key] = averaged, weights[key].data
+        try:
+            yield
+        finally:
+            for key, averaged in self.state.items():
+                weights[key].data, self.state[key] = averaged, weights[key].data
+
+    def reset(self, model: nn.Module) -> None:
+        """Start again from the model's present weights."""
+        self.__init__(model, self.decay)
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    return dict(model.named_parameters())

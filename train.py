@@ -1,0 +1,210 @@
+#!/usr/bin/env python
+"""Train a captioner: `python train.py --config configs/flickr8k.yaml data.root=PATH`.
+
+On several GPUs, the same with `accelerate launch train.py ...`. A stopped run goes on with
+`--resume`. From top to bottom: data, tokenizer and model; then, stage by stage and epoch by
+epoch, the steps, a validation, the best checkpoint and the state to resume from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from captioner.config import Config, load_config
+from captioner.errors import CaptionerError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="train.py", description=__doc__.splitlines()[0])
+    parser.add_argument("--config", help="a YAML file; without it, the defaults")
+    parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that differ")
+    args = parser.parse_intermixed_args(argv)
+    try:
+        train(load_config(args.config, args.overrides), resume=args.resume)
+    except CaptionerError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("train.py: stopped; --resume goes on after the last whole epoch", file=sys.stderr)
+        return 130
+    return 0
+
+
+def train(config: Config, *, resume: bool = False) -> dict[str, float]:
+    """Run all stages; returns the best checkpoint's validation scores."""
+    import torch
+    from accelerate import Accelerator
+    from torch.utils.data import DataLoader
+    from tqdm import tqdm
+
+    from captioner.data.collate import collate
+    from captioner.data.sampler import EpochBatches
+    from captioner.tokenizer import PAD
+    from captioner.training import checkpoint, setup
+    from captioner.training.evaluate import caption_dataset, score_dataset
+    from captioner.training.features import use_cached_features
+    from captioner.training.optimizer import (
+        MovingAverage,
+        build_optimizer,
+        caption_loss,
+        set_learning_rate,
+    )
+
+    settings = config.train
+    output = Path(settings.output)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    accelerator = Accelerator(
+        mixed_precision=settings.precision,
+        gradient_accumulation_steps=settings.accumulate,
+        log_with=None if settings.tracker == "none" else settings.tracker,
+        project_dir=output,
+    )
+    main_process = accelerator.is_main_process
+    rank, world = accelerator.process_index, accelerator.num_processes
+
+    def say(message: str) -> None:
+        if main_process:
+            tqdm.write(message, file=sys.stderr)
+
+    # Data, tokenizer, model.
+    train_rows, val_rows, report = setup.read_rows(config)
+    model, tokenizer, config = setup.build_start(config, train_rows)
+    train_set, val_set = setup.build_datasets(config, train_rows, val_rows, tokenizer)
+    model.to(accelerator.device, memory_format=torch.channels_last)
+    average = MovingAverage(model, settings.ema)
+    say(setup.describe(config, model, tokenizer, train_set, val_set, world))
+    say(report.summary())
+    if main_process:
+        output.mkdir(parents=True, exist_ok=True)
+    accelerator.init_trackers("logs")
+
+    progress, saved = checkpoint.Progress(), None
+    if resume:
+        saved = checkpoint.SavedState(output / "last", config)
+        saved.restore_model(model, average)
+        progress = saved.progress
+        say(f"resuming after epoch {progress.epoch} of stage {progress.stage}")
+
+    for number in range(progress.stage, len(settings.stages)):
+        stage = settings.stages[number]
+        if number > progress.stage:
+            progress.stage, progress.epoch, progress.stale = number, 0, 0
+            checkpoint.load_best(output / "best", model)
+            average.reset(model)
+        setup.start_stage(stage, config, model, train_set)
+        if stage.cached_views:
+            use_cached_features(model.backbone, train_set, val_set, stage, config, accelerator)
+        optimizer = build_optimizer(model, settings, stage)
+        if saved and progress.epoch:
+            saved.restore_optimizer(optimizer)
+        saved = None
+        wrapped, optimizer = accelerator.prepare(model, optimizer)
+
+        batches = EpochBatches(
+            len(train_set), settings.batch_size, seed=settings.seed, rank=rank, world=world
+        )
+        loader = DataLoader(
+            train_set,
+            batch_sampler=batches,
+            collate_fn=collate,
+            num_workers=config.data.workers,
+            pin_memory=accelerator.device.type == "cuda",
+        )
+        steps = stage.epochs * len(batches)
+        before = sum(s.epochs for s in settings.stages[:number])
+
+        for epoch in range(progress.epoch, stage.epochs):
+            if progress.stale >= settings.patience:
+                say(f"no better validation in {settings.patience} evaluations: stage ends")
+                break
+            started, captions, losses = time.perf_counter(), 0, []
+            batches.epoch = before + epoch
+            setup.train_mode(model)
+            bar = tqdm(
+                loader, f"stage {number} epoch {epoch}", leave=False, disable=not main_process
+            )
+            for i, batch in enumerate(bar):
+                report_unreadable(report, batch)
+                if batch.images is None:
+                    continue
+                # Dropout, too, is a function of where the run stands, not of how it got there.
+                torch.manual_seed(hash((settings.seed, number, epoch, i, rank)))
+                batch = batch.to(accelerator.device)
+                labels = batch.labels[batch.labels != PAD]
+                tokens = accelerator.reduce(torch.tensor(len(labels), device=labels.device))
+                set_learning_rate(optimizer, stage, step=epoch * len(batches) + i, steps=steps)
+                with accelerator.accumulate(wrapped):
+                    logits = wrapped(batch.images, batch.tokens)
+                    loss = caption_loss(logits, labels, smoothing=settings.label_smoothing)
+                    # The mean over the tokens of all ranks, whose gradients are averaged.
+                    loss = loss * world / tokens
+                    accelerator.backward(loss)
+                    if accelerator.sync_gradients:
+                        accelerator.clip_grad_norm_(model.parameters(), settings.clip)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                if accelerator.sync_gradients:
+                    average.update(model)
+                progress.step += 1
+                captions += (batch.labels[..., 0] != PAD).sum().item()
+                losses.append(loss.detach())
+                if i % 10 == 0:
+                    bar.set_postfix(loss=f"{losses[-1].item():.3f}")
+            seconds = time.perf_counter() - started
+            mean_loss = torch.stack(losses).mean().item()
+            progress.epoch = epoch + 1
+            log = {"loss": mean_loss, "captions/s": captions * world / seconds}
+
+            if (epoch + 1) % settings.eval_every == 0 or epoch + 1 == stage.epochs:
+                with average.applied(model):
+                    found = caption_dataset(
+                        model,
+                        val_set,
+                        tokenizer=tokenizer,
+                        decoding=config.decoding,
+                        accelerator=accelerator,
+                    )
+                    scores = score_dataset(found, val_set)
+                    progress.stale += 1
+                    if scores["CIDEr-D"] > progress.best:
+                        progress.best, progress.stale = scores["CIDEr-D"], 0
+                        record = {"stage": number, "epoch": epoch, "val": scores}
+                        if main_process:
+                            checkpoint.save_best(output / "best", config, tokenizer, model, record)
+                log |= scores
+            accelerator.log(log, step=progress.step)
+            say(f"stage {number} epoch {epoch} ({seconds:.0f} s): {setup.format_scores(log)}")
+            if main_process:
+                checkpoint.save_state(
+                    output / "last",
+                    config=config,
+                    progress=progress,
+                    model=model,
+                    average=average,
+                    optimizer=optimizer,
+                )
+            accelerator.wait_for_everyone()
+        model = accelerator.unwrap_model(wrapped)
+        accelerator.free_memory()
+
+    say(report.summary())
+    accelerator.end_training()
+    say(f"best validation CIDEr-D {progress.best:.4f}; checkpoint in {output / 'best'}")
+    return checkpoint.best_scores(output / "best")
+
+
+def report_unreadable(report, batch) -> None:
+    """Count the images of a batch that did not decode."""
+    for item in batch.unreadable:
+        report.add("image that cannot be decoded", item.reason)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
