@@ -1,0 +1,169 @@
+"""CIDEr-D: agreement with the references, each n-gram weighted by how telling it is.
+
+Source: Vedantam, Zitnick, Parikh, "CIDEr: Consensus-based Image Description Evaluation" (CVPR
+2015), section 7.2 (CIDEr-D): n = 1..4, clipped tf-idf, a Gaussian penalty with sigma = 6 on the
+difference in length (which the COCO evaluation code counts in bigrams), times 10.
+
+Legend: I images, R the most references of an image, C candidates.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import os
+import zlib
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from captioner.errors import MetricError
+from captioner.metrics._ngrams import Matches, ReferenceIndex
+from captioner.metrics._pairs import References, tokenize_references
+
+MAX_ORDER = 4
+SIGMA = 6.0
+
+
+@dataclass(frozen=True)
+class DocumentFrequency:
+    """In how many of `images` images each n-gram (its words joined by a blank) was said."""
+
+    images: int
+    counts: Mapping[str, int]
+
+    @classmethod
+    def from_references(
+        cls, references: References, *, tokenized: bool = False
+    ) -> DocumentFrequency:
+        """Count over a corpus, usually the training references. Raises MetricError if empty."""
+        tokens = tokenize_references(references, tokenized=tokenized)
+        index = ReferenceIndex(tokens, max_order=MAX_ORDER)
+        counts: dict[str, int] = {}
+        for order in range(1, MAX_ORDER + 1):
+            frequencies = index.images_with(order).tolist()
+            counts.update(zip(index.table.spellings(order), frequencies, strict=True))
+        return cls(len(index.index), counts)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write JSON, compressed if the name ends in .gz; equal objects give equal bytes."""
+        content = {"images": self.images, "counts": dict(sorted(self.counts.items()))}
+        data = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+        path = Path(path)
+        path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> DocumentFrequency:
+        """Read what `save` wrote. Raises MetricError naming the file if it holds something else."""
+        wanted = 'expected {"images": N, "counts": {"n-gram": images}} as `save` writes it'
+        try:
+            data = Path(path).read_bytes()
+            content = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
+            frequency = cls(int(content["images"]), content["counts"])
+            most = max(frequency.counts.values(), default=0)
+            if frequency.images < 1 or most > frequency.images:
+                raise ValueError(f"an n-gram in {most} of {frequency.images} images")
+        except OSError as error:
+            raise MetricError(f"{path}: cannot be read ({error}); {wanted}") from error
+        except (ValueError, TypeError, KeyError, AttributeError, EOFError, zlib.error) as error:
+            raise MetricError(f"{path}: no document frequencies ({error!r}); {wanted}") from error
+        return frequency
+
+
+class CiderD:
+    """CIDEr-D against fixed references, whose vectors are computed once.
+
+    Cheap to call often, as a reward in training: `score` looks up only the candidates' n-grams.
+    Without `df` the references themselves are the corpus, as in the papers' tables.
+    """
+
+    def __init__(
+        self,
+        references: References,
+        *,
+        df: DocumentFrequency | None = None,
+        tokenized: bool = False,
+        sigma: float = SIGMA,
+    ) -> None:
+        tokens = tokenize_references(references, tokenized=tokenized)
+        extra = [gram.split() for gram in df.counts] if df else ()
+        self._prepare(ReferenceIndex(tokens, max_order=MAX_ORDER, extra=extra), df, sigma)
+
+    @classmethod
+    def from_index(
+        cls, index: ReferenceIndex, *, df: DocumentFrequency | None = None, sigma: float = SIGMA
+    ) -> CiderD:
+        """Share an index that exists already; with `df` it must know the n-grams of `df`."""
+        self = cls.__new__(cls)
+        self._prepare(index, df, sigma)
+        return self
+
+    def _prepare(self, index: ReferenceIndex, df: DocumentFrequency | None, sigma: float) -> None:
+        self.index = index
+        self._spread = 2 * sigma**2
+        self._rarest = math.log(df.images if df else len(index.index))
+        self._idf, self._weights, self._norms = [], [], []
+        for order, entries in enumerate(index.entries, start=1):
+            if df:
+                seen = np.array([df.counts.get(g, 0) for g in index.table.spellings(order)])
+            else:
+                seen = index.images_with(order)
+            idf = self._rarest - np.log(np.maximum(1.0, seen))
+            weights = entries.count * idf[entries.gram]
+            norms = np.zeros_like(index.lengths, dtype=np.float64)  # (I, R)
+            squares = np.bincount(entries.sentence, weights**2, minlength=len(index.image))
+            norms[index.image, index.slot] = np.sqrt(squares)
+            self._idf.append(idf)
+            self._weights.append(weights)
+            self._norms.append(norms)
+
+    def score(self, candidates: Sequence[Sequence[str]], images: Sequence[Hashable]) -> np.ndarray:
+        """Score tokenised candidates, each against the references of the image of that id.
+
+        An image may come several times or never. Returns (C,) float64. Raises MetricError for an
+        id without references or for lists of different lengths.
+        """
+        if len(candidates) != len(images):
+            raise MetricError(
+                f"found {len(candidates)} candidates and {len(images)} image ids, "
+                "expected one id for each candidate"
+            )
+        try:
+            rows = np.array([self.index.index[image] for image in images], dtype=np.int64)
+        except KeyError as error:
+            raise MetricError(
+                f"image {error.args[0]!r} has no references here; expected one of the "
+                f"{len(self.index.index)} ids that this CiderD was built with"
+            ) from None
+        lengths = np.array([len(tokens) for tokens in candidates], dtype=np.int64)
+        return self.score_matches(self.index.match(candidates, rows), rows, lengths)
+
+    def score_matches(
+        self, matches: Sequence[Matches], images: np.ndarray, lengths: np.ndarray
+    ) -> np.ndarray:
+        """As `score`, from what `ReferenceIndex.match` found: (C,) images, (C,) lengths -> (C,)."""
+        bigrams = np.maximum(lengths - 1, 0)[:, None]
+        theirs = np.maximum(self.index.lengths[images] - 1, 0)
+        penalty = np.exp(-((bigrams - theirs) ** 2) / self._spread)  # (C, R)
+        total = np.zeros(len(lengths))
+        for order, match in enumerate(matches):
+            total += (self._similarity(order, match, images) * penalty).sum(axis=1)
+        return 10.0 * total / len(matches) / self.index.per_image[images]
+
+    def _similarity(self, order: int, match: Matches, images: np.ndarray) -> np.ndarray:
+        entries, slots = match.entries, self.index.slots
+        idf = np.full(max(entries.gram.max(initial=0) + 1, len(self._idf[order])), self._rarest)
+        idf[: len(self._idf[order])] = self._idf[order]
+        weights = entries.count * idf[entries.gram]
+        mine = weights[match.candidate_entry]
+        theirs = self._weights[order][match.reference_entry]
+        slot = self.index.slot[self.index.entries[order].sentence[match.reference_entry]]
+        cell = entries.sentence[match.candidate_entry] * slots + slot
+        shape = (len(images), slots)
+        dot = np.bincount(cell, np.minimum(mine, theirs) * theirs, minlength=shape[0] * slots)
+        norms = np.sqrt(np.bincount(entries.sentence, weights**2, minlength=shape[0]))[:, None]
+        norms = norms * self._norms[order][images]  # (C, R)
+        return np.divide(dot.reshape(shape), norms, out=np.zeros(shape), where=norms > 0)

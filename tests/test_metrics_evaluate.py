@@ -1,0 +1,72 @@
+"""Each metric loads through Hugging Face evaluate from its directory, without a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from captioner.metrics import DocumentFrequency, score_captions
+
+ROOT = Path(__file__).parents[1]
+PREDICTIONS = ["A dog runs fast on grass.", "two men", ""]
+REFERENCES = [["a dog runs on the grass", "the dog's there"], ["two men sit"], ["a cat"]]
+PROGRAM = """
+import json, sys
+import evaluate
+jobs, predictions, references = json.loads(sys.argv[1])
+for path, options in jobs:
+    metric = evaluate.load(path)
+    assert metric.description and metric.citation and metric.inputs_description
+    print(json.dumps(metric.compute(predictions=predictions, references=references, **options)))
+try:
+    metric.compute(predictions=["a"], references=[[]])
+except Exception as error:
+    print(json.dumps([type(error).__name__, str(error)]))
+"""
+
+
+def load_and_compute(jobs: list, tmp_path: Path) -> list:
+    """Run `PROGRAM` in the repository root with empty Hugging Face caches."""
+    environment = dict(os.environ, HF_HUB_OFFLINE="1", HF_EVALUATE_OFFLINE="1")
+    environment |= {"HF_HOME": str(tmp_path), "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps([jobs, PREDICTIONS, REFERENCES])],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_every_metric_loads_and_gives_the_package_s_scores(tmp_path: Path) -> None:
+    pytest.importorskip("evaluate", reason="evaluate is not installed")
+    df = DocumentFrequency(1000, {"a": 900, "dog": 30})
+    df.save(tmp_path / "df.json.gz")
+    relative = [f"captioner/metrics/{name}" for name in ("bleu", "rouge_l", "cider_d")]
+    absolute = [str(ROOT / path) for path in relative]
+    jobs = [(path, {}) for path in relative + absolute]
+    jobs.append((relative[2], {"df": str(tmp_path / "df.json.gz")}))
+    *results, rare, error = load_and_compute(jobs, tmp_path)
+
+    texts = dict(enumerate(PREDICTIONS)), dict(enumerate(REFERENCES))
+    wanted = score_captions(*texts)
+    for loaded in (results[:3], results[3:]):
+        merged = loaded[0] | loaded[1] | loaded[2]
+        assert merged == pytest.approx(wanted, abs=1e-12)
+        assert list(merged) == list(wanted)
+    assert rare["CIDEr-D"] == pytest.approx(score_captions(*texts, df=df)["CIDEr-D"], abs=1e-12)
+    assert rare["CIDEr-D"] != pytest.approx(wanted["CIDEr-D"])
+    assert error[0] == "MetricError"
+    assert "image 0" in error[1]
+
+
+def test_scoring_imports_no_torch() -> None:
+    program = "import sys, captioner.metrics; print(sorted({'torch', 'evaluate'} & {*sys.modules}))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
