@@ -91,11 +91,13 @@ def feature_shape(backbone: nn.Module, spec: PixelSpec) -> tuple[int, int]:
     try:
         device = next(backbone.parameters()).device
         shape = backbone(torch.zeros(1, 3, *spec.size, device=device)).shape
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError, ValueError) as error:  # timm asserts the input size
         raise ConfigError(
-            f"the backbones cannot be used together at {spec.size[0]} pixels: {error}"
+            f"model.backbones cannot be used, or not together, at {spec.size[0]} pixels: {error};"
+            " set image.size, or choose backbones whose grids are alike"
         ) from None
-    backbone.train(training)
+    finally:
+        backbone.train(training)
     return shape[1], shape[2]
 
 

@@ -172,6 +172,7 @@ class FolderIndex:
         self._names: dict[str, frozenset[str]] = {}
 
     def holds(self, path: str) -> bool:
+        """Whether the file exists; a folder is listed once."""
         folder, name = os.path.split(path)
         if folder not in self._names:
             self._names[folder] = _names_in(folder)

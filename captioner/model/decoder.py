@@ -54,6 +54,7 @@ class DecoderLayer(nn.Module):
         return x + self.dropout(a.out_proj(layout.pack(h)))
 
     def feed_forward(self, x: Tensor) -> Tensor:
+        """Each position by itself, x of any shape (..., D)."""
         h = self.dropout(F.gelu(self.fc1(self.final_layer_norm(x))))
         return x + self.dropout(self.fc2(h))
 

@@ -16,9 +16,9 @@ from captioner.model.layers import Dropout, EncoderLayer
 class Backbones(nn.Module):
     """One or more timm models over the same pixels, concatenated channel by channel.
 
-    Each must give as many positions as the others. CNN grids, channels-last grids and ViT
-    tokens are told apart by where their `num_features` channels stand; class and register
-    tokens are left out, since the decoder attends to places.
+    Each must give as many positions as the others. Tokens are (B, P, C), and a grid has its
+    channels first unless timm's `output_fmt` says otherwise; class and register tokens are left
+    out, since the decoder attends to places.
     """
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
@@ -26,19 +26,23 @@ class Backbones(nn.Module):
         self.models = nn.ModuleList(models)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, 3, H, W) to features (B, P, C)."""
+        """Pixels (B, 3, H, W) to features (B, P, C).
+
+        Raises what the models raise at a size that they do not take, RuntimeError where their
+        grids differ, and ValueError for a model with several outputs.
+        """
         parts = [_positions(m.forward_features(pixels), m) for m in self.models]
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
 def _positions(x: Tensor, model: nn.Module) -> Tensor:
+    if not isinstance(x, Tensor):
+        raise ValueError(f"{type(model).__name__} gives several feature maps, not one")
     if x.ndim == 3:  # tokens
         return x[:, getattr(model, "num_prefix_tokens", 0) :]
-    # A head convolution behind the features widens them past `num_features`.
-    channels = {model.num_features, getattr(model, "head_hidden_size", None)}
-    if x.shape[1] in channels or x.shape[-1] not in channels:
-        return x.flatten(2).transpose(1, 2)
-    return x.flatten(1, 2)
+    if getattr(model, "output_fmt", "NCHW") == "NHWC":
+        return x.flatten(1, 2)
+    return x.flatten(2).transpose(1, 2)
 
 
 class MemoryEncoder(nn.Module):

@@ -1,0 +1,306 @@
+"""The decoder sees no future, no padding and no other image, and is MBart's to the digit."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captioner.model.decoder import Decoder
+
+VOCAB, WIDTH, PAD, LONGEST = 23, 12, 0, 9
+
+
+def make_decoder(*, layers: int = 2, seed: int = 0, dtype: torch.dtype = torch.float64) -> Decoder:
+    """A decoder none of whose weights is a default, so that each matters."""
+    torch.manual_seed(seed)
+    decoder = Decoder(
+        VOCAB, width=WIDTH, heads=3, ffn=20, layers=layers, max_length=LONGEST, pad=PAD
+    )
+    for parameter in decoder.parameters():
+        torch.nn.init.normal_(parameter, mean=0.1, std=0.4)
+    return decoder.to(dtype).eval()
+
+
+def make_memory(images: int, positions: int = 5) -> Tensor:
+    return torch.randn(images, positions, WIDTH, dtype=torch.float64)
+
+
+def make_tokens(lengths: list[list[int]], width: int | None = None) -> Tensor:
+    """Random tokens (B, K, T), padded behind the given lengths."""
+    longest = max(max(row) for row in lengths)
+    tokens = torch.randint(1, VOCAB, (len(lengths), len(lengths[0]), width or longest))
+    steps = torch.arange(tokens.shape[-1])
+    return tokens.masked_fill(steps >= torch.tensor(lengths)[..., None], PAD)
+
+
+def spread(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Packed logits back to (B, K, T, V), zero at padding."""
+    out = logits.new_zeros(*tokens.shape, logits.shape[-1])
+    out[tokens != PAD] = logits
+    return out
+
+
+LENGTHS = [[3, 7, 1], [7, 2, 5]]
+
+
+def test_logits_come_in_the_order_of_the_tokens_that_are_no_padding() -> None:
+    decoder, memory = make_decoder(), make_memory(2)
+    tokens = make_tokens(LENGTHS)
+    logits = decoder(memory, tokens)
+    assert logits.shape == (25, VOCAB)
+    start = 0
+    for b in range(2):
+        for k in range(3):
+            n = LENGTHS[b][k]
+            alone = decoder(memory[b : b + 1], tokens[b : b + 1, k : k + 1, :n])
+            torch.testing.assert_close(logits[start : start + n], alone)
+            start += n
+
+
+@pytest.mark.parametrize("t", range(6))
+def test_a_token_changes_no_logits_before_it_and_some_after(t: int) -> None:
+    decoder, memory = make_decoder(), make_memory(1)
+    tokens = make_tokens([[6]])
+    other = tokens.clone()
+    other[0, 0, t] = tokens[0, 0, t] % (VOCAB - 1) + 1
+    one, two = (decoder(memory, x) for x in (tokens, other))
+    assert torch.equal(one[:t], two[:t])
+    changed = (one[t:] - two[t:]).abs().amax(-1)
+    assert (changed > 1e-6).all()  # random weights attend to everything before
+
+
+def test_longer_padding_changes_nothing() -> None:
+    decoder, memory = make_decoder(), make_memory(2)
+    tokens = make_tokens(LENGTHS)
+    longer = F.pad(tokens, (0, 2), value=PAD)
+    torch.testing.assert_close(decoder(memory, tokens), decoder(memory, longer))
+
+
+def test_a_row_of_padding_alone_has_no_logits_and_changes_nothing() -> None:
+    decoder, memory = make_decoder(), make_memory(2)
+    tokens = make_tokens(LENGTHS)
+    more = torch.cat([tokens, torch.full_like(tokens[:, :1], PAD)], 1)
+    torch.testing.assert_close(decoder(memory, tokens), decoder(memory, more))
+
+
+def test_other_rows_and_other_images_change_nothing() -> None:
+    decoder, memory = make_decoder(), make_memory(2)
+    tokens = make_tokens(LENGTHS)
+    before = spread(decoder(memory, tokens), tokens)
+    other, others_memory = make_tokens(LENGTHS), make_memory(2)
+    other[0, 1] = tokens[0, 1]
+    others_memory[0] = memory[0]
+    after = spread(decoder(others_memory, other), other)
+    torch.testing.assert_close(before[0, 1], after[0, 1])
+    assert not torch.allclose(before[1], after[1])
+
+
+def test_the_memory_of_an_image_changes_its_logits() -> None:
+    decoder, tokens = make_decoder(), make_tokens([[4], [4]])
+    tokens[1] = tokens[0]
+    one, two = spread(decoder(make_memory(2), tokens), tokens)
+    assert ((one - two).abs().amax(-1) > 1e-6).all()
+
+
+def test_rows_of_an_image_equal_images_with_the_same_memory() -> None:
+    decoder, memory = make_decoder(), make_memory(2)
+    tokens = make_tokens(LENGTHS)
+    flat = decoder(memory.repeat_interleave(3, 0), tokens.flatten(0, 1)[:, None])
+    torch.testing.assert_close(decoder(memory, tokens), flat)
+
+
+def test_positions_of_memory_have_no_order() -> None:
+    decoder, memory, tokens = make_decoder(), make_memory(2), make_tokens(LENGTHS)
+    shuffled = memory[:, torch.randperm(memory.shape[1])]
+    torch.testing.assert_close(decoder(memory, tokens), decoder(shuffled, tokens))
+
+
+def naive(decoder: Decoder, memory: Tensor, tokens: Tensor) -> Tensor:
+    """Logits (B, K, T, V) with nothing packed: every place is computed, then thrown away."""
+    images, rows, length = tokens.shape
+    flat, memory = tokens.flatten(0, 1), memory.repeat_interleave(rows, 0)
+    x = decoder.embed_tokens(flat) + decoder.embed_positions.weight[:length]
+    x = decoder.layernorm_embedding(x)
+    heads = decoder.layers[0].self_attn.heads
+
+    def attention(a: torch.nn.Module, queries: Tensor, keys: Tensor, causal: bool) -> Tensor:
+        parts = (a.q_proj(queries), a.k_proj(keys), a.v_proj(keys))
+        parts = (p.unflatten(-1, (heads, -1)).transpose(1, 2) for p in parts)
+        out = F.scaled_dot_product_attention(*parts, is_causal=causal)
+        return a.out_proj(out.transpose(1, 2).flatten(2))
+
+    for layer in decoder.layers:
+        h = layer.self_attn_layer_norm(x)
+        x = x + attention(layer.self_attn, h, h, True)
+        x = x + attention(layer.encoder_attn, layer.encoder_attn_layer_norm(x), memory, False)
+        x = x + layer.fc2(F.gelu(layer.fc1(layer.final_layer_norm(x))))
+    return (decoder.layer_norm(x) @ decoder.embed_tokens.weight.T).unflatten(0, (images, rows))
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, [[4, 4], [4, 4]]], ids=["packed", "full"])
+def test_logits_and_gradients_are_those_of_a_padded_computation(lengths: list[list[int]]) -> None:
+    decoder, tokens = make_decoder(), make_tokens(lengths)
+    memory = make_memory(2).requires_grad_()
+    places = tokens != PAD
+    ours, theirs = decoder(memory, tokens), naive(decoder, memory, tokens)[places]
+    torch.testing.assert_close(ours, theirs)
+    weight = torch.randn_like(ours)
+    inputs = [memory, *decoder.parameters()]
+    grads = [torch.autograd.grad((x * weight).sum(), inputs) for x in (ours, theirs)]
+    torch.testing.assert_close(*grads)
+
+
+@torch.no_grad()
+def stepwise(decoder: Decoder, memory: Tensor, tokens: Tensor) -> Tensor:
+    rows = tokens.shape[0] * tokens.shape[1]
+    state = decoder.start(memory, rows, tokens.shape[-1])
+    return torch.stack([decoder.step(tokens[..., t], state) for t in range(tokens.shape[-1])], 2)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_cached_steps_equal_the_uncached_forward(rows: int) -> None:
+    decoder, memory = make_decoder(), make_memory(2)
+    tokens = make_tokens([[LONGEST] * rows] * 2)
+    expected = spread(decoder(memory, tokens), tokens)
+    torch.testing.assert_close(stepwise(decoder, memory, tokens), expected)
+
+
+@torch.no_grad()
+def test_reordered_rows_go_on_as_the_sequences_that_they_became() -> None:
+    """As a search does: each step the rows of an image are drawn anew, some more than once."""
+    decoder, memory = make_decoder(), make_memory(2)
+    images, beams = 2, 3
+    state = decoder.start(memory, images * beams, LONGEST)
+    history = torch.zeros(images, beams, 0, dtype=torch.long)
+    for _ in range(LONGEST):
+        token = torch.randint(1, VOCAB, (images, beams))
+        history = torch.cat([history, token[..., None]], -1)
+        expected = spread(decoder(memory, history), history)[:, :, -1]
+        torch.testing.assert_close(decoder.step(token, state), expected)
+        rows = torch.randint(beams, (images, beams))
+        state.reorder((rows + torch.arange(images)[:, None] * beams).flatten())
+        history = history.gather(1, rows[..., None].expand_as(history))
+
+
+@torch.no_grad()
+def test_a_reordering_that_changes_nothing_changes_nothing() -> None:
+    decoder, memory, tokens = make_decoder(), make_memory(1), make_tokens([[4, 4]])
+    state = decoder.start(memory, 2, 4)
+    for t in range(3):
+        decoder.step(tokens[..., t], state)
+    before = state.self[..., :3, :].clone()
+    state.reorder(torch.arange(2))
+    assert torch.equal(state.self[..., :3, :], before)
+
+
+def test_half_precision_stays_near() -> None:
+    decoder, memory, tokens = make_decoder(), make_memory(2), make_tokens(LENGTHS)
+    expected = decoder(memory, tokens)
+    found = decoder.bfloat16()(memory.bfloat16(), tokens)
+    assert found.dtype == torch.bfloat16
+    assert (found.double() - expected).std() < 0.05 * expected.std()
+
+
+def test_the_head_is_the_embedding() -> None:
+    decoder = make_decoder()
+    assert not any("head" in name for name in decoder.state_dict())
+    x = torch.randn(3, WIDTH, dtype=torch.float64)
+    expected = decoder.layer_norm(x) @ decoder.embed_tokens.weight.T
+    torch.testing.assert_close(decoder.logits(x), expected)
+    (grad,) = torch.autograd.grad(decoder.logits(x).sum(), decoder.embed_tokens.weight)
+    assert (grad != 0).any()
+
+
+def test_padding_starts_as_zero() -> None:
+    decoder = Decoder(VOCAB, width=12, heads=3, ffn=20, layers=1, max_length=4, pad=PAD)
+    assert not decoder.embed_tokens.weight[PAD].any()
+    assert decoder.embed_tokens.weight.any(1).sum() == VOCAB - 1
+
+
+def test_dropout_acts_in_training_alone() -> None:
+    torch.manual_seed(0)
+    sizes = {"width": WIDTH, "heads": 3, "ffn": 20, "layers": 1, "max_length": 9, "pad": PAD}
+    decoder, tokens = Decoder(VOCAB, dropout=0.5, **sizes), make_tokens(LENGTHS)
+    memory = make_memory(2).float()
+    assert not torch.equal(decoder(memory, tokens), decoder(memory, tokens))
+    decoder.eval()
+    assert torch.equal(decoder(memory, tokens), decoder(memory, tokens))
+
+
+@cache
+def mbart():
+    modeling = pytest.importorskip("transformers.models.mbart.modeling_mbart")
+    from transformers import MBartConfig
+
+    config = MBartConfig(
+        vocab_size=VOCAB,
+        d_model=WIDTH,
+        decoder_layers=2,
+        decoder_attention_heads=3,
+        decoder_ffn_dim=20,
+        max_position_embeddings=LONGEST,
+        pad_token_id=PAD,
+        scale_embedding=False,
+        activation_function="gelu",
+        dropout=0.0,
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+    )
+    torch.manual_seed(5)
+    model = modeling.MBartDecoder(config)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, mean=0.1, std=0.4)
+    return model.eval()
+
+
+def from_mbart(dtype: torch.dtype) -> Decoder:
+    decoder = make_decoder(seed=9)
+    decoder.from_mbart(mbart().state_dict())
+    return decoder.to(dtype)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)], ids=["32", "64"]
+)
+def test_logits_are_those_of_transformers(dtype: torch.dtype, tolerance: float) -> None:
+    theirs, ours = mbart().to(dtype), from_mbart(dtype)
+    memory, tokens = make_memory(3).to(dtype), make_tokens([[LONGEST]] * 3)
+    hidden = theirs(input_ids=tokens[:, 0], encoder_hidden_states=memory).last_hidden_state
+    expected = hidden @ theirs.embed_tokens.weight.T
+    assert expected.std() > 0.5  # or the tolerance would say nothing
+    found = ours(memory, tokens).unflatten(0, (3, LONGEST))
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
+
+
+@torch.no_grad()
+def test_padded_logits_are_those_of_transformers_with_its_mask() -> None:
+    theirs, ours = mbart().double(), from_mbart(torch.float64)
+    memory, tokens = make_memory(2), make_tokens([[3], [7]])
+    flat = tokens[:, 0]
+    hidden = theirs(
+        input_ids=flat, attention_mask=(flat != PAD).long(), encoder_hidden_states=memory
+    ).last_hidden_state
+    expected = (hidden @ theirs.embed_tokens.weight.T)[flat != PAD]
+    torch.testing.assert_close(ours(memory, tokens), expected)
+
+
+def test_weights_of_transformers_must_fit() -> None:
+    state = mbart().state_dict()
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        Decoder(VOCAB, width=24, heads=3, ffn=20, layers=2, max_length=9, pad=PAD).from_mbart(state)
+    state.pop("layers.1.fc1.bias")
+    with pytest.raises(RuntimeError, match=r"layers\.1\.fc1\.bias"):
+        make_decoder().from_mbart(state)
+
+
+def test_a_shorter_decoder_takes_the_first_positions_of_transformers() -> None:
+    short = Decoder(VOCAB, width=WIDTH, heads=3, ffn=20, layers=2, max_length=4, pad=PAD)
+    short.from_mbart(mbart().state_dict())
+    short.double().eval()
+    memory, tokens = make_memory(1), make_tokens([[4]])
+    torch.testing.assert_close(short(memory, tokens), from_mbart(torch.float64)(memory, tokens))

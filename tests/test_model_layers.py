@@ -1,0 +1,181 @@
+"""Dropout is unbiased with an exact scale; attention is PyTorch's own."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from captioner.model.layers import Attention, Dropout, EncoderLayer, attend
+
+# The device that draws from bytes, and rates: small, ordinary, large, and one byte's extremes.
+RATES = (1 / 256, 0.1, 0.3, 0.5, 0.9, 255 / 256)
+
+
+def rounded(p: float) -> float:
+    return round(p * 256) / 256
+
+
+@pytest.mark.parametrize("p", RATES)
+def test_dropout_keeps_at_its_rate_and_scales_exactly(p: float) -> None:
+    torch.manual_seed(0)
+    n = 400_000
+    y = Dropout(p)(torch.ones(n))
+    keep = 1 - rounded(p)
+    assert set(y.unique().tolist()) == {0.0, torch.tensor(1 / keep).item()}
+    deviation = 5 * math.sqrt(keep * (1 - keep) / n)
+    assert (y != 0).double().mean().item() == pytest.approx(keep, abs=deviation)
+    assert y.double().mean().item() == pytest.approx(1, abs=deviation / keep)
+
+
+def test_dropout_rate_is_within_half_a_byte_of_what_was_asked() -> None:
+    torch.manual_seed(0)
+    for p in (0.05, 0.1, 0.3):
+        dropped = (Dropout(p)(torch.ones(1_000_000)) == 0).double().mean().item()
+        assert dropped == pytest.approx(p, abs=1 / 512 + 5 * math.sqrt(p / 1_000_000))
+
+
+def test_dropout_elements_are_independent() -> None:
+    """Neighbours share a random word; their bytes must not agree more than chance has it."""
+    torch.manual_seed(0)
+    kept = (Dropout(0.5)(torch.ones(8 * 50_000)) != 0).double().view(-1, 8)
+    correlation = torch.corrcoef(kept.T) - torch.eye(8)
+    assert correlation.abs().max() < 5 / math.sqrt(len(kept))
+    assert kept.mean(0).sub(0.5).abs().max() < 5 * 0.5 / math.sqrt(len(kept))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (3, 5), (2, 3, 11), (0, 4)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_dropout_keeps_shape_and_type(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    x = torch.randn(shape).to(dtype)
+    y = Dropout(0.5)(x)
+    assert y.shape == x.shape
+    assert y.dtype == dtype
+    assert torch.equal(y, torch.where(y == 0, 0, 2 * x))  # 2 is exact in every type
+
+
+def test_dropout_takes_memory_of_any_order() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(64, 48).t()
+    y = Dropout(0.5)(x)
+    assert torch.equal(y, torch.where(y == 0, 0, 2 * x))
+    assert 0.4 < (y == 0).double().mean().item() < 0.6
+
+
+def test_dropout_is_the_identity_outside_training_and_at_zero() -> None:
+    x = torch.randn(9, 5)
+    assert Dropout(0.7).eval()(x) is x
+    assert Dropout(0.0)(x) is x
+
+
+def test_dropout_repeats_with_the_seed_and_only_then() -> None:
+    x, dropout = torch.ones(1000), Dropout(0.3)
+    torch.manual_seed(3)
+    first, second = dropout(x), dropout(x)
+    torch.manual_seed(3)
+    assert torch.equal(dropout(x), first)
+    assert not torch.equal(first, second)
+
+
+def test_dropout_gradient_has_the_mask_of_the_output() -> None:
+    x = torch.ones(1000, requires_grad=True)
+    y = Dropout(0.3)(x)
+    (grad,) = torch.autograd.grad(y.sum(), x)
+    assert torch.equal(grad, y.detach())
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0, 1.5, math.nan])
+def test_dropout_refuses_what_is_no_rate(p: float) -> None:
+    with pytest.raises(ValueError, match=r"\[0, 1\)"):
+        Dropout(p)
+
+
+def masks(t: int, s: int) -> list[torch.Tensor | None]:
+    causal = torch.arange(t)[:, None] + (s - t) >= torch.arange(s)
+    some = torch.rand(2, 1, t, s) < 0.6
+    some[..., 0] = True  # every query may attend somewhere
+    return [None, causal, some]
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize(("t", "s"), [(1, 1), (1, 6), (5, 5), (3, 8)])
+def test_attention_is_that_of_pytorch(t: int, s: int, which: int) -> None:
+    torch.manual_seed(t * s)
+    mask = masks(t, s)[which]
+    q, k, v = (torch.randn(2, 3, n, 4, dtype=torch.float64) for n in (t, s, s))
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    with torch.no_grad():
+        torch.testing.assert_close(attend(q, k, v, mask), expected)
+    torch.testing.assert_close(attend(q, k, v, mask), expected)  # with gradients possible
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_attention_gradient_is_that_of_pytorch(which: int) -> None:
+    torch.manual_seed(1)
+    mask = masks(4, 6)[which]
+    qkv = [torch.randn(2, 3, n, 4, dtype=torch.float64, requires_grad=True) for n in (4, 6, 6)]
+    weight = torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    ours = torch.autograd.grad((attend(*qkv, mask) * weight).sum(), qkv)
+    theirs = torch.autograd.grad(
+        (F.scaled_dot_product_attention(*qkv, attn_mask=mask) * weight).sum(), qkv
+    )
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_true_in_a_mask_may_attend_and_false_may_not(grad: bool) -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(1, 1, 1, 4), torch.randn(1, 1, 3, 4), torch.randn(1, 1, 3, 4)
+    with torch.set_grad_enabled(grad):
+        alone = attend(q, k, v, torch.tensor([[False, True, False]]))
+        torch.testing.assert_close(alone[0, 0, 0], v[0, 0, 1])
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_attention_in_half_precision_has_its_type_and_no_nan(grad: bool) -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 2, 5, 4).bfloat16() for _ in range(3))
+    mask = masks(5, 5)[1]
+    with torch.set_grad_enabled(grad):
+        found = attend(q, k, v, mask)
+    assert found.dtype == torch.bfloat16
+    expected = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask)
+    torch.testing.assert_close(found.float(), expected, atol=0.05, rtol=0.05)
+
+
+def test_split_and_merge_are_inverse() -> None:
+    attention = Attention(12, 3)
+    x = torch.randn(2, 5, 12)
+    heads = attention.split(x)
+    assert heads.shape == (2, 3, 5, 4)
+    torch.testing.assert_close(heads[:, 1], x[..., 4:8])
+    assert torch.equal(attention.merge(heads), x)
+
+
+def test_encoder_layer_is_that_of_pytorch() -> None:
+    """The oracle is torch.nn.TransformerEncoderLayer, pre-norm, with the same weights."""
+    torch.manual_seed(0)
+    ours = EncoderLayer(12, 3, 20, 0.0).double()
+    for parameter in ours.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    theirs = torch.nn.TransformerEncoderLayer(
+        12, 3, 20, 0.0, activation="gelu", batch_first=True, norm_first=True, dtype=torch.float64
+    )
+    a, state = ours.self_attn, {}
+    for kind in ("weight", "bias"):
+        parts = [getattr(p, kind) for p in (a.q_proj, a.k_proj, a.v_proj)]
+        state[f"self_attn.in_proj_{kind}"] = torch.cat(parts)
+        state[f"self_attn.out_proj.{kind}"] = getattr(a.out_proj, kind)
+        pairs = zip(
+            ("norm1", "norm2", "linear1", "linear2"),
+            (ours.self_attn_layer_norm, ours.final_layer_norm, ours.fc1, ours.fc2),
+            strict=True,
+        )
+        state |= {f"{name}.{kind}": getattr(module, kind) for name, module in pairs}
+    theirs.load_state_dict(state)
+    x = torch.randn(2, 7, 12, dtype=torch.float64)
+    torch.testing.assert_close(ours(x), theirs(x))
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x))
