@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from captioner.config import Config, load_config
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, DataError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -82,12 +82,12 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
     say(setup.describe(config, model, tokenizer, train_set, val_set, world))
     say(report.summary())
     if main_process:
-        output.mkdir(parents=True, exist_ok=True)
+        setup.make_output(output)
     accelerator.init_trackers("logs")
 
     progress, saved = checkpoint.Progress(), None
     if resume:
-        saved = checkpoint.SavedState(output / "last", config)
+        saved = checkpoint.SavedState(output / "last", config, tokenizer)
         saved.restore_model(model, average)
         progress = saved.progress
         say(f"resuming after epoch {progress.epoch} of stage {progress.stage}")
@@ -98,7 +98,9 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
             progress.stage, progress.epoch, progress.stale = number, 0, 0
             checkpoint.load_best(output / "best", model)
             average.reset(model)
-        setup.start_stage(stage, config, model, train_set)
+        elif progress.epoch >= stage.epochs:
+            continue  # the resumed run had finished it
+        setup.start_stage(stage, config, model, train_set, val_set)
         if stage.cached_views:
             use_cached_features(model.backbone, train_set, val_set, stage, config, accelerator)
         optimizer = build_optimizer(model, settings, stage)
@@ -126,6 +128,9 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
                 break
             started, captions, losses = time.perf_counter(), 0, []
             batches.epoch = before + epoch
+            # No step spans two epochs: a resumed run would have lost the first half of it.
+            accelerator.step = 0
+            model.zero_grad()
             setup.train_mode(model)
             bar = tqdm(
                 loader, f"stage {number} epoch {epoch}", leave=False, disable=not main_process
@@ -140,6 +145,8 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
                 labels = batch.labels[batch.labels != PAD]
                 tokens = accelerator.reduce(torch.tensor(len(labels), device=labels.device))
                 set_learning_rate(optimizer, stage, step=epoch * len(batches) + i, steps=steps)
+                if i + 1 == len(batches):
+                    accelerator.step = -1  # the next count is 0, at which Accelerate steps
                 with accelerator.accumulate(wrapped):
                     logits = wrapped(batch.images, batch.tokens)
                     loss = caption_loss(logits, labels, smoothing=settings.label_smoothing)
@@ -152,12 +159,15 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
                     optimizer.zero_grad()
                 if accelerator.sync_gradients:
                     average.update(model)
-                progress.step += 1
+                    progress.step += 1
                 captions += (batch.labels[..., 0] != PAD).sum().item()
                 losses.append(loss.detach())
                 if i % 10 == 0:
                     bar.set_postfix(loss=f"{losses[-1].item():.3f}")
             seconds = time.perf_counter() - started
+            if not losses:
+                problems = "; ".join(report.summary().splitlines())
+                raise DataError(f"{config.data.root}: no training image can be used: {problems}")
             mean_loss = torch.stack(losses).mean().item()
             progress.epoch = epoch + 1
             log = {"loss": mean_loss, "captions/s": captions * world / seconds}
@@ -185,6 +195,7 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
                 checkpoint.save_state(
                     output / "last",
                     config=config,
+                    tokenizer=tokenizer,
                     progress=progress,
                     model=model,
                     average=average,

@@ -21,6 +21,13 @@ import yaml
 from captioner.errors import ConfigError
 
 
+def _at_least(section: str, settings: Any, lowest: float, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and value < lowest:
+            raise ConfigError(f"{section}.{name}={value}: expected {lowest} or more")
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Which rows are read, and how their captions are written down."""
@@ -41,6 +48,10 @@ class DataConfig:
     """Use only the first so many images of each split (smoke runs)."""
     workers: int = 0
     """Loader processes; 0 loads in the training process."""
+
+    def __post_init__(self) -> None:
+        _at_least("data", self, 1, "captions_per_image", "limit")
+        _at_least("data", self, 0, "workers")
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,13 @@ class ImageConfig:
     """Augmentation: left-right flips, with `left` and `right` exchanged in the captions."""
     jitter: float = 0.2
     """Augmentation: the range of brightness, contrast and saturation factors about 1."""
+
+    def __post_init__(self) -> None:
+        _at_least("image", self, 1, "size")
+        if not 0 < self.min_scale <= 1:
+            raise ConfigError(f"image.min_scale={self.min_scale}: expected a share in (0, 1]")
+        if not 0 <= self.jitter <= 1:
+            raise ConfigError(f"image.jitter={self.jitter}: expected 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -100,6 +118,12 @@ class ModelConfig:
     """Dropout on the backbone's features."""
 
     def __post_init__(self) -> None:
+        _at_least("model", self, 1, "width", "heads", "ffn", "decoder_layers")
+        _at_least("model", self, 0, "encoder_layers")
+        _at_least("model", self, 2, "max_length")
+        for name in ("dropout", "feature_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"model.{name}={getattr(self, name)}: expected 0 to below 1")
         if self.width % self.heads:
             raise ConfigError(
                 f"model.width={self.width} is not a multiple of model.heads={self.heads}"
@@ -126,6 +150,8 @@ class StageConfig:
     """Frozen only: encode so many augmented views of each image once, then read them back."""
 
     def __post_init__(self) -> None:
+        _at_least("train.stages", self, 1, "epochs")
+        _at_least("train.stages", self, 0, "lr", "encoder_lr", "warmup", "final_lr", "cached_views")
         if self.cached_views and self.encoder_lr:
             raise ConfigError(
                 "train.stages: cached_views needs a frozen encoder; set encoder_lr to 0"
@@ -168,6 +194,16 @@ class TrainConfig:
     """Folder of cached features."""
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        names = ("batch_size", "accumulate", "patience", "eval_every", "eval_images", "threads")
+        _at_least("train", self, 1, *names)
+        _at_least("train", self, 0, "weight_decay", "clip")
+        if not self.stages:
+            raise ConfigError("train.stages is empty; name at least one stage")
+        for name in ("label_smoothing", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"train.{name}={getattr(self, name)}: expected 0 to below 1")
+
 
 @dataclass(frozen=True)
 class DecodingConfig:
@@ -177,6 +213,9 @@ class DecodingConfig:
     max_length: int = 30
     length_penalty: float = 1.0
     """A hypothesis scores its summed log-probability over its length to this power."""
+
+    def __post_init__(self) -> None:
+        _at_least("decoding", self, 1, "beam_size", "max_length")
 
 
 @dataclass(frozen=True)
@@ -219,7 +258,7 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
 
 def save_config(config: Config, path: str | Path) -> None:
     """Write the whole configuration as YAML; `load_config` reads it back equal."""
-    text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(to_dict(config), sort_keys=False)
     Path(path).write_text(text, encoding="utf-8")
 
 

@@ -8,6 +8,7 @@ after each epoch. A folder is written whole beside its place and then takes it.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ def save_state(
     folder: Path,
     *,
     config: Config,
+    tokenizer: Tokenizer,
     progress: Progress,
     model: nn.Module,
     average: MovingAverage,
@@ -91,6 +93,7 @@ def save_state(
         "progress": dataclasses.asdict(progress),
         "average_updates": average.updates,
         "config": to_dict(config),
+        "tokenizer": hashlib.sha256(tokenizer.model).hexdigest(),
     }
     (partial / "progress.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     _replace(folder, partial)
@@ -99,22 +102,29 @@ def save_state(
 class SavedState:
     """What `save_state` wrote; CheckpointError when it is missing, torn or of another run."""
 
-    def __init__(self, folder: Path, config: Config) -> None:
+    def __init__(self, folder: Path, config: Config, tokenizer: Tokenizer) -> None:
         try:
             record = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
             self._tensors = load_file(folder / "state.safetensors")
-        except (OSError, ValueError, SafetensorError) as error:
+            self.progress = Progress(**record["progress"])
+            self.average_updates = record["average_updates"]
+            settings, pieces = record["config"], record["tokenizer"]
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise CheckpointError(
                 f"{folder}: no state to resume from ({error}); start without --resume"
             ) from None
-        changed = _differences(record["config"], to_dict(config))
+        changed = _differences(settings, to_dict(config))
         if changed:
             raise CheckpointError(
                 f"{folder}: this run had other settings ({', '.join(changed)}); resume with its"
                 " own, or start a run with another train.output"
             )
-        self.progress = Progress(**record["progress"])
-        self.average_updates = record["average_updates"]
+        # The tokenizer is trained anew from the captions; other ids would spoil the weights.
+        if pieces != hashlib.sha256(tokenizer.model).hexdigest():
+            raise CheckpointError(
+                f"{folder}: the training captions under data.root={config.data.root} have changed"
+                " since this run began; restore them, or start a run with another train.output"
+            )
 
     def restore_model(self, model: nn.Module, average: MovingAverage) -> None:
         """Put the weights and their moving average back."""
@@ -131,6 +141,12 @@ class SavedState:
             state.setdefault(int(index), {})[name] = value
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
+        # The fused step walks through memory, so a moment must lie there as its weight does
+        # (channels last), and a file holds it contiguous.
+        for weight, values in optimizer.state.items():
+            for name, value in values.items():
+                if value.shape == weight.shape:
+                    values[name] = torch.empty_like(weight).copy_(value)
 
     def _part(self, prefix: str) -> dict[str, Tensor]:
         found = self._tensors.items()

@@ -51,11 +51,12 @@ def cached_features(
 ) -> np.ndarray:
     """float16 features (V, N, P, C); view v is what the data set gives in epoch v.
 
-    The file's name is a digest of the images' paths, sizes and times, of the transform and of
-    the weights; a file that is there under that name is complete. The features of an image
-    that does not decode are NaN, which the data set serves as an unreadable sample.
+    The file's name is a digest of the images' paths, sizes and times, of the transform, of the
+    backbone and of the precision; a file that is there under that name is complete. The
+    features of an image that does not decode are NaN, which the data set serves as an
+    unreadable sample.
     """
-    path = folder / f"{_digest(backbone, dataset, views)}.npy"
+    path = folder / f"{_digest(backbone, dataset, views, accelerator.mixed_precision)}.npy"
     if accelerator.is_main_process and not path.exists():
         _write(path, backbone, dataset, views, accelerator, batch_size)
     accelerator.wait_for_everyone()
@@ -92,9 +93,11 @@ def _write(
     partial.rename(path)
 
 
-def _digest(backbone: nn.Module, dataset: CaptionDataset, views: int) -> str:
+def _digest(backbone: nn.Module, dataset: CaptionDataset, views: int, precision: str) -> str:
     digest = hashlib.sha256()
-    settings = [repr(dataset.spec), repr(dataset.augmentation), dataset.seed, views]
+    # Padding and epsilons are no weights; the modules' own descriptions hold them.
+    settings = [str(backbone), precision]
+    settings += [repr(dataset.spec), repr(dataset.augmentation), dataset.seed, views]
     digest.update(json.dumps(settings).encode())
     for path, references in zip(dataset.rows["image"], dataset.rows["references"], strict=True):
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioner.build import (
@@ -21,6 +22,16 @@ from captioner.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+def make_output(folder: Path) -> None:
+    """Make the run's folder; raises ConfigError where there can be none."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"train.output={folder}: cannot be made a folder ({error.strerror}); name another"
+        ) from None
 
 
 def read_rows(config: Config) -> tuple[Dataset, Dataset, Report]:
@@ -103,14 +114,19 @@ def build_datasets(
 
 
 def start_stage(
-    stage: StageConfig, config: Config, model: Seq2Seq, dataset: CaptionDataset
+    stage: StageConfig,
+    config: Config,
+    model: Seq2Seq,
+    train: CaptionDataset,
+    val: CaptionDataset,
 ) -> None:
     """Freeze or free the backbone, and set the stage's augmentation; no kept features yet."""
     for parameter in model.backbone.parameters():
         parameter.requires_grad_(bool(stage.encoder_lr))
     image = config.image
-    dataset.features = None
-    dataset.augmentation = (
+    # Those of the stage before are another backbone's.
+    train.features = val.features = None
+    train.augmentation = (
         Augmentation(min_scale=image.min_scale, flip=image.flip, jitter=image.jitter)
         if stage.augment
         else None

@@ -1,0 +1,116 @@
+"""What all tests share: a quiet, offline process and a small data set of drawn pictures."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+# Set before `datasets`, `timm` or torch is imported: they read the environment only once.
+_HOME = tempfile.TemporaryDirectory(prefix="captioner-tests-")
+os.environ.update(
+    HF_HOME=_HOME.name,
+    HF_DATASETS_CACHE=str(Path(_HOME.name) / "datasets"),
+    HF_HUB_OFFLINE="1",
+    HF_DATASETS_DISABLE_PROGRESS_BARS="1",
+    TOKENIZERS_PARALLELISM="false",
+)
+
+import hypothesis  # noqa: E402
+import pytest  # noqa: E402
+from PIL import Image, ImageDraw  # noqa: E402
+
+# No deadline: a busy machine is no bug. No database: nothing is written into the tree.
+hypothesis.settings.register_profile("project", deadline=None, database=None)
+hypothesis.settings.load_profile("project")
+
+SHAPES = (
+    ("red", "circle", "left"),
+    ("green", "square", "right"),
+    ("blue", "triangle", "left"),
+    ("yellow", "circle", "right"),
+    ("white", "square", "left"),
+    ("purple", "triangle", "right"),
+)
+"""Colour, shape and side of each drawn picture."""
+
+
+def draw(colour: str, shape: str, side: str, *, size: int = 64) -> Image.Image:
+    """A coloured shape on the left or right half of a grey square."""
+    image = Image.new("RGB", (size, size), (90, 90, 90))
+    pen = ImageDraw.Draw(image)
+    left = size // 16 if side == "left" else size // 2
+    box = (left, size // 4, left + size * 7 // 16, size * 11 // 16)
+    if shape == "circle":
+        pen.ellipse(box, fill=colour)
+    elif shape == "square":
+        pen.rectangle(box, fill=colour)
+    else:
+        pen.polygon([(box[0], box[3]), (box[2], box[3]), ((box[0] + box[2]) / 2, box[1])], colour)
+    return image
+
+
+def captions_of(colour: str, shape: str, side: str) -> tuple[str, ...]:
+    """Two captions of a drawn picture."""
+    return (f"a {colour} {shape} on the {side}", f"the {shape} is {colour}")
+
+
+def make_flickr(
+    root: Path,
+    *,
+    train: Sequence[int] = (0, 1, 2, 3),
+    val: Sequence[int] = (),
+    captions: int = 2,
+    bad: Sequence[int] = (),
+) -> Path:
+    """Write a data set in Flickr8k's layout; the numbers are places in SHAPES.
+
+    `bad` pictures are files that do not decode. With `captions=1`, each picture has only its
+    first caption.
+    """
+    images, text = root / "Flicker8k_Dataset", root / "Flickr8k_text"
+    images.mkdir(parents=True)
+    text.mkdir()
+    lines = []
+    for i in sorted({*train, *val}):
+        path = images / f"{i}.png"
+        if i in bad:
+            path.write_bytes(b"this is no picture")
+        else:
+            draw(*SHAPES[i]).save(path)
+        texts = captions_of(*SHAPES[i])[:captions]
+        lines += [f"{path.name}#{j}\t{caption} ." for j, caption in enumerate(texts)]
+    (text / "Flickr8k.token.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for name, numbers in (("train", train), ("dev", val)):
+        names = "".join(f"{i}.png\n" for i in numbers)
+        (text / f"Flickr_8k.{name}Images.txt").write_text(names, encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _threads() -> Iterator[None]:
+    # More threads than two gain nothing on such small tensors.
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(2, before))
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    """The same numbers in every run."""
+    return random.Random(0)
+
+
+@pytest.fixture
+def tiny_flickr(tmp_path: Path) -> Path:
+    """Four drawn training pictures with two captions each."""
+    return make_flickr(tmp_path / "data")

@@ -1,0 +1,380 @@
+"""`train.py` from end to end on four drawn pictures, with a backbone of 99,000 parameters."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SHAPES, captions_of, make_flickr
+from safetensors.torch import load_file
+
+import captioner
+import generate
+import train
+from captioner.build import load_checkpoint
+from captioner.training import checkpoint
+
+TINY = [
+    "data.val_splits=[train]",
+    "image.size=64",
+    "image.min_scale=0.9",
+    "model.backbones=[{name: test_efficientnet, weights: none}]",
+    "model.width=48",
+    "model.heads=2",
+    "model.ffn=96",
+    "model.decoder_layers=1",
+    "model.max_length=16",
+    "model.dropout=0.1",
+    "decoding.max_length=16",
+    "decoding.beam_size=2",
+    "tokenizer.vocab_size=320",
+    "train.batch_size=2",
+    "train.tracker=none",
+    "train.precision=no",
+]
+TWO_STAGES = (
+    "train.stages=[{epochs: 2, lr: 1e-3, cached_views: 2}, {epochs: 2, lr: 1e-3, encoder_lr: 1e-3}]"
+)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate():
+    """Accelerate keeps a process's first settings; each run here stands for a process."""
+    from accelerate.state import AcceleratorState, GradientState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+def run(data: Path, output: Path, *words: str, resume: bool = False) -> int:
+    """`train.py`'s exit status."""
+    command = [*TINY, f"data.root={data}", f"train.output={output}"]
+    command += [f"train.cache={output.parent / 'cache'}", *words]
+    return train.main([*command, "--resume"] if resume else command)
+
+
+def state_of(output: Path) -> dict[str, torch.Tensor]:
+    return load_file(output / "last" / "state.safetensors")
+
+
+def best_of(output: Path) -> dict[str, torch.Tensor]:
+    return load_file(output / "best" / "model.safetensors")
+
+
+def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert [k for k in one if not torch.equal(one[k], other[k])] == []
+
+
+def stop_after(epochs: int, monkeypatch) -> None:
+    """Interrupt the run when so many epochs have been saved."""
+    save, saved = checkpoint.save_state, []
+
+    def save_and_stop(*args, **kwargs):
+        save(*args, **kwargs)
+        saved.append(1)
+        if len(saved) == epochs:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save_state", save_and_stop)
+
+
+# Learning
+
+
+def test_four_images_are_learnt_to_their_exact_captions(tmp_path, capsys):
+    data = make_flickr(tmp_path / "data", captions=1)
+    status = run(
+        data,
+        tmp_path / "run",
+        "image.flip=false",
+        "image.jitter=0",
+        "model.dropout=0",
+        "tokenizer.kind=bpe",
+        "model.max_length=40",
+        "decoding.max_length=40",
+        "train.batch_size=4",
+        "train.label_smoothing=0",
+        "train.eval_every=120",
+        "train.stages=[{epochs: 120, lr: 4e-3, encoder_lr: 1e-3, augment: false}]",
+    )
+    assert status == 0
+    capsys.readouterr()
+    images = [data / "Flicker8k_Dataset" / f"{i}.png" for i in range(4)]
+    expected = [captions_of(*SHAPES[i])[0] for i in range(4)]
+    best = str(tmp_path / "run" / "best")
+
+    found = captioner.load(best).caption(images)
+    assert [result.text for result in found] == expected
+
+    assert generate.main([str(images[1]), "--checkpoint", best]) == 0
+    assert capsys.readouterr().out == expected[1] + "\n"
+    assert generate.main([*map(str, images), "--checkpoint", best, "--beam-size", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{path}\t{text}" for path, text in zip(images, expected, strict=True)]
+
+    scores = json.loads((tmp_path / "run" / "best" / "metrics.json").read_text())["val"]
+    assert scores["BLEU-4"] == pytest.approx(1)
+    assert scores["ROUGE-L"] == pytest.approx(1)
+
+
+# Stopping and going on
+
+
+@pytest.mark.parametrize(
+    ("epochs", "words"),
+    [
+        (1, []),
+        (2, ["train.patience=1"]),
+        (3, []),
+        (4, []),
+        (1, ["train.accumulate=2"]),
+        (3, ["train.accumulate=3", "train.precision=bf16", "train.save_dtype=float16"]),
+    ],
+    ids=lambda value: str(value) if isinstance(value, int) else " ".join(value),
+)
+def test_resumed_is_uninterrupted_bit_for_bit(tmp_path, monkeypatch, epochs, words):
+    """Stops lie within a stage with kept features, between stages, within and after the last."""
+    data = make_flickr(tmp_path / "data", train=range(6))
+    words = [TWO_STAGES, "train.ema=0.9", *words]
+    # The output takes part in the configuration, so both runs go to the same place.
+    assert run(data, tmp_path / "run", *words) == 0
+    (tmp_path / "run").rename(tmp_path / "whole")
+
+    with monkeypatch.context() as patch:
+        stop_after(epochs, patch)
+        assert run(data, tmp_path / "run", *words) == 130
+    torch.manual_seed(99)
+    assert run(data, tmp_path / "run", *words, resume=True) == 0
+
+    assert_equal(state_of(tmp_path / "run"), state_of(tmp_path / "whole"))
+    assert_equal(best_of(tmp_path / "run"), best_of(tmp_path / "whole"))
+    for name in ("last/progress.json", "best/metrics.json", "best/config.yaml"):
+        one, other = (tmp_path / run / name for run in ("run", "whole"))
+        assert one.read_text() == other.read_text(), name
+
+
+def test_resuming_without_a_state_or_with_other_settings_is_refused(tmp_path, capsys):
+    data = make_flickr(tmp_path / "data")
+    once = "train.stages=[{epochs: 1}]"
+    assert run(data, tmp_path / "run", once, resume=True) == 1
+    assert "no state to resume from" in capsys.readouterr().err.splitlines()[-1]
+    assert run(data, tmp_path / "run", once) == 0
+    assert run(data, tmp_path / "run", once, "train.weight_decay=0.1", resume=True) == 1
+    assert "train.weight_decay" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_resuming_with_other_captions_is_refused(tmp_path, capsys):
+    """The tokenizer is trained anew from them, so its ids would mean something else."""
+    data = make_flickr(tmp_path / "data")
+    once = "train.stages=[{epochs: 1}]"
+    assert run(data, tmp_path / "run", once) == 0
+    path = data / "Flickr8k_text" / "Flickr8k.token.txt"
+    path.write_text(path.read_text().replace("circle", "ring"))
+    assert run(data, tmp_path / "run", once, resume=True) == 1
+    assert "captions" in capsys.readouterr().err.splitlines()[-1]
+
+
+# Stages
+
+
+def test_a_frozen_backbone_stays_and_a_freed_one_learns(tmp_path, monkeypatch):
+    data = make_flickr(tmp_path / "data")
+    saved = []
+    save = checkpoint.save_state
+
+    def save_and_keep(*args, **kwargs):
+        save(*args, **kwargs)
+        saved.append(state_of(tmp_path / "run"))
+
+    monkeypatch.setattr(checkpoint, "save_state", save_and_keep)
+    assert run(data, tmp_path / "run", TWO_STAGES, "train.patience=9") == 0
+    assert len(saved) == 4
+    names = [k for k in saved[0] if k.startswith("model.")]
+    backbone = [k for k in names if k.startswith("model.backbone.")]
+    rest = [k for k in names if not k.startswith("model.backbone.")]
+    statistics = [k for k in backbone if "running" in k or "batches_tracked" in k]
+    learnt = [k for k in backbone if k not in statistics]
+    # What lies behind the features that the captioner reads (the classifier's head) stays too.
+    assert learnt
+    assert statistics
+
+    def changed(one: dict, other: dict, keys: list[str]) -> int:
+        return sum(not torch.equal(one[k], other[k]) for k in keys)
+
+    assert changed(saved[0], saved[1], backbone) == 0
+    assert changed(saved[0], saved[1], rest) > 0.9 * len(rest)
+    assert changed(saved[1], saved[3], learnt) > 0.9 * len(learnt)
+    assert changed(saved[0], saved[3], statistics) == 0
+
+
+def test_each_stage_is_validated_with_the_backbone_as_it_is(tmp_path, monkeypatch):
+    """Features kept for a frozen stage must not be served once the backbone moves on."""
+    from captioner.training import evaluate
+
+    shapes = []
+    search = evaluate.search
+
+    def search_and_look(model, images, config):
+        shapes.append(images.ndim)
+        return search(model, images, config)
+
+    monkeypatch.setattr(evaluate, "search", search_and_look)
+    data = make_flickr(tmp_path / "data")
+    assert run(data, tmp_path / "run", TWO_STAGES, "train.patience=9") == 0
+    assert shapes == [3, 3, 4, 4]  # features, then pixels
+
+
+def test_a_stage_ends_when_validation_stands_still(tmp_path, monkeypatch, capsys):
+    from captioner.training import evaluate
+
+    monkeypatch.setattr(evaluate, "score_captions", lambda c, r: {"CIDEr-D": 0.5})
+    data = make_flickr(tmp_path / "data")
+    stages = "train.stages=[{epochs: 6}, {epochs: 6, encoder_lr: 1e-4}]"
+    assert run(data, tmp_path / "run", stages, "train.patience=2") == 0
+    ended = re.findall(r"(stage \d epoch \d) \(", capsys.readouterr().err)
+    # The first stage needs one evaluation to set the mark, the second has that mark to pass.
+    assert ended == [f"stage 0 epoch {i}" for i in range(3)] + [
+        f"stage 1 epoch {i}" for i in (0, 1)
+    ]
+    record = json.loads((tmp_path / "run" / "best" / "metrics.json").read_text())
+    assert (record["stage"], record["epoch"]) == (0, 0)
+
+
+def test_the_average_is_what_is_kept(tmp_path):
+    data = make_flickr(tmp_path / "data")
+    once = "train.stages=[{epochs: 1, encoder_lr: 1e-3}]"
+    assert run(data, tmp_path / "run", once, "train.ema=0.9") == 0
+    state, best = state_of(tmp_path / "run"), best_of(tmp_path / "run")
+    averaged = {k.removeprefix("average."): v for k, v in state.items() if "average." in k[:8]}
+    assert averaged
+    assert all(torch.equal(best[k], v) for k, v in averaged.items())
+    assert any(not torch.equal(state[f"model.{k}"], v) for k, v in averaged.items())
+
+
+def test_accumulated_batches_make_one_step(tmp_path, monkeypatch):
+    """Two batches of two images move the weights as often as one batch of four does."""
+    from captioner.training import optimizer
+
+    updates = []
+    update = optimizer.MovingAverage.update
+
+    def count(self, model):
+        updates.append(1)
+        update(self, model)
+
+    monkeypatch.setattr(optimizer.MovingAverage, "update", count)
+    data = make_flickr(tmp_path / "data", train=range(6))
+    once = "train.stages=[{epochs: 2, warmup: 0}]"
+    assert run(data, tmp_path / "run", once, "train.accumulate=2") == 0
+    # Three batches an epoch: one step of two, and one of what is left.
+    assert len(updates) == 4
+    steps = [v.item() for k, v in state_of(tmp_path / "run").items() if k.endswith(".step")]
+    assert set(steps) == {4}
+
+
+# Starting from a checkpoint
+
+
+def test_fine_tuning_starts_from_a_checkpoint(tmp_path):
+    data = make_flickr(tmp_path / "data")
+    once = "train.stages=[{epochs: 1, encoder_lr: 1e-4}]"
+    assert run(data, tmp_path / "first", once) == 0
+    start = tmp_path / "first" / "best"
+    other = make_flickr(tmp_path / "other", train=(4, 5))
+    command = [
+        f"data.root={other}",
+        "data.val_splits=[train]",
+        f"train.output={tmp_path / 'second'}",
+        f"train.start={start}",
+        "train.tracker=none",
+        "train.precision=no",
+        "decoding.max_length=16",
+        "train.stages=[{epochs: 1, lr: 1e-9, warmup: 0}]",
+    ]
+    assert train.main(command) == 0
+    # Its model, pixels and tokenizer, though this run's own configuration names none of them.
+    before, tokenizer, theirs = load_checkpoint(start)
+    after, same_tokenizer, config = load_checkpoint(tmp_path / "second" / "best")
+    assert same_tokenizer.model == tokenizer.model
+    assert config.model == theirs.model
+    assert (config.image.size, config.image.mean) == (theirs.image.size, theirs.image.mean)
+    weights = after.state_dict()
+    for key, value in before.state_dict().items():
+        torch.testing.assert_close(weights[key], value, atol=1e-6, rtol=0)
+
+
+def test_fine_tuning_with_another_model_is_refused(tmp_path, capsys):
+    data = make_flickr(tmp_path / "data")
+    assert run(data, tmp_path / "first", "train.stages=[{epochs: 1}]") == 0
+    start = f"train.start={tmp_path / 'first' / 'best'}"
+    assert run(data, tmp_path / "second", start, "model.width=64") == 1
+    assert "model" in capsys.readouterr().err.splitlines()[-1]
+
+
+# What can be wrong
+
+
+def test_a_bad_image_is_reported_and_the_run_ends_well(tmp_path, capsys):
+    data = make_flickr(tmp_path / "data", train=range(4), val=(4, 5), bad=(2, 4))
+    assert run(data, tmp_path / "run", TWO_STAGES, "data.val_splits=[val]") == 0
+    messages = capsys.readouterr().err
+    assert "image that cannot be decoded" in messages
+    assert "2.png" in messages
+    assert (tmp_path / "run" / "best" / "model.safetensors").exists()
+
+
+def test_a_batch_of_nothing_but_bad_images_is_passed_over(tmp_path, capsys):
+    data = make_flickr(tmp_path / "data", train=range(3), bad=(2,))
+    assert run(data, tmp_path / "run", "train.batch_size=1", "train.stages=[{epochs: 1}]") == 0
+    assert "2.png" in capsys.readouterr().err
+    assert all(torch.isfinite(v).all() for v in state_of(tmp_path / "run").values())
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["data.root=null"], ["data.root"]),
+        (["data.root=/nowhere/at/all"], ["/nowhere/at/all"]),
+        (["train.stage=3"], ["train.stage", "train.stages"]),
+        (["data.val_splits=[nosuch]"], ["nosuch"]),
+        (["tokenizer.vocab_size=50"], ["tokenizer.vocab_size=50"]),
+        (["model.backbones=[{name: resnot, weights: none}]"], ["model.backbones.0", "resnot"]),
+        (
+            ["model.backbones=[{name: test_efficientnet, weights: none, remove: [blocks.99]}]"],
+            ["model.backbones.0.remove", "blocks.99"],
+        ),
+        (
+            ["model.backbones=[{name: test_efficientnet, weights: gone.safetensors}]"],
+            ["gone.safetensors"],
+        ),
+        (["train.start=/nowhere"], ["/nowhere"]),
+        (["train.output=/dev/null"], ["train.output=/dev/null"]),
+    ],
+)
+def test_errors_are_one_line(tiny_flickr, tmp_path, capsys, words, parts):
+    assert run(tiny_flickr, tmp_path / "run", *words) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert lines[-1].startswith("train.py: ")
+    assert "Traceback" not in "".join(lines)
+    assert len([line for line in lines if line.startswith("train.py: ")]) == 1
+    for part in parts:
+        assert part in lines[-1]
+
+
+def test_no_readable_image_at_all_is_an_error(tmp_path, capsys):
+    data = make_flickr(tmp_path / "data", train=(2, 3), val=(0, 1), bad=(2, 3))
+    words = ["train.stages=[{epochs: 1}]", "data.val_splits=[val]"]
+    assert run(data, tmp_path / "run", *words) == 1
+    assert "2.png" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_missing_config_file_is_one_line(capsys):
+    assert train.main(["--config", "nowhere.yaml"]) == 1
+    assert capsys.readouterr().err.startswith("train.py: nowhere.yaml: ")

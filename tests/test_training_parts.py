@@ -1,0 +1,469 @@
+"""Loss, parameter groups, schedule, moving average, what a run writes, and kept features."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import SHAPES, draw
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from captioner.build import build_model, load_checkpoint
+from captioner.config import Config, ImageConfig, ModelConfig, StageConfig, TrainConfig
+from captioner.data.dataset import Augmentation, CaptionDataset, Unreadable
+from captioner.errors import CheckpointError
+from captioner.model.seq2seq import Seq2Seq
+from captioner.tokenizer import Tokenizer
+from captioner.training import checkpoint, features
+from captioner.training.checkpoint import Progress, SavedState, save_best, save_state
+from captioner.training.optimizer import (
+    MovingAverage,
+    build_optimizer,
+    caption_loss,
+    set_learning_rate,
+)
+from captioner.transforms import PixelSpec
+
+SIZES = ModelConfig(width=8, heads=2, ffn=16, decoder_layers=1, max_length=8, dropout=0.0)
+
+
+class Grid(nn.Module):
+    """A backbone of one convolution and its norm: 16 pixels to a 2 x 2 grid of 6 channels."""
+
+    def __init__(self, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 8, stride=8)
+        self.norm = nn.BatchNorm2d(6, eps=eps)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(pixels)).flatten(2).transpose(1, 2)
+
+
+def small_model(vocab_size: int = 20, seed: int = 0) -> Seq2Seq:
+    torch.manual_seed(seed)
+    return build_model(SIZES, Grid(), vocab_size=vocab_size, channels=6, positions=4)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(["a red circle", "a blue square"] * 20, vocab_size=300)
+
+
+# Loss
+
+
+@given(
+    rows=st.integers(1, 9),
+    vocab=st.integers(2, 9),
+    smoothing=st.sampled_from([0.0, 0.1, 0.5]),
+    seed=st.integers(0, 99),
+)
+def test_the_loss_is_the_sum_over_tokens(rows, vocab, smoothing, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(rows, vocab, generator=generator)
+    labels = torch.randint(vocab, (rows,), generator=generator)
+    each = F.cross_entropy(logits, labels, reduction="none")
+    # Smoothing mixes the label with an even spread over the vocabulary.
+    even = -logits.log_softmax(-1).mean(-1)
+    expected = ((1 - smoothing) * each + smoothing * even).sum()
+    torch.testing.assert_close(caption_loss(logits, labels, smoothing=smoothing), expected)
+
+
+def test_the_loss_of_half_precision_is_summed_in_single():
+    logits = torch.randn(5000, 4, dtype=torch.bfloat16)
+    labels = torch.zeros(5000, dtype=torch.long)
+    loss = caption_loss(logits, labels)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, caption_loss(logits.float(), labels))
+
+
+# Optimiser
+
+
+@pytest.mark.parametrize("encoder_lr", [0.0, 1e-5])
+def test_every_trained_parameter_is_in_one_group(encoder_lr):
+    model = small_model()
+    stage = StageConfig(lr=1e-3, encoder_lr=encoder_lr)
+    optimizer = build_optimizer(model, TrainConfig(weight_decay=0.07), stage)
+    names = {id(p): n for n, p in model.named_parameters()}
+    found = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert len(found) == len(set(found))
+    backbone = {i for i, n in names.items() if n.startswith("backbone.")}
+    assert set(found) == set(names) - (set() if encoder_lr else backbone)
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            name = names[id(p)]
+            assert group["peak"] == (encoder_lr if id(p) in backbone else 1e-3)
+            decays = p.ndim > 1 and "positions" not in name
+            assert group["weight_decay"] == (0.07 if decays else 0.0), name
+
+
+@given(
+    steps=st.integers(1, 300),
+    warmup=st.floats(0, 0.5),
+    final=st.floats(0, 1),
+)
+def test_the_schedule_rises_then_falls_to_its_end(steps, warmup, final):
+    stage = StageConfig(lr=2.0, warmup=warmup, final_lr=final)
+    optimizer = SimpleNamespace(param_groups=[{"peak": 2.0, "lr": None}])
+    rates = []
+    for step in range(steps + 1):
+        set_learning_rate(optimizer, stage, step=step, steps=steps)
+        rates.append(optimizer.param_groups[0]["lr"])
+    top = rates.index(max(rates))
+    assert rates[0] > 0
+    assert max(rates) == pytest.approx(2.0)
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert all(a >= b - 1e-12 for a, b in zip(rates[top:], rates[top + 1 :], strict=False))
+    assert top <= max(1, round(warmup * steps))
+    if steps > 1:
+        assert rates[steps] == pytest.approx(2.0 * final)
+
+
+def test_the_cosine_is_half_way_in_the_middle():
+    stage = StageConfig(lr=1.0, warmup=0.0, final_lr=0.2)
+    optimizer = SimpleNamespace(param_groups=[{"peak": 1.0, "lr": None}])
+    set_learning_rate(optimizer, stage, step=51, steps=101)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.6)
+
+
+def test_groups_keep_their_proportion():
+    stage = StageConfig(lr=1e-3, encoder_lr=1e-5)
+    optimizer = build_optimizer(small_model(), TrainConfig(), stage)
+    set_learning_rate(optimizer, stage, step=30, steps=77)
+    for group in optimizer.param_groups:
+        assert group["lr"] / group["peak"] == pytest.approx(
+            optimizer.param_groups[0]["lr"] / optimizer.param_groups[0]["peak"]
+        )
+
+
+# Moving average
+
+
+def test_the_average_has_its_closed_form():
+    model = nn.Linear(2, 2)
+    average = MovingAverage(model, 0.5)
+    expected = {k: v.detach().clone() for k, v in model.named_parameters()}
+    for n in range(1, 30):
+        with torch.no_grad():
+            for p in model.parameters():
+                p.copy_(torch.randn(p.shape))
+        average.update(model)
+        decay = min(0.5, (1 + n) / (10 + n))
+        for k, v in model.named_parameters():
+            expected[k] = decay * expected[k] + (1 - decay) * v.detach()
+    for k, v in expected.items():
+        torch.testing.assert_close(average.state[k], v)
+
+
+def test_within_the_block_the_model_is_the_average_and_after_it_itself():
+    model = nn.Linear(3, 3)
+    average = MovingAverage(model, 0.9)
+    with torch.no_grad():
+        model.weight.add_(1)
+    average.update(model)
+    own, averaged = model.weight.detach().clone(), average.state["weight"].clone()
+    pointer = model.weight.data_ptr()
+    assert not torch.equal(own, averaged)
+
+    def fail_inside():
+        with average.applied(model):
+            assert torch.equal(model.weight, averaged)
+            raise RuntimeError("inside")
+
+    with pytest.raises(RuntimeError, match="inside"):
+        fail_inside()
+    assert torch.equal(model.weight, own)
+    assert torch.equal(average.state["weight"], averaged)
+    assert model.weight.data_ptr() == pointer
+
+
+def test_frozen_weights_stay_and_reset_starts_from_the_present():
+    model = nn.Linear(2, 2)
+    average = MovingAverage(model, 0.9)
+    model.bias.requires_grad_(False)
+    before = average.state["bias"].clone()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(1)
+    average.update(model)
+    assert torch.equal(average.state["bias"], before)
+    average.reset(model)
+    assert average.updates == 0
+    assert all(torch.equal(average.state[k], v) for k, v in model.named_parameters())
+    with torch.no_grad():
+        model.weight.add_(1)
+    assert not torch.equal(average.state["weight"], model.weight)
+
+
+def test_without_decay_there_is_no_average():
+    model = nn.Linear(2, 2)
+    average = MovingAverage(model, 0.0)
+    own = model.weight.detach().clone()
+    average.update(model)
+    with average.applied(model):
+        assert torch.equal(model.weight, own)
+    assert average.state == {}
+
+
+# What a run writes
+
+
+@pytest.fixture
+def trained(tokenizer, tmp_path):
+    """A model after a few steps, channels last as in a run, and the state of that run on disk."""
+    config = Config(train=TrainConfig(ema=0.9, output=str(tmp_path)))
+    model = small_model(len(tokenizer)).to(memory_format=torch.channels_last)
+    stage = StageConfig(lr=1e-2, encoder_lr=1e-2)
+    optimizer = build_optimizer(model, config.train, stage)
+    average = MovingAverage(model, 0.9)
+    advance(model, optimizer, average, steps=3)
+    progress = Progress(stage=1, epoch=2, step=3, best=0.25, stale=1)
+    parts = {"model": model, "average": average, "optimizer": optimizer}
+    save_state(tmp_path / "last", config=config, tokenizer=tokenizer, progress=progress, **parts)
+    return SimpleNamespace(
+        config=config, stage=stage, progress=progress, folder=tmp_path / "last", **parts
+    )
+
+
+def advance(model, optimizer, average, *, steps: int) -> None:
+    tokens = torch.tensor([[[2, 5, 6]], [[2, 7, 8]]])
+    for i in range(steps):
+        images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(i))
+        model.eval()(images, tokens).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update(model)
+
+
+def test_a_restored_run_goes_on_bit_for_bit(trained, tokenizer):
+    t = trained
+    model = small_model(len(tokenizer), seed=1).to(memory_format=torch.channels_last)
+    average = MovingAverage(model, 0.9)
+    optimizer = build_optimizer(model, t.config.train, t.stage)
+    saved = SavedState(t.folder, t.config, tokenizer)
+    saved.restore_model(model, average)
+    saved.restore_optimizer(optimizer)
+    assert saved.progress == t.progress
+    assert average.updates == t.average.updates == 3
+    for _ in range(2):
+        for (name, one), other in zip(
+            model.state_dict().items(), t.model.state_dict().values(), strict=True
+        ):
+            assert torch.equal(one, other), name
+        assert all(torch.equal(average.state[k], v) for k, v in t.average.state.items())
+        advance(model, optimizer, average, steps=2)
+        advance(t.model, t.optimizer, t.average, steps=2)
+
+
+def test_other_settings_are_refused_by_name(trained, tokenizer):
+    other = Config(train=TrainConfig(ema=0.5, seed=3, output=trained.config.train.output))
+    with pytest.raises(CheckpointError, match=r"train\.ema.*train\.seed"):
+        SavedState(trained.folder, other, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("state.safetensors", None),
+        ("state.safetensors", b""),
+        ("state.safetensors", b"torn"),
+        ("progress.json", None),
+        ("progress.json", b"{"),
+        ("progress.json", b"{}"),
+        ("progress.json", b"[]"),
+        ("progress.json", b"\xff"),
+    ],
+)
+def test_a_torn_state_is_refused_by_name(trained, tokenizer, name, content):
+    path = trained.folder / name
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="no state to resume from") as caught:
+        SavedState(trained.folder, trained.config, tokenizer)
+    assert str(trained.folder) in str(caught.value)
+
+
+def test_a_state_that_is_cut_off_is_refused(trained, tokenizer):
+    path = trained.folder / "state.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(CheckpointError):
+        SavedState(trained.folder, trained.config, tokenizer)
+
+
+def test_a_write_that_fails_leaves_the_old_state(trained, tokenizer, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    parts = {"model": trained.model, "average": trained.average, "optimizer": trained.optimizer}
+    with pytest.raises(OSError, match="no space"):
+        save_state(
+            trained.folder,
+            config=trained.config,
+            tokenizer=tokenizer,
+            progress=Progress(epoch=9),
+            **parts,
+        )
+    saved = SavedState(trained.folder, trained.config, tokenizer)
+    assert saved.progress == trained.progress
+
+
+def test_writing_again_replaces_and_leaves_nothing_else(trained, tokenizer, tmp_path):
+    parts = {"model": trained.model, "average": trained.average, "optimizer": trained.optimizer}
+    later = Progress(epoch=9)
+    save_state(trained.folder, config=trained.config, tokenizer=tokenizer, progress=later, **parts)
+    assert SavedState(trained.folder, trained.config, tokenizer).progress == later
+    assert [p.name for p in tmp_path.iterdir()] == ["last"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_the_best_weights_come_back_rounded_to_their_type(dtype, tokenizer, tmp_path):
+    model = small_model(len(tokenizer))
+    config = Config(model=SIZES, train=TrainConfig(save_dtype=dtype), decoding=_short())
+    save_best(tmp_path / "best", config, tokenizer, model, {"val": {"CIDEr-D": 0.5}})
+    other = small_model(len(tokenizer), seed=1)
+    checkpoint.load_best(tmp_path / "best", other)
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():
+            rounded = value.to(getattr(torch, dtype)).float()
+            assert torch.equal(other.state_dict()[name], rounded), name
+    assert checkpoint.best_scores(tmp_path / "best") == {"CIDEr-D": 0.5}
+    assert checkpoint.best_scores(tmp_path / "none") == {}
+
+
+def _short():
+    from captioner.config import DecodingConfig
+
+    return DecodingConfig(max_length=8)
+
+
+def test_weights_of_another_model_are_refused(tokenizer, tmp_path):
+    config = Config(model=SIZES, decoding=_short())
+    save_best(tmp_path / "best", config, tokenizer, small_model(len(tokenizer)), {})
+    with pytest.raises(CheckpointError, match="shape"):
+        checkpoint.load_best(tmp_path / "best", small_model(len(tokenizer) + 1))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.model", "config.yaml"])
+def test_a_checkpoint_with_a_part_missing_is_refused(name, tokenizer, tmp_path):
+    config = Config(model=SIZES, image=ImageConfig(size=16), decoding=_short())
+    save_best(tmp_path / "best", config, tokenizer, small_model(len(tokenizer)), {})
+    (tmp_path / "best" / name).unlink()
+    with pytest.raises(Exception, match=name) as caught:
+        load_checkpoint(tmp_path / "best")
+    assert type(caught.value).__module__ == "captioner.errors"
+
+
+# Kept features
+
+SPEC = PixelSpec((16, 16), (0.5,) * 3, (0.5,) * 3)
+
+
+@pytest.fixture
+def accelerator():
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield Accelerator(mixed_precision="no", cpu=True)
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def pictures(tmp_path, tokenizer) -> CaptionDataset:
+    """Five drawn pictures, of which the third is broken."""
+    table = []
+    for i, shape in enumerate(SHAPES[:5]):
+        draw(*shape).save(tmp_path / f"{i}.png")
+        table.append({"image": str(tmp_path / f"{i}.png"), "references": ["a dog on the left"]})
+    (tmp_path / "2.png").write_bytes(b"no picture")
+    return CaptionDataset(
+        Table(table),
+        spec=SPEC,
+        tokenizer=tokenizer,
+        max_length=20,
+        augmentation=Augmentation(min_scale=0.5, flip=True, jitter=0.2),
+    )
+
+
+class Table(list):
+    """Rows that also give a column by its name, as a `datasets` table does."""
+
+    def __getitem__(self, key):
+        return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
+
+
+@torch.no_grad()
+def test_kept_features_are_the_backbones_own(pictures, accelerator, tmp_path):
+    backbone = Grid().eval()
+    kept = features.cached_features(
+        backbone, pictures, views=3, folder=tmp_path / "cache", accelerator=accelerator
+    )
+    assert kept.shape == (3, 5, 4, 6)
+    assert kept.dtype == np.float16
+    for view in range(3):
+        for i in (0, 1, 3, 4):
+            fresh = backbone(pictures[view, i].image[None])[0]
+            torch.testing.assert_close(
+                torch.from_numpy(kept[view, i]).float(), fresh, atol=2e-3, rtol=2e-3
+            )
+        assert np.isnan(kept[view, 2]).all()
+    captions = {(v, i): pictures[v, i].captions for v in range(3) for i in (0, 1, 3, 4)}
+    pictures.features = kept
+    for epoch in range(3):
+        for i in (0, 1, 3, 4):
+            view = (epoch + i) % 3
+            sample = pictures[epoch, i]
+            assert torch.equal(sample.image, torch.from_numpy(kept[view, i]))
+            assert sample.captions == captions[view, i]  # mirrored with the view
+        assert isinstance(pictures[epoch, 2], Unreadable)
+
+
+def test_features_are_computed_once_and_again_when_anything_changes(
+    pictures, accelerator, tmp_path, monkeypatch
+):
+    written = []
+    write = features._write
+
+    def count(path, *args):
+        written.append(path.name)
+        write(path, *args)
+
+    monkeypatch.setattr(features, "_write", count)
+
+    def ask(backbone, data=pictures, views=1, precision="no"):
+        folder = tmp_path / "cache"
+        monkeypatch.setattr(type(accelerator), "mixed_precision", precision)
+        features.cached_features(
+            backbone, data, views=views, folder=folder, accelerator=accelerator
+        )
+        return len(set(written))
+
+    backbone = Grid().eval()
+    assert [ask(backbone), ask(backbone), ask(copy.deepcopy(backbone))] == [1, 1, 1]
+    assert len(written) == 1
+    assert ask(backbone, views=2) == 2
+    other = Grid(eps=1e-3).eval()  # the same weights, and yet another backbone
+    other.load_state_dict(backbone.state_dict())
+    assert ask(other) == 3
+    assert ask(backbone, precision="bf16") == 4
+    changed = copy.copy(pictures)
+    changed.augmentation = None
+    assert ask(backbone, changed) == 5
+    shutil.copy(tmp_path / "1.png", tmp_path / "0.png")
+    assert ask(backbone) == 6
+    with torch.no_grad():
+        backbone.conv.bias.add_(1)
+    assert ask(backbone) == 7
+    assert len(written) == 7
+    assert all(name.endswith(".npy") for name in written)
+    assert sorted(p.name for p in (tmp_path / "cache").iterdir()) == sorted(written)
