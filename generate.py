@@ -27,6 +27,7 @@ SUFFIXES = (
 )
 # fmt: on
 STDIN = "-"
+PROG = "generate.py"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,9 +36,11 @@ def main(argv: list[str] | None = None) -> int:
     # A file name in another encoding must not stop the run that prints it.
     sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return run(list(expand(args.paths)), args)
+        status = run(list(expand(args.paths)), args)
+        sys.stdout.flush()  # a closed pipe is met here at the latest, not at exit
+        return status
     except CaptionerError as error:
-        print(f"generate.py: {error}", file=sys.stderr)
+        print(f"{PROG}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -49,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The arguments; exits with status 2 where they are wrong."""
-    parser = argparse.ArgumentParser(prog="generate.py", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=PROG, description=__doc__.splitlines()[0])
     parser.add_argument("paths", nargs="+", metavar="PATH", help="image, folder, glob or - (stdin)")
     parser.add_argument("--checkpoint", default="bundled", metavar="DIR", help="default: bundled")
     parser.add_argument("--beam-size", type=positive, metavar="N")
@@ -58,7 +61,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps ...")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--jsonl", action="store_true", help="one JSON object a line")
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)
 
 
 def positive(text: str) -> int:
@@ -104,7 +107,7 @@ def run(paths: list[str], args: argparse.Namespace) -> int:
     for path, result in progress(zip(paths, results, strict=True), len(paths)):
         failed += result.error is not None
         if result.error is not None:
-            print(f"generate.py: {result.error}", file=sys.stderr)
+            print(f"{PROG}: {result.error}", file=sys.stderr)
         for line in lines(path, result, alone=len(paths) == 1, as_json=args.jsonl):
             print(line, flush=args.jsonl)
     return 0 if not failed else 1 if failed == len(paths) else 3

@@ -16,10 +16,12 @@ from pathlib import Path
 from captioner.config import Config, load_config
 from captioner.errors import CaptionerError, DataError
 
+PROG = "train.py"
+
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="train.py", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=PROG, description=__doc__.splitlines()[0])
     parser.add_argument("--config", help="a YAML file; without it, the defaults")
     parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that differ")
@@ -27,10 +29,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         train(load_config(args.config, args.overrides), resume=args.resume)
     except CaptionerError as error:
-        print(f"train.py: {error}", file=sys.stderr)
+        print(f"{PROG}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("train.py: stopped; --resume goes on after the last whole epoch", file=sys.stderr)
+        print(f"{PROG}: stopped; --resume goes on after the last whole epoch", file=sys.stderr)
         return 130
     return 0
 
@@ -65,6 +67,8 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
         gradient_accumulation_steps=settings.accumulate,
         log_with=None if settings.tracker == "none" else settings.tracker,
         project_dir=output,
+        # Otherwise Accelerate takes each of several CPU processes for the only one.
+        cpu=not torch.accelerator.is_available(),
     )
     main_process = accelerator.is_main_process
     rank, world = accelerator.process_index, accelerator.num_processes

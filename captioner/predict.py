@@ -6,6 +6,7 @@ Shapes: B images.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,7 @@ class Captioner:
         An image that cannot be read has its `ImageError` in the place of captions, and takes
         nothing from the others. Unset parameters are those of the checkpoint's configuration.
         """
-        if isinstance(images, (str, bytes, Path)) or not isinstance(images, Iterable):
+        if _is_one_image(images):
             images = [images]
         options = {
             "beam_size": beam_size,
@@ -125,6 +126,8 @@ class Captioner:
     ) -> Iterator[Result]:
         """As `caption`, from an iterable of any length: one batch is held in memory at a time."""
         decoding = self._decoding(num_captions, **options)
+        if batch_size < 1:
+            raise CaptionerError(f"batch_size={batch_size}: must be 1 or more")
         batch: list[Tensor | ImageError] = []
         for image in images:
             batch.append(self._pixels(image))
@@ -179,3 +182,11 @@ class Captioner:
                     for h in hypotheses
                 )
             )
+
+
+def _is_one_image(images: Any) -> bool:
+    """Whether this is an image, where a collection of them might stand."""
+    # Files and arrays can be iterated over, too, but by line and by row.
+    is_file, is_array = hasattr(images, "read"), getattr(images, "ndim", None) in (2, 3)
+    known = isinstance(images, (str, bytes, os.PathLike)) or is_file or is_array
+    return known or not isinstance(images, Iterable)

@@ -56,6 +56,8 @@ def save_best(
         if v.is_floating_point()
     }
     save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
+    # safetensors writes for its owner alone; the folder is made to be shared.
+    (partial / "model.safetensors").chmod(0o644)
     (partial / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     _replace(folder, partial)
 

@@ -1,0 +1,180 @@
+"""The package: the `captioner` command, its dependencies, and what a wheel carries."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from tiny import make_checkpoint, picture
+
+import captioner
+from captioner import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pyproject() -> dict:
+    # tomllib came with Python 3.11; pytest brings tomli where it is not there.
+    name = "tomllib" if sys.version_info >= (3, 11) else "tomli"
+    module = importlib.import_module(name)
+    return module.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def requirements(name: str) -> list[str]:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith(("#", "-r"))]
+
+
+def distribution(requirement: str) -> str:
+    return re.split(r"[<>=!~\[; ]", requirement)[0].lower()
+
+
+def test_dependencies_are_those_of_requirements_txt():
+    assert pyproject()["project"]["dependencies"] == requirements("requirements.txt")
+
+
+def test_what_is_imported_is_required():
+    """Of all that package and scripts import, each is in the standard library or required."""
+    distributions = {"yaml": "pyyaml", "PIL": "pillow"}
+    found = set()
+    for path in [*(ROOT / "captioner").rglob("*.py"), *ROOT.glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(node.module.split(".")[0])
+    found -= sys.stdlib_module_names | {"captioner"}
+    required = {distribution(line) for line in requirements("requirements.txt")}
+    names = {distributions.get(name, name) for name in found}
+    assert names <= required
+    # timm imports torchvision, Accelerate's tracker TensorBoard.
+    assert required - names <= {"torchvision", "tensorboard"}
+
+
+def test_installed_versions_are_within_the_ranges():
+    from importlib.metadata import version
+
+    from packaging.requirements import Requirement
+
+    for line in requirements("requirements.txt"):
+        requirement = Requirement(line)
+        assert requirement.specifier.contains(version(requirement.name), prereleases=True), line
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_command_is_the_script(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([command, "--help"])
+    shown = capsys.readouterr().out
+    script = cli.load_script(cli.COMMANDS[command][0])
+    assert Path(script.__file__) == ROOT / f"{cli.COMMANDS[command][0]}.py"
+    with pytest.raises(SystemExit, match="0"):
+        script.main(["--help"])
+    # The same but for the name, which changes where lines break.
+    own = capsys.readouterr().out.replace(f"{cli.COMMANDS[command][0]}.py", "")
+    shown = shown.replace(f"captioner {command}", "").replace(f"{script.__name__}.py", "")
+    options = set(re.findall(r"--[a-z-]+", own))
+    assert options == set(re.findall(r"--[a-z-]+", shown)) > {"--help"}
+
+
+def test_score_is_called_by_its_name(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["score"])
+    assert "usage: captioner score" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [(), ("unknown",), ("--checkpoint", "x")])
+def test_usage_errors(words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(list(words))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "usage: captioner" in err
+
+
+def test_arguments_and_status_pass_through(tmp_path, capsys):
+    checkpoint = make_checkpoint(tmp_path / "best")
+    picture(0).save(tmp_path / "0.png")
+    words = [str(tmp_path / "0.png"), "--checkpoint", str(checkpoint)]
+    assert cli.main(["caption", *words]) == 0
+    assert capsys.readouterr().out.strip()
+    assert cli.main(["caption", *words, str(tmp_path / "none.png")]) == 3
+
+
+def test_help_and_version_cost_no_torch():
+    code = (
+        "import sys\nfrom captioner import cli\n"
+        "for word in ('--help', '--version'):\n"
+        "    try: cli.main([word])\n"
+        "    except SystemExit as end: assert not end.code\n"
+        "assert not {'torch', 'numpy', 'yaml', 'tqdm'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(command in done.stdout for command in cli.COMMANDS)
+    assert done.stdout.endswith(f"captioner {captioner.__version__}\n")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the project's wheel was installed into."""
+    pytest.importorskip("hatchling", reason="hatchling builds the wheel: requirements-dev.txt")
+    target = tmp_path_factory.mktemp("installed")
+    words = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([*pip, "wheel", ROOT, *words, "--wheel-dir", folder], check=True)
+    (wheel,) = folder.glob("*.whl")
+    subprocess.run([*pip, "install", wheel, *words[::2], "--quiet", "--target", target], check=True)
+    with zipfile.ZipFile(wheel) as archive:
+        (target / "names.json").write_text(json.dumps(archive.namelist()))
+    return target
+
+
+@pytest.mark.slow
+def test_wheel_carries_everything(installed):
+    names = set(json.loads((installed / "names.json").read_text()))
+    ours = {p.relative_to(ROOT).as_posix() for p in (ROOT / "captioner").rglob("*.py")}
+    ours |= {f"captioner/scripts/{name}.py" for name, _ in cli.COMMANDS.values()}
+    ours |= {f"captioner/configs/{p.name}" for p in (ROOT / "configs").iterdir()}
+    bundled = (ROOT / "captioner" / "pretrained").iterdir()
+    ours |= {p.relative_to(ROOT).as_posix() for p in bundled if p.is_file()}
+    assert ours <= names
+    others = {name for name in names - ours if ".dist-info/" not in name}
+    assert not others
+    (metadata,) = installed.glob("captioner-*.dist-info/METADATA")
+    text = metadata.read_text(encoding="utf-8")
+    assert f"\nVersion: {captioner.__version__}\n" in text
+    assert text.count("\nRequires-Dist: ") == len(requirements("requirements.txt"))
+
+
+@pytest.mark.slow
+def test_installed_command_captions_and_scores(installed, tmp_path):
+    """Far from the checkout, the command runs the wheel's code alone."""
+    checkpoint = make_checkpoint(tmp_path / "best")
+    picture(0).save(tmp_path / "0.png")
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+
+    def run(*words: str) -> str:
+        command = [sys.executable, installed / "bin" / "captioner", *words]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    caption = run("caption", "0.png", "--checkpoint", str(checkpoint)).strip()
+    assert caption
+    (tmp_path / "data.jsonl").write_text(json.dumps({"image": "0.png", "caption": caption}))
+    scores = run("score", "--checkpoint", str(checkpoint), "--references", "data.jsonl", "--json")
+    assert json.loads(scores)["BLEU-1"] == pytest.approx(1)
+    assert str(installed / "captioner" / "configs") in run("--help")
+    assert "--resume" in run("train", "--help")
