@@ -1,0 +1,70 @@
+"""The `captioner` command: `captioner caption|train|score` are generate.py, train.py and score.py.
+
+An installed package carries the scripts as `captioner.scripts`; in a checkout, and so in an
+editable installation, they lie beside the package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from captioner import __version__
+
+COMMANDS = {
+    "caption": ("generate", "caption images, folders and globs"),
+    "train": ("train", "train a captioner on a data set"),
+    "score": ("score", "score captions, or a checkpoint, against references"),
+}
+_PACKAGE = Path(__file__).parent
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    words = sys.argv[1:] if argv is None else argv
+    # What follows the command is the script's own, --help included.
+    command = parser().parse_args(words[:1]).command
+    module = load_script(COMMANDS[command][0])
+    module.PROG = f"captioner {command}"  # what usage and error messages begin with
+    return module.main(words[1:])
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the first word."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {what}" for name, (_, what) in COMMANDS.items()]
+    found = argparse.ArgumentParser(
+        prog="captioner",
+        usage="captioner [-h] [--version] COMMAND ...",
+        description="Caption images, train captioners and score them.",
+        epilog="commands (each has its own --help):\n"
+        + "\n".join(lines)
+        + f"\n\nconfigurations for `captioner train --config`: {_beside('configs')}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    found.add_argument("--version", action="version", version=f"captioner {__version__}")
+    found.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=", ".join(COMMANDS))
+    return found
+
+
+def load_script(name: str) -> ModuleType:
+    """The module of a script, by the name of its file without `.py`."""
+    path = _beside(f"{name}.py", installed="scripts")
+    spec = importlib.util.spec_from_file_location(f"captioner.scripts.{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _beside(name: str, *, installed: str = "") -> Path:
+    """A file of the repository's top: within an installed package, beside it in a checkout."""
+    inside = _PACKAGE / installed / name
+    return inside if inside.exists() else _PACKAGE.parent / name
+
+
+if __name__ == "__main__":
+    sys.exit(main())
