@@ -1,0 +1,199 @@
+"""Captioning against named peers, as ratios of medians: `python benchmarks/caption.py`.
+
+- cold start: the process that captions one picture, against `python -c "import torch"`;
+- latency: one picture from its path, the model loaded, against transformers (see peer.py);
+- throughput: 200 photographs of 640 x 480 from the command line, against peer.py's;
+- memory: the peak of the process that captions one picture, against 1.5 times (that of
+  `import torch` + 300 MB).
+
+Both sides take turns, so that what else the machine does meets both. The peer makes as many
+decoding steps as the captioner did for the same pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+IMAGE = ROOT / "examples" / "beach.jpg"
+BATCH = 16
+TORCH = ["-c", "import torch"]
+# Compiled modules are kept, as they are for any user but one who switched that off.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", default="bundled", metavar="DIR")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="runs of each side")
+    parser.add_argument("--images", type=int, default=200, metavar="N", help="of the throughput")
+    args = parser.parse_args()
+    print(machine(), end="\n\n")
+    print(f"{'':24} {'captioner':>12} {'peer':>12} {'ratio':>7}  peer, aim")
+    processes(args.checkpoint, args.repeats)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{i:03}.jpg" for i in range(args.images)]
+        for i, path in enumerate(paths):
+            draw_photograph(i).save(path, quality=90)
+        latency(args.checkpoint, args.repeats)
+        throughput(args.checkpoint, args.repeats, paths)
+
+
+def processes(checkpoint: str, repeats: int) -> None:
+    """Cold start and peak memory, from the same runs."""
+    ours = [str(ROOT / "generate.py"), str(IMAGE), "--checkpoint", checkpoint]
+    found, torch = alternate(lambda: run_process(ours), lambda: run_process(TORCH), repeats)
+    seconds = [statistics.median(x[0] for x in side) for side in (found, torch)]
+    row("cold start, s", *seconds, "import torch, aim <= 2.0")
+    memory = [statistics.median(x[1] for x in side) for side in (found, torch)]
+    row("peak memory, MB", *memory, "import torch")
+    limit = 1.5 * (memory[1] + 300)
+    row("  against the limit", memory[0], limit, "1.5 x (import torch + 300 MB), aim <= 1.0")
+
+
+def latency(checkpoint: str, repeats: int) -> None:
+    """One picture at a time within one process."""
+    from peer import Peer
+
+    import captioner
+
+    model, peer = captioner.load(checkpoint), Peer(checkpoint)
+    with counted_steps(model) as steps:
+        model.caption(IMAGE)
+    # Each run is the mean of several captions, since one takes milliseconds.
+    several = range(10)
+    ours, theirs = alternate(
+        lambda: timed(lambda: [model.caption(IMAGE) for _ in several]) / len(several),
+        lambda: timed(lambda: [peer.caption([IMAGE], steps[0]) for _ in several]) / len(several),
+        repeats,
+    )
+    medians = [1000 * statistics.median(side) for side in (ours, theirs)]
+    row("latency, ms", *medians, f"timm + transformers, {steps[0]} steps of beam {peer.beams}")
+    row("  per step, ms", *(x / steps[0] for x in medians), "the encoder's share included")
+
+
+def throughput(checkpoint: str, repeats: int, paths: list[Path]) -> None:
+    """The whole command line, from start to end."""
+    import captioner
+
+    model = captioner.load(checkpoint)
+    with counted_steps(model) as steps:
+        model.caption(paths, batch_size=BATCH)
+    mean = round(statistics.mean(steps))
+    common = ["--checkpoint", checkpoint, "--batch-size", str(BATCH)]
+    ours = [str(ROOT / "generate.py"), str(paths[0].parent), *common]
+    peer = [str(ROOT / "benchmarks" / "peer.py"), *map(str, paths), *common, "--steps", str(mean)]
+    found, theirs = alternate(lambda: run_process(ours), lambda: run_process(peer), repeats)
+    rates = [len(paths) / statistics.median(x[0] for x in side) for side in (found, theirs)]
+    row("throughput, images/s", *rates, f"timm + transformers, batch {BATCH}, {mean} steps")
+
+
+def alternate(
+    ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int
+) -> tuple[list[Any], list[Any]]:
+    """What both sides returned, run in turns; the first run of each only warms the caches."""
+    results: tuple[list[Any], list[Any]] = ([], [])
+    for _ in range(repeats + 1):
+        for side, run in zip(results, (ours, theirs), strict=True):
+            side.append(run())
+    return results[0][1:], results[1][1:]
+
+
+def run_process(words: list[str]) -> tuple[float, float]:
+    """Seconds and peak resident megabytes of a Python process."""
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *words], env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    # Unlike getrusage, wait4 tells of this one child.
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.perf_counter() - start
+    if process.returncode:
+        sys.exit(f"benchmark: {' '.join(words[:2])} ended with status {process.returncode}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return seconds, usage.ru_maxrss * unit / 1e6
+
+
+def timed(run: Callable[[], Any]) -> float:
+    """Seconds that it takes."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+@contextlib.contextmanager
+def counted_steps(model: Any) -> Iterator[list[int]]:
+    """A list that holds, per search within, its decoding steps."""
+    steps: list[int] = []
+    decoder = model.model.decoder
+    start, step = decoder.start, decoder.step
+
+    def counting_start(*args: Any) -> Any:
+        steps.append(0)
+        return start(*args)
+
+    def counting_step(*args: Any) -> Any:
+        steps[-1] += 1
+        return step(*args)
+
+    decoder.start, decoder.step = counting_start, counting_step
+    yield steps
+    del decoder.start, decoder.step
+
+
+def draw_photograph(seed: int) -> Any:
+    """A picture with a photograph's size and about its detail (640 x 480, some 100 kB of JPEG)."""
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(seed)
+    total = np.zeros((480, 640, 3), dtype=np.float32)
+    for scale, weight in ((160, 60), (40, 40), (10, 25), (1, 6)):
+        noise = rng.normal(128, 64, (480 // scale, 640 // scale, 3)).clip(0, 255)
+        layer = Image.fromarray(noise.astype(np.uint8)).resize((640, 480), Image.Resampling.BICUBIC)
+        total += weight / 131 * np.asarray(layer, dtype=np.float32)
+    return Image.fromarray(total.clip(0, 255).astype(np.uint8))
+
+
+def machine() -> str:
+    """What it was measured on."""
+    from importlib.metadata import version
+
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "transformers"))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return (
+        f"{processor()}, {cores} cores (load {os.getloadavg()[0]:.1f});"
+        f" Python {platform.python_version()}, {versions}"
+    )
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells it."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()
+
+
+def row(name: str, ours: float, theirs: float, note: str) -> None:
+    """One line of the table."""
+    print(f"{name:24} {ours:12.4g} {theirs:12.4g} {ours / theirs:7.2f}  {note}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
