@@ -31,10 +31,9 @@ def search(model: Seq2Seq, images: Tensor, config: DecodingConfig) -> list[list[
         "bos": BOS,
         "eos": EOS,
         "max_length": config.max_length,
+        "length_penalty": config.length_penalty,
         "device": memory.device,
     }
     if beams == 1:
         return [[h] for h in greedy_search(step, **common)]
-    return beam_search(
-        step, cache.reorder, beams=beams, length_penalty=config.length_penalty, **common
-    )
+    return beam_search(step, cache.reorder, beams=beams, **common)

@@ -33,7 +33,14 @@ class Hypothesis:
 
 
 def greedy_search(
-    step: Step, *, images: int, bos: int, eos: int, max_length: int, device: str = "cpu"
+    step: Step,
+    *,
+    images: int,
+    bos: int,
+    eos: int,
+    max_length: int,
+    length_penalty: float = 1.0,
+    device: str = "cpu",
 ) -> list[Hypothesis]:
     """The likeliest token, one after another, until EOS or `max_length` tokens."""
     last = torch.full((images, 1), bos, device=device)
@@ -52,7 +59,7 @@ def greedy_search(
             break
     rows = torch.cat(tokens, 1).tolist()
     found = zip(rows, length.tolist(), total.tolist(), strict=True)
-    return [Hypothesis(row[:n], t, t / n) for row, n, t in found]
+    return [Hypothesis(row[:n], t, t / n**length_penalty) for row, n, t in found]
 
 
 def beam_search(
