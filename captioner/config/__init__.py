@@ -7,25 +7,15 @@ weights. A key that does not exist is an error that names the nearest one that d
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import types
-import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
+from captioner.config.structure import at_least, build, kind_of, one_line, override, to_dict
 from captioner.errors import ConfigError
-
-
-def _at_least(section: str, settings: Any, lowest: float, *names: str) -> None:
-    for name in names:
-        value = getattr(settings, name)
-        if value is not None and value < lowest:
-            raise ConfigError(f"{section}.{name}={value}: expected {lowest} or more")
 
 
 @dataclass(frozen=True)
@@ -50,8 +40,8 @@ class DataConfig:
     """Loader processes; 0 loads in the training process."""
 
     def __post_init__(self) -> None:
-        _at_least("data", self, 1, "captions_per_image", "limit")
-        _at_least("data", self, 0, "workers")
+        at_least("data", self, 1, "captions_per_image", "limit")
+        at_least("data", self, 0, "workers")
 
 
 @dataclass(frozen=True)
@@ -80,7 +70,7 @@ class ImageConfig:
     """Augmentation: the range of brightness, contrast and saturation factors about 1."""
 
     def __post_init__(self) -> None:
-        _at_least("image", self, 1, "size")
+        at_least("image", self, 1, "size")
         if not 0 < self.min_scale <= 1:
             raise ConfigError(f"image.min_scale={self.min_scale}: expected a share in (0, 1]")
         if not 0 <= self.jitter <= 1:
@@ -118,9 +108,9 @@ class ModelConfig:
     """Dropout on the backbone's features."""
 
     def __post_init__(self) -> None:
-        _at_least("model", self, 1, "width", "heads", "ffn", "decoder_layers")
-        _at_least("model", self, 0, "encoder_layers")
-        _at_least("model", self, 2, "max_length")
+        at_least("model", self, 1, "width", "heads", "ffn", "decoder_layers")
+        at_least("model", self, 0, "encoder_layers")
+        at_least("model", self, 2, "max_length")
         for name in ("dropout", "feature_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"model.{name}={getattr(self, name)}: expected 0 to below 1")
@@ -136,6 +126,10 @@ class ModelConfig:
 class StageConfig:
     """One stretch of training; the stages follow one another in one run."""
 
+    objective: Literal["cross_entropy", "scst"] = "cross_entropy"
+    """What is minimised; `scst` raises the CIDEr-D of the model's own samples."""
+    samples: int = 5
+    """Captions drawn of each image in a step of `scst`."""
     epochs: int = 10
     lr: float = 5e-4
     """Peak learning rate of everything behind the backbone."""
@@ -150,8 +144,9 @@ class StageConfig:
     """Frozen only: encode so many augmented views of each image once, then read them back."""
 
     def __post_init__(self) -> None:
-        _at_least("train.stages", self, 1, "epochs")
-        _at_least("train.stages", self, 0, "lr", "encoder_lr", "warmup", "final_lr", "cached_views")
+        at_least("train.stages", self, 1, "epochs")
+        at_least("train.stages", self, 2, "samples")
+        at_least("train.stages", self, 0, "lr", "encoder_lr", "warmup", "final_lr", "cached_views")
         if self.cached_views and self.encoder_lr:
             raise ConfigError(
                 "train.stages: cached_views needs a frozen encoder; set encoder_lr to 0"
@@ -196,8 +191,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         names = ("batch_size", "accumulate", "patience", "eval_every", "eval_images", "threads")
-        _at_least("train", self, 1, *names)
-        _at_least("train", self, 0, "weight_decay", "clip")
+        at_least("train", self, 1, *names)
+        at_least("train", self, 0, "weight_decay", "clip")
         if not self.stages:
             raise ConfigError("train.stages is empty; name at least one stage")
         for name in ("label_smoothing", "ema"):
@@ -215,7 +210,7 @@ class DecodingConfig:
     """A hypothesis scores its summed log-probability over its length to this power."""
 
     def __post_init__(self) -> None:
-        _at_least("decoding", self, 1, "beam_size", "max_length")
+        at_least("decoding", self, 1, "beam_size", "max_length")
 
 
 @dataclass(frozen=True)
@@ -248,119 +243,15 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
         try:
             data = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path}: cannot be read as YAML: {_one_line(error)}") from None
+            raise ConfigError(f"{path}: cannot be read as YAML: {one_line(error)}") from None
         if not isinstance(data, dict):
-            raise ConfigError(f"{path}: expected a mapping of settings, found a {_kind(data)}")
+            raise ConfigError(f"{path}: expected a mapping of settings, found a {kind_of(data)}")
     for word in overrides:
-        _override(data, word)
-    return _build(Config, data, "")
+        override(data, word)
+    return build(Config, data)
 
 
 def save_config(config: Config, path: str | Path) -> None:
     """Write the whole configuration as YAML; `load_config` reads it back equal."""
     text = yaml.safe_dump(to_dict(config), sort_keys=False)
     Path(path).write_text(text, encoding="utf-8")
-
-
-def to_dict(value: Any) -> Any:
-    """A configuration as plain dicts, lists and scalars."""
-    if dataclasses.is_dataclass(value):
-        return {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, tuple):
-        return [to_dict(item) for item in value]
-    return value
-
-
-def _override(data: dict[str, Any], word: str) -> None:
-    path, equals, text = word.partition("=")
-    if not equals or not path:
-        raise ConfigError(f"{word!r} is no setting; write it as key.path=value")
-    try:
-        value = yaml.safe_load(text) if text else None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{word!r}: the value is no YAML: {_one_line(error)}") from None
-    *parents, last = path.split(".")
-    here: Any = data
-    for i, key in enumerate(parents):
-        place = _index(here, key, word)
-        here = here.setdefault(place, {}) if isinstance(here, dict) else here[place]
-        if not isinstance(here, (dict, list)):
-            raise ConfigError(f"{word!r}: {'.'.join(parents[: i + 1])} is a value, not a group")
-    here[_index(here, last, word)] = value
-
-
-def _index(here: dict | list, key: str, word: str) -> Any:
-    if isinstance(here, dict):
-        return key
-    if key.isdigit() and int(key) < len(here):
-        return int(key)
-    raise ConfigError(f"{word!r}: {key!r} is no place in a list of {len(here)}")
-
-
-def _build(kind: Any, value: Any, where: str) -> Any:
-    """`value` as an instance of the annotation `kind`, every problem named by its key."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        return value
-    if origin in (types.UnionType, typing.Union):
-        if value is None:
-            return None
-        return _build(next(a for a in args if a is not type(None)), value, where)
-    if origin is Literal:
-        # YAML reads a bare no as false.
-        value = "no" if value is False and "no" in args else value
-        if value not in args:
-            raise ConfigError(f"{where}={value!r}: expected one of {', '.join(map(str, args))}")
-        return value
-    if origin is tuple:
-        return _build_tuple(args, value, where)
-    if dataclasses.is_dataclass(kind):
-        return _build_dataclass(kind, value, where)
-    return _build_scalar(origin or kind, value, where)
-
-
-def _build_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
-    if not isinstance(value, (list, tuple)):
-        raise ConfigError(f"{where}={value!r}: expected a list, found a {_kind(value)}")
-    if len(args) != 2 or args[1] is not Ellipsis:
-        if len(value) != len(args):
-            raise ConfigError(f"{where}: expected {len(args)} values, found {len(value)}")
-        pairs = zip(args, value, strict=True)
-        return tuple(_build(a, v, f"{where}.{i}") for i, (a, v) in enumerate(pairs))
-    return tuple(_build(args[0], v, f"{where}.{i}") for i, v in enumerate(value))
-
-
-def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where or 'the configuration'}: expected keys, found a {_kind(value)}")
-    hints = typing.get_type_hints(kind)
-    prefix = f"{where}." if where else ""
-    for key in value:
-        if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.0)[0]
-            raise ConfigError(f"{prefix}{key} is no setting; the nearest is {prefix}{near}")
-    return kind(**{k: _build(hints[k], v, f"{prefix}{k}") for k, v in value.items()})
-
-
-def _build_scalar(kind: type, value: Any, where: str) -> Any:
-    if kind is float and not isinstance(value, bool):
-        # YAML 1.1 reads 5e-4 as text, for want of a dot.
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            pass
-    elif kind is dict and isinstance(value, Mapping):
-        return dict(value)
-    elif kind is str and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)
-    elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
-        return value
-    raise ConfigError(f"{where}={value!r}: expected a {kind.__name__}, found a {_kind(value)}")
-
-
-def _kind(value: Any) -> str:
-    return "nothing" if value is None else type(value).__name__
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -1,0 +1,131 @@
+"""Plain data to frozen dataclasses and back, every problem named by its key."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import yaml
+
+from captioner.errors import ConfigError
+
+
+def at_least(section: str, settings: Any, lowest: float, *names: str) -> None:
+    """Raise ConfigError for the first of the settings that is less than `lowest`."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and value < lowest:
+            raise ConfigError(f"{section}.{name}={value}: expected {lowest} or more")
+
+
+def to_dict(value: Any) -> Any:
+    """A configuration as plain dicts, lists and scalars."""
+    if dataclasses.is_dataclass(value):
+        return {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [to_dict(item) for item in value]
+    return value
+
+
+def override(data: dict[str, Any], word: str) -> None:
+    """Put the value of a `key.path=value` word into plain data; numbers are places in lists."""
+    path, equals, text = word.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"{word!r} is no setting; write it as key.path=value")
+    try:
+        value = yaml.safe_load(text) if text else None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{word!r}: the value is no YAML: {one_line(error)}") from None
+    *parents, last = path.split(".")
+    here: Any = data
+    for i, key in enumerate(parents):
+        place = _index(here, key, word)
+        here = here.setdefault(place, {}) if isinstance(here, dict) else here[place]
+        if not isinstance(here, (dict, list)):
+            raise ConfigError(f"{word!r}: {'.'.join(parents[: i + 1])} is a value, not a group")
+    here[_index(here, last, word)] = value
+
+
+def _index(here: dict | list, key: str, word: str) -> Any:
+    if isinstance(here, dict):
+        return key
+    if key.isdigit() and int(key) < len(here):
+        return int(key)
+    raise ConfigError(f"{word!r}: {key!r} is no place in a list of {len(here)}")
+
+
+def build(kind: Any, value: Any, where: str = "") -> Any:
+    """`value` as an instance of the annotation `kind`; raises ConfigError naming the key."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        return build(next(a for a in args if a is not type(None)), value, where)
+    if origin is Literal:
+        # YAML reads a bare no as false.
+        value = "no" if value is False and "no" in args else value
+        if value not in args:
+            raise ConfigError(f"{where}={value!r}: expected one of {', '.join(map(str, args))}")
+        return value
+    if origin is tuple:
+        return _build_tuple(args, value, where)
+    if dataclasses.is_dataclass(kind):
+        return _build_dataclass(kind, value, where)
+    return _build_scalar(origin or kind, value, where)
+
+
+def _build_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(f"{where}={value!r}: expected a list, found a {kind_of(value)}")
+    if len(args) != 2 or args[1] is not Ellipsis:
+        if len(value) != len(args):
+            raise ConfigError(f"{where}: expected {len(args)} values, found {len(value)}")
+        pairs = zip(args, value, strict=True)
+        return tuple(build(a, v, f"{where}.{i}") for i, (a, v) in enumerate(pairs))
+    return tuple(build(args[0], v, f"{where}.{i}") for i, v in enumerate(value))
+
+
+def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            f"{where or 'the configuration'}: expected keys, found a {kind_of(value)}"
+        )
+    hints = typing.get_type_hints(kind)
+    prefix = f"{where}." if where else ""
+    for key in value:
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.0)[0]
+            raise ConfigError(f"{prefix}{key} is no setting; the nearest is {prefix}{near}")
+    return kind(**{k: build(hints[k], v, f"{prefix}{k}") for k, v in value.items()})
+
+
+def _build_scalar(kind: type, value: Any, where: str) -> Any:
+    if kind is float and not isinstance(value, bool):
+        # YAML 1.1 reads 5e-4 as text, for want of a dot.
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    elif kind is dict and isinstance(value, Mapping):
+        return dict(value)
+    elif kind is str and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    raise ConfigError(f"{where}={value!r}: expected a {kind.__name__}, found a {kind_of(value)}")
+
+
+def kind_of(value: Any) -> str:
+    """What a message calls the value."""
+    return "nothing" if value is None else type(value).__name__
+
+
+def one_line(error: Exception) -> str:
+    """The error's text without line breaks."""
+    return " ".join(str(error).split())
