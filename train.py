@@ -44,8 +44,9 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
     from torch.utils.data import DataLoader
     from tqdm import tqdm
 
-    from captioner.data.collate import collate
+    from captioner.data.collate import collate, decoder_input
     from captioner.data.sampler import EpochBatches
+    from captioner.infer import sample_captions
     from captioner.tokenizer import PAD
     from captioner.training import checkpoint, setup
     from captioner.training.evaluate import caption_dataset, score_dataset
@@ -56,6 +57,7 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
         caption_loss,
         set_learning_rate,
     )
+    from captioner.training.scst import CiderReward, self_critical_loss
 
     settings = config.train
     output = Path(settings.output)
@@ -111,6 +113,8 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
         if saved and progress.epoch:
             saved.restore_optimizer(optimizer)
         saved = None
+        scst = stage.objective == "scst"
+        reward = CiderReward(train_rows["references"], tokenizer) if scst else None
         wrapped, optimizer = accelerator.prepare(model, optimizer)
 
         batches = EpochBatches(
@@ -146,14 +150,31 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
                 # Dropout, too, is a function of where the run stands, not of how it got there.
                 torch.manual_seed(hash((settings.seed, number, epoch, i, rank)))
                 batch = batch.to(accelerator.device)
-                labels = batch.labels[batch.labels != PAD]
-                tokens = accelerator.reduce(torch.tensor(len(labels), device=labels.device))
+                inputs, labels = batch.tokens, batch.labels
+                if scst:
+                    model.eval()
+                    with accelerator.autocast():
+                        labels = sample_captions(
+                            model,
+                            batch.images,
+                            rows=stage.samples,
+                            max_length=config.decoding.max_length,
+                        )
+                    setup.train_mode(model)
+                    inputs = decoder_input(labels)
+                    rewards = reward(labels, batch.indices).to(labels.device)
+                tokens = accelerator.reduce((labels != PAD).sum())
                 set_learning_rate(optimizer, stage, step=epoch * len(batches) + i, steps=steps)
                 if i + 1 == len(batches):
                     accelerator.step = -1  # the next count is 0, at which Accelerate steps
                 with accelerator.accumulate(wrapped):
-                    logits = wrapped(batch.images, batch.tokens)
-                    loss = caption_loss(logits, labels, smoothing=settings.label_smoothing)
+                    logits = wrapped(batch.images, inputs)
+                    if scst:
+                        loss = self_critical_loss(logits, labels, rewards)
+                    else:
+                        loss = caption_loss(
+                            logits, labels[labels != PAD], smoothing=settings.label_smoothing
+                        )
                     # The mean over the tokens of all ranks, whose gradients are averaged.
                     loss = loss * world / tokens
                     accelerator.backward(loss)
@@ -164,17 +185,21 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
                 if accelerator.sync_gradients:
                     average.update(model)
                     progress.step += 1
-                captions += (batch.labels[..., 0] != PAD).sum().item()
-                losses.append(loss.detach())
+                captions += (labels[..., 0] != PAD).sum().item()
+                # A policy-gradient loss says nothing of progress; the mean reward does.
+                losses.append(rewards.mean() if scst else loss.detach())
                 if i % 10 == 0:
-                    bar.set_postfix(loss=f"{losses[-1].item():.3f}")
+                    bar.set_postfix({"reward" if scst else "loss": f"{losses[-1].item():.3f}"})
             seconds = time.perf_counter() - started
             if not losses:
                 problems = "; ".join(report.summary().splitlines())
                 raise DataError(f"{config.data.root}: no training image can be used: {problems}")
             mean_loss = torch.stack(losses).mean().item()
             progress.epoch = epoch + 1
-            log = {"loss": mean_loss, "captions/s": captions * world / seconds}
+            log = {
+                "reward" if scst else "loss": mean_loss,
+                "captions/s": captions * world / seconds,
+            }
 
             if (epoch + 1) % settings.eval_every == 0 or epoch + 1 == stage.epochs:
                 with average.applied(model):

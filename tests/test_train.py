@@ -38,6 +38,10 @@ TINY = [
 TWO_STAGES = (
     "train.stages=[{epochs: 2, lr: 1e-3, cached_views: 2}, {epochs: 2, lr: 1e-3, encoder_lr: 1e-3}]"
 )
+SELF_CRITICAL = (
+    "train.stages=[{epochs: 2, lr: 1e-3},"
+    " {epochs: 2, lr: 1e-4, objective: scst, samples: 3, cached_views: 2}]"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -136,6 +140,7 @@ def test_four_images_are_learnt_to_their_exact_captions(tmp_path, capsys):
         (4, []),
         (1, ["train.accumulate=2"]),
         (3, ["train.accumulate=3", "train.precision=bf16", "train.save_dtype=float16"]),
+        (3, [SELF_CRITICAL]),
     ],
     ids=lambda value: str(value) if isinstance(value, int) else " ".join(value),
 )

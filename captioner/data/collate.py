@@ -46,14 +46,17 @@ def collate(samples: Sequence[Sample | Unreadable]) -> Batch:
     for i, sample in enumerate(good):
         for j, caption in enumerate(sample.captions):
             labels[i, j, : len(caption)] = torch.tensor(caption)
-    tokens = labels.roll(1, dims=-1)
-    if length:
-        tokens[..., 0] = BOS
-        tokens[labels == PAD] = PAD
     return Batch(
         images=torch.stack([s.image for s in good]) if good else None,
-        tokens=tokens,
+        tokens=decoder_input(labels),
         labels=labels,
         indices=[s.index for s in good],
         unreadable=[s for s in samples if isinstance(s, Unreadable)],
     )
+
+
+def decoder_input(labels: Tensor) -> Tensor:
+    """What the decoder is given so that labels (B, K, T) are what comes next: shifted by BOS."""
+    tokens = labels.roll(1, dims=-1)
+    tokens[..., :1] = BOS
+    return tokens.masked_fill(labels == PAD, PAD)

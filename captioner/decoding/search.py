@@ -1,4 +1,4 @@
-"""Greedy and beam search for many images at once.
+"""Greedy search, beam search and sampling for many images at once.
 
 Shapes: B images, K beams, V vocabulary, L generated tokens.
 
@@ -60,6 +60,35 @@ def greedy_search(
     rows = torch.cat(tokens, 1).tolist()
     found = zip(rows, length.tolist(), total.tolist(), strict=True)
     return [Hypothesis(row[:n], t, t / n**length_penalty) for row, n, t in found]
+
+
+def sample(
+    step: Step,
+    *,
+    images: int,
+    rows: int,
+    bos: int,
+    eos: int,
+    pad: int,
+    max_length: int,
+    device: str = "cpu",
+) -> Tensor:
+    """Tokens (B, K, L) drawn from the model itself, K = `rows` of each image, `pad` after EOS.
+
+    The draws come from torch's global generator, which the caller seeds.
+    """
+    last = torch.full((images, rows), bos, device=device)
+    running = torch.ones((images, rows), dtype=torch.bool, device=device)
+    tokens = []
+    for _ in range(max_length):
+        probabilities = step(last).float().softmax(-1)  # (B, K, V)
+        drawn = probabilities.flatten(0, 1).multinomial(1).view(images, rows)
+        last = drawn.masked_fill(~running, pad)
+        tokens.append(last)
+        running = running & (last != eos)
+        if not running.any():
+            break
+    return torch.stack(tokens, -1)
 
 
 def beam_search(
