@@ -101,7 +101,7 @@ def _build_from_checkpoint(config: Config) -> tuple[Seq2Seq, Tokenizer, Config]:
 def build_datasets(
     config: Config, train: Dataset, val: Dataset, tokenizer: Tokenizer
 ) -> tuple[CaptionDataset, CaptionDataset]:
-    """Training samples (not yet augmented: see `augmentation`) and validation samples."""
+    """Training samples (not augmented before `start_stage`) and validation samples."""
     common = {
         "spec": pixel_spec(config),
         "tokenizer": tokenizer,

@@ -1,0 +1,69 @@
+"""What the README tells people to type exists, and is understood."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import generate
+import score
+from captioner.config import load_config
+from captioner.data import READERS
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
+COMMANDS = [
+    command.strip()
+    for block in BLOCKS
+    for line in block.splitlines()
+    for command in re.split(r"&&|\|", line.split(" #")[0])
+    if command.strip()
+]
+
+
+def words_of(program: str) -> list[list[str]]:
+    found = [shlex.split(c) for c in COMMANDS if f" {program}" in c]
+    return [words[words.index(program) + 1 :] for words in found]
+
+
+def test_the_two_commands_come_first():
+    first, second = BLOCKS[:2]
+    assert first.startswith("pip install -r requirements.txt && python generate.py examples/")
+    assert second.startswith("pip install -r requirements-dev.txt && python -m pytest")
+
+
+@pytest.mark.parametrize("words", words_of("generate.py"), ids=" ".join)
+def test_generate_commands_are_understood(words):
+    assert generate.parse(words).paths
+    for word in words:
+        assert not word.startswith("examples/") or (ROOT / word).is_file()
+
+
+@pytest.mark.parametrize("words", words_of("score.py"), ids=" ".join)
+def test_score_commands_are_understood(words):
+    assert score.parse(words).references
+
+
+@pytest.mark.parametrize("words", words_of("train.py"), ids=" ".join)
+def test_train_commands_load(words):
+    assert words[0] == "--config"
+    load_config(ROOT / words[1], words[2:])
+
+
+def test_files_and_readers_it_names_exist():
+    for name in re.findall(r"`((?:captioner|configs|benchmarks|examples)/[\w./]+)`", TEXT):
+        assert (ROOT / name.removesuffix("/")).exists(), name
+    table = TEXT.split("| by name |")[1].split("\n\n")[0]
+    last_cells = re.findall(r"\| ([^|]*) \|$", table, re.MULTILINE)
+    named = {name for cell in last_cells for name in re.findall(r"`(\w+)`", cell)}
+    assert named == set(READERS)
+
+
+def test_nothing_is_left_to_fill_in():
+    cards = [TEXT, (ROOT / "captioner/pretrained/README.md").read_text(encoding="utf-8")]
+    cards += [path.read_text(encoding="utf-8") for path in (ROOT / "configs").glob("*.yaml")]
+    assert not [found for card in cards for found in re.findall(r"@[A-Z]+@", card)]
