@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from captioner.errors import CaptionerError
+from captioner.cli import guarded, positive
 
 if TYPE_CHECKING:
     from captioner.predict import Result
@@ -32,22 +32,7 @@ PROG = "generate.py"
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    args = parse(argv)
-    # A file name in another encoding must not stop the run that prints it.
-    sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        status = run(list(expand(args.paths)), args)
-        sys.stdout.flush()  # a closed pipe is met here at the latest, not at exit
-        return status
-    except CaptionerError as error:
-        print(f"{PROG}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # The reader has gone; what is left in the buffer must not be complained about at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    return guarded(run, parse(argv), PROG)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -55,24 +40,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=PROG, description=__doc__.splitlines()[0])
     parser.add_argument("paths", nargs="+", metavar="PATH", help="image, folder, glob or - (stdin)")
     parser.add_argument("--checkpoint", default="bundled", metavar="DIR", help="default: bundled")
-    parser.add_argument("--beam-size", type=positive, metavar="N")
+    parser.add_argument("--beam-size", type=positive, metavar="N", help="at least num-captions")
     parser.add_argument("--num-captions", type=positive, default=1, metavar="N", help="per image")
     parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="images")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps ...")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--jsonl", action="store_true", help="one JSON object a line")
     return parser.parse_intermixed_args(argv)
-
-
-def positive(text: str) -> int:
-    """A whole number of 1 or more."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
-    return value
-
-
-positive.__name__ = "positive whole number"  # argparse names the type in its messages
 
 
 def expand(paths: Iterable[str]) -> Iterator[str]:
@@ -90,17 +64,19 @@ def expand(paths: Iterable[str]) -> Iterator[str]:
         yield from found or [path]
 
 
-def run(paths: list[str], args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Caption the paths and print what comes; returns the exit status."""
-    # Imported here so that --help and a wrong path cost no torch.
+    # Imported here so that --help costs no torch.
     from captioner.predict import load
 
+    paths = list(expand(args.paths))
     captioner = load(args.checkpoint, device=args.device, dtype=args.dtype)
     sources = (sys.stdin.buffer.read() if path == STDIN else path for path in paths)
     results = captioner.caption_stream(
         sources,
         num_captions=args.num_captions,
         batch_size=args.batch_size,
+        # A search returns as many captions as it has beams.
         beam_size=max(args.num_captions, args.beam_size or captioner.config.decoding.beam_size),
     )
     failed = 0

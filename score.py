@@ -16,12 +16,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
 from collections import Counter
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from captioner.cli import guarded, positive
 from captioner.errors import CaptionerError, DataError
 
 if TYPE_CHECKING:
@@ -33,20 +33,7 @@ DEFAULT_SPLIT = "val"
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    args = parse(argv)
-    sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        status = run(args)
-        sys.stdout.flush()
-        return status
-    except CaptionerError as error:
-        say(error)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    return guarded(run, parse(argv), PROG)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -80,17 +67,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if args.output and not args.checkpoint:
         parser.error("--output needs --checkpoint")
     return args
-
-
-def positive(text: str) -> int:
-    """A whole number of 1 or more."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
-    return value
-
-
-positive.__name__ = "positive whole number"  # argparse names the type in its messages
 
 
 def run(args: argparse.Namespace) -> int:

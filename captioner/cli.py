@@ -1,5 +1,7 @@
 """The `captioner` command: `captioner caption|train|score` are generate.py, train.py and score.py.
 
+What the scripts share of a command line's manners is here, too.
+
 An installed package carries the scripts as `captioner.scripts`; in a checkout, and so in an
 editable installation, they lie beside the package.
 """
@@ -8,11 +10,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 from captioner import __version__
+from captioner.errors import CaptionerError
 
 COMMANDS = {
     "caption": ("generate", "caption images, folders and globs"),
@@ -48,6 +53,36 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--version", action="version", version=f"captioner {__version__}")
     found.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=", ".join(COMMANDS))
     return found
+
+
+def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace, prog: str) -> int:
+    """`run(args)`, with a user's error on one line of stderr; returns the exit status."""
+    # A file name in another encoding must not stop the run that prints it.
+    sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        status = run(args)
+        sys.stdout.flush()  # a closed pipe is met here at the latest, not at exit
+        return status
+    except CaptionerError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader has gone; what is left in the buffer must not be complained about at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def positive(text: str) -> int:
+    """A whole number of 1 or more, for an argparse `type`."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
+
+
+positive.__name__ = "positive whole number"  # argparse names the type in its messages
 
 
 def load_script(name: str) -> ModuleType:
