@@ -30,9 +30,12 @@ class Tokenizer:
         from sentencepiece import SentencePieceProcessor
 
         self.model = model
+        self._processor = SentencePieceProcessor()
         try:
-            self._processor = SentencePieceProcessor(model_proto=model)
-        except RuntimeError as error:
+            # Given to the constructor, an empty model is taken for none, and crashes later.
+            self._processor.LoadFromSerializedProto(model)
+            len(self)
+        except (RuntimeError, OSError) as error:
             raise CheckpointError(f"not a SentencePiece model: {error}") from None
         p = self._processor
         found = (p.pad_id(), p.unk_id(), p.bos_id(), p.eos_id())

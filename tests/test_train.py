@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -126,6 +129,37 @@ def test_four_images_are_learnt_to_their_exact_captions(tmp_path, capsys):
     scores = json.loads((tmp_path / "run" / "best" / "metrics.json").read_text())["val"]
     assert scores["BLEU-4"] == pytest.approx(1)
     assert scores["ROUGE-L"] == pytest.approx(1)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(tmp_path):
+    """The same loop under torchrun; with an odd number of images, and fewer to validate on."""
+    data = make_flickr(tmp_path / "data", train=range(5), val=[5])
+    words = [w for w in TINY if not w.startswith("data.val_splits")]
+    words += [TWO_STAGES, f"data.root={data}", f"train.output={tmp_path / 'run'}"]
+    words += [f"train.cache={tmp_path / 'cache'}"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    script = Path(train.__file__)
+    result = subprocess.run(
+        [*launch, str(script), *words],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(script.parent), "OMP_NUM_THREADS": "1"},
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("2 process(es)") == 1
+    progress = json.loads((tmp_path / "run" / "last" / "progress.json").read_text())["progress"]
+    # Five images make a step of four; the one that is left cannot serve both processes.
+    assert progress["step"] == sum(stage["epochs"] for stage in stages_of(tmp_path / "run"))
+    assert captioner.load(tmp_path / "run" / "best").caption(data / "Flicker8k_Dataset" / "5.png")
+
+
+def stages_of(folder: Path) -> list[dict]:
+    """The stages that a run was given."""
+    text = (folder / "last" / "progress.json").read_text()
+    return json.loads(text)["config"]["train"]["stages"]
 
 
 # Stopping and going on
