@@ -76,7 +76,7 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
     rank, world = accelerator.process_index, accelerator.num_processes
 
     def say(message: str) -> None:
-        if main_process:
+        if main_process and message:
             tqdm.write(message, file=sys.stderr)
 
     # Data, tokenizer, model.
@@ -211,9 +211,11 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
                         accelerator=accelerator,
                     )
                     scores = score_dataset(found, val_set)
-                    progress.stale += 1
-                    if scores["CIDEr-D"] > progress.best:
-                        progress.best, progress.stale = scores["CIDEr-D"], 0
+                    better = scores["CIDEr-D"] > progress.best
+                    progress.stale = 0 if better else progress.stale + 1
+                    # On a handful of images CIDEr-D is 0 throughout: then the latest is kept.
+                    if better or scores["CIDEr-D"] == progress.best == 0:
+                        progress.best = scores["CIDEr-D"]
                         record = {"stage": number, "epoch": epoch, "val": scores}
                         if main_process:
                             checkpoint.save_best(output / "best", config, tokenizer, model, record)

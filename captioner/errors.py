@@ -17,6 +17,10 @@ class DataError(CaptionerError):
     """A data set that cannot be read: a missing file, an unknown format, a bad row."""
 
 
+class SplitError(DataError):
+    """A split that the data set does not have."""
+
+
 class ImageError(CaptionerError):
     """An image that cannot be turned into pixels."""
 

@@ -360,6 +360,28 @@ def test_fine_tuning_with_another_model_is_refused(tmp_path, capsys):
 # What can be wrong
 
 
+def test_without_a_validation_split_a_share_is_held_out(tmp_path, capsys):
+    data = make_flickr(tmp_path / "data", train=range(6))
+    words = ["data.val_splits=[val]", "data.val_share=0.34", "train.stages=[{epochs: 1}]"]
+    assert run(data, tmp_path / "run", *words) == 0
+    errors = capsys.readouterr().err
+    assert "4 training and 2 validation images" in errors
+    held_out = re.search(r"held out for validation.*: 2 \((.*)\)", errors).group(1)
+    assert run(data, tmp_path / "again", *words) == 0
+    assert held_out in capsys.readouterr().err
+    assert run(data, tmp_path / "other", *words, "train.seed=1") == 0
+    assert held_out not in capsys.readouterr().err
+
+
+def test_of_validations_that_tell_nothing_the_latest_is_kept(tmp_path):
+    data = make_flickr(tmp_path / "data", train=range(4), val=[5])
+    words = ["data.val_splits=[val]", "train.stages=[{epochs: 3, lr: 1e-3}]"]
+    assert run(data, tmp_path / "run", *words) == 0
+    metrics = json.loads((tmp_path / "run" / "best" / "metrics.json").read_text())
+    assert metrics["val"]["CIDEr-D"] == 0  # of one image, where no word is rarer than another
+    assert metrics["epoch"] == 2
+
+
 def test_a_bad_image_is_reported_and_the_run_ends_well(tmp_path, capsys):
     data = make_flickr(tmp_path / "data", train=range(4), val=(4, 5), bad=(2, 4))
     assert run(data, tmp_path / "run", TWO_STAGES, "data.val_splits=[val]") == 0

@@ -30,6 +30,8 @@ class DataConfig:
     """Folder of the images, where it is not the one that the format implies."""
     train_splits: tuple[str, ...] = ("train",)
     val_splits: tuple[str, ...] = ("val",)
+    val_share: float = 0.1
+    """Share of the training images that is held out where the data set has no such split."""
     lowercase: bool = True
     """Train on lower-cased captions."""
     captions_per_image: int = 5
@@ -42,6 +44,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         at_least("data", self, 1, "captions_per_image", "limit")
         at_least("data", self, 0, "workers")
+        if not 0 < self.val_share < 1:
+            raise ConfigError(f"data.val_share={self.val_share}: expected a share between 0 and 1")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from captioner.data.files import canonical_split
 from captioner.data.readers import existing_path, format_name, read_examples
 from captioner.data.report import MISSING_IMAGE, Report
-from captioner.errors import DataError
+from captioner.errors import DataError, SplitError
 
 if TYPE_CHECKING:
     import datasets
@@ -65,7 +65,7 @@ def read_dataset(
     absent = [split for split in wanted or () if split not in found]
     if found and absent:
         there = ", ".join(f"{split} ({count})" for split, count in sorted(found.items()))
-        raise DataError(f"{root}: has no split {', '.join(absent)}; it has {there}")
+        raise SplitError(f"{root}: has no split {', '.join(absent)}; it has {there}")
     if not usable:
         raise DataError(f"{root}: no usable example in the format {name}: {_why(report)}")
     # The rows themselves are the cache key: any change of a file that changes a row, and an image

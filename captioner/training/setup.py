@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,10 @@ from captioner.build import (
     load_checkpoint,
     pixel_spec,
 )
-from captioner.config import Config, StageConfig
+from captioner.config import Config, DataConfig, StageConfig
 from captioner.data import Report, normalize_caption, read_dataset
 from captioner.data.dataset import Augmentation, CaptionDataset
-from captioner.errors import CheckpointError, ConfigError
+from captioner.errors import CheckpointError, ConfigError, SplitError
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
 
@@ -39,17 +40,33 @@ def read_rows(config: Config) -> tuple[Dataset, Dataset, Report]:
     data = config.data
     if data.root is None:
         raise ConfigError("data.root is not set; add data.root=PATH to the command")
-    found, report = [], Report()
-    for splits in (data.train_splits, data.val_splits):
-        rows, problems = read_dataset(
-            data.root, format=data.format, splits=splits, images=data.images
-        )
-        found.append(rows.select(range(min(data.limit or len(rows), len(rows)))))
+    where = {"format": data.format, "images": data.images}
+    train, report = read_dataset(data.root, splits=data.train_splits, **where)
+    try:
+        val, problems = read_dataset(data.root, splits=data.val_splits, **where)
         report.merge(problems)
-    train, val = found
+    except SplitError as error:
+        if data.val_splits != DataConfig().val_splits:
+            raise  # asked for by name
+        train, val = _hold_out(train, data.val_share, config.train.seed, error)
+        for name in val["image_id"]:
+            report.add("held out for validation, which the data set has no split for", name)
+    train, val = (
+        rows.select(range(min(data.limit or len(rows), len(rows)))) for rows in (train, val)
+    )
     if config.train.eval_images:
         val = val.select(range(min(config.train.eval_images, len(val))))
     return train, val, report
+
+
+def _hold_out(rows: Dataset, share: float, seed: int, error: SplitError) -> tuple[Dataset, Dataset]:
+    """Part the rows in two, the same way for the same number of rows and seed."""
+    if len(rows) < 2:
+        raise error
+    order = list(range(len(rows)))
+    random.Random(f"held out {seed}").shuffle(order)
+    count = min(max(1, round(share * len(rows))), len(rows) - 1)
+    return rows.select(sorted(order[count:])), rows.select(sorted(order[:count]))
 
 
 def build_start(config: Config, rows: Dataset) -> tuple[Seq2Seq, Tokenizer, Config]:
