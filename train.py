@@ -13,8 +13,9 @@ import sys
 import time
 from pathlib import Path
 
+from captioner.cli import guarded
 from captioner.config import Config, load_config
-from captioner.errors import CaptionerError, DataError
+from captioner.errors import DataError
 
 PROG = "train.py"
 
@@ -25,15 +26,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", help="a YAML file; without it, the defaults")
     parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that differ")
-    args = parser.parse_intermixed_args(argv)
+    return guarded(run, parser.parse_intermixed_args(argv), PROG)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train as the command line says; returns the exit status."""
     try:
         train(load_config(args.config, args.overrides), resume=args.resume)
-    except CaptionerError as error:
-        print(f"{PROG}: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print(f"{PROG}: stopped; --resume goes on after the last whole epoch", file=sys.stderr)
-        return 130
+        raise
     return 0
 
 
@@ -144,7 +146,7 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
                 loader, f"stage {number} epoch {epoch}", leave=False, disable=not main_process
             )
             for i, batch in enumerate(bar):
-                report_unreadable(report, batch)
+                setup.report_unreadable(batch.unreadable, train_rows, report)
                 if batch.images is None:
                     continue
                 # Dropout, too, is a function of where the run stands, not of how it got there.
@@ -209,6 +211,7 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
                         tokenizer=tokenizer,
                         decoding=config.decoding,
                         accelerator=accelerator,
+                        report=report,
                     )
                     scores = score_dataset(found, val_set)
                     better = scores["CIDEr-D"] > progress.best
@@ -240,12 +243,6 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
     accelerator.end_training()
     say(f"best validation CIDEr-D {progress.best:.4f}; checkpoint in {output / 'best'}")
     return checkpoint.best_scores(output / "best")
-
-
-def report_unreadable(report, batch) -> None:
-    """Count the images of a batch that did not decode."""
-    for item in batch.unreadable:
-        report.add("image that cannot be decoded", item.reason)
 
 
 if __name__ == "__main__":

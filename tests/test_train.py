@@ -373,6 +373,15 @@ def test_without_a_validation_split_a_share_is_held_out(tmp_path, capsys):
     assert held_out not in capsys.readouterr().err
 
 
+def test_what_is_wrong_with_the_files_is_counted_once(tmp_path, capsys):
+    data = make_flickr(tmp_path / "data", train=range(4), val=[5])
+    with open(next(data.rglob("*.token.txt")), "a", encoding="utf-8") as file:
+        file.write("no tab and no number\n")
+    words = ["data.val_splits=[val]", "train.stages=[{epochs: 1}]"]
+    assert run(data, tmp_path / "run", *words) == 0
+    assert "row that cannot be parsed: 1 (" in capsys.readouterr().err
+
+
 def test_of_validations_that_tell_nothing_the_latest_is_kept(tmp_path):
     data = make_flickr(tmp_path / "data", train=range(4), val=[5])
     words = ["data.val_splits=[val]", "train.stages=[{epochs: 3, lr: 1e-3}]"]
@@ -388,6 +397,10 @@ def test_a_bad_image_is_reported_and_the_run_ends_well(tmp_path, capsys):
     messages = capsys.readouterr().err
     assert "image that cannot be decoded" in messages
     assert "2.png" in messages
+    # Each once, whatever the number of epochs; one to train on and one to validate on.
+    last = messages[messages.rindex("image that cannot be decoded") :].splitlines()[0]
+    assert last.startswith("image that cannot be decoded: 2 (")
+    assert "4.png" in last
     assert (tmp_path / "run" / "best" / "model.safetensors").exists()
 
 

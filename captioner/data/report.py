@@ -35,6 +35,7 @@ class Report:
 
     def __init__(self) -> None:
         self._problems: dict[str, Problem] = {}
+        self._met: set[tuple[str, object]] = set()
 
     @property
     def problems(self) -> Mapping[str, Problem]:
@@ -47,6 +48,12 @@ class Report:
         problem.count += 1
         if len(problem.names) < FIRST_NAMES:
             problem.names.append(_one_line(str(name)))
+
+    def add_once(self, kind: str, name: object, *, key: object) -> None:
+        """As `add`, but of equal keys only the first counts: what each epoch meets again."""
+        if (kind, key) not in self._met:
+            self._met.add((kind, key))
+            self.add(kind, name)
 
     def merge(self, other: Report) -> None:
         """Adds the problems of `other` (another worker's or another split's) to these."""

@@ -14,9 +14,11 @@ from captioner.build import (
     load_checkpoint,
     pixel_spec,
 )
-from captioner.config import Config, DataConfig, StageConfig
+from captioner.config import Config, DataConfig, ModelConfig, StageConfig
 from captioner.data import Report, normalize_caption, read_dataset
-from captioner.data.dataset import Augmentation, CaptionDataset
+from captioner.data.dataset import Augmentation, CaptionDataset, Unreadable
+from captioner.data.files import canonical_split
+from captioner.data.report import UNREADABLE_IMAGE
 from captioner.errors import CheckpointError, ConfigError, SplitError
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
@@ -41,13 +43,15 @@ def read_rows(config: Config) -> tuple[Dataset, Dataset, Report]:
     if data.root is None:
         raise ConfigError("data.root is not set; add data.root=PATH to the command")
     where = {"format": data.format, "images": data.images}
-    train, report = read_dataset(data.root, splits=data.train_splits, **where)
     try:
-        val, problems = read_dataset(data.root, splits=data.val_splits, **where)
-        report.merge(problems)
+        # Both at once: the files are parsed, and what is wrong with them is counted, one time.
+        both = (*data.train_splits, *data.val_splits)
+        rows, report = read_dataset(data.root, splits=both, **where)
+        train, val = (_of_splits(rows, names) for names in (data.train_splits, data.val_splits))
     except SplitError as error:
         if data.val_splits != DataConfig().val_splits:
             raise  # asked for by name
+        train, report = read_dataset(data.root, splits=data.train_splits, **where)
         train, val = _hold_out(train, data.val_share, config.train.seed, error)
         for name in val["image_id"]:
             report.add("held out for validation, which the data set has no split for", name)
@@ -57,6 +61,17 @@ def read_rows(config: Config) -> tuple[Dataset, Dataset, Report]:
     if config.train.eval_images:
         val = val.select(range(min(config.train.eval_images, len(val))))
     return train, val, report
+
+
+def _of_splits(rows: Dataset, names: tuple[str, ...]) -> Dataset:
+    wanted = {canonical_split(name) for name in names}
+    return rows.select([i for i, split in enumerate(rows["split"]) if split in wanted])
+
+
+def report_unreadable(unreadable: list[Unreadable], rows: Dataset, report: Report) -> None:
+    """Count the images that did not decode, each once in a run, however often it is met."""
+    for item in unreadable:
+        report.add_once(UNREADABLE_IMAGE, item.reason, key=rows[item.index]["image"])
 
 
 def _hold_out(rows: Dataset, share: float, seed: int, error: SplitError) -> tuple[Dataset, Dataset]:
@@ -96,9 +111,8 @@ def build_start(config: Config, rows: Dataset) -> tuple[Seq2Seq, Tokenizer, Conf
 def _build_from_checkpoint(config: Config) -> tuple[Seq2Seq, Tokenizer, Config]:
     """The checkpoint's model, tokenizer and pixels; the rest of the configuration is the run's."""
     model, tokenizer, theirs = load_checkpoint(config.train.start, for_training=True)
-    default = Config()
     # A model section that says something else than the checkpoint would silently be ignored.
-    if config.model not in (default.model, theirs.model):
+    if config.model not in (ModelConfig(), theirs.model):
         raise CheckpointError(
             f"train.start={config.train.start}: its model section differs from this run's;"
             " leave the model section out of the configuration"
