@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from captioner.metrics import DocumentFrequency, score_captions
+from captioner.metrics import DocumentFrequency, score_answers, score_captions
 
 ROOT = Path(__file__).parents[1]
 PREDICTIONS = ["A dog runs fast on grass.", "two men", ""]
 REFERENCES = [["a dog runs on the grass", "the dog's there"], ["two men sit"], ["a cat"]]
+CAPTIONS = (PREDICTIONS, REFERENCES)
+ANSWERS = (["Yes.", "2", "dog"], [["yes"] * 7 + ["no"] * 3, ["two"] * 10, ["a cat"]])
 PROGRAM = """
 import json, sys
 import evaluate
@@ -30,12 +32,12 @@ except Exception as error:
 """
 
 
-def load_and_compute(jobs: list, tmp_path: Path) -> list:
+def load_and_compute(jobs: list, texts: tuple[list, list], tmp_path: Path) -> list:
     """Run `PROGRAM` in the repository root with empty Hugging Face caches."""
     environment = dict(os.environ, HF_HUB_OFFLINE="1", HF_EVALUATE_OFFLINE="1")
     environment |= {"HF_HOME": str(tmp_path), "HF_MODULES_CACHE": str(tmp_path / "modules")}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps([jobs, PREDICTIONS, REFERENCES])],
+        [sys.executable, "-c", PROGRAM, json.dumps([jobs, *texts])],
         cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -50,7 +52,7 @@ def test_every_metric_loads_and_gives_the_package_s_scores(tmp_path: Path) -> No
     absolute = [str(ROOT / path) for path in relative]
     jobs = [(path, {}) for path in relative + absolute]
     jobs.append((relative[2], {"df": str(tmp_path / "df.json.gz")}))
-    *results, rare, error = load_and_compute(jobs, tmp_path)
+    *results, rare, error = load_and_compute(jobs, CAPTIONS, tmp_path)
 
     texts = dict(enumerate(PREDICTIONS)), dict(enumerate(REFERENCES))
     wanted = score_captions(*texts)
@@ -62,6 +64,23 @@ def test_every_metric_loads_and_gives_the_package_s_scores(tmp_path: Path) -> No
     assert rare["CIDEr-D"] != pytest.approx(wanted["CIDEr-D"])
     assert error[0] == "MetricError"
     assert "image 0" in error[1]
+
+
+def test_the_metric_of_answers_loads_and_gives_the_package_s_scores(tmp_path: Path) -> None:
+    pytest.importorskip("evaluate", reason="evaluate is not installed")
+    path = "captioner/metrics/vqa_accuracy"
+    jobs = [(path, {}), (str(ROOT / path), {}), (path, {"strict_official": False})]
+    official, again, always, error = load_and_compute(jobs, ANSWERS, tmp_path)
+
+    names = ("accuracy", "exact_match", "macro_f1")
+    texts = [dict(enumerate(column)) for column in ANSWERS]
+    assert official == again
+    for loaded, strict in ((official, True), (always, False)):
+        wanted = score_answers(*texts, strict_official=strict)
+        assert loaded == {name: getattr(wanted, name) for name in names}
+    assert official["accuracy"] == pytest.approx(1 / 3)
+    assert always["accuracy"] == pytest.approx(2 / 3)
+    assert error[0] == "MetricError"
 
 
 def test_scoring_imports_no_torch() -> None:

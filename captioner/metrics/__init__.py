@@ -1,10 +1,13 @@
-"""Caption metrics: strings in, numbers out, without Java and without torch.
+"""Metrics of captions and of answers: strings in, numbers out, without Java and without torch.
 
 `score_captions` gives the numbers of a results table; `score_images` gives those of every image;
 `bleu`, `rouge_l` and `cider_d` give one metric; `CiderD` scores often against fixed references.
-Each metric also loads through `evaluate.load("captioner/metrics/NAME")`, NAME being `bleu`,
-`rouge_l` or `cider_d`. The numbers are those of pycocoevalcap 1.2. Sources: see `_bleu`
-(Papineni et al. 2002), `_rouge` (Lin 2004), `_cider` (Vedantam et al. 2015).
+The numbers are those of pycocoevalcap 1.2. `score_answers` gives the table of a set of questions,
+by the official VQA accuracy; `majority_answers` is what to beat. `expected_calibration_error`
+judges confidences, which `fit_temperature` mends. Each metric also loads through
+`evaluate.load("captioner/metrics/NAME")`, NAME being `bleu`, `rouge_l`, `cider_d` or
+`vqa_accuracy`. Sources: see `_bleu` (Papineni et al. 2002), `_rouge` (Lin 2004), `_cider`
+(Vedantam et al. 2015), `_vqa` (Antol et al. 2015), `_calibration` (Guo et al. 2017).
 """
 
 from __future__ import annotations
@@ -15,24 +18,54 @@ from typing import NamedTuple
 import numpy as np
 
 from captioner.metrics._bleu import MAX_ORDER, bleu_from_statistics, bleu_statistics
+from captioner.metrics._calibration import (
+    ReliabilityBin,
+    expected_calibration_error,
+    fit_temperature,
+    reliability,
+)
 from captioner.metrics._cider import CiderD, DocumentFrequency
 from captioner.metrics._ngrams import ReferenceIndex
 from captioner.metrics._pairs import Candidates, Pairs, References, pair
 from captioner.metrics._rouge import rouge_l_of
+from captioner.metrics._vqa import (
+    AnswerGroup,
+    AnswerScores,
+    answer_type,
+    exact_match,
+    majority_answers,
+    normalize_answer,
+    question_type,
+    score_answers,
+    vqa_accuracy,
+)
 from captioner.metrics.tokenizer import tokenize
 
 __all__ = [
+    "AnswerGroup",
+    "AnswerScores",
     "BleuScore",
     "CiderD",
     "DocumentFrequency",
+    "ReliabilityBin",
     "Score",
+    "answer_type",
     "bleu",
     "bleu_from_statistics",
     "cider_d",
+    "exact_match",
+    "expected_calibration_error",
+    "fit_temperature",
+    "majority_answers",
+    "normalize_answer",
+    "question_type",
+    "reliability",
     "rouge_l",
+    "score_answers",
     "score_captions",
     "score_images",
     "tokenize",
+    "vqa_accuracy",
 ]
 
 

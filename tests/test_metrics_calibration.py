@@ -1,0 +1,172 @@
+"""Calibration: reliability tables by hand, and temperatures that are known beforehand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from captioner.errors import MetricError
+from captioner.metrics import (
+    ReliabilityBin,
+    expected_calibration_error,
+    fit_temperature,
+    reliability,
+)
+
+ANSWERS = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40)
+
+
+def test_rows_and_error_by_hand() -> None:
+    confidences = [0.0, 0.2, 0.3, 0.9, 1.0, 0.95]
+    correct = [False, True, False, True, True, False]
+    rows = reliability(confidences, correct, bins=5)
+    assert rows == [
+        pytest.approx(ReliabilityBin(0.0, 0.2, 2, 0.1, 0.5)),
+        pytest.approx(ReliabilityBin(0.2, 0.4, 1, 0.3, 0.0)),
+        pytest.approx(ReliabilityBin(0.8, 1.0, 3, 0.95, 2 / 3)),
+    ]
+    error = (2 * 0.4 + 1 * 0.3 + 3 * (0.95 - 2 / 3)) / 6
+    assert expected_calibration_error(confidences, correct, bins=5) == pytest.approx(error)
+
+
+def test_an_edge_belongs_to_the_bin_below() -> None:
+    rows = reliability([0.25, 0.5, 0.75, 1.0], [1, 1, 1, 1], bins=4)
+    assert [(row.low, row.high, row.count) for row in rows] == [
+        (0.0, 0.25, 1),
+        (0.25, 0.5, 1),
+        (0.5, 0.75, 1),
+        (0.75, 1.0, 1),
+    ]
+
+
+def test_errors_of_extremes() -> None:
+    assert expected_calibration_error([1.0] * 4, [False] * 4) == 1
+    assert expected_calibration_error([0.0] * 4, [True] * 4) == 1
+    assert expected_calibration_error([1.0, 0.0], [True, False]) == 0
+    assert expected_calibration_error([0.25] * 4, [True, False, False, False]) == 0
+    # A VQA accuracy counts as it is.
+    assert expected_calibration_error([0.6], [0.6]) == 0
+
+
+@given(ANSWERS, st.integers(1, 30), st.randoms(use_true_random=False))
+def test_rows_hold_each_answer_once(answers, bins: int, random) -> None:
+    rows = reliability(*zip(*answers, strict=True), bins=bins)
+    assert sum(row.count for row in rows) == len(answers)
+    assert sum(row.count * row.accuracy for row in rows) == pytest.approx(
+        sum(right for _, right in answers)
+    )
+    for row in rows:
+        inside = [p for p, _ in answers if row.low < p <= row.high or p == row.low == 0]
+        assert len(inside) == row.count
+        assert row.confidence == pytest.approx(sum(inside) / len(inside))
+    shuffled = random.sample(answers, len(answers))
+    again = expected_calibration_error(*zip(*shuffled, strict=True), bins=bins)
+    assert again == pytest.approx(
+        expected_calibration_error(*zip(*answers, strict=True), bins=bins)
+    )
+
+
+@given(ANSWERS)
+def test_finer_bins_hide_less(answers) -> None:
+    confidences, correct = zip(*answers, strict=True)
+    errors = [expected_calibration_error(confidences, correct, bins=n) for n in (1, 2, 4, 8, 16)]
+    assert errors[0] == pytest.approx(abs(np.mean(confidences) - np.mean(correct)), abs=1e-12)
+    assert all(a <= b + 1e-12 for a, b in itertools.pairwise(errors))
+    assert 0 <= errors[-1] <= 1
+
+
+@pytest.mark.parametrize(
+    ("confidences", "correct", "message"),
+    [
+        ([], [], "list of 1 or more"),
+        ([0.5], [True, False], "1 confidences of 2 answers"),
+        ([1.5], [True], "1.5"),
+        ([-0.1], [True], "-0.1"),
+        ([math.nan], [True], "nan"),
+        ([0.5], [2], "correct: found 2"),
+        ([[0.5]], [[1]], "shape"),
+    ],
+)
+def test_numbers_that_are_no_fractions(confidences, correct, message: str) -> None:
+    with pytest.raises(MetricError, match=message):
+        expected_calibration_error(confidences, correct)
+
+
+def test_there_is_a_bin_at_least() -> None:
+    with pytest.raises(ValueError, match="bins"):
+        reliability([0.5], [True], bins=0)
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    logits = logits - logits.max(axis=-1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+
+
+def true_logits() -> np.ndarray:
+    return np.random.default_rng(0).normal(scale=1.5, size=(200, 6))
+
+
+@pytest.mark.parametrize("true", [0.3, 0.8, 1.0, 1.7, 3.5])
+def test_temperature_is_found(true: float) -> None:
+    """The expected loss of logits that are `true` times too large is least at `true` (Gibbs)."""
+    logits, calls = true_logits(), []
+    p = np.exp(log_softmax(logits))
+
+    def nll(temperature: float) -> float:
+        calls.append(temperature)
+        return float(-(p * log_softmax(logits * true / temperature)).sum(axis=-1).mean())
+
+    assert fit_temperature(nll) == pytest.approx(true, rel=1e-3)
+    assert all(0.25 <= t <= 4 for t in calls)
+    assert len(calls) < 40
+
+
+def test_temperature_mends_overconfidence() -> None:
+    rng, logits = np.random.default_rng(1), np.repeat(true_logits(), 20, axis=0)
+    gumbel = rng.gumbel(size=logits.shape)
+    labels = (logits + gumbel).argmax(axis=-1)  # Drawn with the probabilities of the softmax.
+    claimed = logits * 2.5
+
+    def nll(temperature: float) -> float:
+        return float(-log_softmax(claimed / temperature)[np.arange(len(labels)), labels].mean())
+
+    def error(temperature: float) -> float:
+        p = np.exp(log_softmax(claimed / temperature))
+        return expected_calibration_error(p.max(axis=-1), p.argmax(axis=-1) == labels)
+
+    temperature = fit_temperature(nll)
+    assert temperature == pytest.approx(2.5, rel=0.1)
+    assert error(1) > 0.1
+    assert error(temperature) < 0.03
+
+
+@pytest.mark.parametrize(("true", "bound"), [(0.01, 0.25), (50, 4.0)])
+def test_temperature_stays_within_its_bounds(true: float, bound: float) -> None:
+    found = fit_temperature(lambda t: math.log(t / true) ** 2)
+    assert found == pytest.approx(bound, rel=1e-3)
+    assert 0.25 <= found <= 4
+
+
+def test_bounds_and_tolerance_can_be_set() -> None:
+    def nll(temperature: float) -> float:
+        return math.log(temperature / 7) ** 2
+
+    assert fit_temperature(nll, low=2, high=10, tolerance=1e-6) == pytest.approx(7, rel=1e-6)
+    for low, high in ((0, 1), (2, 1), (-1, 1)):
+        with pytest.raises(ValueError, match="low"):
+            fit_temperature(nll, low=low, high=high)
+
+
+def test_a_temperature_that_gains_nothing_is_one() -> None:
+    assert fit_temperature(lambda t: 3.0) == 1
+    assert fit_temperature(lambda t: -(math.log(t) ** 2) if t > 2 else abs(t - 1) - 9) == 1
+
+
+def test_a_loss_that_is_no_number_is_an_error() -> None:
+    with pytest.raises(MetricError, match="nan"):
+        fit_temperature(lambda t: math.nan)
