@@ -94,7 +94,10 @@ def find_coco(root: Path) -> tuple[Path, ...]:
             return (root,)
         head = read_head(root, size=65536) if root.suffix.lower() == ".json" else ""
         keys = ('"annotations"', '"images"')
-        return (root,) if '"sentences"' not in head and any(key in head for key in keys) else ()
+        other = ('"sentences"', '"question_id"')  # Karpathy's, and VQA's
+        if any(key in head for key in other):
+            return ()
+        return (root,) if any(key in head for key in keys) else ()
     for folder in (root / "annotations", root):
         found = [path for path in list_files(folder) if _COCO_NAMES.match(path.name)]
         if found:

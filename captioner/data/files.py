@@ -6,7 +6,7 @@ import contextlib
 import csv
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,17 +17,25 @@ from captioner.errors import DataError
 
 @dataclass(frozen=True)
 class Example:
-    """One image with the texts that people wrote for it.
+    """One image with the texts that people wrote for it: captions, or a question's answers.
 
     `image` is an absolute path; `image_id` is what candidates are matched by (the file name for
     Flickr, COCO's numeric id as a string, a row's id or its file name for own data); `split` is
-    "train", "val" or "test" (or whatever an own file calls it).
+    "train", "val" or "test" (or whatever an own file calls it). Each question about an image is
+    an example of its own, matched by `question_id`.
     """
 
     image: str
     image_id: str
     references: tuple[str, ...]
     split: str
+    question: str = ""
+    """Empty where the references are captions."""
+    question_id: str = ""
+    question_type: str = ""
+    """What results are grouped by, such as "how many" or "presence"; empty where unknown."""
+    answer_type: str = ""
+    """"yes/no", "number" or "other"; empty where unknown."""
 
 
 @dataclass(frozen=True)
@@ -107,17 +115,24 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
                 yield f"{path.name}:{number}", line
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object; raises DataError where the file is torn or holds something else."""
+def read_json(
+    path: Path, *, kind: type = dict, hook: Callable[[dict[str, Any]], Any] | None = None
+) -> Any:
+    """Reads a JSON object, or a list with `kind=list`; `hook` may replace any object within.
+
+    Raises DataError where the file is torn or holds something else.
+    """
     with open_text(path) as file:
         try:
-            document = json.load(file)
+            document = json.load(file, object_hook=hook)
         except (ValueError, RecursionError) as error:
             raise DataError(
                 f"{path}: is not complete JSON ({error}); download or write it again"
             ) from error
-    if not isinstance(document, dict):
-        raise DataError(f"{path}: holds a {type(document).__name__}, expected a JSON object")
+    if not isinstance(document, kind):
+        expected = "list" if kind is list else "object"
+        found = type(document).__name__
+        raise DataError(f"{path}: holds a {found}, expected a JSON {expected}")
     return document
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioner.data.files import canonical_split
+from captioner.data.files import Example, canonical_split
 from captioner.data.readers import existing_path, format_name, read_examples
 from captioner.data.report import MISSING_IMAGE, Report
 from captioner.errors import DataError, SplitError
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     import datasets
 
 # Raised whenever the readers yield other rows for the same files, so that old caches are not used.
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 
 
 def read_dataset(
@@ -29,6 +31,9 @@ def read_dataset(
     images: str | os.PathLike[str] | None = None,
     check_images: bool = True,
     cache_dir: str | os.PathLike[str] | None = None,
+    questions: bool = False,
+    seed: int = 0,
+    require_answers: bool = True,
 ) -> tuple[datasets.Dataset, Report]:
     """Reads a data set from disk into an Arrow table that is memory-mapped, not held in memory.
 
@@ -40,10 +45,15 @@ def read_dataset(
         images: Folder of the images, where it is not one of the usual ones beside the captions.
         check_images: False for references alone, as in scoring: images may then be absent.
         cache_dir: Where the Arrow file goes; by default where `datasets` keeps its cache.
+        questions: True turns captioned images into questions (`captioner.data.qa`); these follow
+            the questions that the data holds, which stay as they are.
+        seed: Of the questions made from captions.
+        require_answers: False keeps questions without any answer, as in a test set whose answers
+            only a server knows.
 
     Returns:
-        A `datasets.Dataset` with the columns image, image_id, references and split (the fields of
-        `Example`), in the order of the files, and the Report.
+        A `datasets.Dataset` with the fields of `Example` as columns, in the order of the files,
+        and the Report.
 
     Raises:
         DataError: `root` or `images` is missing, the format is unknown or not found, a split does
@@ -55,23 +65,72 @@ def read_dataset(
     if folder is not None and not folder.is_dir():
         raise DataError(f"{images}: is a file, expected the folder of the images (data.images)")
     wanted = _split_names(splits)
-    request = {"splits": wanted, "images": folder, "check_images": check_images}
-
+    request = {
+        "splits": wanted,
+        "images": folder,
+        "check_images": check_images,
+        "require_answers": require_answers,
+    }
     report, found, digest, usable = Report(), Counter[str](), hashlib.sha256(), 0
-    for row in read_examples(path, name, **request, report=report, found=found):
-        text = repr((row.image, row.image_id, row.references, row.split))
-        digest.update(text.encode("utf-8"))
+    rows: Iterable[Example] = read_examples(path, name, **request, report=report, found=found)
+    if questions:
+        rows = list(rows)
+        _check_splits(root, wanted, found)  # before the work, which takes longer than the reading
+        rows = _as_questions(rows, seed)
+    for row in rows:
+        digest.update(repr(row).encode("utf-8"))
         usable += 1
+    _check_splits(root, wanted, found)
+    if not usable:
+        raise DataError(
+            f"{root}: no usable example in the format {name}: {_why(report, questions)}"
+        )
+    # The rows themselves are the cache key: any change of a file that changes a row, and an image
+    # that came or went, gives another table. The files are parsed again only to write a new one;
+    # questions made from captions, which are in memory, are not made again.
+    again = rows if questions else _Again(path, name, request)
+    stamp = f"{_CACHE_VERSION} {digest.hexdigest()}"
+    return _to_arrow(_Stamped(stamp, again), cache_dir=cache_dir), report
+
+
+def _check_splits(
+    root: str | os.PathLike[str], wanted: tuple[str, ...] | None, found: Counter[str]
+) -> None:
     absent = [split for split in wanted or () if split not in found]
     if found and absent:
         there = ", ".join(f"{split} ({count})" for split, count in sorted(found.items()))
         raise SplitError(f"{root}: has no split {', '.join(absent)}; it has {there}")
-    if not usable:
-        raise DataError(f"{root}: no usable example in the format {name}: {_why(report)}")
-    # The rows themselves are the cache key: any change of a file that changes a row, and an image
-    # that came or went, gives another table. The files are parsed again only to write a new one.
-    stamp = f"{_CACHE_VERSION} {digest.hexdigest()}"
-    return _to_arrow(path, name, request=request, stamp=stamp, cache_dir=cache_dir), report
+
+
+def _as_questions(rows: Iterable[Example], seed: int) -> list[Example]:
+    from captioner.data.qa import questions_from_captions
+
+    asked, captioned = [], []
+    for row in rows:
+        (asked if row.question else captioned).append(row)
+    return asked + questions_from_captions(captioned, seed=seed)
+
+
+@dataclass(frozen=True)
+class _Again:
+    """The usable rows of a data set, read anew by each iteration."""
+
+    root: Path
+    name: str
+    request: dict[str, Any]
+
+    def __iter__(self) -> Iterator[Example]:
+        return read_examples(self.root, self.name, **self.request, report=Report(), found=Counter())
+
+
+class _Stamped:
+    """Rows for `datasets`, which names the cache by what it would pickle: the stamp alone."""
+
+    def __init__(self, stamp: str, rows: Iterable[Example] | None) -> None:
+        self.stamp, self.rows = stamp, rows
+
+    def __reduce__(self) -> tuple[type[_Stamped], tuple[str, None]]:
+        return _Stamped, (self.stamp, None)  # rows that cannot be iterated, rather than none
 
 
 def _split_names(splits: str | Iterable[str] | None) -> tuple[str, ...] | None:
@@ -83,58 +142,49 @@ def _split_names(splits: str | Iterable[str] | None) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(canonical_split(name) for name in names))
 
 
-def _why(report: Report) -> str:
-    problems = "; ".join(report.summary().splitlines()) or "it holds no rows"
+def _why(report: Report, questions: bool) -> str:
+    nothing = "its captions give no question" if questions else "it holds no rows"
+    problems = "; ".join(report.summary().splitlines()) or nothing
     if MISSING_IMAGE in report.problems:
         problems += "; if the images lie elsewhere, name their folder with data.images=PATH"
     return problems
 
 
-def _to_arrow(
-    path: Path,
-    name: str,
-    *,
-    request: dict[str, Any],
-    stamp: str,
-    cache_dir: str | os.PathLike[str] | None,
-) -> datasets.Dataset:
+def _to_arrow(rows: _Stamped, *, cache_dir: str | os.PathLike[str] | None) -> datasets.Dataset:
     import datasets  # takes a second, and most commands do not need it
 
-    features = datasets.Features(
-        {
-            "image": datasets.Value("string"),
-            "image_id": datasets.Value("string"),
-            "references": datasets.Sequence(datasets.Value("string")),
-            "split": datasets.Value("string"),
-        }
-    )
-    bars_were_off = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
+    text = datasets.Value("string")
+    features = datasets.Features({f.name: text for f in fields(Example)})
+    features["references"] = datasets.Sequence(text)
     try:
-        return datasets.Dataset.from_generator(
-            _arrow_rows,
-            features=features,
-            cache_dir=None if cache_dir is None else str(cache_dir),
-            gen_kwargs={"root": path, "name": name, "request": request, "stamp": stamp},
-        )
+        with quiet_datasets():
+            return datasets.Dataset.from_generator(
+                _arrow_rows,
+                features=features,
+                cache_dir=None if cache_dir is None else str(cache_dir),
+                gen_kwargs={"rows": rows},
+            )
     except (OSError, datasets.exceptions.DatasetGenerationError) as error:
         raise DataError(
             f"{cache_dir or datasets.config.HF_DATASETS_CACHE}: cannot hold the cache of the data "
             f"({error.__cause__ or error}); point HF_HOME at a folder that can be written"
         ) from error
+
+
+@contextlib.contextmanager
+def quiet_datasets() -> Iterator[None]:
+    """Within the block, `datasets` draws no progress bars of its own."""
+    import datasets
+
+    were_off = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
     finally:
-        if not bars_were_off:
+        if not were_off:
             datasets.enable_progress_bars()
 
 
-def _arrow_rows(
-    *, root: Path, name: str, request: dict[str, Any], stamp: str
-) -> Iterator[dict[str, Any]]:
-    """The rows for `datasets`; `stamp` is only there to be part of its cache key."""
-    for row in read_examples(root, name, **request, report=Report(), found=Counter()):
-        yield {
-            "image": row.image,
-            "image_id": row.image_id,
-            "references": row.references,
-            "split": row.split,
-        }
+def _arrow_rows(rows: _Stamped) -> Iterator[dict[str, Any]]:
+    for row in rows.rows:
+        yield vars(row)

@@ -13,13 +13,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from captioner.data import coco, flickr, own
+from captioner.data import coco, flickr, own, vqa, vqa_rows
 from captioner.data.files import Example, FolderIndex, Source
 from captioner.data.report import (
     BAD_TEXT,
     DUPLICATE,
+    EMPTY_ANSWER,
     EMPTY_CAPTION,
+    EMPTY_QUESTION,
     MISSING_IMAGE,
+    NO_ANSWER,
     NO_CAPTION,
     Report,
 )
@@ -44,10 +47,25 @@ READERS: dict[str, Reader] = {
     "karpathy": Reader(coco.find_karpathy, coco.read_karpathy, "dataset_*.json"),
     "coco": Reader(coco.find_coco, coco.read_coco, "annotations/captions_{train,val}*.json"),
     "flickr30k": Reader(flickr.find_flickr30k, flickr.read_flickr30k, "results.csv separated by |"),
+    "vqav2": Reader(
+        vqa.find_vqav2, vqa.read_vqav2, "v2_OpenEnded_mscoco_*_questions.json and annotations"
+    ),
+    "daquar": Reader(
+        vqa_rows.find_daquar,
+        vqa_rows.read_daquar,
+        "data_train.csv with the columns question, answer, image_id",
+    ),
+    "easy_vqa": Reader(
+        vqa_rows.find_easy_vqa,
+        vqa_rows.read_easy_vqa,
+        "train/questions.json with rows [question, answer, image number]",
+    ),
     "folder": Reader(own.find_folder, own.read_folder, "metadata.jsonl (or in train/, val/)"),
     "jsonl": Reader(own.find_jsonl, own.read_jsonl, "one *.jsonl, or train.jsonl and val.jsonl"),
     "csv": Reader(
-        own.find_csv, own.read_own_csv, "one *.csv with columns image and caption, or train.csv ..."
+        own.find_csv,
+        own.read_own_csv,
+        "one *.csv with columns image and caption (or image, question, answer), or train.csv ...",
     ),
 }
 
@@ -98,54 +116,70 @@ def read_examples(
     splits: tuple[str, ...] | None,
     images: Path | None,
     check_images: bool,
+    require_answers: bool = True,
     report: Report,
     found: Counter[str],
 ) -> Iterator[Example]:
     """Yields the usable examples of the wanted splits (None: of all), in the order of the files.
 
     Adds what is wrong to `report` and counts the examples of every split, wanted or not, in
-    `found`. Raises DataError where a file as a whole cannot be read.
+    `found`. A question without any answer is usable only if answers are not required. Raises
+    DataError where a file as a whole cannot be read.
     """
     base = root if root.is_dir() else root.parent
     reader = READERS[name]
     source = Source(root=base, files=reader.find(root), images=images, report=report)
     index = FolderIndex() if check_images else None
-    seen: set[str] = set()
+    seen: set[tuple[bool, str]] = set()
     for example in reader.read(source):
         found[example.split] += 1
         # Checked over all splits: an image of val that is in train too would flatter the scores.
-        if example.image_id in seen:
-            report.add(DUPLICATE, f"{example.image_id} (again in {example.split})")
+        # Of questions, each counts on its own, and an image may recur.
+        asks = bool(example.question_id)
+        if (asks, _name(example)) in seen:
+            report.add(DUPLICATE, f"{_name(example)} (again in {example.split})")
             continue
-        seen.add(example.image_id)
+        seen.add((asks, _name(example)))
         if splits is not None and example.split not in splits:
             continue
-        if checked := _check(example, report, index):
+        if checked := _check(example, report, index, require_answers=require_answers):
             yield checked
 
 
-def _check(example: Example, report: Report, index: FolderIndex | None) -> Example | None:
+def _name(example: Example) -> str:
+    return example.question_id or example.image_id
+
+
+def _check(
+    example: Example, report: Report, index: FolderIndex | None, *, require_answers: bool
+) -> Example | None:
     """Reports what is wrong with an example; returns what can be used of it, or None."""
-    if not all(map(_is_text, (example.image, example.image_id, example.split))):
-        report.add(BAD_TEXT, example.image_id)
+    name, asks = _name(example), bool(example.question_id)
+    texts = (value for value in vars(example).values() if isinstance(value, str))
+    if not all(map(_is_text, texts)):
+        report.add(BAD_TEXT, name)
         return None
-    if not example.references:
-        report.add(NO_CAPTION, example.image_id)
+    if asks and not example.question.strip():
+        report.add(EMPTY_QUESTION, name)
+        return None
+    required = require_answers or not asks
+    if required and not example.references:
+        report.add(NO_ANSWER if asks else NO_CAPTION, name)
         return None
     references = []
     for reference in example.references:
         if not _is_text(reference):
-            report.add(BAD_TEXT, f"{example.image_id}: {reference}")
+            report.add(BAD_TEXT, f"{name}: {reference}")
         elif not reference.strip():
-            report.add(EMPTY_CAPTION, example.image_id)
+            report.add(EMPTY_ANSWER if asks else EMPTY_CAPTION, name)
         else:
             references.append(reference.strip())
-    if not references:
+    if required and not references:
         return None
     if index is not None and not index.holds(example.image):
-        report.add(MISSING_IMAGE, example.image)
+        report.add_once(MISSING_IMAGE, example.image, key=example.image)
         return None
-    return replace(example, references=tuple(references))
+    return replace(example, references=tuple(references), question=example.question.strip())
 
 
 def _is_text(text: str) -> bool:
