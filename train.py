@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 from captioner.cli import guarded
@@ -42,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 def train(config: Config, *, resume: bool = False) -> dict[str, float]:
     """Run all stages; returns the best checkpoint's validation scores."""
     import torch
-    from accelerate import Accelerator
+    from accelerate import Accelerator, DistributedDataParallelKwargs
     from torch.utils.data import DataLoader
     from tqdm import tqdm
 
@@ -51,7 +53,8 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
     from captioner.infer import sample_captions
     from captioner.tokenizer import PAD
     from captioner.training import checkpoint, setup
-    from captioner.training.evaluate import caption_dataset, score_dataset
+    from captioner.training.calibrate import fit_answer_temperature
+    from captioner.training.evaluate import validate
     from captioner.training.features import use_cached_features
     from captioner.training.optimizer import (
         MovingAverage,
@@ -66,6 +69,11 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
+    # Data, tokenizer, model.
+    tasks, train_rows, val_rows, report = setup.read_rows(config)
+    model, tokenizer, config = setup.build_start(config, train_rows)
+    train_set, val_set = setup.build_datasets(config, tasks, train_rows, val_rows, tokenizer)
+
     accelerator = Accelerator(
         mixed_precision=settings.precision,
         gradient_accumulation_steps=settings.accumulate,
@@ -73,6 +81,10 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
         project_dir=output,
         # Otherwise Accelerate takes each of several CPU processes for the only one.
         cpu=not torch.accelerator.is_available(),
+        # A step on captions uses no part that is there for questions.
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(find_unused_parameters=model.question_encoder is not None)
+        ],
     )
     main_process = accelerator.is_main_process
     rank, world = accelerator.process_index, accelerator.num_processes
@@ -81,13 +93,9 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
         if main_process and message:
             tqdm.write(message, file=sys.stderr)
 
-    # Data, tokenizer, model.
-    train_rows, val_rows, report = setup.read_rows(config)
-    model, tokenizer, config = setup.build_start(config, train_rows)
-    train_set, val_set = setup.build_datasets(config, train_rows, val_rows, tokenizer)
     model.to(accelerator.device, memory_format=torch.channels_last)
     average = MovingAverage(model, settings.ema)
-    say(setup.describe(config, model, tokenizer, train_set, val_set, world))
+    say(setup.describe(config, tasks, model, train_set, val_set, world))
     say(report.summary())
     if main_process:
         setup.make_output(output)
@@ -116,16 +124,21 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
             saved.restore_optimizer(optimizer)
         saved = None
         scst = stage.objective == "scst"
-        reward = CiderReward(train_rows["references"], tokenizer) if scst else None
+        reward = CiderReward(train_set.captions(), tokenizer) if scst else None
         wrapped, optimizer = accelerator.prepare(model, optimizer)
 
         batches = EpochBatches(
-            len(train_set), settings.batch_size, seed=settings.seed, rank=rank, world=world
+            [train_set.of_source(number) for number in range(len(tasks))],
+            settings.batch_size,
+            weights=[task.source.weight for task in tasks],
+            seed=settings.seed,
+            rank=rank,
+            world=world,
         )
         loader = DataLoader(
             train_set,
             batch_sampler=batches,
-            collate_fn=collate,
+            collate_fn=partial(collate, question_pad=tokenizer.questions.pad),
             num_workers=config.data.workers,
             pin_memory=accelerator.device.type == "cuda",
         )
@@ -136,7 +149,7 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
             if progress.stale >= settings.patience:
                 say(f"no better validation in {settings.patience} evaluations: stage ends")
                 break
-            started, captions, losses = time.perf_counter(), 0, []
+            started, texts, losses = time.perf_counter(), 0, defaultdict(list)
             batches.epoch = before + epoch
             # No step spans two epochs: a resumed run would have lost the first half of it.
             accelerator.step = 0
@@ -146,14 +159,14 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
                 loader, f"stage {number} epoch {epoch}", leave=False, disable=not main_process
             )
             for i, batch in enumerate(bar):
-                setup.report_unreadable(batch.unreadable, train_rows, report)
+                setup.report_unreadable(batch.unreadable, train_set, report)
                 if batch.images is None:
                     continue
                 # Dropout, too, is a function of where the run stands, not of how it got there.
                 torch.manual_seed(hash((settings.seed, number, epoch, i, rank)))
                 batch = batch.to(accelerator.device)
-                inputs, labels = batch.tokens, batch.labels
-                if scst:
+                inputs, labels, rewards = batch.tokens, batch.labels, None
+                if scst and batch.questions is None:
                     model.eval()
                     with accelerator.autocast():
                         labels = sample_captions(
@@ -170,8 +183,8 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
                 if i + 1 == len(batches):
                     accelerator.step = -1  # the next count is 0, at which Accelerate steps
                 with accelerator.accumulate(wrapped):
-                    logits = wrapped(batch.images, inputs)
-                    if scst:
+                    logits = wrapped(batch.images, inputs, batch.questions, batch.owners)
+                    if rewards is not None:
                         loss = self_critical_loss(logits, labels, rewards)
                     else:
                         loss = caption_loss(
@@ -187,38 +200,38 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
                 if accelerator.sync_gradients:
                     average.update(model)
                     progress.step += 1
-                captions += (labels[..., 0] != PAD).sum().item()
+                texts += (labels[..., 0] != PAD).sum().item()
                 # A policy-gradient loss says nothing of progress; the mean reward does.
-                losses.append(rewards.mean() if scst else loss.detach())
+                kind = "reward" if rewards is not None else "loss"
+                if len(tasks) > 1:
+                    kind = f"{tasks[batch.source].name} {kind}"
+                losses[kind].append(loss.detach() if rewards is None else rewards.mean())
                 if i % 10 == 0:
-                    bar.set_postfix({"reward" if scst else "loss": f"{losses[-1].item():.3f}"})
+                    bar.set_postfix({kind: f"{losses[kind][-1].item():.3f}"})
             seconds = time.perf_counter() - started
             if not losses:
                 problems = "; ".join(report.summary().splitlines())
-                raise DataError(f"{config.data.root}: no training image can be used: {problems}")
-            mean_loss = torch.stack(losses).mean().item()
+                raise DataError(f"{config.data.roots}: no training image can be used: {problems}")
             progress.epoch = epoch + 1
-            log = {
-                "reward" if scst else "loss": mean_loss,
-                "captions/s": captions * world / seconds,
-            }
+            log = {kind: torch.stack(found).mean().item() for kind, found in losses.items()}
+            log["texts/s"] = texts * world / seconds
 
             if (epoch + 1) % settings.eval_every == 0 or epoch + 1 == stage.epochs:
                 with average.applied(model):
-                    found = caption_dataset(
+                    scores = validate(
                         model,
                         val_set,
+                        tasks,
                         tokenizer=tokenizer,
-                        decoding=config.decoding,
+                        config=config,
                         accelerator=accelerator,
                         report=report,
                     )
-                    scores = score_dataset(found, val_set)
-                    better = scores["CIDEr-D"] > progress.best
+                    better = scores["score"] > progress.best
                     progress.stale = 0 if better else progress.stale + 1
                     # On a handful of images CIDEr-D is 0 throughout: then the latest is kept.
-                    if better or scores["CIDEr-D"] == progress.best == 0:
-                        progress.best = scores["CIDEr-D"]
+                    if better or scores["score"] == progress.best == 0:
+                        progress.best = scores["score"]
                         record = {"stage": number, "epoch": epoch, "val": scores}
                         if main_process:
                             checkpoint.save_best(output / "best", config, tokenizer, model, record)
@@ -239,9 +252,18 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
         model = accelerator.unwrap_model(wrapped)
         accelerator.free_memory()
 
+    if main_process and config.model.question:
+        checkpoint.load_best(output / "best", model)
+        val_set.features = None  # they may be another stage's
+        temperature = fit_answer_temperature(
+            model.to(accelerator.device), val_set, tasks, accelerator
+        )
+        if temperature:
+            checkpoint.set_temperature(output / "best", temperature)
+            say(f"answers.temperature {temperature:.3f}")
     say(report.summary())
     accelerator.end_training()
-    say(f"best validation CIDEr-D {progress.best:.4f}; checkpoint in {output / 'best'}")
+    say(f"best validation score {progress.best:.4f}; checkpoint in {output / 'best'}")
     return checkpoint.best_scores(output / "best")
 
 

@@ -9,16 +9,22 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from captioner.config import BackboneConfig, Config, ModelConfig, load_config
+from captioner.config import BackboneConfig, Config, ModelConfig, QuestionConfig, load_config
+from captioner.config.structure import one_line
 from captioner.errors import CheckpointError, ConfigError
 from captioner.model.decoder import Decoder
 from captioner.model.encoder import Backbones, MemoryEncoder
+from captioner.model.fusion import Add, Concat, CrossAttention, Linear, Multiply
 from captioner.model.mobilenet import MobileNet, has_twin
+from captioner.model.question import QuestionEncoder, TextEncoder
 from captioner.model.seq2seq import Seq2Seq
-from captioner.tokenizer import PAD, Tokenizer
+from captioner.tokenizer import PAD, TextEncoderTokenizer, Tokenizer
 from captioner.transforms import PixelSpec
 
 PRETRAINED = Path(__file__).parent / "pretrained"
+TEXT_ENCODER = "text_encoder"
+"""The folder within a checkpoint that holds a Hugging Face encoder's configuration."""
+SHARED = "shared"
 
 
 def resolve_checkpoint(name: str | Path) -> Path:
@@ -60,9 +66,19 @@ def pixel_spec(config: Config) -> PixelSpec:
 
 
 def build_model(
-    config: ModelConfig, backbone: nn.Module, *, vocab_size: int, channels: int, positions: int
+    config: ModelConfig,
+    backbone: nn.Module,
+    *,
+    tokenizer: Tokenizer,
+    channels: int,
+    positions: int,
+    checkpoint: Path | None = None,
 ) -> Seq2Seq:
-    """The model behind a backbone whose features are (B, positions, channels)."""
+    """The model behind a backbone whose features are (B, positions, channels).
+
+    A Hugging Face question encoder comes with its weights, and gives the tokenizer its own for
+    questions; of a `checkpoint`, whose weights follow, only the architecture is read.
+    """
     sizes = {"width": config.width, "heads": config.heads, "ffn": config.ffn}
     memory_encoder = MemoryEncoder(
         channels,
@@ -73,14 +89,70 @@ def build_model(
         **sizes,
     )
     decoder = Decoder(
-        vocab_size,
+        len(tokenizer),
         layers=config.decoder_layers,
         max_length=config.max_length,
         pad=PAD,
         dropout=config.dropout,
         **sizes,
     )
-    return Seq2Seq(backbone, memory_encoder, decoder)
+    parts: dict[str, nn.Module] = {}
+    if config.question is not None:
+        parts["question_encoder"] = _question_encoder(config, tokenizer, checkpoint, sizes)
+        parts["fusion"] = _fusion(config.question, config.dropout, sizes)
+    pad = tokenizer.questions.pad
+    return Seq2Seq(backbone, memory_encoder, decoder, **parts, pad=pad, blind=config.blind)
+
+
+def _question_encoder(
+    config: ModelConfig, tokenizer: Tokenizer, checkpoint: Path | None, sizes: dict[str, int]
+) -> nn.Module:
+    question = config.question
+    if question.encoder == SHARED:
+        return QuestionEncoder(
+            layers=question.encoder_layers,
+            max_length=question.max_length,
+            dropout=config.dropout,
+            **sizes,
+        )
+    name = question.encoder if checkpoint is None else checkpoint / TEXT_ENCODER
+    # Heavy, and only such models need it.
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        if checkpoint is None:
+            model = AutoModel.from_pretrained(name)
+        else:
+            model = AutoModel.from_config(AutoConfig.from_pretrained(name))
+        words = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        if checkpoint is not None:
+            raise CheckpointError(
+                f"{name}: no configuration of a text encoder can be read: {one_line(error)}"
+            ) from None
+        raise ConfigError(
+            f"model.question.encoder={question.encoder}: cannot be loaded ({one_line(error)}); give"
+            f" the name or the folder of a Hugging Face text encoder, or {SHARED}"
+        ) from None
+    tokenizer.questions = TextEncoderTokenizer(words)
+    # Weights that were published in half precision come, and stay, so unless told otherwise.
+    model = model.float()
+    return TextEncoder(model, channels=model.config.hidden_size, width=config.width)
+
+
+def _fusion(question: QuestionConfig, dropout: float, sizes: dict[str, int]) -> nn.Module:
+    deep = sizes | {"layers": question.fusion_layers, "dropout": dropout}
+    width = {"width": sizes["width"]}
+    builders = {
+        "concat": lambda: Concat(**deep),
+        "cross_attention": lambda: CrossAttention(**deep),
+        "add": lambda: Add(**width),
+        "multiply": lambda: Multiply(**width),
+        "linear": lambda: Linear(**width, each=question.linear_memory == "each"),
+    }
+    return builders[question.fusion]()
 
 
 @torch.no_grad()
@@ -102,15 +174,19 @@ def feature_shape(backbone: nn.Module, spec: PixelSpec) -> tuple[int, int]:
 
 
 def load_checkpoint(
-    name: str | Path, *, for_training: bool = False
+    name: str | Path, *, for_training: bool = False, question: QuestionConfig | None = None
 ) -> tuple[Seq2Seq, Tokenizer, Config]:
     """Model (in evaluation mode, float32, on the CPU), tokenizer and configuration of a folder.
 
+    With `question`, a checkpoint that captions only gets new parts for questions, untrained.
     For use, a backbone that has a light twin (see `captioner.model.mobilenet`) is built without
     timm, whose import takes longer than a caption. Raises CheckpointError and ConfigError.
     """
     path = resolve_checkpoint(name)
     config = load_config(path / "config.yaml")
+    new = question if config.model.question is None else None
+    if new is not None:
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, question=new))
     tokenizer = Tokenizer.load(path / "tokenizer.model")
     state = load_weights(path / "model.safetensors")
     light = not for_training and all(has_twin(b.name, b.args) for b in config.model.backbones)
@@ -122,10 +198,14 @@ def load_checkpoint(
     model = build_model(
         config.model,
         backbone,
-        vocab_size=len(tokenizer),
+        tokenizer=tokenizer,
         channels=channels,
         positions=positions,
+        checkpoint=None if new else path,
     )
+    if new is not None:
+        untrained = ("question_encoder.", "fusion.")
+        state |= {k: v for k, v in model.state_dict().items() if k.startswith(untrained)}
     load_strictly(model, state, path)
     model.eval()
     if light:

@@ -1,5 +1,7 @@
 """Text to token ids and back with SentencePiece; the only owner of the special ids.
 
+A model whose question encoder comes from Hugging Face reads questions with that one's tokenizer.
+
 A tokenizer is trained on the training captions and travels with the checkpoint as one
 `tokenizer.model` file. Source: Kudo and Richardson, SentencePiece (EMNLP 2018, demos).
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from captioner.errors import CheckpointError, ConfigError
 
@@ -24,11 +27,16 @@ class Tokenizer:
 
     Characters that the training text did not hold become UTF-8 byte pieces, so `<unk>` is
     never produced; a lone surrogate, which is no Unicode text, is read as U+FFFD.
+
+    `questions` is what encodes questions: this tokenizer, unless it is set to another.
     """
+
+    pad = PAD
 
     def __init__(self, model: bytes) -> None:
         from sentencepiece import SentencePieceProcessor
 
+        self.questions: Tokenizer | TextEncoderTokenizer = self
         self.model = model
         self._processor = SentencePieceProcessor()
         try:
@@ -117,6 +125,31 @@ class Tokenizer:
     def save(self, path: str | Path) -> None:
         """Write the `tokenizer.model` file."""
         Path(path).write_bytes(self.model)
+
+
+class TextEncoderTokenizer:
+    """A Hugging Face tokenizer, that of a text encoder, in the manner of `Tokenizer`.
+
+    Raises ConfigError where it has no padding token.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer, self.pad = tokenizer, tokenizer.pad_token_id
+        if self.pad is None:
+            raise ConfigError(
+                f"{tokenizer.name_or_path}: its tokenizer has no padding token; name another"
+                " encoder"
+            )
+
+    def encode(self, text: str, *, max_length: int | None = None) -> list[int]:
+        """Token ids with the encoder's own special ones; cut to `max_length` ids, those kept."""
+        return self._tokenizer(text, truncation=max_length is not None, max_length=max_length)[
+            "input_ids"
+        ]
+
+    def save(self, folder: str | Path) -> None:
+        """Write its files."""
+        self._tokenizer.save_pretrained(str(folder))
 
 
 def _escape(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import sys
@@ -61,6 +62,53 @@ def captions_of(colour: str, shape: str, side: str) -> tuple[str, ...]:
     return (f"a {colour} {shape} on the {side}", f"the {shape} is {colour}")
 
 
+def questions_of(colour: str, shape: str, side: str) -> tuple[tuple[str, str], ...]:
+    """Questions about a drawn picture, each with its answer."""
+    return (
+        ("What colour is it?", colour),
+        ("What shape is it?", shape),
+        ("On which side is it?", f"on the {side}"),
+    )
+
+
+def make_questions(
+    root: Path,
+    *,
+    train: Sequence[int] = (0, 1, 2, 3),
+    val: Sequence[int] = (),
+    pictures: Path | None = None,
+) -> Path:
+    """Write questions about drawn pictures as JSONL; the numbers are places in SHAPES.
+
+    `pictures` is the folder of another data set that has drawn them already.
+    """
+    folder = pictures or root / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    root.mkdir(exist_ok=True)
+    for name, numbers in (("train", train), ("val", val)):
+        rows = []
+        for i in numbers:
+            path = folder / f"{i}.png"
+            if pictures is None:
+                draw(*SHAPES[i]).save(path)
+            image = os.path.relpath(path, root)
+            rows += [
+                {"image": image, "question": question, "answer": answer}
+                for question, answer in questions_of(*SHAPES[i])
+            ]
+        if rows:
+            lines = "".join(json.dumps(row) + "\n" for row in rows)
+            (root / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    return root
+
+
+class Table(list):
+    """Rows that also give a column by its name, as a `datasets` table does."""
+
+    def __getitem__(self, key):
+        return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
+
+
 def make_flickr(
     root: Path,
     *,
@@ -102,6 +150,18 @@ def _threads() -> Iterator[None]:
     torch.set_num_threads(min(2, before))
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def fresh_accelerate() -> Iterator[None]:
+    """Accelerate keeps a process's first settings; each run of a test stands for a process."""
+    from accelerate.state import AcceleratorState, GradientState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
 
 
 @pytest.fixture

@@ -11,10 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captioner.config import (
+    AnswerConfig,
     BackboneConfig,
     Config,
     DataConfig,
     ModelConfig,
+    QuestionConfig,
+    SourceConfig,
     StageConfig,
     TrainConfig,
     load_config,
@@ -53,7 +56,10 @@ UNUSUAL = Config(
         ),
         width=6,
         heads=3,
+        question=QuestionConfig(encoder="some/bert", fusion="linear", linear_memory="each"),
+        blind=True,
     ),
+    answers=AnswerConfig(beam_size=3, temperature=0.7),
     train=TrainConfig(
         stages=(StageConfig(cached_views=2), StageConfig(encoder_lr=3e-5)),
         precision="no",
@@ -63,8 +69,21 @@ UNUSUAL = Config(
     ),
 )
 
+SEVERAL = Config(
+    data=DataConfig(
+        sources=(
+            SourceConfig("captions", weight=0.5, limit=7, augment=False),
+            SourceConfig("asked.jsonl", format="jsonl", val_share=0.2, hold_out="question"),
+            SourceConfig("captions", questions=True, val_splits=("test",)),
+        ),
+        questions_per_image=3,
+    )
+)
 
-@pytest.mark.parametrize("config", [Config(), UNUSUAL], ids=["default", "unusual"])
+
+@pytest.mark.parametrize(
+    "config", [Config(), UNUSUAL, SEVERAL], ids=["default", "unusual", "several"]
+)
 def test_what_is_saved_is_read_back_equal(config, tmp_path):
     save_config(config, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == config
@@ -98,6 +117,13 @@ def test_to_dict_holds_only_plain_values():
         return value is None or type(value) in (str, int, float, bool)
 
     assert plain(to_dict(UNUSUAL))
+    assert plain(to_dict(SEVERAL))
+
+
+def test_one_data_set_is_the_only_source_and_several_are_as_given():
+    one = load_config(None, ["data.root=here", "data.limit=4"]).data
+    assert [(s.root, s.limit) for s in one.all_sources] == [("here", 4)]
+    assert SEVERAL.data.all_sources == SEVERAL.data.sources
 
 
 @pytest.mark.parametrize(
@@ -117,6 +143,12 @@ def test_to_dict_holds_only_plain_values():
         ("data.root=8", lambda c: c.data.root, "8"),
         ("data.val_splits=[test]", lambda c: c.data.val_splits, ("test",)),
         ("model.backbones.0.args.eps=1e-3", lambda c: c.model.backbones[0].args["eps"], None),
+        ("model.question.fusion=add", lambda c: c.model.question.fusion, "add"),
+        ("model.question.encoder=a/b", lambda c: c.model.question.encoder, "a/b"),
+        ("model.question=null", lambda c: c.model.question, None),
+        ("data.sources=[{root: a}, {root: b}]", lambda c: c.data.sources[1].root, "b"),
+        ("data.sources=[{weight: 2}]", lambda c: c.data.sources[0].weight, 2.0),
+        ("answers.temperature=2", lambda c: c.answers.temperature, 2.0),
         ("model.backbones.0.name=resnet18", lambda c: c.model.backbones[0].name, "resnet18"),
     ],
 )
@@ -152,6 +184,13 @@ def test_words_win_over_the_file_and_later_words_over_earlier(tmp_path):
         ("train.clip=true", ["train.clip", "float"]),
         ("train.clip=high", ["train.clip", "high", "float"]),
         ("image.flip=1", ["image.flip", "bool"]),
+        ("data.sources=[{rot: a}]", ["data.sources.0.rot", "data.sources.0.root"]),
+        ("data.sources=[{workers: 2}]", ["data.sources.0.workers"]),
+        ("data.sources={root: a}", ["data.sources", "list"]),
+        ("data.hold_out=row", ["data.hold_out", "row", "image, question"]),
+        ("model.question.fusion=sum", ["model.question.fusion", "sum", "cross_attention"]),
+        ("model.question.fussion=add", ["model.question.fussion", "model.question.fusion"]),
+        ("model.question=add", ["model.question"]),
         ("train.precision=fp8", ["train.precision", "fp8", "bf16"]),
         ("image.resize=stretch", ["image.resize", "squash", "crop"]),
         ("train.betas=[0.9]", ["train.betas", "expected 2 values, found 1"]),
@@ -193,6 +232,13 @@ def test_a_missing_file_is_named():
         (["model.width=100", "model.heads=3"], ["model.width=100", "model.heads=3"]),
         (["model.backbones=[]"], ["model.backbones"]),
         (["decoding.max_length=50"], ["decoding.max_length=50", "model.max_length=40"]),
+        (
+            ["model.question.fusion=add", "answers.max_length=50"],
+            ["answers.max_length=50", "model.max_length=40"],
+        ),
+        (["data.root=a", "data.sources=[{root: b}]"], ["data.root", "data.sources"]),
+        (["data.limit=2", "data.sources=[{root: b}]"], ["data.limit", "data.sources"]),
+        (["data.val_splits=[test]", "data.sources=[{root: b}]"], ["data.val_splits"]),
         (["train.stages=[{cached_views: 2, encoder_lr: 1.0e-5}]"], ["cached_views", "encoder_lr"]),
     ],
 )
@@ -207,6 +253,13 @@ def test_settings_that_contradict_each_other(words, keys):
     [
         "data.captions_per_image=0",
         "data.limit=0",
+        "data.questions_per_image=0",
+        "data.weight=0",
+        "data.val_share=1",
+        "answers.beam_size=0",
+        "answers.temperature=0",
+        "model.question.max_length=1",
+        "model.question.fusion_layers=0",
         "data.workers=-1",
         "image.size=0",
         "image.min_scale=0",
@@ -227,6 +280,11 @@ def test_settings_that_contradict_each_other(words, keys):
 def test_values_out_of_range_are_named(word):
     with pytest.raises(ConfigError, match=re.escape(word.split("=")[0])):
         load_config(None, [word])
+
+
+def test_a_captioner_may_be_shorter_than_answers_are():
+    config = load_config(None, ["model.max_length=8", "decoding.max_length=8"])
+    assert config.answers.max_length > config.model.max_length
 
 
 def test_a_stage_out_of_range_is_named():

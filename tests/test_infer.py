@@ -7,8 +7,9 @@ import torch
 from tiny import make_checkpoint
 
 from captioner.build import load_checkpoint
-from captioner.config import DecodingConfig
-from captioner.infer import search
+from captioner.config import AnswerConfig, DecodingConfig, QuestionConfig
+from captioner.data.collate import pad
+from captioner.infer import answer, search
 from captioner.tokenizer import BOS, EOS, PAD, UNK
 
 
@@ -51,3 +52,72 @@ def test_kept_features_give_what_pixels_give(model):
     with torch.no_grad():
         features = model.backbone(pixels)
     assert search(model, pixels, config) == search(model, features, config)
+
+
+# Answers
+
+QUESTIONS = ("a red dog by the boat", "a boat", "a pink street by the dog", "a window")
+OWNERS = (2, 0, 2, 0)  # and nothing is asked about image 1
+TEMPERATURE = 0.8
+
+
+@pytest.fixture(scope="module", params=["concat", "cross_attention", "multiply", "linear"])
+def asked(request, tmp_path_factory):
+    """A model that answers, memory of three images, question ids and owners."""
+    folder = tmp_path_factory.mktemp("asked")
+    question = QuestionConfig(fusion=request.param)
+    found, tokenizer, _ = load_checkpoint(make_checkpoint(folder, question=question))
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        memory = found.encode(torch.randn(3, 3, 64, 64, generator=generator))
+    ids = [tokenizer.encode(text) for text in QUESTIONS]
+    return found, memory, ids, torch.tensor(OWNERS)
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_an_answers_probability_is_that_of_all_of_it(asked, beams):
+    model, memory, ids, owners = asked
+    config = AnswerConfig(beam_size=beams, max_length=6, temperature=TEMPERATURE)
+    found = answer(model, memory, pad(ids, PAD), owners, config)
+    assert len(found) == len(QUESTIONS)
+    for i, hypotheses in enumerate(found):
+        assert 1 <= len(hypotheses) <= beams
+        assert [h.logprob for h in hypotheses] == sorted(h.logprob for h in hypotheses)[::-1]
+        for h in hypotheses:
+            with torch.inference_mode():
+                fused, mask = model.ask(memory, torch.tensor(ids[i : i + 1]), owners[i : i + 1])
+                tokens = torch.tensor([[[BOS, *h.tokens[:-1]]]])
+                logits = model.decode(fused, tokens, mask) / TEMPERATURE
+                logits[:, [PAD, UNK, BOS]] = float("-inf")
+            logprobs = logits.log_softmax(-1)[torch.arange(len(h.tokens)), h.tokens]
+            assert h.logprob == pytest.approx(logprobs.sum().item(), abs=1e-4)
+            assert h.score == pytest.approx(h.logprob)  # no reward for length
+
+
+def test_answers_depend_on_no_other_question(asked):
+    model, memory, ids, owners = asked
+    config = AnswerConfig(beam_size=3, max_length=6)
+    together = answer(model, memory, pad(ids, PAD), owners, config)
+    order = [3, 0, 2, 1]
+    shuffled = answer(model, memory, pad([ids[i] for i in order], PAD), owners[order], config)
+    alone = [
+        answer(model, memory[o][None], torch.tensor([q]), torch.zeros(1, dtype=torch.long), config)
+        for q, o in zip(ids, OWNERS, strict=True)
+    ]
+    for i, expected in enumerate(together):
+        for other in (alone[i][0], shuffled[order.index(i)]):
+            assert [h.tokens for h in other] == [h.tokens for h in expected]
+            found = [h.logprob for h in other]
+            assert found == pytest.approx([h.logprob for h in expected], abs=1e-4)
+
+
+def test_a_higher_temperature_is_less_sure_and_answers_the_same(asked):
+    model, memory, ids, owners = asked
+    best = []
+    for temperature in (0.5, 1.0, 2.0):
+        config = AnswerConfig(beam_size=1, max_length=1, temperature=temperature)
+        best.append([h[0] for h in answer(model, memory, pad(ids, PAD), owners, config)])
+    cold, as_is, hot = best
+    for a, b, c in zip(cold, as_is, hot, strict=True):
+        assert a.tokens == b.tokens == c.tokens
+        assert a.logprob > b.logprob > c.logprob

@@ -155,9 +155,11 @@ def test_logits_and_gradients_are_those_of_a_padded_computation(lengths: list[li
 
 
 @torch.no_grad()
-def stepwise(decoder: Decoder, memory: Tensor, tokens: Tensor) -> Tensor:
+def stepwise(
+    decoder: Decoder, memory: Tensor, tokens: Tensor, mask: Tensor | None = None
+) -> Tensor:
     rows = tokens.shape[0] * tokens.shape[1]
-    state = decoder.start(memory, rows, tokens.shape[-1])
+    state = decoder.start(memory, rows, tokens.shape[-1], mask)
     return torch.stack([decoder.step(tokens[..., t], state) for t in range(tokens.shape[-1])], 2)
 
 
@@ -167,6 +169,48 @@ def test_cached_steps_equal_the_uncached_forward(rows: int) -> None:
     tokens = make_tokens([[LONGEST] * rows] * 2)
     expected = spread(decoder(memory, tokens), tokens)
     torch.testing.assert_close(stepwise(decoder, memory, tokens), expected)
+
+
+MEMORY_MASK = torch.tensor([[True] * 3 + [False] * 2, [True, False, True, True, False]])
+
+
+def test_memory_that_does_not_count_changes_nothing() -> None:
+    """Of each image, the logits are those of its memory with the masked positions taken out."""
+    decoder, memory, tokens = make_decoder(), make_memory(2), make_tokens(LENGTHS)
+    found = decoder(memory, tokens, MEMORY_MASK)
+    other = torch.where(MEMORY_MASK[..., None], memory, 9 * torch.randn_like(memory))
+    torch.testing.assert_close(decoder(other, tokens, MEMORY_MASK), found)
+    parts = [
+        decoder(memory[b, MEMORY_MASK[b]][None], tokens[b : b + 1]) for b in range(len(memory))
+    ]
+    torch.testing.assert_close(torch.cat(parts), found)
+    assert not torch.allclose(decoder(memory, tokens), found)
+
+
+def test_a_full_mask_is_no_mask() -> None:
+    decoder, memory, tokens = make_decoder(), make_memory(2), make_tokens(LENGTHS)
+    full = torch.ones_like(MEMORY_MASK)
+    torch.testing.assert_close(decoder(memory, tokens, full), decoder(memory, tokens))
+
+
+def test_no_gradient_flows_into_memory_that_does_not_count() -> None:
+    decoder, tokens = make_decoder(), make_tokens(LENGTHS)
+    memory = make_memory(2).requires_grad_()
+    (grad,) = torch.autograd.grad(decoder(memory, tokens, MEMORY_MASK).square().sum(), memory)
+    assert (grad.abs().amax(-1) > 0).equal(MEMORY_MASK)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@torch.no_grad()
+def test_cached_steps_with_masked_memory_equal_the_uncached_forward(rows: int) -> None:
+    decoder, memory = make_decoder(), make_memory(2)
+    tokens = make_tokens([[LONGEST] * rows] * 2)
+    expected = spread(decoder(memory, tokens, MEMORY_MASK), tokens)
+    other = torch.where(MEMORY_MASK[..., None], memory, 9 * torch.randn_like(memory))
+    for values in (memory, other):
+        found = stepwise(decoder, values, tokens, MEMORY_MASK)
+        torch.testing.assert_close(found, expected)
+    assert not torch.allclose(stepwise(decoder, memory, tokens), expected)
 
 
 @torch.no_grad()

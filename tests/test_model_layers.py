@@ -179,3 +179,37 @@ def test_encoder_layer_is_that_of_pytorch() -> None:
     torch.testing.assert_close(ours(x), theirs(x))
     with torch.no_grad():
         torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_encoder_layer_sees_no_padding(grad: bool) -> None:
+    """Other padding, more of it, or none: what counts stays as it was."""
+    torch.manual_seed(0)
+    layer = EncoderLayer(12, 3, 20, 0.0).double()
+    lengths = torch.tensor([7, 2, 1])
+    x = torch.randn(3, 7, 12, dtype=torch.float64)
+    mask = torch.arange(7) < lengths[:, None]
+    with torch.set_grad_enabled(grad):
+        before = layer(x, mask)[mask]
+        other = torch.where(mask[..., None], x, 9 * torch.randn_like(x))
+        other = torch.cat([other, torch.randn_like(x[:, :2])], 1)
+        longer = F.pad(mask, (0, 2))
+        torch.testing.assert_close(layer(other, longer)[longer], before)
+        alone = torch.cat([layer(x[i : i + 1, :n])[0] for i, n in enumerate(lengths)])
+        torch.testing.assert_close(alone, before)
+        assert not torch.allclose(layer(x)[mask], before)  # without the mask it would be seen
+
+
+def test_encoder_layer_with_a_full_mask_is_as_without() -> None:
+    torch.manual_seed(0)
+    layer, x = EncoderLayer(12, 3, 20, 0.0).double(), torch.randn(2, 5, 12, dtype=torch.float64)
+    torch.testing.assert_close(layer(x, torch.ones(2, 5, dtype=torch.bool)), layer(x))
+
+
+def test_no_gradient_flows_into_padding() -> None:
+    torch.manual_seed(0)
+    layer = EncoderLayer(12, 3, 20, 0.0).double()
+    x = torch.randn(2, 5, 12, dtype=torch.float64, requires_grad=True)
+    mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
+    (grad,) = torch.autograd.grad(layer(x, mask)[mask].square().sum(), x)
+    assert (grad.abs().amax(-1) > 0).equal(mask)

@@ -151,7 +151,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     positions, channels = feature_shape(backbone, pixel_spec(config))
     tokenizer = Tokenizer.train(["a dog runs", "two cats sit on a mat"] * 5, vocab_size=300)
     whole = build_model(
-        config.model, backbone, vocab_size=len(tokenizer), channels=channels, positions=positions
+        config.model, backbone, tokenizer=tokenizer, channels=channels, positions=positions
     )
     state = {k: v for k, v in whole.state_dict().items() if not k.endswith("num_batches_tracked")}
     save_file(state, folder / "model.safetensors")

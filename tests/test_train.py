@@ -1,18 +1,25 @@
-"""`train.py` from end to end on four drawn pictures, with a backbone of 99,000 parameters."""
+"""`train.py` from end to end on four drawn pictures."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import SHAPES, captions_of, make_flickr
-from safetensors.torch import load_file
+from runs import (
+    SELF_CRITICAL,
+    TWO_STAGES,
+    assert_equal,
+    best_of,
+    run,
+    run_in_processes,
+    state_of,
+    stop_after,
+    words_for,
+)
 
 import captioner
 import generate
@@ -20,76 +27,7 @@ import train
 from captioner.build import load_checkpoint
 from captioner.training import checkpoint
 
-TINY = [
-    "data.val_splits=[train]",
-    "image.size=64",
-    "image.min_scale=0.9",
-    "model.backbones=[{name: test_efficientnet, weights: none}]",
-    "model.width=48",
-    "model.heads=2",
-    "model.ffn=96",
-    "model.decoder_layers=1",
-    "model.max_length=16",
-    "model.dropout=0.1",
-    "decoding.max_length=16",
-    "decoding.beam_size=2",
-    "tokenizer.vocab_size=320",
-    "train.batch_size=2",
-    "train.tracker=none",
-    "train.precision=no",
-]
-TWO_STAGES = (
-    "train.stages=[{epochs: 2, lr: 1e-3, cached_views: 2}, {epochs: 2, lr: 1e-3, encoder_lr: 1e-3}]"
-)
-SELF_CRITICAL = (
-    "train.stages=[{epochs: 2, lr: 1e-3},"
-    " {epochs: 2, lr: 1e-4, objective: scst, samples: 3, cached_views: 2}]"
-)
-
-
-@pytest.fixture(autouse=True)
-def _fresh_accelerate():
-    """Accelerate keeps a process's first settings; each run here stands for a process."""
-    from accelerate.state import AcceleratorState, GradientState
-
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-
-
-def run(data: Path, output: Path, *words: str, resume: bool = False) -> int:
-    """`train.py`'s exit status."""
-    command = [*TINY, f"data.root={data}", f"train.output={output}"]
-    command += [f"train.cache={output.parent / 'cache'}", *words]
-    return train.main([*command, "--resume"] if resume else command)
-
-
-def state_of(output: Path) -> dict[str, torch.Tensor]:
-    return load_file(output / "last" / "state.safetensors")
-
-
-def best_of(output: Path) -> dict[str, torch.Tensor]:
-    return load_file(output / "best" / "model.safetensors")
-
-
-def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    assert one.keys() == other.keys()
-    assert [k for k in one if not torch.equal(one[k], other[k])] == []
-
-
-def stop_after(epochs: int, monkeypatch) -> None:
-    """Interrupt the run when so many epochs have been saved."""
-    save, saved = checkpoint.save_state, []
-
-    def save_and_stop(*args, **kwargs):
-        save(*args, **kwargs)
-        saved.append(1)
-        if len(saved) == epochs:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoint, "save_state", save_and_stop)
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
 
 # Learning
@@ -135,19 +73,8 @@ def test_four_images_are_learnt_to_their_exact_captions(tmp_path, capsys):
 def test_two_processes_train_one_model(tmp_path):
     """The same loop under torchrun; with an odd number of images, and fewer to validate on."""
     data = make_flickr(tmp_path / "data", train=range(5), val=[5])
-    words = [w for w in TINY if not w.startswith("data.val_splits")]
-    words += [TWO_STAGES, f"data.root={data}", f"train.output={tmp_path / 'run'}"]
-    words += [f"train.cache={tmp_path / 'cache'}"]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    script = Path(train.__file__)
-    result = subprocess.run(
-        [*launch, str(script), *words],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(script.parent), "OMP_NUM_THREADS": "1"},
-    )
+    words = words_for(data, tmp_path / "run", TWO_STAGES, "data.val_splits=[val]")
+    result = run_in_processes(words, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("2 process(es)") == 1
     progress = json.loads((tmp_path / "run" / "last" / "progress.json").read_text())["progress"]

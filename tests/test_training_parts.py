@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import json
+import random
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import SHAPES, draw
+from conftest import SHAPES, Table, draw, make_flickr, make_questions
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
+from runs import sources
 from torch import nn
 
 from captioner.build import build_model, load_checkpoint
-from captioner.config import Config, ImageConfig, ModelConfig, StageConfig, TrainConfig
-from captioner.data.dataset import Augmentation, CaptionDataset, Unreadable
-from captioner.errors import CheckpointError
+from captioner.config import (
+    Config,
+    ImageConfig,
+    ModelConfig,
+    QuestionConfig,
+    SourceConfig,
+    StageConfig,
+    TrainConfig,
+    load_config,
+)
+from captioner.data.dataset import Augmentation, ImageDataset, Key, Unreadable
+from captioner.errors import CheckpointError, SplitError
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
-from captioner.training import checkpoint, features
+from captioner.training import checkpoint, features, setup
 from captioner.training.checkpoint import Progress, SavedState, save_best, save_state
 from captioner.training.optimizer import (
     MovingAverage,
@@ -46,9 +61,10 @@ class Grid(nn.Module):
         return self.norm(self.conv(pixels)).flatten(2).transpose(1, 2)
 
 
-def small_model(vocab_size: int = 20, seed: int = 0) -> Seq2Seq:
+def small_model(tokenizer: Tokenizer, seed: int = 0, **changes) -> Seq2Seq:
     torch.manual_seed(seed)
-    return build_model(SIZES, Grid(), vocab_size=vocab_size, channels=6, positions=4)
+    sizes = dataclasses.replace(SIZES, **changes)
+    return build_model(sizes, Grid(), tokenizer=tokenizer, channels=6, positions=4)
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +104,9 @@ def test_the_loss_of_half_precision_is_summed_in_single():
 
 
 @pytest.mark.parametrize("encoder_lr", [0.0, 1e-5])
-def test_every_trained_parameter_is_in_one_group(encoder_lr):
-    model = small_model()
+@pytest.mark.parametrize("question", [None, QuestionConfig()], ids=["captions", "questions"])
+def test_every_trained_parameter_is_in_one_group(encoder_lr, question, tokenizer):
+    model = small_model(tokenizer, question=question)
     stage = StageConfig(lr=1e-3, encoder_lr=encoder_lr)
     optimizer = build_optimizer(model, TrainConfig(weight_decay=0.07), stage)
     names = {id(p): n for n, p in model.named_parameters()}
@@ -134,9 +151,9 @@ def test_the_cosine_is_half_way_in_the_middle():
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.6)
 
 
-def test_groups_keep_their_proportion():
+def test_groups_keep_their_proportion(tokenizer):
     stage = StageConfig(lr=1e-3, encoder_lr=1e-5)
-    optimizer = build_optimizer(small_model(), TrainConfig(), stage)
+    optimizer = build_optimizer(small_model(tokenizer), TrainConfig(), stage)
     set_learning_rate(optimizer, stage, step=30, steps=77)
     for group in optimizer.param_groups:
         assert group["lr"] / group["peak"] == pytest.approx(
@@ -220,7 +237,7 @@ def test_without_decay_there_is_no_average():
 def trained(tokenizer, tmp_path):
     """A model after a few steps, channels last as in a run, and the state of that run on disk."""
     config = Config(train=TrainConfig(ema=0.9, output=str(tmp_path)))
-    model = small_model(len(tokenizer)).to(memory_format=torch.channels_last)
+    model = small_model(tokenizer).to(memory_format=torch.channels_last)
     stage = StageConfig(lr=1e-2, encoder_lr=1e-2)
     optimizer = build_optimizer(model, config.train, stage)
     average = MovingAverage(model, 0.9)
@@ -245,7 +262,7 @@ def advance(model, optimizer, average, *, steps: int) -> None:
 
 def test_a_restored_run_goes_on_bit_for_bit(trained, tokenizer):
     t = trained
-    model = small_model(len(tokenizer), seed=1).to(memory_format=torch.channels_last)
+    model = small_model(tokenizer, seed=1).to(memory_format=torch.channels_last)
     average = MovingAverage(model, 0.9)
     optimizer = build_optimizer(model, t.config.train, t.stage)
     saved = SavedState(t.folder, t.config, tokenizer)
@@ -327,10 +344,10 @@ def test_writing_again_replaces_and_leaves_nothing_else(trained, tokenizer, tmp_
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_the_best_weights_come_back_rounded_to_their_type(dtype, tokenizer, tmp_path):
-    model = small_model(len(tokenizer))
+    model = small_model(tokenizer)
     config = Config(model=SIZES, train=TrainConfig(save_dtype=dtype), decoding=_short())
     save_best(tmp_path / "best", config, tokenizer, model, {"val": {"CIDEr-D": 0.5}})
-    other = small_model(len(tokenizer), seed=1)
+    other = small_model(tokenizer, seed=1)
     checkpoint.load_best(tmp_path / "best", other)
     for name, value in model.state_dict().items():
         if value.is_floating_point():
@@ -348,19 +365,156 @@ def _short():
 
 def test_weights_of_another_model_are_refused(tokenizer, tmp_path):
     config = Config(model=SIZES, decoding=_short())
-    save_best(tmp_path / "best", config, tokenizer, small_model(len(tokenizer)), {})
+    save_best(tmp_path / "best", config, tokenizer, small_model(tokenizer), {})
+    other = Tokenizer.train(["a red circle", "two blue squares"] * 20, vocab_size=301)
+    assert len(other) != len(tokenizer)
     with pytest.raises(CheckpointError, match="shape"):
-        checkpoint.load_best(tmp_path / "best", small_model(len(tokenizer) + 1))
+        checkpoint.load_best(tmp_path / "best", small_model(other))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.model", "config.yaml"])
 def test_a_checkpoint_with_a_part_missing_is_refused(name, tokenizer, tmp_path):
     config = Config(model=SIZES, image=ImageConfig(size=16), decoding=_short())
-    save_best(tmp_path / "best", config, tokenizer, small_model(len(tokenizer)), {})
+    save_best(tmp_path / "best", config, tokenizer, small_model(tokenizer), {})
     (tmp_path / "best" / name).unlink()
     with pytest.raises(Exception, match=name) as caught:
         load_checkpoint(tmp_path / "best")
     assert type(caught.value).__module__ == "captioner.errors"
+
+
+# Rows
+
+
+def read(*words: str):
+    return setup.read_rows(load_config(None, words))
+
+
+def asked_rows(*, images: int = 40, questions: int = 3, shuffled: int | None = None) -> Dataset:
+    """Rows as a reader gives them: questions about images, in the order of the files or not."""
+    rows = [
+        {
+            "image": f"/x/{i}.png",
+            "image_id": f"{i}.png",
+            "question": f"what is {j}",
+            "question_id": f"{i}:{j}",
+        }
+        for i in range(images)
+        for j in range(questions)
+    ]
+    if shuffled is not None:
+        random.Random(shuffled).shuffle(rows)
+    return Dataset.from_list(rows)
+
+
+def part(rows: Dataset, seed: int = 0, **settings) -> tuple[list[dict], list[dict]]:
+    source = SourceConfig("somewhere", val_share=0.25, **settings)
+    return tuple(map(list, setup.hold_out(rows, source, seed, SplitError("too few"))))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_held_out_images_are_in_no_training_row(seed):
+    rows = asked_rows()
+    train, val = part(rows, seed)
+    sides = [{row["image"] for row in side} for side in (train, val)]
+    assert not sides[0] & sides[1]
+    assert 4 <= len(sides[1]) <= 17  # ten on average
+    assert sorted(row["question_id"] for row in train + val) == sorted(rows["question_id"])
+    assert len(val) == 3 * len(sides[1])  # with all of their questions
+    assert part(rows, seed) == (train, val)
+    assert part(rows, seed + 1)[1] != val
+
+
+def test_the_order_and_number_of_rows_hold_out_no_other_images():
+    expected = {row["image"] for row in part(asked_rows())[1]}
+    for rows in (asked_rows(shuffled=1), asked_rows(questions=1), asked_rows(questions=5)):
+        assert {row["image"] for row in part(rows)[1]} == expected
+
+
+def test_held_out_questions_leave_their_images_in_training():
+    rows = asked_rows()
+    train, val = part(rows, hold_out="question")
+    sides = [{row["question_id"] for row in side} for side in (train, val)]
+    assert not sides[0] & sides[1]
+    assert sides[0] | sides[1] == set(rows["question_id"])
+    assert 18 <= len(sides[1]) <= 42  # thirty on average
+    both = {row["image"] for row in train} & {row["image"] for row in val}
+    assert len(both) > 10
+    assert part(rows, hold_out="question") == (train, val)
+    again = part(asked_rows(shuffled=2), hold_out="question")
+    assert {row["question_id"] for row in again[1]} == sides[1]
+
+
+def test_what_training_asks_of_a_picture_is_not_held_out():
+    """Four times the same question about each of the pictures, and once another."""
+    rows = [
+        {
+            **row,
+            "question": "what" if j < 4 else "where",
+            "question_id": f"{row['question_id']}:{j}",
+        }
+        for row in asked_rows(questions=1)
+        for j in range(5)
+    ]
+    train, val = part(Dataset.from_list(rows), hold_out="question")
+    asked = [{(row["image"], row["question"]) for row in side} for side in (train, val)]
+    assert not asked[0] & asked[1]
+    assert "where" in {row["question"] for row in val}
+    # What cannot be validated on is no more trained on than before.
+    assert 130 <= len(train) <= 170
+    assert len(val) < len(rows) - len(train)
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind"),
+    [(asked_rows(images=1), "image"), (asked_rows(images=1, questions=1), "question")],
+    ids=["image", "question"],
+)
+def test_too_few_to_hold_any_out(rows, kind):
+    with pytest.raises(SplitError, match="too few"):
+        part(rows, hold_out=kind)
+    two = asked_rows(images=2, questions=1)
+    assert [len(side) for side in part(two, hold_out=kind)] == [1, 1]
+
+
+def test_rows_know_their_source_and_each_has_its_limit(tmp_path):
+    captions = make_flickr(tmp_path / "captions", train=range(6))
+    pictures = captions / "Flicker8k_Dataset"
+    questions = make_questions(tmp_path / "questions", train=range(5), val=[5], pictures=pictures)
+    first = {"root": str(captions), "limit": 4}
+    second = {"root": str(questions), "val_splits": ["val"], "limit": 2}
+    tasks, train, val, _ = read(sources(first, second))
+    assert [(task.name, task.asks) for task in tasks] == [("captions", False), ("questions", True)]
+    assert train["source"] == [0] * 4 + [1] * 6  # four images; two, with three questions each
+    assert [bool(question) for question in train["question"]] == [False] * 4 + [True] * 6
+    assert val["source"] == [0] * 4 + [1] * 3
+    assert {Path(image).name for image in val["image"][4:]} == {"5.png"}
+    assert set(train["image"][4:]) <= set(train["image"][:4])  # the same files, known as such
+    _, train, val, _ = read(sources(first, second), "train.eval_images=1")
+    assert [len(train), len(val)] == [10, 1 + 3]
+
+
+def test_data_sets_of_the_same_name_stay_apart(tmp_path):
+    roots = [make_questions(tmp_path / name / "data") for name in "ab"]
+    tasks, *_ = read(sources(*({"root": str(root)} for root in roots)))
+    assert len({task.name for task in tasks}) == 2
+
+
+def test_captions_and_questions_made_of_them_hold_out_the_same_pictures(tmp_path):
+    """An answer that is in a caption that was trained on is no test."""
+    lines = []
+    for i, shape in enumerate(SHAPES):
+        draw(*shape).save(tmp_path / f"{i}.png")
+        # The captions of some give more questions than those of others, or none.
+        captions = ["two brown dogs run on the green grass", "a man in a red shirt", "one too many"]
+        lines.append(json.dumps({"image": f"{i}.png", "captions": captions[i % 3 :]}))
+    (tmp_path / "captions.jsonl").write_text("\n".join(lines))
+    common = {"root": str(tmp_path), "val_splits": ["val"], "val_share": 0.34}
+    tasks, train, val, report = read(sources(common, common | {"questions": True}))
+    assert [task.asks for task in tasks] == [False, True]
+    assert set(val["source"]) == set(train["source"]) == {0, 1}
+    assert not set(train["image"]) & set(val["image"])
+    assert len(set(val["image"])) >= 1
+    assert "held out" in report.summary()
 
 
 # Kept features
@@ -379,27 +533,21 @@ def accelerator():
 
 
 @pytest.fixture
-def pictures(tmp_path, tokenizer) -> CaptionDataset:
+def pictures(tmp_path, tokenizer) -> ImageDataset:
     """Five drawn pictures, of which the third is broken."""
     table = []
     for i, shape in enumerate(SHAPES[:5]):
         draw(*shape).save(tmp_path / f"{i}.png")
-        table.append({"image": str(tmp_path / f"{i}.png"), "references": ["a dog on the left"]})
+        row = {"image": str(tmp_path / f"{i}.png"), "references": ["a dog on the left"]}
+        table.append(row | {"question": "", "source": 0})
     (tmp_path / "2.png").write_bytes(b"no picture")
-    return CaptionDataset(
+    return ImageDataset(
         Table(table),
         spec=SPEC,
         tokenizer=tokenizer,
         max_length=20,
         augmentation=Augmentation(min_scale=0.5, flip=True, jitter=0.2),
     )
-
-
-class Table(list):
-    """Rows that also give a column by its name, as a `datasets` table does."""
-
-    def __getitem__(self, key):
-        return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
 
 
 @torch.no_grad()
@@ -412,20 +560,45 @@ def test_kept_features_are_the_backbones_own(pictures, accelerator, tmp_path):
     assert kept.dtype == np.float16
     for view in range(3):
         for i in (0, 1, 3, 4):
-            fresh = backbone(pictures[view, i].image[None])[0]
+            fresh = backbone(pictures[Key(view, i)].image[None])[0]
             torch.testing.assert_close(
                 torch.from_numpy(kept[view, i]).float(), fresh, atol=2e-3, rtol=2e-3
             )
         assert np.isnan(kept[view, 2]).all()
-    captions = {(v, i): pictures[v, i].captions for v in range(3) for i in (0, 1, 3, 4)}
+    captions = {(v, i): pictures[Key(v, i)].texts for v in range(3) for i in (0, 1, 3, 4)}
     pictures.features = kept
     for epoch in range(3):
         for i in (0, 1, 3, 4):
             view = (epoch + i) % 3
-            sample = pictures[epoch, i]
+            sample = pictures[Key(epoch, i)]
             assert torch.equal(sample.image, torch.from_numpy(kept[view, i]))
-            assert sample.captions == captions[view, i]  # mirrored with the view
-        assert isinstance(pictures[epoch, 2], Unreadable)
+            assert sample.texts == captions[view, i]  # mirrored with the view
+        assert isinstance(pictures[Key(epoch, 2)], Unreadable)
+
+
+@torch.no_grad()
+def test_features_of_all_sources_are_kept_once(tokenizer, accelerator, tmp_path):
+    """Images of which one source or another has captions, questions, or both."""
+    table = []
+    for i, shape in enumerate(SHAPES[:4]):
+        draw(*shape).save(tmp_path / f"{i}.png")
+        row = {"image": str(tmp_path / f"{i}.png"), "references": ["red"]}
+        if i > 1:
+            table.append(row | {"question": "what colour", "source": 1})
+        if i != 3:
+            table.append(row | {"question": "", "source": 2})
+    data = ImageDataset(Table(table), spec=SPEC, tokenizer=tokenizer, max_length=20)
+    backbone = Grid().eval()
+    expected = {(i, s): data[Key(0, i, s)] for s in (1, 2) for i in data.of_source(s)}
+    data.features = features.cached_features(
+        backbone, data, views=1, folder=tmp_path / "cache", accelerator=accelerator
+    )
+    assert data.features.shape == (1, 4, 4, 6)
+    for (i, source), sample in expected.items():
+        kept = data[Key(5, i, source)]
+        fresh = backbone(sample.image[None])[0]
+        torch.testing.assert_close(kept.image.float(), fresh, atol=2e-3, rtol=2e-3)
+        assert (kept.texts, kept.questions) == (sample.texts, sample.questions)
 
 
 def test_features_are_computed_once_and_again_when_anything_changes(

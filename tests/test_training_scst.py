@@ -72,7 +72,7 @@ def test_each_sample_is_held_against_the_mean_of_the_others():
 
 
 def test_the_reward_is_cider_d_with_the_end_as_a_word(tokenizer):
-    reward = CiderReward(REFERENCES, tokenizer)
+    reward = CiderReward(dict(enumerate(REFERENCES)), tokenizer)
     texts = ["a brown dog runs on the grass", "a dog with a", "a man on a beach", "a red ladder"]
     samples = torch.tensor([[ids(tokenizer, t) for t in texts]] * 2)
     references = {i: [f"{t} </s>" for t in texts] for i, texts in enumerate(REFERENCES)}
@@ -83,7 +83,7 @@ def test_the_reward_is_cider_d_with_the_end_as_a_word(tokenizer):
 
 
 def test_breaking_off_earns_less_than_ending(tokenizer):
-    reward = CiderReward(REFERENCES, tokenizer)
+    reward = CiderReward(dict(enumerate(REFERENCES)), tokenizer)
     ended = ids(tokenizer, "a dog is running")
     cut = ids(tokenizer, "a dog is running", ended=False)
     whole, broken = reward(torch.tensor([[ended, cut]]), [0])[0]
@@ -127,7 +127,7 @@ def test_the_policy_learns_to_say_what_is_rewarded(tokenizer):
     """A table of logits per image and place, trained on its own samples alone."""
     torch.manual_seed(0)
     texts = [ids(tokenizer, normalize_caption(refs[0]), length=30) for refs in REFERENCES]
-    reward = CiderReward(REFERENCES, tokenizer)
+    reward = CiderReward(dict(enumerate(REFERENCES)), tokenizer)
     table = torch.full((3, 30, len(tokenizer)), -6.0)
     for b, row in enumerate(texts):
         for t, i in enumerate(row):

@@ -15,6 +15,7 @@ from captioner.config import (
     DecodingConfig,
     ImageConfig,
     ModelConfig,
+    QuestionConfig,
     TokenizerConfig,
 )
 from captioner.model.encoder import Backbones
@@ -27,8 +28,11 @@ COLOURS = ("red", "green", "blue", "white", "black", "orange", "pink", "brown")
 THINGS = ("dog", "boat", "child", "horse", "street", "beach", "player", "window")
 
 
-def make_checkpoint(folder: Path) -> Path:
-    """Write a checkpoint of half a million parameters that captions different pictures unlike."""
+def make_checkpoint(folder: Path, *, question: QuestionConfig | None = None) -> Path:
+    """Write a checkpoint of half a million parameters that captions different pictures unlike.
+
+    With `question`, it has (untrained) parts to answer questions.
+    """
     # Only the first block of each stage is kept: the others do not change the shape.
     spare = [f"blocks.{i}.{j}" for i, stage in enumerate(STAGES[NAME]) for j in range(1, stage[1])]
     config = Config(
@@ -42,6 +46,7 @@ def make_checkpoint(folder: Path) -> Path:
             decoder_layers=1,
             ffn=64,
             max_length=12,
+            question=question,
         ),
         decoding=DecodingConfig(beam_size=3, max_length=8),
     )
@@ -54,7 +59,7 @@ def make_checkpoint(folder: Path) -> Path:
         model = build_model(
             config.model,
             backbone,
-            vocab_size=len(tokenizer),
+            tokenizer=tokenizer,
             channels=backbone.models[0].num_features,
             positions=(SIZE // 32) ** 2,
         )
@@ -77,6 +82,43 @@ def _sharpen(model: torch.nn.Module) -> None:
     decoder.embed_tokens.weight[:, 0] = 0
     decoder.embed_tokens.weight[EOS + 1 : EOS + 1 + BYTES, 0] = -10
     decoder.layer_norm.weight[0], decoder.layer_norm.bias[0] = 0, 5
+
+
+def make_text_encoder(folder: Path, *, dtype: torch.dtype = torch.float32) -> Path:
+    """Write a text encoder of Hugging Face with random weights and a tokenizer of a few words.
+
+    Its padding is not id 0.
+    """
+    from tokenizers import Tokenizer as Words
+    from tokenizers import models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    special = ["[UNK]", "[CLS]", "[SEP]", "[PAD]"]
+    text = "what colour shape is it on which side the left right red green circle square"
+    vocabulary = {word: i for i, word in enumerate(special + text.split() + list("?abc"))}
+    words = Words(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    names = dict(zip(("unk", "cls", "sep", "pad"), special, strict=True))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, **{f"{name}_token": token for name, token in names.items()}
+    )
+    tokenizer.save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=40,
+        pad_token_id=vocabulary["[PAD]"],
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertModel(config).to(dtype).save_pretrained(folder)
+    return folder
 
 
 def picture(seed: int, *, size: tuple[int, int] = (80, 60)) -> Image.Image:

@@ -8,7 +8,7 @@ weights. A key that does not exist is an error that names the nearest one that d
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +19,8 @@ from captioner.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """Which rows are read, and how their captions are written down."""
+class SourceConfig:
+    """One data set: where it lies, how it is parted, and how often it is seen."""
 
     root: str | None = None
     """Folder or file of the data set."""
@@ -28,24 +28,67 @@ class DataConfig:
     """Reader by name (see `captioner.data.READERS`), or `auto` to tell it from the files."""
     images: str | None = None
     """Folder of the images, where it is not the one that the format implies."""
+    questions: bool = False
+    """Of a captioned data set: learn questions made from its captions, not the captions."""
     train_splits: tuple[str, ...] = ("train",)
     val_splits: tuple[str, ...] = ("val",)
     val_share: float = 0.1
     """Share of the training images that is held out where the data set has no such split."""
-    lowercase: bool = True
-    """Train on lower-cased captions."""
-    captions_per_image: int = 5
-    """Captions of one image in one step; of an image that has more, a fresh draw each epoch."""
+    hold_out: Literal["image", "question"] = "image"
+    """What is held out then: whole images, or single questions, whose images stay in training."""
+    augment: bool = True
+    """False for pictures whose colours or margins decide on the answers."""
+    weight: float = 1.0
+    """Passes over the data set's images in an epoch."""
     limit: int | None = None
     """Use only the first so many images of each split (smoke runs)."""
+
+    def __post_init__(self) -> None:
+        at_least("data", self, 1, "limit")
+        if not 0 < self.val_share < 1:
+            raise ConfigError(f"data.val_share={self.val_share}: expected a share between 0 and 1")
+        if self.weight <= 0:
+            raise ConfigError(f"data.weight={self.weight}: expected more than 0")
+
+
+@dataclass(frozen=True)
+class DataConfig(SourceConfig):
+    """Which rows are read, and how their texts are written down.
+
+    `root` and what goes with it name one data set; `sources` names several that are learnt
+    together, each step from one of them.
+    """
+
+    sources: tuple[SourceConfig, ...] = ()
+    lowercase: bool = True
+    """Train on lower-cased texts."""
+    captions_per_image: int = 5
+    """Captions of one image in one step; of an image that has more, a fresh draw each epoch."""
+    questions_per_image: int = 8
+    """The same for questions."""
     workers: int = 0
     """Loader processes; 0 loads in the training process."""
 
     def __post_init__(self) -> None:
-        at_least("data", self, 1, "captions_per_image", "limit")
+        super().__post_init__()
+        at_least("data", self, 1, "captions_per_image", "questions_per_image")
         at_least("data", self, 0, "workers")
-        if not 0 < self.val_share < 1:
-            raise ConfigError(f"data.val_share={self.val_share}: expected a share between 0 and 1")
+        for setting in fields(SourceConfig) if self.sources else ():
+            if getattr(self, setting.name) != setting.default:
+                raise ConfigError(
+                    f"data.{setting.name} is set beside data.sources; set it for each of the"
+                    f" sources that it is meant for, as data.sources.0.{setting.name}"
+                )
+
+    @property
+    def all_sources(self) -> tuple[SourceConfig, ...]:
+        """The data sets of the run."""
+        return self.sources or (self,)
+
+    @property
+    def roots(self) -> str:
+        """Where they lie, for messages."""
+        return ", ".join(str(source.root) for source in self.all_sources)
 
 
 @dataclass(frozen=True)
@@ -95,6 +138,30 @@ class BackboneConfig:
 
 
 @dataclass(frozen=True)
+class QuestionConfig:
+    """How a question is read, and how it meets the image."""
+
+    encoder: str = "shared"
+    """`shared`: the decoder's token embedding and Transformer layers of its own; anything else
+    is the name or the folder of a Hugging Face text encoder."""
+    encoder_layers: int = 2
+    """Layers of the `shared` encoder."""
+    fusion: Literal["concat", "cross_attention", "add", "multiply", "linear"] = "cross_attention"
+    """See `captioner.model.fusion`."""
+    fusion_layers: int = 2
+    """Layers of `concat` and `cross_attention`."""
+    linear_memory: Literal["token", "each"] = "token"
+    """`linear` gives one memory token, or is added to each position."""
+    max_length: int = 32
+    """Tokens of a question, EOS included; longer ones are cut in training, refused in use."""
+
+    def __post_init__(self) -> None:
+        at_least("model.question", self, 0, "encoder_layers")
+        at_least("model.question", self, 1, "fusion_layers")
+        at_least("model.question", self, 2, "max_length")
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """The sizes of everything behind the backbone."""
 
@@ -110,6 +177,10 @@ class ModelConfig:
     dropout: float = 0.1
     feature_dropout: float = 0.0
     """Dropout on the backbone's features."""
+    question: QuestionConfig | None = None
+    """The parts that answer questions; unset is a model that captions only."""
+    blind: bool = False
+    """The control that sees no image: zeros stand in the place of its features."""
 
     def __post_init__(self) -> None:
         at_least("model", self, 1, "width", "heads", "ffn", "decoder_layers")
@@ -218,6 +289,22 @@ class DecodingConfig:
 
 
 @dataclass(frozen=True)
+class AnswerConfig:
+    """How answers are searched for; the likeliest as a whole is the best, whatever its length."""
+
+    beam_size: int = 5
+    max_length: int = 12
+    temperature: float = 1.0
+    """Divides the logits, so that probabilities are as high as the answers are often right; fitted
+    on held-out questions after training."""
+
+    def __post_init__(self) -> None:
+        at_least("answers", self, 1, "beam_size", "max_length")
+        if self.temperature <= 0:
+            raise ConfigError(f"answers.temperature={self.temperature}: expected more than 0")
+
+
+@dataclass(frozen=True)
 class Config:
     """All settings of a run."""
 
@@ -227,13 +314,16 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    answers: AnswerConfig = field(default_factory=AnswerConfig)
 
     def __post_init__(self) -> None:
-        if self.decoding.max_length > self.model.max_length:
-            raise ConfigError(
-                f"decoding.max_length={self.decoding.max_length} exceeds"
-                f" model.max_length={self.model.max_length}, the positions the decoder has"
-            )
+        for section in ("decoding", "answers") if self.model.question else ("decoding",):
+            length = getattr(self, section).max_length
+            if length > self.model.max_length:
+                raise ConfigError(
+                    f"{section}.max_length={length} exceeds"
+                    f" model.max_length={self.model.max_length}, the positions the decoder has"
+                )
 
 
 def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:

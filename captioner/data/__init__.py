@@ -8,7 +8,13 @@ from captioner.data.files import Example
 from captioner.data.load import read_dataset
 from captioner.data.readers import READERS, detect_format
 from captioner.data.report import Report
-from captioner.data.text import can_flip, flip_caption, mentions_side, normalize_caption
+from captioner.data.text import (
+    can_flip,
+    flip_caption,
+    mentions_side,
+    normalize_caption,
+    normalize_question,
+)
 
 __all__ = [
     "READERS",
@@ -19,5 +25,6 @@ __all__ = [
     "flip_caption",
     "mentions_side",
     "normalize_caption",
+    "normalize_question",
     "read_dataset",
 ]

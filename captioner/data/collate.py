@@ -1,6 +1,7 @@
-"""Samples to a batch: the one place where labels are shifted and captions padded.
+"""Samples to a batch: the one place where labels are shifted and texts padded.
 
-Shapes: B images, K captions per image, T tokens; P positions, C channels of kept features.
+Shapes: B images, K captions per image, T tokens; N questions, S tokens; P positions, C channels
+of kept features.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from captioner.data.dataset import Sample, Unreadable
 from captioner.tokenizer import BOS, PAD
@@ -17,42 +19,77 @@ from captioner.tokenizer import BOS, PAD
 
 @dataclass(frozen=True)
 class Batch:
-    """What one training step sees; `images` is None when no image could be read."""
+    """What one training step sees; `images` is None when no image could be read.
+
+    The texts are captions (B, K, T), or, where there are questions, their answers (N, 1, T).
+    """
 
     images: Tensor | None
     """Pixels (B, 3, H, W) or features (B, P, C)."""
     tokens: Tensor
-    """Decoder input (B, K, T): BOS and the caption."""
+    """Decoder input: BOS and the text."""
     labels: Tensor
-    """Decoder target (B, K, T): the caption and EOS."""
+    """Decoder target: the text and EOS."""
+    questions: Tensor | None
+    """Question ids (N, S), or None for captions."""
+    owners: Tensor | None
+    """Which of the B images each question is about (N,)."""
+    source: int
+    """Which data set the texts are from."""
     indices: list[int]
-    """Row of each image in the data set."""
+    """Place of each image in the data set."""
+    rows: list[list[int]]
+    """Row of each text of each image in the table."""
     unreadable: list[Unreadable]
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
-        images = None if self.images is None else self.images.to(device, non_blocking=True)
-        return replace(
-            self, images=images, tokens=self.tokens.to(device), labels=self.labels.to(device)
-        )
+        names = ("images", "tokens", "labels", "questions", "owners")
+        tensors = {name: getattr(self, name) for name in names}
+        moved = {k: v.to(device, non_blocking=True) for k, v in tensors.items() if v is not None}
+        return replace(self, **moved)
 
 
-def collate(samples: Sequence[Sample | Unreadable]) -> Batch:
-    """Stack the images, and pad the captions to the longest one of the batch."""
+def collate(samples: Sequence[Sample | Unreadable], *, question_pad: int = PAD) -> Batch:
+    """Stack the images, and pad the texts and the questions to the longest one of the batch.
+
+    The samples have questions all or none: a batch is of one source.
+    """
     good = [s for s in samples if isinstance(s, Sample)]
-    rows = max((len(s.captions) for s in good), default=0)
-    length = max((len(c) for s in good for c in s.captions), default=0)
-    labels = torch.full((len(good), rows, length), PAD)
-    for i, sample in enumerate(good):
-        for j, caption in enumerate(sample.captions):
-            labels[i, j, : len(caption)] = torch.tensor(caption)
+    asked = [q for s in good for q in s.questions]
+    labels = _pad_answers(good) if asked else _pad_captions(good)
     return Batch(
         images=torch.stack([s.image for s in good]) if good else None,
         tokens=decoder_input(labels),
         labels=labels,
+        questions=pad(asked, question_pad) if asked else None,
+        owners=torch.tensor([i for i, s in enumerate(good) for _ in s.questions])
+        if asked
+        else None,
+        source=good[0].source if good else 0,
         indices=[s.index for s in good],
+        rows=[s.rows for s in good],
         unreadable=[s for s in samples if isinstance(s, Unreadable)],
     )
+
+
+def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    """Rows of ids as one tensor (N, longest)."""
+    return pad_sequence([torch.tensor(row) for row in rows], True, value)
+
+
+def _pad_answers(samples: Sequence[Sample]) -> Tensor:
+    return pad([text for s in samples for text in s.texts], PAD)[:, None]
+
+
+def _pad_captions(samples: Sequence[Sample]) -> Tensor:
+    rows = max((len(s.texts) for s in samples), default=0)
+    length = max((len(text) for s in samples for text in s.texts), default=0)
+    labels = torch.full((len(samples), rows, length), PAD)
+    for i, sample in enumerate(samples):
+        for j, text in enumerate(sample.texts):
+            labels[i, j, : len(text)] = torch.tensor(text)
+    return labels
 
 
 def decoder_input(labels: Tensor) -> Tensor:

@@ -1,20 +1,21 @@
-"""Rows on disk to samples: an image's pixels, or its kept features, with its captions as ids.
+"""Rows on disk to samples: an image's pixels, or its kept features, with texts as ids.
 
-What is random about a sample (crop, flip, colours, which captions) comes from (seed, epoch,
-index), never from global state, so it depends on no worker, rank or restart.
+What is random about a sample (crop, flip, colours, which texts) comes from (seed, epoch, image),
+never from global state, so it depends on no worker, rank or restart.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from captioner.data.text import can_flip, flip_caption, normalize_caption
+from captioner.data.text import can_flip, flip_caption, normalize_caption, normalize_question
 from captioner.errors import ImageError
 from captioner.images import load_image
 from captioner.tokenizer import Tokenizer
@@ -30,15 +31,30 @@ class Augmentation:
     jitter: float
 
 
+class Key(NamedTuple):
+    """Which sample is asked for."""
+
+    epoch: int
+    index: int
+    """Of the image."""
+    source: int = 0
+    """Whose texts about it."""
+
+
 @dataclass(frozen=True)
 class Sample:
-    """One image and some of its captions."""
+    """One image and some of the texts that one source has about it."""
 
     index: int
     image: Tensor
     """Pixels (3, H, W) or features (P, C)."""
-    captions: list[list[int]]
-    """Token ids, each ending in EOS."""
+    texts: list[list[int]]
+    """Token ids of captions or answers, each ending in EOS."""
+    questions: list[list[int]] = field(default_factory=list)
+    """Token ids of the question that each text answers; empty for captions."""
+    rows: list[int] = field(default_factory=list)
+    """Row of each text in the table."""
+    source: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,68 +65,138 @@ class Unreadable:
     reason: str
 
 
-class CaptionDataset(Dataset):
-    """Samples by (epoch, index); `augmentation` is None for images as they are."""
+class ImageDataset(Dataset):
+    """Samples by `Key`: images, each with the rows that the sources have about it.
+
+    `rows` is a table with the columns image, references, question and source: a captioned image
+    is one row, a question about it another. `augmentation` is None for images as they are, and
+    never touches those of the sources `unaugmented`. The limits on texts for a sample are drawn
+    anew each epoch; None is no limit.
+    """
 
     def __init__(
         self,
-        rows: Sequence,
+        rows: Any,
         *,
         spec: PixelSpec,
         tokenizer: Tokenizer,
         max_length: int,
-        captions_per_image: int = 5,
+        question_length: int = 32,
+        captions_per_image: int | None = 5,
+        questions_per_image: int | None = 8,
         lowercase: bool = True,
         augmentation: Augmentation | None = None,
+        unaugmented: Collection[int] = (),
         seed: int = 0,
     ) -> None:
         self.rows, self.spec, self.tokenizer = rows, spec, tokenizer
-        self.max_length, self.captions_per_image = max_length, captions_per_image
+        self.max_length, self.question_length = max_length, question_length
+        self.captions_per_image = captions_per_image
+        self.questions_per_image = questions_per_image
         self.lowercase, self.augmentation, self.seed = lowercase, augmentation, seed
         self.features = None
         """Kept features, (views, N, P, C), in the place of images; set by the training loop."""
+        grouped: dict[str, dict[int, list[int]]] = {}
+        for number, (image, source) in enumerate(zip(rows["image"], rows["source"], strict=True)):
+            grouped.setdefault(image, {}).setdefault(source, []).append(number)
+        self.images = list(grouped)
+        """Path of each image."""
+        self._rows = list(grouped.values())
+        self.fixed = [not found.keys().isdisjoint(unaugmented) for found in self._rows]
+        """Which images are never augmented."""
+        self._flippable: dict[int, bool] = {}
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.images)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample | Unreadable:
-        epoch, index = key
-        row = self.rows[index]
+    def of_source(self, source: int) -> list[int]:
+        """The images that a source has texts about."""
+        return [i for i, found in enumerate(self._rows) if source in found]
+
+    def rows_of(self, index: int, source: int) -> list[int]:
+        """The rows that a source has about an image."""
+        return self._rows[index].get(source, [])
+
+    def captions(self) -> dict[int, list[str]]:
+        """The captions of each image that has any, from all sources."""
+        found: dict[int, list[str]] = {}
+        columns = (self.rows[name] for name in ("image", "question", "references"))
+        places = {image: i for i, image in enumerate(self.images)}
+        for image, question, references in zip(*columns, strict=True):
+            if not question:
+                found.setdefault(places[image], []).extend(references)
+        return found
+
+    def __getitem__(self, key: Key) -> Sample | Unreadable:
+        epoch, index, source = key
         # Cached views take turns; shifting by the index mixes them within an epoch.
         view = epoch if self.features is None else (epoch + index) % len(self.features)
-        rng, flip = self._view(view, index, row["references"])
+        rng, flip = self._view(view, index)
         if self.features is not None:
             image = torch.from_numpy(self.features[view, index])
             if image[0, 0].isnan():
-                return Unreadable(index, row["image"])
+                return Unreadable(index, self.images[index])
         else:
             try:
-                image = self._pixels(row["image"], rng, flip)
+                image = self._pixels(index, rng, flip)
             except ImageError as error:
                 return Unreadable(index, str(error))
-        captions = self._captions(row["references"], epoch, index, flip)
-        return Sample(index, image, captions)
+        return Sample(index, image, *self._texts(epoch, index, source, flip), source)
 
-    def _view(self, view: int, index: int, captions: list[str]) -> tuple[random.Random, bool]:
+    def flips(self, view: int) -> list[bool]:
+        """Which images are mirrored in a view."""
+        return [self._view(view, index)[1] for index in range(len(self))]
+
+    def _view(self, view: int, index: int) -> tuple[random.Random, bool]:
         """The randomness of one view of an image, and whether it is mirrored."""
         rng = random.Random(f"view {self.seed} {view} {index}")
-        flip = rng.random() < 0.5 and all(map(can_flip, captions))
-        return rng, flip and self.augmentation is not None and self.augmentation.flip
+        flip = rng.random() < 0.5 and self._augmentation(index) is not None
+        return rng, flip and self.augmentation.flip and self._can_flip(index)
 
-    def _pixels(self, path: str, rng: random.Random, flip: bool) -> Tensor:
-        image = load_image(path)
-        a = self.augmentation
+    def _augmentation(self, index: int) -> Augmentation | None:
+        return None if self.fixed[index] else self.augmentation
+
+    def _can_flip(self, index: int) -> bool:
+        """Whether all that is said about an image can be said of its mirror image."""
+        if index not in self._flippable:
+            rows = (self.rows[n] for numbers in self._rows[index].values() for n in numbers)
+            texts = (text for row in rows for text in (*row["references"], row["question"]))
+            self._flippable[index] = all(map(can_flip, texts))
+        return self._flippable[index]
+
+    def _pixels(self, index: int, rng: random.Random, flip: bool) -> Tensor:
+        image = load_image(self.images[index])
+        a = self._augmentation(index)
         if a is None:
             return to_pixels(image, self.spec)
         return augment(image, self.spec, rng, min_scale=a.min_scale, flip=flip, jitter=a.jitter)
 
-    def _captions(
-        self, references: list[str], epoch: int, index: int, flip: bool
-    ) -> list[list[int]]:
-        if len(references) > self.captions_per_image:
-            rng = random.Random(f"captions {self.seed} {epoch} {index}")
-            references = rng.sample(references, self.captions_per_image)
-        if flip:
-            references = [flip_caption(text) for text in references]
-        texts = (normalize_caption(text, lowercase=self.lowercase) for text in references)
-        return [self.tokenizer.encode(text, max_length=self.max_length) for text in texts]
+    def _texts(
+        self, epoch: int, index: int, source: int, flip: bool
+    ) -> tuple[list[list[int]], list[list[int]], list[int]]:
+        """Ids of the texts, of their questions, and their row numbers."""
+        rng = random.Random(f"texts {self.seed} {epoch} {index} {source}")
+        numbers = _draw(self.rows_of(index, source), self.questions_per_image, rng)
+        texts, questions, rows = [], [], []
+        for number in numbers:
+            row = self.rows[number]
+            # One of a question's answers is learnt at a time, each as often as it was given.
+            limit = 1 if row["question"] else self.captions_per_image
+            for text in _draw(row["references"], limit, rng):
+                texts.append(self._encode(text, flip))
+                rows.append(number)
+                if row["question"]:
+                    questions.append(self._encode_question(row["question"], flip))
+        return texts, questions, rows
+
+    def _encode(self, text: str, flip: bool) -> list[int]:
+        text = normalize_caption(flip_caption(text) if flip else text, lowercase=self.lowercase)
+        return self.tokenizer.encode(text, max_length=self.max_length)
+
+    def _encode_question(self, text: str, flip: bool) -> list[int]:
+        text = normalize_question(flip_caption(text) if flip else text, lowercase=self.lowercase)
+        return self.tokenizer.questions.encode(text, max_length=self.question_length)
+
+
+def _draw(items: Sequence, limit: int | None, rng: random.Random) -> Sequence:
+    return items if limit is None or len(items) <= limit else rng.sample(items, limit)

@@ -6,41 +6,69 @@ reproduced after a restart.
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+from captioner.data.dataset import Key
 
 
 class EpochBatches:
-    """Batches of (epoch, index) for one rank; set `epoch` before each pass.
+    """Batches of keys for one rank, each batch of one source; set `epoch` before each pass.
 
-    An epoch shuffles all images, cuts them into steps of `batch_size * world` and gives every
-    rank its share of each step, so that W ranks of B images see what one rank of W * B sees.
-    A last step with fewer images than ranks is left out, since each rank needs one.
+    `images[s]` are the images of source s. An epoch shuffles them, as often as the source's
+    weight says (of a half pass, the half that comes first), cuts them into steps of
+    `batch_size * world`, mixes the sources' steps and gives every rank its share of each step,
+    so that W ranks of B images see what one rank of W * B sees. A source's last step is left
+    out where it has fewer images than ranks, since each rank needs one.
     """
 
     def __init__(
         self,
-        length: int,
+        images: Sequence[Sequence[int]],
         batch_size: int,
         *,
+        weights: Sequence[float] | None = None,
         seed: int = 0,
         shuffle: bool = True,
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.length, self.batch_size, self.seed, self.shuffle = length, batch_size, seed, shuffle
+        self.images, self.batch_size, self.seed, self.shuffle = images, batch_size, seed, shuffle
+        self.weights = weights or [1.0] * len(images)
         self.rank, self.world = rank, world
         self.epoch = 0
 
     def __len__(self) -> int:
-        step = self.batch_size * self.world
-        return self.length // step + (self.length % step >= self.world)
+        return sum(len(self._cuts(source)) for source in range(len(self.images)))
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = list(range(self.length))
-        if self.shuffle:
-            random.Random(f"order {self.seed} {self.epoch}").shuffle(order)
-        step = self.batch_size * self.world
-        for i in range(len(self)):
-            share = order[i * step : (i + 1) * step][self.rank :: self.world]
-            yield [(self.epoch, index) for index in share]
+    def __iter__(self) -> Iterator[list[Key]]:
+        steps = []
+        for source in range(len(self.images)):
+            order = self._order(source)
+            steps += [order[cut] for cut in self._cuts(source)]
+        if self.shuffle and len(self.images) > 1:
+            random.Random(f"steps {self.seed} {self.epoch}").shuffle(steps)
+        for step in steps:
+            yield step[self.rank :: self.world]
+
+    def _length(self, source: int) -> int:
+        images = len(self.images[source])
+        return max(min(1, images), round(self.weights[source] * images))
+
+    def _cuts(self, source: int) -> list[slice]:
+        """The places of a source's steps in its order."""
+        length, step = self._length(source), self.batch_size * self.world
+        starts = range(0, length, step)
+        return [slice(at, min(at + step, length)) for at in starts if length - at >= self.world]
+
+    def _order(self, source: int) -> list[Key]:
+        """What an epoch shows of a source; another pass is another epoch to the data set."""
+        passes, found = math.ceil(self.weights[source]), []
+        for epoch in range(self.epoch * passes, (self.epoch + 1) * passes):
+            images = list(self.images[source])
+            if self.shuffle:
+                label = f"order {self.seed} {epoch}" + f" {source}" * bool(source)
+                random.Random(label).shuffle(images)
+            found += [Key(epoch, index, source) for index in images]
+        return found[: self._length(source)]

@@ -65,6 +65,15 @@ def normalize_caption(text: str, *, lowercase: bool = True) -> str:
     return text
 
 
+def normalize_question(text: str, *, lowercase: bool = True) -> str:
+    """Returns the question as the model reads it: as a caption, without its question marks."""
+    previous = None
+    while text != previous:
+        previous = text
+        text = normalize_caption(text, lowercase=lowercase).rstrip(" ?")
+    return text
+
+
 def _tidy_once(text: str) -> str:
     text = " ".join(text.split())
     text = _BEFORE_PUNCTUATION.sub("", text)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captioner.model.layers import Attention, Dropout, attend
+from captioner.model.layers import Attention, Dropout, Layout, attend, over_keys
 
 _MBART_OFFSET = 2  # MBart's position table starts with two unused rows.
 
@@ -46,11 +46,13 @@ class DecoderLayer(nn.Module):
         h = a.merge(attend(q, k, v, layout.causal))
         return x + self.dropout(a.out_proj(layout.pack(h)))
 
-    def cross_attention(self, x: Tensor, layout: Layout, cross: tuple[Tensor, Tensor]) -> Tensor:
+    def cross_attention(
+        self, x: Tensor, layout: Layout, cross: tuple[Tensor, Tensor], mask: Tensor | None
+    ) -> Tensor:
         """Attention of all rows of an image to its memory, in one product."""
         a = self.encoder_attn
         q = layout.unpack(a.q_proj(self.encoder_attn_layer_norm(x)))  # (B, K, T, D)
-        h = a.merge(attend(a.split(q.flatten(1, 2)), *cross))
+        h = a.merge(attend(a.split(q.flatten(1, 2)), *cross, over_keys(mask)))
         return x + self.dropout(a.out_proj(layout.pack(h)))
 
     def feed_forward(self, x: Tensor) -> Tensor:
@@ -88,18 +90,19 @@ class Decoder(nn.Module):
         with torch.no_grad():
             self.embed_tokens.weight[pad].zero_()
 
-    def forward(self, memory: Tensor, tokens: Tensor) -> Tensor:
+    def forward(self, memory: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (M, V) of the M positions of tokens (B, K, T) that are no padding.
 
         Positions come in the order of `tokens[tokens != pad]`. Padding stands only at the end
-        of a row. What is padding is never computed, so it cannot change anything.
+        of a row. What is padding is never computed, so it cannot change anything. `mask` (B, P)
+        is False at the memory positions that do not count.
         """
         layout = Layout(tokens != self.pad)
         positions = torch.arange(tokens.shape[-1], device=tokens.device).expand(tokens.shape)
         x = self.embed(layout.pack_ids(tokens), layout.pack_ids(positions))
         for layer in self.layers:
             x = layer.self_attention(x, layout)
-            x = layer.cross_attention(x, layout, layer.encoder_attn.keys_values(memory))
+            x = layer.cross_attention(x, layout, layer.encoder_attn.keys_values(memory), mask)
             x = layer.feed_forward(x)
         return self.logits(x)
 
@@ -112,10 +115,13 @@ class Decoder(nn.Module):
         """Hidden states (..., D) to (..., V)."""
         return F.linear(self.layer_norm(x), self.embed_tokens.weight)
 
-    def start(self, memory: Tensor, rows: int, length: int) -> Cache:
-        """Keys and values of memory (B, P, D), and room for `length` tokens of B * K `rows`."""
+    def start(self, memory: Tensor, rows: int, length: int, mask: Tensor | None = None) -> Cache:
+        """Keys and values of memory (B, P, D), and room for `length` tokens of B * K `rows`.
+
+        `mask` (B, P) as in `forward`.
+        """
         cross = [layer.encoder_attn.keys_values(memory) for layer in self.layers]
-        return Cache(cross, rows, length)
+        return Cache(cross, rows, length, mask)
 
     def step(self, tokens: Tensor, cache: Cache) -> Tensor:
         """Logits (B, K, V) after the next token of each row, tokens (B, K)."""
@@ -128,7 +134,9 @@ class Decoder(nn.Module):
             x = x + a.out_proj(a.merge(attend(a.split(a.q_proj(h)), k, v))).squeeze(1)
             a, h = layer.encoder_attn, layer.encoder_attn_layer_norm(x)
             q = a.split(a.q_proj(h).unflatten(0, (images, rows)))  # (B, H, K, D/H)
-            x = x + a.out_proj(a.merge(attend(q, *cache.cross[i])).flatten(0, 1))
+            x = x + a.out_proj(
+                a.merge(attend(q, *cache.cross[i], over_keys(cache.mask))).flatten(0, 1)
+            )
             x = layer.feed_forward(x)
         cache.length += 1
         return self.logits(x).unflatten(0, (images, rows))
@@ -144,77 +152,20 @@ class Decoder(nn.Module):
         self.load_state_dict(state)
 
 
-class Layout:
-    """Which places of (B, K, T) hold tokens, and the way between those places and a packed row.
-
-    Captions of one batch differ in length; the linear layers, where nearly all the work lies,
-    see the M tokens alone, and attention sees them in place.
-    """
-
-    def __init__(self, mask: Tensor) -> None:
-        self.shape = mask.shape
-        self.full = bool(mask.all())
-        self.index = None if self.full else mask.flatten().nonzero().squeeze(1)
-        steps = torch.arange(mask.shape[-1], device=mask.device)
-        self.causal = steps[:, None] >= steps  # (T, T)
-
-    def pack_ids(self, ids: Tensor) -> Tensor:
-        """(B, K, T) to (M,)."""
-        return ids.flatten() if self.full else ids.flatten()[self.index]
-
-    def pack(self, x: Tensor) -> Tensor:
-        """(..., D) over B * K * T places to (M, D)."""
-        x = x.flatten(0, -2)
-        return x if self.full else _Pack.apply(x, self.index)
-
-    def unpack(self, x: Tensor) -> Tensor:
-        """(M, D) to (B, K, T, D), zero where there is no token."""
-        if not self.full:
-            x = _Unpack.apply(x, self.index, self.shape.numel())
-        return x.unflatten(0, self.shape)
-
-
-class _Pack(torch.autograd.Function):
-    """Rows by distinct indices; the gradient is a copy, where autograd's own would add."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, index: Tensor) -> Tensor:
-        ctx.save_for_backward(index)
-        ctx.rows = len(x)
-        return x[index]
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        (index,) = ctx.saved_tensors
-        return _scatter(grad, index, ctx.rows), None
-
-
-class _Unpack(torch.autograd.Function):
-    """The inverse of `_Pack`, with zeros elsewhere."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, index: Tensor, rows: int) -> Tensor:
-        ctx.save_for_backward(index)
-        return _scatter(x, index, rows)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
-        (index,) = ctx.saved_tensors
-        return grad[index], None, None
-
-
-def _scatter(x: Tensor, index: Tensor, rows: int) -> Tensor:
-    return x.new_zeros(rows, x.shape[-1]).index_copy_(0, index, x)
-
-
 class Cache:
     """Keys and values of a search: one set of `cross` per image, `self` ones per row."""
 
-    def __init__(self, cross: list[tuple[Tensor, Tensor]], rows: int, room: int) -> None:
+    def __init__(
+        self,
+        cross: list[tuple[Tensor, Tensor]],
+        rows: int,
+        room: int,
+        mask: Tensor | None = None,
+    ) -> None:
         k = cross[0][0]  # (B, H, P, D/H)
         _, heads, _, depth = k.shape
         shape = (len(cross), 2, rows, heads, room, depth)
-        self.cross = cross
+        self.cross, self.mask = cross, mask
         self.self = k.new_empty(shape)
         self.length = 0
 

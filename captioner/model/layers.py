@@ -77,7 +77,11 @@ class Attention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Pre-norm self-attention and feed-forward over memory positions (N, S, D)."""
+    """Pre-norm self-attention and feed-forward over positions (N, S, D).
+
+    `mask` (N, S) is True at the positions that count; the others are not computed, and come out
+    as zeros.
+    """
 
     def __init__(self, width: int, heads: int, ffn: int, dropout: float) -> None:
         super().__init__()
@@ -88,10 +92,93 @@ class EncoderLayer(nn.Module):
         self.final_layer_norm = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        if mask is None:
+            return self.feed_forward(x + self._attend(x))
+        layout = Layout(mask)
+        x = layout.pack(x)
+        return layout.unpack(self.feed_forward(x + self._attend(x, layout, mask)))
+
+    def _attend(
+        self, x: Tensor, layout: Layout | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         a = self.self_attn
         h = self.self_attn_layer_norm(x)
-        h = a.merge(attend(a.split(a.q_proj(h)), *a.keys_values(h)))
-        x = x + self.dropout(a.out_proj(h))
+        q, k, v = (project(h) for project in (a.q_proj, a.k_proj, a.v_proj))
+        if layout is not None:
+            q, k, v = map(layout.unpack, (q, k, v))
+        h = a.merge(attend(*map(a.split, (q, k, v)), over_keys(mask)))
+        return self.dropout(a.out_proj(h if layout is None else layout.pack(h)))
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """Each position by itself, x of any shape (..., D)."""
         h = self.dropout(F.gelu(self.fc1(self.final_layer_norm(x))))
         return x + self.dropout(self.fc2(h))
+
+
+def over_keys(mask: Tensor | None) -> Tensor | None:
+    """A mask (N, S) of key positions, as `attend` takes it: (N, 1, 1, S)."""
+    return None if mask is None else mask[:, None, None]
+
+
+class Layout:
+    """Which places of a mask (..., T) hold tokens, and the way between them and a packed row.
+
+    Texts of one batch differ in length; the linear layers, where nearly all the work lies,
+    see the M tokens alone, and attention sees them in place.
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        self.shape = mask.shape
+        self.full = bool(mask.all())
+        self.index = None if self.full else mask.flatten().nonzero().squeeze(1)
+        steps = torch.arange(mask.shape[-1], device=mask.device)
+        self.causal = steps[:, None] >= steps  # (T, T)
+
+    def pack_ids(self, ids: Tensor) -> Tensor:
+        """(..., T) to (M,)."""
+        return ids.flatten() if self.full else ids.flatten()[self.index]
+
+    def pack(self, x: Tensor) -> Tensor:
+        """(..., D) over all places to (M, D)."""
+        x = x.flatten(0, -2)
+        return x if self.full else _Pack.apply(x, self.index)
+
+    def unpack(self, x: Tensor) -> Tensor:
+        """(M, D) to (..., T, D), zero where there is no token."""
+        if not self.full:
+            x = _Unpack.apply(x, self.index, self.shape.numel())
+        return x.unflatten(0, self.shape)
+
+
+class _Pack(torch.autograd.Function):
+    """Rows by distinct indices; the gradient is a copy, where autograd's own would add."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.rows = len(x)
+        return x[index]
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        return _scatter(grad, index, ctx.rows), None
+
+
+class _Unpack(torch.autograd.Function):
+    """The inverse of `_Pack`, with zeros elsewhere."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, index: Tensor, rows: int) -> Tensor:
+        ctx.save_for_backward(index)
+        return _scatter(x, index, rows)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        (index,) = ctx.saved_tensors
+        return grad[index], None, None
+
+
+def _scatter(x: Tensor, index: Tensor, rows: int) -> Tensor:
+    return x.new_zeros(rows, x.shape[-1]).index_copy_(0, index, x)

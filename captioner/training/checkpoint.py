@@ -1,6 +1,7 @@
 """A run on disk: the best weights, ready for use, and the state to resume from.
 
-`best/` holds config.yaml, model.safetensors, tokenizer.model and metrics.json: a checkpoint.
+`best/` holds config.yaml, model.safetensors, tokenizer.model and metrics.json: a checkpoint; of a
+Hugging Face question encoder, the configuration and tokenizer too.
 `last/` holds state.safetensors (weights, moving average, optimiser) and progress.json, written
 after each epoch. A folder is written whole beside its place and then takes it.
 """
@@ -20,9 +21,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from captioner.build import load_strictly, load_weights
-from captioner.config import Config, save_config, to_dict
+from captioner.build import TEXT_ENCODER, load_strictly, load_weights
+from captioner.config import Config, load_config, save_config, to_dict
 from captioner.errors import CheckpointError
+from captioner.model.question import TextEncoder
+from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
 from captioner.training.optimizer import MovingAverage
 
@@ -37,19 +40,22 @@ class Progress:
     step: int = 0
     """Optimiser steps of the whole run."""
     best: float = float("-inf")
-    """Best validation CIDEr-D so far."""
+    """Best validation score so far."""
     stale: int = 0
     """Evaluations since then, or since the stage began."""
 
 
 def save_best(
-    folder: Path, config: Config, tokenizer: Tokenizer, model: nn.Module, metrics: dict[str, Any]
+    folder: Path, config: Config, tokenizer: Tokenizer, model: Seq2Seq, metrics: dict[str, Any]
 ) -> None:
     """Write a checkpoint for use, its weights in `train.save_dtype`."""
     dtype = getattr(torch, config.train.save_dtype)
     partial = _fresh(folder)
     save_config(config, partial / "config.yaml")
     tokenizer.save(partial / "tokenizer.model")
+    if isinstance(model.question_encoder, TextEncoder):
+        model.question_encoder.model.config.save_pretrained(partial / TEXT_ENCODER)
+        tokenizer.questions.save(partial / TEXT_ENCODER)
     weights = {
         k: v.to("cpu", dtype).contiguous()
         for k, v in model.state_dict().items()
@@ -60,6 +66,15 @@ def save_best(
     (partial / "model.safetensors").chmod(0o644)
     (partial / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     _replace(folder, partial)
+
+
+def set_temperature(folder: Path, temperature: float) -> None:
+    """Put a fitted `answers.temperature` into a checkpoint's configuration."""
+    path = folder / "config.yaml"
+    config = load_config(path, [f"answers.temperature={temperature:.4f}"])
+    partial = path.with_suffix(".partial")
+    save_config(config, partial)
+    partial.replace(path)
 
 
 def load_best(folder: Path, model: nn.Module) -> None:
@@ -124,7 +139,7 @@ class SavedState:
         # The tokenizer is trained anew from the captions; other ids would spoil the weights.
         if pieces != hashlib.sha256(tokenizer.model).hexdigest():
             raise CheckpointError(
-                f"{folder}: the training captions under data.root={config.data.root} have changed"
+                f"{folder}: the training captions of {config.data.roots} have changed"
                 " since this run began; restore them, or start a run with another train.output"
             )
 

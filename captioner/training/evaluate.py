@@ -1,56 +1,123 @@
-"""Validation: caption every image once, over all ranks, and score."""
+"""Validation: caption every image and answer every question once, over all ranks, and score."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from captioner.config import DecodingConfig
+from captioner.config import Config
 from captioner.data import Report
-from captioner.data.collate import collate
-from captioner.data.dataset import CaptionDataset
-from captioner.infer import search
-from captioner.metrics import score_captions
+from captioner.data.collate import Batch, collate
+from captioner.data.dataset import ImageDataset, Key
+from captioner.infer import answer, search
+from captioner.metrics import score_answers, score_captions
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
-from captioner.training.setup import report_unreadable
+from captioner.training.setup import Task, report_unreadable
+
+QUESTION_IMAGES = 8
+"""Images of one batch of questions, of which an image may have dozens."""
 
 
-def caption_dataset(
+def validate(
     model: Seq2Seq,
-    dataset: CaptionDataset,
+    dataset: ImageDataset,
+    tasks: Sequence[Task],
     *,
     tokenizer: Tokenizer,
-    decoding: DecodingConfig,
+    config: Config,
     accelerator: Accelerator,
     report: Report,
-    batch_size: int = 32,
-) -> dict[int, str]:
-    """Row number to caption, on every rank; images that cannot be read are left out, reported."""
-    rank, world = accelerator.process_index, accelerator.num_processes
-    # Rows are dealt out here, since a training sampler may leave out the last few.
-    mine = list(range(rank, len(dataset), world))
-    batches = [
-        [(0, i) for i in mine[at : at + batch_size]] for at in range(0, len(mine), batch_size)
-    ]
+) -> dict[str, float]:
+    """The scores of every task, on every rank, and `score`, by which checkpoints are ranked.
+
+    That is the mean over the tasks: CIDEr-D of captions, exact match of answers. With several
+    tasks, each score has its task's name before it.
+    """
+    shared = {"tokenizer": tokenizer, "config": config}
     model.eval()
-    captions, unreadable = [], []
-    loader = DataLoader(dataset, batch_sampler=batches, collate_fn=collate)
+    scores, main = {}, []
+    for number, task in enumerate(tasks):
+        images = dataset.of_source(number)
+        if not images:
+            continue
+        run = partial(_answers if task.asks else _captions, model=model, dataset=dataset, **shared)
+        size = QUESTION_IMAGES if task.asks else 32
+        found = _over_ranks(
+            run, dataset, images, number, size=size, accelerator=accelerator, report=report
+        )
+        if task.asks:
+            values = _score_answers(found, dataset)
+            main.append(values["exact match"])
+        else:
+            values = score_captions(found, {i: _captions_of(dataset, i, number) for i in found})
+            main.append(values["CIDEr-D"])
+        prefix = f"{task.name} " if len(tasks) > 1 else ""
+        scores |= {f"{prefix}{name}": value for name, value in values.items()}
+    return {"score": sum(main) / max(1, len(main))} | scores
+
+
+def _over_ranks(
+    run: Callable[[Batch], Iterator[tuple[int, str]]],
+    dataset: ImageDataset,
+    images: list[int],
+    source: int,
+    *,
+    size: int,
+    accelerator: Accelerator,
+    report: Report,
+) -> dict[int, str]:
+    """What `run` yields of the images' batches, on every rank; unreadable images are reported."""
+    rank, world = accelerator.process_index, accelerator.num_processes
+    # Images are dealt out here, since a training sampler may leave out the last few.
+    mine = [Key(0, index, source) for index in images[rank::world]]
+    batches = [mine[at : at + size] for at in range(0, len(mine), size)]
+    found, unreadable = [], []
+    pad = dataset.tokenizer.questions.pad
+    loader = DataLoader(
+        dataset, batch_sampler=batches, collate_fn=partial(collate, question_pad=pad)
+    )
     for batch in tqdm(loader, desc="validation", leave=False, disable=rank != 0):
         unreadable.extend(batch.unreadable)
         if batch.images is None:
             continue
-        with accelerator.autocast():
-            found = search(model, batch.to(accelerator.device).images, decoding)
-        texts = (tokenizer.decode(hypotheses[0].tokens) for hypotheses in found)
-        captions.extend(zip(batch.indices, texts, strict=True))
-    report_unreadable(gather_object(unreadable), dataset.rows, report)
-    return dict(gather_object(captions))
+        with accelerator.autocast(), torch.inference_mode():
+            found.extend(run(batch.to(accelerator.device)))
+    report_unreadable(gather_object(unreadable), dataset, report)
+    return dict(gather_object(found))
 
 
-def score_dataset(captions: dict[int, str], dataset: CaptionDataset) -> dict[str, float]:
-    """The metrics of captions by row number against the data set's references."""
-    references = dataset.rows["references"]
-    return score_captions(captions, {i: references[i] for i in captions})
+def _captions(
+    batch: Batch, *, model: Seq2Seq, dataset: ImageDataset, tokenizer: Tokenizer, config: Config
+) -> Iterator[tuple[int, str]]:
+    """Image number and caption."""
+    found = search(model, batch.images, config.decoding)
+    texts = (tokenizer.decode(hypotheses[0].tokens) for hypotheses in found)
+    return zip(batch.indices, texts, strict=True)
+
+
+def _answers(
+    batch: Batch, *, model: Seq2Seq, dataset: ImageDataset, tokenizer: Tokenizer, config: Config
+) -> Iterator[tuple[int, str]]:
+    """Row number and answer."""
+    memory = model.encode(batch.images)
+    found = answer(model, memory, batch.questions, batch.owners, config.answers)
+    texts = (tokenizer.decode(hypotheses[0].tokens) for hypotheses in found)
+    return zip((row for rows in batch.rows for row in rows), texts, strict=True)
+
+
+def _captions_of(dataset: ImageDataset, index: int, source: int) -> list[str]:
+    return [t for row in dataset.rows_of(index, source) for t in dataset.rows[row]["references"]]
+
+
+def _score_answers(answers: dict[int, str], dataset: ImageDataset) -> dict[str, float]:
+    references: dict[int, Any] = {row: dataset.rows[row]["references"] for row in answers}
+    found = score_answers(answers, references)
+    return {"exact match": found.exact_match}

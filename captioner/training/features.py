@@ -19,14 +19,14 @@ from tqdm import tqdm
 from captioner.build import feature_shape
 from captioner.config import Config, StageConfig
 from captioner.data.collate import collate
-from captioner.data.dataset import CaptionDataset
+from captioner.data.dataset import ImageDataset
 from captioner.data.sampler import EpochBatches
 
 
 def use_cached_features(
     backbone: nn.Module,
-    train: CaptionDataset,
-    val: CaptionDataset,
+    train: ImageDataset,
+    val: ImageDataset,
     stage: StageConfig,
     config: Config,
     accelerator: Accelerator,
@@ -42,7 +42,7 @@ def use_cached_features(
 
 def cached_features(
     backbone: nn.Module,
-    dataset: CaptionDataset,
+    dataset: ImageDataset,
     *,
     views: int,
     folder: Path,
@@ -67,7 +67,7 @@ def cached_features(
 def _write(
     path: Path,
     backbone: nn.Module,
-    dataset: CaptionDataset,
+    dataset: ImageDataset,
     views: int,
     accelerator: Accelerator,
     batch_size: int,
@@ -77,7 +77,7 @@ def _write(
     partial = path.with_suffix(".partial")
     shape = (views, len(dataset), positions, channels)
     out = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
-    batches = EpochBatches(len(dataset), batch_size, shuffle=False)
+    batches = EpochBatches([range(len(dataset))], batch_size, shuffle=False)
     loader = DataLoader(dataset, batch_sampler=batches, collate_fn=collate)
     with tqdm(total=views * len(batches), desc="encoding images once") as bar:
         for view in range(views):
@@ -93,19 +93,22 @@ def _write(
     partial.rename(path)
 
 
-def _digest(backbone: nn.Module, dataset: CaptionDataset, views: int, precision: str) -> str:
+def _digest(backbone: nn.Module, dataset: ImageDataset, views: int, precision: str) -> str:
     digest = hashlib.sha256()
     # Padding and epsilons are no weights; the modules' own descriptions hold them.
     settings = [str(backbone), precision]
     settings += [repr(dataset.spec), repr(dataset.augmentation), dataset.seed, views]
     digest.update(json.dumps(settings).encode())
-    for path, references in zip(dataset.rows["image"], dataset.rows["references"], strict=True):
+    for path in dataset.images:
         try:
             stat = Path(path).stat()
             digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
         except OSError:
             digest.update(f"{path}\0missing\0".encode())
-        digest.update("\0".join(references).encode())  # they decide on flips
+    # What is said about an image, and by whom, decides on whether it may be mirrored.
+    digest.update(bytes(dataset.fixed))
+    for view in range(views):
+        digest.update(bytes(dataset.flips(view)))
     for name, tensor in backbone.state_dict().items():
         digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -48,8 +48,9 @@ def build_optimizer(model: Seq2Seq, config: TrainConfig, stage: StageConfig) -> 
 
 
 def _behind_backbone(model: Seq2Seq) -> Iterable[tuple[str, nn.Parameter]]:
-    yield from model.memory_encoder.named_parameters()
-    yield from model.decoder.named_parameters()
+    for name, part in model.named_children():
+        if name != "backbone":
+            yield from part.named_parameters()
 
 
 def set_learning_rate(

@@ -12,7 +12,7 @@ Shapes: B images, K samples of each, T tokens, M tokens that are no padding, V v
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -26,16 +26,16 @@ _END = "</s>"
 class CiderReward:
     """CIDEr-D of sampled tokens against the training references, whose frequencies it weighs by."""
 
-    def __init__(self, references: Sequence[Sequence[str]], tokenizer: Tokenizer) -> None:
+    def __init__(self, references: Mapping[int, Sequence[str]], tokenizer: Tokenizer) -> None:
         ended = {
             i: [" ".join([*tokenize(text), _END]) for text in texts]
-            for i, texts in enumerate(references)
+            for i, texts in references.items()
         }
         self.metric = CiderD(ended, tokenized=True)
         self.tokenizer = tokenizer
 
     def __call__(self, samples: Tensor, indices: Sequence[int]) -> Tensor:
-        """Rewards (B, K) of samples (B, K, T) for the images of these row numbers."""
+        """Rewards (B, K) of samples (B, K, T) for the references of these keys."""
         rows = samples.flatten(0, 1).tolist()
         words = [tokenize(self.tokenizer.decode(r)) + [_END] * (EOS in r) for r in rows]
         images = [i for i in indices for _ in range(samples.shape[1])]

@@ -1,0 +1,102 @@
+"""Runs of `train.py` on drawn pictures, with a backbone of 99,000 parameters."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+import train
+from captioner.training import checkpoint
+
+TINY = [
+    "image.size=64",
+    "image.min_scale=0.9",
+    "model.backbones=[{name: test_efficientnet, weights: none}]",
+    "model.width=48",
+    "model.heads=2",
+    "model.ffn=96",
+    "model.decoder_layers=1",
+    "model.max_length=16",
+    "model.dropout=0.1",
+    "decoding.max_length=16",
+    "decoding.beam_size=2",
+    "tokenizer.vocab_size=320",
+    "train.batch_size=2",
+    "train.tracker=none",
+    "train.precision=no",
+]
+TWO_STAGES = (
+    "train.stages=[{epochs: 2, lr: 1e-3, cached_views: 2}, {epochs: 2, lr: 1e-3, encoder_lr: 1e-3}]"
+)
+SELF_CRITICAL = (
+    "train.stages=[{epochs: 2, lr: 1e-3},"
+    " {epochs: 2, lr: 1e-4, objective: scst, samples: 3, cached_views: 2}]"
+)
+
+
+def words_for(data: Path | None, output: Path, *words: str) -> list[str]:
+    """The words for `train.py`; without `data`, they name the data sets themselves."""
+    found = [*TINY, f"train.output={output}", f"train.cache={output.parent / 'cache'}"]
+    if data is not None:
+        found += [f"data.root={data}", "data.val_splits=[train]"]
+    return [*found, *words]
+
+
+def run(data: Path | None, output: Path, *words: str, resume: bool = False) -> int:
+    """`train.py`'s exit status."""
+    return train.main([*words_for(data, output, *words), *["--resume"] * resume])
+
+
+def sources(*some: dict[str, Any]) -> str:
+    """The setting that names several data sets, each validated on what it is trained on."""
+    return f"data.sources={json.dumps([{'val_splits': ['train']} | one for one in some])}"
+
+
+def run_in_processes(words: list[str], *, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Two processes under torchrun."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    script = Path(train.__file__)
+    return subprocess.run(
+        [*launch, str(script), *words],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(script.parent), "OMP_NUM_THREADS": "1"},
+    )
+
+
+def state_of(output: Path) -> dict[str, torch.Tensor]:
+    """The state to resume from."""
+    return load_file(output / "last" / "state.safetensors")
+
+
+def best_of(output: Path) -> dict[str, torch.Tensor]:
+    """The best weights."""
+    return load_file(output / "best" / "model.safetensors")
+
+
+def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    """Bit for bit."""
+    assert one.keys() == other.keys()
+    assert [k for k in one if not torch.equal(one[k], other[k])] == []
+
+
+def stop_after(epochs: int, monkeypatch) -> None:
+    """Interrupt the run when so many epochs have been saved."""
+    save, saved = checkpoint.save_state, []
+
+    def save_and_stop(*args, **kwargs):
+        save(*args, **kwargs)
+        saved.append(1)
+        if len(saved) == epochs:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save_state", save_and_stop)
