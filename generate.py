@@ -1,8 +1,17 @@
 #!/usr/bin/env python
-"""Caption images: `python generate.py PATH...`, where PATH is an image, a folder, a glob or -.
+"""Caption images, or answer questions about them: `python generate.py PATH...`.
 
-One image prints its caption alone, several print path and caption, tab-separated; --jsonl prints
-an object a line. Exit status: 0 all done, 1 nothing done, 2 usage, 3 some inputs failed.
+A PATH is an image, a folder, a glob or -. One image prints its caption alone, several print path
+and caption, tab-separated; --jsonl prints an object a line.
+
+Questions take the place of captions. --question asks all images. --questions FILE does so with
+each line of a text file; or FILE is JSONL, rows of `image` and `question`, and no PATH is given:
+rows are answered in their order, an image's path is relative to FILE (or else to this folder), and
+other keys come back in --jsonl. --ask reads questions about one image from stdin, a line each, and
+answers at once, until an empty line. One answer is printed alone, several with path (where there
+is more than one) and question before them, tab-separated.
+
+Exit status: 0 all done, 1 nothing done, 2 usage, 3 some inputs failed.
 """
 
 from __future__ import annotations
@@ -12,13 +21,15 @@ import glob
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from captioner.cli import guarded, positive
+from captioner.cli import guarded, positive, share
+from captioner.errors import QuestionError
 
 if TYPE_CHECKING:
-    from captioner.predict import Result
+    from captioner.data.asked import Asked
+    from captioner.predict import Answers, Captioner, Result
 
 # fmt: off
 SUFFIXES = (
@@ -37,16 +48,58 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The arguments; exits with status 2 where they are wrong."""
-    parser = argparse.ArgumentParser(prog=PROG, description=__doc__.splitlines()[0])
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="image, folder, glob or - (stdin)")
+    parser = argparse.ArgumentParser(
+        prog=PROG, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="image, folder, glob or - (stdin)")
     parser.add_argument("--checkpoint", default="bundled", metavar="DIR", help="default: bundled")
-    parser.add_argument("--beam-size", type=positive, metavar="N", help="at least num-captions")
-    parser.add_argument("--num-captions", type=positive, default=1, metavar="N", help="per image")
-    parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="images")
+    parser.add_argument("--beam-size", type=positive, metavar="N", help="widened where needed")
+    parser.add_argument("--num-captions", type=positive, metavar="N", help="per image; default: 1")
+    parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="default: 16")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps ...")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--jsonl", action="store_true", help="one JSON object a line")
-    return parser.parse_intermixed_args(argv)
+    group = parser.add_argument_group("questions")
+    group.add_argument("--question", action="append", metavar="Q", help="may be repeated")
+    group.add_argument("--questions", metavar="FILE", help="one a line, or JSONL with images")
+    group.add_argument("--ask", action="store_true", help="a session on one image")
+    group.add_argument(
+        "--answers", metavar="A,B,...", help="the only ones allowed; @FILE: one a line"
+    )
+    group.add_argument("--num-answers", type=positive, metavar="N", help="at most; default: 1")
+    group.add_argument(
+        "--min-confidence", type=share, metavar="P", help="answer `unsure` below; 0 to 1"
+    )
+    args = parser.parse_intermixed_args(argv)
+    args.usage = parser.error
+    check(args)
+    return args
+
+
+def check(args: argparse.Namespace) -> None:
+    """Exit with status 2 where the arguments make no sense together."""
+    kinds = {
+        "--question": args.question is not None,
+        "--questions": args.questions is not None,
+        "--ask": args.ask,
+    }
+    asked = [name for name, given in kinds.items() if given]
+    if len(asked) > 1:
+        args.usage(f"{' and '.join(asked)}: give one of them")
+    if not args.paths and asked != ["--questions"]:
+        args.usage("the following arguments are required: PATH")
+    for name in ("answers", "num_answers", "min_confidence"):
+        if getattr(args, name) is not None and not asked:
+            option = name.replace("_", "-")
+            args.usage(f"--{option} needs --question, --questions or --ask")
+    if args.num_captions and asked:
+        args.usage(f"--num-captions: {asked[0]} asks for answers; see --num-answers")
+    if args.ask and len(args.paths) > 1:
+        args.usage(f"--ask is about one image, not {len(args.paths)}")
+    if args.ask and STDIN in args.paths:
+        args.usage("--ask reads the questions from stdin; name the image by its path")
+    if args.answers is not None and not all(map(str.strip, args.answers.split(","))):
+        args.usage(f"--answers {args.answers!r}: an answer in it is empty")
 
 
 def expand(paths: Iterable[str]) -> Iterator[str]:
@@ -65,28 +118,45 @@ def expand(paths: Iterable[str]) -> Iterator[str]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Caption the paths and print what comes; returns the exit status."""
-    # Imported here so that --help costs no torch.
-    from captioner.predict import load
+    """Caption or answer, and print what comes; returns the exit status."""
+    if args.ask:
+        return session(args)
+    return caption(args) if args.question is args.questions is None else answer(args)
 
+
+def caption(args: argparse.Namespace) -> int:
+    """Caption the paths."""
     paths = list(expand(args.paths))
-    captioner = load(args.checkpoint, device=args.device, dtype=args.dtype)
+    captioner, count = load(args), args.num_captions or 1
     sources = (sys.stdin.buffer.read() if path == STDIN else path for path in paths)
     results = captioner.caption_stream(
         sources,
-        num_captions=args.num_captions,
+        num_captions=count,
         batch_size=args.batch_size,
         # A search returns as many captions as it has beams.
-        beam_size=max(args.num_captions, args.beam_size or captioner.config.decoding.beam_size),
+        beam_size=max(count, args.beam_size or captioner.config.decoding.beam_size),
     )
     failed = 0
-    for path, result in progress(zip(paths, results, strict=True), len(paths)):
+    for path, result in progress(zip(paths, results, strict=True), len(paths), "image"):
         failed += result.error is not None
         if result.error is not None:
             print(f"{PROG}: {result.error}", file=sys.stderr)
         for line in lines(path, result, alone=len(paths) == 1, as_json=args.jsonl):
             print(line, flush=args.jsonl)
-    return 0 if not failed else 1 if failed == len(paths) else 3
+    return status(failed, len(paths))
+
+
+def load(args: argparse.Namespace) -> Captioner:
+    """The checkpoint."""
+    # Imported here so that --help costs no torch.
+    from captioner.predict import load
+
+    return load(args.checkpoint, device=args.device, dtype=args.dtype)
+
+
+def status(failed: int, total: int) -> int:
+    """The exit status of a run."""
+    return 0 if not failed else 1 if failed == total else 3
 
 
 def lines(path: str, result: Result, *, alone: bool, as_json: bool) -> Iterator[str]:
@@ -94,8 +164,8 @@ def lines(path: str, result: Result, *, alone: bool, as_json: bool) -> Iterator[
     if as_json:
         yield json.dumps(record(path, result), ensure_ascii=False)
         return
-    for caption in result.captions:
-        text = " ".join(caption.text.split())
+    for found in result.captions:
+        text = " ".join(found.text.split())
         yield text if alone else f"{printable(path)}\t{text}"
 
 
@@ -112,6 +182,146 @@ def record(path: str, result: Result) -> dict[str, Any]:
     return found
 
 
+def answer(args: argparse.Namespace) -> int:
+    """Answer the questions about the paths, or those of a file that names the images."""
+    rows, options = read_questions(args), answer_options(args)
+    good = [row for row in rows if not row.error]
+    sources = {row.path: row.path for row in good}
+    if STDIN in args.paths:
+        sources[STDIN] = sys.stdin.buffer.read()
+    captioner = load(args)
+    pairs = ((sources[row.path], row.question) for row in good)
+    results = captioner.answer_stream(pairs, batch_size=args.batch_size, **options)
+    # What is the same in all lines is left out of them.
+    several = {"image": len(sources) > 1, "question": len(rows) > 1}
+    columns = [name for name, shown in several.items() if shown]
+    failed, told = 0, set()
+    for row in progress(rows, len(rows), "question"):
+        result = None if row.error else next(results)
+        error = row.error or error_of(result, row.where)
+        failed += bool(error)
+        if error and error not in told:  # an unreadable image may be asked many questions
+            told.add(error)
+            print(f"{PROG}: {error}", file=sys.stderr)
+        for line in answer_lines(row, result, error, columns=columns, as_json=args.jsonl):
+            print(line, flush=args.jsonl)
+    return status(failed, len(rows))
+
+
+def session(args: argparse.Namespace) -> int:
+    """Answer questions about one image as they come on stdin."""
+    from captioner.data.asked import Asked
+
+    paths = list(expand(args.paths))
+    if len(paths) != 1:
+        args.usage(f"--ask is about one image, not {len(paths)}")
+    options = answer_options(args)
+    captioner = load(args)
+    encoded = captioner.encode(paths[0])
+    total = failed = 0
+    for question in typed():
+        row, result, error = Asked(question, decodable(paths[0])), None, ""
+        total += 1
+        try:
+            result = captioner.ask(encoded, question, **options)
+        except QuestionError as problem:
+            failed, error = failed + 1, str(problem)
+            print(f"{PROG}: {error}", file=sys.stderr)
+        for line in answer_lines(row, result, error, columns=[], as_json=args.jsonl):
+            print(line, flush=True)
+    return status(failed, total)
+
+
+def typed() -> Iterator[str]:
+    """The lines of stdin up to an empty one; a person is prompted for each."""
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="surrogateescape")  # bytes in another encoding are told of
+    while True:
+        if sys.stdin.isatty():
+            print("question: ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline().strip()
+        if not line:
+            return
+        yield line
+
+
+def read_questions(args: argparse.Namespace) -> list[Asked]:
+    """What is asked about which image, row by row; raises DataError."""
+    from captioner.data.asked import Asked, read_asked
+
+    if args.questions is None:
+        questions = [Asked(question) for question in args.question]
+    else:
+        questions, with_images = read_asked(args.questions)
+        if with_images and args.paths:
+            args.usage(f"--questions {args.questions} names its images itself; leave out PATH")
+        if with_images:
+            return questions
+        if not args.paths:
+            args.usage(f"--questions {args.questions} names no images; give them as PATH")
+    return [
+        Asked(asked.question, decodable(path), path, asked.where)
+        for path in expand(args.paths)
+        for asked in questions
+    ]
+
+
+def answer_options(args: argparse.Namespace) -> dict[str, Any]:
+    """How questions are answered, as `Captioner.ask` takes it; raises DataError."""
+    from captioner.data.asked import read_lines
+
+    answers = args.answers
+    if answers is not None:
+        is_file = answers.startswith("@")
+        answers = list(read_lines(answers[1:]) if is_file else map(str.strip, answers.split(",")))
+    return {
+        "answers": answers,
+        "num_answers": args.num_answers or 1,
+        "min_confidence": args.min_confidence or 0.0,
+        "beam_size": args.beam_size,
+    }
+
+
+def error_of(result: Answers, where: str) -> str:
+    """What is wrong with an image, or with the question that stands somewhere."""
+    if where and isinstance(result.error, QuestionError):
+        return f"{where}: {result.error}"
+    return str(result.error or "")
+
+
+def answer_lines(
+    row: Asked, result: Answers | None, error: str, *, columns: Sequence[str], as_json: bool
+) -> Iterator[str]:
+    """What is printed for one question; `columns` name what stands before an answer."""
+    if as_json:
+        yield json.dumps(answer_record(row, result, error), ensure_ascii=False)
+    elif not error:
+        shown = {"image": printable(row.image), "question": " ".join(row.question.split())}
+        before = [shown[name] for name in columns]
+        alternatives = [] if result.unsure else [a.text for a in result.answers[1:]]
+        for text in [result.text, *alternatives]:
+            yield "\t".join([*before, " ".join(text.split())])
+
+
+def answer_record(row: Asked, result: Answers | None, error: str) -> dict[str, Any]:
+    """The JSON object of one question."""
+    known = {"image": row.image, "question": row.question}
+    found = {key: value for key, value in known.items() if value is not None}
+    if error:
+        return found | {"error": error} | row.carried
+    found |= {"answer": result.text, "confidence": rounded(result.confidence)}
+    if len(result.answers) > 1:
+        found["answers"] = [
+            {"answer": a.text, "confidence": rounded(a.confidence)} for a in result.answers
+        ]
+    return found | row.carried
+
+
+def rounded(confidence: float) -> float:
+    """Four digits that count, so that what is small is not 0."""
+    return float(f"{confidence:.4g}")
+
+
 def decodable(path: str) -> str:
     """The path as valid Unicode, whatever bytes its name holds."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
@@ -122,13 +332,13 @@ def printable(path: str) -> str:
     return decodable(path).translate({ord(c): repr(c)[1:-1] for c in "\n\r\t"})
 
 
-def progress(items: Iterable[Any], total: int) -> Iterator[Any]:
+def progress(items: Iterable[Any], total: int, unit: str) -> Iterator[Any]:
     """The items, with a bar on a terminal's stderr where there are many."""
     if total == 1 or not sys.stderr.isatty():
         return iter(items)
     from tqdm import tqdm
 
-    return iter(tqdm(items, total=total, unit="image", file=sys.stderr))
+    return iter(tqdm(items, total=total, unit=unit, file=sys.stderr))
 
 
 if __name__ == "__main__":

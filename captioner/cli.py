@@ -20,7 +20,7 @@ from captioner import __version__
 from captioner.errors import CaptionerError
 
 COMMANDS = {
-    "caption": ("generate", "caption images, folders and globs"),
+    "caption": ("generate", "caption images, or answer questions about them"),
     "train": ("train", "train a captioner on a data set"),
     "score": ("score", "score captions, or a checkpoint, against references"),
 }
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="captioner",
         usage="captioner [-h] [--version] COMMAND ...",
-        description="Caption images, train captioners and score them.",
+        description="Caption images, answer questions about them, train captioners and score them.",
         epilog="commands (each has its own --help):\n"
         + "\n".join(lines)
         + f"\n\nconfigurations for `captioner train --config`: {_beside('configs')}",
@@ -83,6 +83,17 @@ def positive(text: str) -> int:
 
 
 positive.__name__ = "positive whole number"  # argparse names the type in its messages
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1, for an argparse `type`."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{value} does not lie between 0 and 1")
+    return value
+
+
+share.__name__ = "number from 0 to 1"
 
 
 def load_script(name: str) -> ModuleType:

@@ -25,6 +25,10 @@ class ImageError(CaptionerError):
     """An image that cannot be turned into pixels."""
 
 
+class QuestionError(CaptionerError):
+    """A question that cannot be asked: no text, nothing in it, or too long."""
+
+
 class CheckpointError(CaptionerError):
     """A checkpoint that is missing, torn or of another shape."""
 

@@ -1,0 +1,103 @@
+"""What comes of an image, and of a question about one.
+
+Shapes: P memory positions, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from captioner.errors import CaptionerError, ImageError, QuestionError
+from captioner.model.seq2seq import Seq2Seq
+
+UNSURE = "unsure"
+"""What is said in the place of an answer of too little confidence."""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One candidate for an image."""
+
+    text: str
+    score: float
+    """Log-probability over the number of tokens, EOS included: nearer to 0 is surer."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one image: its captions, best first, or the error that stands in their place."""
+
+    captions: tuple[Caption, ...] = ()
+    error: ImageError | None = None
+
+    @property
+    def text(self) -> str:
+        """The best caption; raises the image's error where there is none."""
+        return self.best.text
+
+    @property
+    def best(self) -> Caption:
+        """The best caption with its score; raises the image's error where there is none."""
+        if self.error is not None:
+            raise self.error
+        return self.captions[0]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer to a question."""
+
+    text: str
+    confidence: float
+    """Probability of the whole answer, as the checkpoint is calibrated, in (0, 1]."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What came of one question: answers, likeliest first, or the error in their place.
+
+    The properties raise that error where there is one.
+    """
+
+    answers: tuple[Answer, ...] = ()
+    error: ImageError | QuestionError | None = None
+    min_confidence: float = 0.0
+
+    @property
+    def best(self) -> Answer:
+        """The likeliest answer, however unlikely it is."""
+        if self.error is not None:
+            raise self.error
+        return self.answers[0]
+
+    @property
+    def confidence(self) -> float:
+        """That of the likeliest answer."""
+        return self.best.confidence
+
+    @property
+    def unsure(self) -> bool:
+        """Whether even the likeliest answer is below the confidence that was asked for."""
+        return self.confidence < self.min_confidence
+
+    @property
+    def text(self) -> str:
+        """The likeliest answer, or the word `unsure`."""
+        return UNSURE if self.unsure else self.best.text
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """An image as one model sees it, for any number of questions."""
+
+    memory: Tensor
+    """(1, P, D)"""
+    model: Seq2Seq
+
+    def of(self, model: Seq2Seq) -> Tensor:
+        """The memory (1, P, D), for the model that made it; raises CaptionerError."""
+        if model is not self.model:
+            raise CaptionerError("an image that another model has encoded; encode it with this one")
+        return self.memory

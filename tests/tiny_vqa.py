@@ -1,0 +1,24 @@
+"""A checkpoint that answers, made in a second: random weights, told apart by image and question."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from tiny import THINGS, make_checkpoint
+
+from captioner.config import AnswerConfig, QuestionConfig, load_config, save_config
+
+QUESTIONS = tuple(f"what is by the {thing}?" for thing in THINGS)
+LONGEST = 32
+"""Tokens of a question."""
+
+
+def make_vqa_checkpoint(folder: Path, *, fusion: str = "cross_attention", **answers: float) -> Path:
+    """Write tiny's checkpoint with a fusion; `answers` are settings of `AnswerConfig`."""
+    question = QuestionConfig(encoder_layers=1, fusion=fusion, fusion_layers=1, max_length=LONGEST)
+    make_checkpoint(folder, question=question)
+    path = folder / "config.yaml"
+    config = AnswerConfig(**{"beam_size": 3, "max_length": 6} | answers)
+    save_config(dataclasses.replace(load_config(path), answers=config), path)
+    return folder
