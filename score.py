@@ -1,14 +1,23 @@
 #!/usr/bin/env python
-"""Score captions: `python score.py CANDIDATES --references PATH`, or --checkpoint DIR instead.
+"""Score captions and answers: `python score.py CANDIDATES --references PATH`, or --checkpoint DIR.
 
-CANDIDATES is JSONL (generate.py --jsonl writes it), JSON (a list of rows, as COCO's result files,
-or an object of id: caption) or - for stdin. A row has a caption and says which image it is about
-by image_id, else id, both of which must equal the reference's, else image, a path that may differ
-from the reference's in its leading folders. With --checkpoint the images are captioned first.
+CANDIDATES is JSONL (generate.py --jsonl writes it), JSON (a list of rows, as COCO's and VQA's
+result files, or an object of id: caption) or - for stdin. A row with a caption says which image it
+is about by image_id, else id, both of which must equal the reference's, else image, a path that may
+differ from the reference's in its leading folders. A row with an answer says which question it is
+to by question_id, else image and question. With --checkpoint the images are captioned, or the
+questions answered, first; with --held-out those that its own configuration held out of its
+training, task by task, and no references are given (data.sources.0.root=PATH and so on say where
+the data sets lie now).
+
+Answers are scored by exact match after VQA's normalisation and macro-F1, and, where every question
+has four answers or more, by the official VQA accuracy. Beside a checkpoint stand its controls: a
+blind model (--blind), itself with each question asked of another image, and the most frequent
+training answer to each type of question.
 
 Printed is a table, values x 100 with one decimal as papers have them, or, with --json, an object
 with the values themselves. Exit status: 0 all done, 1 nothing done, 2 usage, 3 scored, but without
-some images that could not be read.
+some images that could not be read or questions that could not be asked.
 """
 
 from __future__ import annotations
@@ -17,18 +26,21 @@ import argparse
 import contextlib
 import json
 import sys
-from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TextIO
 
 from captioner.cli import guarded, positive
 from captioner.errors import CaptionerError, DataError
 
 if TYPE_CHECKING:
+    from captioner.config import Config
     from captioner.data import Example
+    from captioner.predict import Answers, Captioner
+    from captioner.tasks import Task
 
 PROG = "score.py"
-DEFAULT_SPLIT = "val"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,11 +52,16 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     """The arguments; exits with status 2 where they are wrong."""
     parser = argparse.ArgumentParser(
         prog=PROG,
+        usage=f"{PROG} CANDIDATES --references PATH [options]\n"
+        f"       {PROG} --checkpoint DIR --references PATH [options]\n"
+        f"       {PROG} --checkpoint DIR --held-out [key=value ...] [options]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("candidates", nargs="?", metavar="CANDIDATES", help="JSONL, JSON or -")
-    parser.add_argument("--references", required=True, metavar="PATH", help="data set or its file")
+    parser.add_argument(
+        "words", nargs="*", metavar="CANDIDATES", help="JSONL, JSON or -; key=value with --held-out"
+    )
+    parser.add_argument("--references", metavar="PATH", help="data set or its file")
     parser.add_argument("--format", default="auto", metavar="NAME", help="of the data set")
     parser.add_argument(
         "--split",
@@ -53,96 +70,298 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="which images; default: val, or the only split that the data set has",
     )
     parser.add_argument("--images", metavar="DIR", help="folder of the data set's images")
+    parser.add_argument(
+        "--questions", action="store_true", help="those made from the data set's captions"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of these, and of the shuffled images"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    group = parser.add_argument_group("captioning first")
+    group = parser.add_argument_group("captioning or answering first")
     group.add_argument("--checkpoint", metavar="DIR", help="a checkpoint folder, or bundled")
-    group.add_argument("--output", metavar="FILE", help="keep the captions as JSONL")
+    group.add_argument("--held-out", action="store_true", help="what its training left out")
+    group.add_argument("--only", metavar="NAME", help="the task of this name alone (--held-out)")
+    group.add_argument(
+        "--blind", metavar="DIR", help="the control trained on the same with model.blind=true"
+    )
+    group.add_argument(
+        "--output", metavar="FILE", help="keep the texts as JSONL; answers in VQA's format if .json"
+    )
     group.add_argument("--beam-size", type=positive, metavar="N")
-    group.add_argument("--batch-size", type=positive, default=16, metavar="N", help="images")
+    group.add_argument(
+        "--batch-size", type=positive, default=16, metavar="N", help="images or questions"
+    )
     group.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps ...")
     group.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
-    args = parser.parse_args(argv)
-    if (args.candidates is None) == (args.checkpoint is None):
-        parser.error("give either CANDIDATES or --checkpoint")
-    if args.output and not args.checkpoint:
-        parser.error("--output needs --checkpoint")
+    args = parser.parse_intermixed_args(argv)
+    args.usage = parser.error
+    check(args)
     return args
+
+
+def check(args: argparse.Namespace) -> None:
+    """Exit with status 2 where the arguments make no sense together."""
+    args.overrides = args.words if args.held_out else []
+    args.candidates = None
+    if args.held_out:
+        if not args.checkpoint:
+            args.usage("--held-out needs --checkpoint")
+        for name in ("references", "format", "split", "images", "questions"):
+            if getattr(args, name) not in (None, False, "auto"):
+                args.usage(f"--{name}: --held-out takes it from the checkpoint's configuration")
+        if is_official(args):
+            args.usage("--output: a .json file holds the answers of one task; name a .jsonl file")
+        return
+    if not args.references:
+        args.usage("give --references, or --held-out with --checkpoint")
+    if len(args.words) > 1 or bool(args.words) == bool(args.checkpoint):
+        args.usage("give either CANDIDATES or --checkpoint")
+    args.candidates = args.words[0] if args.words else None
+    if args.only:
+        args.usage("--only needs --held-out")
+    for name in ("output", "blind"):
+        if getattr(args, name) and not args.checkpoint:
+            args.usage(f"--{name} needs --checkpoint")
+
+
+def is_official(args: argparse.Namespace) -> bool:
+    """Whether answers are kept in the format of VQA's server."""
+    return bool(args.output) and args.output.lower().endswith(".json")
 
 
 def run(args: argparse.Namespace) -> int:
     """Read or make the candidates, score and print them; returns the exit status."""
-    from captioner.data.candidates import match, read_candidates
-    from captioner.metrics import score_captions
-
-    # Before the data set, which may be large: a torn file is told of at once.
-    rows = list(read_candidates(args.candidates)) if args.candidates else None
-    references = read_references(args)
-    status = 0
-    if rows is None:
-        candidates = caption(references, args)
-        status = 0 if len(candidates) == len(references) else 3
-        references = [r for r in references if r.image_id in candidates]
+    if args.candidates is not None:
+        found, complete = {"": score_candidates(args)}, True
     else:
-        candidates = match(rows, references, source=args.candidates)
-    texts = {r.image_id: r.references for r in references}
-    scores = score_captions(candidates, texts)
-    counts = {"images": len(texts), "references": sum(map(len, texts.values()))}
+        found, complete = score_checkpoint(args)
     if args.json:
-        print(json.dumps(scores | counts))
-    else:
+        # Tasks are named where there may be several of them.
+        print(json.dumps(found if args.held_out or len(found) > 1 else next(iter(found.values()))))
+    for place, (name, result) in enumerate(() if args.json else found.items()):
+        if len(found) > 1:
+            print("\n" * bool(place) + f"{name}:")
+        show(result)
+    return 0 if complete else 3
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print one task's scores as a table."""
+    from captioner.controls import format_table
+
+    if "scores" in result:
+        for line in format_table(result):
+            print(line)
+        say(f"{result['questions']} questions about {result['images']} images")
+    elif "references" in result:
+        counts = {name: result.pop(name) for name in ("images", "references")}
         print(f"{'metric':<10} {'x 100':>6}")
-        for name, value in scores.items():
+        for name, value in result.items():
             print(f"{name:<10} {100 * value:6.1f}")
         say(f"{counts['images']} images, {counts['references']} references")
-    return status
 
 
-def read_references(args: argparse.Namespace) -> list[Example]:
-    """The images of the wanted splits; raises DataError."""
-    from captioner.data import Example, read_dataset
+def score_candidates(args: argparse.Namespace) -> dict[str, Any]:
+    """The scores of a file of captions or answers."""
+    from captioner.controls import measure_majority, score_table
+    from captioner.data.candidates import are_answers, match, match_answers, read_candidates
 
-    splits = [name for word in args.split or () for name in word.split(",")] or None
-    where = {"format": args.format, "images": args.images, "check_images": False}
-    rows, report = read_dataset(args.references, splits=splits, **where)
-    if report:
-        say(report.summary())
-    counts = Counter(rows["split"])
-    wanted = set(counts)
-    if splits is None and len(counts) > 1:
-        wanted = {DEFAULT_SPLIT}
-        if DEFAULT_SPLIT not in counts:
-            there = ", ".join(f"{split} ({count})" for split, count in counts.items())
-            raise DataError(f"{args.references}: has the splits {there}; choose with --split")
-    examples = (Example(**row | {"references": tuple(row["references"])}) for row in rows)
-    return [example for example in examples if example.split in wanted]
+    # Before the data set, which may be large: a torn file is told of at once.
+    rows = list(read_candidates(args.candidates))
+    tasks = read(args)
+    asks = are_answers(rows) if rows else tasks[0].asks
+    task = next((task for task in tasks if task.asks == asks), None)
+    if task is None:
+        theirs, ours = ("answers", "captions") if asks else ("captions", "answers")
+        hint = "; --questions makes questions of them" if asks else ""
+        raise DataError(f"{args.candidates}: holds {theirs}, {args.references} {ours}{hint}")
+    if not asks:
+        return caption_scores(match(rows, task.rows, source=args.candidates), task.rows)
+    answers = match_answers(rows, task.rows, source=args.candidates)
+    scored = [r for r in task.rows if r.references]
+    if not scored:
+        raise DataError(f"{args.references}: none of its questions has an answer to score by")
+    tell_unscored(task)
+    controls, missing = measure_majority(scored, task.train)
+    return score_table(scored, {"answers": only(scored, answers)} | controls, missing=missing)
 
 
-def caption(references: list[Example], args: argparse.Namespace) -> dict[str, str]:
+def caption_scores(captions: dict[str, str], rows: list[Example]) -> dict[str, Any]:
+    """The scores of captions by image id, and how many images and references they are of."""
+    from captioner.metrics import score_captions
+
+    texts = {r.image_id: r.references for r in rows}
+    counts = {"images": len(texts), "references": sum(map(len, texts.values()))}
+    return score_captions(captions, texts) | counts
+
+
+def score_checkpoint(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    """The scores of each task, by its name, and whether nothing had to be left out."""
+    from captioner.predict import load
+    from captioner.tasks import check_blind, checkpoint_config
+
+    config = checkpoint_config(args.checkpoint, args.overrides)
+    if args.blind:
+        check_blind(args.blind, config, held_out=args.held_out)
+    tasks = read(args, config)
+    asks = any(task.asks for task in tasks)
+    if args.blind and not asks:
+        raise CaptionerError("--blind is a control of answers, and there is no question here")
+    if asks and len(tasks) > 1 and is_official(args):
+        raise CaptionerError(f"{args.output}: would hold captions too; name a .jsonl file")
+    on = {"device": args.device, "dtype": args.dtype}
+    captioner = load(args.checkpoint, **on)
+    blind = load(args.blind, **on) if args.blind else None
+    found, complete = {}, True
+    with output(args.output) as file:
+        for task in tasks:
+            if task.asks:
+                result, whole = score_questions(task, captioner, args, blind=blind, file=file)
+            else:
+                captions = caption(task, captioner, args, file=file)
+                rows = [r for r in task.rows if r.image_id in captions]
+                result, whole = caption_scores(captions, rows), len(rows) == len(task.rows)
+            found[task.name], complete = result, complete and whole
+    return found, complete
+
+
+def read(args: argparse.Namespace, config: Config | None = None) -> list[Task]:
+    """What is scored: rows of the data set that is given, or what training held out."""
+    from captioner.tasks import read_held_out, read_tasks
+
+    if args.held_out:
+        tasks, report = read_held_out(config, only=args.only)
+    else:
+        splits = [name for word in args.split or () for name in word.split(",")]
+        where = {"format": args.format, "images": args.images, "questions": args.questions}
+        tasks, report = read_tasks(args.references, splits=splits, seed=args.seed, **where)
+    say(report.summary())
+    return tasks
+
+
+def caption(
+    task: Task, captioner: Captioner, args: argparse.Namespace, *, file: TextIO | None
+) -> dict[str, str]:
     """Caption the images; by id, without those that cannot be read, which are named."""
     from tqdm import tqdm
 
-    from captioner.predict import load
-
-    captioner = load(args.checkpoint, device=args.device, dtype=args.dtype)
     options = {"batch_size": args.batch_size, "beam_size": args.beam_size}
-    results = captioner.caption_stream((r.image for r in references), **options)
-    found, bar = {}, tqdm(references, unit="image", disable=not sys.stderr.isatty())
-    with output(args.output) as file:
-        for r, result in zip(bar, results, strict=True):
-            row = {"image_id": r.image_id, "image": r.image}
-            if result.error is None:
-                found[r.image_id] = result.text
-                row |= {"caption": result.text, "score": round(result.best.score, 4)}
-            else:
-                tqdm.write(f"{PROG}: {result.error}", file=sys.stderr)
-                row["error"] = str(result.error)
-            if file:
-                print(json.dumps(row, ensure_ascii=False), file=file, flush=True)
+    results = captioner.caption_stream((r.image for r in task.rows), **options)
+    found, bar = {}, tqdm(task.rows, unit="image", disable=not sys.stderr.isatty())
+    for r, result in zip(bar, results, strict=True):
+        row = {"image_id": r.image_id, "image": r.image}
+        if result.error is None:
+            found[r.image_id] = result.text
+            row |= {"caption": result.text, "score": round(result.best.score, 4)}
+        else:
+            tqdm.write(f"{PROG}: {result.error}", file=sys.stderr)
+            row["error"] = str(result.error)
+        write(row, file, task, args)
     if not found:
-        raise DataError(f"{args.references}: none of its {len(references)} images can be read")
-    if len(found) < len(references):
-        say(f"scored without {len(references) - len(found)} images that cannot be read")
+        name = args.references or task.name
+        raise DataError(f"{name}: none of its {len(task.rows)} images can be read")
+    if len(found) < len(task.rows):
+        say(f"scored without {len(task.rows) - len(found)} images that cannot be read")
     return found
+
+
+def score_questions(
+    task: Task,
+    captioner: Captioner,
+    args: argparse.Namespace,
+    *,
+    blind: Captioner | None,
+    file: TextIO | None,
+) -> tuple[dict[str, Any], bool]:
+    """Answer the questions; the scores with their controls, and whether nothing was left out."""
+    from captioner.controls import calibration, measure, score_table
+    from captioner.data.vqa_results import write_vqa_results
+
+    name = args.references or task.name
+    if not args.output and not any(r.references for r in task.rows):
+        raise DataError(f"{name}: none of its questions has an answer to score by; use --output")
+    official = is_official(args)
+    found = ask(task, task.rows, captioner, args, file=None if official else file)
+    if official:
+        write_vqa_results(args.output, texts(found))
+    answered = [r for r in task.rows if found[r.question_id].error is None]
+    if not answered:
+        raise DataError(f"{name}: none of its {len(task.rows)} questions can be answered")
+    if len(answered) < len(task.rows):
+        say(f"scored without {len(task.rows) - len(answered)} questions that cannot be answered")
+    tell_unscored(task)
+    rows = [r for r in answered if r.references]
+    if not rows:
+        return {"questions": 0}, len(answered) == len(task.rows)
+
+    again = partial(ask, task, args=args)
+    answers, missing = measure(
+        rows,
+        task.train,
+        ask=lambda moved: texts(again(moved, captioner, what="shuffled")),
+        ask_blind=blind and (lambda same: texts(again(same, blind, what="blind"))),
+        seed=args.seed,
+    )
+    own = only(rows, texts(found))
+    table = score_table(rows, {"model": own} | answers, missing=missing)
+    sure = {r.question_id: found[r.question_id].confidence for r in rows}
+    table["calibration"] = calibration(rows, own, sure)
+    return table, len(answered) == len(task.rows)
+
+
+def ask(
+    task: Task,
+    rows: list[Example],
+    captioner: Captioner,
+    args: argparse.Namespace,
+    *,
+    what: str = "model",
+    file: TextIO | None = None,
+) -> dict[str, Answers]:
+    """Answer the rows; by question id. What cannot be read or asked is named once."""
+    from tqdm import tqdm
+
+    options = {"batch_size": args.batch_size, "beam_size": args.beam_size}
+    results = captioner.answer_stream([(r.image, r.question) for r in rows], **options)
+    found, told = {}, set()
+    bar = tqdm(rows, what, unit="question", disable=not sys.stderr.isatty())
+    for r, result in zip(bar, results, strict=True):
+        found[r.question_id] = result
+        row = {"question_id": r.question_id, "image": r.image, "question": r.question}
+        if result.error is None:
+            row |= {"answer": result.text, "confidence": float(f"{result.confidence:.4g}")}
+        else:
+            row["error"] = str(result.error)
+            if row["error"] not in told:
+                told.add(row["error"])
+                of = f" (of the {what} control)" if what != "model" else ""
+                tqdm.write(f"{PROG}: {result.error}{of}", file=sys.stderr)
+        write(row, file, task, args)
+    return found
+
+
+def texts(found: Mapping[str, Answers]) -> dict[str, str]:
+    """Answers by question id; nothing is said where there is an error."""
+    return {name: result.text if result.error is None else "" for name, result in found.items()}
+
+
+def only(rows: Sequence[Example], answers: Mapping[str, str]) -> dict[str, str]:
+    """The answers to these rows."""
+    return {r.question_id: answers[r.question_id] for r in rows}
+
+
+def tell_unscored(task: Task) -> None:
+    """Say how many questions have no answers to score by."""
+    count = sum(not r.references for r in task.rows)
+    if count:
+        say(f"{count} questions have no answers to score by, and are left out of the scores")
+
+
+def write(row: dict[str, Any], file: TextIO | None, task: Task, args: argparse.Namespace) -> None:
+    """Keep a row, with its task's name where there may be several."""
+    if file:
+        row = {"task": task.name} | row if args.held_out else row
+        print(json.dumps(row, ensure_ascii=False), file=file, flush=True)
 
 
 def output(path: str | None) -> AbstractContextManager[Any]:
