@@ -44,11 +44,13 @@ def answer(
     owners: Tensor,
     config: AnswerConfig,
     *,
+    wanted: int | None = None,
     closed: Trie | None = None,
 ) -> list[list[Hypothesis]]:
     """The answers to each question, likeliest first; `logprob` is that of the whole answer.
 
-    Question i, ids (N, S), is about image `owners[i]` of memory (B, P, D). With `closed`, only its
+    Question i, ids (N, S), is about image `owners[i]` of memory (B, P, D). Where only the first
+    `wanted` matter, the search ends as soon as it has these. With `closed`, only its
     members can come: each token's probability is renormalised over what may follow, so those of
     all members sum to 1. None of them may be longer than the decoder has positions.
     """
@@ -62,7 +64,7 @@ def answer(
     common |= {"max_length": length, "length_penalty": 0.0}
     if beams == 1:
         return [[h] for h in greedy_search(step, **common)]
-    return beam_search(step, reorder, beams=beams, stop="exact", **common)
+    return beam_search(step, reorder, beams=beams, stop="exact", wanted=wanted, **common)
 
 
 @torch.no_grad()

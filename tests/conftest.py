@@ -174,3 +174,50 @@ def rng() -> random.Random:
 def tiny_flickr(tmp_path: Path) -> Path:
     """Four drawn training pictures with two captions each."""
     return make_flickr(tmp_path / "data")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three pictures that a tiny checkpoint tells apart."""
+    from tiny import picture
+
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(3):
+        picture(i).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def run(checkpoint, capsys):
+    """Runs generate.py in this process: (exit status, lines of stdout, stderr)."""
+
+    def call(*words: object) -> tuple[int, list[str], str]:
+        import generate
+
+        status = generate.main([*map(str, words), "--checkpoint", checkpoint])
+        out, err = capsys.readouterr()
+        assert out == "" or out.endswith("\n")
+        return status, out.split("\n")[:-1], err
+
+    return call
+
+
+@pytest.fixture
+def read(tmp_path_factory):
+    """`read_dataset` with a cache of its own, giving Examples instead of a table."""
+    from dataclasses import fields
+
+    from captioner.data import Example, read_dataset
+
+    cache = tmp_path_factory.mktemp("cache")
+
+    def read_examples(root, **options):
+        table, report = read_dataset(root, cache_dir=cache, **options)
+        assert table.cache_files, "rows are to be memory-mapped, not held in memory"
+        assert table.column_names == [field.name for field in fields(Example)]
+        rows = [Example(**{**row, "references": tuple(row["references"])}) for row in table]
+        assert all(os.path.isabs(row.image) for row in rows)
+        return rows, report
+
+    return read_examples

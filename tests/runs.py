@@ -100,3 +100,21 @@ def stop_after(epochs: int, monkeypatch) -> None:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(checkpoint, "save_state", save_and_stop)
+
+
+def assert_resumed_is_whole(
+    data: Path | None, output: Path, words: list[str], epochs: int, monkeypatch
+) -> None:
+    """A run that is stopped after so many epochs, and resumed, ends as one that is not."""
+    # The output takes part in the configuration, so both runs go to the same place.
+    assert run(data, output, *words) == 0
+    whole = output.rename(output.with_name("whole"))
+    with monkeypatch.context() as patch:
+        stop_after(epochs, patch)
+        assert run(data, output, *words) == 130
+    torch.manual_seed(99)
+    assert run(data, output, *words, resume=True) == 0
+    assert_equal(state_of(output), state_of(whole))
+    assert_equal(best_of(output), best_of(whole))
+    for name in ("last/progress.json", "best/metrics.json", "best/config.yaml"):
+        assert (output / name).read_text() == (whole / name).read_text(), name

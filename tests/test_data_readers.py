@@ -9,7 +9,6 @@ import pickle
 import random
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -28,22 +27,6 @@ from captioner.data import (
 from captioner.errors import DataError
 
 FLICKR8K = Path(__file__).parents[2] / "shared" / "flickr8k"
-
-
-@pytest.fixture
-def read(tmp_path_factory):
-    """`read_dataset` with a cache of its own, giving Examples instead of a table."""
-    cache = tmp_path_factory.mktemp("cache")
-
-    def read_examples(root, **options):
-        table, report = read_dataset(root, cache_dir=cache, **options)
-        assert table.cache_files, "rows are to be memory-mapped, not held in memory"
-        assert table.column_names == [field.name for field in fields(Example)]
-        rows = [Example(**{**row, "references": tuple(row["references"])}) for row in table]
-        assert all(os.path.isabs(row.image) for row in rows)
-        return rows, report
-
-    return read_examples
 
 
 def write(path: Path, text: str | bytes | dict) -> Path:

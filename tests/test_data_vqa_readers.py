@@ -9,7 +9,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -23,22 +23,6 @@ needs = {
     name: pytest.mark.skipif(not (SHARED / name).is_dir(), reason=f"needs {SHARED / name}")
     for name in ("daquar", "easy_vqa")
 }
-
-
-@pytest.fixture
-def read(tmp_path_factory):
-    """`read_dataset` with a cache of its own, giving Examples instead of a table."""
-    cache = tmp_path_factory.mktemp("cache")
-
-    def read_examples(root, **options):
-        table, report = read_dataset(root, cache_dir=cache, **options)
-        assert table.cache_files, "rows are to be memory-mapped, not held in memory"
-        assert table.column_names == [field.name for field in fields(Example)]
-        rows = [Example(**{**row, "references": tuple(row["references"])}) for row in table]
-        assert all(os.path.isabs(row.image) for row in rows)
-        return rows, report
-
-    return read_examples
 
 
 def write(path: Path, content: str | bytes | dict | list) -> Path:

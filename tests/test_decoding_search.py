@@ -410,3 +410,30 @@ def test_greedy_search_is_that_of_transformers(seed: int) -> None:
     for stop in ("greedy", "heuristic"):
         found = our_search(seed, beams=1, penalty=1.0, stop=stop)
         assert [[h.tokens for h in hypotheses] for hypotheses in found] == expected
+
+
+@pytest.mark.parametrize("wanted", [1, 2])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_search_for_the_first_finds_the_first_and_ends_sooner(seed, wanted):
+    generator = torch.Generator().manual_seed(seed)
+    table = 3 * torch.randn(2, VOCAB, VOCAB, generator=generator)
+    steps = []
+
+    def search(**options):
+        count = []
+
+        def step(tokens):
+            count.append(1)
+            return table[torch.arange(2)[:, None], tokens]
+
+        found = beam_search(
+            step, lambda rows: None, images=2, beams=4, bos=BOS, eos=EOS, max_length=12,
+            length_penalty=0.0, stop="exact", **options,
+        )  # fmt: skip
+        steps.append(len(count))
+        return found
+
+    whole, first = search(), search(wanted=wanted)
+    assert steps[1] <= steps[0]
+    for every, some in zip(whole, first, strict=True):
+        assert some[:wanted] == every[:wanted]

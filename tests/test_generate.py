@@ -23,28 +23,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "best"))
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for i in range(3):
-        picture(i).save(folder / f"{i}.png")
-    return folder
-
-
-@pytest.fixture
-def run(checkpoint, capsys):
-    """Runs generate.py in this process: (exit status, lines of stdout, stderr)."""
-
-    def call(*words: object) -> tuple[int, list[str], str]:
-        status = generate.main([*map(str, words), "--checkpoint", checkpoint])
-        out, err = capsys.readouterr()
-        assert out == "" or out.endswith("\n")
-        return status, out.split("\n")[:-1], err
-
-    return call
-
-
 def process(*words: str | bytes, **options) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, ROOT / "generate.py", *words],

@@ -12,12 +12,11 @@ from conftest import SHAPES, captions_of, make_flickr
 from runs import (
     SELF_CRITICAL,
     TWO_STAGES,
-    assert_equal,
+    assert_resumed_is_whole,
     best_of,
     run,
     run_in_processes,
     state_of,
-    stop_after,
     words_for,
 )
 
@@ -109,21 +108,7 @@ def test_resumed_is_uninterrupted_bit_for_bit(tmp_path, monkeypatch, epochs, wor
     """Stops lie within a stage with kept features, between stages, within and after the last."""
     data = make_flickr(tmp_path / "data", train=range(6))
     words = [TWO_STAGES, "train.ema=0.9", *words]
-    # The output takes part in the configuration, so both runs go to the same place.
-    assert run(data, tmp_path / "run", *words) == 0
-    (tmp_path / "run").rename(tmp_path / "whole")
-
-    with monkeypatch.context() as patch:
-        stop_after(epochs, patch)
-        assert run(data, tmp_path / "run", *words) == 130
-    torch.manual_seed(99)
-    assert run(data, tmp_path / "run", *words, resume=True) == 0
-
-    assert_equal(state_of(tmp_path / "run"), state_of(tmp_path / "whole"))
-    assert_equal(best_of(tmp_path / "run"), best_of(tmp_path / "whole"))
-    for name in ("last/progress.json", "best/metrics.json", "best/config.yaml"):
-        one, other = (tmp_path / run / name for run in ("run", "whole"))
-        assert one.read_text() == other.read_text(), name
+    assert_resumed_is_whole(data, tmp_path / "run", words, epochs, monkeypatch)
 
 
 def test_resuming_without_a_state_or_with_other_settings_is_refused(tmp_path, capsys):

@@ -10,13 +10,11 @@ import pytest
 import torch
 from conftest import SHAPES, captions_of, make_flickr, make_questions, questions_of
 from runs import (
-    assert_equal,
-    best_of,
+    assert_resumed_is_whole,
     run,
     run_in_processes,
     sources,
     state_of,
-    stop_after,
     words_for,
 )
 
@@ -210,18 +208,7 @@ def test_resumed_with_two_sources_is_uninterrupted_bit_for_bit(tmp_path, monkeyp
     captions, questions = make_both(tmp_path, train=range(5))
     some = {"root": str(questions), "weight": 1.5}
     words = [sources({"root": str(captions)}, some), ASKING, MIXED, "train.ema=0.9"]
-    assert run(None, tmp_path / "run", *words) == 0
-    (tmp_path / "run").rename(tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        stop_after(epochs, patch)
-        assert run(None, tmp_path / "run", *words) == 130
-    torch.manual_seed(99)
-    assert run(None, tmp_path / "run", *words, resume=True) == 0
-    assert_equal(state_of(tmp_path / "run"), state_of(tmp_path / "whole"))
-    assert_equal(best_of(tmp_path / "run"), best_of(tmp_path / "whole"))
-    for name in ("last/progress.json", "best/metrics.json", "best/config.yaml"):
-        one, other = (tmp_path / run / name for run in ("run", "whole"))
-        assert one.read_text() == other.read_text(), name
+    assert_resumed_is_whole(None, tmp_path / "run", words, epochs, monkeypatch)
 
 
 def test_one_file_may_hold_both_kinds(tmp_path, capsys):

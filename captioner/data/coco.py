@@ -18,6 +18,7 @@ from captioner.data.files import (
     canonical_split,
     find_images,
     list_files,
+    list_in,
     locate_images,
     read_head,
     read_json,
@@ -57,7 +58,7 @@ def read_karpathy(source: Source) -> Iterator[Example]:
     path = source.files[0]
     rows = [
         example
-        for index, row in enumerate(_list(read_json(path), "images", path))
+        for index, row in enumerate(list_in(read_json(path), "images", path, kind="caption"))
         if (example := _karpathy_row(row, f"{path.name}:images[{index}]", source.report))
     ]
     folder = locate_images(source, [row.image for row in rows])
@@ -115,7 +116,9 @@ def read_coco(source: Source) -> Iterator[Example]:
         match = _COCO_NAMES.match(path.name)
         split, year = (match[1].lower(), match[2] or "") if match else ("train", "")
         document = read_json(path)
-        images = _coco_images(_list(document, "images", path), path, source.report)
+        images = _coco_images(
+            list_in(document, "images", path, kind="caption"), path, source.report
+        )
         captions = _coco_captions(document, images, path=path, report=source.report)
         folders = (f"{split}{year}", f"images/{split}{year}", split)
         folder = find_images(source, list(images.values()), folders=folders)
@@ -157,7 +160,7 @@ def _coco_captions(
     """Maps image id to captions."""
     captions: dict[str, list[str]] = {}
     seen: set[Any] = set()
-    for index, row in enumerate(_list(document, "annotations", path)):
+    for index, row in enumerate(list_in(document, "annotations", path, kind="caption")):
         where = f"{path.name}:annotations[{index}]"
         try:
             key, text, number = str(row["image_id"]), row["caption"], str(row.get("id", where))
@@ -174,11 +177,3 @@ def _coco_captions(
             seen.add(number)
             captions.setdefault(key, []).append(text)
     return captions
-
-
-def _list(document: dict[str, Any], key: str, path: Path) -> list[Any]:
-    rows = document.get(key)
-    if not isinstance(rows, list):
-        found = ", ".join(sorted(document)[:8]) or "nothing"
-        raise DataError(f'{path}: has no list "{key}" (it holds: {found}); is it a caption file?')
-    return rows

@@ -136,6 +136,15 @@ def read_json(
     return document
 
 
+def list_in(document: dict[str, Any], key: str, path: Path, *, kind: str) -> list[Any]:
+    """The list under a key of a file's JSON object; DataError where it is no `kind` file."""
+    rows = document.get(key)
+    if not isinstance(rows, list):
+        found = ", ".join(sorted(document)[:8]) or "nothing"
+        raise DataError(f'{path}: has no list "{key}" (it holds: {found}); is it a {kind} file?')
+    return rows
+
+
 def read_head(path: Path, *, size: int = 4096) -> str:
     """The first characters of a file, to tell its format by; empty if it cannot be read."""
     try:

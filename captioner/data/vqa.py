@@ -18,6 +18,7 @@ from captioner.data.files import (
     Source,
     find_images,
     list_files,
+    list_in,
     read_head,
     read_json,
 )
@@ -109,7 +110,7 @@ def _questions(
     document: dict[str, Any], *, path: Path, subset: str, report: Report
 ) -> list[Example]:
     rows, split = [], re.match("train|val|test", subset)[0]
-    for index, row in enumerate(_list(document, "questions", path)):
+    for index, row in enumerate(list_in(document, "questions", path, kind="VQA")):
         match row:
             case {"image_id": int(image), "question": str(question), "question_id": int() | str()}:
                 name = f"COCO_{subset}_{image:012d}.jpg"
@@ -134,7 +135,9 @@ def _annotations(path: Path | None, report: Report) -> dict[str, _Answers]:
     found: dict[str, _Answers] = {}
     if path is None:
         return found
-    for index, row in enumerate(_list(read_json(path, hook=_bare), "annotations", path)):
+    for index, row in enumerate(
+        list_in(read_json(path, hook=_bare), "annotations", path, kind="VQA")
+    ):
         where = f"{path.name}:annotations[{index}]"
         match row:
             case {"question_id": int() | str() as key, "answers": [*answers]}:
@@ -156,11 +159,3 @@ def _bare(value: dict[str, Any]) -> Any:
         return value
     answer = value["answer"]
     return sys.intern(answer) if type(answer) is str else answer
-
-
-def _list(document: dict[str, Any], key: str, path: Path) -> list[Any]:
-    rows = document.get(key)
-    if not isinstance(rows, list):
-        found = ", ".join(sorted(document)[:8]) or "nothing"
-        raise DataError(f'{path}: has no list "{key}" (it holds: {found}); is it a VQA file?')
-    return rows

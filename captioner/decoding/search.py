@@ -102,6 +102,7 @@ def beam_search(
     max_length: int,
     length_penalty: float = 1.0,
     stop: Literal["first", "heuristic", "exact"] = "heuristic",
+    wanted: int | None = None,
     device: str = "cpu",
 ) -> list[list[Hypothesis]]:
     """The best hypotheses of each image, best first, at most `beams` of them.
@@ -111,8 +112,11 @@ def beam_search(
     and no running one can beat the worst of them: judged at the present length
     (`heuristic`, what transformers does by default), at the length that favours the running
     one most (`exact`), or not at all (`first`). Nothing of an image depends on the others.
+    Where only the first `wanted` hypotheses matter, an image is done when it has those, and the
+    others are what had been found by then.
     """
     search = _Beams(images, beams, bos, max_length, length_penalty, device)
+    search.wanted = min(wanted or beams, beams)
     for t in range(max_length):
         logprobs = step(search.last).float().log_softmax(-1)  # (B, K, V)
         rows = search.advance(logprobs, t, eos)
@@ -129,6 +133,7 @@ class _Beams:
         self, images: int, beams: int, bos: int, max_length: int, penalty: float, device: str
     ) -> None:
         self.beams, self.max_length, self.penalty = beams, max_length, penalty
+        self.wanted = beams
         shape = (images, beams)
         self.last = torch.full(shape, bos, device=device)
         self.total = torch.full(shape, NEVER, device=device)
@@ -179,7 +184,7 @@ class _Beams:
 
     def all_done(self, t: int, stop: str) -> bool:
         """Note which images are done after step t; whether all are."""
-        worst = self.finished_score[:, -1]
+        worst = self.finished_score[:, self.wanted - 1]
         if stop == "first":
             self.done = self.done | (worst > NEVER)
         else:

@@ -227,6 +227,8 @@ class Captioner:
             pad_sequence(ids, True, self.tokenizer.questions.pad).to(self.device),
             torch.tensor([good.index(owner[place]) for place in asked], device=self.device),
             asking.search,
+            # Of several, some may turn out to be one text.
+            wanted=1 if asking.count == 1 else None,
             closed=asking.closed.trie if asking.closed else None,
         )
         answers = (asking.answers(h, self.tokenizer) for h in hypotheses)

@@ -108,7 +108,7 @@ def _answers(
 ) -> Iterator[tuple[int, str]]:
     """Row number and answer."""
     memory = model.encode(batch.images)
-    found = answer(model, memory, batch.questions, batch.owners, config.answers)
+    found = answer(model, memory, batch.questions, batch.owners, config.answers, wanted=1)
     texts = (tokenizer.decode(hypotheses[0].tokens) for hypotheses in found)
     return zip((row for rows in batch.rows for row in rows), texts, strict=True)
 
