@@ -115,8 +115,8 @@ def beam_search(
     Where only the first `wanted` hypotheses matter, an image is done when it has those, and the
     others are what had been found by then.
     """
-    search = _Beams(images, beams, bos, max_length, length_penalty, device)
-    search.wanted = min(wanted or beams, beams)
+    wanted = min(wanted or beams, beams)
+    search = _Beams(images, beams, bos, max_length, length_penalty, wanted, device)
     for t in range(max_length):
         logprobs = step(search.last).float().log_softmax(-1)  # (B, K, V)
         rows = search.advance(logprobs, t, eos)
@@ -130,10 +130,17 @@ class _Beams:
     """The running and the finished hypotheses of B images."""
 
     def __init__(
-        self, images: int, beams: int, bos: int, max_length: int, penalty: float, device: str
+        self,
+        images: int,
+        beams: int,
+        bos: int,
+        max_length: int,
+        penalty: float,
+        wanted: int,
+        device: str,
     ) -> None:
         self.beams, self.max_length, self.penalty = beams, max_length, penalty
-        self.wanted = beams
+        self.wanted = wanted
         shape = (images, beams)
         self.last = torch.full(shape, bos, device=device)
         self.total = torch.full(shape, NEVER, device=device)
