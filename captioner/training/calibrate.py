@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +17,11 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from captioner.data.collate import collate
 from captioner.data.dataset import ImageDataset, Key
 from captioner.metrics import fit_temperature
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS, PAD, UNK
-from captioner.training.evaluate import QUESTION_IMAGES
+from captioner.training.evaluate import QUESTION_IMAGES, load_batches
 from captioner.training.setup import Task
 
 IMAGES = 400
@@ -42,11 +40,7 @@ def fit_answer_temperature(
         batches += [keys[at : at + QUESTION_IMAGES] for at in range(0, len(keys), QUESTION_IMAGES)]
     if not batches:
         return None
-    pad = dataset.tokenizer.questions.pad
-    loader = DataLoader(
-        dataset, batch_sampler=batches, collate_fn=partial(collate, question_pad=pad)
-    )
-    logits, labels = _logits(model, loader, accelerator)
+    logits, labels = _logits(model, load_batches(dataset, batches), accelerator)
 
     def loss(temperature: float) -> float:
         parts = zip(logits, labels, strict=True)

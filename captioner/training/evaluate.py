@@ -64,6 +64,12 @@ def validate(
     return {"score": sum(main) / max(1, len(main))} | scores
 
 
+def load_batches(dataset: ImageDataset, batches: list[list[Key]]) -> DataLoader:
+    """The batches of these keys, each of one source, in order."""
+    pad = dataset.tokenizer.questions.pad
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=partial(collate, question_pad=pad))
+
+
 def _over_ranks(
     run: Callable[[Batch], Iterator[tuple[int, str]]],
     dataset: ImageDataset,
@@ -80,10 +86,7 @@ def _over_ranks(
     mine = [Key(0, index, source) for index in images[rank::world]]
     batches = [mine[at : at + size] for at in range(0, len(mine), size)]
     found, unreadable = [], []
-    pad = dataset.tokenizer.questions.pad
-    loader = DataLoader(
-        dataset, batch_sampler=batches, collate_fn=partial(collate, question_pad=pad)
-    )
+    loader = load_batches(dataset, batches)
     for batch in tqdm(loader, desc="validation", leave=False, disable=rank != 0):
         unreadable.extend(batch.unreadable)
         if batch.images is None:
