@@ -130,7 +130,7 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
         batches = EpochBatches(
             [train_set.of_source(number) for number in range(len(tasks))],
             settings.batch_size,
-            weights=[task.source.weight for task in tasks],
+            weights=setup.source_weights(stage, tasks),
             seed=settings.seed,
             rank=rank,
             world=world,

@@ -240,6 +240,11 @@ def test_a_missing_file_is_named():
         (["data.limit=2", "data.sources=[{root: b}]"], ["data.limit", "data.sources"]),
         (["data.val_splits=[test]", "data.sources=[{root: b}]"], ["data.val_splits"]),
         (["train.stages=[{cached_views: 2, encoder_lr: 1.0e-5}]"], ["cached_views", "encoder_lr"]),
+        (["train.stages=[{}, {weights: [1, 2]}]"], ["train.stages.1", "2 weights", "1 source"]),
+        (
+            ["train.stages=[{weights: [1]}]", "data.sources=[{root: a}, {root: b}]"],
+            ["train.stages.0", "1 weights", "2 source"],
+        ),
     ],
 )
 def test_settings_that_contradict_each_other(words, keys):
@@ -287,9 +292,12 @@ def test_a_captioner_may_be_shorter_than_answers_are():
     assert config.answers.max_length > config.model.max_length
 
 
-def test_a_stage_out_of_range_is_named():
-    with pytest.raises(ConfigError, match=r"train\.stages\.epochs=0"):
-        load_config(None, ["train.stages=[{epochs: 0}]"])
+@pytest.mark.parametrize(
+    ("stage", "named"), [("epochs: 0", r"train\.stages\.epochs=0"), ("weights: [0]", "weights")]
+)
+def test_a_stage_out_of_range_is_named(stage, named):
+    with pytest.raises(ConfigError, match=named):
+        load_config(None, [f"train.stages=[{{{stage}}}]"])
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: str(path.relative_to(CONFIGS)))

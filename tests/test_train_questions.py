@@ -203,6 +203,19 @@ def test_every_part_for_questions_learns(tmp_path):
     assert still == []
 
 
+def test_a_stage_has_its_own_weights_of_the_sources(tmp_path, capsys):
+    captions, questions = make_both(tmp_path)
+    stages = "train.stages=[{epochs: 1}, {epochs: 1, weights: [3, 0.5]}]"
+    two = sources({"root": str(captions)}, {"root": str(questions)})
+    assert run(None, tmp_path / "run", two, ASKING, stages) == 0
+    # Of four images each, two a step: 2 + 2 steps, then 6 + 1.
+    record = json.loads((tmp_path / "run" / "last" / "progress.json").read_text())
+    assert record["progress"]["step"] == 4 + 7
+    errors = capsys.readouterr().err
+    assert "4 training images x 1, 3" in errors
+    assert "4 training images x 1, 0.5" in errors
+
+
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_resumed_with_two_sources_is_uninterrupted_bit_for_bit(tmp_path, monkeypatch, epochs):
     captions, questions = make_both(tmp_path, train=range(5))

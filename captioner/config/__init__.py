@@ -215,6 +215,8 @@ class StageConfig:
     final_lr: float = 0.0
     """Where the cosine ends, as a share of the peak."""
     augment: bool = True
+    weights: tuple[float, ...] = ()
+    """Passes over each source's images in an epoch of this stage; unset, `weight` of the source."""
     cached_views: int = 0
     """Frozen only: encode so many augmented views of each image once, then read them back."""
 
@@ -222,6 +224,8 @@ class StageConfig:
         at_least("train.stages", self, 1, "epochs")
         at_least("train.stages", self, 2, "samples")
         at_least("train.stages", self, 0, "lr", "encoder_lr", "warmup", "final_lr", "cached_views")
+        if any(weight <= 0 for weight in self.weights):
+            raise ConfigError(f"train.stages: weights={self.weights}: expected more than 0 each")
         if self.cached_views and self.encoder_lr:
             raise ConfigError(
                 "train.stages: cached_views needs a frozen encoder; set encoder_lr to 0"
@@ -323,6 +327,13 @@ class Config:
                 raise ConfigError(
                     f"{section}.max_length={length} exceeds"
                     f" model.max_length={self.model.max_length}, the positions the decoder has"
+                )
+        sources = len(self.data.all_sources)
+        for number, stage in enumerate(self.train.stages):
+            if len(stage.weights) not in (0, sources):
+                raise ConfigError(
+                    f"train.stages.{number}: {len(stage.weights)} weights for {sources} source(s);"
+                    " expected one for each"
                 )
 
 

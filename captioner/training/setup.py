@@ -300,9 +300,15 @@ def describe(
     for number, task in enumerate(tasks if len(tasks) > 1 else ()):
         counts = [Counter(data.rows["source"])[number] for data in (train, val)]
         what = f"{task.name}: {counts[0]} training and {counts[1]} validation rows"
+        passes = [f"{source_weights(s, tasks)[number]:g}" for s in config.train.stages]
         images = f"{len(train.of_source(number))} training images"
-        lines.append(f"{what}, {images} x {task.source.weight:g}")
+        lines.append(f"{what}, {images} x {', '.join(passes)}")
     return "\n".join(lines)
+
+
+def source_weights(stage: StageConfig, tasks: list[Task]) -> list[float]:
+    """Passes over each source's images in an epoch of a stage."""
+    return list(stage.weights) or [task.source.weight for task in tasks]
 
 
 def _millions(module: nn.Module) -> float:
