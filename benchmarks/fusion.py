@@ -1,11 +1,12 @@
 #!/usr/bin/env python
-"""The five fusions on equal budgets: `python benchmarks/fusion.py --daquar DIR --easy-vqa DIR`.
+"""The five fusions on equal budgets: `python benchmarks/fusion.py --start DIR --daquar DIR ...`.
 
-Each trains everything behind the bundled checkpoint's frozen backbone from scratch, with the same
-data, seed, steps and sizes; what differs is how the question meets the image. `blind` is
-cross_attention trained and tested without the image: the floor that the others stand on. Printed
-is a Markdown table: exact match of the held-out questions of both sets after the last epoch, the
-parameters of the parts for questions, and the seconds of an epoch, validation included.
+Each starts from the same captioner, which was never asked anything (configs/flickr8k.yaml makes
+one), its backbone frozen, and learns to answer with the same data, seed and steps; what differs is
+how the question meets the image. `blind` is cross_attention trained and tested without the image:
+the floor that the others stand on. Printed is a Markdown table: exact match of the held-out
+questions of both sets after the last epoch, the parameters of the parts for questions, and the
+seconds of an epoch, validation included.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from captioner.build import PRETRAINED, load_checkpoint
+from captioner.build import load_checkpoint
 from captioner.config import (
     AnswerConfig,
     Config,
@@ -38,11 +39,13 @@ FUSIONS = ("concat", "cross_attention", "add", "multiply", "linear token", "line
 def main() -> None:
     """Train each, and print a row as soon as it is there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--start", required=True, metavar="DIR", help="a captioner's checkpoint")
     parser.add_argument("--daquar", required=True, metavar="DIR")
     parser.add_argument("--easy-vqa", required=True, metavar="DIR")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--images", type=int, default=800, help="easy-VQA images that train")
     parser.add_argument("--only", choices=FUSIONS, action="append")
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", metavar="DIR", help="keep the runs and the features here")
     args = parser.parse_args()
     print("| fusion | DAQUAR | easy-VQA | parameters for questions | seconds an epoch |")
@@ -67,36 +70,27 @@ def row(fusion: str, args: argparse.Namespace, work: Path) -> str:
 
 
 def configure(fusion: str, args: argparse.Namespace, work: Path) -> Config:
-    """The bundled backbone, frozen, under a smaller model that is new."""
-    bundled = load_config(PRETRAINED / "config.yaml")
-    backbones = (dataclasses.replace(b, weights="bundled") for b in bundled.model.backbones)
+    """The captioner, frozen up to its features, with new parts for questions."""
+    start = load_config(Path(args.start) / "config.yaml")
     kind, _, memory = fusion.partition(" ")
     question = QuestionConfig(
         fusion="cross_attention" if kind == "blind" else kind,
         linear_memory=memory or "token",
-        encoder_layers=1,
+        encoder_layers=0,
     )
-    model = dataclasses.replace(
-        bundled.model,
-        backbones=tuple(backbones),
-        width=256,
-        heads=4,
-        ffn=1024,
-        decoder_layers=2,
-        question=question,
-        blind=kind == "blind",
-    )
+    model = dataclasses.replace(start.model, question=question, blind=kind == "blind")
     sources = (
         SourceConfig(args.daquar, hold_out="question", val_share=0.2, weight=2),
         # The held-out fifth is of all images; of the others, so many are shown.
         SourceConfig(args.easy_vqa, val_share=0.2, augment=False, limit=args.images),
     )
-    stage = StageConfig(epochs=args.epochs, lr=1e-3, cached_views=2)
+    stage = StageConfig(epochs=args.epochs, lr=4e-4, cached_views=2)
     return dataclasses.replace(
-        bundled,
+        start,
         data=DataConfig(sources=sources),
         model=model,
         train=TrainConfig(
+            start=args.start,
             output=str(work / fusion.replace(" ", "_")),
             cache=str(work / "cache"),
             stages=(stage,),
@@ -104,7 +98,7 @@ def configure(fusion: str, args: argparse.Namespace, work: Path) -> Config:
             ema=0.99,
             patience=args.epochs,
             tracker="none",
-            threads=2,
+            threads=args.threads,
         ),
         answers=AnswerConfig(beam_size=1),
     )
