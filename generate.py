@@ -11,6 +11,9 @@ other keys come back in --jsonl. --ask reads questions about one image from stdi
 answers at once, until an empty line. One answer is printed alone, several with path (where there
 is more than one) and question before them, tab-separated.
 
+--score ranks texts that are given, as captions, or as answers to one --question: likeliest first,
+each with its mean log-probability a token. --stream prints words as soon as they are found.
+
 Exit status: 0 all done, 1 nothing done, 2 usage, 3 some inputs failed.
 """
 
@@ -18,18 +21,19 @@ from __future__ import annotations
 
 import argparse
 import glob
-import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from captioner.cli import guarded, positive, share
-from captioner.errors import QuestionError
+from captioner.errors import ImageError, QuestionError
+from captioner.flags import add_decoding, check_decoding, decoding_options
+from captioner.printing import answer_lines, decodable, lines, printable, progress, scored_lines
 
 if TYPE_CHECKING:
     from captioner.data.asked import Asked
-    from captioner.predict import Answers, Captioner, Result
+    from captioner.predict import Answers, Captioner
 
 # fmt: off
 SUFFIXES = (
@@ -52,13 +56,22 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         prog=PROG, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("paths", nargs="*", metavar="PATH", help="image, folder, glob or - (stdin)")
-    parser.add_argument("--checkpoint", default="bundled", metavar="DIR", help="default: bundled")
-    parser.add_argument("--beam-size", type=positive, metavar="N", help="widened where needed")
+    parser.add_argument(
+        "--checkpoint",
+        action="append",
+        metavar="DIR",
+        help="default: bundled; several: an ensemble",
+    )
     parser.add_argument("--num-captions", type=positive, metavar="N", help="per image; default: 1")
     parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="default: 16")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps ...")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--jsonl", action="store_true", help="one JSON object a line")
+    parser.add_argument("--stream", action="store_true", help="print words as they are found")
+    parser.add_argument(
+        "--score", action="append", metavar="TEXT", help="rank given texts; may be repeated"
+    )
+    add_decoding(parser)
     group = parser.add_argument_group("questions")
     group.add_argument("--question", action="append", metavar="Q", help="may be repeated")
     group.add_argument("--questions", metavar="FILE", help="one a line, or JSONL with images")
@@ -88,6 +101,8 @@ def check(args: argparse.Namespace) -> None:
         args.usage(f"{' and '.join(asked)}: give one of them")
     if not args.paths and asked != ["--questions"]:
         args.usage("the following arguments are required: PATH")
+    check_decoding(args, answers=bool(asked) and not args.stream)
+    check_special(args, asked)
     for name in ("answers", "num_answers", "min_confidence"):
         if getattr(args, name) is not None and not asked:
             option = name.replace("_", "-")
@@ -100,6 +115,29 @@ def check(args: argparse.Namespace) -> None:
         args.usage("--ask reads the questions from stdin; name the image by its path")
     if args.answers is not None and not all(map(str.strip, args.answers.split(","))):
         args.usage(f"--answers {args.answers!r}: an answer in it is empty")
+
+
+def check_special(args: argparse.Namespace, asked: list[str]) -> None:
+    """The same for --score and --stream, which take at most one question."""
+    special = "--score" if args.score else "--stream"
+    if not args.score and not args.stream:
+        return
+    others = {
+        "--stream": args.score and args.stream,
+        "--num-captions": args.num_captions,
+        "--answers": args.answers,
+        "--num-answers": args.num_answers,
+        "--min-confidence": args.min_confidence is not None,
+        "--jsonl": args.stream and args.jsonl,
+        **{name: name in asked for name in ("--questions", "--ask")},
+    }
+    for name, given in others.items():
+        if given:
+            args.usage(f"{name} cannot be used with {special}")
+    if len(args.question or ()) > 1:
+        args.usage(f"{special} takes one --question, not {len(args.question)}")
+    if args.score and decoding_options(args):
+        args.usage("--score searches for nothing; leave out the options of how captions are found")
 
 
 def expand(paths: Iterable[str]) -> Iterator[str]:
@@ -121,6 +159,8 @@ def run(args: argparse.Namespace) -> int:
     """Caption or answer, and print what comes; returns the exit status."""
     if args.ask:
         return session(args)
+    if args.score or args.stream:
+        return one_by_one(args)
     return caption(args) if args.question is args.questions is None else answer(args)
 
 
@@ -129,12 +169,11 @@ def caption(args: argparse.Namespace) -> int:
     paths = list(expand(args.paths))
     captioner, count = load(args), args.num_captions or 1
     sources = (sys.stdin.buffer.read() if path == STDIN else path for path in paths)
+    options = decoding_options(args)
+    if not args.sample:
+        options["beam_size"] = beams(args, captioner.config.decoding.beam_size)
     results = captioner.caption_stream(
-        sources,
-        num_captions=count,
-        batch_size=args.batch_size,
-        # A search returns as many captions as it has beams.
-        beam_size=max(count, args.beam_size or captioner.config.decoding.beam_size),
+        sources, num_captions=count, batch_size=args.batch_size, **options
     )
     failed = 0
     for path, result in progress(zip(paths, results, strict=True), len(paths), "image"):
@@ -146,40 +185,50 @@ def caption(args: argparse.Namespace) -> int:
     return status(failed, len(paths))
 
 
+def beams(args: argparse.Namespace, default: int) -> int:
+    """As many beams as captions at least, which the groups can share evenly."""
+    groups = args.groups or 1
+    wanted = max(args.beam_size or default, args.num_captions or 1)
+    return -(-wanted // groups) * groups
+
+
+def one_by_one(args: argparse.Namespace) -> int:
+    """Score texts, or stream one, image after image."""
+    paths = list(expand(args.paths))
+    captioner, failed = load(args), 0
+    question = args.question[0] if args.question else None
+    for path in paths:
+        source = sys.stdin.buffer.read() if path == STDIN else path
+        alone, error, found = len(paths) == 1, "", []
+        try:
+            image = captioner.encode(source)
+            if args.score:
+                found = captioner.score(image, args.score, question=question)
+            else:
+                print(end="" if alone else f"{printable(path)}\t")
+                for piece in captioner.stream(image, question=question, **decoding_options(args)):
+                    print(piece, end="", flush=True)
+                print()
+        except ImageError as problem:
+            failed, error = failed + 1, str(problem)
+            print(f"{PROG}: {error}", file=sys.stderr)
+        found = sorted(found, key=lambda scored: -scored.score)
+        for line in scored_lines(path, found, error, alone=alone, as_json=args.jsonl):
+            print(line)
+    return status(failed, len(paths))
+
+
 def load(args: argparse.Namespace) -> Captioner:
     """The checkpoint."""
     # Imported here so that --help costs no torch.
     from captioner.predict import load
 
-    return load(args.checkpoint, device=args.device, dtype=args.dtype)
+    return load(args.checkpoint or "bundled", device=args.device, dtype=args.dtype)
 
 
 def status(failed: int, total: int) -> int:
     """The exit status of a run."""
     return 0 if not failed else 1 if failed == total else 3
-
-
-def lines(path: str, result: Result, *, alone: bool, as_json: bool) -> Iterator[str]:
-    """What is printed for one image."""
-    if as_json:
-        yield json.dumps(record(path, result), ensure_ascii=False)
-        return
-    for found in result.captions:
-        text = " ".join(found.text.split())
-        yield text if alone else f"{printable(path)}\t{text}"
-
-
-def record(path: str, result: Result) -> dict[str, Any]:
-    """The JSON object of one image."""
-    found: dict[str, Any] = {"image": decodable(path)}
-    if result.error is not None:
-        return found | {"error": str(result.error)}
-    found |= {"caption": result.text, "score": round(result.best.score, 4)}
-    if len(result.captions) > 1:
-        found["captions"] = [
-            {"caption": c.text, "score": round(c.score, 4)} for c in result.captions
-        ]
-    return found
 
 
 def answer(args: argparse.Namespace) -> int:
@@ -287,58 +336,6 @@ def error_of(result: Answers, where: str) -> str:
     if where and isinstance(result.error, QuestionError):
         return f"{where}: {result.error}"
     return str(result.error or "")
-
-
-def answer_lines(
-    row: Asked, result: Answers | None, error: str, *, columns: Sequence[str], as_json: bool
-) -> Iterator[str]:
-    """What is printed for one question; `columns` name what stands before an answer."""
-    if as_json:
-        yield json.dumps(answer_record(row, result, error), ensure_ascii=False)
-    elif not error:
-        shown = {"image": printable(row.image), "question": " ".join(row.question.split())}
-        before = [shown[name] for name in columns]
-        alternatives = [] if result.unsure else [a.text for a in result.answers[1:]]
-        for text in [result.text, *alternatives]:
-            yield "\t".join([*before, " ".join(text.split())])
-
-
-def answer_record(row: Asked, result: Answers | None, error: str) -> dict[str, Any]:
-    """The JSON object of one question."""
-    known = {"image": row.image, "question": row.question}
-    found = {key: value for key, value in known.items() if value is not None}
-    if error:
-        return found | {"error": error} | row.carried
-    found |= {"answer": result.text, "confidence": rounded(result.confidence)}
-    if len(result.answers) > 1:
-        found["answers"] = [
-            {"answer": a.text, "confidence": rounded(a.confidence)} for a in result.answers
-        ]
-    return found | row.carried
-
-
-def rounded(confidence: float) -> float:
-    """Four digits that count, so that what is small is not 0."""
-    return float(f"{confidence:.4g}")
-
-
-def decodable(path: str) -> str:
-    """The path as valid Unicode, whatever bytes its name holds."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def printable(path: str) -> str:
-    """The path on one line and in one column."""
-    return decodable(path).translate({ord(c): repr(c)[1:-1] for c in "\n\r\t"})
-
-
-def progress(items: Iterable[Any], total: int, unit: str) -> Iterator[Any]:
-    """The items, with a bar on a terminal's stderr where there are many."""
-    if total == 1 or not sys.stderr.isatty():
-        return iter(items)
-    from tqdm import tqdm
-
-    return iter(tqdm(items, total=total, unit=unit, file=sys.stderr))
 
 
 if __name__ == "__main__":

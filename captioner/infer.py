@@ -1,45 +1,174 @@
-"""A model and images to hypotheses: where the decoder's `step` meets the search.
+"""Models and images to hypotheses: where the decoders' `step` meets the search.
 
-Shapes: B images, K beams, P positions, C channels, D width; N questions, S tokens of a question.
+Several models are an ensemble: a token's probability is the mean of theirs. They share one
+vocabulary, and each has its own memory of an image.
+
+Shapes: B images, K rows of an image (beams or samples), P positions, C channels, D width;
+N questions, S tokens of a question, T tokens of a text, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import random
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from captioner.config import AnswerConfig, DecodingConfig
-from captioner.decoding import Hypothesis, Trie, beam_search, constrain, greedy_search, sample
-from captioner.model.decoder import Cache
+from captioner.decoding import (
+    Hypothesis,
+    Sampler,
+    Trie,
+    beam_search,
+    beam_stream,
+    constrain,
+    greedy_search,
+    hypotheses,
+    length_score,
+    likeliest,
+    sample,
+    write,
+)
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS, EOS, PAD, UNK
+from captioner.wording import Wording
+
+Models = Sequence[Seq2Seq]
+FREE = Wording()
+SPECIAL = [PAD, UNK, BOS]
+"""Never part of a text."""
 
 
 @torch.inference_mode()
-def search(model: Seq2Seq, images: Tensor, config: DecodingConfig) -> list[list[Hypothesis]]:
-    """The captions of each image, best first, from pixels (B, 3, H, W) or features (B, P, C)."""
-    memory = model.encode(images)
-    beams = config.beam_size
-    step, cache = _start(model, memory, beams, config.max_length)
-    common = {
-        "images": len(memory),
-        "bos": BOS,
-        "eos": EOS,
-        "max_length": config.max_length,
-        "length_penalty": config.length_penalty,
-        "device": memory.device,
-    }
-    if beams == 1:
-        return [[h] for h in greedy_search(step, **common)]
-    return beam_search(step, cache.reorder, beams=beams, **common)
+def encode(models: Models, images: Sequence[Tensor]) -> list[Tensor]:
+    """Each model's memory (B, P, D) of its images: pixels (B, 3, H, W), or features (B, P, C)."""
+    return [model.encode(pixels) for model, pixels in zip(models, images, strict=True)]
+
+
+def search(
+    models: Models, images: Sequence[Tensor], config: DecodingConfig, wording: Wording = FREE
+) -> list[list[Hypothesis]]:
+    """The captions of each image, best first (of sampling, one); images as in `encode`."""
+    return list(search_stream(models, [images], config, wording))
+
+
+@torch.inference_mode()
+def search_stream(
+    models: Models,
+    batches: Iterable[Sequence[Tensor]],
+    config: DecodingConfig,
+    wording: Wording = FREE,
+    *,
+    rows: int = 1,
+) -> Iterator[list[Hypothesis]]:
+    """As `search`, for batch after batch, in order; a batch is encoded when there is room for it.
+
+    In a beam search, images of a later batch take the places of those that are done. Of sampling,
+    `rows` captions of each image come.
+    """
+    if config.method == "sample":
+        count = 0
+        for images in batches:
+            found = draw(models, images, config, wording, rows=rows, first=count)
+            count += len(found)
+            yield from found
+        return
+    queue = _Queue(models, batches)
+    memories = queue.batch()
+    if not memories:
+        return
+    steps = _Steps(models, memories, rows=config.beam_size, room=2 * config.max_length + 1)
+
+    def admit(count: int) -> int:
+        memories = queue.take(count)
+        if not memories:
+            return 0
+        steps.admit(memories)
+        return len(memories[0])
+
+    stream = beam_stream(
+        steps.step,
+        steps.reorder,
+        images=len(memories[0]),
+        beams=config.beam_size,
+        length_penalty=config.length_penalty,
+        length_form=config.length_form,
+        groups=config.groups,
+        diversity=config.diversity,
+        must=wording.must,
+        admit=admit,
+        **_common(config, wording, memories),
+    )
+    early, turn = {}, 0
+    for number, found in stream:
+        early[number] = found
+        while turn in early:
+            yield early.pop(turn)
+            turn += 1
+
+
+@torch.inference_mode()
+def draw(
+    models: Models,
+    images: Sequence[Tensor],
+    config: DecodingConfig,
+    wording: Wording = FREE,
+    *,
+    rows: int,
+    first: int = 0,
+) -> list[list[Hypothesis]]:
+    """So many samples of each image, in the order of the draws; images as in `encode`.
+
+    Row k of image b depends on nothing but the seed, k and `first` + b.
+    """
+    memories = encode(models, images)
+    steps = _Steps(models, memories, rows=rows, room=config.max_length)
+    numbers = range(first, first + len(memories[0]))
+    choose = _sampler(config, numbers, rows, memories[0].device)
+    found = write(
+        steps.step,
+        choose,
+        images=len(numbers),
+        rows=rows,
+        **_common(config, wording, memories),
+    )
+    return hypotheses(
+        list(found), eos=EOS, score=length_score(config.length_penalty, config.length_form)
+    )
+
+
+@torch.inference_mode()
+def spell(
+    models: Models,
+    memories: Sequence[Tensor],
+    config: DecodingConfig,
+    wording: Wording = FREE,
+    *,
+    masks: Sequence[Tensor | None] | None = None,
+    temperature: float = 1.0,
+) -> Iterator[int]:
+    """The tokens of one text, as they are found: the likeliest each, or those that are drawn."""
+    steps = _Steps(
+        models, memories, rows=1, room=config.max_length, masks=masks, temperature=temperature
+    )
+    choose = likeliest
+    if config.method == "sample":
+        choose = _sampler(config, range(1), 1, memories[0].device)
+    common = _common(config, wording, memories)
+    for tokens, logprobs in write(steps.step, choose, images=1, rows=1, **common):
+        if tokens.item() == EOS or logprobs.item() == float("-inf"):
+            return
+        yield tokens.item()
 
 
 @torch.inference_mode()
 def answer(
-    model: Seq2Seq,
-    memory: Tensor,
+    models: Models,
+    memories: Sequence[Tensor],
     questions: Tensor,
     owners: Tensor,
     config: AnswerConfig,
@@ -49,31 +178,66 @@ def answer(
 ) -> list[list[Hypothesis]]:
     """The answers to each question, likeliest first; `logprob` is that of the whole answer.
 
-    Question i, ids (N, S), is about image `owners[i]` of memory (B, P, D). Where only the first
-    `wanted` matter, the search ends as soon as it has these. With `closed`, only its
+    Question i, ids (N, S), is about image `owners[i]` of each memory (B, P, D). Where only the
+    first `wanted` matter, the search ends as soon as it has these. With `closed`, only its
     members can come: each token's probability is renormalised over what may follow, so those of
     all members sum to 1. None of them may be longer than the decoder has positions.
     """
-    memory, mask = model.ask(memory, questions, owners)
+    memories, masks = ask(models, memories, questions, owners)
     beams, length = config.beam_size, config.max_length if closed is None else closed.longest
-    step, cache = _start(model, memory, beams, length, mask=mask, temperature=config.temperature)
-    reorder = cache.reorder
+    steps = _Steps(
+        models, memories, rows=beams, room=length, masks=masks, temperature=config.temperature
+    )
+    step, reorder = steps.step, steps.reorder
     if closed is not None:
         step, reorder = constrain(step, reorder, closed)
-    common = {"images": len(memory), "bos": BOS, "eos": EOS, "device": memory.device}
+    common = {"images": len(questions), "bos": BOS, "eos": EOS, "device": questions.device}
     common |= {"max_length": length, "length_penalty": 0.0}
     if beams == 1:
-        return [[h] for h in greedy_search(step, **common)]
+        return greedy_search(step, **common)
     return beam_search(step, reorder, beams=beams, stop="exact", wanted=wanted, **common)
+
+
+def ask(
+    models: Models, memories: Sequence[Tensor], questions: Tensor, owners: Tensor
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    """Each model's memory of the questions (N, S) about its images, and its mask."""
+    pairs = zip(models, memories, strict=True)
+    found = [model.ask(memory, questions, owners) for model, memory in pairs]
+    return [memory for memory, _ in found], [mask for _, mask in found]
+
+
+@torch.inference_mode()
+def score_texts(
+    models: Models,
+    memories: Sequence[Tensor],
+    texts: Tensor,
+    *,
+    masks: Sequence[Tensor | None] | None = None,
+    temperature: float = 1.0,
+) -> Tensor:
+    """The log-probabilities (B, K, T) of the tokens of given texts (B, K, T), 0 at padding.
+
+    Texts end in EOS where they are whole; what a search found has here the sum that it has there.
+    """
+    start = torch.full_like(texts[..., :1], BOS)
+    places = texts != PAD
+    tokens = torch.cat([start, texts[..., :-1]], -1).masked_fill(~places, PAD)
+    each = [
+        _logprobs(model.decode(memory, tokens, mask), temperature)
+        for model, memory, mask in zip(models, memories, masks or [None] * len(models), strict=True)
+    ]
+    found = _mean(each).gather(-1, texts[places][:, None])[:, 0]
+    return found.new_zeros(texts.shape).masked_scatter(places, found)
 
 
 @torch.no_grad()
 def sample_captions(model: Seq2Seq, images: Tensor, *, rows: int, max_length: int) -> Tensor:
     """Tokens (B, K, L) of K = `rows` captions drawn for each image; EOS ends one, PAD follows."""
     memory = model.encode(images)
-    step, _ = _start(model, memory, rows, max_length)
+    steps = _Steps([model], [memory], rows=rows, room=max_length)
     return sample(
-        step,
+        steps.step,
         images=len(memory),
         rows=rows,
         bos=BOS,
@@ -84,21 +248,96 @@ def sample_captions(model: Seq2Seq, images: Tensor, *, rows: int, max_length: in
     )
 
 
-def _start(
-    model: Seq2Seq,
-    memory: Tensor,
-    rows: int,
-    max_length: int,
-    *,
-    mask: Tensor | None = None,
-    temperature: float = 1.0,
-) -> tuple[Callable[[Tensor], Tensor], Cache]:
-    """The step function that a search over the memory takes, and the cache behind it."""
-    cache = model.decoder.start(memory, len(memory) * rows, max_length, mask)
+def _common(config: DecodingConfig, wording: Wording, memories: Sequence[Tensor]) -> dict[str, Any]:
+    """What every search is given."""
+    common = {"bos": BOS, "eos": EOS, "max_length": config.max_length, "rules": wording.rules}
+    return common | {"device": memories[0].device}
 
-    def step(tokens: Tensor) -> Tensor:
-        logits = model.decoder.step(tokens, cache).float() / temperature
-        logits[..., [PAD, UNK, BOS]] = float("-inf")  # never part of a text
-        return logits
 
-    return step, cache
+def _sampler(
+    config: DecodingConfig, images: Iterable[int], rows: int, device: torch.device
+) -> Sampler:
+    """Draws for the rows of these images."""
+    draws = [[_uniform(config, image, row) for row in range(rows)] for image in images]
+    return Sampler(
+        torch.tensor(draws, dtype=torch.float64, device=device).permute(2, 0, 1),
+        temperature=config.temperature,
+        top_k=config.top_k,
+        top_p=config.top_p,
+        min_p=config.min_p,
+    )
+
+
+def _uniform(config: DecodingConfig, image: int, row: int) -> list[float]:
+    generator = random.Random(f"sample {config.seed} {image} {row}")
+    return [generator.random() for _ in range(config.max_length)]
+
+
+def _logprobs(logits: Tensor, temperature: float) -> Tensor:
+    """Of what may stand in a text; logits (..., V) may be written to."""
+    logits = logits.float()
+    logits[..., SPECIAL] = float("-inf")
+    return (logits / temperature if temperature != 1 else logits).log_softmax(-1)
+
+
+def _mean(members: Sequence[Tensor]) -> Tensor:
+    """The logarithm of the mean probability."""
+    if len(members) == 1:
+        return members[0]
+    return torch.stack(list(members)).logsumexp(0) - math.log(len(members))
+
+
+class _Steps:
+    """The decoders of all models as one `step`, and the caches behind it."""
+
+    def __init__(
+        self,
+        models: Models,
+        memories: Sequence[Tensor],
+        *,
+        rows: int,
+        room: int,
+        masks: Sequence[Tensor | None] | None = None,
+        temperature: float = 1.0,
+    ) -> None:
+        self.decoders, self.temperature = [model.decoder for model in models], temperature
+        masks = masks or [None] * len(models)
+        self.caches = [
+            decoder.start(memory, len(memory) * rows, room, mask)
+            for decoder, memory, mask in zip(self.decoders, memories, masks, strict=True)
+        ]
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Log-probabilities (B, K, V) after tokens (B, K)."""
+        pairs = zip(self.decoders, self.caches, strict=True)
+        logits = (decoder.step(tokens, cache) for decoder, cache in pairs)
+        return _mean([_logprobs(x, self.temperature) for x in logits])
+
+    def reorder(self, rows: Tensor) -> None:
+        for cache in self.caches:
+            cache.reorder(rows)
+
+    def admit(self, memories: Sequence[Tensor]) -> None:
+        """More images, behind the others."""
+        for decoder, memory, cache in zip(self.decoders, memories, self.caches, strict=True):
+            decoder.admit(memory, cache)
+
+
+class _Queue:
+    """Batches of images, encoded when they are asked for, in parts of any size."""
+
+    def __init__(self, models: Models, batches: Iterable[Sequence[Tensor]]) -> None:
+        self.models, self.batches = models, iter(batches)
+        self.waiting: deque[tuple[Tensor, ...]] = deque()
+
+    def batch(self) -> list[Tensor]:
+        """The memories (B, P, D) of the next batch; nothing at the end."""
+        images = next(self.batches, None)
+        return [] if images is None else encode(self.models, images)
+
+    def take(self, count: int) -> list[Tensor]:
+        """The memories of so many of the next images, or of those that there are."""
+        while len(self.waiting) < count and (memories := self.batch()):
+            self.waiting.extend(zip(*(memory.split(1) for memory in memories), strict=True))
+        chosen = [self.waiting.popleft() for _ in range(min(count, len(self.waiting)))]
+        return [torch.cat(parts) for parts in zip(*chosen, strict=True)]

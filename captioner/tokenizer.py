@@ -105,6 +105,21 @@ class Tokenizer:
     def __len__(self) -> int:
         return self._processor.get_piece_size()
 
+    def pieces(self) -> list[str | None]:
+        """What each id writes, spaces included; None for the special ones.
+
+        A byte beyond ASCII, which alone is no character, stands as U+FFFD.
+        """
+        p, found = self._processor, []
+        for i in range(len(self)):
+            piece = p.id_to_piece(i)
+            if p.is_byte(i):
+                byte = int(piece[3:5], 16)
+                piece = chr(byte) if byte < 0x80 else "\ufffd"
+            special = p.is_control(i) or p.is_unknown(i)
+            found.append(None if special else piece.replace("\u2581", " "))
+        return found
+
     def encode(self, text: str, *, max_length: int | None = None) -> list[int]:
         """Token ids that end in EOS (no BOS); cut to `max_length` ids, EOS included."""
         ids = self._processor.encode(_escape(text))

@@ -23,6 +23,7 @@ class Toy:
     def __init__(self, seeds: list[int], *, vocab: int, beams: int, sharp: float = 1.5) -> None:
         self.seeds, self.vocab, self.beams, self.sharp = seeds, vocab, beams, sharp
         self.forbidden: tuple[int, ...] = ()
+        self.present = list(seeds)  # of the images that have not been left out
         self.rows: list[Sequence] = [()] * (len(seeds) * beams)
         self.calls: list[str] = []
         self.known: dict[tuple[int, Sequence], Tensor] = {}
@@ -37,17 +38,19 @@ class Toy:
         return self.known[seed, prefix]
 
     def step(self, tokens: Tensor) -> Tensor:
-        assert tokens.shape == (len(self.seeds), self.beams)
+        assert tokens.shape == (len(self.present), self.beams)
         self.calls.append("step")
         self.rows = [(*row, x) for row, x in zip(self.rows, tokens.flatten().tolist(), strict=True)]
-        found = [self.logits(self.seeds[i // self.beams], row) for i, row in enumerate(self.rows)]
+        found = [self.logits(self.present[i // self.beams], row) for i, row in enumerate(self.rows)]
         return torch.stack(found).view(*tokens.shape, self.vocab)
 
     def reorder(self, rows: Tensor) -> None:
         self.calls.append("reorder")
-        assert rows.shape == (len(self.rows),)
-        image = torch.arange(len(self.rows)) // self.beams
-        assert torch.equal(rows // self.beams, image)  # a row stays with its image
+        images = (rows // self.beams).view(-1, self.beams)
+        assert (images == images[:, :1]).all()  # a row stays with its image
+        stay = images[:, 0].tolist()
+        assert stay == sorted(set(stay))  # and images keep their order
+        self.present = [self.present[image] for image in stay]
         self.rows = [self.rows[r] for r in rows.tolist()]
 
     def logprob(self, seed: int, tokens: list[int]) -> float:
@@ -76,7 +79,8 @@ def beam(
 
 
 def greedy(toy: Toy, max_length: int) -> list[Hypothesis]:
-    return greedy_search(toy.step, images=len(toy.seeds), bos=BOS, eos=EOS, max_length=max_length)
+    found = greedy_search(toy.step, images=len(toy.seeds), bos=BOS, eos=EOS, max_length=max_length)
+    return [hypothesis for [hypothesis] in found]
 
 
 def everything(toy: Toy, seed: int, *, max_length: int, penalty: float) -> list[Hypothesis]:
@@ -375,7 +379,7 @@ def our_search(seed: int, *, beams: int, penalty: float, stop: str) -> list[list
     cache = decoder.start(memory, INPUTS * beams, LONGEST)
     options = {"images": INPUTS, "bos": START, "eos": END, "max_length": LONGEST}
     if stop == "greedy":
-        return [[h] for h in greedy_search(lambda x: decoder.step(x, cache), **options)]
+        return greedy_search(lambda x: decoder.step(x, cache), **options)
     return beam_search(
         lambda x: decoder.step(x, cache),
         cache.reorder,
@@ -420,14 +424,18 @@ def test_a_search_for_the_first_finds_the_first_and_ends_sooner(seed, wanted):
     steps = []
 
     def search(**options):
-        count = []
+        count, present = [], torch.arange(2)
 
         def step(tokens):
             count.append(1)
-            return table[torch.arange(2)[:, None], tokens]
+            return table[present[:, None], tokens]
+
+        def reorder(rows):
+            nonlocal present
+            present = present[rows[::4] // 4]
 
         found = beam_search(
-            step, lambda rows: None, images=2, beams=4, bos=BOS, eos=EOS, max_length=12,
+            step, reorder, images=2, beams=4, bos=BOS, eos=EOS, max_length=12,
             length_penalty=0.0, stop="exact", **options,
         )  # fmt: skip
         steps.append(len(count))

@@ -93,7 +93,8 @@ def closed_beam(
 def closed_greedy(answers: Answers, seeds: list[int]) -> list[Hypothesis]:
     toy = Toy(seeds, vocab=VOCAB, beams=1)
     step, _ = constrain(toy.step, toy.reorder, Trie(answers, eos=EOS))
-    return greedy_search(step, images=len(seeds), bos=BOS, eos=EOS, max_length=longest(answers))
+    options = {"bos": BOS, "eos": EOS, "max_length": longest(answers)}
+    return [found for [found] in greedy_search(step, images=len(seeds), **options)]
 
 
 def closed_sample(answers: Answers, seeds: list[int], rows: int) -> list[list[list[int]]]:

@@ -25,7 +25,7 @@ def test_scores_are_those_of_the_whole_caption_decoded_at_once(model, beams, pen
     model, size = model
     pixels = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
     config = DecodingConfig(beam_size=beams, max_length=9, length_penalty=penalty)
-    for i, hypotheses in enumerate(search(model, pixels, config)):
+    for i, hypotheses in enumerate(search([model], [pixels], config)):
         assert 1 <= len(hypotheses) <= beams
         for h in hypotheses:
             tokens = torch.tensor([[[BOS, *h.tokens[:-1]]]])
@@ -40,7 +40,7 @@ def test_scores_are_those_of_the_whole_caption_decoded_at_once(model, beams, pen
 def test_neither_padding_nor_a_start_stands_in_a_caption(model):
     model, size = model
     config = DecodingConfig(beam_size=6, max_length=12)
-    found = search(model, torch.randn(4, 3, size, size), config)
+    found = search([model], [torch.randn(4, 3, size, size)], config)
     tokens = {t for hypotheses in found for h in hypotheses for t in h.tokens[:-1]}
     assert not tokens & {PAD, UNK, BOS, EOS}
 
@@ -51,7 +51,7 @@ def test_kept_features_give_what_pixels_give(model):
     config = DecodingConfig(beam_size=3, max_length=8)
     with torch.no_grad():
         features = model.backbone(pixels)
-    assert search(model, pixels, config) == search(model, features, config)
+    assert search([model], [pixels], config) == search([model], [features], config)
 
 
 # Answers
@@ -78,7 +78,7 @@ def asked(request, tmp_path_factory):
 def test_an_answers_probability_is_that_of_all_of_it(asked, beams):
     model, memory, ids, owners = asked
     config = AnswerConfig(beam_size=beams, max_length=6, temperature=TEMPERATURE)
-    found = answer(model, memory, pad(ids, PAD), owners, config)
+    found = answer([model], [memory], pad(ids, PAD), owners, config)
     assert len(found) == len(QUESTIONS)
     for i, hypotheses in enumerate(found):
         assert 1 <= len(hypotheses) <= beams
@@ -97,11 +97,13 @@ def test_an_answers_probability_is_that_of_all_of_it(asked, beams):
 def test_answers_depend_on_no_other_question(asked):
     model, memory, ids, owners = asked
     config = AnswerConfig(beam_size=3, max_length=6)
-    together = answer(model, memory, pad(ids, PAD), owners, config)
+    together = answer([model], [memory], pad(ids, PAD), owners, config)
     order = [3, 0, 2, 1]
-    shuffled = answer(model, memory, pad([ids[i] for i in order], PAD), owners[order], config)
+    shuffled = answer([model], [memory], pad([ids[i] for i in order], PAD), owners[order], config)
     alone = [
-        answer(model, memory[o][None], torch.tensor([q]), torch.zeros(1, dtype=torch.long), config)
+        answer(
+            [model], [memory[o][None]], torch.tensor([q]), torch.zeros(1, dtype=torch.long), config
+        )
         for q, o in zip(ids, OWNERS, strict=True)
     ]
     for i, expected in enumerate(together):
@@ -116,7 +118,7 @@ def test_a_higher_temperature_is_less_sure_and_answers_the_same(asked):
     best = []
     for temperature in (0.5, 1.0, 2.0):
         config = AnswerConfig(beam_size=1, max_length=1, temperature=temperature)
-        best.append([h[0] for h in answer(model, memory, pad(ids, PAD), owners, config)])
+        best.append([h[0] for h in answer([model], [memory], pad(ids, PAD), owners, config)])
     cold, as_is, hot = best
     for a, b, c in zip(cold, as_is, hot, strict=True):
         assert a.tokens == b.tokens == c.tokens

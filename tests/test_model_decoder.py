@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from functools import cache
 
 import pytest
@@ -236,9 +237,47 @@ def test_a_reordering_that_changes_nothing_changes_nothing() -> None:
     state = decoder.start(memory, 2, 4)
     for t in range(3):
         decoder.step(tokens[..., t], state)
-    before = state.self[..., :3, :].clone()
+    before = state.own.clone(), state.seen.clone()
     state.reorder(torch.arange(2))
-    assert torch.equal(state.self[..., :3, :], before)
+    assert torch.equal(state.own, before[0])
+    assert torch.equal(state.seen, before[1])
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("seed", range(4))
+@torch.no_grad()
+def test_images_come_and_go_and_the_others_stay_as_they_are(seed: int, beams: int) -> None:
+    """Logits are those of an image's own history, however long the cache has been in use."""
+    decoder, rng = make_decoder(), random.Random(seed)
+    running: list[tuple[Tensor, Tensor]] = []  # memory (1, P, D) and tokens (1, K, T) of each
+
+    def come(count: int) -> Tensor:
+        memory = make_memory(count)
+        running.extend((m, torch.zeros(1, beams, 0, dtype=torch.long)) for m in memory.split(1))
+        return memory
+
+    state = decoder.start(come(3), 3 * beams, 2 * LONGEST)
+    for _ in range(6 * LONGEST):
+        tokens = torch.randint(1, VOCAB, (len(running), 1, beams)).mT  # (B, K, 1)
+        found = decoder.step(tokens[..., 0], state)
+        running = [
+            (memory, torch.cat([history, token[None]], -1))
+            for (memory, history), token in zip(running, tokens, strict=True)
+        ]
+        for (memory, history), logits in zip(running, found, strict=True):
+            expected = spread(decoder(memory, history), history)[0, :, -1]
+            torch.testing.assert_close(logits, expected)
+        full = [history.shape[-1] == LONGEST for _, history in running]
+        stay = [i for i in range(len(running)) if not full[i] and rng.random() > 0.1]
+        rows = torch.randint(beams, (len(stay), beams))
+        state.reorder((torch.tensor(stay, dtype=torch.long)[:, None] * beams + rows).flatten())
+        running = [
+            (running[i][0], running[i][1][:, row]) for i, row in zip(stay, rows, strict=True)
+        ]
+        count = rng.randint(0, 2) if running else 2
+        if count:
+            decoder.admit(come(count), state)
+    assert state.length < 2 * LONGEST + 1
 
 
 def test_half_precision_stays_near() -> None:

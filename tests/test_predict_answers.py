@@ -19,7 +19,7 @@ import captioner
 from captioner.data.text import normalize_question
 from captioner.decoding import Hypothesis
 from captioner.errors import CaptionerError, ImageError, QuestionError
-from captioner.predict import Answers, Captioner, asking
+from captioner.predict import Answers, Captioner, asking, members
 from captioner.predict import captioner as module
 from captioner.tokenizer import BOS, EOS, PAD, UNK
 
@@ -53,13 +53,13 @@ def encoded(model, monkeypatch) -> list[int]:
 @pytest.fixture
 def opened(monkeypatch) -> Counter:
     """How often each file was read."""
-    found, load_image = Counter(), module.load_image
+    found, load_image = Counter(), members.load_image
 
     def counting(source, **options):
         found[os.path.basename(source) if isinstance(source, (str, Path)) else "data"] += 1
         return load_image(source, **options)
 
-    monkeypatch.setattr(module, "load_image", counting)
+    monkeypatch.setattr(members, "load_image", counting)
     return found
 
 
@@ -86,7 +86,7 @@ def ids_of(model: Captioner, question: str) -> list[int]:
 def logprobs_of(model: Captioner, image, question: str, tokens: list[int]) -> torch.Tensor:
     """Log-probabilities (T, V) at each token of an answer, decoded at once."""
     with torch.no_grad():
-        memory = model.model.encode(model._pixels(image)[None])
+        memory = model.model.encode(model.members.stack([model.members.pixels(image)])[0])
         ids = torch.tensor([ids_of(model, question)])
         memory, mask = model.model.ask(memory, ids, torch.tensor([0]))
         logits = model.model.decode(memory, torch.tensor([[[BOS, *tokens[:-1]]]]), mask)
@@ -113,7 +113,7 @@ def test_confidence_is_the_probability_of_the_whole_answer(tmp_path, temperature
     found = model.ask(image, question, num_answers=3)
     ids = torch.tensor([ids_of(model, question)])
     hypotheses = module.answer(
-        model.model, model.encode(image).memory, ids, torch.tensor([0]), model.config.answers
+        [model.model], model.encode(image).memories, ids, torch.tensor([0]), model.config.answers
     )[0]
     total: dict[str, float] = {}
     for h in hypotheses:

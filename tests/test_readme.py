@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -10,8 +12,9 @@ import pytest
 
 import generate
 import score
-from captioner.config import load_config
+from captioner.config import DecodingConfig, load_config
 from captioner.data import READERS
+from captioner.flags import add_decoding
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -69,3 +72,19 @@ def test_nothing_is_left_to_fill_in():
     cards = [TEXT, (ROOT / "captioner/pretrained/README.md").read_text(encoding="utf-8")]
     cards += [path.read_text(encoding="utf-8") for path in (ROOT / "configs").glob("*.yaml")]
     assert not [found for card in cards for found in re.findall(r"@[A-Z]+@", card)]
+
+
+def test_every_way_to_decode_is_in_the_table_and_has_a_flag():
+    table = TEXT.split("## Decode")[1].split("\n## ")[0]
+    told = set(re.findall(r"`(\w+)", table))
+    assert {field.name for field in dataclasses.fields(DecodingConfig)} <= told
+    parser = argparse.ArgumentParser()
+    add_decoding(parser)
+    flags = {flag for action in parser._actions for flag in action.option_strings}
+    named = set(re.findall(r"--[\w-]+", table))
+    assert named - flags <= {"--answers", "--checkpoint", "--stream", "--num-captions", "--score"}
+    for field in dataclasses.fields(DecodingConfig):
+        flag = {"banned": "--ban", "method": "--sample"}.get(
+            field.name, f"--{field.name.replace('_', '-')}"
+        )
+        assert flag in flags

@@ -65,14 +65,14 @@ def ask(checkpoint: Path, asked: list[tuple[Path, str]]) -> list[str]:
     owners = torch.arange(len(asked))
     with torch.inference_mode():
         memory = model.encode(pixels)
-        found = answer(model, memory, pad(ids, model.pad), owners, AnswerConfig())
+        found = answer([model], [memory], pad(ids, model.pad), owners, AnswerConfig())
     return [tokenizer.decode(hypotheses[0].tokens) for hypotheses in found]
 
 
 def caption(checkpoint: Path, paths: list[Path]) -> list[str]:
     model, tokenizer, config = load_checkpoint(checkpoint)
     pixels = torch.stack([to_pixels(load_image(p), pixel_spec(config)) for p in paths])
-    found = search(model, pixels, DecodingConfig(beam_size=2, max_length=16))
+    found = search([model], [pixels], DecodingConfig(beam_size=2, max_length=16))
     return [tokenizer.decode(hypotheses[0].tokens) for hypotheses in found]
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import yaml
 
+from captioner.config.decoding import AnswerConfig, DecodingConfig
 from captioner.config.structure import at_least, build, kind_of, one_line, override, to_dict
 from captioner.errors import ConfigError
 
@@ -277,35 +278,6 @@ class TrainConfig:
         for name in ("label_smoothing", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"train.{name}={getattr(self, name)}: expected 0 to below 1")
-
-
-@dataclass(frozen=True)
-class DecodingConfig:
-    """How captions are searched for, in validation and by default in `generate.py`."""
-
-    beam_size: int = 5
-    max_length: int = 30
-    length_penalty: float = 1.0
-    """A hypothesis scores its summed log-probability over its length to this power."""
-
-    def __post_init__(self) -> None:
-        at_least("decoding", self, 1, "beam_size", "max_length")
-
-
-@dataclass(frozen=True)
-class AnswerConfig:
-    """How answers are searched for; the likeliest as a whole is the best, whatever its length."""
-
-    beam_size: int = 5
-    max_length: int = 12
-    temperature: float = 1.0
-    """Divides the logits, so that probabilities are as high as the answers are often right; fitted
-    on held-out questions after training."""
-
-    def __post_init__(self) -> None:
-        at_least("answers", self, 1, "beam_size", "max_length")
-        if self.temperature <= 0:
-            raise ConfigError(f"answers.temperature={self.temperature}: expected more than 0")
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,26 @@
-"""Greedy search, beam search and sampling for many images at once.
+"""Greedy search and sampling for many images at once; beam search is in `beam.py`.
 
-Shapes: B images, K beams, V vocabulary, L generated tokens.
+Shapes: B images, K rows of an image, V vocabulary, L generated tokens.
 
-A search is handed `step` and `reorder`. `step(tokens)` takes the last token of each hypothesis,
-(B, K), and gives the logits of the next one, (B, K, V); it owns whatever cache it needs.
-`reorder(rows)` says that row i, counted over B * K, now continues what row `rows[i]` was.
+A search is handed `step`: `step(tokens)` takes the last token of each row, (B, K), and gives the
+logits of the next one, (B, K, V); it owns whatever cache it needs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from captioner.decoding.rules import NEVER, Rule, Written, apply_rules
+
 Step = Callable[[Tensor], Tensor]
-Reorder = Callable[[Tensor], None]
-NEVER = float("-inf")
+Choose = Callable[[Tensor], Tensor]
+Score = Callable[[Any, Any], Any]
+LengthForm = Literal["average", "gnmt"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,20 @@ class Hypothesis:
     logprob: float
     """Sum of the tokens' log-probabilities."""
     score: float
-    """`logprob` over the length to the power of the length penalty: what the search ranks by."""
+    """What the search ranks by: `logprob` over what the length penalty makes of the length."""
+
+
+def length_score(penalty: float, form: LengthForm = "average") -> Score:
+    """What a sum of log-probabilities (...) counts at a length (...): it over the length penalty.
+
+    `average` is the length to the power `penalty`; `gnmt` is ((5 + length) / 6) to that power
+    (Wu et al. 2016, section 7).
+    """
+
+    def score(total: Any, length: Any) -> Any:
+        return total / (length if form == "average" else (5 + length) / 6) ** penalty
+
+    return score
 
 
 def greedy_search(
@@ -40,26 +55,16 @@ def greedy_search(
     eos: int,
     max_length: int,
     length_penalty: float = 1.0,
+    rules: Sequence[Rule] = (),
     device: str = "cpu",
-) -> list[Hypothesis]:
-    """The likeliest token, one after another, until EOS or `max_length` tokens."""
-    last = torch.full((images, 1), bos, device=device)
-    total = torch.zeros(images, device=device)
-    length = torch.zeros(images, dtype=torch.long, device=device)
-    running = torch.ones(images, dtype=torch.bool, device=device)
-    tokens = []
-    for _ in range(max_length):
-        logprobs = step(last).float().log_softmax(-1)[:, 0]  # (B, V)
-        best, last = logprobs.max(-1, keepdim=True)
-        total += torch.where(running, best[:, 0], 0.0)
-        length += running
-        tokens.append(last)
-        running = running & (last[:, 0] != eos)
-        if not running.any():
-            break
-    rows = torch.cat(tokens, 1).tolist()
-    found = zip(rows, length.tolist(), total.tolist(), strict=True)
-    return [Hypothesis(row[:n], t, t / n**length_penalty) for row, n, t in found]
+) -> list[list[Hypothesis]]:
+    """The likeliest token, one after another, until EOS or `max_length` tokens.
+
+    One hypothesis of each image, or none where the rules come to leave nothing.
+    """
+    shape = {"images": images, "rows": 1, "bos": bos, "eos": eos, "max_length": max_length}
+    steps = list(write(step, likeliest, **shape, rules=rules, device=device))
+    return hypotheses(steps, eos=eos, score=length_score(length_penalty))
 
 
 def sample(
@@ -77,135 +82,116 @@ def sample(
 
     The draws come from torch's global generator, which the caller seeds.
     """
-    last = torch.full((images, rows), bos, device=device)
-    running = torch.ones((images, rows), dtype=torch.bool, device=device)
-    tokens = []
-    for _ in range(max_length):
-        probabilities = step(last).float().softmax(-1)  # (B, K, V)
-        drawn = probabilities.flatten(0, 1).multinomial(1).view(images, rows)
-        last = drawn.masked_fill(~running, pad)
-        tokens.append(last)
-        running = running & (last != eos)
-        if not running.any():
-            break
-    return torch.stack(tokens, -1)
+    shape = {"images": images, "rows": rows, "bos": bos, "eos": eos, "max_length": max_length}
+    draws = torch.rand(max_length, images, rows, device=device)
+    found = write(step, Sampler(draws), **shape, device=device)
+    tokens = torch.stack([tokens for tokens, _ in found], -1)
+    after = ((tokens == eos).cumsum(-1) > 0).roll(1, -1)
+    after[..., 0] = False
+    return tokens.masked_fill(after, pad)
 
 
-def beam_search(
+def write(
     step: Step,
-    reorder: Reorder,
+    choose: Choose,
     *,
     images: int,
-    beams: int,
+    rows: int,
     bos: int,
     eos: int,
     max_length: int,
-    length_penalty: float = 1.0,
-    stop: Literal["first", "heuristic", "exact"] = "heuristic",
-    wanted: int | None = None,
+    rules: Sequence[Rule] = (),
     device: str = "cpu",
-) -> list[list[Hypothesis]]:
-    """The best hypotheses of each image, best first, at most `beams` of them.
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each step's tokens and their log-probabilities, both (B, K), until all rows have ended.
 
-    Of the 2K likeliest continuations, the K first that do not end go on, and those that end
-    are kept if they are among the K first. An image is done when it has K finished hypotheses
-    and no running one can beat the worst of them: judged at the present length
-    (`heuristic`, what transformers does by default), at the length that favours the running
-    one most (`exact`), or not at all (`first`). Nothing of an image depends on the others.
-    Where only the first `wanted` hypotheses matter, an image is done when it has those, and the
-    others are what had been found by then.
+    `choose` makes tokens of log-probabilities (B, K, V). A row that has ended goes on with EOS at
+    no cost.
     """
-    wanted = min(wanted or beams, beams)
-    search = _Beams(images, beams, bos, max_length, length_penalty, wanted, device)
+    last = torch.full((images, rows), bos, device=device)
+    running = torch.ones((images, rows), dtype=torch.bool, device=device)
+    tokens = last.new_empty((images, rows, max_length))
     for t in range(max_length):
-        logprobs = step(search.last).float().log_softmax(-1)  # (B, K, V)
-        rows = search.advance(logprobs, t, eos)
-        if search.all_done(t, stop):
+        logprobs = step(last).float().log_softmax(-1)  # (B, K, V)
+        lengths = torch.full((images,), t, device=device)
+        logprobs = apply_rules(rules, logprobs, Written(tokens[..., :t], lengths))
+        last = choose(logprobs).masked_fill(~running, eos)
+        tokens[..., t] = last
+        yield last, logprobs.gather(-1, last[..., None])[..., 0].where(running, 0.0)
+        running = running & (last != eos)
+        if not running.any():
             break
-        reorder(rows)
-    return search.hypotheses(eos)
 
 
-class _Beams:
-    """The running and the finished hypotheses of B images."""
+def likeliest(logprobs: Tensor) -> Tensor:
+    """The best token of each row."""
+    return logprobs.argmax(-1)
+
+
+class Sampler:
+    """Draws tokens by numbers (L, B, K) from [0, 1), those of one step after another.
+
+    `temperature` sharpens (below 1) or flattens the distribution. Of that, what is kept is: the
+    `top_k` likeliest tokens (Fan et al. 2018), those before which less than `top_p` of the mass
+    lies (the nucleus, Holtzman et al. 2020), and those of at least `min_p` times the likeliest's
+    probability (Nguyen et al. 2024). The likeliest is always kept. 0, 1 and 0 keep everything.
+    """
 
     def __init__(
         self,
-        images: int,
-        beams: int,
-        bos: int,
-        max_length: int,
-        penalty: float,
-        wanted: int,
-        device: str,
+        draws: Tensor,
+        *,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
     ) -> None:
-        self.beams, self.max_length, self.penalty = beams, max_length, penalty
-        self.wanted = wanted
-        shape = (images, beams)
-        self.last = torch.full(shape, bos, device=device)
-        self.total = torch.full(shape, NEVER, device=device)
-        self.total[:, 0] = 0.0  # the beams differ only after the first step
-        self.tokens = torch.zeros((*shape, max_length), dtype=torch.long, device=device)
-        self.finished_score = torch.full(shape, NEVER, device=device)
-        self.finished_total = torch.full(shape, NEVER, device=device)
-        self.finished_length = torch.zeros(shape, dtype=torch.long, device=device)
-        self.finished_tokens = torch.zeros_like(self.tokens)
-        self.done = torch.zeros(images, dtype=torch.bool, device=device)
-        self.offset = torch.arange(images, device=device)[:, None] * beams
+        self.draws = iter(draws)
+        self.temperature = temperature
+        self.top_k, self.top_p, self.min_p = top_k, top_p, min_p
 
-    def advance(self, logprobs: Tensor, t: int, eos: int) -> Tensor:
-        """One more token on every hypothesis; the rows that the new ones continue (B * K)."""
-        k = self.beams
-        # 2K of each row hold the 2K of all rows, and K small selections beat one over K * V.
-        best, token = logprobs.topk(min(2 * k, logprobs.shape[-1]), dim=-1)
-        best = (self.total[..., None] + best).flatten(1)
-        score, place = best.topk(min(2 * k, best.shape[-1]), dim=-1)  # (B, 2K)
-        parent = place // token.shape[-1]
-        token = token.flatten(1).gather(1, place)
-        sequences = self.tokens.gather(1, parent[..., None].expand(-1, -1, self.max_length))
-        sequences[..., t] = token
+    def __call__(self, logprobs: Tensor) -> Tensor:
+        """Tokens (B, K)."""
+        draw = next(self.draws)[..., None]
+        # Of a row to which everything is forbidden, the best is -inf; any token will do.
+        best = logprobs.amax(-1, keepdim=True).clamp(min=torch.finfo(logprobs.dtype).min)
+        weights = ((logprobs - best) / self.temperature).exp()  # the likeliest has 1
+        order = None
+        if self.top_k or self.top_p < 1:
+            weights, order = weights.sort(dim=-1, descending=True, stable=True)
+        if self.top_k:
+            weights[..., self.top_k :] = 0
+        if self.top_p < 1:
+            before = weights.cumsum(-1) - weights
+            weights = weights.masked_fill(before >= self.top_p * weights.sum(-1, True), 0)
+        if self.min_p:
+            weights = weights.masked_fill(weights < self.min_p, 0)
+        place = _draw(weights, draw)
+        return place[..., 0] if order is None else order.gather(-1, place)[..., 0]
 
-        last = t + 1 == self.max_length
-        ends = (token == eos) | last
-        self._finish(score[:, :k], ends[:, :k], sequences[:, :k], t + 1)
-        score = score.masked_fill(ends, NEVER) if not last else score
-        self.total, order = score.topk(k, dim=-1)
-        self.tokens = sequences.gather(1, order[..., None].expand(-1, -1, self.max_length))
-        self.last = token.gather(1, order)
-        return (parent.gather(1, order) + self.offset).flatten()
 
-    def _finish(self, total: Tensor, ends: Tensor, sequences: Tensor, length: int) -> None:
-        """Merge what ends now with what ended before, and keep the K best."""
-        keep = ends & ~self.done[:, None]
-        score = (total / length**self.penalty).masked_fill(~keep, NEVER)
-        score, order = torch.cat([self.finished_score, score], 1).topk(self.beams, dim=-1)
-        lengths = torch.cat(
-            [self.finished_length, torch.full_like(self.finished_length, length)], 1
-        )
-        self.finished_score = score
-        self.finished_total = torch.cat([self.finished_total, total], 1).gather(1, order)
-        self.finished_length = lengths.gather(1, order)
-        self.finished_tokens = torch.cat([self.finished_tokens, sequences], 1).gather(
-            1, order[..., None].expand(-1, -1, self.max_length)
-        )
+def _draw(weights: Tensor, draw: Tensor) -> Tensor:
+    """The first place (B, K, 1) at which the sum of weights (B, K, V) exceeds its share, `draw`."""
+    # In float32 the sum of many small weights would shift the borders.
+    sums = weights.cumsum(-1, dtype=torch.float64)
+    total = sums[..., -1:]
+    place = torch.searchsorted(sums, draw.double() * total, right=True)
+    # Rounding may reach the total, behind which nothing has weight.
+    last = (sums < total).sum(-1, keepdim=True)
+    return torch.minimum(place, last)
 
-    def all_done(self, t: int, stop: str) -> bool:
-        """Note which images are done after step t; whether all are."""
-        worst = self.finished_score[:, self.wanted - 1]
-        if stop == "first":
-            self.done = self.done | (worst > NEVER)
-        else:
-            ahead = self.max_length if stop == "exact" and self.penalty > 0 else t + 1
-            self.done = self.done | (worst >= self.total[:, 0] / ahead**self.penalty)
-        return bool(self.done.all())
 
-    def hypotheses(self, eos: int) -> list[list[Hypothesis]]:
-        """What was found, best first."""
-        found = []
-        columns = (self.finished_tokens, self.finished_length, self.finished_total)
-        for score, *rest in zip(
-            self.finished_score.tolist(), *(c.tolist() for c in columns), strict=True
-        ):
-            rows = zip(score, *rest, strict=True)
-            found.append([Hypothesis(x[:n], p, s) for s, x, n, p in rows if s > NEVER])
-        return found
+def hypotheses(
+    steps: Sequence[tuple[Tensor, Tensor]], *, eos: int, score: Score
+) -> list[list[Hypothesis]]:
+    """What `write` gave, of each image its rows in their order, but for what is forbidden."""
+    tokens = torch.stack([token for token, _ in steps], -1)  # (B, K, L)
+    ended = (tokens == eos).long().cumsum(-1)
+    lengths = (ended == 0).sum(-1) + (ended[..., -1] > 0)  # (B, K)
+    # One after another, so that the steps of others in the batch do not change the rounding.
+    totals = sum(logprob for _, logprob in steps)
+    found = []
+    for image in zip(tokens.tolist(), lengths.tolist(), totals.tolist(), strict=True):
+        rows = zip(*image, strict=True)
+        found.append([Hypothesis(row[:n], p, score(p, n)) for row, n, p in rows if p > NEVER])
+    return found

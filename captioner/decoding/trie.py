@@ -11,7 +11,9 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from captioner.decoding.search import NEVER, Reorder, Step
+from captioner.decoding.beam import Reorder
+from captioner.decoding.rules import NEVER
+from captioner.decoding.search import Step
 
 
 class Trie:

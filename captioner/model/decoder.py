@@ -120,26 +120,32 @@ class Decoder(nn.Module):
 
         `mask` (B, P) as in `forward`.
         """
-        cross = [layer.encoder_attn.keys_values(memory) for layer in self.layers]
-        return Cache(cross, rows, length, mask)
+        return Cache(self._cross(memory), rows // max(1, len(memory)), length, mask)
+
+    def admit(self, memory: Tensor, cache: Cache) -> None:
+        """Begin with more images, of memory (B, P, D), behind those of the cache."""
+        cache.admit(self._cross(memory))
+
+    def _cross(self, memory: Tensor) -> list[tuple[Tensor, Tensor]]:
+        return [layer.encoder_attn.keys_values(memory) for layer in self.layers]
 
     def step(self, tokens: Tensor, cache: Cache) -> Tensor:
         """Logits (B, K, V) after the next token of each row, tokens (B, K)."""
-        images, rows = tokens.shape
-        t = cache.length
-        x = self.embed(tokens.flatten(), torch.full_like(tokens.flatten(), t))  # (B * K, D)
+        shape = tokens.shape
+        seen = cache.advance()
+        over = over_keys(cache.mask)
+        ages = cache.ages().clamp(max=self.max_length - 1)[:, None].expand(shape)
+        x = self.embed(tokens.flatten(), ages.flatten())  # (B * K, D)
         for i, layer in enumerate(self.layers):
-            a, h = layer.self_attn, layer.self_attn_layer_norm(x).unsqueeze(1)
-            k, v = cache.append(i, *a.keys_values(h))
-            x = x + a.out_proj(a.merge(attend(a.split(a.q_proj(h)), k, v))).squeeze(1)
-            a, h = layer.encoder_attn, layer.encoder_attn_layer_norm(x)
-            q = a.split(a.q_proj(h).unflatten(0, (images, rows)))  # (B, H, K, D/H)
-            x = x + a.out_proj(
-                a.merge(attend(q, *cache.cross[i], over_keys(cache.mask))).flatten(0, 1)
-            )
+            a, h = layer.self_attn, layer.self_attn_layer_norm(x).unflatten(0, shape)
+            keys, values = cache.append(i, *a.keys_values(h))
+            h = attend(a.split(a.q_proj(h)), keys, values, seen)  # (B, H, K, D/H)
+            x = x + a.out_proj(a.merge(h).flatten(0, 1))
+            a, h = layer.encoder_attn, layer.encoder_attn_layer_norm(x).unflatten(0, shape)
+            h = attend(a.split(a.q_proj(h)), *cache.cross[i], over)
+            x = x + a.out_proj(a.merge(h).flatten(0, 1))
             x = layer.feed_forward(x)
-        cache.length += 1
-        return self.logits(x).unflatten(0, (images, rows))
+        return self.logits(x).unflatten(0, shape)
 
     def from_mbart(self, state: Mapping[str, Tensor]) -> None:
         """Take the weights of a transformers `MBartDecoder`; raises RuntimeError on a mismatch.
@@ -153,7 +159,12 @@ class Decoder(nn.Module):
 
 
 class Cache:
-    """Keys and values of a search: one set of `cross` per image, `self` ones per row."""
+    """Keys and values of a search, of each image one set for all its rows.
+
+    `cross` are those of the memory. Of the rows' own tokens, place j * K + k holds what row k had
+    at step j, and `seen` says which places each row descends from: reordering the rows moves no
+    keys and values. Images come and go; the step at which one came is in `starts`.
+    """
 
     def __init__(
         self,
@@ -163,21 +174,80 @@ class Cache:
         mask: Tensor | None = None,
     ) -> None:
         k = cross[0][0]  # (B, H, P, D/H)
-        _, heads, _, depth = k.shape
-        shape = (len(cross), 2, rows, heads, room, depth)
-        self.cross, self.mask = cross, mask
-        self.self = k.new_empty(shape)
-        self.length = 0
+        images, heads, _, depth = k.shape
+        self.cross, self.mask, self.rows, self.room = cross, mask, rows, room
+        # Zeros, since what is not seen is multiplied by 0, which makes no 0 of anything else.
+        self.own = k.new_zeros((len(cross), 2, images, heads, room * rows, depth))
+        self.seen = torch.zeros((images, rows, room * rows), dtype=torch.bool, device=k.device)
+        self.starts = torch.zeros(images, dtype=torch.long, device=k.device)
+        self.first, self.length = 0, 0
+
+    def ages(self) -> Tensor:
+        """Tokens (B,) that each image's rows had before the present one."""
+        return self.length - 1 - self.starts
+
+    def advance(self) -> Tensor | None:
+        """Begin a step; which places of `append` each row may attend to, (B, 1, K, S) or None."""
+        if self.length == self.room:
+            self._move_up()
+        at = self.length * self.rows
+        own = torch.eye(self.rows, dtype=torch.bool, device=self.seen.device)
+        self.seen[..., at : at + self.rows] = own
+        self.length += 1
+        if self.rows == 1 and self.first == 0 and not self.starts.any():
+            return None
+        return self.seen[:, None, :, self.first * self.rows : at + self.rows]
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Write one position (B * K, H, 1, D/H) of a layer; all positions so far come back."""
-        end = self.length + 1
-        keys, values = self.self[layer]
-        keys[:, :, self.length : end] = k
-        values[:, :, self.length : end] = v
-        return keys[:, :, :end], values[:, :, :end]
+        """Write a layer's keys and values of this step (B, H, K, D/H); all so far come back."""
+        keys, values = self.own[layer]
+        end = self.length * self.rows
+        keys[:, :, end - self.rows : end] = k
+        values[:, :, end - self.rows : end] = v
+        start = self.first * self.rows
+        return keys[:, :, start:end], values[:, :, start:end]
 
     def reorder(self, rows: Tensor) -> None:
-        """Row i continues what row `rows[i]` was; rows are numbered over B * K."""
-        n = self.length
-        self.self[..., :n, :] = self.self[..., :n, :].index_select(2, rows)
+        """Row i continues what row `rows[i]` was; rows are numbered over B * K.
+
+        Images none of whose rows is continued are left out.
+        """
+        images = rows[:: self.rows] // self.rows
+        self.seen = self.seen.flatten(0, 1)[rows].unflatten(0, (-1, self.rows))
+        if len(images) < len(self.starts):
+            self.starts = self.starts[images]
+            self._resize(len(images), self.own[:, :, images, :, : self.length * self.rows])
+            self.cross = [(k[images], v[images]) for k, v in self.cross]
+            self.mask = None if self.mask is None else self.mask[images]
+            if len(images):
+                self.first = int(self.starts.min())
+
+    def admit(self, cross: list[tuple[Tensor, Tensor]]) -> None:
+        """More images behind the others, with their memory's keys and values; none is masked."""
+        count = len(cross[0][0])
+        self.cross = [
+            (torch.cat([k, new_k]), torch.cat([v, new_v]))
+            for (k, v), (new_k, new_v) in zip(self.cross, cross, strict=True)
+        ]
+        own = self.own[..., : self.length * self.rows, :]
+        self._resize(len(self.starts) + count, own)
+        self.seen = torch.cat([self.seen, self.seen.new_zeros((count, *self.seen.shape[1:]))])
+        self.starts = torch.cat([self.starts, self.starts.new_full((count,), self.length)])
+        self.first = int(self.starts.min())
+
+    def _resize(self, images: int, own: Tensor) -> None:
+        """Room for so many images, of which the first have these keys and values so far."""
+        layers, two, _, *rest = self.own.shape
+        self.own = own.new_zeros((layers, two, images, *rest))
+        self.own[:, :, : own.shape[2], :, : own.shape[4]] = own
+
+    def _move_up(self) -> None:
+        """Make room by forgetting the steps before the oldest image came."""
+        if not self.first:
+            raise ValueError(f"a cache of {self.room} steps is full")
+        old, end = self.first * self.rows, self.length * self.rows
+        self.own[..., : end - old, :] = self.own[..., old:end, :].clone()
+        self.seen[..., : end - old] = self.seen[..., old:end].clone()
+        self.seen[..., end - old :] = False
+        self.starts = self.starts - self.first
+        self.length, self.first = self.length - self.first, 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from captioner.predict.captioner import DTYPES, Captioner, load
-from captioner.predict.results import UNSURE, Answer, Answers, Caption, Encoded, Result
+from captioner.predict.captioner import Captioner, load
+from captioner.predict.members import DTYPES
+from captioner.predict.results import UNSURE, Answer, Answers, Caption, Encoded, Result, Scored
 
 __all__ = [
     "DTYPES",
@@ -14,5 +15,6 @@ __all__ = [
     "Captioner",
     "Encoded",
     "Result",
+    "Scored",
     "load",
 ]

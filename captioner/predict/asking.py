@@ -27,7 +27,7 @@ class ClosedSet:
     def __init__(self, answers: tuple[str, ...], *, tokenizer: Tokenizer, config: Config) -> None:
         self.spelling: dict[tuple[int, ...], str] = {}
         for answer in answers:
-            _check_text(answer, "an answer of a closed set", CaptionerError)
+            check_text(answer, "an answer of a closed set", CaptionerError)
             text = normalize_caption(answer, lowercase=config.data.lowercase)
             if not text:
                 raise CaptionerError(f"answers: {answer!r} says nothing; leave it out")
@@ -39,7 +39,7 @@ class ClosedSet:
         if self.trie.longest > longest:
             answer = self.spelling[max(self.spelling, key=len)]
             raise CaptionerError(
-                f"answers: {_short(answer)} has {self.trie.longest} tokens; this model writes at"
+                f"answers: {short(answer)} has {self.trie.longest} tokens; this model writes at"
                 f" most {longest}, the end mark included"
             )
 
@@ -93,33 +93,33 @@ class Asking:
 
 def encode_question(question: Any, *, tokenizer: Tokenizer, config: Config) -> list[int]:
     """The ids of a question as the model reads it; raises QuestionError."""
-    _check_text(question, "a question", QuestionError)
+    check_text(question, "a question", QuestionError)
     text = normalize_question(question, lowercase=config.data.lowercase)
     if not any(c.isalnum() for c in text):
-        found = f"{_short(question)} has no letter and no digit" if text else "is empty"
+        found = f"{short(question)} has no letter and no digit" if text else "is empty"
         raise QuestionError(f"the question {found}; ask in words")
     ids, longest = tokenizer.questions.encode(text), config.model.question.max_length
     if len(ids) > longest:
         raise QuestionError(
-            f"the question {_short(question)} has {len(ids)} tokens; this model reads at most"
+            f"the question {short(question)} has {len(ids)} tokens; this model reads at most"
             f" {longest}, the end mark included; shorten it"
         )
     return ids
 
 
-def _check_text(text: Any, what: str, error: type[CaptionerError]) -> None:
+def check_text(text: Any, what: str, error: type[CaptionerError]) -> None:
     """Raise the error for what is no text, or holds what no text holds."""
     if not isinstance(text, str):
         raise error(f"{what} must be text; found {type(text).__name__}")
     for c in text:
         kind = unicodedata.category(c)
         if kind == "Cs":
-            raise error(f"{what} must be text; {_short(text)} has bytes that are not UTF-8")
+            raise error(f"{what} must be text; {short(text)} has bytes that are not UTF-8")
         if kind == "Cc" and not c.isspace():
-            raise error(f"{what} must be text; {_short(text)} has the control character {c!r}")
+            raise error(f"{what} must be text; {short(text)} has the control character {c!r}")
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 

@@ -1,12 +1,12 @@
-"""A model, its tokenizer and its configuration, ready for use.
+"""Models, their tokenizer and their configuration, ready for use.
 
-Shapes: B images, P memory positions, D width, N questions, S tokens of a question.
+Shapes: P memory positions, D width, N questions, S tokens of a question, T tokens of a text.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from captioner.build import load_checkpoint, pixel_spec
 from captioner.config import Config, DecodingConfig
+from captioner.decoding import Hypothesis
 from captioner.errors import CaptionerError, ImageError, QuestionError
-from captioner.images import load_image
-from captioner.infer import answer, search
+from captioner.infer import answer, ask, score_texts, search_stream, spell
 from captioner.model.seq2seq import Seq2Seq
 from captioner.predict.asking import (
     Asking,
@@ -30,25 +29,32 @@ from captioner.predict.asking import (
     identity,
     read_rows,
 )
-from captioner.predict.results import Answers, Caption, Encoded, Result
-from captioner.tokenizer import Tokenizer
-from captioner.transforms import to_pixels
+from captioner.predict.members import Members, load_members
+from captioner.predict.options import choose_decoding, encode_text, unfinished
+from captioner.predict.results import Answers, Caption, Encoded, Result, Scored
+from captioner.tokenizer import PAD, Tokenizer
+from captioner.wording import plan_wording
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-CLOSED_SETS = 8
-"""How many closed answer sets a captioner remembers."""
+REMEMBERED = 8
+"""How many closed answer sets, and how many plans of wording, a captioner keeps."""
 
 
-def load(checkpoint: str | Path = "bundled", **kwargs: Any) -> Captioner:
-    """A captioner from a checkpoint folder; see `Captioner` for the keyword arguments.
+def load(checkpoint: str | Path | Sequence[str | Path] = "bundled", **kwargs: Any) -> Captioner:
+    """A captioner from a checkpoint folder, or an ensemble from several.
 
-    Raises CheckpointError when the folder holds no checkpoint or one that does not fit.
+    The members of an ensemble have one tokenizer, as runs have that start from one checkpoint; the
+    first one's configuration counts. See `Captioner` for the keyword arguments. Raises
+    CheckpointError when a folder holds no checkpoint or one that does not fit.
     """
-    return Captioner(*load_checkpoint(checkpoint), **kwargs)
+    several = not isinstance(checkpoint, (str, os.PathLike))
+    names = [str(name) for name in (checkpoint if several else [checkpoint])]
+    (*models,), tokenizer = load_members(names)
+    (model, config), *others = models
+    return Captioner(model, tokenizer, config, others=others, **kwargs)
 
 
 class Captioner:
-    """A model ready for use on one device.
+    """A model ready for use on one device, or several that write each text together.
 
     `dtype` is that of weights and arithmetic: float32 (default), bfloat16 or float16.
     """
@@ -59,47 +65,47 @@ class Captioner:
         tokenizer: Tokenizer,
         config: Config,
         *,
+        others: Sequence[tuple[Seq2Seq, Config]] = (),
         device: str | torch.device = "cpu",
         dtype: str = "float32",
     ) -> None:
-        if dtype not in DTYPES:
-            raise CaptionerError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
-        try:
-            self.device = torch.device(device)
-            model = model.to(self.device, DTYPES[dtype], memory_format=torch.channels_last)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise CaptionerError(f"device {device!r} cannot be used: {reason}") from None
-        self.model, self.tokenizer, self.config = model.eval(), tokenizer, config
-        self.dtype, self.spec = DTYPES[dtype], pixel_spec(config)
+        self.members = Members([(model, config), *others], device=device, dtype=dtype)
+        self.tokenizer, self.config = tokenizer, config
+        self.longest = min(c.model.max_length for c in (config, *(c for _, c in others)))
         closed = partial(ClosedSet, tokenizer=tokenizer, config=config)
-        self._closed_set = lru_cache(CLOSED_SETS)(closed)
+        self._closed_set = lru_cache(REMEMBERED)(closed)
+        plan = partial(plan_wording, tokenizer=tokenizer, lowercase=config.data.lowercase)
+        self._wording = lru_cache(REMEMBERED)(plan)
+
+    @property
+    def model(self) -> Seq2Seq:
+        """The model; of an ensemble, the first."""
+        return self.members.models[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of weights and arithmetic."""
+        return self.members.dtype
 
     def caption(
         self,
         images: Sequence[Any] | Any,
         *,
-        beam_size: int | None = None,
         num_captions: int = 1,
         batch_size: int = 16,
-        max_length: int | None = None,
-        length_penalty: float | None = None,
+        **options: Any,
     ) -> list[Result]:
         """A result per image (path, bytes, PIL image or array), in their order.
 
         An image that cannot be read has its `ImageError` in the place of captions, and takes
-        nothing from the others. Unset parameters are those of the checkpoint's configuration.
+        nothing from the others. `options` are the fields of `DecodingConfig`, such as
+        `beam_size=3` or `must_include=["dog|dogs"]`; unset ones are those of the checkpoint's
+        configuration. Raises CaptionerError for options that do not go together.
         """
         if _is_one_image(images):
             images = [images]
-        options = {
-            "beam_size": beam_size,
-            "max_length": max_length,
-            "length_penalty": length_penalty,
-        }
-        return list(
-            self.caption_stream(images, num_captions=num_captions, batch_size=batch_size, **options)
-        )
+        options |= {"num_captions": num_captions, "batch_size": batch_size}
+        return list(self.caption_stream(images, **options))
 
     def caption_stream(
         self,
@@ -107,30 +113,108 @@ class Captioner:
         *,
         num_captions: int = 1,
         batch_size: int = 16,
-        **options: int | float | None,
+        **options: Any,
     ) -> Iterator[Result]:
-        """As `caption`, from an iterable of any length: one batch is held in memory at a time."""
-        decoding = self._decoding(num_captions, **options)
+        """As `caption`, from an iterable of any length, of which two batches are held at a time."""
+        decoding = choose_decoding(self.config, options, longest=self.longest, count=num_captions)
+        wording = self._wording(decoding)
         _check_batch_size(batch_size)
-        batch: list[Tensor | ImageError] = []
-        for image in images:
-            batch.append(self._pixels(image))
-            if len(batch) == batch_size:
-                yield from self._results(batch, decoding, num_captions)
-                batch = []
-        if batch:
-            yield from self._results(batch, decoding, num_captions)
+        read: deque[ImageError | None] = deque()  # of each image that has no result yet
+
+        def good() -> Iterator[list[Tensor]]:
+            batch = []
+            for image in images:
+                pixels = self.members.pixels(image)
+                read.append(pixels if isinstance(pixels, ImageError) else None)
+                if isinstance(pixels, tuple):
+                    batch.append(pixels)
+                if len(batch) == batch_size:
+                    yield self.members.stack(batch)
+                    batch = []
+            if batch:
+                yield self.members.stack(batch)
+
+        models = self.members.models
+        for found in search_stream(models, good(), decoding, wording, rows=num_captions):
+            while error := read.popleft():
+                yield Result(error=error)
+            yield self._result(found[:num_captions], decoding)
+        for error in read:
+            yield Result(error=error)
+
+    def stream(self, image: Any, *, question: str | None = None, **options: Any) -> Iterator[str]:
+        """The pieces of one caption, or of the answer to a question, as they are written.
+
+        Joined, they are the text. It is the likeliest word after word, without beams, or drawn
+        (`method="sample"`); `options` as in `caption`. Raises as `caption` and `ask` do.
+        """
+        options = {"beam_size": 1} | options if options.get("method") != "sample" else options
+        if question is not None:
+            options = {"max_length": self.config.answers.max_length} | options
+        decoding = choose_decoding(self.config, options, longest=self.longest, count=1)
+        if decoding.method == "beam" and decoding.beam_size > 1:
+            raise CaptionerError(
+                f"beam_size={decoding.beam_size}: beams are not known word by word; stream with"
+                " beam_size=1 or method=sample"
+            )
+        memories, masks, temperature = self._memories(image, question)
+        tokens = spell(
+            self.members.models,
+            memories,
+            decoding,
+            self._wording(decoding),
+            masks=masks,
+            temperature=temperature,
+        )
+        so_far, written = [], ""
+        for token in tokens:
+            so_far.append(token)
+            text = self.tokenizer.decode(so_far)
+            if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # the first bytes of a character
+                yield text.removeprefix(written)
+                written = text
+        rest = self.tokenizer.decode(so_far).removeprefix(written)
+        if rest:
+            yield rest
+
+    def score(
+        self, image: Any, texts: Sequence[str], *, question: str | None = None
+    ) -> list[Scored]:
+        """How likely each text is as the image's caption, or as the answer to a question about it.
+
+        Results come in the order of the texts, which are read as the training's were written down.
+        A whole caption's `logprob` favours short texts; `score` is what beam search ranks by.
+        Raises ImageError, QuestionError; CaptionerError for texts that the model cannot write.
+        """
+        if isinstance(texts, str):
+            raise CaptionerError(f"texts={texts!r}: expected a list of texts")
+        lowercase = self.config.data.lowercase
+        ids = [
+            encode_text(text, self.tokenizer, longest=self.longest, lowercase=lowercase)
+            for text in texts
+        ]
+        memories, masks, temperature = self._memories(image, question)
+        if not ids:
+            return []
+        tokens = pad_sequence([torch.tensor(x) for x in ids], True, PAD).to(self.members.device)
+        logprobs = score_texts(
+            self.members.models, memories, tokens[None], masks=masks, temperature=temperature
+        )
+        totals = logprobs.sum(-1)[0].tolist()  # (T,) of each text
+        return [
+            Scored(text, total, total / len(x))
+            for text, total, x in zip(texts, totals, ids, strict=True)
+        ]
 
     def encode(self, image: Any) -> Encoded:
-        """An image, encoded once for all the questions that `ask` is given about it.
+        """An image, encoded once for all that `ask`, `stream` and `score` are asked about it.
 
-        Raises ImageError; CaptionerError for a checkpoint that captions only.
+        Raises ImageError.
         """
-        self._check_questions()
-        (memory,) = self._encode([image])
-        if isinstance(memory, ImageError):
-            raise memory
-        return Encoded(memory, self.model)
+        (found,) = self.members.encode([image])
+        if isinstance(found, ImageError):
+            raise found
+        return found
 
     def ask(
         self,
@@ -186,11 +270,11 @@ class Captioner:
         asking = self._asking(**options)
         _check_batch_size(batch_size)
         rows = read_rows(rows)
-        memories: dict[str | int, Tensor | ImageError] = {}
+        known: dict[str | int, Encoded | ImageError] = {}
         ready: dict[int, Answers] = {}
         turn = 0
         for places in batches((image for image, _ in rows), batch_size):
-            ready |= self._answer_batch({p: rows[p] for p in places}, memories, asking)
+            ready |= self._answer_batch({p: rows[p] for p in places}, known, asking)
             while turn in ready:
                 yield ready.pop(turn)
                 turn += 1
@@ -198,10 +282,10 @@ class Captioner:
     def _answer_batch(
         self,
         rows: dict[int, tuple[Any, Any]],
-        memories: dict[str | int, Tensor | ImageError],
+        known: dict[str | int, Encoded | ImageError],
         asking: Asking,
     ) -> dict[int, Answers]:
-        """Answers to the rows; `memories` are then those of their images and no others."""
+        """Answers to the rows; `known` are then their images and no others."""
         found, questions = {}, {}
         for place, (_, question) in rows.items():
             try:
@@ -210,22 +294,24 @@ class Captioner:
             except QuestionError as error:
                 found[place] = Answers(error=error)
         owner = {place: identity(image) for place, (image, _) in rows.items()}
-        for key in memories.keys() - owner.values():
-            del memories[key]
-        images = {owner[p]: rows[p][0] for p in questions if owner[p] not in memories}
-        memories |= zip(images, self._encode(list(images.values())), strict=True)
+        for key in known.keys() - owner.values():
+            del known[key]
+        images = {owner[p]: rows[p][0] for p in questions if owner[p] not in known}
+        known |= zip(images, self.members.encode(list(images.values())), strict=True)
 
-        good = [key for key, memory in memories.items() if isinstance(memory, Tensor)]
+        good = [key for key, found in known.items() if isinstance(found, Encoded)]
         asked = [place for place in questions if owner[place] in good]
-        found |= {p: Answers(error=memories[owner[p]]) for p in questions.keys() - asked}
+        found |= {p: Answers(error=known[owner[p]]) for p in questions.keys() - asked}
         if not asked:
             return found
+        device = self.members.device
         ids = [questions[place] for place in asked]
+        each = zip(*(known[key].memories for key in good), strict=True)
         hypotheses = answer(
-            self.model,
-            torch.cat([memories[key] for key in good]),
-            pad_sequence(ids, True, self.tokenizer.questions.pad).to(self.device),
-            torch.tensor([good.index(owner[place]) for place in asked], device=self.device),
+            self.members.models,
+            [torch.cat(memories) for memories in each],
+            pad_sequence(ids, True, self.tokenizer.questions.pad).to(device),
+            torch.tensor([good.index(owner[place]) for place in asked], device=device),
             asking.search,
             # Of several, some may turn out to be one text.
             wanted=1 if asking.count == 1 else None,
@@ -250,59 +336,31 @@ class Captioner:
                 " trained with model.question"
             )
 
-    @torch.inference_mode()
-    def _encode(self, images: Sequence[Any]) -> list[Tensor | ImageError]:
-        """The memory (1, P, D) of each image, or the error in its place; one pass for all."""
-        pixels = [self._pixels(image) for image in images if not isinstance(image, Encoded)]
-        good = [x for x in pixels if isinstance(x, Tensor)]
-        memories = iter(self.model.encode(self._stack(good)).split(1) if good else ())
-        new = iter([next(memories) if isinstance(x, Tensor) else x for x in pixels])
-        return [i.of(self.model) if isinstance(i, Encoded) else next(new) for i in images]
+    def _memories(
+        self, image: Any, question: str | None
+    ) -> tuple[list[Tensor], list[Tensor | None] | None, float]:
+        """What a text is decoded from: memories with their masks, and the temperature."""
+        memories = list(self.encode(image).memories)
+        if question is None:
+            return memories, None, 1.0
+        self._check_questions()
+        ids = encode_question(question, tokenizer=self.tokenizer, config=self.config)
+        device = self.members.device
+        owners = torch.zeros(1, dtype=torch.long, device=device)
+        with torch.inference_mode():
+            questions = torch.tensor([ids], device=device)
+            memories, masks = ask(self.members.models, memories, questions, owners)
+        return memories, masks, self.config.answers.temperature
 
-    def _decoding(self, num_captions: int, **options: int | float | None) -> DecodingConfig:
-        """The checkpoint's decoding with what was asked for; raises CaptionerError."""
-        given = {k: v for k, v in options.items() if v is not None}
-        decoding = dataclasses.replace(self.config.decoding, **given)
-        if decoding.beam_size < 1 or num_captions < 1:
-            raise CaptionerError("beam_size and num_captions must be 1 or more")
-        longest = self.config.model.max_length
-        if not 1 <= decoding.max_length <= longest:
-            raise CaptionerError(f"max_length must lie between 1 and this model's {longest}")
-        if num_captions > decoding.beam_size:
-            raise CaptionerError(
-                f"num_captions={num_captions} is more than beam_size={decoding.beam_size};"
-                " a search returns at most as many captions as it has beams"
+    def _result(self, hypotheses: Sequence[Hypothesis], decoding: DecodingConfig) -> Result:
+        if not hypotheses:
+            return Result(error=unfinished(decoding))
+        return Result(
+            tuple(
+                Caption(self.tokenizer.decode(h.tokens), h.logprob / len(h.tokens))
+                for h in hypotheses
             )
-        return decoding
-
-    def _pixels(self, image: Any) -> Tensor | ImageError:
-        try:
-            # A large photograph decodes several times as fast at a reduced scale; twice the
-            # encoder's size still leaves the resizing filter its work.
-            return to_pixels(load_image(image, min_size=2 * max(self.spec.size)), self.spec)
-        except ImageError as error:
-            return error
-
-    def _stack(self, pixels: list[Tensor]) -> Tensor:
-        """Images of one batch, as the model takes them."""
-        return torch.stack(pixels).to(self.device, self.dtype, memory_format=torch.channels_last)
-
-    def _results(
-        self, batch: list[Tensor | ImageError], decoding: DecodingConfig, num_captions: int
-    ) -> Iterator[Result]:
-        pixels = [x for x in batch if not isinstance(x, ImageError)]
-        found = iter(search(self.model, self._stack(pixels), decoding) if pixels else ())
-        for item in batch:
-            if isinstance(item, ImageError):
-                yield Result(error=item)
-                continue
-            hypotheses = next(found)[:num_captions]
-            yield Result(
-                tuple(
-                    Caption(self.tokenizer.decode(h.tokens), h.logprob / len(h.tokens))
-                    for h in hypotheses
-                )
-            )
+        )
 
 
 def _check_batch_size(batch_size: int) -> None:

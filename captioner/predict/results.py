@@ -5,6 +5,7 @@ Shapes: P memory positions, D width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -26,11 +27,23 @@ class Caption:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """How likely a given text is, of an image or as the answer to a question about it."""
+
+    text: str
+    logprob: float
+    """Of the whole text, its end included; of an answer, exp(logprob) is its confidence."""
+    score: float
+    """`logprob` over the number of tokens, EOS included, as `Caption.score`."""
+
+
+@dataclass(frozen=True)
 class Result:
     """What came of one image: its captions, best first, or the error that stands in their place."""
 
     captions: tuple[Caption, ...] = ()
-    error: ImageError | None = None
+    error: CaptionerError | None = None
+    """Of the image, which cannot be read, or of the options, which leave nothing to say of it."""
 
     @property
     def text(self) -> str:
@@ -90,14 +103,14 @@ class Answers:
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """An image as one model sees it, for any number of questions."""
+    """An image as the models of one captioner see it, for any number of questions."""
 
-    memory: Tensor
-    """(1, P, D)"""
-    model: Seq2Seq
+    memories: tuple[Tensor, ...]
+    """(1, P, D) of each model."""
+    models: Sequence[Seq2Seq]
 
-    def of(self, model: Seq2Seq) -> Tensor:
-        """The memory (1, P, D), for the model that made it; raises CaptionerError."""
-        if model is not self.model:
+    def of(self, models: Sequence[Seq2Seq]) -> Encoded:
+        """Itself, for the models that made it; raises CaptionerError."""
+        if models is not self.models:
             raise CaptionerError("an image that another model has encoded; encode it with this one")
-        return self.memory
+        return self

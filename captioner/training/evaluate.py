@@ -21,6 +21,7 @@ from captioner.metrics import score_answers, score_captions
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
 from captioner.training.setup import Task, report_unreadable
+from captioner.wording import plan_wording
 
 QUESTION_IMAGES = 8
 """Images of one batch of questions, of which an image may have dozens."""
@@ -101,8 +102,10 @@ def _captions(
     batch: Batch, *, model: Seq2Seq, dataset: ImageDataset, tokenizer: Tokenizer, config: Config
 ) -> Iterator[tuple[int, str]]:
     """Image number and caption."""
-    found = search(model, batch.images, config.decoding)
-    texts = (tokenizer.decode(hypotheses[0].tokens) for hypotheses in found)
+    wording = plan_wording(config.decoding, tokenizer, lowercase=config.data.lowercase)
+    found = search([model], [batch.images], config.decoding, wording)
+    # Rules that the configuration sets may leave an image without a caption.
+    texts = (tokenizer.decode(some[0].tokens) if some else "" for some in found)
     return zip(batch.indices, texts, strict=True)
 
 
@@ -111,7 +114,8 @@ def _answers(
 ) -> Iterator[tuple[int, str]]:
     """Row number and answer."""
     memory = model.encode(batch.images)
-    found = answer(model, memory, batch.questions, batch.owners, config.answers, wanted=1)
+    asked = (batch.questions, batch.owners, config.answers)
+    found = answer([model], [memory], *asked, wanted=1)
     texts = (tokenizer.decode(hypotheses[0].tokens) for hypotheses in found)
     return zip((row for rows in batch.rows for row in rows), texts, strict=True)
 

@@ -1,0 +1,98 @@
+"""From images to what the models of a captioner remember of them.
+
+Shapes: B images, P memory positions, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captioner.build import load_checkpoint, pixel_spec
+from captioner.config import Config
+from captioner.errors import CaptionerError, CheckpointError, ImageError
+from captioner.images import load_image
+from captioner.infer import encode
+from captioner.model.seq2seq import Seq2Seq
+from captioner.predict.results import Encoded
+from captioner.tokenizer import Tokenizer
+from captioner.transforms import to_pixels
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+Pixels = tuple[Tensor, ...]
+"""One image as each transform of the models makes it, (3, H, W)."""
+
+
+class Members:
+    """One model, or several that write each text together, on one device in one type.
+
+    Raises CaptionerError for a device or a type that cannot be used.
+    """
+
+    def __init__(
+        self, models: Sequence[tuple[Seq2Seq, Config]], *, device: str | torch.device, dtype: str
+    ) -> None:
+        if dtype not in DTYPES:
+            raise CaptionerError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
+        self.dtype = DTYPES[dtype]
+        try:
+            self.device = torch.device(device)
+            options = {"dtype": self.dtype, "memory_format": torch.channels_last}
+            self.models = [model.to(self.device, **options).eval() for model, _ in models]
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise CaptionerError(f"device {device!r} cannot be used: {reason}") from None
+        each = [pixel_spec(config) for _, config in models]
+        self.specs = list(dict.fromkeys(each))
+        self._places = [self.specs.index(spec) for spec in each]
+
+    def pixels(self, image: Any) -> Pixels | ImageError:
+        """An image as the models take it, or what is wrong with it."""
+        try:
+            # A large photograph decodes several times as fast at a reduced scale; twice the
+            # encoder's size still leaves the resizing filter its work.
+            size = 2 * max(max(spec.size) for spec in self.specs)
+            loaded = load_image(image, min_size=size)
+            return tuple(to_pixels(loaded, spec) for spec in self.specs)
+        except ImageError as error:
+            return error
+
+    def stack(self, images: Sequence[Pixels]) -> list[Tensor]:
+        """Each model's batch (B, 3, H, W)."""
+        options = {"dtype": self.dtype, "memory_format": torch.channels_last}
+        found = [torch.stack(x).to(self.device, **options) for x in zip(*images, strict=True)]
+        return [found[place] for place in self._places]
+
+    def encode(self, images: Sequence[Any]) -> list[Encoded | ImageError]:
+        """Each image, or the error in its place, in one pass; what is encoded stays as it is."""
+        pixels = [self.pixels(image) for image in images if not isinstance(image, Encoded)]
+        good = [x for x in pixels if isinstance(x, tuple)]
+        each = [m.split(1) for m in encode(self.models, self.stack(good))] if good else []
+        encoded = (Encoded(memories, self.models) for memories in zip(*each, strict=True))
+        new = iter([next(encoded) if isinstance(x, tuple) else x for x in pixels])
+        return [i.of(self.models) if isinstance(i, Encoded) else next(new) for i in images]
+
+
+def load_members(
+    checkpoints: Sequence[str],
+) -> tuple[list[tuple[Seq2Seq, Config]], Tokenizer]:
+    """The models of the checkpoints, and the tokenizer that they share; CheckpointError."""
+    if not checkpoints:
+        raise CheckpointError("no checkpoint; name at least one")
+    found = [load_checkpoint(name) for name in checkpoints]
+    _, tokenizer, config = found[0]
+    for name, (_, other, theirs) in zip(checkpoints, found, strict=True):
+        if other.model != tokenizer.model:
+            raise CheckpointError(
+                f"{name}: its tokenizer is not that of {checkpoints[0]}; models write a text"
+                " together only in the same tokens, as runs have that start from one checkpoint"
+            )
+        encoders = [c.model.question and c.model.question.encoder for c in (config, theirs)]
+        if encoders[0] != encoders[1]:
+            raise CheckpointError(
+                f"{name}: reads questions by {encoders[1]}, and {checkpoints[0]} by {encoders[0]}"
+            )
+    return [(model, config) for model, _, config in found], tokenizer
