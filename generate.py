@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from captioner.cli import guarded, positive, share
 from captioner.errors import ImageError, QuestionError
-from captioner.flags import add_decoding, check_decoding, decoding_options
+from captioner.flags import DTYPES, add_decoding, check_decoding, decoding_options
 from captioner.printing import answer_lines, decodable, lines, printable, progress, scored_lines
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--num-captions", type=positive, metavar="N", help="per image; default: 1")
     parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="default: 16")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps ...")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument("--dtype", default="float32", choices=DTYPES)
     parser.add_argument("--jsonl", action="store_true", help="one JSON object a line")
     parser.add_argument("--stream", action="store_true", help="print words as they are found")
     parser.add_argument(

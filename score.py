@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from captioner.cli import guarded, positive
 from captioner.errors import CaptionerError, DataError
+from captioner.flags import DTYPES
 
 if TYPE_CHECKING:
     from captioner.config import Config
@@ -92,7 +93,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--batch-size", type=positive, default=16, metavar="N", help="images or questions"
     )
     group.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps ...")
-    group.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    group.add_argument("--dtype", default="float32", choices=DTYPES)
     args = parser.parse_intermixed_args(argv)
     args.usage = parser.error
     check(args)

@@ -7,6 +7,9 @@ from typing import Any
 
 from captioner.cli import positive
 
+DTYPES = ("float32", "bfloat16", "float16", "int8")
+"""Of weights and arithmetic, as `captioner.load` takes them."""
+
 # Flag, metavar and help of each field that takes a number or words.
 _NUMBERS = (
     ("max_length", "N", int, "tokens at most"),

@@ -144,8 +144,8 @@ def test_max_length_is_kept(model):
         assert len(model.tokenizer.encode(found)) <= length + 2  # EOS, and a piece for the blank
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_runs(folder, model, dtype):
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
+def test_lower_precision_runs(folder, model, dtype):
     half = captioner.load(folder, dtype=dtype)
     images = [picture(i) for i in range(3)]
     assert {p.dtype for p in half.model.parameters()} == {half.dtype}
@@ -156,7 +156,9 @@ def test_half_precision_runs(folder, model, dtype):
 def test_what_cannot_be_loaded(folder, tmp_path):
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         captioner.load(tmp_path)
+    with pytest.raises(CaptionerError, match="int4"):
+        captioner.load(folder, dtype="int4")
     with pytest.raises(CaptionerError, match="int8"):
-        captioner.load(folder, dtype="int8")
+        captioner.load(folder, dtype="int8", device="meta")
     with pytest.raises(CaptionerError, match="nowhere"):
         captioner.load(folder, device="nowhere")

@@ -522,7 +522,7 @@ def test_a_checkpoint_that_captions_only_says_so(tmp_path):
     for call in (
         lambda: model.ask(picture(0), QUESTIONS[0]),
         lambda: model.answer([(picture(0), QUESTIONS[0])]),
-        lambda: model.encode(picture(0)),
+        lambda: model.stream(picture(0), question=QUESTIONS[0]),
     ):
         with pytest.raises(CaptionerError, match=r"captions only.*model\.question"):
             call()

@@ -40,8 +40,7 @@ class DecoderLayer(nn.Module):
         a = self.self_attn
         h = self.self_attn_layer_norm(x)
         q, k, v = (
-            a.split(layout.unpack(project(h)).flatten(0, 1))
-            for project in (a.q_proj, a.k_proj, a.v_proj)
+            a.split(layout.unpack(x).flatten(0, 1)) for x in a.queries_keys_values(h)
         )  # (B * K, H, T, D/H)
         h = a.merge(attend(q, k, v, layout.causal))
         return x + self.dropout(a.out_proj(layout.pack(h)))
@@ -85,6 +84,7 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(width, heads, ffn, dropout) for _ in range(layers))
         self.layer_norm = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
+        self._head: nn.Module | None = None
         nn.init.normal_(self.embed_tokens.weight, std=0.02)
         nn.init.normal_(self.embed_positions.weight, std=0.02)
         with torch.no_grad():
@@ -113,7 +113,12 @@ class Decoder(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         """Hidden states (..., D) to (..., V)."""
-        return F.linear(self.layer_norm(x), self.embed_tokens.weight)
+        x = self.layer_norm(x)
+        return F.linear(x, self.embed_tokens.weight) if self._head is None else self._head(x)
+
+    def fuse(self, head: nn.Module) -> None:
+        """Compute the logits of normed states by this from now on."""
+        self._head = head
 
     def start(self, memory: Tensor, rows: int, length: int, mask: Tensor | None = None) -> Cache:
         """Keys and values of memory (B, P, D), and room for `length` tokens of B * K `rows`.
@@ -138,8 +143,8 @@ class Decoder(nn.Module):
         x = self.embed(tokens.flatten(), ages.flatten())  # (B * K, D)
         for i, layer in enumerate(self.layers):
             a, h = layer.self_attn, layer.self_attn_layer_norm(x).unflatten(0, shape)
-            keys, values = cache.append(i, *a.keys_values(h))
-            h = attend(a.split(a.q_proj(h)), keys, values, seen)  # (B, H, K, D/H)
+            q, k, v = map(a.split, a.queries_keys_values(h))  # (B, H, K, D/H)
+            h = attend(q, *cache.append(i, k, v), seen)
             x = x + a.out_proj(a.merge(h).flatten(0, 1))
             a, h = layer.encoder_attn, layer.encoder_attn_layer_norm(x).unflatten(0, shape)
             h = attend(a.split(a.q_proj(h)), *cache.cross[i], over)

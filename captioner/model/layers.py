@@ -62,6 +62,18 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(width, width)
         self.v_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width)
+        self._fused: nn.Module | None = None
+
+    def fuse(self, queries_keys_values: nn.Module) -> None:
+        """Compute these three at once from now on; there is no one without the others then."""
+        self._fused = queries_keys_values
+        del self.q_proj, self.k_proj, self.v_proj
+
+    def queries_keys_values(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Of self-attention over x (..., D), each (..., D)."""
+        if self._fused is not None:
+            return self._fused(x).chunk(3, -1)
+        return self.q_proj(x), self.k_proj(x), self.v_proj(x)
 
     def split(self, x: Tensor) -> Tensor:
         """(N, T, D) to (N, H, T, D/H)."""
@@ -104,7 +116,7 @@ class EncoderLayer(nn.Module):
     ) -> Tensor:
         a = self.self_attn
         h = self.self_attn_layer_norm(x)
-        q, k, v = (project(h) for project in (a.q_proj, a.k_proj, a.v_proj))
+        q, k, v = a.queries_keys_values(h)
         if layout is not None:
             q, k, v = map(layout.unpack, (q, k, v))
         h = a.merge(attend(*map(a.split, (q, k, v)), over_keys(mask)))

@@ -56,7 +56,8 @@ def load(checkpoint: str | Path | Sequence[str | Path] = "bundled", **kwargs: An
 class Captioner:
     """A model ready for use on one device, or several that write each text together.
 
-    `dtype` is that of weights and arithmetic: float32 (default), bfloat16 or float16.
+    `dtype` is that of weights and arithmetic: float32 (default), bfloat16 or float16; or int8, on a
+    CPU, for the weights behind the backbone.
     """
 
     def __init__(
@@ -166,16 +167,7 @@ class Captioner:
             masks=masks,
             temperature=temperature,
         )
-        so_far, written = [], ""
-        for token in tokens:
-            so_far.append(token)
-            text = self.tokenizer.decode(so_far)
-            if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # the first bytes of a character
-                yield text.removeprefix(written)
-                written = text
-        rest = self.tokenizer.decode(so_far).removeprefix(written)
-        if rest:
-            yield rest
+        return self._pieces(tokens)
 
     def score(
         self, image: Any, texts: Sequence[str], *, question: str | None = None
@@ -351,6 +343,19 @@ class Captioner:
             questions = torch.tensor([ids], device=device)
             memories, masks = ask(self.members.models, memories, questions, owners)
         return memories, masks, self.config.answers.temperature
+
+    def _pieces(self, tokens: Iterable[int]) -> Iterator[str]:
+        """What each token adds to the text."""
+        so_far, written = [], ""
+        for token in tokens:
+            so_far.append(token)
+            text = self.tokenizer.decode(so_far)
+            if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # the first bytes of a character
+                yield text.removeprefix(written)
+                written = text
+        rest = self.tokenizer.decode(so_far).removeprefix(written)
+        if rest:
+            yield rest
 
     def _result(self, hypotheses: Sequence[Hypothesis], decoding: DecodingConfig) -> Result:
         if not hypotheses:

@@ -16,12 +16,20 @@ from captioner.config import Config
 from captioner.errors import CaptionerError, CheckpointError, ImageError
 from captioner.images import load_image
 from captioner.infer import encode
+from captioner.model.packed import can_pack, pack
+from captioner.model.question import QuestionEncoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.predict.results import Encoded
 from captioner.tokenizer import Tokenizer
 from captioner.transforms import to_pixels
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int8": torch.float32,
+}
+"""The type of arithmetic; int8 is that of the weights behind the backbone, on a CPU."""
 Pixels = tuple[Tensor, ...]
 """One image as each transform of the models makes it, (3, H, W)."""
 
@@ -45,6 +53,11 @@ class Members:
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise CaptionerError(f"device {device!r} cannot be used: {reason}") from None
+        if dtype == "int8" and not can_pack(self.device):
+            raise CaptionerError(f"dtype 'int8' is for a CPU, and not for device {str(device)!r}")
+        if dtype != "float16" and can_pack(self.device, self.dtype):
+            for model in self.models:
+                _pack(model, int8=dtype == "int8")
         each = [pixel_spec(config) for _, config in models]
         self.specs = list(dict.fromkeys(each))
         self._places = [self.specs.index(spec) for spec in each]
@@ -74,6 +87,15 @@ class Members:
         encoded = (Encoded(memories, self.models) for memories in zip(*each, strict=True))
         new = iter([next(encoded) if isinstance(x, tuple) else x for x in pixels])
         return [i.of(self.models) if isinstance(i, Encoded) else next(new) for i in images]
+
+
+def _pack(model: Seq2Seq, *, int8: bool) -> None:
+    """Lay out the weights behind the backbone, but for those of a Hugging Face text encoder."""
+    own = isinstance(model.question_encoder, QuestionEncoder)
+    asking = [model.fusion, model.question_encoder] if own else [model.fusion]
+    for part in (model.memory_encoder, model.decoder, *asking):
+        if part is not None:
+            pack(part, int8=int8)
 
 
 def load_members(

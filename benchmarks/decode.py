@@ -1,0 +1,359 @@
+#!/usr/bin/env python
+"""The decoder beside transformers and CTranslate2: `python benchmarks/decode.py`.
+
+The same weights in all three, from the same memory: those of the bundled checkpoint, and random
+ones of 512 wide and 4 layers. A search makes a fixed number of steps; what is timed is from memory
+to hypotheses, in turns, and printed are medians in milliseconds a step and how many times as fast
+this project is. CTranslate2, which runs its encoder in the same call, is timed by the difference of
+a long and a short search.
+
+    pip install -r requirements-bench.txt
+    python benchmarks/decode.py --images FOLDER   # equal tokens are looked for on these pictures
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+from caption import draw_photograph, machine  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+import captioner  # noqa: E402
+from captioner.build import load_checkpoint  # noqa: E402
+from captioner.decoding import beam_search, min_length  # noqa: E402
+from captioner.model.decoder import Decoder  # noqa: E402
+from captioner.model.packed import pack  # noqa: E402
+from captioner.tokenizer import BOS, EOS, PAD, UNK  # noqa: E402
+
+BEAMS, STEPS, MEMORY = 5, 20, 49
+OURS = ("float32", "bfloat16", "int8")
+THEIRS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a decoder."""
+
+    vocab: int
+    width: int
+    heads: int
+    ffn: int
+    layers: int
+    length: int
+
+    def decoder(self) -> Decoder:
+        """With random weights."""
+        torch.manual_seed(0)
+        sizes = {"width": self.width, "heads": self.heads, "ffn": self.ffn, "layers": self.layers}
+        return Decoder(self.vocab, max_length=self.length, pad=PAD, **sizes).eval()
+
+
+LARGE = Sizes(vocab=8000, width=512, heads=8, ffn=2048, layers=4, length=32)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", metavar="DIR", help="photographs; default: drawn ones")
+    parser.add_argument("--count", type=int, default=1000, help="of them")
+    parser.add_argument("--repeats", type=int, default=7, help="of each side")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", choices=("equal", "speed", "folder"), help="one of the parts")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    print(machine(), end=f", {args.threads} threads\n\n")
+    model = captioner.load()
+    if args.only in (None, "speed"):
+        config = model.config.model
+        bundled = Sizes(
+            len(model.tokenizer), config.width, config.heads, config.ffn, config.decoder_layers,
+            config.max_length,
+        )  # fmt: skip
+        plain = bundled.decoder()
+        plain.load_state_dict(bundled_weights())
+        speed("bundled", plain, bundled, args)
+        speed("512 x 4", LARGE.decoder(), LARGE, args)
+    paths = photographs(args)
+    if args.only in (None, "equal"):
+        equal(paths, args)
+    if args.only in (None, "folder"):
+        folder(model, paths, args)
+
+
+def bundled_weights() -> dict[str, Tensor]:
+    """Those of the bundled checkpoint's decoder, as they were trained."""
+    model, _, _ = load_checkpoint("bundled")
+    return model.decoder.state_dict()
+
+
+def speed(name: str, decoder: Decoder, sizes: Sizes, args: argparse.Namespace) -> None:
+    """A line for each pair of modes, for one image and for sixteen."""
+    ours = {dtype: in_type(decoder, dtype) for dtype in OURS}
+    mbart = to_mbart(decoder, sizes)
+    theirs = {d: copy.deepcopy(mbart).to(getattr(torch, d)) for d in THEIRS}
+    print(f"{name}: ms a step, beam {BEAMS}, {STEPS} steps")
+    titles = [*OURS, *(f"peer {d}" for d in THEIRS), "fp32 x", "bf16 x", "fastest x"]
+    print(f"{'images':>8}" + "".join(f"{title:>14}" for title in titles))
+    for images in (16, 1):
+        memory = torch.randn(images, MEMORY, sizes.width)
+        runs = {f"ours {d}": runner(search, ours[d], memory, d) for d in OURS}
+        runs |= {f"theirs {d}": runner(generate, theirs[d], memory, d) for d in THEIRS}
+        with CTranslate(mbart, sizes) as peers:
+            for kind, translate in peers.items():
+                runs[f"{kind} long"] = lambda t=translate, n=images: t(n, STEPS)
+                runs[f"{kind} short"] = lambda t=translate, n=images: t(n, 1)
+            times = medians(runs, args.repeats)
+        found = {d: times[f"ours {d}"] / STEPS for d in OURS}
+        peer = {d: times[f"theirs {d}"] / STEPS for d in THEIRS}
+        ratios = [peer[d] / found[d] for d in THEIRS] + [min(peer.values()) / min(found.values())]
+        values = [*found.values(), *peer.values(), *ratios]
+        print(f"{images:8}" + "".join(f"{value:14.2f}" for value in values))
+        for kind in peers:
+            each = (times[f"{kind} long"] - times[f"{kind} short"]) / (STEPS - 1)
+            print(f"{'':8}CTranslate2 {kind}: {each:.2f}; ratio {each / found[kind]:.2f}")
+    print()
+
+
+def in_type(decoder: Decoder, dtype: str) -> Decoder:
+    """The decoder as `captioner.load(dtype=...)` has it on a CPU."""
+    found = copy.deepcopy(decoder)
+    if dtype == "bfloat16":
+        found = found.bfloat16()
+    pack(found, int8=dtype == "int8")
+    return found
+
+
+def runner(run: Callable, model: Any, memory: Tensor, dtype: str) -> Callable[[], Any]:
+    """The call that is timed."""
+    kind = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+    return lambda: run(model, memory.to(kind), steps=STEPS, least=STEPS)
+
+
+@torch.inference_mode()
+def search(decoder: Decoder, memory: Tensor, *, steps: int, least: int = 0) -> list[list[int]]:
+    """Our beam search."""
+    cache = decoder.start(memory, len(memory) * BEAMS, steps)
+
+    def step(tokens: Tensor) -> Tensor:
+        logits = decoder.step(tokens, cache).float()
+        logits[..., [PAD, UNK, BOS]] = float("-inf")
+        return logits
+
+    found = beam_search(
+        step,
+        cache.reorder,
+        images=len(memory),
+        beams=BEAMS,
+        bos=BOS,
+        eos=EOS,
+        max_length=steps,
+        rules=[min_length(least, eos=EOS)] if least else (),
+        wanted=1 if not least else None,
+    )
+    return [rows[0].tokens for rows in found]
+
+
+@torch.inference_mode()
+def generate(model: Any, memory: Tensor, *, steps: int, least: int = 0) -> list[list[int]]:
+    """That of transformers."""
+    from transformers.modeling_outputs import BaseModelOutput
+
+    found = model.generate(
+        encoder_outputs=BaseModelOutput(last_hidden_state=memory),
+        num_beams=BEAMS,
+        max_new_tokens=steps,
+        min_new_tokens=least,
+        do_sample=False,
+        length_penalty=1.0,
+        early_stopping=False,
+    )
+    rows = found[:, 1:].tolist()
+    return [row[: row.index(EOS) + 1] if EOS in row else row for row in rows]
+
+
+def to_mbart(decoder: Decoder, sizes: Sizes) -> Any:
+    """A transformers model with the decoder's weights, and what never comes forbidden."""
+    from transformers import MBartConfig, MBartForConditionalGeneration
+
+    config = MBartConfig(
+        vocab_size=sizes.vocab,
+        max_position_embeddings=max(sizes.length, MEMORY),
+        d_model=sizes.width,
+        encoder_layers=1,
+        decoder_layers=sizes.layers,
+        encoder_attention_heads=sizes.heads,
+        decoder_attention_heads=sizes.heads,
+        encoder_ffn_dim=sizes.ffn,
+        decoder_ffn_dim=sizes.ffn,
+        scale_embedding=False,
+        pad_token_id=PAD,
+        bos_token_id=BOS,
+        eos_token_id=EOS,
+        decoder_start_token_id=BOS,
+        forced_eos_token_id=None,
+    )
+    model = MBartForConditionalGeneration(config).eval()
+    state = decoder.state_dict()
+    theirs = model.model.decoder.state_dict()
+    positions = theirs["embed_positions.weight"].clone()
+    positions[2 : 2 + sizes.length] = state["embed_positions.weight"]
+    model.model.decoder.load_state_dict(state | {"embed_positions.weight": positions})
+    model.model.shared.weight.data.copy_(state["embed_tokens.weight"])
+    model.lm_head.weight = model.model.decoder.embed_tokens.weight
+    model.final_logits_bias[:, [PAD, UNK, BOS]] = float("-inf")
+    model.generation_config.forced_eos_token_id = None
+    return model
+
+
+class CTranslate:
+    """CTranslate2's searches by type, `translate(images, steps)`; none where it is missing."""
+
+    def __init__(self, mbart: Any, sizes: Sizes) -> None:
+        self.mbart, self.sizes = mbart, sizes
+        self.folder = tempfile.TemporaryDirectory()
+
+    def __enter__(self) -> dict[str, Callable[[int, int], Any]]:
+        try:
+            import ctranslate2
+            from ctranslate2.converters.transformers import MBartLoader
+        except ImportError:
+            return {}
+        found = {}
+        plain = copy.deepcopy(self.mbart)
+        plain.final_logits_bias.zero_()
+        # What the converter asks of a configuration, and transformers 5 no longer keeps.
+        plain.config.normalize_before = plain.config.normalize_embedding = True
+        words = ["<pad>", "<unk>", "<s>", "</s>", *(f"w{i}" for i in range(4, self.sizes.vocab))]
+        for kind in ("float32", "int8"):
+            spec = MBartLoader().get_model_spec(plain)
+            spec.register_source_vocabulary(words)
+            spec.register_target_vocabulary(words)
+            spec.config.bos_token, spec.config.eos_token = "<s>", "</s>"
+            spec.config.unk_token, spec.config.decoder_start_token = "<unk>", "<s>"
+            spec.validate()
+            spec.optimize(quantization=None if kind == "float32" else kind)
+            place = Path(self.folder.name) / kind
+            place.mkdir()
+            spec.save(str(place))
+            translator = ctranslate2.Translator(
+                str(place), compute_type=kind, intra_threads=torch.get_num_threads()
+            )
+            found[kind] = lambda n, steps, t=translator: t.translate_batch(
+                [words[4 : 4 + MEMORY]] * n,
+                beam_size=BEAMS,
+                max_decoding_length=steps,
+                min_decoding_length=steps,
+            )
+        return found
+
+    def __exit__(self, *_: object) -> None:
+        self.folder.cleanup()
+
+
+def medians(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Milliseconds of each, run in turns; the first round only warms."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats + 1):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            run()
+            times[name].append(1000 * (time.perf_counter() - started))
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
+
+
+def photographs(args: argparse.Namespace) -> list[Path]:
+    """Those of the folder, or drawn ones."""
+    if args.images:
+        return sorted(Path(args.images).glob("*.jpg"))[: args.count]
+    folder = Path(tempfile.mkdtemp())
+    paths = [folder / f"{i:04}.jpg" for i in range(args.count)]
+    for i, path in enumerate(paths):
+        draw_photograph(i).save(path, quality=90)
+    return paths
+
+
+def equal(paths: Sequence[Path], args: argparse.Namespace) -> None:
+    """How many captions have the tokens that transformers finds, in float32."""
+    model, _, config = load_checkpoint("bundled")
+    sizes = Sizes(
+        len(model.decoder.embed_tokens.weight), config.model.width, config.model.heads,
+        config.model.ffn, config.model.decoder_layers, config.model.max_length,
+    )  # fmt: skip
+    mbart, members = to_mbart(model.decoder, sizes), captioner.load().members
+    length, same, ties, lengths = config.decoding.max_length, 0, 0, []
+    for batch in in_batches(paths, 16):
+        good = [x for x in map(members.pixels, batch) if isinstance(x, tuple)]
+        with torch.inference_mode():
+            memory = model.encode(members.stack(good)[0])
+        mine, others = (
+            search(model.decoder, memory, steps=length),
+            generate(mbart, memory, steps=length),
+        )
+        for i, (one, two) in enumerate(zip(mine, others, strict=True)):
+            lengths.append(len(one))
+            same += one == two
+            if one != two:
+                scores = [score(model.decoder, memory[i : i + 1], x) for x in (one, two)]
+                ties += abs(scores[0] - scores[1]) < 1e-5
+                print(f"  {batch[i].name}: scores {scores[0]:.7f} and {scores[1]:.7f}")
+    print(
+        f"equal tokens: {same} of {len(lengths)} captions, {ties} ties among the others;"
+        f" lengths {min(lengths)} to {max(lengths)}\n"
+    )
+
+
+@torch.inference_mode()
+def score(decoder: Decoder, memory: Tensor, tokens: list[int]) -> float:
+    """What a beam search ranks by."""
+    logits = decoder(memory, torch.tensor([[[BOS, *tokens[:-1]]]]))
+    logits[:, [PAD, UNK, BOS]] = float("-inf")
+    logprobs = logits.double().log_softmax(-1)
+    return logprobs[torch.arange(len(tokens)), tokens].mean().item()
+
+
+def folder(model: Any, paths: Sequence[Path], args: argparse.Namespace) -> None:
+    """A folder from files to captions, beside the encoder's own pass over pixels in memory."""
+    for dtype in OURS:
+        model = captioner.load(dtype=dtype)
+        pixels = model.members.stack([model.members.pixels(path) for path in paths[:16]])[0]
+        backbone = torch.inference_mode()(model.model.encode)
+        runs = {"encoder": lambda p=pixels, b=backbone: b(p)}
+        alone = 16 / medians(runs, 4 * args.repeats)["encoder"] * 1000
+        started = time.perf_counter()
+        captions = sum(1 for _ in model.caption_stream(paths))
+        rate = captions / (time.perf_counter() - started)
+        print(
+            f"folder, {dtype}: {rate:.1f} images/s from files to captions; the encoder alone"
+            f" {alone:.1f}; ratio {rate / alone:.2f}; peak memory so far {peak():.0f} MB"
+        )
+
+
+def in_batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """So many at a time."""
+    for at in range(0, len(items), size):
+        yield items[at : at + size]
+
+
+def peak() -> float:
+    """Megabytes of this process at most."""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Linear layers for use on a CPU, their weights laid out once as the kernels read them.
+
+`F.linear` rearranges the weight at every call, or takes a kernel that is slow on some processors:
+for the few dozen rows of a search that is most of the time. Here the weight is laid out when the
+model is loaded. With `int8`, weights are whole numbers with a scale for each output channel, and
+inputs are made so at each call, with one scale for all of them.
+
+Shapes: N rows, I inputs, O outputs.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from captioner.model.decoder import Decoder
+from captioner.model.layers import Attention
+
+
+class PackedLinear(nn.Module):
+    """One linear layer, or several of the same input side by side; it cannot be trained."""
+
+    def __init__(self, *layers: nn.Linear, int8: bool = False) -> None:
+        super().__init__()
+        weight = torch.cat([layer.weight for layer in layers]).detach()  # (O, I)
+        biases = [_bias(layer) for layer in layers]
+        bias = torch.cat(biases).detach()
+        self.int8, self.out = int8, len(weight)
+        if int8:
+            self.packed = _quantize(weight.float(), bias.float())
+        else:
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+            self.bias = bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., I) to (..., O)."""
+        rows = x.flatten(0, -2)
+        if self.int8:
+            found = torch.ops.quantized.linear_dynamic(rows.contiguous(), self.packed, False)
+        else:
+            found = torch.ops.mkldnn._linear_pointwise(rows, self.packed, self.bias, "none", [], "")
+        return found.unflatten(0, x.shape[:-1])
+
+
+def can_pack(device: torch.device, dtype: torch.dtype = torch.float32) -> bool:
+    """Whether this build of torch has the kernels for a device and a type."""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return dtype == torch.float32 or (
+        dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+
+
+def pack(module: nn.Module, *, int8: bool = False) -> None:
+    """Replace the linear layers within a module, in place; it is for use only then."""
+    for name, child in list(module.named_modules()):
+        if isinstance(child, Decoder):
+            child.fuse(PackedLinear(_head(child), int8=int8))
+        elif isinstance(child, Attention) and name.endswith("self_attn"):
+            child.fuse(PackedLinear(child.q_proj, child.k_proj, child.v_proj, int8=int8))
+        for own, layer in list(child.named_children()):
+            if type(layer) is nn.Linear:
+                setattr(child, own, PackedLinear(layer, int8=int8))
+
+
+def _head(decoder: Decoder) -> nn.Linear:
+    """The layer of the tied embedding."""
+    weight = decoder.embed_tokens.weight
+    head = nn.Linear(weight.shape[1], len(weight), bias=False, device="meta")
+    head.weight = weight
+    return head
+
+
+def _bias(layer: nn.Linear) -> Tensor:
+    return layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias
+
+
+def _quantize(weight: Tensor, bias: Tensor) -> torch.ScriptObject:
+    """A weight (O, I) as int8, symmetric about 0, laid out with its bias."""
+    scale = weight.abs().amax(1).clamp(min=1e-8) / 127
+    zeros = torch.zeros(len(weight), dtype=torch.long)
+    with warnings.catch_warnings():
+        # Quantized tensors are to go from torch's front door; the kernels behind it stay.
+        warnings.simplefilter("ignore")
+        values = torch.quantize_per_channel(weight, scale, zeros, 0, torch.qint8)
+        return torch.ops.quantized.linear_prepack(values, bias)
