@@ -83,12 +83,12 @@ def search_stream(
         return
     steps = _Steps(models, memories, rows=config.beam_size, room=2 * config.max_length + 1)
 
-    def admit(count: int) -> int:
-        memories = queue.take(count)
-        if not memories:
-            return 0
-        steps.admit(memories)
-        return len(memories[0])
+    def admit(places: Tensor) -> int:
+        memories = queue.take(len(places))
+        count = len(memories[0]) if memories else 0
+        if count:
+            steps.admit(memories, places[:count])
+        return count
 
     stream = beam_stream(
         steps.step,
@@ -317,10 +317,10 @@ class _Steps:
         for cache in self.caches:
             cache.reorder(rows)
 
-    def admit(self, memories: Sequence[Tensor]) -> None:
-        """More images, behind the others."""
+    def admit(self, memories: Sequence[Tensor], places: Tensor) -> None:
+        """Other images in these places."""
         for decoder, memory, cache in zip(self.decoders, memories, self.caches, strict=True):
-            decoder.admit(memory, cache)
+            decoder.admit(memory, cache, places)
 
 
 class _Queue:

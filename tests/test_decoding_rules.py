@@ -481,11 +481,12 @@ def test_images_that_come_later_are_searched_as_if_alone(beams, first):
     waiting = seeds[first:]
     most = []
 
-    def admit(count):
-        assert count >= 1
-        new = [waiting.pop(0) for _ in range(min(count, len(waiting)))]
-        toy.present += new
-        toy.rows += [()] * (len(new) * beams)
+    def admit(places):
+        assert len(places) >= 1
+        new = [waiting.pop(0) for _ in range(min(len(places), len(waiting)))]
+        for place, seed in zip(places.tolist(), new, strict=False):
+            toy.present[place] = seed
+            toy.rows[place * beams : (place + 1) * beams] = [()] * beams
         most.append(len(toy.present))
         return len(new)
 

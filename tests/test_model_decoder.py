@@ -248,36 +248,45 @@ def test_a_reordering_that_changes_nothing_changes_nothing() -> None:
 @torch.no_grad()
 def test_images_come_and_go_and_the_others_stay_as_they_are(seed: int, beams: int) -> None:
     """Logits are those of an image's own history, however long the cache has been in use."""
-    decoder, rng = make_decoder(), random.Random(seed)
-    running: list[tuple[Tensor, Tensor]] = []  # memory (1, P, D) and tokens (1, K, T) of each
+    decoder, rng, steps = make_decoder(), random.Random(seed), 0
 
-    def come(count: int) -> Tensor:
+    def come(count: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         memory = make_memory(count)
-        running.extend((m, torch.zeros(1, beams, 0, dtype=torch.long)) for m in memory.split(1))
-        return memory
+        empty = torch.zeros(1, beams, 0, dtype=torch.long)
+        return memory, [(one, empty) for one in memory.split(1)]
 
-    state = decoder.start(come(3), 3 * beams, 2 * LONGEST)
-    for _ in range(6 * LONGEST):
-        tokens = torch.randint(1, VOCAB, (len(running), 1, beams)).mT  # (B, K, 1)
-        found = decoder.step(tokens[..., 0], state)
+    memory, running = come(5)  # of each, memory (1, P, D) and tokens (1, K, T)
+    state = decoder.start(memory, 5 * beams, 2 * LONGEST)
+    while running and steps < 6 * LONGEST:
+        tokens = torch.randint(1, VOCAB, (len(running), beams))
+        found = decoder.step(tokens, state)
         running = [
-            (memory, torch.cat([history, token[None]], -1))
+            (memory, torch.cat([history, token[None, :, None]], -1))
             for (memory, history), token in zip(running, tokens, strict=True)
         ]
         for (memory, history), logits in zip(running, found, strict=True):
             expected = spread(decoder(memory, history), history)[0, :, -1]
             torch.testing.assert_close(logits, expected)
-        full = [history.shape[-1] == LONGEST for _, history in running]
-        stay = [i for i in range(len(running)) if not full[i] and rng.random() > 0.1]
-        rows = torch.randint(beams, (len(stay), beams))
-        state.reorder((torch.tensor(stay, dtype=torch.long)[:, None] * beams + rows).flatten())
-        running = [
-            (running[i][0], running[i][1][:, row]) for i, row in zip(stay, rows, strict=True)
+        leave = [
+            place
+            for place, (_, history) in enumerate(running)
+            if history.shape[-1] == LONGEST or rng.random() < 0.1
         ]
-        count = rng.randint(0, 2) if running else 2
-        if count:
-            decoder.admit(come(count), state)
-    assert state.length < 2 * LONGEST + 1
+        count = len(leave) if rng.random() < 0.8 else rng.randint(0, len(leave))
+        taken, stay = leave[:count], [p for p in range(len(running)) if p not in leave[count:]]
+        if taken:
+            memory, new = come(count)
+            decoder.admit(memory, state, torch.tensor(taken))
+            for place, one in zip(taken, new, strict=True):
+                running[place] = one
+        rows = torch.randint(beams, (len(stay), beams))
+        running = [
+            (running[p][0], running[p][1][:, row]) for p, row in zip(stay, rows, strict=True)
+        ]
+        if running:
+            state.reorder((torch.tensor(stay)[:, None] * beams + rows).flatten())
+        steps += 1
+    assert steps > 2 * LONGEST
 
 
 def test_half_precision_stays_near() -> None:

@@ -21,7 +21,7 @@ from captioner.decoding.rules import NEVER, Rule, Written, apply_rules
 from captioner.decoding.search import Hypothesis, LengthForm, Score, Step, length_score
 
 Reorder = Callable[[Tensor], None]
-Admit = Callable[[int], int]
+Admit = Callable[[Tensor], int]
 Stop = Literal["first", "heuristic", "exact"]
 LAZY = 4
 """Images that are done are left out when they are one in so many: it costs a copy of the cache."""
@@ -74,9 +74,8 @@ def beam_stream(
     hypotheses have come with them, and those that come further are considered however unlikely
     (Post and Vilar, Fast lexically constrained decoding, NAACL 2018).
 
-    `admit(n)` is asked, when images have been left out, for up to n others. It prepares them
-    behind the rows that `step` takes, which it does not touch, and says how many there are; they
-    are numbered on.
+    `admit(places)` is asked for images in the places (n,) of those that are done. It prepares as
+    many as there are for the first of the places, and says how many; they are numbered on.
     """
     if beams % groups:
         raise ValueError(f"{beams} beams cannot be shared evenly by {groups} groups")
@@ -85,18 +84,8 @@ def beam_stream(
         stop = "heuristic"  # no later length is any better
     shape = {"beams": beams // groups, "bos": bos, "eos": eos, "max_length": max_length}
     own = {"score": score, "stop": stop, "wanted": wanted, "must": must, "device": device}
-    parts = [_Beams(**shape, **own) for _ in range(groups)]
-    running: list[int] = []
-    came = 0
-
-    def enter(count: int) -> None:
-        nonlocal came
-        running.extend(range(came, came + count))
-        came += count
-        for part in parts:
-            part.enter(count)
-
-    enter(images)
+    parts = [_Beams(images, **shape, **own) for _ in range(groups)]
+    running, came = list(range(images)), images
     while running:
         logprobs = step(_joined(parts, "last")).float().log_softmax(-1)  # (B, K, V)
         if rules:
@@ -106,22 +95,26 @@ def beam_stream(
             logprobs = apply_rules(rules, logprobs, written)
         parents = _advance(parts, logprobs, diversity)  # (B, K)
         done = torch.stack([part.done for part in parts]).all(0)
-        count = int(done.sum())
-        if count == len(running) or count * LAZY >= len(running):
-            for place in done.nonzero().flatten().tolist():
-                yield running[place], _merged([part.found(place) for part in parts])
-            stay = (~done).nonzero().flatten()
+        free = done.nonzero().flatten()
+        if len(free) * LAZY < len(running):
+            reorder(_rows(parents, torch.arange(len(running), device=device)))
+            continue
+        for place in free.tolist():
+            yield running[place], _merged([part.found(place) for part in parts])
+        taken = admit(free) if admit is not None else 0
+        for place in free[:taken].tolist():
+            running[place], came = came, came + 1
+        for part in parts:
+            part.begin(free[:taken])
+        done[free[:taken]] = False
+        parents[free[:taken]] = torch.arange(beams, device=device)
+        stay = (~done).nonzero().flatten()
+        if len(stay) < len(running):
             running = [running[place] for place in stay.tolist()]
             for part in parts:
                 part.keep(stay)
-            parents = parents[stay]
-            if not running and admit is None:
-                return
-            reorder(_rows(parents, stay, beams))
-            if admit is not None:
-                enter(admit(count))
-        else:
-            reorder(_rows(parents, torch.arange(len(running), device=device), beams))
+        if running:
+            reorder(_rows(parents[stay], stay))
 
 
 def _joined(parts: list[_Beams], name: str) -> Tensor:
@@ -130,9 +123,9 @@ def _joined(parts: list[_Beams], name: str) -> Tensor:
     return values[0] if len(values) == 1 else torch.cat(values, 1)
 
 
-def _rows(parents: Tensor, images: Tensor, beams: int) -> Tensor:
+def _rows(parents: Tensor, images: Tensor) -> Tensor:
     """Beams (B, K) that are continued, of images (B,), counted over all rows of before."""
-    return (parents + images[:, None] * beams).flatten()
+    return (parents + images[:, None] * parents.shape[1]).flatten()
 
 
 def _advance(parts: list[_Beams], logprobs: Tensor, diversity: float) -> Tensor:
@@ -165,6 +158,7 @@ class _Beams:
 
     def __init__(
         self,
+        images: int,
         *,
         beams: int,
         bos: int,
@@ -179,25 +173,23 @@ class _Beams:
         self.beams, self.bos, self.eos, self.max_length = beams, bos, eos, max_length
         self.score, self.stop, self.must, self.device = score, stop, must, device
         self.wanted = min(wanted or beams, beams)
-        self.lengths = torch.zeros(0, dtype=torch.long, device=device)
-        self.done = torch.zeros(0, dtype=torch.bool, device=device)
-        self.last = torch.zeros((0, beams), dtype=torch.long, device=device)
-        self.total = torch.zeros((0, beams), device=device)
-        self.tokens = torch.zeros((0, beams, max_length), dtype=torch.long, device=device)
-        self.finished_score = self.finished_total = self.total
-        self.finished_length, self.finished_tokens = self.last, self.tokens
+        self.lengths = torch.zeros(images, dtype=torch.long, device=device)
+        self.done = torch.zeros(images, dtype=torch.bool, device=device)
+        shape = (images, beams)
+        self.last = torch.full(shape, bos, device=device)
+        self.total = torch.full(shape, NEVER, device=device)
+        self.total[:, 0] = 0.0  # the beams differ only after the first step
+        self.tokens = torch.zeros((*shape, max_length), dtype=torch.long, device=device)
+        self.finished_score = torch.full(shape, NEVER, device=device)
+        self.finished_total = torch.full(shape, NEVER, device=device)
+        self.finished_length = torch.zeros(shape, dtype=torch.long, device=device)
+        self.finished_tokens = torch.zeros_like(self.tokens)
 
-    def enter(self, images: int) -> None:
-        """So many more images, behind the others."""
-        if not images:
-            return
-        new = dict.fromkeys(_PER_IMAGE, 0) | dict.fromkeys(_SCORES, NEVER) | {"last": self.bos}
-        for name, value in new.items():
-            old = getattr(self, name)
-            more = old.new_full((images, *old.shape[1:]), value)
-            if name == "total":
-                more[:, 0] = 0.0  # the beams differ only after the first step
-            setattr(self, name, torch.cat([old, more]))
+    def begin(self, places: Tensor) -> None:
+        """Other images in these places (B,)."""
+        self.lengths[places], self.done[places], self.last[places] = 0, False, self.bos
+        self.total[places], self.finished_score[places] = NEVER, NEVER
+        self.total[places, 0] = 0.0
 
     def keep(self, images: Tensor) -> None:
         """These images (B,) and no others."""
@@ -292,8 +284,17 @@ class _Beams:
         return [Hypothesis(x[:n], p, s) for x, n, p, s in rows if s > NEVER]
 
 
-_SCORES = ("total", "finished_score", "finished_total")
-_PER_IMAGE = ("lengths", "done", "last", "tokens", "finished_length", "finished_tokens", *_SCORES)
+_PER_IMAGE = (
+    "lengths",
+    "done",
+    "last",
+    "total",
+    "tokens",
+    "finished_score",
+    "finished_total",
+    "finished_length",
+    "finished_tokens",
+)
 
 
 def _dealt(value: Tensor, bank: Tensor) -> Tensor:

@@ -127,9 +127,9 @@ class Decoder(nn.Module):
         """
         return Cache(self._cross(memory), rows // max(1, len(memory)), length, mask)
 
-    def admit(self, memory: Tensor, cache: Cache) -> None:
-        """Begin with more images, of memory (B, P, D), behind those of the cache."""
-        cache.admit(self._cross(memory))
+    def admit(self, memory: Tensor, cache: Cache, places: Tensor) -> None:
+        """Begin with other images, of memory (B, P, D), in these places (B,) of the cache."""
+        cache.admit(self._cross(memory), places)
 
     def _cross(self, memory: Tensor) -> list[tuple[Tensor, Tensor]]:
         return [layer.encoder_attn.keys_values(memory) for layer in self.layers]
@@ -221,30 +221,20 @@ class Cache:
         self.seen = self.seen.flatten(0, 1)[rows].unflatten(0, (-1, self.rows))
         if len(images) < len(self.starts):
             self.starts = self.starts[images]
-            self._resize(len(images), self.own[:, :, images, :, : self.length * self.rows])
+            used = self.own[:, :, images, :, : self.length * self.rows]
+            self.own = self.own.new_zeros((*used.shape[:4], self.own.shape[4], used.shape[5]))
+            self.own[..., : used.shape[4], :] = used
             self.cross = [(k[images], v[images]) for k, v in self.cross]
             self.mask = None if self.mask is None else self.mask[images]
-            if len(images):
-                self.first = int(self.starts.min())
+            self.first = int(self.starts.min())
 
-    def admit(self, cross: list[tuple[Tensor, Tensor]]) -> None:
-        """More images behind the others, with their memory's keys and values; none is masked."""
-        count = len(cross[0][0])
-        self.cross = [
-            (torch.cat([k, new_k]), torch.cat([v, new_v]))
-            for (k, v), (new_k, new_v) in zip(self.cross, cross, strict=True)
-        ]
-        own = self.own[..., : self.length * self.rows, :]
-        self._resize(len(self.starts) + count, own)
-        self.seen = torch.cat([self.seen, self.seen.new_zeros((count, *self.seen.shape[1:]))])
-        self.starts = torch.cat([self.starts, self.starts.new_full((count,), self.length)])
+    def admit(self, cross: list[tuple[Tensor, Tensor]], places: Tensor) -> None:
+        """Other images in these places (B,), with their memory's keys and values; unmasked."""
+        for (k, v), (new_k, new_v) in zip(self.cross, cross, strict=True):
+            k[places], v[places] = new_k, new_v
+        self.seen[places] = False
+        self.starts[places] = self.length
         self.first = int(self.starts.min())
-
-    def _resize(self, images: int, own: Tensor) -> None:
-        """Room for so many images, of which the first have these keys and values so far."""
-        layers, two, _, *rest = self.own.shape
-        self.own = own.new_zeros((layers, two, images, *rest))
-        self.own[:, :, : own.shape[2], :, : own.shape[4]] = own
 
     def _move_up(self) -> None:
         """Make room by forgetting the steps before the oldest image came."""

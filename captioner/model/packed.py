@@ -27,7 +27,7 @@ class PackedLinear(nn.Module):
         weight = torch.cat([layer.weight for layer in layers]).detach()  # (O, I)
         biases = [_bias(layer) for layer in layers]
         bias = torch.cat(biases).detach()
-        self.int8, self.out = int8, len(weight)
+        self.int8, (self.out_features, self.in_features) = int8, weight.shape
         if int8:
             self.packed = _quantize(weight.float(), bias.float())
         else:

@@ -45,9 +45,9 @@ class Seq2Seq(nn.Module):
         head = self.memory_encoder
         if self.blind:
             shape = (len(images), len(head.positions), head.projection.in_features)
-            return head(images.new_zeros(shape, dtype=head.projection.weight.dtype))
+            return head(images.new_zeros(shape, dtype=head.positions.dtype))
         features = self.backbone(images) if images.ndim == 4 else images
-        return head(features.to(head.projection.weight.dtype))
+        return head(features.to(head.positions.dtype))
 
     def ask(self, memory: Tensor, questions: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
         """The memories (N, M, D), with their mask (N, M) or None, that answers are decoded from.
