@@ -22,15 +22,30 @@ ALLOWED: dict[str, set[str]] = {part: set() for part in LEAVES | {"errors"}}
 ALLOWED |= {
     "data": {"tokenizer", "images", "transforms"},
     "build": LEAVES | {"data"},
-    "infer": LEAVES - {"metrics", "images"},
-    "training": LEAVES | {"data", "build", "infer"},
-    "predict": LEAVES | {"data", "build", "infer"},
+    "wording": {"config", "data", "decoding", "tokenizer"},
+    "infer": LEAVES - {"metrics", "images"} | {"wording"},
+    "training": LEAVES | {"data", "build", "infer", "wording"},
+    "predict": LEAVES | {"data", "build", "infer", "wording"},
     "controls": {"data", "metrics"},
     "tasks": {"config", "data", "build", "training"},
     "cli": {"predict", "data", "metrics"},
+    "flags": {"cli"},
+    "printing": {"data", "predict"},
     "": {"predict"},  # captioner/__init__.py, lazily
 }
-TORCHLESS = {"config", "tokenizer", "images", "metrics", "controls", "tasks", "errors", "cli", ""}
+TORCHLESS = {
+    "config",
+    "tokenizer",
+    "images",
+    "metrics",
+    "controls",
+    "tasks",
+    "errors",
+    "cli",
+    "flags",
+    "printing",
+    "",
+}
 
 
 def name_of(path: Path) -> str:

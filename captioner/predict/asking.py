@@ -120,6 +120,7 @@ def check_text(text: Any, what: str, error: type[CaptionerError]) -> None:
 
 
 def short(text: str) -> str:
+    """How a message quotes a text."""
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
