@@ -33,7 +33,8 @@ ALLOWED |= {
     "printing": {"data", "predict"},
     "": {"predict"},  # captioner/__init__.py, lazily
 }
-TORCHLESS = {
+TORCHLESS = {"config", "tokenizer", "images", "metrics", "controls", "tasks", "errors"}
+TORCHLESS |= {"cli", "flags", "printing", ""}
     "config",
     "tokenizer",
     "images",
