@@ -35,18 +35,6 @@ ALLOWED |= {
 }
 TORCHLESS = {"config", "tokenizer", "images", "metrics", "controls", "tasks", "errors"}
 TORCHLESS |= {"cli", "flags", "printing", ""}
-    "config",
-    "tokenizer",
-    "images",
-    "metrics",
-    "controls",
-    "tasks",
-    "errors",
-    "cli",
-    "flags",
-    "printing",
-    "",
-}
 
 
 def name_of(path: Path) -> str:
