@@ -195,7 +195,7 @@ def test_closed_pipe_ends_quietly(checkpoint, photos):
         ("a.png", "--beam-size", "0"),
         ("a.png", "--batch-size", "x"),
         ("a.png", "--num-captions", "-1"),
-        ("a.png", "--dtype", "int8"),
+        ("a.png", "--dtype", "int4"),
         ("a.png", "--no-such-option"),
     ],
 )

@@ -172,9 +172,9 @@ def test_each_stage_is_validated_with_the_backbone_as_it_is(tmp_path, monkeypatc
     shapes = []
     search = evaluate.search
 
-    def search_and_look(model, images, config):
-        shapes.append(images.ndim)
-        return search(model, images, config)
+    def search_and_look(models, images, *rest):
+        shapes.append(images[0].ndim)
+        return search(models, images, *rest)
 
     monkeypatch.setattr(evaluate, "search", search_and_look)
     data = make_flickr(tmp_path / "data")
