@@ -27,8 +27,9 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from captioner.cli import guarded, positive, share
+from captioner.config.decoding import DTYPES
 from captioner.errors import ImageError, QuestionError
-from captioner.flags import DTYPES, add_decoding, check_decoding, decoding_options
+from captioner.flags import add_decoding, check_decoding, decoding_options
 from captioner.printing import answer_lines, decodable, lines, printable, progress, scored_lines
 
 if TYPE_CHECKING:

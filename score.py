@@ -32,8 +32,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
 from captioner.cli import guarded, positive
+from captioner.config.decoding import DTYPES
 from captioner.errors import CaptionerError, DataError
-from captioner.flags import DTYPES
 
 if TYPE_CHECKING:
     from captioner.config import Config

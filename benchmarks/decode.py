@@ -33,9 +33,12 @@ from torch import Tensor  # noqa: E402
 
 import captioner  # noqa: E402
 from captioner.build import load_checkpoint  # noqa: E402
+from captioner.config import Config  # noqa: E402
 from captioner.decoding import beam_search, min_length  # noqa: E402
+from captioner.infer import score_texts  # noqa: E402
 from captioner.model.decoder import Decoder  # noqa: E402
 from captioner.model.packed import pack  # noqa: E402
+from captioner.model.seq2seq import Seq2Seq  # noqa: E402
 from captioner.tokenizer import BOS, EOS, PAD, UNK  # noqa: E402
 
 BEAMS, STEPS, MEMORY = 5, 20, 49
@@ -53,6 +56,12 @@ class Sizes:
     ffn: int
     layers: int
     length: int
+
+    @classmethod
+    def of(cls, config: Config, vocab: int) -> Sizes:
+        """Those of a checkpoint."""
+        m = config.model
+        return cls(vocab, m.width, m.heads, m.ffn, m.decoder_layers, m.max_length)
 
     def decoder(self) -> Decoder:
         """With random weights."""
@@ -75,28 +84,15 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     print(machine(), end=f", {args.threads} threads\n\n")
-    model = captioner.load()
     if args.only in (None, "speed"):
-        config = model.config.model
-        bundled = Sizes(
-            len(model.tokenizer), config.width, config.heads, config.ffn, config.decoder_layers,
-            config.max_length,
-        )  # fmt: skip
-        plain = bundled.decoder()
-        plain.load_state_dict(bundled_weights())
-        speed("bundled", plain, bundled, args)
+        model, tokenizer, config = load_checkpoint("bundled")
+        speed("bundled", model.decoder, Sizes.of(config, len(tokenizer)), args)
         speed("512 x 4", LARGE.decoder(), LARGE, args)
     paths = photographs(args)
     if args.only in (None, "equal"):
-        equal(paths, args)
+        equal(paths)
     if args.only in (None, "folder"):
-        folder(model, paths, args)
-
-
-def bundled_weights() -> dict[str, Tensor]:
-    """Those of the bundled checkpoint's decoder, as they were trained."""
-    model, _, _ = load_checkpoint("bundled")
-    return model.decoder.state_dict()
+        folder(paths, args)
 
 
 def speed(name: str, decoder: Decoder, sizes: Sizes, args: argparse.Namespace) -> None:
@@ -285,28 +281,23 @@ def photographs(args: argparse.Namespace) -> list[Path]:
     return paths
 
 
-def equal(paths: Sequence[Path], args: argparse.Namespace) -> None:
+def equal(paths: Sequence[Path]) -> None:
     """How many captions have the tokens that transformers finds, in float32."""
-    model, _, config = load_checkpoint("bundled")
-    sizes = Sizes(
-        len(model.decoder.embed_tokens.weight), config.model.width, config.model.heads,
-        config.model.ffn, config.model.decoder_layers, config.model.max_length,
-    )  # fmt: skip
-    mbart, members = to_mbart(model.decoder, sizes), captioner.load().members
+    model, tokenizer, config = load_checkpoint("bundled")
+    mbart = to_mbart(model.decoder, Sizes.of(config, len(tokenizer)))
+    members = captioner.load().members
     length, same, ties, lengths = config.decoding.max_length, 0, 0, []
     for batch in in_batches(paths, 16):
         good = [x for x in map(members.pixels, batch) if isinstance(x, tuple)]
         with torch.inference_mode():
             memory = model.encode(members.stack(good)[0])
-        mine, others = (
-            search(model.decoder, memory, steps=length),
-            generate(mbart, memory, steps=length),
-        )
+        mine = search(model.decoder, memory, steps=length)
+        others = generate(mbart, memory, steps=length)
         for i, (one, two) in enumerate(zip(mine, others, strict=True)):
             lengths.append(len(one))
             same += one == two
             if one != two:
-                scores = [score(model.decoder, memory[i : i + 1], x) for x in (one, two)]
+                scores = [score(model, memory[i : i + 1], x) for x in (one, two)]
                 ties += abs(scores[0] - scores[1]) < 1e-5
                 print(f"  {batch[i].name}: scores {scores[0]:.7f} and {scores[1]:.7f}")
     print(
@@ -315,16 +306,12 @@ def equal(paths: Sequence[Path], args: argparse.Namespace) -> None:
     )
 
 
-@torch.inference_mode()
-def score(decoder: Decoder, memory: Tensor, tokens: list[int]) -> float:
+def score(model: Seq2Seq, memory: Tensor, tokens: list[int]) -> float:
     """What a beam search ranks by."""
-    logits = decoder(memory, torch.tensor([[[BOS, *tokens[:-1]]]]))
-    logits[:, [PAD, UNK, BOS]] = float("-inf")
-    logprobs = logits.double().log_softmax(-1)
-    return logprobs[torch.arange(len(tokens)), tokens].mean().item()
+    return score_texts([model], [memory], torch.tensor([[tokens]])).mean().item()
 
 
-def folder(model: Any, paths: Sequence[Path], args: argparse.Namespace) -> None:
+def folder(paths: Sequence[Path], args: argparse.Namespace) -> None:
     """A folder from files to captions, beside the encoder's own pass over pixels in memory."""
     for dtype in OURS:
         model = captioner.load(dtype=dtype)

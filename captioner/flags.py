@@ -6,9 +6,7 @@ import argparse
 from typing import Any
 
 from captioner.cli import positive
-
-DTYPES = ("float32", "bfloat16", "float16", "int8")
-"""Of weights and arithmetic, as `captioner.load` takes them."""
+from captioner.config.decoding import SAMPLING
 
 # Flag, metavar and help of each field that takes a number or words.
 _NUMBERS = (
@@ -64,9 +62,9 @@ def check_decoding(args: argparse.Namespace, *, answers: bool) -> None:
     """Exit with status 2, by `args.usage`, where flags cannot be used together."""
     options = decoding_options(args)
     if answers:
-        for name in options.keys() - {"beam_size"}:
+        for name in (name for name in options if name != "beam_size"):
             args.usage(f"{_flag(name)} is for captions; a question takes --beam-size alone")
-    for name in ("temperature", "top_k", "top_p", "min_p", "seed"):
+    for name in SAMPLING:
         if name in options and not args.sample:
             args.usage(f"{_flag(name)} needs --sample")
     for name in ("beam_size", "groups", "diversity", "must_include"):

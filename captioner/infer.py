@@ -224,10 +224,11 @@ def score_texts(
     places = texts != PAD
     tokens = torch.cat([start, texts[..., :-1]], -1).masked_fill(~places, PAD)
     each = [
-        _logprobs(model.decode(memory, tokens, mask), temperature)
+        _writable(model.decode(memory, tokens, mask), temperature)
         for model, memory, mask in zip(models, memories, masks or [None] * len(models), strict=True)
     ]
-    found = _mean(each).gather(-1, texts[places][:, None])[:, 0]
+    logprobs = _mean(each).log_softmax(-1)
+    found = logprobs.gather(-1, texts[places][:, None])[:, 0]
     return found.new_zeros(texts.shape).masked_scatter(places, found)
 
 
@@ -273,18 +274,19 @@ def _uniform(config: DecodingConfig, image: int, row: int) -> list[float]:
     return [generator.random() for _ in range(config.max_length)]
 
 
-def _logprobs(logits: Tensor, temperature: float) -> Tensor:
-    """Of what may stand in a text; logits (..., V) may be written to."""
+def _writable(logits: Tensor, temperature: float) -> Tensor:
+    """Logits (..., V) of what may stand in a text; those that are given may be written to."""
     logits = logits.float()
     logits[..., SPECIAL] = float("-inf")
-    return (logits / temperature if temperature != 1 else logits).log_softmax(-1)
+    return logits / temperature if temperature != 1 else logits
 
 
 def _mean(members: Sequence[Tensor]) -> Tensor:
-    """The logarithm of the mean probability."""
+    """Logits of the mean of the members' probabilities."""
     if len(members) == 1:
-        return members[0]
-    return torch.stack(list(members)).logsumexp(0) - math.log(len(members))
+        return members[0]  # whoever reads them normalises them
+    each = torch.stack([logits.log_softmax(-1) for logits in members])
+    return each.logsumexp(0) - math.log(len(members))
 
 
 class _Steps:
@@ -308,10 +310,10 @@ class _Steps:
         ]
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Log-probabilities (B, K, V) after tokens (B, K)."""
+        """Logits (B, K, V) after tokens (B, K)."""
         pairs = zip(self.decoders, self.caches, strict=True)
         logits = (decoder.step(tokens, cache) for decoder, cache in pairs)
-        return _mean([_logprobs(x, self.temperature) for x in logits])
+        return _mean([_writable(x, self.temperature) for x in logits])
 
     def reorder(self, rows: Tensor) -> None:
         for cache in self.caches:

@@ -29,7 +29,7 @@ ALLOWED |= {
     "controls": {"data", "metrics"},
     "tasks": {"config", "data", "build", "training"},
     "cli": {"predict", "data", "metrics"},
-    "flags": {"cli"},
+    "flags": {"cli", "config"},
     "printing": {"data", "predict"},
     "": {"predict"},  # captioner/__init__.py, lazily
 }

@@ -8,7 +8,11 @@ from typing import Literal
 from captioner.config.structure import at_least
 from captioner.errors import ConfigError
 
-_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "seed")
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "seed")
+"""Settings that mean nothing to a beam search."""
+
+DTYPES = ("float32", "bfloat16", "float16", "int8")
+"""Of weights and arithmetic, where a checkpoint is used."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class DecodingConfig:
 
     def _check_method(self) -> None:
         if self.method == "beam":
-            for name in _SAMPLING:
+            for name in SAMPLING:
                 if getattr(self, name) != getattr(type(self), name):
                     raise ConfigError(f"decoding.{name} is of decoding.method=sample")
         else:

@@ -125,7 +125,7 @@ class Decoder(nn.Module):
 
         `mask` (B, P) as in `forward`.
         """
-        return Cache(self._cross(memory), rows // max(1, len(memory)), length, mask)
+        return Cache(self._cross(memory), rows // len(memory), length, mask)
 
     def admit(self, memory: Tensor, cache: Cache, places: Tensor) -> None:
         """Begin with other images, of memory (B, P, D), in these places (B,) of the cache."""

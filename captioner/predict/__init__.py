@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from captioner.config.decoding import DTYPES
 from captioner.predict.captioner import Captioner, load
-from captioner.predict.members import DTYPES
 from captioner.predict.results import UNSURE, Answer, Answers, Caption, Encoded, Result, Scored
 
 __all__ = [

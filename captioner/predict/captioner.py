@@ -48,7 +48,7 @@ def load(checkpoint: str | Path | Sequence[str | Path] = "bundled", **kwargs: An
     """
     several = not isinstance(checkpoint, (str, os.PathLike))
     names = [str(name) for name in (checkpoint if several else [checkpoint])]
-    (*models,), tokenizer = load_members(names)
+    models, tokenizer = load_members(names)
     (model, config), *others = models
     return Captioner(model, tokenizer, config, others=others, **kwargs)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from captioner.build import load_checkpoint, pixel_spec
 from captioner.config import Config
+from captioner.config.decoding import DTYPES
 from captioner.errors import CaptionerError, CheckpointError, ImageError
 from captioner.images import load_image
 from captioner.infer import encode
@@ -23,13 +24,6 @@ from captioner.predict.results import Encoded
 from captioner.tokenizer import Tokenizer
 from captioner.transforms import to_pixels
 
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "int8": torch.float32,
-}
-"""The type of arithmetic; int8 is that of the weights behind the backbone, on a CPU."""
 Pixels = tuple[Tensor, ...]
 """One image as each transform of the models makes it, (3, H, W)."""
 
@@ -45,7 +39,8 @@ class Members:
     ) -> None:
         if dtype not in DTYPES:
             raise CaptionerError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
-        self.dtype = DTYPES[dtype]
+        # int8 is the type of the weights behind the backbone alone, on a CPU.
+        self.dtype = torch.float32 if dtype == "int8" else getattr(torch, dtype)
         try:
             self.device = torch.device(device)
             options = {"dtype": self.dtype, "memory_format": torch.channels_last}

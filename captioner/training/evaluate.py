@@ -21,7 +21,7 @@ from captioner.metrics import score_answers, score_captions
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
 from captioner.training.setup import Task, report_unreadable
-from captioner.wording import plan_wording
+from captioner.wording import Wording, plan_wording
 
 QUESTION_IMAGES = 8
 """Images of one batch of questions, of which an image may have dozens."""
@@ -42,14 +42,16 @@ def validate(
     That is the mean over the tasks: CIDEr-D of captions, exact match of answers. With several
     tasks, each score has its task's name before it.
     """
-    shared = {"tokenizer": tokenizer, "config": config}
+    shared = {"model": model, "tokenizer": tokenizer, "config": config}
+    wording = plan_wording(config.decoding, tokenizer, lowercase=config.data.lowercase)
+    answers, captions = partial(_answers, **shared), partial(_captions, wording=wording, **shared)
     model.eval()
     scores, main = {}, []
     for number, task in enumerate(tasks):
         images = dataset.of_source(number)
         if not images:
             continue
-        run = partial(_answers if task.asks else _captions, model=model, dataset=dataset, **shared)
+        run = answers if task.asks else captions
         size = QUESTION_IMAGES if task.asks else 32
         found = _over_ranks(
             run, dataset, images, number, size=size, accelerator=accelerator, report=report
@@ -99,10 +101,9 @@ def _over_ranks(
 
 
 def _captions(
-    batch: Batch, *, model: Seq2Seq, dataset: ImageDataset, tokenizer: Tokenizer, config: Config
+    batch: Batch, *, model: Seq2Seq, tokenizer: Tokenizer, config: Config, wording: Wording
 ) -> Iterator[tuple[int, str]]:
     """Image number and caption."""
-    wording = plan_wording(config.decoding, tokenizer, lowercase=config.data.lowercase)
     found = search([model], [batch.images], config.decoding, wording)
     # Rules that the configuration sets may leave an image without a caption.
     texts = (tokenizer.decode(some[0].tokens) if some else "" for some in found)
@@ -110,7 +111,7 @@ def _captions(
 
 
 def _answers(
-    batch: Batch, *, model: Seq2Seq, dataset: ImageDataset, tokenizer: Tokenizer, config: Config
+    batch: Batch, *, model: Seq2Seq, tokenizer: Tokenizer, config: Config
 ) -> Iterator[tuple[int, str]]:
     """Row number and answer."""
     memory = model.encode(batch.images)
