@@ -35,7 +35,7 @@ import captioner  # noqa: E402
 from captioner.build import load_checkpoint  # noqa: E402
 from captioner.config import Config  # noqa: E402
 from captioner.decoding import beam_search, min_length  # noqa: E402
-from captioner.infer import score_texts  # noqa: E402
+from captioner.infer import SPECIAL, score_texts  # noqa: E402
 from captioner.model.decoder import Decoder  # noqa: E402
 from captioner.model.packed import pack  # noqa: E402
 from captioner.model.seq2seq import Seq2Seq  # noqa: E402
@@ -145,7 +145,7 @@ def search(decoder: Decoder, memory: Tensor, *, steps: int, least: int = 0) -> l
 
     def step(tokens: Tensor) -> Tensor:
         logits = decoder.step(tokens, cache).float()
-        logits[..., [PAD, UNK, BOS]] = float("-inf")
+        logits[..., SPECIAL] = float("-inf")
         return logits
 
     found = beam_search(

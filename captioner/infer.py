@@ -34,13 +34,13 @@ from captioner.decoding import (
     write,
 )
 from captioner.model.seq2seq import Seq2Seq
-from captioner.tokenizer import BOS, EOS, PAD, UNK
+from captioner.tokenizer import BOS, EOS, PAD
 from captioner.wording import Wording
 
 Models = Sequence[Seq2Seq]
 FREE = Wording()
-SPECIAL = [PAD, UNK, BOS]
-"""Never part of a text."""
+SPECIAL = slice(PAD, EOS)
+"""PAD, UNK and BOS are never part of a text."""
 
 
 @torch.inference_mode()

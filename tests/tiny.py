@@ -54,7 +54,7 @@ def make_checkpoint(folder: Path, *, question: QuestionConfig | None = None) -> 
              for other in THINGS[:4]]  # fmt: skip
     tokenizer = Tokenizer.train(texts, vocab_size=config.tokenizer.vocab_size)
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(8)  # one that tells the pictures apart
         backbone = Backbones([MobileNet(NAME, remove=spare)])
         model = build_model(
             config.model,

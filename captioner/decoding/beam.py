@@ -94,11 +94,11 @@ def beam_stream(
             written = Written(written.tokens[..., :longest], written.lengths)
             logprobs = apply_rules(rules, logprobs, written)
         parents = _advance(parts, logprobs, diversity)  # (B, K)
-        done = torch.stack([part.done for part in parts]).all(0)
-        free = done.nonzero().flatten()
-        if len(free) * LAZY < len(running):
+        done = parts[0].done if len(parts) == 1 else torch.stack([p.done for p in parts]).all(0)
+        if int(done.sum()) * LAZY < len(running):
             reorder(_rows(parents, torch.arange(len(running), device=device)))
             continue
+        free = done.nonzero().flatten()
         for place in free.tolist():
             yield running[place], _merged([part.found(place) for part in parts])
         taken = admit(free) if admit is not None else 0
@@ -216,19 +216,25 @@ class _Beams:
         chosen = token.flatten(1).gather(1, place)
         gained = best if cost is None else logprobs.gather(-1, token)
         total = self.total.gather(1, parent) + gained.flatten(1).gather(1, place)
-        sequences = self.tokens.gather(1, parent[..., None].expand(-1, -1, self.max_length))
-        at = self.lengths.clamp(max=self.max_length - 1)[:, None, None]
-        sequences.scatter_(2, at.expand(-1, place.shape[1], -1), chosen[..., None])
-
         self.lengths = (self.lengths + 1).clamp(max=self.max_length)
         ends = (chosen == self.eos) | (self.lengths == self.max_length)[:, None]
-        self._finish(total[:, :k], ends[:, :k], sequences[:, :k])
-        order = ends.to(torch.uint8).sort(dim=-1, stable=True).indices[:, :k]
-        self.total = total.masked_fill(ends, NEVER).gather(1, order)
-        self.tokens = sequences.gather(1, order[..., None].expand(-1, -1, self.max_length))
+        if (ended := ends[:, :k]).any():
+            self._finish(total[:, :k], ended, self._longer(parent[:, :k], chosen[:, :k]))
+        # The first that do not end, in their order.
+        ranks = torch.arange(ends.shape[1], device=self.device)
+        order = (ranks + ends * len(ranks)).topk(k, largest=False).indices
+        parent = parent.gather(1, order)
         self.last = chosen.gather(1, order)
+        self.total = total.masked_fill_(ends, NEVER).gather(1, order)
+        self.tokens = self._longer(parent, self.last)
         self._settle()
-        return parent.gather(1, order)
+        return parent
+
+    def _longer(self, parent: Tensor, chosen: Tensor) -> Tensor:
+        """What beams (B, K) have written and these tokens (B, K), after `lengths` was raised."""
+        found = self.tokens.gather(1, parent[..., None].expand(-1, -1, self.max_length))
+        at = (self.lengths - 1)[:, None, None].expand(-1, parent.shape[1], -1)
+        return found.scatter_(2, at, chosen[..., None])
 
     def _further(
         self, ranked: Tensor, token: Tensor, best: Tensor

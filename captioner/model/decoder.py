@@ -16,34 +16,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captioner.model.layers import Attention, Dropout, Layout, attend, over_keys
+from captioner.model.layers import Attention, Dropout, Layer, Layout, additive, attend, over_keys
 
 _MBART_OFFSET = 2  # MBart's position table starts with two unused rows.
 
 
-class DecoderLayer(nn.Module):
-    """Pre-norm self-attention, cross-attention and feed-forward."""
+class DecoderLayer(Layer):
+    """Causal self-attention, cross-attention and feed-forward."""
 
     def __init__(self, width: int, heads: int, ffn: int, dropout: float) -> None:
-        super().__init__()
-        self.self_attn = Attention(width, heads)
-        self.self_attn_layer_norm = nn.LayerNorm(width)
+        super().__init__(width, heads, ffn, dropout)
         self.encoder_attn = Attention(width, heads)
         self.encoder_attn_layer_norm = nn.LayerNorm(width)
-        self.fc1 = nn.Linear(width, ffn)
-        self.fc2 = nn.Linear(ffn, width)
-        self.final_layer_norm = nn.LayerNorm(width)
-        self.dropout = Dropout(dropout)
-
-    def self_attention(self, x: Tensor, layout: Layout) -> Tensor:
-        """Causal attention within each row; x holds the packed tokens (M, D)."""
-        a = self.self_attn
-        h = self.self_attn_layer_norm(x)
-        q, k, v = (
-            a.split(layout.unpack(x).flatten(0, 1)) for x in a.queries_keys_values(h)
-        )  # (B * K, H, T, D/H)
-        h = a.merge(attend(q, k, v, layout.causal))
-        return x + self.dropout(a.out_proj(layout.pack(h)))
 
     def cross_attention(
         self, x: Tensor, layout: Layout, cross: tuple[Tensor, Tensor], mask: Tensor | None
@@ -53,11 +37,6 @@ class DecoderLayer(nn.Module):
         q = layout.unpack(a.q_proj(self.encoder_attn_layer_norm(x)))  # (B, K, T, D)
         h = a.merge(attend(a.split(q.flatten(1, 2)), *cross, over_keys(mask)))
         return x + self.dropout(a.out_proj(layout.pack(h)))
-
-    def feed_forward(self, x: Tensor) -> Tensor:
-        """Each position by itself, x of any shape (..., D)."""
-        h = self.dropout(F.gelu(self.fc1(self.final_layer_norm(x))))
-        return x + self.dropout(self.fc2(h))
 
 
 class Decoder(nn.Module):
@@ -101,7 +80,7 @@ class Decoder(nn.Module):
         positions = torch.arange(tokens.shape[-1], device=tokens.device).expand(tokens.shape)
         x = self.embed(layout.pack_ids(tokens), layout.pack_ids(positions))
         for layer in self.layers:
-            x = layer.self_attention(x, layout)
+            x = layer.self_attention(x, layout, layout.causal)
             x = layer.cross_attention(x, layout, layer.encoder_attn.keys_values(memory), mask)
             x = layer.feed_forward(x)
         return self.logits(x)
@@ -132,25 +111,30 @@ class Decoder(nn.Module):
         cache.admit(self._cross(memory), places)
 
     def _cross(self, memory: Tensor) -> list[tuple[Tensor, Tensor]]:
-        return [layer.encoder_attn.keys_values(memory) for layer in self.layers]
+        pairs = (layer.encoder_attn.keys_values(memory) for layer in self.layers)
+        dtype = memory.dtype
+        if memory.device.type == "cpu":
+            # Setting up oneDNN's small bfloat16 products takes longer than they do.
+            dtype = torch.promote_types(dtype, torch.float32)
+        return [(k.to(dtype).contiguous(), v.to(dtype).contiguous()) for k, v in pairs]
 
     def step(self, tokens: Tensor, cache: Cache) -> Tensor:
         """Logits (B, K, V) after the next token of each row, tokens (B, K)."""
-        shape = tokens.shape
-        seen = cache.advance()
-        over = over_keys(cache.mask)
-        ages = cache.ages().clamp(max=self.max_length - 1)[:, None].expand(shape)
-        x = self.embed(tokens.flatten(), ages.flatten())  # (B * K, D)
+        rows = tokens.shape[1]
+        if cache.length == 0 < rows - 1 and (tokens == tokens[:, :1]).all():
+            return self.step(tokens[:, :1], cache).repeat(1, rows, 1)  # they begin alike
+        masks = cache.advance(rows), over_keys(cache.mask)
+        seen, over = (additive(mask, cache.own.dtype) for mask in masks)
+        ages = cache.ages().clamp(max=self.max_length - 1)[:, None]
+        x = self.embed(tokens, ages)  # (B, K, D)
         for i, layer in enumerate(self.layers):
-            a, h = layer.self_attn, layer.self_attn_layer_norm(x).unflatten(0, shape)
-            q, k, v = map(a.split, a.queries_keys_values(h))  # (B, H, K, D/H)
-            h = attend(q, *cache.append(i, k, v), seen)
-            x = x + a.out_proj(a.merge(h).flatten(0, 1))
-            a, h = layer.encoder_attn, layer.encoder_attn_layer_norm(x).unflatten(0, shape)
-            h = attend(a.split(a.q_proj(h)), *cache.cross[i], over)
-            x = x + a.out_proj(a.merge(h).flatten(0, 1))
+            a, h = layer.self_attn, layer.self_attn_layer_norm(x)
+            q, *_ = found = a.split_three(a.queries_keys_values(h))  # (3, B, H, K, D/H)
+            x = x + a.out_proj(a.merge(attend(q, *cache.append(i, found[1:]), seen)))
+            a, h = layer.encoder_attn, layer.encoder_attn_layer_norm(x)
+            x = x + a.out_proj(a.merge(attend(a.split(a.q_proj(h)), *cache.cross[i], over)))
             x = layer.feed_forward(x)
-        return self.logits(x).unflatten(0, shape)
+        return self.logits(x)
 
     def from_mbart(self, state: Mapping[str, Tensor]) -> None:
         """Take the weights of a transformers `MBartDecoder`; raises RuntimeError on a mismatch.
@@ -186,31 +170,34 @@ class Cache:
         self.seen = torch.zeros((images, rows, room * rows), dtype=torch.bool, device=k.device)
         self.starts = torch.zeros(images, dtype=torch.long, device=k.device)
         self.first, self.length = 0, 0
+        self._itself = torch.eye(rows, dtype=torch.bool, device=k.device)
+        self._now = self._so_far = ()
 
     def ages(self) -> Tensor:
         """Tokens (B,) that each image's rows had before the present one."""
         return self.length - 1 - self.starts
 
-    def advance(self) -> Tensor | None:
-        """Begin a step; which places of `append` each row may attend to, (B, 1, K, S) or None."""
+    def advance(self, rows: int) -> Tensor | None:
+        """Begin a step; which places of `append` each row may attend to, (B, 1, K, S) or None.
+
+        With one of several `rows` only, all others descend from that.
+        """
         if self.length == self.room:
             self._move_up()
         at = self.length * self.rows
-        own = torch.eye(self.rows, dtype=torch.bool, device=self.seen.device)
-        self.seen[..., at : at + self.rows] = own
+        whole = rows == self.rows
+        self.seen[..., at : at + self.rows] = self._itself if whole else self._itself[0]
+        self._now = self.own[..., at : at + rows, :].unbind()
+        self._so_far = self.own[..., self.first * self.rows : at + self.rows, :].unbind()
         self.length += 1
         if self.rows == 1 and self.first == 0 and not self.starts.any():
             return None
-        return self.seen[:, None, :, self.first * self.rows : at + self.rows]
+        return self.seen[:, None, :rows, self.first * self.rows : at + self.rows]
 
-    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Write a layer's keys and values of this step (B, H, K, D/H); all so far come back."""
-        keys, values = self.own[layer]
-        end = self.length * self.rows
-        keys[:, :, end - self.rows : end] = k
-        values[:, :, end - self.rows : end] = v
-        start = self.first * self.rows
-        return keys[:, :, start:end], values[:, :, start:end]
+    def append(self, layer: int, keys_values: Tensor) -> Tensor:
+        """Write a layer's keys and values of this step (2, B, H, K, D/H); all so far come back."""
+        self._now[layer].copy_(keys_values)
+        return self._so_far[layer]
 
     def reorder(self, rows: Tensor) -> None:
         """Row i continues what row `rows[i]` was; rows are numbered over B * K.

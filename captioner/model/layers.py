@@ -40,16 +40,37 @@ class Dropout(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention over (N, H, T, D/H) and (N, H, S, D/H).
 
-    `mask` is boolean, True = may attend, and broadcasts to (N, H, T, S). While training on a
-    CPU the products are written out: the fused kernel's backward took 37 % of a step on
-    captions, whose few dozen positions are too short for it.
+    `mask` is boolean, True = may attend, or what `additive` makes of that, and broadcasts to
+    (N, H, T, S). On a CPU the products are written out where the fused kernel is slow: its
+    backward took 37 % of a training step on captions, and it takes twice as long over the few
+    queries of many images. Keys and values may be of a higher precision than queries.
     """
-    if q.device.type != "cpu" or not torch.is_grad_enabled():
+    if q.dtype != k.dtype and not torch.is_grad_enabled():
+        return attend(q.to(k.dtype), k, v, mask).to(q.dtype)
+    if q.device.type != "cpu" or not (torch.is_grad_enabled() or _many_small(q)):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    n, h, t, d = q.shape
+    # Flattened, as `matmul` would do in more calls.
+    q, k, v = q.reshape(n * h, t, d), k.flatten(0, 1), v.flatten(0, 1)
+    scores = torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=d**-0.5)
     if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    return scores.softmax(-1).to(v.dtype) @ v
+        scores = scores.unflatten(0, (n, h))
+        if mask.dtype == torch.bool:
+            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        else:
+            scores = scores.add_(mask)
+        scores = scores.flatten(0, 1)
+    return torch.bmm(scores.softmax(-1).to(v.dtype), v).unflatten(0, (n, h))
+
+
+def _many_small(q: Tensor) -> bool:
+    """Few queries of many heads: two threads were as fast either way at about 100 in all."""
+    return q.shape[-2] < 32 and q.shape[:-1].numel() > 100
+
+
+def additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """A boolean mask as what is added to the scores: converted once for all layers."""
+    return None if mask is None else mask.logical_not().to(dtype).mul_(torch.finfo(dtype).min)
 
 
 class Attention(nn.Module):
@@ -69,15 +90,19 @@ class Attention(nn.Module):
         self._fused = queries_keys_values
         del self.q_proj, self.k_proj, self.v_proj
 
-    def queries_keys_values(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Of self-attention over x (..., D), each (..., D)."""
+    def queries_keys_values(self, x: Tensor) -> Tensor:
+        """Of self-attention over x (..., D), side by side: (..., 3 * D)."""
         if self._fused is not None:
-            return self._fused(x).chunk(3, -1)
-        return self.q_proj(x), self.k_proj(x), self.v_proj(x)
+            return self._fused(x)
+        return torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], -1)
 
     def split(self, x: Tensor) -> Tensor:
         """(N, T, D) to (N, H, T, D/H)."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def split_three(self, x: Tensor) -> Tensor:
+        """(N, T, 3 * D) to (3, N, H, T, D/H)."""
+        return x.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
 
     def merge(self, x: Tensor) -> Tensor:
         """(N, H, T, D/H) to (N, T, D)."""
@@ -88,44 +113,44 @@ class Attention(nn.Module):
         return self.split(self.k_proj(x)), self.split(self.v_proj(x))
 
 
-class EncoderLayer(nn.Module):
-    """Pre-norm self-attention and feed-forward over positions (N, S, D).
-
-    `mask` (N, S) is True at the positions that count; the others are not computed, and come out
-    as zeros.
-    """
+class Layer(nn.Module):
+    """What a layer of either side has: pre-norm self-attention, and a feed-forward."""
 
     def __init__(self, width: int, heads: int, ffn: int, dropout: float) -> None:
         super().__init__()
         self.self_attn = Attention(width, heads)
         self.self_attn_layer_norm = nn.LayerNorm(width)
         self.fc1 = nn.Linear(width, ffn)
+        self.gelu: nn.Module = nn.GELU()
         self.fc2 = nn.Linear(ffn, width)
         self.final_layer_norm = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        if mask is None:
-            return self.feed_forward(x + self._attend(x))
-        layout = Layout(mask)
-        x = layout.pack(x)
-        return layout.unpack(self.feed_forward(x + self._attend(x, layout, mask)))
-
-    def _attend(
-        self, x: Tensor, layout: Layout | None = None, mask: Tensor | None = None
-    ) -> Tensor:
+    def self_attention(self, x: Tensor, layout: Layout, mask: Tensor | None) -> Tensor:
+        """Attention within each row of the layout; x holds the packed tokens (M, D)."""
         a = self.self_attn
-        h = self.self_attn_layer_norm(x)
-        q, k, v = a.queries_keys_values(h)
-        if layout is not None:
-            q, k, v = map(layout.unpack, (q, k, v))
-        h = a.merge(attend(*map(a.split, (q, k, v)), over_keys(mask)))
-        return self.dropout(a.out_proj(h if layout is None else layout.pack(h)))
+        found = a.queries_keys_values(self.self_attn_layer_norm(x))
+        q, k, v = a.split_three(layout.unpack(found).flatten(0, -3))
+        h = a.merge(attend(q, k, v, mask))
+        return x + self.dropout(a.out_proj(layout.pack(h)))
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """Each position by itself, x of any shape (..., D)."""
-        h = self.dropout(F.gelu(self.fc1(self.final_layer_norm(x))))
+        h = self.dropout(self.gelu(self.fc1(self.final_layer_norm(x))))
         return x + self.dropout(self.fc2(h))
+
+
+class EncoderLayer(Layer):
+    """Over positions (N, S, D).
+
+    `mask` (N, S) is True at the positions that count; the others are not computed, and come out
+    as zeros.
+    """
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        layout = Layout(mask if mask is not None else x.new_ones(x.shape[:2], dtype=torch.bool))
+        x = self.self_attention(layout.pack(x), layout, over_keys(mask))
+        return layout.unpack(self.feed_forward(x))
 
 
 def over_keys(mask: Tensor | None) -> Tensor | None:

@@ -16,13 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from captioner.model.decoder import Decoder
-from captioner.model.layers import Attention
+from captioner.model.layers import Attention, Layer
 
 
 class PackedLinear(nn.Module):
-    """One linear layer, or several of the same input side by side; it cannot be trained."""
+    """One linear layer, or several of the same input side by side; it cannot be trained.
 
-    def __init__(self, *layers: nn.Linear, int8: bool = False) -> None:
+    With `gelu`, which is not for int8, that comes after it.
+    """
+
+    def __init__(self, *layers: nn.Linear, int8: bool = False, gelu: bool = False) -> None:
         super().__init__()
         weight = torch.cat([layer.weight for layer in layers]).detach()  # (O, I)
         biases = [_bias(layer) for layer in layers]
@@ -33,15 +36,13 @@ class PackedLinear(nn.Module):
         else:
             self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
             self.bias = bias
+            self.then = "gelu" if gelu else "none"
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) to (..., O)."""
-        rows = x.flatten(0, -2)
         if self.int8:
-            found = torch.ops.quantized.linear_dynamic(rows.contiguous(), self.packed, False)
-        else:
-            found = torch.ops.mkldnn._linear_pointwise(rows, self.packed, self.bias, "none", [], "")
-        return found.unflatten(0, x.shape[:-1])
+            return torch.ops.quantized.linear_dynamic(x, self.packed, False)
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, self.then, [], "none")
 
 
 def can_pack(device: torch.device, dtype: torch.dtype = torch.float32) -> bool:
@@ -60,6 +61,8 @@ def pack(module: nn.Module, *, int8: bool = False) -> None:
             child.fuse(PackedLinear(_head(child), int8=int8))
         elif isinstance(child, Attention) and name.endswith("self_attn"):
             child.fuse(PackedLinear(child.q_proj, child.k_proj, child.v_proj, int8=int8))
+        elif isinstance(child, Layer) and not int8:
+            child.fc1, child.gelu = PackedLinear(child.fc1, gelu=True), nn.Identity()
         for own, layer in list(child.named_children()):
             if type(layer) is nn.Linear:
                 setattr(child, own, PackedLinear(layer, int8=int8))
