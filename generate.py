@@ -67,6 +67,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="default: 16")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps ...")
     parser.add_argument("--dtype", default="float32", choices=DTYPES)
+    parser.add_argument("--compile", action="store_true", help="the decoder, by torch.compile")
     parser.add_argument("--jsonl", action="store_true", help="one JSON object a line")
     parser.add_argument("--stream", action="store_true", help="print words as they are found")
     parser.add_argument(
@@ -224,7 +225,8 @@ def load(args: argparse.Namespace) -> Captioner:
     # Imported here so that --help costs no torch.
     from captioner.predict import load
 
-    return load(args.checkpoint or "bundled", device=args.device, dtype=args.dtype)
+    on = {"device": args.device, "dtype": args.dtype, "compile": args.compile}
+    return load(args.checkpoint or "bundled", **on)
 
 
 def status(failed: int, total: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -106,7 +107,7 @@ def test_an_array_of_images_is_several(model):
     assert texts(model.caption(stacked)) == texts(model.caption(images))
 
 
-def test_stream_holds_two_batches(model):
+def test_stream_holds_three_batches(model):
     taken = []
 
     def source():
@@ -118,7 +119,7 @@ def test_stream_holds_two_batches(model):
     assert taken == []
     for n in range(12):
         assert isinstance(next(stream), Result)
-        assert n < len(taken) <= n + 1 + 2 * 3
+        assert n < len(taken) <= n + 1 + 3 * 3
     assert next(stream, None) is None
 
 
@@ -148,9 +149,22 @@ def test_max_length_is_kept(model):
 def test_lower_precision_runs(folder, model, dtype):
     half = captioner.load(folder, dtype=dtype)
     images = [picture(i) for i in range(3)]
-    assert {p.dtype for p in half.model.parameters()} == {half.dtype}
+    assert {p.dtype for p in half.model.backbone.parameters()} == {half.dtype}
+    behind = torch.float32 if dtype == "int8" else half.dtype
+    assert half.model.memory_encoder.positions.dtype == behind
     difference = scores(half.caption(images)) - scores(model.caption(images))
     assert np.abs(difference).max() < 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+def test_compiled_models_write_the_same(folder, model):
+    images = [picture(i) for i in range(5)]
+    compiled = captioner.load(folder, compile=True)
+    for batch_size in (2, 5):
+        found = compiled.caption(images, batch_size=batch_size)
+        assert texts(found) == texts(model.caption(images))
+        assert scores(found) == pytest.approx(scores(model.caption(images)), abs=1e-4)
 
 
 def test_what_cannot_be_loaded(folder, tmp_path):
@@ -158,6 +172,8 @@ def test_what_cannot_be_loaded(folder, tmp_path):
         captioner.load(tmp_path)
     with pytest.raises(CaptionerError, match="int4"):
         captioner.load(folder, dtype="int4")
+    with pytest.raises(CaptionerError, match="compile"):
+        captioner.load(folder, dtype="int8", compile=True)
     with pytest.raises(CaptionerError, match="int8"):
         captioner.load(folder, dtype="int8", device="meta")
     with pytest.raises(CaptionerError, match="nowhere"):

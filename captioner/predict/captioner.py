@@ -57,7 +57,9 @@ class Captioner:
     """A model ready for use on one device, or several that write each text together.
 
     `dtype` is that of weights and arithmetic: float32 (default), bfloat16 or float16; or int8, on a
-    CPU, for the weights behind the backbone.
+    CPU, for the weights behind the backbone, which is in bfloat16 then where the CPU has that.
+    `compile` has torch compile the decoder at its first use; on a CPU that takes a C++ compiler
+    and is slower than the packed weights that are used without it.
     """
 
     def __init__(
@@ -69,8 +71,10 @@ class Captioner:
         others: Sequence[tuple[Seq2Seq, Config]] = (),
         device: str | torch.device = "cpu",
         dtype: str = "float32",
+        compile: bool = False,
     ) -> None:
-        self.members = Members([(model, config), *others], device=device, dtype=dtype)
+        options = {"device": device, "dtype": dtype, "compile": compile}
+        self.members = Members([(model, config), *others], **options)
         self.tokenizer, self.config = tokenizer, config
         self.longest = min(c.model.max_length for c in (config, *(c for _, c in others)))
         closed = partial(ClosedSet, tokenizer=tokenizer, config=config)
@@ -116,7 +120,7 @@ class Captioner:
         batch_size: int = 16,
         **options: Any,
     ) -> Iterator[Result]:
-        """As `caption`, from an iterable of any length, of which two batches are held at a time."""
+        """As `caption`, from an iterable of any length; three batches are held at a time."""
         decoding = choose_decoding(self.config, options, longest=self.longest, count=num_captions)
         wording = self._wording(decoding)
         _check_batch_size(batch_size)
@@ -124,8 +128,7 @@ class Captioner:
 
         def good() -> Iterator[list[Tensor]]:
             batch = []
-            for image in images:
-                pixels = self.members.pixels(image)
+            for pixels in self.members.read(images, ahead=batch_size):
                 read.append(pixels if isinstance(pixels, ImageError) else None)
                 if isinstance(pixels, tuple):
                     batch.append(pixels)

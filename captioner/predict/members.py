@@ -5,7 +5,10 @@ Shapes: B images, P memory positions, D width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -26,6 +29,8 @@ from captioner.transforms import to_pixels
 
 Pixels = tuple[Tensor, ...]
 """One image as each transform of the models makes it, (3, H, W)."""
+READERS = min(8, max(1, (os.cpu_count() or 1) // 2))
+"""Threads that read images while a model is at others."""
 
 
 class Members:
@@ -35,23 +40,37 @@ class Members:
     """
 
     def __init__(
-        self, models: Sequence[tuple[Seq2Seq, Config]], *, device: str | torch.device, dtype: str
+        self,
+        models: Sequence[tuple[Seq2Seq, Config]],
+        *,
+        device: str | torch.device,
+        dtype: str,
+        compile: bool,
     ) -> None:
         if dtype not in DTYPES:
             raise CaptionerError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
-        # int8 is the type of the weights behind the backbone alone, on a CPU.
-        self.dtype = torch.float32 if dtype == "int8" else getattr(torch, dtype)
+        # int8 is the type of the weights behind the backbone alone, which is in bfloat16 then.
+        self.dtype = torch.bfloat16 if dtype == "int8" else getattr(torch, dtype)
         try:
             self.device = torch.device(device)
-            options = {"dtype": self.dtype, "memory_format": torch.channels_last}
+            options = {"dtype": torch.float32 if dtype == "int8" else self.dtype}
+            options |= {"memory_format": torch.channels_last}
             self.models = [model.to(self.device, **options).eval() for model, _ in models]
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise CaptionerError(f"device {device!r} cannot be used: {reason}") from None
         if dtype == "int8" and not can_pack(self.device):
             raise CaptionerError(f"dtype 'int8' is for a CPU, and not for device {str(device)!r}")
-        if dtype != "float16" and can_pack(self.device, self.dtype):
-            for model in self.models:
+        if dtype == "int8" and not can_pack(self.device, self.dtype):
+            self.dtype = torch.float32
+        if dtype == "int8" and compile:
+            raise CaptionerError("dtype 'int8' is of kernels that compile=True does without")
+        for model in self.models:
+            model.backbone.to(self.dtype)
+            if compile:
+                # The backbone's time lies in convolutions, which are the libraries' own either way.
+                model.decoder.step = torch.compile(model.decoder.step, dynamic=True)
+            elif dtype != "float16" and can_pack(self.device, self.dtype):
                 _pack(model, int8=dtype == "int8")
         each = [pixel_spec(config) for _, config in models]
         self.specs = list(dict.fromkeys(each))
@@ -67,6 +86,20 @@ class Members:
             return tuple(to_pixels(loaded, spec) for spec in self.specs)
         except ImageError as error:
             return error
+
+    def read(self, images: Iterable[Any], *, ahead: int) -> Iterator[Pixels | ImageError]:
+        """As `pixels`, in order; so many images are read by other threads before their turn."""
+        with ThreadPoolExecutor(READERS) as pool:
+            waiting = deque()
+            try:
+                for image in images:
+                    waiting.append(pool.submit(self.pixels, image))
+                    if len(waiting) > ahead:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     def stack(self, images: Sequence[Pixels]) -> list[Tensor]:
         """Each model's batch (B, 3, H, W)."""
