@@ -82,7 +82,8 @@ def test_every_way_to_decode_is_in_the_table_and_has_a_flag():
     add_decoding(parser)
     flags = {flag for action in parser._actions for flag in action.option_strings}
     named = set(re.findall(r"`(--[\w-]+)", table))
-    assert named - flags <= {"--answers", "--checkpoint", "--stream", "--num-captions", "--score"}
+    others = "--answers --checkpoint --compile --dtype --num-captions --score --stream"
+    assert named - flags <= set(others.split())
     for field in dataclasses.fields(DecodingConfig):
         flag = {"banned": "--ban", "method": "--sample"}.get(
             field.name, f"--{field.name.replace('_', '-')}"
