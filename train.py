@@ -1,9 +1,10 @@
 #!/usr/bin/env python
 """Train a captioner: `python train.py --config configs/flickr8k.yaml data.root=PATH`.
 
-On several GPUs, the same with `accelerate launch train.py ...`. A stopped run goes on with
-`--resume`. From top to bottom: data, tokenizer and model; then, stage by stage and epoch by
-epoch, the steps, a validation, the best checkpoint and the state to resume from.
+On several GPUs, the same with `accelerate launch train.py ...`. A run that was stopped, by
+whatever, goes on with `--resume` and ends as if it had not been. From top to bottom: data,
+tokenizer and model; then, stage by stage and epoch by epoch, the steps, a validation, the best
+checkpoint and the state to resume from.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ import time
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from captioner.cli import guarded
 from captioner.config import Config, load_config
-from captioner.errors import DataError
+from captioner.errors import CheckpointError, DataError
+
+if TYPE_CHECKING:
+    from captioner.training.stopping import Signals
 
 PROG = "train.py"
 
@@ -27,22 +32,35 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=PROG, description=__doc__.splitlines()[0])
     parser.add_argument("--config", help="a YAML file; without it, the defaults")
     parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
+    parser.add_argument("--force", action="store_true", help="resume with other settings or data")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that differ")
     return guarded(run, parser.parse_intermixed_args(argv), PROG)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train as the command line says; returns the exit status."""
+    from captioner.training.stopping import Signals, Stopped
+
+    config = load_config(args.config, args.overrides)
     try:
-        train(load_config(args.config, args.overrides), resume=args.resume)
+        with Signals() as signals:
+            train(config, resume=args.resume, force=args.force, signals=signals)
+    except Stopped as stop:
+        print(f"{PROG}: {stop}: the state is saved; --resume goes on from it", file=sys.stderr)
+        return stop.status
     except KeyboardInterrupt:
-        print(f"{PROG}: stopped; --resume goes on after the last whole epoch", file=sys.stderr)
+        print(f"{PROG}: stopped; --resume goes on from the last state", file=sys.stderr)
         raise
     return 0
 
 
-def train(config: Config, *, resume: bool = False) -> dict[str, float]:
-    """Run all stages; returns the best checkpoint's validation scores."""
+def train(
+    config: Config, *, resume: bool = False, force: bool = False, signals: Signals | None = None
+) -> dict[str, float]:
+    """Run all stages; returns the best checkpoint's validation scores.
+
+    Where `signals` has noted one, the state is saved after the step, and Stopped raised.
+    """
     import torch
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from torch.utils.data import DataLoader
@@ -63,6 +81,7 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
         set_learning_rate,
     )
     from captioner.training.scst import CiderReward, self_critical_loss
+    from captioner.training.stopping import BadSteps, Stopped
 
     settings = config.train
     output = Path(settings.output)
@@ -102,16 +121,50 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
     accelerator.init_trackers("logs")
 
     progress, saved = checkpoint.Progress(), None
+    data, states = setup.digest(train_rows, val_rows), output / "states"
     if resume:
-        saved = checkpoint.SavedState(output / "last", config, tokenizer)
+        saved = checkpoint.SavedState(states, config, tokenizer, data, force=force)
         saved.restore_model(model, average)
         progress = saved.progress
-        say(f"resuming after epoch {progress.epoch} of stage {progress.stage}")
+        say("\n".join(saved.passed_over))
+        say(
+            f"resuming after epoch {progress.epoch} of stage {progress.stage}"
+            + f" and {progress.batch} batches" * bool(progress.batch)
+        )
+    elif main_process:
+        checkpoint.set_aside(states)
+
+    def save() -> None:
+        if main_process:
+            try:
+                checkpoint.save_state(
+                    states,
+                    config=config,
+                    tokenizer=tokenizer,
+                    data=data,
+                    progress=progress,
+                    model=model,
+                    average=average,
+                    optimizer=optimizer,
+                    scaler=accelerator.scaler and accelerator.scaler.state_dict(),
+                )
+            except CheckpointError as error:
+                say(f"warning: {error}")  # there may be room again at the next
+        accelerator.wait_for_everyone()
+
+    def stop_asked() -> str:
+        name = signals.name if signals else ""
+        if world > 1:  # a signal may have reached only some
+            asked = torch.tensor(float(bool(name)), device=accelerator.device)
+            name = (name or "SIGTERM") if accelerator.reduce(asked) else ""
+        return name
+
+    bad = BadSteps(settings.bad_steps)
 
     for number in range(progress.stage, len(settings.stages)):
         stage = settings.stages[number]
         if number > progress.stage:
-            progress.stage, progress.epoch, progress.stale = number, 0, 0
+            progress.stage, progress.epoch, progress.batch, progress.stale = number, 0, 0, 0
             checkpoint.load_best(output / "best", model)
             average.reset(model)
         elif progress.epoch >= stage.epochs:
@@ -120,12 +173,14 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
         if stage.cached_views:
             use_cached_features(model.backbone, train_set, val_set, stage, config, accelerator)
         optimizer = build_optimizer(model, settings, stage)
-        if saved and progress.epoch:
+        if saved and (progress.epoch or progress.batch):
             saved.restore_optimizer(optimizer)
-        saved = None
         scst = stage.objective == "scst"
         reward = CiderReward(train_set.captions(), tokenizer) if scst else None
         wrapped, optimizer = accelerator.prepare(model, optimizer)
+        if saved and saved.scaler and accelerator.scaler:
+            accelerator.scaler.load_state_dict(saved.scaler)
+        saved = None
 
         batches = EpochBatches(
             [train_set.of_source(number) for number in range(len(tasks))],
@@ -149,16 +204,21 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
             if progress.stale >= settings.patience:
                 say(f"no better validation in {settings.patience} evaluations: stage ends")
                 break
-            started, texts, losses = time.perf_counter(), 0, defaultdict(list)
-            batches.epoch = before + epoch
-            # No step spans two epochs: a resumed run would have lost the first half of it.
+            started, texts = time.perf_counter(), 0
+            sums = defaultdict(lambda: [0.0, 0], progress.sums)
+            batches.epoch, batches.skip = before + epoch, progress.batch
+            # No step spans two epochs, or two runs: states are saved between steps.
             accelerator.step = 0
             model.zero_grad()
             setup.train_mode(model)
             bar = tqdm(
-                loader, f"stage {number} epoch {epoch}", leave=False, disable=not main_process
+                loader,
+                f"stage {number} epoch {epoch}",
+                initial=progress.batch,
+                leave=False,
+                disable=not main_process,
             )
-            for i, batch in enumerate(bar):
+            for i, batch in enumerate(bar, progress.batch):
                 setup.report_unreadable(batch.unreadable, train_set, report)
                 if batch.images is None:
                     continue
@@ -194,26 +254,38 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
                     loss = loss * world / tokens
                     accelerator.backward(loss)
                     if accelerator.sync_gradients:
-                        accelerator.clip_grad_norm_(model.parameters(), settings.clip)
+                        norm = accelerator.clip_grad_norm_(model.parameters(), settings.clip)
+                        # With fp16 the scaler leaves such steps out, and tries a smaller scale.
+                        if accelerator.scaler is None and bad.is_bad(norm.item()):
+                            say(f"step {progress.step}: the gradient is not finite; left out")
+                            optimizer.zero_grad()
                     optimizer.step()
                     optimizer.zero_grad()
-                if accelerator.sync_gradients:
-                    average.update(model)
-                    progress.step += 1
                 texts += (labels[..., 0] != PAD).sum().item()
                 # A policy-gradient loss says nothing of progress; the mean reward does.
                 kind = "reward" if rewards is not None else "loss"
                 if len(tasks) > 1:
                     kind = f"{tasks[batch.source].name} {kind}"
-                losses[kind].append(loss.detach() if rewards is None else rewards.mean())
+                value = loss.detach() if rewards is None else rewards.mean()
+                sums[kind] = [sums[kind][0] + value, sums[kind][1] + 1]
                 if i % 10 == 0:
-                    bar.set_postfix({kind: f"{losses[kind][-1].item():.3f}"})
+                    bar.set_postfix({kind: f"{value.item():.3f}"})
+                progress.batch = i + 1
+                if accelerator.sync_gradients:
+                    average.update(model)
+                    progress.step += 1
+                    stop = stop_asked()
+                    if stop or progress.step % settings.save_every == 0:
+                        progress.sums = {k: [float(total), n] for k, (total, n) in sums.items()}
+                        save()
+                    if stop:
+                        raise Stopped(stop)
             seconds = time.perf_counter() - started
-            if not losses:
+            if not sums:
                 problems = "; ".join(report.summary().splitlines())
                 raise DataError(f"{config.data.roots}: no training image can be used: {problems}")
-            progress.epoch = epoch + 1
-            log = {kind: torch.stack(found).mean().item() for kind, found in losses.items()}
+            progress.epoch, progress.batch, progress.sums = epoch + 1, 0, {}
+            log = {kind: float(total) / n for kind, (total, n) in sums.items()}
             log["texts/s"] = texts * world / seconds
 
             if (epoch + 1) % settings.eval_every == 0 or epoch + 1 == stage.epochs:
@@ -238,17 +310,9 @@ def train(config: Config, *, resume: bool = False) -> dict[str, float]:
                 log |= scores
             accelerator.log(log, step=progress.step)
             say(f"stage {number} epoch {epoch} ({seconds:.0f} s): {setup.format_scores(log)}")
-            if main_process:
-                checkpoint.save_state(
-                    output / "last",
-                    config=config,
-                    tokenizer=tokenizer,
-                    progress=progress,
-                    model=model,
-                    average=average,
-                    optimizer=optimizer,
-                )
-            accelerator.wait_for_everyone()
+            save()
+            if stop := stop_asked():
+                raise Stopped(stop)
         model = accelerator.unwrap_model(wrapped)
         accelerator.free_memory()
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 import train
 from captioner.training import checkpoint
+from captioner.training.optimizer import MovingAverage
 
 TINY = [
     "image.size=64",
@@ -75,7 +76,12 @@ def run_in_processes(words: list[str], *, folder: Path) -> subprocess.CompletedP
 
 def state_of(output: Path) -> dict[str, torch.Tensor]:
     """The state to resume from."""
-    return load_file(output / "last" / "state.safetensors")
+    return load_file(last_of(output) / "state.safetensors")
+
+
+def last_of(output: Path) -> Path:
+    """The folder of the newest state."""
+    return max((output / "states").glob("[0-9]*"))
 
 
 def best_of(output: Path) -> dict[str, torch.Tensor]:
@@ -102,6 +108,19 @@ def stop_after(epochs: int, monkeypatch) -> None:
     monkeypatch.setattr(checkpoint, "save_state", save_and_stop)
 
 
+def stop_at(step: int, number: int, monkeypatch) -> None:
+    """Send this process a signal at a step, counted from 1."""
+    update, steps = MovingAverage.update, []
+
+    def update_and_stop(*args):
+        update(*args)
+        steps.append(1)
+        if len(steps) == step:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(MovingAverage, "update", update_and_stop)
+
+
 def assert_resumed_is_whole(
     data: Path | None, output: Path, words: list[str], epochs: int, monkeypatch
 ) -> None:
@@ -116,5 +135,7 @@ def assert_resumed_is_whole(
     assert run(data, output, *words, resume=True) == 0
     assert_equal(state_of(output), state_of(whole))
     assert_equal(best_of(output), best_of(whole))
-    for name in ("last/progress.json", "best/metrics.json", "best/config.yaml"):
+    for name in ("best/metrics.json", "best/config.yaml"):
         assert (output / name).read_text() == (whole / name).read_text(), name
+    one, other = (last_of(folder) / "progress.json" for folder in (output, whole))
+    assert one.read_text() == other.read_text()

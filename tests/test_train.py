@@ -14,6 +14,7 @@ from runs import (
     TWO_STAGES,
     assert_resumed_is_whole,
     best_of,
+    last_of,
     run,
     run_in_processes,
     state_of,
@@ -76,7 +77,7 @@ def test_two_processes_train_one_model(tmp_path):
     result = run_in_processes(words, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("2 process(es)") == 1
-    progress = json.loads((tmp_path / "run" / "last" / "progress.json").read_text())["progress"]
+    progress = json.loads((last_of(tmp_path / "run") / "progress.json").read_text())["progress"]
     # Five images make a step of four; the one that is left cannot serve both processes.
     assert progress["step"] == sum(stage["epochs"] for stage in stages_of(tmp_path / "run"))
     assert captioner.load(tmp_path / "run" / "best").caption(data / "Flicker8k_Dataset" / "5.png")
@@ -84,7 +85,7 @@ def test_two_processes_train_one_model(tmp_path):
 
 def stages_of(folder: Path) -> list[dict]:
     """The stages that a run was given."""
-    text = (folder / "last" / "progress.json").read_text()
+    text = (last_of(folder) / "progress.json").read_text()
     return json.loads(text)["config"]["train"]["stages"]
 
 
@@ -129,7 +130,10 @@ def test_resuming_with_other_captions_is_refused(tmp_path, capsys):
     path = data / "Flickr8k_text" / "Flickr8k.token.txt"
     path.write_text(path.read_text().replace("circle", "ring"))
     assert run(data, tmp_path / "run", once, resume=True) == 1
-    assert "captions" in capsys.readouterr().err.splitlines()[-1]
+    assert "images or texts" in capsys.readouterr().err.splitlines()[-1]
+    words = [*words_for(data, tmp_path / "run", once), "--resume", "--force"]
+    assert train.main(words) == 1
+    assert "its tokenizer" in capsys.readouterr().err.splitlines()[-1]
 
 
 # Stages

@@ -11,6 +11,7 @@ import torch
 from conftest import SHAPES, captions_of, make_flickr, make_questions, questions_of
 from runs import (
     assert_resumed_is_whole,
+    last_of,
     run,
     run_in_processes,
     sources,
@@ -209,7 +210,7 @@ def test_a_stage_has_its_own_weights_of_the_sources(tmp_path, capsys):
     two = sources({"root": str(captions)}, {"root": str(questions)})
     assert run(None, tmp_path / "run", two, ASKING, stages) == 0
     # Of four images each, two a step: 2 + 2 steps, then 6 + 1.
-    record = json.loads((tmp_path / "run" / "last" / "progress.json").read_text())
+    record = json.loads((last_of(tmp_path / "run") / "progress.json").read_text())
     assert record["progress"]["step"] == 4 + 7
     errors = capsys.readouterr().err
     assert "4 training images x 1, 3" in errors
@@ -332,7 +333,7 @@ def test_two_processes_learn_captions_and_answers(tmp_path):
     result = run_in_processes(words, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("2 process(es)") == 1
-    progress = json.loads((tmp_path / "run" / "last" / "progress.json").read_text())["progress"]
+    progress = json.loads((last_of(tmp_path / "run") / "progress.json").read_text())["progress"]
     assert progress["step"] == 4 * 2  # epochs, and of each source the one step that both share
     assert 0 <= metrics_of(tmp_path / "run")["questions exact match"] <= 1
     # From there on, and with the parts for questions named by the checkpoint alone.

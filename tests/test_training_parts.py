@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import errno
 import json
+import math
 import random
 import shutil
 from pathlib import Path
@@ -19,6 +21,7 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from runs import sources
+from safetensors import SafetensorError
 from torch import nn
 
 from captioner.build import build_model, load_checkpoint
@@ -36,7 +39,7 @@ from captioner.data.dataset import Augmentation, ImageDataset, Key, Unreadable
 from captioner.errors import CheckpointError, SplitError
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
-from captioner.training import checkpoint, features, setup
+from captioner.training import checkpoint, durable, features, setup
 from captioner.training.checkpoint import Progress, SavedState, save_best, save_state
 from captioner.training.optimizer import (
     MovingAverage,
@@ -44,6 +47,7 @@ from captioner.training.optimizer import (
     caption_loss,
     set_learning_rate,
 )
+from captioner.training.stopping import BadSteps, Diverged
 from captioner.transforms import PixelSpec
 
 SIZES = ModelConfig(width=8, heads=2, ffn=16, decoder_layers=1, max_length=8, dropout=0.0)
@@ -244,9 +248,10 @@ def trained(tokenizer, tmp_path):
     advance(model, optimizer, average, steps=3)
     progress = Progress(stage=1, epoch=2, step=3, best=0.25, stale=1)
     parts = {"model": model, "average": average, "optimizer": optimizer}
-    save_state(tmp_path / "last", config=config, tokenizer=tokenizer, progress=progress, **parts)
+    folder = tmp_path / "states"
+    save_state(folder, config=config, tokenizer=tokenizer, data="rows", progress=progress, **parts)
     return SimpleNamespace(
-        config=config, stage=stage, progress=progress, folder=tmp_path / "last", **parts
+        config=config, stage=stage, progress=progress, folder=folder, tokenizer=tokenizer, **parts
     )
 
 
@@ -265,7 +270,7 @@ def test_a_restored_run_goes_on_bit_for_bit(trained, tokenizer):
     model = small_model(tokenizer, seed=1).to(memory_format=torch.channels_last)
     average = MovingAverage(model, 0.9)
     optimizer = build_optimizer(model, t.config.train, t.stage)
-    saved = SavedState(t.folder, t.config, tokenizer)
+    saved = SavedState(t.folder, t.config, tokenizer, "rows")
     saved.restore_model(model, average)
     saved.restore_optimizer(optimizer)
     assert saved.progress == t.progress
@@ -283,63 +288,139 @@ def test_a_restored_run_goes_on_bit_for_bit(trained, tokenizer):
 def test_other_settings_are_refused_by_name(trained, tokenizer):
     other = Config(train=TrainConfig(ema=0.5, seed=3, output=trained.config.train.output))
     with pytest.raises(CheckpointError, match=r"train\.ema.*train\.seed"):
-        SavedState(trained.folder, other, tokenizer)
+        SavedState(trained.folder, other, tokenizer, "rows")
+
+
+def save_another(trained, progress: Progress) -> None:
+    parts = {"model": trained.model, "average": trained.average, "optimizer": trained.optimizer}
+    parts |= {"config": trained.config, "tokenizer": trained.tokenizer, "data": "rows"}
+    save_state(trained.folder, progress=progress, **parts)
+
+
+def newest(trained) -> SavedState:
+    return SavedState(trained.folder, trained.config, trained.tokenizer, "rows")
+
+
+def test_other_data_is_refused_unless_forced(trained):
+    with pytest.raises(CheckpointError, match="images or texts"):
+        SavedState(trained.folder, trained.config, trained.tokenizer, "other rows")
+    found = SavedState(trained.folder, trained.config, trained.tokenizer, "other rows", force=True)
+    assert found.progress == trained.progress
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "progress.json", "manifest.json"])
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "flipped"])
+def test_a_torn_state_is_passed_over(trained, name, damage):
+    save_another(trained, later := Progress(stage=1, epoch=3))
+    assert newest(trained).progress == later
+    path = trained.folder / later.name / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink()
+    if damage != "gone":
+        path.write_bytes({"empty": b"", "cut": content[:-10], "flipped": content}[damage])
+    found = newest(trained)
+    assert found.progress == trained.progress
+    (told,) = found.passed_over
+    assert later.name in told
+    assert name in told or name == "manifest.json"
+    # With no whole one left, that is an error, and the torn ones are named.
+    (trained.folder / trained.progress.name / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match=r"no state to resume from.*passed over"):
+        newest(trained)
+
+
+def test_another_tokenizer_is_refused_even_if_forced(trained):
+    other = Tokenizer.train(["a red circle", "two blue squares"] * 20, vocab_size=301)
+    with pytest.raises(CheckpointError, match="tokenizer was trained on other captions"):
+        SavedState(trained.folder, trained.config, other, "rows", force=True)
+
+
+def test_without_a_state_there_is_nothing_to_resume(trained, tmp_path):
+    with pytest.raises(CheckpointError, match="nothing there"):
+        SavedState(tmp_path / "none", trained.config, trained.tokenizer, "rows")
 
 
 @pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("state.safetensors", None),
-        ("state.safetensors", b""),
-        ("state.safetensors", b"torn"),
-        ("progress.json", None),
-        ("progress.json", b"{"),
-        ("progress.json", b"{}"),
-        ("progress.json", b"[]"),
-        ("progress.json", b"\xff"),
-    ],
+    "error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("I/O error")]
 )
-def test_a_torn_state_is_refused_by_name(trained, tokenizer, name, content):
-    path = trained.folder / name
-    path.unlink()
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="no state to resume from") as caught:
-        SavedState(trained.folder, trained.config, tokenizer)
-    assert str(trained.folder) in str(caught.value)
-
-
-def test_a_state_that_is_cut_off_is_refused(trained, tokenizer):
-    path = trained.folder / "state.safetensors"
-    path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(CheckpointError):
-        SavedState(trained.folder, trained.config, tokenizer)
-
-
-def test_a_write_that_fails_leaves_the_old_state(trained, tokenizer, monkeypatch):
-    def full(*args, **kwargs):
-        raise OSError("no space left")
+def test_a_write_that_fails_leaves_the_old_state(trained, monkeypatch, error):
+    def full(tensors, path):
+        path.write_bytes(b"a part of it")
+        raise error
 
     monkeypatch.setattr(checkpoint, "save_file", full)
-    parts = {"model": trained.model, "average": trained.average, "optimizer": trained.optimizer}
-    with pytest.raises(OSError, match="no space"):
-        save_state(
-            trained.folder,
-            config=trained.config,
-            tokenizer=tokenizer,
-            progress=Progress(epoch=9),
-            **parts,
-        )
-    saved = SavedState(trained.folder, trained.config, tokenizer)
-    assert saved.progress == trained.progress
+    with pytest.raises(CheckpointError, match=r"cannot be written.*what was saved before is whole"):
+        save_another(trained, Progress(epoch=9))
+    assert newest(trained).progress == trained.progress
+    assert [p.name for p in trained.folder.iterdir()] == [trained.progress.name]
 
 
-def test_writing_again_replaces_and_leaves_nothing_else(trained, tokenizer, tmp_path):
-    parts = {"model": trained.model, "average": trained.average, "optimizer": trained.optimizer}
-    later = Progress(epoch=9)
-    save_state(trained.folder, config=trained.config, tokenizer=tokenizer, progress=later, **parts)
-    assert SavedState(trained.folder, trained.config, tokenizer).progress == later
-    assert [p.name for p in tmp_path.iterdir()] == ["last"]
+def test_too_little_room_is_told_before_anything_is_written(trained, monkeypatch):
+    monkeypatch.setattr(durable.shutil, "disk_usage", lambda path: SimpleNamespace(free=10**6))
+    monkeypatch.setattr(checkpoint, "save_file", lambda *args: pytest.fail("written"))
+    with pytest.raises(CheckpointError, match=r"\d MB are needed and 1 MB free"):
+        save_another(trained, Progress(epoch=9))
+    assert newest(trained).progress == trained.progress
+
+
+def test_the_last_few_states_are_kept(trained):
+    times = [Progress(stage=1, epoch=e, batch=b) for e, b in ((2, 5), (2, 10), (3, 0), (10, 0))]
+    for progress in times:
+        save_another(trained, progress)
+    names = sorted(p.name for p in trained.folder.iterdir())
+    assert names == [progress.name for progress in times[-2:]]
+    assert newest(trained).progress == times[-1]
+
+
+def test_a_new_run_sets_the_states_of_another_aside(trained, tmp_path):
+    checkpoint.set_aside(trained.folder)
+    assert not trained.folder.exists()
+    save_another(trained, Progress())
+    assert newest(trained).progress == Progress()
+    assert (
+        SavedState(tmp_path / "states.old", trained.config, trained.tokenizer, "rows").progress
+        == trained.progress
+    )
+
+
+@pytest.mark.parametrize("moment", ["sealed", "moved away"])
+def test_a_stop_between_two_renamings_is_mended(tmp_path, monkeypatch, moment):
+    folder, content = tmp_path / "best", "file"
+
+    def write(text: str) -> None:
+        with durable.writing(folder, 10) as partial:
+            (partial / content).write_text(text)
+
+    write("old")
+    rename, done = Path.rename, []
+
+    def stop(self, target):
+        done.append(1)
+        if len(done) == ("sealed", "moved away").index(moment) + 1:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write("new")
+    monkeypatch.undo()
+    assert folder.exists() == (moment == "sealed")
+    durable.mend(folder)
+    assert (folder / content).read_text() == {"sealed": "old", "moved away": "new"}[moment]
+    assert not durable.fault(folder)
+    write("newest")
+    assert [p.name for p in tmp_path.iterdir()] == ["best"]
+
+
+def test_steps_without_a_finite_gradient_are_counted_in_a_row():
+    bad = BadSteps(3)
+    found = [bad.is_bad(norm) for norm in (1.0, math.nan, math.inf, 2.0)]
+    assert found == [False, True, True, False]
+    assert [bad.is_bad(math.nan) for _ in range(2)] == [True, True]
+    with pytest.raises(Diverged, match="3 steps"):
+        bad.is_bad(math.nan)
+    assert bad.total == 5
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])

@@ -262,6 +262,12 @@ class TrainConfig:
     """Of the weights in the best checkpoint; the state that a run resumes from is float32."""
     eval_images: int | None = None
     """Validate on the first so many images only."""
+    save_every: int = 1000
+    """Steps between states to resume from; the end of an epoch is always one."""
+    keep: int = 2
+    """States that are kept."""
+    bad_steps: int = 10
+    """Steps in a row without a finite gradient, which are left out, before a run stops."""
     tracker: Literal["none", "tensorboard"] = "tensorboard"
     threads: int | None = None
     """CPU threads of PyTorch; unset is PyTorch's own choice."""
@@ -271,6 +277,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         names = ("batch_size", "accumulate", "patience", "eval_every", "eval_images", "threads")
+        names += ("save_every", "keep", "bad_steps")
         at_least("train", self, 1, *names)
         at_least("train", self, 0, "weight_decay", "clip")
         if not self.stages:

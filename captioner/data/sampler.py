@@ -16,6 +16,8 @@ from captioner.data.dataset import Key
 class EpochBatches:
     """Batches of keys for one rank, each batch of one source; set `epoch` before each pass.
 
+    `skip` batches are left out at the front of a pass: those that a resumed epoch has had.
+
     `images[s]` are the images of source s. An epoch shuffles them, as often as the source's
     weight says (of a half pass, the half that comes first), cuts them into steps of
     `batch_size * world`, mixes the sources' steps and gives every rank its share of each step,
@@ -37,7 +39,7 @@ class EpochBatches:
         self.images, self.batch_size, self.seed, self.shuffle = images, batch_size, seed, shuffle
         self.weights = weights or [1.0] * len(images)
         self.rank, self.world = rank, world
-        self.epoch = 0
+        self.epoch = self.skip = 0
 
     def __len__(self) -> int:
         return sum(len(self._cuts(source)) for source in range(len(self.images)))
@@ -49,7 +51,7 @@ class EpochBatches:
             steps += [order[cut] for cut in self._cuts(source)]
         if self.shuffle and len(self.images) > 1:
             random.Random(f"steps {self.seed} {self.epoch}").shuffle(steps)
-        for step in steps:
+        for step in steps[self.skip :]:
             yield step[self.rank :: self.world]
 
     def _length(self, source: int) -> int:

@@ -2,8 +2,9 @@
 
 `best/` holds config.yaml, model.safetensors, tokenizer.model and metrics.json: a checkpoint; of a
 Hugging Face question encoder, the configuration and tokenizer too.
-`last/` holds state.safetensors (weights, moving average, optimiser) and progress.json, written
-after each epoch. A folder is written whole beside its place and then takes it.
+`states/` holds the last few states to resume from, each a folder with state.safetensors (weights,
+moving average, optimiser) and progress.json; their names sort by time. All folders are made by
+`durable.writing`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,11 @@ from captioner.errors import CheckpointError
 from captioner.model.question import TextEncoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
+from captioner.training.durable import fault, mend, writing
 from captioner.training.optimizer import MovingAverage
+
+HARMLESS = {"data.workers", "train.cache", "train.keep", "train.save_every", "train.tracker"}
+"""Settings that change nothing of what comes out."""
 
 
 @dataclass
@@ -37,48 +43,58 @@ class Progress:
     stage: int = 0
     epoch: int = 0
     """Finished epochs of the stage."""
+    batch: int = 0
+    """Finished batches of the epoch after those."""
     step: int = 0
     """Optimiser steps of the whole run."""
     best: float = float("-inf")
     """Best validation score so far."""
     stale: int = 0
     """Evaluations since then, or since the stage began."""
+    sums: dict[str, list[float]] = field(default_factory=dict)
+    """Of the epoch under way: each loss's sum and count."""
+
+    @property
+    def name(self) -> str:
+        """Of a state's folder; later ones sort behind."""
+        return f"{self.stage:02}-{self.epoch:04}-{self.batch:07}"
 
 
 def save_best(
     folder: Path, config: Config, tokenizer: Tokenizer, model: Seq2Seq, metrics: dict[str, Any]
 ) -> None:
-    """Write a checkpoint for use, its weights in `train.save_dtype`."""
+    """Write a checkpoint for use, its weights in `train.save_dtype`; CheckpointError."""
     dtype = getattr(torch, config.train.save_dtype)
-    partial = _fresh(folder)
-    save_config(config, partial / "config.yaml")
-    tokenizer.save(partial / "tokenizer.model")
-    if isinstance(model.question_encoder, TextEncoder):
-        model.question_encoder.model.config.save_pretrained(partial / TEXT_ENCODER)
-        tokenizer.questions.save(partial / TEXT_ENCODER)
     weights = {
         k: v.to("cpu", dtype).contiguous()
         for k, v in model.state_dict().items()
         if v.is_floating_point()
     }
-    save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
-    # safetensors writes for its owner alone; the folder is made to be shared.
-    (partial / "model.safetensors").chmod(0o644)
-    (partial / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    _replace(folder, partial)
+    with writing(folder, _bytes(weights)) as partial:
+        save_config(config, partial / "config.yaml")
+        tokenizer.save(partial / "tokenizer.model")
+        if isinstance(model.question_encoder, TextEncoder):
+            model.question_encoder.model.config.save_pretrained(partial / TEXT_ENCODER)
+            tokenizer.questions.save(partial / TEXT_ENCODER)
+        save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
+        # safetensors writes for its owner alone; the folder is made to be shared.
+        (partial / "model.safetensors").chmod(0o644)
+        metrics = json.dumps(metrics, indent=2) + "\n"
+        (partial / "metrics.json").write_text(metrics, encoding="utf-8")
 
 
 def set_temperature(folder: Path, temperature: float) -> None:
     """Put a fitted `answers.temperature` into a checkpoint's configuration."""
-    path = folder / "config.yaml"
-    config = load_config(path, [f"answers.temperature={temperature:.4f}"])
-    partial = path.with_suffix(".partial")
-    save_config(config, partial)
-    partial.replace(path)
+    config = load_config(folder / "config.yaml", [f"answers.temperature={temperature:.4f}"])
+    size = sum(path.stat().st_size for path in folder.rglob("*"))
+    with writing(folder, size) as partial:
+        shutil.copytree(folder, partial, dirs_exist_ok=True)
+        save_config(config, partial / "config.yaml")
 
 
 def load_best(folder: Path, model: nn.Module) -> None:
     """Put the best weights so far into the model."""
+    mend(folder)
     load_strictly(model, load_weights(folder / "model.safetensors"), folder)
 
 
@@ -93,54 +109,111 @@ def save_state(
     *,
     config: Config,
     tokenizer: Tokenizer,
+    data: str,
     progress: Progress,
     model: nn.Module,
     average: MovingAverage,
     optimizer: torch.optim.Optimizer,
+    scaler: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write all that a resumed run needs to go on as if it had not stopped."""
-    partial = _fresh(folder)
+    """Add what a resumed run needs to go on as if it had not stopped; then drop the oldest.
+
+    `data` is the digest of the rows that the run sees, `scaler` the state of a gradient scaler.
+    Raises CheckpointError.
+    """
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in average.state.items()}
     for i, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{name}": v for name, v in values.items()}
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    save_file(tensors, partial / "state.safetensors")
     record = {
         "progress": dataclasses.asdict(progress),
         "average_updates": average.updates,
+        "scaler": scaler,
         "config": to_dict(config),
-        "tokenizer": hashlib.sha256(tokenizer.model).hexdigest(),
+        "tokenizer": _digest(tokenizer),
+        "data": data,
     }
-    (partial / "progress.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    _replace(folder, partial)
+    with writing(folder / progress.name, _bytes(tensors)) as partial:
+        save_file(tensors, partial / "state.safetensors")
+        text = json.dumps(record, indent=2) + "\n"
+        (partial / "progress.json").write_text(text, encoding="utf-8")
+    for old in _states(folder)[: -config.train.keep]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def set_aside(folder: Path) -> None:
+    """The states of an earlier run in the place of a new one's; one such run is kept."""
+    if _states(folder):
+        other = folder.with_name(f"{folder.name}.old")
+        shutil.rmtree(other, ignore_errors=True)
+        folder.rename(other)
+
+
+def _states(folder: Path) -> list[Path]:
+    """Oldest first."""
+    return sorted(path for path in folder.glob("*") if not path.name.startswith("."))
+
+
+def _digest(tokenizer: Tokenizer) -> str:
+    return hashlib.sha256(tokenizer.model).hexdigest()
+
+
+def _bytes(tensors: Mapping[str, Tensor]) -> int:
+    return sum(x.nbytes for x in tensors.values())
 
 
 class SavedState:
-    """What `save_state` wrote; CheckpointError when it is missing, torn or of another run."""
+    """The newest whole state that `save_state` wrote.
 
-    def __init__(self, folder: Path, config: Config, tokenizer: Tokenizer) -> None:
-        try:
-            record = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
-            self._tensors = load_file(folder / "state.safetensors")
-            self.progress = Progress(**record["progress"])
-            self.average_updates = record["average_updates"]
-            settings, pieces = record["config"], record["tokenizer"]
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    `passed_over` says what is wrong with newer ones. CheckpointError when there is none, or when it
+    is of a run with another tokenizer, other settings or other `data`; with `force`, the last two
+    are taken for this run's.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: Config,
+        tokenizer: Tokenizer,
+        data: str,
+        *,
+        force: bool = False,
+    ) -> None:
+        self.passed_over: list[str] = []
+        for path in reversed(_states(folder)):
+            if not (problem := fault(path)):
+                break
+            self.passed_over.append(f"{path}: {problem}; passed over")
+        else:
+            found = "; ".join(self.passed_over) or "nothing there"
             raise CheckpointError(
-                f"{folder}: no state to resume from ({error}); start without --resume"
-            ) from None
-        changed = _differences(settings, to_dict(config))
-        if changed:
-            raise CheckpointError(
-                f"{folder}: this run had other settings ({', '.join(changed)}); resume with its"
-                " own, or start a run with another train.output"
+                f"{folder}: no state to resume from ({found}); start without --resume"
             )
-        # The tokenizer is trained anew from the captions; other ids would spoil the weights.
-        if pieces != hashlib.sha256(tokenizer.model).hexdigest():
+        try:
+            record = json.loads((path / "progress.json").read_text(encoding="utf-8"))
+            self._tensors = load_file(path / "state.safetensors")
+            self.progress = Progress(**record["progress"])
+            self.average_updates, self.scaler = record["average_updates"], record["scaler"]
+            settings, seen, pieces = record["config"], record["data"], record["tokenizer"]
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise CheckpointError(f"{path}: not a state of this version ({error})") from None
+        changed = [key for key in _differences(settings, to_dict(config)) if key not in HARMLESS]
+        if changed and not force:
             raise CheckpointError(
-                f"{folder}: the training captions of {config.data.roots} have changed"
-                " since this run began; restore them, or start a run with another train.output"
+                f"{path}: this run had other settings ({', '.join(changed)}); resume with its"
+                " own or with --force, or start a run with another train.output"
+            )
+        if seen != data and not force:
+            raise CheckpointError(
+                f"{path}: the images or texts of {config.data.roots} have changed since this run"
+                " began; restore them, --force it, or start a run with another train.output"
+            )
+        # One is trained anew from the captions at every start; other ids would spoil the weights.
+        if pieces != _digest(tokenizer):
+            raise CheckpointError(
+                f"{path}: its tokenizer was trained on other captions than those of"
+                f" {config.data.roots}; restore them, or start a run with another train.output"
             )
 
     def restore_model(self, model: nn.Module, average: MovingAverage) -> None:
@@ -176,19 +249,3 @@ def _differences(old: Any, new: Any, where: str = "") -> list[str]:
         parts = (_differences(old.get(k), new.get(k), f"{where}.{k}".strip(".")) for k in keys)
         return [name for part in parts for name in part]
     return [] if old == new else [where]
-
-
-def _fresh(folder: Path) -> Path:
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    return partial
-
-
-def _replace(folder: Path, partial: Path) -> None:
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)

@@ -166,6 +166,17 @@ def _asked(rows: Dataset) -> Iterator[tuple[str, str]]:
     return zip(rows["image"], map(normalize_question, rows["question"]), strict=True)
 
 
+def digest(*tables: Dataset) -> str:
+    """Of all rows, and of the sizes of their images' files, wherever those lie."""
+    found = hashlib.sha256()
+    for rows in tables:
+        for row in rows:
+            path = Path(row["image"])
+            size = path.stat().st_size if path.exists() else None
+            found.update(repr((row | {"image": path.name}, size)).encode())
+    return found.hexdigest()
+
+
 def build_start(config: Config, rows: Dataset) -> tuple[Seq2Seq, Tokenizer, Config]:
     """Model and tokenizer, new or those of `train.start`, and the completed configuration."""
     if config.train.start:
