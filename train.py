@@ -80,7 +80,7 @@ def train(
         caption_loss,
         set_learning_rate,
     )
-    from captioner.training.scst import CiderReward, self_critical_loss
+    from captioner.training.scst import CaptionReward, advantages, self_critical_loss
     from captioner.training.stopping import BadSteps, Stopped
 
     settings = config.train
@@ -176,7 +176,9 @@ def train(
         if saved and (progress.epoch or progress.batch):
             saved.restore_optimizer(optimizer)
         scst = stage.objective == "scst"
-        reward = CiderReward(train_set.captions(), tokenizer) if scst else None
+        if scst:
+            reward = CaptionReward(train_set.captions(), tokenizer, bleu=stage.bleu)
+            say(f"stage {number}: the reward is {reward.record()}")
         wrapped, optimizer = accelerator.prepare(model, optimizer)
         if saved and saved.scaler and accelerator.scaler:
             accelerator.scaler.load_state_dict(saved.scaler)
@@ -225,27 +227,30 @@ def train(
                 # Dropout, too, is a function of where the run stands, not of how it got there.
                 torch.manual_seed(hash((settings.seed, number, epoch, i, rank)))
                 batch = batch.to(accelerator.device)
-                inputs, labels, rewards = batch.tokens, batch.labels, None
+                inputs, labels, gains = batch.tokens, batch.labels, None
                 if scst and batch.questions is None:
                     model.eval()
                     with accelerator.autocast():
-                        labels = sample_captions(
+                        drawn = sample_captions(
                             model,
                             batch.images,
                             rows=stage.samples,
                             max_length=config.decoding.max_length,
+                            greedy=stage.baseline == "greedy",
                         )
                     setup.train_mode(model)
+                    labels = drawn[:, : stage.samples]
                     inputs = decoder_input(labels)
-                    rewards = reward(labels, batch.indices).to(labels.device)
+                    rewards = reward(drawn, batch.indices).to(labels.device)
+                    gains = advantages(rewards, stage.samples)
                 tokens = accelerator.reduce((labels != PAD).sum())
                 set_learning_rate(optimizer, stage, step=epoch * len(batches) + i, steps=steps)
                 if i + 1 == len(batches):
                     accelerator.step = -1  # the next count is 0, at which Accelerate steps
                 with accelerator.accumulate(wrapped):
                     logits = wrapped(batch.images, inputs, batch.questions, batch.owners)
-                    if rewards is not None:
-                        loss = self_critical_loss(logits, labels, rewards)
+                    if gains is not None:
+                        loss = self_critical_loss(logits, labels, gains)
                     else:
                         loss = caption_loss(
                             logits, labels[labels != PAD], smoothing=settings.label_smoothing
@@ -263,10 +268,10 @@ def train(
                     optimizer.zero_grad()
                 texts += (labels[..., 0] != PAD).sum().item()
                 # A policy-gradient loss says nothing of progress; the mean reward does.
-                kind = "reward" if rewards is not None else "loss"
+                kind = "reward" if gains is not None else "loss"
                 if len(tasks) > 1:
                     kind = f"{tasks[batch.source].name} {kind}"
-                value = loss.detach() if rewards is None else rewards.mean()
+                value = loss.detach() if gains is None else rewards[:, : stage.samples].mean()
                 sums[kind] = [sums[kind][0] + value, sums[kind][1] + 1]
                 if i % 10 == 0:
                     bar.set_postfix({kind: f"{value.item():.3f}"})
@@ -305,6 +310,8 @@ def train(
                     if better or scores["score"] == progress.best == 0:
                         progress.best = scores["score"]
                         record = {"stage": number, "epoch": epoch, "val": scores}
+                        if scst:
+                            record["reward"] = reward.record()
                         if main_process:
                             checkpoint.save_best(output / "best", config, tokenizer, model, record)
                 log |= scores

@@ -233,20 +233,26 @@ def score_texts(
 
 
 @torch.no_grad()
-def sample_captions(model: Seq2Seq, images: Tensor, *, rows: int, max_length: int) -> Tensor:
-    """Tokens (B, K, L) of K = `rows` captions drawn for each image; EOS ends one, PAD follows."""
+def sample_captions(
+    model: Seq2Seq, images: Tensor, *, rows: int, max_length: int, greedy: bool = False
+) -> Tensor:
+    """Tokens (B, K, L) of K = `rows` captions drawn for each image; EOS ends one, PAD follows.
+
+    With `greedy`, the likeliest caption follows them as another row.
+    """
     memory = model.encode(images)
+    common = {"images": len(memory), "bos": BOS, "eos": EOS, "max_length": max_length}
+    common |= {"device": memory.device}
     steps = _Steps([model], [memory], rows=rows, room=max_length)
-    return sample(
-        steps.step,
-        images=len(memory),
-        rows=rows,
-        bos=BOS,
-        eos=EOS,
-        pad=PAD,
-        max_length=max_length,
-        device=memory.device,
-    )
+    found = sample(steps.step, rows=rows, pad=PAD, **common)
+    if not greedy:
+        return found
+    steps = _Steps([model], [memory], rows=1, room=max_length)
+    best = [x[0].tokens for x in greedy_search(steps.step, **common)]
+    longest = max(found.shape[-1], *map(len, best))
+    found = torch.nn.functional.pad(found, (0, longest - found.shape[-1]), value=PAD)
+    best = [row + [PAD] * (longest - len(row)) for row in best]
+    return torch.cat([found, found.new_tensor(best)[:, None]], 1)
 
 
 def _common(config: DecodingConfig, wording: Wording, memories: Sequence[Tensor]) -> dict[str, Any]:

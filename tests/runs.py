@@ -36,6 +36,10 @@ TINY = [
 TWO_STAGES = (
     "train.stages=[{epochs: 2, lr: 1e-3, cached_views: 2}, {epochs: 2, lr: 1e-3, encoder_lr: 1e-3}]"
 )
+GREEDY_BASELINE = (
+    "train.stages=[{epochs: 1, lr: 1e-3},"
+    " {epochs: 3, lr: 1e-4, objective: scst, samples: 2, baseline: greedy, bleu: 0.5}]"
+)
 SELF_CRITICAL = (
     "train.stages=[{epochs: 2, lr: 1e-3},"
     " {epochs: 2, lr: 1e-4, objective: scst, samples: 3, cached_views: 2}]"

@@ -9,7 +9,7 @@ from tiny import make_checkpoint
 from captioner.build import load_checkpoint
 from captioner.config import AnswerConfig, DecodingConfig, QuestionConfig
 from captioner.data.collate import pad
-from captioner.infer import answer, search
+from captioner.infer import answer, sample_captions, search
 from captioner.tokenizer import BOS, EOS, PAD, UNK
 
 
@@ -52,6 +52,24 @@ def test_kept_features_give_what_pixels_give(model):
     with torch.no_grad():
         features = model.backbone(pixels)
     assert search([model], [pixels], config) == search([model], [features], config)
+
+
+def test_a_greedy_caption_follows_the_samples(model):
+    model, size = model
+    pixels = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
+    for seed in range(3):
+        drawn = []
+        for greedy in (False, True):
+            torch.manual_seed(seed)
+            drawn.append(sample_captions(model, pixels, rows=2, max_length=9, greedy=greedy))
+        plain, both = drawn
+        assert both.shape[:2] == (3, 3)
+        length = plain.shape[-1]
+        assert torch.equal(both[:, :2, :length], plain)
+        assert (both[:, :2, length:] == PAD).all()
+        expected = search([model], [pixels], DecodingConfig(beam_size=1, max_length=9))
+        found = [[i for i in row if i != PAD] for row in both[:, 2].tolist()]
+        assert found == [h.tokens for (h,) in expected]
 
 
 # Answers

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import SHAPES, captions_of, make_flickr
 from runs import (
+    GREEDY_BASELINE,
     SELF_CRITICAL,
     TWO_STAGES,
     assert_resumed_is_whole,
@@ -102,6 +103,7 @@ def stages_of(folder: Path) -> list[dict]:
         (1, ["train.accumulate=2"]),
         (3, ["train.accumulate=3", "train.precision=bf16", "train.save_dtype=float16"]),
         (3, [SELF_CRITICAL]),
+        (2, [GREEDY_BASELINE]),
     ],
     ids=lambda value: str(value) if isinstance(value, int) else " ".join(value),
 )

@@ -8,9 +8,9 @@ import torch
 from captioner.data import normalize_caption
 from captioner.data.collate import decoder_input
 from captioner.decoding import sample
-from captioner.metrics import CiderD
+from captioner.metrics import CiderD, bleu
 from captioner.tokenizer import BOS, EOS, PAD, Tokenizer
-from captioner.training.scst import CiderReward, advantages, self_critical_loss
+from captioner.training.scst import CaptionReward, advantages, self_critical_loss
 
 REFERENCES = [
     ["a brown dog runs on the grass", "a dog is running", "a dog with a ball in its mouth"],
@@ -64,15 +64,35 @@ def test_samples_are_those_of_the_seed():
 
 def test_each_sample_is_held_against_the_mean_of_the_others():
     rewards = torch.rand(3, 5, dtype=torch.float64)
-    found = advantages(rewards)
+    found = advantages(rewards, 5)
     for b in range(3):
         for k in range(5):
             others = [rewards[b, j] for j in range(5) if j != k]
             assert found[b, k] == pytest.approx(rewards[b, k] - sum(others) / 4)
 
 
+def test_or_against_a_greedy_caption_behind_them():
+    rewards = torch.tensor([[0.5, 1.0, 0.75], [0.0, 0.25, 0.5]])
+    assert advantages(rewards, 2).tolist() == [[-0.25, 0.25], [-0.5, -0.25]]
+
+
+def test_bleu_4_takes_part_by_its_weight(tokenizer):
+    references = dict(enumerate(REFERENCES))
+    texts = ["a brown dog runs on the grass", "a dog is running on a beach", "a man"]
+    samples = torch.tensor([[ids(tokenizer, text) for text in texts]])
+    plain, both = (CaptionReward(references, tokenizer, bleu=w)(samples, [0]) for w in (0, 0.5))
+    ended = {i: [f"{text} </s>"] for i, text in enumerate(texts)}
+    theirs = {i: [f"{t} </s>" for t in REFERENCES[0]] for i in ended}
+    # Each candidate by itself, as a corpus of one.
+    expected = [bleu({i: ended[i][0]}, {i: theirs[i]}, tokenized=True).corpus[3] for i in ended]
+    assert (both - plain)[0].tolist() == pytest.approx([0.5 * x for x in expected], abs=1e-6)
+    told = CaptionReward(references, tokenizer, bleu=0.5).record()
+    assert "0.5 x BLEU-4" in told
+    assert "3 training images" in told
+
+
 def test_the_reward_is_cider_d_with_the_end_as_a_word(tokenizer):
-    reward = CiderReward(dict(enumerate(REFERENCES)), tokenizer)
+    reward = CaptionReward(dict(enumerate(REFERENCES)), tokenizer)
     texts = ["a brown dog runs on the grass", "a dog with a", "a man on a beach", "a red ladder"]
     samples = torch.tensor([[ids(tokenizer, t) for t in texts]] * 2)
     references = {i: [f"{t} </s>" for t in texts] for i, texts in enumerate(REFERENCES)}
@@ -83,7 +103,7 @@ def test_the_reward_is_cider_d_with_the_end_as_a_word(tokenizer):
 
 
 def test_breaking_off_earns_less_than_ending(tokenizer):
-    reward = CiderReward(dict(enumerate(REFERENCES)), tokenizer)
+    reward = CaptionReward(dict(enumerate(REFERENCES)), tokenizer)
     ended = ids(tokenizer, "a dog is running")
     cut = ids(tokenizer, "a dog is running", ended=False)
     whole, broken = reward(torch.tensor([[ended, cut]]), [0])[0]
@@ -100,7 +120,7 @@ def test_the_loss_is_the_sum_over_samples_of_advantage_times_logprob():
     rewards = torch.tensor([[1.0, 0.2], [0.0, 0.7]])
     places = samples != PAD
     logits = torch.randn(int(places.sum()), 7, requires_grad=True)
-    loss = self_critical_loss(logits, samples, rewards)
+    loss = self_critical_loss(logits, samples, advantages(rewards, 2))
     table = torch.full((2, 2, 3, 7), 0.0)
     table[places] = logits.detach().log_softmax(-1)
     expected = 0.0
@@ -127,7 +147,7 @@ def test_the_policy_learns_to_say_what_is_rewarded(tokenizer):
     """A table of logits per image and place, trained on its own samples alone."""
     torch.manual_seed(0)
     texts = [ids(tokenizer, normalize_caption(refs[0]), length=30) for refs in REFERENCES]
-    reward = CiderReward(dict(enumerate(REFERENCES)), tokenizer)
+    reward = CaptionReward(dict(enumerate(REFERENCES)), tokenizer)
     table = torch.full((3, 30, len(tokenizer)), -6.0)
     for b, row in enumerate(texts):
         for t, i in enumerate(row):
@@ -148,7 +168,8 @@ def test_the_policy_learns_to_say_what_is_rewarded(tokenizer):
         )
         rewards = reward(samples, [0, 1, 2])
         spread = table[:, None, : samples.shape[2]].expand(-1, 8, -1, -1)
-        loss = self_critical_loss(spread[samples != PAD], samples, rewards)
+        gains = advantages(rewards, 8)
+        loss = self_critical_loss(spread[samples != PAD], samples, gains)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -206,6 +206,10 @@ class StageConfig:
     """What is minimised; `scst` raises the CIDEr-D of the model's own samples."""
     samples: int = 5
     """Captions drawn of each image in a step of `scst`."""
+    baseline: Literal["mean", "greedy"] = "mean"
+    """What a sample of `scst` is held against: the image's other samples, or a greedy caption."""
+    bleu: float = 0.0
+    """Weight of BLEU-4 in the reward of `scst`, beside CIDEr-D's 1."""
     epochs: int = 10
     lr: float = 5e-4
     """Peak learning rate of everything behind the backbone."""
@@ -224,7 +228,8 @@ class StageConfig:
     def __post_init__(self) -> None:
         at_least("train.stages", self, 1, "epochs")
         at_least("train.stages", self, 2, "samples")
-        at_least("train.stages", self, 0, "lr", "encoder_lr", "warmup", "final_lr", "cached_views")
+        names = ("lr", "encoder_lr", "warmup", "final_lr", "cached_views", "bleu")
+        at_least("train.stages", self, 0, *names)
         if any(weight <= 0 for weight in self.weights):
             raise ConfigError(f"train.stages: weights={self.weights}: expected more than 0 each")
         if self.cached_views and self.encoder_lr:

@@ -52,6 +52,7 @@ __all__ = [
     "answer_type",
     "bleu",
     "bleu_from_statistics",
+    "bleu_statistics",
     "cider_d",
     "exact_match",
     "expected_calibration_error",
