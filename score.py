@@ -15,6 +15,10 @@ has four answers or more, by the official VQA accuracy. Beside a checkpoint stan
 blind model (--blind), itself with each question asked of another image, and the most frequent
 training answer to each type of question.
 
+`compare` holds the captions of B against those of A, each a file of captions or a checkpoint
+folder: the difference of each metric, its 95 % interval over 10,000 draws of the images, and p, how
+often chance alone would make as much of two equals.
+
 Printed is a table, values x 100 with one decimal as papers have them, or, with --json, an object
 with the values themselves. Exit status: 0 all done, 1 nothing done, 2 usage, 3 scored, but without
 some images that could not be read or questions that could not be asked.
@@ -29,6 +33,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from captioner.cli import guarded, positive
@@ -38,7 +43,7 @@ from captioner.errors import CaptionerError, DataError
 if TYPE_CHECKING:
     from captioner.config import Config
     from captioner.data import Example
-    from captioner.predict import Answers, Captioner
+    from captioner.predict import Captioner
     from captioner.tasks import Task
 
 PROG = "score.py"
@@ -55,7 +60,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         prog=PROG,
         usage=f"{PROG} CANDIDATES --references PATH [options]\n"
         f"       {PROG} --checkpoint DIR --references PATH [options]\n"
-        f"       {PROG} --checkpoint DIR --held-out [key=value ...] [options]",
+        f"       {PROG} --checkpoint DIR --held-out [key=value ...] [options]\n"
+        f"       {PROG} compare A B --references PATH [options]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -102,6 +108,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def check(args: argparse.Namespace) -> None:
     """Exit with status 2 where the arguments make no sense together."""
+    args.compared = args.words[1:] if args.words[:1] == ["compare"] else None
+    if args.compared is not None:
+        if len(args.compared) != 2 or not args.references:
+            args.usage("compare takes two files of captions or checkpoints, and --references")
+        for name in ("checkpoint", "held_out", "only", "blind", "output", "questions"):
+            if getattr(args, name):
+                args.usage(f"--{name.replace('_', '-')} does not go with compare")
+        return
     args.overrides = args.words if args.held_out else []
     args.candidates = None
     if args.held_out:
@@ -132,6 +146,8 @@ def is_official(args: argparse.Namespace) -> bool:
 
 def run(args: argparse.Namespace) -> int:
     """Read or make the candidates, score and print them; returns the exit status."""
+    if args.compared is not None:
+        return compare(args)
     if args.candidates is not None:
         found, complete = {"": score_candidates(args)}, True
     else:
@@ -196,6 +212,47 @@ def caption_scores(captions: dict[str, str], rows: list[Example]) -> dict[str, A
     return score_captions(captions, texts) | counts
 
 
+def compare(args: argparse.Namespace) -> int:
+    """Print how two systems differ; returns the exit status."""
+    from captioner.metrics import caption_statistics
+
+    task = next((task for task in read(args) if not task.asks), None)
+    if task is None:
+        raise DataError(f"{args.references}: has no captions to compare by")
+    sides = [captions_of(word, task, args) for word in args.compared]
+    rows = [r for r in task.rows if all(r.image_id in side for side in sides)]
+    references = {r.image_id: r.references for r in rows}
+    one, other = (
+        caption_statistics({name: side[name] for name in references}, references) for side in sides
+    )
+    a, b = one.corpus(), other.corpus()
+    found = {
+        name: {"A": a[name], "B": b[name]} | difference._asdict()
+        for name, difference in one.compare(other, seed=args.seed).items()
+    }
+    if args.json:
+        print(json.dumps(found))
+    else:
+        print(f"{'x 100':<10} {'A':>6} {'B':>6} {'B - A':>6} {'95 % interval':>16} {'p':>7}")
+        for name, row in found.items():
+            a, b, by, low, high = (100 * row[k] for k in ("A", "B", "difference", "low", "high"))
+            between = f"{low:+.1f} to {high:+.1f}"
+            print(f"{name:<10} {a:6.1f} {b:6.1f} {by:+6.1f} {between:>16} {row['p']:7.4f}")
+        say(f"{len(rows)} images")
+    return 0 if len(rows) == len(task.rows) else 3
+
+
+def captions_of(word: str, task: Task, args: argparse.Namespace) -> dict[str, str]:
+    """Captions by image id, from a file or by a checkpoint."""
+    from captioner.data.candidates import match, read_candidates
+    from captioner.predict import load
+
+    if word == "bundled" or Path(word).is_dir():
+        captioner = load(word, device=args.device, dtype=args.dtype)
+        return caption(task, captioner, args, file=None)
+    return match(list(read_candidates(word)), task.rows, source=word)
+
+
 def score_checkpoint(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     """The scores of each task, by its name, and whether nothing had to be left out."""
     from captioner.predict import load
@@ -244,26 +301,26 @@ def caption(
     task: Task, captioner: Captioner, args: argparse.Namespace, *, file: TextIO | None
 ) -> dict[str, str]:
     """Caption the images; by id, without those that cannot be read, which are named."""
-    from tqdm import tqdm
+    from captioner.predictions import caption_rows
 
-    options = {"batch_size": args.batch_size, "beam_size": args.beam_size}
-    results = captioner.caption_stream((r.image for r in task.rows), **options)
-    found, bar = {}, tqdm(task.rows, unit="image", disable=not sys.stderr.isatty())
-    for r, result in zip(bar, results, strict=True):
-        row = {"image_id": r.image_id, "image": r.image}
-        if result.error is None:
-            found[r.image_id] = result.text
-            row |= {"caption": result.text, "score": round(result.best.score, 4)}
-        else:
-            tqdm.write(f"{PROG}: {result.error}", file=sys.stderr)
-            row["error"] = str(result.error)
-        write(row, file, task, args)
+    found = caption_rows(captioner, task.rows, **options(task, args, file))
     if not found:
         name = args.references or task.name
         raise DataError(f"{name}: none of its {len(task.rows)} images can be read")
     if len(found) < len(task.rows):
         say(f"scored without {len(task.rows) - len(found)} images that cannot be read")
     return found
+
+
+def options(task: Task, args: argparse.Namespace, file: TextIO | None) -> dict[str, Any]:
+    """How a checkpoint's texts are made, and kept."""
+    keep = partial(write, file=file, task=task, args=args)
+    return {
+        "prog": PROG,
+        "keep": keep,
+        "batch_size": args.batch_size,
+        "beam_size": args.beam_size,
+    }
 
 
 def score_questions(
@@ -277,12 +334,13 @@ def score_questions(
     """Answer the questions; the scores with their controls, and whether nothing was left out."""
     from captioner.controls import calibration, measure, score_table
     from captioner.data.vqa_results import write_vqa_results
+    from captioner.predictions import answer_rows, texts
 
     name = args.references or task.name
     if not args.output and not any(r.references for r in task.rows):
         raise DataError(f"{name}: none of its questions has an answer to score by; use --output")
     official = is_official(args)
-    found = ask(task, task.rows, captioner, args, file=None if official else file)
+    found = answer_rows(captioner, task.rows, **options(task, args, None if official else file))
     if official:
         write_vqa_results(args.output, texts(found))
     answered = [r for r in task.rows if found[r.question_id].error is None]
@@ -295,12 +353,12 @@ def score_questions(
     if not rows:
         return {"questions": 0}, len(answered) == len(task.rows)
 
-    again = partial(ask, task, args=args)
+    again = partial(answer_rows, **options(task, args, None))
     answers, missing = measure(
         rows,
         task.train,
-        ask=lambda moved: texts(again(moved, captioner, what="shuffled")),
-        ask_blind=blind and (lambda same: texts(again(same, blind, what="blind"))),
+        ask=lambda moved: texts(again(captioner, moved, what="shuffled")),
+        ask_blind=blind and (lambda same: texts(again(blind, same, what="blind"))),
         seed=args.seed,
     )
     own = only(rows, texts(found))
@@ -308,42 +366,6 @@ def score_questions(
     sure = {r.question_id: found[r.question_id].confidence for r in rows}
     table["calibration"] = calibration(rows, own, sure)
     return table, len(answered) == len(task.rows)
-
-
-def ask(
-    task: Task,
-    rows: list[Example],
-    captioner: Captioner,
-    args: argparse.Namespace,
-    *,
-    what: str = "model",
-    file: TextIO | None = None,
-) -> dict[str, Answers]:
-    """Answer the rows; by question id. What cannot be read or asked is named once."""
-    from tqdm import tqdm
-
-    options = {"batch_size": args.batch_size, "beam_size": args.beam_size}
-    results = captioner.answer_stream([(r.image, r.question) for r in rows], **options)
-    found, told = {}, set()
-    bar = tqdm(rows, what, unit="question", disable=not sys.stderr.isatty())
-    for r, result in zip(bar, results, strict=True):
-        found[r.question_id] = result
-        row = {"question_id": r.question_id, "image": r.image, "question": r.question}
-        if result.error is None:
-            row |= {"answer": result.text, "confidence": float(f"{result.confidence:.4g}")}
-        else:
-            row["error"] = str(result.error)
-            if row["error"] not in told:
-                told.add(row["error"])
-                of = f" (of the {what} control)" if what != "model" else ""
-                tqdm.write(f"{PROG}: {result.error}{of}", file=sys.stderr)
-        write(row, file, task, args)
-    return found
-
-
-def texts(found: Mapping[str, Answers]) -> dict[str, str]:
-    """Answers by question id; nothing is said where there is an error."""
-    return {name: result.text if result.error is None else "" for name, result in found.items()}
 
 
 def only(rows: Sequence[Example], answers: Mapping[str, str]) -> dict[str, str]:
@@ -358,7 +380,9 @@ def tell_unscored(task: Task) -> None:
         say(f"{count} questions have no answers to score by, and are left out of the scores")
 
 
-def write(row: dict[str, Any], file: TextIO | None, task: Task, args: argparse.Namespace) -> None:
+def write(
+    row: dict[str, Any], *, file: TextIO | None, task: Task, args: argparse.Namespace
+) -> None:
     """Keep a row, with its task's name where there may be several."""
     if file:
         row = {"task": task.name} | row if args.held_out else row

@@ -30,11 +30,12 @@ ALLOWED |= {
     "tasks": {"config", "data", "build", "training"},
     "cli": {"predict", "data", "metrics"},
     "flags": {"cli", "config"},
+    "predictions": {"data", "predict"},
     "printing": {"data", "predict"},
     "": {"predict"},  # captioner/__init__.py, lazily
 }
 TORCHLESS = {"config", "tokenizer", "images", "metrics", "controls", "tasks", "errors"}
-TORCHLESS |= {"cli", "flags", "printing", ""}
+TORCHLESS |= {"cli", "flags", "predictions", "printing", ""}
 
 
 def name_of(path: Path) -> str:

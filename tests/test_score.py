@@ -244,6 +244,10 @@ def test_unreadable_images_are_named(run, data, checkpoint, tmp_path):
         ("a.json", "--references", "a", "--checkpoint", "b"),
         ("a.json", "--references", "a", "--output", "b"),
         ("--checkpoint", "a", "--references", "a", "--beam-size", "0"),
+        ("compare", "a", "--references", "b"),
+        ("compare", "a", "b"),
+        ("compare", "a", "b", "--references", "c", "--checkpoint", "d"),
+        ("compare", "a", "b", "--references", "c", "--held-out"),
     ],
 )
 def test_usage_errors(words, capsys):
@@ -257,6 +261,38 @@ def test_one_line_for_what_cannot_be_used(run, data, checkpoint, tmp_path):
     for rest in ((tmp_path,), (checkpoint, "--device", "none"), (checkpoint, "--output", tmp_path)):
         status, out, err = run(*words, *rest)
         assert (status, out, err.count("\n")) == (1, "", 1)
+
+
+def test_two_systems_are_compared_on_the_same_images(run, data, checkpoint, tmp_path):
+    one = write(tmp_path / "one.jsonl", rows_of(CAPTIONS))
+    other = write(tmp_path / "other.json", rows_of(dict.fromkeys(TEXTS, "the dog is red")))
+    status, out, err = run("compare", one, other, "--references", data, "--json")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    theirs = score_captions(dict.fromkeys(TEXTS, "the dog is red"), TEXTS)
+    for name, a in score_captions(CAPTIONS, TEXTS).items():
+        row = found[name]
+        assert (row["A"], row["B"]) == pytest.approx((a, theirs[name]))
+        assert row["difference"] == pytest.approx(theirs[name] - a)
+        assert row["low"] <= row["difference"] <= row["high"]
+    status, table, _ = run("compare", one, other, "--references", data)
+    (line,) = (line for line in table.splitlines() if line.startswith("CIDEr-D"))
+    assert f"{100 * found['CIDEr-D']['difference']:+.1f}" in line
+    # A checkpoint stands for its captions.
+    status, out, _ = run("compare", checkpoint, one, "--references", data, "--json")
+    _, own, _ = run("--checkpoint", checkpoint, "--references", data, "--json")
+    assert status == 0
+    assert json.loads(out)["CIDEr-D"]["A"] == pytest.approx(json.loads(own)["CIDEr-D"])
+
+
+def test_what_cannot_be_compared(run, data, checkpoint, tmp_path):
+    one = write(tmp_path / "one.jsonl", rows_of(CAPTIONS))
+    status, _, err = run("compare", one, tmp_path / "none.json", "--references", data)
+    assert (status, err.count("\n")) == (1, 1)
+    (data.parent / "1.png").write_bytes(b"no picture")
+    status, _, err = run("compare", one, checkpoint, "--references", data)
+    assert status == 3
+    assert "2 images" in err
 
 
 def test_help_costs_no_torch():

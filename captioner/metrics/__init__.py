@@ -1,7 +1,8 @@
 """Metrics of captions and of answers: strings in, numbers out, without Java and without torch.
 
 `score_captions` gives the numbers of a results table; `score_images` gives those of every image;
-`bleu`, `rouge_l` and `cider_d` give one metric; `CiderD` scores often against fixed references.
+`bleu`, `rouge_l` and `cider_d` give one metric; `CiderD` scores often against fixed references;
+`caption_statistics` gives 95 % intervals, and compares two systems.
 The numbers are those of pycocoevalcap 1.2. `score_answers` gives the table of a set of questions,
 by the official VQA accuracy; `majority_answers` is what to beat. `expected_calibration_error`
 judges confidences, which `fit_temperature` mends. Each metric also loads through
@@ -18,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from captioner.metrics._bleu import MAX_ORDER, bleu_from_statistics, bleu_statistics
+from captioner.metrics._bootstrap import CaptionStatistics, Difference, Interval
 from captioner.metrics._calibration import (
     ReliabilityBin,
     expected_calibration_error,
@@ -45,14 +47,18 @@ __all__ = [
     "AnswerGroup",
     "AnswerScores",
     "BleuScore",
+    "CaptionStatistics",
     "CiderD",
+    "Difference",
     "DocumentFrequency",
+    "Interval",
     "ReliabilityBin",
     "Score",
     "answer_type",
     "bleu",
     "bleu_from_statistics",
     "bleu_statistics",
+    "caption_statistics",
     "cider_d",
     "exact_match",
     "expected_calibration_error",
@@ -144,6 +150,16 @@ def score_images(
         image: dict(zip(scores, row, strict=True))
         for image, row in zip(references, rows, strict=True)
     }
+
+
+def caption_statistics(
+    candidates: Candidates, references: References, *, tokenized: bool = False
+) -> CaptionStatistics:
+    """What each image contributes, in the order of the references, for intervals."""
+    pairs = pair(candidates, references, tokenized=tokenized)
+    matched = _Matched(pairs)
+    means = {"ROUGE-L": _rouge_l(pairs).images, "CIDEr-D": _cider_d(matched, None).images}
+    return CaptionStatistics(_bleu(matched).statistics, means)
 
 
 class _Matched:
