@@ -80,6 +80,7 @@ def train(
         caption_loss,
         set_learning_rate,
     )
+    from captioner.training.report import CAPTIONS, LOG, add_rows, write_report
     from captioner.training.scst import CaptionReward, advantages, self_critical_loss
     from captioner.training.stopping import BadSteps, Stopped
 
@@ -133,6 +134,7 @@ def train(
         )
     elif main_process:
         checkpoint.set_aside(states)
+        (output / LOG).unlink(missing_ok=True)
 
     def save() -> None:
         if main_process:
@@ -295,7 +297,7 @@ def train(
 
             if (epoch + 1) % settings.eval_every == 0 or epoch + 1 == stage.epochs:
                 with average.applied(model):
-                    scores = validate(
+                    scores, captions, warnings = validate(
                         model,
                         val_set,
                         tasks,
@@ -304,6 +306,7 @@ def train(
                         accelerator=accelerator,
                         report=report,
                     )
+                    say("\n".join(f"warning: {warning}" for warning in warnings))
                     better = scores["score"] > progress.best
                     progress.stale = 0 if better else progress.stale + 1
                     # On a handful of images CIDEr-D is 0 throughout: then the latest is kept.
@@ -314,9 +317,12 @@ def train(
                             record["reward"] = reward.record()
                         if main_process:
                             checkpoint.save_best(output / "best", config, tokenizer, model, record)
+                            add_rows(output / CAPTIONS, captions, anew=True)
                 log |= scores
             accelerator.log(log, step=progress.step)
             say(f"stage {number} epoch {epoch} ({seconds:.0f} s): {setup.format_scores(log)}")
+            if main_process:
+                add_rows(output / LOG, [{"stage": number, "epoch": epoch} | log])
             save()
             if stop := stop_asked():
                 raise Stopped(stop)
@@ -333,6 +339,8 @@ def train(
             checkpoint.set_temperature(output / "best", temperature)
             say(f"answers.temperature {temperature:.3f}")
     say(report.summary())
+    if main_process:
+        say(f"report: {write_report(output)}")
     accelerator.end_training()
     say(f"best validation score {progress.best:.4f}; checkpoint in {output / 'best'}")
     return checkpoint.best_scores(output / "best")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -21,10 +21,20 @@ from captioner.metrics import score_answers, score_captions
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
 from captioner.training.setup import Task, report_unreadable
+from captioner.training.watch import watch
 from captioner.wording import Wording, plan_wording
 
 QUESTION_IMAGES = 8
 """Images of one batch of questions, of which an image may have dozens."""
+
+
+class Validation(NamedTuple):
+    """What a validation found."""
+
+    scores: dict[str, float]
+    captions: list[dict[str, Any]]
+    """Of each captioned image: its path, the caption, the references."""
+    warnings: list[str]
 
 
 def validate(
@@ -36,8 +46,8 @@ def validate(
     config: Config,
     accelerator: Accelerator,
     report: Report,
-) -> dict[str, float]:
-    """The scores of every task, on every rank, and `score`, by which checkpoints are ranked.
+) -> Validation:
+    """Every task's scores, on every rank, and `score`, by which checkpoints are ranked.
 
     That is the mean over the tasks: CIDEr-D of captions, exact match of answers. With several
     tasks, each score has its task's name before it.
@@ -46,7 +56,7 @@ def validate(
     wording = plan_wording(config.decoding, tokenizer, lowercase=config.data.lowercase)
     answers, captions = partial(_answers, **shared), partial(_captions, wording=wording, **shared)
     model.eval()
-    scores, main = {}, []
+    scores, main, rows, warnings = {}, [], [], []
     for number, task in enumerate(tasks):
         images = dataset.of_source(number)
         if not images:
@@ -60,11 +70,19 @@ def validate(
             values = _score_answers(found, dataset)
             main.append(values["exact match"])
         else:
-            values = score_captions(found, {i: _captions_of(dataset, i, number) for i in found})
+            references = {i: _captions_of(dataset, i, number) for i in found}
+            values = score_captions(found, references)
             main.append(values["CIDEr-D"])
+            figures, told = watch(found, references)
+            values |= figures
+            warnings += told
+            rows += [
+                {"image": dataset.images[i], "caption": found[i], "references": references[i]}
+                for i in sorted(found)
+            ]
         prefix = f"{task.name} " if len(tasks) > 1 else ""
         scores |= {f"{prefix}{name}": value for name, value in values.items()}
-    return {"score": sum(main) / max(1, len(main))} | scores
+    return Validation({"score": sum(main) / max(1, len(main))} | scores, rows, warnings)
 
 
 def load_batches(dataset: ImageDataset, batches: list[list[Key]]) -> DataLoader:
