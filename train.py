@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", help="a YAML file; without it, the defaults")
     parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
     parser.add_argument("--force", action="store_true", help="resume with other settings or data")
+    parser.add_argument("--check", action="store_true", help="only learn a few images by heart")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that differ")
     return guarded(run, parser.parse_intermixed_args(argv), PROG)
 
@@ -42,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
     from captioner.training.stopping import Signals, Stopped
 
     config = load_config(args.config, args.overrides)
+    if args.check:
+        return check(config)
     try:
         with Signals() as signals:
             train(config, resume=args.resume, force=args.force, signals=signals)
@@ -52,6 +55,17 @@ def run(args: argparse.Namespace) -> int:
         print(f"{PROG}: stopped; --resume goes on from the last state", file=sys.stderr)
         raise
     return 0
+
+
+def check(config: Config) -> int:
+    """Print what a run would stumble over; returns the exit status."""
+    from captioner.training.preflight import preflight
+
+    status = 0
+    for finding in preflight(config):
+        status = status if finding.fine else 1
+        print(f"{'ok   ' if finding.fine else 'WRONG'} {finding.name}: {finding.detail}")
+    return status
 
 
 def train(
