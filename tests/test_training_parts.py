@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import errno
+import itertools
 import json
 import math
 import random
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from conftest import SHAPES, Table, draw, make_flickr, make_questions
@@ -37,6 +39,7 @@ from captioner.config import (
 )
 from captioner.data.dataset import Augmentation, ImageDataset, Key, Unreadable
 from captioner.errors import CheckpointError, SplitError
+from captioner.model.encoder import Backbones
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
 from captioner.training import checkpoint, durable, features, setup
@@ -124,6 +127,29 @@ def test_every_trained_parameter_is_in_one_group(encoder_lr, question, tokenizer
             assert group["peak"] == (encoder_lr if id(p) in backbone else 1e-3)
             decays = p.ndim > 1 and "positions" not in name
             assert group["weight_decay"] == (0.07 if decays else 0.0), name
+
+
+def test_blocks_further_from_the_end_of_a_backbone_learn_more_slowly(tokenizer):
+    parts = [timm.create_model(n, num_classes=0) for n in ("test_efficientnet", "test_vit")]
+    model = small_model(tokenizer)
+    model.backbone = Backbones(parts)
+    stage = StageConfig(lr=1e-3, encoder_lr=1e-4, encoder_decay=0.5)
+    optimizer = build_optimizer(model, TrainConfig(), stage)
+    rates = {id(p): group["peak"] for group in optimizer.param_groups for p in group["params"]}
+    found = {name: rates[id(p)] for name, p in model.named_parameters()}
+    assert {r for n, r in found.items() if not n.startswith("backbone.")} == {1e-3}
+    for i, part in enumerate(parts):
+        own = [found[f"backbone.models.{i}.{name}"] for name, _ in part.named_parameters()]
+        assert max(own) == 1e-4
+        blocks = [
+            {r for n, r in found.items() if n.startswith(f"backbone.models.{i}.blocks.{b}.")}
+            for b in range(len(part.blocks))
+        ]
+        assert all(len(block) == 1 for block in blocks)
+        for (before,), (after,) in itertools.pairwise(blocks):
+            assert before == after / 2
+        stem = "conv_stem.weight" if i == 0 else "patch_embed.proj.weight"
+        assert found[f"backbone.models.{i}.{stem}"] == min(own) < min(blocks[0])
 
 
 @given(

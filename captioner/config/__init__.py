@@ -215,6 +215,8 @@ class StageConfig:
     """Peak learning rate of everything behind the backbone."""
     encoder_lr: float = 0.0
     """Peak learning rate of the backbone; 0 freezes it."""
+    encoder_decay: float = 1.0
+    """Factor on it from each block of the backbone to the block before; 1 treats all alike."""
     warmup: float = 0.05
     """Share of the stage's steps with a rising learning rate; a cosine follows."""
     final_lr: float = 0.0
@@ -230,6 +232,10 @@ class StageConfig:
         at_least("train.stages", self, 2, "samples")
         names = ("lr", "encoder_lr", "warmup", "final_lr", "cached_views", "bleu")
         at_least("train.stages", self, 0, *names)
+        if not 0 < self.encoder_decay <= 1:
+            raise ConfigError(
+                f"train.stages: encoder_decay={self.encoder_decay}: expected above 0, at most 1"
+            )
         if any(weight <= 0 for weight in self.weights):
             raise ConfigError(f"train.stages: weights={self.weights}: expected more than 0 each")
         if self.cached_views and self.encoder_lr:

@@ -27,24 +27,43 @@ def build_optimizer(model: Seq2Seq, config: TrainConfig, stage: StageConfig) -> 
 
     Matrices decay; vectors (biases, norms) and the position tables do not.
     """
-    groups = []
-    for module_lr, named in (
-        (stage.encoder_lr, list(model.backbone.named_parameters())),
-        (stage.lr, [*_behind_backbone(model)]),
-    ):
-        if not module_lr:
-            continue
-        for decay in (True, False):
-            params = [p for n, p in named if (p.ndim > 1 and "positions" not in n) == decay]
-            groups.append(
-                {
-                    "params": params,
-                    "lr": module_lr,
-                    "peak": module_lr,
-                    "weight_decay": config.weight_decay if decay else 0.0,
-                }
-            )
-    return torch.optim.AdamW(groups, betas=config.betas, fused=True)
+    rated = [(stage.lr, name, p) for name, p in _behind_backbone(model) if stage.lr]
+    if stage.encoder_lr:
+        back = _blocks_back(model.backbone) if stage.encoder_decay < 1 else {}
+        for name, p in model.backbone.named_parameters():
+            rated.append((stage.encoder_lr * stage.encoder_decay ** back.get(name, 0), name, p))
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for rate, name, p in rated:
+        decays = p.ndim > 1 and "positions" not in name
+        groups.setdefault((rate, decays), []).append(p)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": params,
+                "lr": rate,
+                "peak": rate,
+                "weight_decay": config.weight_decay if decays else 0.0,
+            }
+            for (rate, decays), params in groups.items()
+        ],
+        betas=config.betas,
+        fused=True,
+    )
+
+
+def _blocks_back(backbone: nn.Module) -> dict[str, int]:
+    """How many blocks stand behind each parameter's, as timm divides its models.
+
+    Such rates were proposed by Howard and Ruder (ULMFiT, 2018, section 3.2).
+    """
+    from timm.models import group_parameters
+
+    found = {}
+    for i, model in enumerate(backbone.models):
+        blocks = group_parameters(model, model.group_matcher(coarse=False))
+        last = max(blocks)
+        found |= {f"models.{i}.{name}": last - n for n, some in blocks.items() for name in some}
+    return found
 
 
 def _behind_backbone(model: Seq2Seq) -> Iterable[tuple[str, nn.Parameter]]:
