@@ -192,21 +192,23 @@ def test_killed_at_twenty_random_moments_and_resumed_each_time(data, tmp_path):
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen([*command, *more], **quiet, env=os.environ, cwd=tmp_path)
 
-    def states() -> set[str]:
-        return {path.name for path in (output / "states").glob("[0-9]*")}
+    def newest() -> str:
+        return max((path.name for path in (output / "states").glob("[0-9]*")), default="")
 
-    rng, kills = random.Random(0), 0
-    while kills < 20:
-        before = states()
-        process = start(*["--resume"] * bool(before))
-        while process.poll() is None and states() <= before:
-            time.sleep(0.02)
-        time.sleep(rng.uniform(0, 0.4))
+    rng = random.Random(0)
+    for kills in range(20):
+        state = newest()
+        process = start(*["--resume"] * bool(state))
+        # After so many saves, and then at a moment that may lie within the next one.
+        for _ in range(rng.randint(1, 4)):
+            while process.poll() is None and newest() == state:
+                time.sleep(0.002)
+            state = newest()
+        time.sleep(rng.uniform(0, 0.03))
         ended = process.poll() is not None
         process.kill()
         error = process.communicate()[1]
         assert not ended, f"over after {kills} kills: {error}"
-        kills += 1
     process = start("--resume")
     assert process.communicate()[1] is not None
     assert process.returncode == 0

@@ -19,6 +19,7 @@ from captioner.data.dataset import ImageDataset, Key
 from captioner.tokenizer import BOS, PAD, UNK
 from captioner.training.calibrate import fit_answer_temperature
 from captioner.training.checkpoint import set_temperature
+from captioner.training.durable import fault
 from captioner.training.setup import Task
 
 ASKS = Task("asked", SourceConfig("asked"), asks=True)
@@ -82,5 +83,6 @@ def test_the_temperature_is_all_that_changes_in_the_configuration(checkpoint):
     assert math.isclose(after.answers.temperature, 1.2346)
     assert load_config(path, [f"answers.temperature={before.answers.temperature}"]) == before
     assert sorted(p.name for p in checkpoint.iterdir()) == [
-        *("config.yaml", "metrics.json", "model.safetensors", "tokenizer.model")
+        *("config.yaml", "manifest.json", "metrics.json", "model.safetensors", "tokenizer.model")
     ]
+    assert not fault(checkpoint)

@@ -12,8 +12,9 @@ from runs import run, stop_after
 from tiny import picture
 
 from captioner.metrics import caption_statistics, cider_d, score_captions
+from captioner.training import watch as watching
 from captioner.training.report import CAPTIONS, LOG, add_rows, read_rows, write_report
-from captioner.training.watch import ends_dangling, watch
+from captioner.training.watch import ends_dangling
 
 COLOURS = ("red", "green", "blue", "black", "white", "brown", "grey", "pink", "gold", "navy")
 THINGS = ("dog", "boat", "horse", "child", "bird", "car")
@@ -24,6 +25,11 @@ def paired() -> tuple[dict[int, str], dict[int, list[str]]]:
     names = [f"{c} {t}" for c in COLOURS for t in THINGS]
     references = {i: [f"a {n} on the grass", f"the {n} runs"] for i, n in enumerate(names)}
     return {i: f"a {n} runs on the grass" for i, n in enumerate(names)}, references
+
+
+def watch(captions, references):
+    score = cider_d(captions, {i: references[i] for i in captions}).corpus if captions else 0.0
+    return watching.watch(captions, references, score=score)
 
 
 # Alarms

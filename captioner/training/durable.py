@@ -82,6 +82,7 @@ def _check_room(folder: Path, size: int) -> None:
 
 
 def _seal(folder: Path) -> None:
+    (folder / MANIFEST).unlink(missing_ok=True)  # of a folder that was copied
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     manifest = {str(path.relative_to(folder)): _digest(path) for path in files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

@@ -73,7 +73,7 @@ def validate(
             references = {i: _captions_of(dataset, i, number) for i in found}
             values = score_captions(found, references)
             main.append(values["CIDEr-D"])
-            figures, told = watch(found, references)
+            figures, told = watch(found, references, score=values["CIDEr-D"])
             values |= figures
             warnings += told
             rows += [

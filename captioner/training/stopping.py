@@ -53,15 +53,14 @@ class BadSteps:
     """Counts steps whose gradient is not finite; raises Diverged at so many in a row."""
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.row = self.total = 0
+        self.limit, self.row = limit, 0
 
     def is_bad(self, norm: float) -> bool:
         """Whether a step with this norm of the gradient is to be left out."""
         if math.isfinite(norm):
             self.row = 0
             return False
-        self.row, self.total = self.row + 1, self.total + 1
+        self.row += 1
         if self.row == self.limit:
             raise Diverged(
                 f"{self.row} steps in a row without a finite gradient; the last state is from"

@@ -16,9 +16,12 @@ BLIND = 1.5
 
 
 def watch(
-    captions: Mapping[Hashable, str], references: Mapping[Hashable, Sequence[str]]
+    captions: Mapping[Hashable, str],
+    references: Mapping[Hashable, Sequence[str]],
+    *,
+    score: float,
 ) -> tuple[dict[str, float], list[str]]:
-    """Figures for the log, and warnings.
+    """Figures for the log, and warnings; `score` is the captions' CIDEr-D.
 
     `different` is the share of different captions, `dangling` that of those which end on a word
     that another must follow, and `CIDEr-D, other image` the score where each caption is held
@@ -29,10 +32,7 @@ def watch(
         return {}, []
     names = list(captions)
     moved = dict(zip(names, texts[1:] + texts[:1], strict=True))
-    own, other = (
-        cider_d(some, {name: references[name] for name in names}).corpus
-        for some in (captions, moved)
-    )
+    other = cider_d(moved, {name: references[name] for name in names}).corpus
     found = {
         "different": len(set(texts)) / len(texts),
         "dangling": sum(ends_dangling(text) for text in texts) / len(texts),
@@ -44,9 +44,9 @@ def watch(
             f"{len(set(texts))} different captions for {len(texts)} images: the model says the same"
             " of everything; lower the learning rate, or look at the images"
         )
-    elif len(texts) >= ENOUGH and own < BLIND * other:
+    elif len(texts) >= ENOUGH and score < BLIND * other:
         warnings.append(
-            f"CIDEr-D is {own:.3f} and, against another image's references, {other:.3f}: the"
+            f"CIDEr-D is {score:.3f} and, against another image's references, {other:.3f}: the"
             " captions do not depend on the images; are texts and images paired rightly?"
         )
     return found, warnings
