@@ -104,10 +104,10 @@ def check_blind(blind: str, config: Config, *, held_out: bool) -> None:
             f"{blind}: this model sees the images; as the blind control, give one that was"
             " trained with model.blind=true"
         )
-    if held_out and theirs.train.seed != config.train.seed:
+    if held_out and theirs.data.seed != config.data.seed:
         raise CheckpointError(
-            f"{blind}: its training held out other rows (train.seed={theirs.train.seed}, not"
-            f" {config.train.seed}); as the blind control, give one of the same seed"
+            f"{blind}: its training held out other rows (data.seed={theirs.data.seed}, not"
+            f" {config.data.seed}); as the blind control, give one of the same seed"
         )
 
 

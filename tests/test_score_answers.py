@@ -485,7 +485,8 @@ def trained(checkpoint, pictures, answers, tmp_path) -> tuple[Path, Config]:
     ]
     write(tmp_path / "mixed.jsonl", rows)
     source = SourceConfig(root=str(tmp_path / "mixed.jsonl"), val_share=0.5)
-    sections = {"data": {"sources": (source,)}, "train": {"seed": 7, "eval_images": 1}}
+    data = {"sources": (source,), "seed": 7}
+    sections = {"data": data, "train": {"eval_images": 1}}
     folder = changed(checkpoint, tmp_path / "trained", **sections)
     return folder, load_config(folder / "config.yaml")
 
@@ -551,11 +552,11 @@ def test_the_data_may_have_moved(run, trained, tmp_path):
 def test_the_blind_control_held_out_the_same(run, trained, checkpoint, tmp_path):
     folder, _ = trained
     words = ("--checkpoint", folder, "--held-out", "--json", "--blind")
-    other = changed(checkpoint, tmp_path / "other", model={"blind": True}, train={"seed": 8})
+    other = changed(checkpoint, tmp_path / "other", model={"blind": True}, data={"seed": 8})
     status, out, err = run(*words, other)
     assert (status, out, err.count("\n")) == (1, "", 1)
     assert "seed" in err
-    same = changed(checkpoint, tmp_path / "same", model={"blind": True}, train={"seed": 7})
+    same = changed(checkpoint, tmp_path / "same", model={"blind": True}, data={"seed": 7})
     status, out, _ = run(*words, same)
     assert (status, "blind" in list(json.loads(out).values())[1]["scores"]) == (0, True)
 

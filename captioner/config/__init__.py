@@ -61,6 +61,9 @@ class DataConfig(SourceConfig):
     """
 
     sources: tuple[SourceConfig, ...] = ()
+    seed: int = 0
+    """Of what is held out, and of questions made from captions: a run that starts from another's
+    weights keeps it, or it would be tested on what those have learnt."""
     lowercase: bool = True
     """Train on lower-cased texts."""
     captions_per_image: int = 5

@@ -86,7 +86,7 @@ def _read_source(source: SourceConfig, config: Config, report: Report) -> tuple[
     """Training and validation rows of one data set."""
     if source.root is None:
         raise ConfigError("data.root is not set; add data.root=PATH to the command")
-    seed = config.train.seed
+    seed = config.data.seed
     where = {"format": source.format, "images": source.images}
     where |= {"questions": source.questions, "seed": seed}
     try:
