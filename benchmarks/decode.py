@@ -288,9 +288,8 @@ def equal(paths: Sequence[Path]) -> None:
     length, same, ties, lengths = config.decoding.max_length, 0, 0, []
     packed, spent = in_type(model.decoder, "float32"), [0.0, 0.0]
     for batch in in_batches(paths, 16):
-        good = [x for x in map(members.pixels, batch) if isinstance(x, tuple)]
         with torch.inference_mode():
-            memory = model.encode(members.stack(good)[0])
+            memory = model.encode(pixels_of(members, batch))
         at = [time.perf_counter()]
         mine = search(packed, memory, steps=length)
         at.append(time.perf_counter())
@@ -339,13 +338,17 @@ def encoding(model: captioner.Captioner, paths: Sequence[Path]) -> float:
     """Images a second of the encoder, over pixels that are at hand."""
     spent = 0.0
     for batch in in_batches(paths, 16):
-        good = [x for x in map(model.members.pixels, batch) if isinstance(x, tuple)]
-        pixels = model.members.stack(good)[0]
+        pixels = pixels_of(model.members, batch)
         started = time.perf_counter()
         with torch.inference_mode():
             model.model.encode(pixels)
         spent += time.perf_counter() - started
     return len(paths) / spent
+
+
+def pixels_of(members: Any, paths: Sequence[Path]) -> Tensor:
+    """What the first model is shown of the images that can be read."""
+    return members.stack([x for x in map(members.pixels, paths) if isinstance(x, tuple)])[0]
 
 
 def in_batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

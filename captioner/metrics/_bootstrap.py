@@ -75,13 +75,13 @@ class CaptionStatistics:
             ours, theirs = self.scores(counts), other.scores(counts)
             return {name: theirs[name] - ours[name] for name in ours}
 
-        whole, theirs = self.corpus(), other.corpus()
+        ours, theirs = self.corpus(), other.corpus()
         drawn = _gather(difference(c) for c in _counts(len(self.bleu), draws, seed))
         found = {}
         for name, values in drawn.items():
             # No fewer than the draw that might have been the other way.
             p = 2 * (1 + min((values <= 0).sum(), (values >= 0).sum())) / (1 + len(values))
-            by = theirs[name] - whole[name]
+            by = theirs[name] - ours[name]
             found[name] = Difference(by, *_middle(values), min(1.0, float(p)))
         return found
 
