@@ -80,22 +80,16 @@ def train(
     from torch.utils.data import DataLoader
     from tqdm import tqdm
 
-    from captioner.data.collate import collate, decoder_input
+    from captioner.data.collate import collate
     from captioner.data.sampler import EpochBatches
-    from captioner.infer import sample_captions
-    from captioner.tokenizer import PAD
     from captioner.training import checkpoint, setup
     from captioner.training.calibrate import fit_answer_temperature
     from captioner.training.evaluate import validate
     from captioner.training.features import use_cached_features
-    from captioner.training.optimizer import (
-        MovingAverage,
-        build_optimizer,
-        caption_loss,
-        set_learning_rate,
-    )
+    from captioner.training.objective import Objective
+    from captioner.training.optimizer import MovingAverage, build_optimizer, set_learning_rate
     from captioner.training.report import CAPTIONS, LOG, add_rows, write_report
-    from captioner.training.scst import CaptionReward, advantages, self_critical_loss
+    from captioner.training.scst import CaptionReward
     from captioner.training.stopping import BadSteps, Stopped
 
     settings = config.train
@@ -191,10 +185,16 @@ def train(
         optimizer = build_optimizer(model, settings, stage)
         if saved and (progress.epoch or progress.batch):
             saved.restore_optimizer(optimizer)
-        scst = stage.objective == "scst"
-        if scst:
+        reward = None
+        if stage.objective == "scst":
             reward = CaptionReward(train_set.captions(), tokenizer, bleu=stage.bleu)
             say(f"stage {number}: the reward is {reward.record()}")
+        objective = Objective(
+            stage,
+            smoothing=settings.label_smoothing,
+            max_length=config.decoding.max_length,
+            reward=reward,
+        )
         wrapped, optimizer = accelerator.prepare(model, optimizer)
         if saved and saved.scaler and accelerator.scaler:
             accelerator.scaler.load_state_dict(saved.scaler)
@@ -243,36 +243,14 @@ def train(
                 # Dropout, too, is a function of where the run stands, not of how it got there.
                 torch.manual_seed(hash((settings.seed, number, epoch, i, rank)))
                 batch = batch.to(accelerator.device)
-                inputs, labels, gains = batch.tokens, batch.labels, None
-                if scst and batch.questions is None:
-                    model.eval()
-                    with accelerator.autocast():
-                        drawn = sample_captions(
-                            model,
-                            batch.images,
-                            rows=stage.samples,
-                            max_length=config.decoding.max_length,
-                            greedy=stage.baseline == "greedy",
-                        )
-                    setup.train_mode(model)
-                    labels = drawn[:, : stage.samples]
-                    inputs = decoder_input(labels)
-                    rewards = reward(drawn, batch.indices).to(labels.device)
-                    gains = advantages(rewards, stage.samples)
-                tokens = accelerator.reduce((labels != PAD).sum())
                 set_learning_rate(optimizer, stage, step=epoch * len(batches) + i, steps=steps)
                 if i + 1 == len(batches):
                     accelerator.step = -1  # the next count is 0, at which Accelerate steps
                 with accelerator.accumulate(wrapped):
-                    logits = wrapped(batch.images, inputs, batch.questions, batch.owners)
-                    if gains is not None:
-                        loss = self_critical_loss(logits, labels, gains)
-                    else:
-                        loss = caption_loss(
-                            logits, labels[labels != PAD], smoothing=settings.label_smoothing
-                        )
+                    with accelerator.autocast():
+                        found = objective(wrapped, batch, plain=model)
                     # The mean over the tokens of all ranks, whose gradients are averaged.
-                    loss = loss * world / tokens
+                    loss = found.total * world / accelerator.reduce(found.tokens)
                     accelerator.backward(loss)
                     if accelerator.sync_gradients:
                         norm = accelerator.clip_grad_norm_(model.parameters(), settings.clip)
@@ -282,12 +260,11 @@ def train(
                             optimizer.zero_grad()
                     optimizer.step()
                     optimizer.zero_grad()
-                texts += (labels[..., 0] != PAD).sum().item()
-                # A policy-gradient loss says nothing of progress; the mean reward does.
-                kind = "reward" if gains is not None else "loss"
+                texts += found.texts
+                kind = found.kind
                 if len(tasks) > 1:
                     kind = f"{tasks[batch.source].name} {kind}"
-                value = loss.detach() if gains is None else rewards[:, : stage.samples].mean()
+                value = loss.detach() if found.reward is None else found.reward
                 sums[kind] = [sums[kind][0] + value, sums[kind][1] + 1]
                 if i % 10 == 0:
                     bar.set_postfix({kind: f"{value.item():.3f}"})
@@ -306,7 +283,9 @@ def train(
                 problems = "; ".join(report.summary().splitlines())
                 raise DataError(f"{config.data.roots}: no training image can be used: {problems}")
             progress.epoch, progress.batch, progress.sums = epoch + 1, 0, {}
-            log = {kind: float(total) / n for kind, (total, n) in sums.items()}
+            # All ranks have met the same sources in the same order.
+            means = {kind: torch.as_tensor(total) / n for kind, (total, n) in sums.items()}
+            log = {kind: accelerator.reduce(x, "mean").item() for kind, x in means.items()}
             log["texts/s"] = texts * world / seconds
 
             if (epoch + 1) % settings.eval_every == 0 or epoch + 1 == stage.epochs:
@@ -327,7 +306,7 @@ def train(
                     if better or scores["score"] == progress.best == 0:
                         progress.best = scores["score"]
                         record = {"stage": number, "epoch": epoch, "val": scores}
-                        if scst:
+                        if reward:
                             record["reward"] = reward.record()
                         if main_process:
                             checkpoint.save_best(output / "best", config, tokenizer, model, record)
