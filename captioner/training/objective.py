@@ -5,7 +5,7 @@ Shapes: B images, K samples of each, M tokens that are no padding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +68,9 @@ class Objective:
 
     def _self_critical(self, model: nn.Module, batch: Batch, plain: Seq2Seq) -> Loss:
         samples = self.stage.samples
+        if not self.stage.encoder_lr and batch.images.ndim == 4 and not plain.blind:
+            with torch.no_grad():  # a frozen backbone's features serve the samples and the loss
+                batch = replace(batch, images=plain.backbone(batch.images))
         drawn = self.draw(plain, batch)
         rewards = self.reward(drawn, batch.indices).to(drawn.device)  # (B, K), or K + 1
         labels = drawn[:, :samples]

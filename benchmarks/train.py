@@ -1,0 +1,401 @@
+#!/usr/bin/env python
+"""Training beside a plain transformers loop, as ratios: `python benchmarks/train.py`.
+
+- captions a second, end to end and behind a frozen encoder, against a loop over transformers'
+  `VisionEncoderDecoderModel` with dynamic padding: the same timm encoder (ViT-Tiny, 224 pixels),
+  the same decoder (384 wide, 3 layers), the same weights, as many captions a step (160). The loop
+  has a row for each caption, as the tutorials do. `step` is from tensors in memory, `loop` from
+  the files;
+- the same losses from the same batch, in float32, before anything is timed;
+- a self-critical step against a cross-entropy step of the same images, with the bundled model, and
+  the reward's share of it.
+
+Both sides take turns, and printed are medians.
+
+    python benchmarks/train.py --data FLICKR8K    # else drawn pictures with invented captions
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+from accelerate import Accelerator  # noqa: E402
+from accelerate.state import AcceleratorState  # noqa: E402
+from caption import draw_photograph, machine  # noqa: E402
+from PIL import Image  # noqa: E402
+from torch import Tensor  # noqa: E402
+from torch.utils.data import DataLoader, Dataset  # noqa: E402
+
+from captioner.config import Config, load_config  # noqa: E402
+from captioner.data.collate import Batch, collate  # noqa: E402
+from captioner.data.sampler import EpochBatches  # noqa: E402
+from captioner.model.seq2seq import Seq2Seq  # noqa: E402
+from captioner.tokenizer import BOS, EOS, PAD  # noqa: E402
+from captioner.training import setup  # noqa: E402
+from captioner.training.features import use_cached_features  # noqa: E402
+from captioner.training.objective import Objective  # noqa: E402
+from captioner.training.optimizer import build_optimizer  # noqa: E402
+from captioner.training.scst import CaptionReward  # noqa: E402
+
+IMAGES, CAPTIONS = 32, 5
+SIZES = [
+    "model.backbones=[{name: vit_tiny_patch16_224, weights: none,"
+    " args: {class_token: false, global_pool: avg}}]",
+    "model.width=384",
+    "model.heads=6",
+    "model.ffn=1536",
+    "model.encoder_layers=0",
+    "model.decoder_layers=3",
+    "model.max_length=32",
+    "tokenizer.vocab_size=3000",
+    "train.label_smoothing=0",
+    "decoding.max_length=30",
+]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", metavar="DIR", help="a captioned data set; default: drawn")
+    parser.add_argument("--repeats", type=int, default=5, help="steps of each side")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=("no", "bf16"), default="bf16")
+    parser.add_argument("--only", choices=("peer", "scst"), help="one of the parts")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    print(machine(), end=f", {args.threads} threads, precision {args.precision}\n\n")
+    with tempfile.TemporaryDirectory() as folder:
+        args.cache = folder
+        args.data = args.data or invent(Path(folder) / "data", images=256)
+        if args.only in (None, "peer"):
+            same_losses(args)
+            print(f"{'captions/s':28} {'captioner':>10} {'peer':>10} {'ratio':>7}  aim")
+            beside_peer(args, frozen=False, aim=3)
+            beside_peer(args, frozen=True, aim=8)
+        if args.only in (None, "scst"):
+            self_critical(args)
+
+
+def invent(folder: Path, *, images: int) -> Path:
+    """Drawn photographs with five captions of some 11 words each, as Flickr8k's."""
+    rng = random.Random(0)
+    words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=5)) for _ in range(2000)]
+    folder.mkdir()
+    rows = []
+    for i in range(images):
+        draw_photograph(i).save(folder / f"{i:04}.jpg", quality=90)
+        for _ in range(CAPTIONS):
+            count = min(28, max(4, round(rng.gauss(11, 4))))
+            # Common words are most of a text.
+            picked = [words[int(len(words) * rng.random() ** 4)] for _ in range(count)]
+            rows.append({"file_name": f"{i:04}.jpg", "text": " ".join(picked)})
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "metadata.jsonl").write_text(lines, encoding="utf-8")
+    return folder
+
+
+class Ours:
+    """What train.py makes of a configuration, and its step."""
+
+    def __init__(self, args: argparse.Namespace, *words: str, precision: str | None = None) -> None:
+        precision = precision or args.precision
+        common = [f"data.root={args.data}", "train.tracker=none", f"train.precision={precision}"]
+        self.config: Config = load_config(
+            None, [*common, f"train.cache={args.cache}", f"train.batch_size={IMAGES}", *words]
+        )
+        self.stage = self.config.train.stages[0]
+        torch.manual_seed(0)
+        AcceleratorState._reset_state()  # there is one precision for a process else
+        self.accelerator = Accelerator(mixed_precision=precision, cpu=True)
+        tasks, train, val, _ = setup.read_rows(self.config)
+        train = setup._first_images(train, 8 * IMAGES)
+        self.model, self.tokenizer, self.config = setup.build_start(self.config, train)
+        built = setup.build_datasets(self.config, tasks, train, val, self.tokenizer)
+        self.train, self.val = built
+        self.model.to(memory_format=torch.channels_last)
+        setup.start_stage(self.stage, self.config, self.model, *built)
+        if self.stage.cached_views:
+            use_cached_features(
+                self.model.backbone, *built, self.stage, self.config, self.accelerator
+            )
+        reward = None
+        if self.stage.objective == "scst":
+            reward = CaptionReward(self.train.captions(), self.tokenizer)
+        self.objective = Objective(
+            self.stage,
+            smoothing=self.config.train.label_smoothing,
+            max_length=self.config.decoding.max_length,
+            reward=reward,
+        )
+        optimizer = build_optimizer(self.model, self.config.train, self.stage)
+        self.wrapped, self.optimizer = self.accelerator.prepare(self.model, optimizer)
+        setup.train_mode(self.model)
+
+    def batches(self) -> Iterator[Batch]:
+        """Without end."""
+        order = EpochBatches([range(len(self.train))], IMAGES)
+        loader = DataLoader(self.train, batch_sampler=order, collate_fn=collate)
+        while True:
+            yield from (batch for batch in loader if len(batch.indices) == IMAGES)
+            order.epoch += 1
+
+    def step(self, batch: Batch) -> float:
+        """The loss a token."""
+        with self.accelerator.autocast():
+            found = self.objective(self.wrapped, batch, plain=self.model)
+        loss = found.total / found.tokens
+        self.accelerator.backward(loss)
+        self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.train.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss.item()
+
+
+class Peer:
+    """A `VisionEncoderDecoderModel` with the weights of ours, and the plain loop's step."""
+
+    def __init__(self, ours: Ours, *, frozen: bool, dropout: float) -> None:
+        self.frozen = frozen
+        self.model = build_peer(ours.model, ours.config, len(ours.tokenizer), dropout=dropout)
+        self.autocast = ours.accelerator.autocast
+        self.model.encoder.requires_grad_(not frozen)
+        self.model.train()
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=5e-4)
+        self.pairs = Pairs(ours)
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Without end."""
+        loader = DataLoader(
+            self.pairs, IMAGES * CAPTIONS, shuffle=True, drop_last=True, collate_fn=pad_pairs
+        )
+        while True:
+            yield from loader
+
+    def step(self, batch: tuple[Tensor, Tensor]) -> float:
+        """The loss a token."""
+        pixels, labels = batch
+        with self.autocast():
+            loss = self.model(pixel_values=pixels, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss.item()
+
+
+def build_peer(model: Seq2Seq, config: Config, vocab: int, *, dropout: float) -> Any:
+    """transformers' model of the same parts and weights."""
+    from transformers import (
+        MBartConfig,
+        MBartForCausalLM,
+        TimmWrapperConfig,
+        TimmWrapperModel,
+        VisionEncoderDecoderModel,
+    )
+
+    sizes, backbone = config.model, config.model.backbones[0]
+    encoder = TimmWrapperConfig(
+        architecture=backbone.name, model_args=backbone.args, do_pooling=False
+    )
+    encoder.hidden_size = model.memory_encoder.projection.in_features
+    decoder = MBartConfig(
+        vocab_size=vocab,
+        max_position_embeddings=sizes.max_length,
+        d_model=sizes.width,
+        decoder_layers=sizes.decoder_layers,
+        decoder_attention_heads=sizes.heads,
+        decoder_ffn_dim=sizes.ffn,
+        dropout=dropout,
+        attention_dropout=0.0,
+        scale_embedding=False,
+        is_decoder=True,
+        add_cross_attention=True,
+        pad_token_id=PAD,
+        bos_token_id=BOS,
+        eos_token_id=EOS,
+    )
+    peer = VisionEncoderDecoderModel(
+        encoder=TimmWrapperModel(encoder), decoder=MBartForCausalLM(decoder)
+    )
+    peer.config.decoder_start_token_id, peer.config.pad_token_id = BOS, PAD
+    peer.encoder.timm_model.load_state_dict(model.backbone.models[0].state_dict())
+    # Projection, positions and norms are ours, too.
+    peer.enc_to_dec_proj = type(model.memory_encoder)(
+        encoder.hidden_size,
+        len(model.memory_encoder.positions),
+        width=sizes.width,
+        heads=sizes.heads,
+        ffn=sizes.ffn,
+        layers=0,
+        dropout=dropout,
+    )
+    peer.enc_to_dec_proj.load_state_dict(model.memory_encoder.state_dict())
+    state, inner = model.decoder.state_dict(), peer.decoder.model.decoder
+    positions = inner.embed_positions.weight.detach().clone()
+    positions[2 : 2 + sizes.max_length] = state["embed_positions.weight"]
+    inner.load_state_dict(state | {"embed_positions.weight": positions})
+    peer.decoder.lm_head.weight = inner.embed_tokens.weight
+    return peer
+
+
+class Pairs(Dataset):
+    """A row for each caption of each image, read by timm's own transform."""
+
+    def __init__(self, ours: Ours) -> None:
+        from timm.data import create_transform
+
+        spec, data = ours.train.spec, ours.train
+        self.transform = create_transform(
+            (3, *spec.size),
+            is_training=True,
+            mean=spec.mean,
+            std=spec.std,
+            scale=(ours.config.image.min_scale, 1.0),
+            color_jitter=ours.config.image.jitter,
+            interpolation="bicubic",
+        )
+        captions = data.captions()
+        self.rows = [
+            (data.images[i], ours.tokenizer.encode(text, max_length=data.max_length))
+            for i, texts in captions.items()
+            for text in texts
+        ]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, list[int]]:
+        path, ids = self.rows[i]
+        return self.transform(Image.open(path).convert("RGB")), ids
+
+
+def pad_pairs(rows: list[tuple[Tensor, list[int]]]) -> tuple[Tensor, Tensor]:
+    """Pixels and labels, to the longest of the batch; -100 is not counted."""
+    longest = max(len(ids) for _, ids in rows)
+    labels = [ids + [-100] * (longest - len(ids)) for _, ids in rows]
+    return torch.stack([pixels for pixels, _ in rows]), torch.tensor(labels)
+
+
+def repeated(batch: Batch) -> tuple[Tensor, Tensor]:
+    """The same batch as the peer has it: the image once for each caption."""
+    labels = batch.labels.flatten(0, 1)
+    return batch.images.repeat_interleave(CAPTIONS, 0), labels.masked_fill(labels == PAD, -100)
+
+
+def same_losses(args: argparse.Namespace) -> None:
+    """Both compute the same function: three steps' losses in float32 without dropout."""
+    words = ["model.dropout=0", "train.stages=[{lr: 0.0, encoder_lr: 1.0e-9}]"]
+    ours = Ours(args, *SIZES, *words, precision="no")
+    peer = Peer(ours, frozen=False, dropout=0.0)
+    for batch in islice(ours.batches(), 3):
+        one, two = ours.step(batch), peer.model(**named(repeated(batch))).loss.item()
+        print(f"loss a token: {one:.6f} and {two:.6f}")
+        if abs(one - two) > 1e-4:
+            sys.exit("benchmark: the two models do not compute the same")
+    print()
+
+
+def named(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+    """As the peer's forward calls them."""
+    return {"pixel_values": batch[0], "labels": batch[1]}
+
+
+def beside_peer(args: argparse.Namespace, *, frozen: bool, aim: float) -> None:
+    """Captions a second of both, in turns."""
+    rates = "lr: 5.0e-4, cached_views: 1" if frozen else "lr: 5.0e-4, encoder_lr: 1.0e-4"
+    ours = Ours(args, *SIZES, "model.dropout=0.1", f"train.stages=[{{{rates}}}]")
+    peer = Peer(ours, frozen=frozen, dropout=0.1)
+    name = "frozen encoder" if frozen else "end to end"
+    mine, others = ours.batches(), peer.batches()
+    kept, other = list(islice(mine, 4)), [next(others)]
+    turn = iter(range(10**9))
+    times = medians(
+        {
+            "step": lambda: ours.step(kept[next(turn) % len(kept)]),
+            "peer step": lambda: peer.step(other[0]),
+            "loop": lambda: ours.step(next(mine)),
+            "peer loop": lambda: peer.step(next(others)),
+        },
+        args.repeats,
+    )
+    count = IMAGES * CAPTIONS
+    for kind in ("step", "loop"):
+        rates = [count / times[kind], count / times[f"peer {kind}"]]
+        ratio = rates[0] / rates[1]
+        print(
+            f"{f'{name}, {kind}':28} {rates[0]:10.1f} {rates[1]:10.1f} {ratio:7.2f}  >= {aim}",
+            flush=True,
+        )
+
+
+def self_critical(args: argparse.Namespace) -> None:
+    """A step on samples beside one on the references, of the same images."""
+    print(f"\n{'ms a step, 32 images':28} {'SCST':>10} {'CE':>10} {'ratio':>7}  reward's share")
+    for name, rates in (
+        ("frozen encoder, features kept", "lr: 1.0e-9, cached_views: 1"),
+        ("end to end", "lr: 1.0e-9, encoder_lr: 1.0e-9"),
+    ):
+        words = ["train.start=bundled", "data.val_share=0.1"]
+        ce, scst = (
+            Ours(args, *words, f"train.stages=[{{objective: {objective}, {rates}}}]")
+            for objective in ("cross_entropy", "scst")
+        )
+        batches = list(islice(ce.batches(), args.repeats + 1))
+        reward = Timed(scst.objective.reward)
+        scst.objective.reward = reward
+        turns = [iter(batches), iter(batches)]
+        times = medians(
+            {
+                "scst": lambda s=scst, t=turns[0]: s.step(next(t)),
+                "ce": lambda s=ce, t=turns[1]: s.step(next(t)),
+            },
+            args.repeats,
+        )
+        share = statistics.median(reward.times[1:]) / times["scst"]
+        both = [1000 * times["scst"], 1000 * times["ce"]]
+        ratio = both[0] / both[1]
+        print(f"{name:28} {both[0]:10.0f} {both[1]:10.0f} {ratio:7.2f}  {share:.1%}", flush=True)
+    print(f"{'aim':28} {'':21} {'<= 4':>7}  <= 10 %")
+
+
+class Timed:
+    """A function that notes how long its calls took, in seconds."""
+
+    def __init__(self, run: Callable[..., Any]) -> None:
+        self.run, self.times = run, []
+
+    def __call__(self, *args: Any) -> Any:
+        started = time.perf_counter()
+        found = self.run(*args)
+        self.times.append(time.perf_counter() - started)
+        return found
+
+
+def medians(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Seconds of each, run in turns; the first round only warms."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats + 1):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
+
+
+if __name__ == "__main__":
+    main()

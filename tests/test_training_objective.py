@@ -1,0 +1,126 @@
+"""Both losses from a batch: what the backbone computes once, and what each step counts."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import make_checkpoint
+from torch import nn
+
+from captioner.build import load_checkpoint
+from captioner.config import StageConfig
+from captioner.data.collate import Batch, collate
+from captioner.data.dataset import Sample
+from captioner.tokenizer import EOS, PAD
+from captioner.training.objective import Objective
+from captioner.training.setup import train_mode
+
+TEXTS = {0: ["a red dog by the street"], 1: ["a blue boat by the beach", "a boat"]}
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    model, tokenizer, _ = load_checkpoint(make_checkpoint(tmp_path_factory.mktemp("tiny")))
+    model.memory_encoder.requires_grad_(True)
+    for part in model.modules():  # draws are compared
+        if hasattr(part, "p"):
+            part.p = 0.0
+    return model, tokenizer
+
+
+def batch_of(tokenizer) -> Batch:
+    torch.manual_seed(0)
+    samples = [
+        Sample(i, torch.randn(3, 64, 64), [tokenizer.encode(t, max_length=12) for t in texts])
+        for i, texts in TEXTS.items()
+    ]
+    return collate(samples)
+
+
+def objective(tokenizer, *, objective="scst", **stage) -> Objective:
+    stage = StageConfig(objective=objective, samples=4, **stage)
+    reward = like_nothing if objective == "scst" else None
+    return Objective(stage, smoothing=0.0, max_length=8, reward=reward)
+
+
+def like_nothing(drawn: torch.Tensor, images: list[int]) -> torch.Tensor:
+    """A reward that differs from sample to sample, as CIDEr-D of untrained captions does not."""
+    return (drawn % 7).float().mean(-1) + torch.tensor(images)[:, None]
+
+
+def test_cross_entropy_is_summed_over_the_tokens_of_all_captions(loaded):
+    model, tokenizer = loaded
+    batch = batch_of(tokenizer)
+    found = objective(tokenizer, objective="cross_entropy")(model, batch, plain=model)
+    labels = batch.labels[batch.labels != PAD]
+    expected = F.cross_entropy(model(batch.images, batch.tokens), labels, reduction="sum")
+    torch.testing.assert_close(found.total, expected)
+    assert (found.tokens.item(), found.texts) == (len(labels), 3)
+    assert (found.kind, found.reward) == ("loss", None)
+
+
+@pytest.mark.parametrize("baseline", ["mean", "greedy"])
+def test_what_is_rewarded_are_samples_of_the_batch(loaded, baseline):
+    model, tokenizer = loaded
+    train_mode(model)
+    goal = objective(tokenizer, baseline=baseline)
+    batch = batch_of(tokenizer)
+    torch.manual_seed(1)
+    found = goal(model, batch, plain=model)
+    torch.manual_seed(1)
+    drawn = goal.draw(model, batch)[:, :4]
+    assert found.texts == 8
+    assert found.tokens == (drawn != PAD).sum()
+    rows = goal.reward(drawn, batch.indices)
+    assert found.kind == "reward"
+    assert found.reward == rows.mean()
+    assert model.training
+    assert not model.backbone.training
+    assert ((drawn == EOS).sum(-1) <= 1).all()
+
+
+def test_a_frozen_backbone_runs_once_in_a_step_and_changes_nothing(loaded):
+    model, tokenizer = loaded
+    batch, backbone = batch_of(tokenizer), model.backbone
+    counted = Counted(backbone)
+    losses = []
+    for rate, calls in ((0.0, 1), (1e-9, 2)):
+        model.backbone, counted.calls = counted, 0
+        torch.manual_seed(2)
+        losses.append(objective(tokenizer, encoder_lr=rate)(model, batch, plain=model).total)
+        assert counted.calls == calls
+    model.backbone = backbone
+    torch.testing.assert_close(*losses)
+    assert losses[0] != 0
+
+
+class Counted(nn.Module):
+    """A module, and how often it was called."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.calls = inner, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.inner(x)
+
+
+def test_kept_features_and_a_blind_model_need_no_backbone(loaded):
+    model, tokenizer = loaded
+    batch = batch_of(tokenizer)
+    with torch.no_grad():
+        features = model.backbone(batch.images)
+    kept = dataclasses.replace(batch, images=features)
+    torch.manual_seed(3)
+    expected = objective(tokenizer)(model, batch, plain=model).total
+    torch.manual_seed(3)
+    torch.testing.assert_close(objective(tokenizer)(model, kept, plain=model).total, expected)
+    model.blind = True
+    torch.manual_seed(3)
+    blind = objective(tokenizer)(model, batch, plain=model).total
+    model.blind = False
+    assert blind != expected
