@@ -88,6 +88,7 @@ def train(
     from captioner.training.features import use_cached_features
     from captioner.training.objective import Objective
     from captioner.training.optimizer import MovingAverage, build_optimizer, set_learning_rate
+    from captioner.training.planner import plan_stage
     from captioner.training.report import CAPTIONS, LOG, add_rows, write_report
     from captioner.training.scst import CaptionReward
     from captioner.training.stopping import BadSteps, Stopped
@@ -217,6 +218,10 @@ def train(
         )
         steps = stage.epochs * len(batches)
         before = sum(s.epochs for s in settings.stages[:number])
+        batches.epoch = before + progress.epoch
+        plan = plan_stage(objective, wrapped, model, train_set, batches, accelerator)
+        left = stage.epochs - progress.epoch
+        say(f"stage {number}: {plan.line(left, settings.batch_size)}")
 
         for epoch in range(progress.epoch, stage.epochs):
             if progress.stale >= settings.patience:
@@ -287,6 +292,7 @@ def train(
             means = {kind: torch.as_tensor(total) / n for kind, (total, n) in sums.items()}
             log = {kind: accelerator.reduce(x, "mean").item() for kind, x in means.items()}
             log["texts/s"] = texts * world / seconds
+            log |= plan.speed(seconds, accelerator.device)
 
             if (epoch + 1) % settings.eval_every == 0 or epoch + 1 == stage.epochs:
                 with average.applied(model):

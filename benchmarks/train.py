@@ -2,10 +2,10 @@
 """Training beside a plain transformers loop, as ratios: `python benchmarks/train.py`.
 
 - captions a second, end to end and behind a frozen encoder, against a loop over transformers'
-  `VisionEncoderDecoderModel` with dynamic padding: the same timm encoder (ViT-Tiny, 224 pixels),
-  the same decoder (384 wide, 3 layers), the same weights, as many captions a step (160). The loop
-  has a row for each caption, as the tutorials do. `step` is from tensors in memory, `loop` from
-  the files;
+  `VisionEncoderDecoderModel` with dynamic padding: the same timm encoder, the same decoder, the
+  same weights, as many captions a step (160). Sizes are the project's defaults (ViT-Small, 512 wide,
+  4 layers) and small ones (ViT-Tiny, 384 wide, 3 layers). The loop has a row for each caption, as
+  tutorials have. `step` is from tensors in memory, `loop` from the files;
 - the same losses from the same batch, in float32, before anything is timed;
 - a self-critical step against a cross-entropy step of the same images, with the bundled model, and
   the reward's share of it.
@@ -52,19 +52,29 @@ from captioner.training.optimizer import build_optimizer  # noqa: E402
 from captioner.training.scst import CaptionReward  # noqa: E402
 
 IMAGES, CAPTIONS = 32, 5
-SIZES = [
-    "model.backbones=[{name: vit_tiny_patch16_224, weights: none,"
-    " args: {class_token: false, global_pool: avg}}]",
-    "model.width=384",
-    "model.heads=6",
-    "model.ffn=1536",
-    "model.encoder_layers=0",
-    "model.decoder_layers=3",
-    "model.max_length=32",
-    "tokenizer.vocab_size=3000",
-    "train.label_smoothing=0",
-    "decoding.max_length=30",
-]
+SIZES = {
+    "default": ("vit_small_patch16_224", 512, 8, 2048, 4),
+    "small": ("vit_tiny_patch16_224", 384, 6, 1536, 3),
+}
+"""Backbone, width, heads, feed-forward, decoder layers."""
+
+
+def words_for(sizes: str) -> list[str]:
+    """The settings of a model that both sides can have."""
+    name, width, heads, ffn, layers = SIZES[sizes]
+    args = "args: {class_token: false, global_pool: avg}"
+    return [
+        f"model.backbones=[{{name: {name}, weights: none, {args}}}]",
+        f"model.width={width}",
+        f"model.heads={heads}",
+        f"model.ffn={ffn}",
+        "model.encoder_layers=0",
+        f"model.decoder_layers={layers}",
+        "model.max_length=32",
+        "tokenizer.vocab_size=3000",
+        "train.label_smoothing=0",
+        "decoding.max_length=30",
+    ]
 
 
 def main() -> None:
@@ -83,9 +93,10 @@ def main() -> None:
         args.data = args.data or invent(Path(folder) / "data", images=256)
         if args.only in (None, "peer"):
             same_losses(args)
-            print(f"{'captions/s':28} {'captioner':>10} {'peer':>10} {'ratio':>7}  aim")
-            beside_peer(args, frozen=False, aim=3)
-            beside_peer(args, frozen=True, aim=8)
+            print(f"{'captions/s':32} {'captioner':>10} {'peer':>10} {'ratio':>7}  aim")
+            for sizes in SIZES:
+                beside_peer(args, sizes, frozen=False, aim=3)
+                beside_peer(args, sizes, frozen=True, aim=8)
         if args.only in (None, "scst"):
             self_critical(args)
 
@@ -300,7 +311,7 @@ def repeated(batch: Batch) -> tuple[Tensor, Tensor]:
 def same_losses(args: argparse.Namespace) -> None:
     """Both compute the same function: three steps' losses in float32 without dropout."""
     words = ["model.dropout=0", "train.stages=[{lr: 0.0, encoder_lr: 1.0e-9}]"]
-    ours = Ours(args, *SIZES, *words, precision="no")
+    ours = Ours(args, *words_for("small"), *words, precision="no")
     peer = Peer(ours, frozen=False, dropout=0.0)
     for batch in islice(ours.batches(), 3):
         one, two = ours.step(batch), peer.model(**named(repeated(batch))).loss.item()
@@ -315,12 +326,12 @@ def named(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
     return {"pixel_values": batch[0], "labels": batch[1]}
 
 
-def beside_peer(args: argparse.Namespace, *, frozen: bool, aim: float) -> None:
+def beside_peer(args: argparse.Namespace, sizes: str, *, frozen: bool, aim: float) -> None:
     """Captions a second of both, in turns."""
     rates = "lr: 5.0e-4, cached_views: 1" if frozen else "lr: 5.0e-4, encoder_lr: 1.0e-4"
-    ours = Ours(args, *SIZES, "model.dropout=0.1", f"train.stages=[{{{rates}}}]")
+    ours = Ours(args, *words_for(sizes), "model.dropout=0.1", f"train.stages=[{{{rates}}}]")
     peer = Peer(ours, frozen=frozen, dropout=0.1)
-    name = "frozen encoder" if frozen else "end to end"
+    name = f"{sizes}, {'frozen encoder' if frozen else 'end to end'}"
     mine, others = ours.batches(), peer.batches()
     kept, other = list(islice(mine, 4)), [next(others)]
     turn = iter(range(10**9))
@@ -338,7 +349,7 @@ def beside_peer(args: argparse.Namespace, *, frozen: bool, aim: float) -> None:
         rates = [count / times[kind], count / times[f"peer {kind}"]]
         ratio = rates[0] / rates[1]
         print(
-            f"{f'{name}, {kind}':28} {rates[0]:10.1f} {rates[1]:10.1f} {ratio:7.2f}  >= {aim}",
+            f"{f'{name}, {kind}':32} {rates[0]:10.1f} {rates[1]:10.1f} {ratio:7.2f}  >= {aim}",
             flush=True,
         )
 
