@@ -3,7 +3,7 @@
 
 - captions a second, end to end and behind a frozen encoder, against a loop over transformers'
   `VisionEncoderDecoderModel` with dynamic padding: the same timm encoder, the same decoder, the
-  same weights, as many captions a step (160). Sizes are the project's defaults (ViT-Small, 512 wide,
+  same weights, as many captions a step (160). Sizes are the defaults (ViT-Small, 512 wide,
   4 layers) and small ones (ViT-Tiny, 384 wide, 3 layers). The loop has a row for each caption, as
   tutorials have. `step` is from tensors in memory, `loop` from the files;
 - the same losses from the same batch, in float32, before anything is timed;
