@@ -68,8 +68,9 @@ class Objective:
 
     def _self_critical(self, model: nn.Module, batch: Batch, plain: Seq2Seq) -> Loss:
         samples = self.stage.samples
-        if not self.stage.encoder_lr and batch.images.ndim == 4 and not plain.blind:
-            with torch.no_grad():  # a frozen backbone's features serve the samples and the loss
+        if batch.images.ndim == 4 and not plain.blind:
+            # The backbone's features serve the samples and, with their gradient, the loss.
+            with torch.set_grad_enabled(self.stage.encoder_lr > 0):
                 batch = replace(batch, images=plain.backbone(batch.images))
         drawn = self.draw(plain, batch)
         rewards = self.reward(drawn, batch.indices).to(drawn.device)  # (B, K), or K + 1
