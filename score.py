@@ -30,7 +30,6 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -42,8 +41,8 @@ from captioner.errors import CaptionerError, DataError
 
 if TYPE_CHECKING:
     from captioner.config import Config
-    from captioner.data import Example
     from captioner.predict import Captioner
+    from captioner.scoring import Asking
     from captioner.tasks import Task
 
 PROG = "score.py"
@@ -149,7 +148,7 @@ def run(args: argparse.Namespace) -> int:
     if args.compared is not None:
         return compare(args)
     if args.candidates is not None:
-        found, complete = {"": score_candidates(args)}, True
+        found, complete = {"": score_file(args)}, True
     else:
         found, complete = score_checkpoint(args)
     if args.json:
@@ -171,65 +170,40 @@ def show(result: dict[str, Any]) -> None:
             print(line)
         say(f"{result['questions']} questions about {result['images']} images")
     elif "references" in result:
-        counts = {name: result.pop(name) for name in ("images", "references")}
-        print(f"{'metric':<10} {'x 100':>6}")
-        for name, value in result.items():
-            print(f"{name:<10} {100 * value:6.1f}")
-        say(f"{counts['images']} images, {counts['references']} references")
+        print(f"{'metric':<10} {'x 100':>6} {'95 % interval':>15}")
+        for name, (low, high) in result["intervals"].items():
+            between = f"{100 * low:.1f} to {100 * high:.1f}"
+            print(f"{name:<10} {100 * result[name]:6.1f} {between:>15}")
+        say(f"{result['images']} images, {result['references']} references")
 
 
-def score_candidates(args: argparse.Namespace) -> dict[str, Any]:
+def score_file(args: argparse.Namespace) -> dict[str, Any]:
     """The scores of a file of captions or answers."""
-    from captioner.controls import measure_majority, score_table
-    from captioner.data.candidates import are_answers, match, match_answers, read_candidates
+    from captioner.data.candidates import read_candidates
+    from captioner.scoring import score_candidates
 
     # Before the data set, which may be large: a torn file is told of at once.
     rows = list(read_candidates(args.candidates))
-    tasks = read(args)
-    asks = are_answers(rows) if rows else tasks[0].asks
-    task = next((task for task in tasks if task.asks == asks), None)
-    if task is None:
-        theirs, ours = ("answers", "captions") if asks else ("captions", "answers")
-        hint = "; --questions makes questions of them" if asks else ""
-        raise DataError(f"{args.candidates}: holds {theirs}, {args.references} {ours}{hint}")
-    if not asks:
-        return caption_scores(match(rows, task.rows, source=args.candidates), task.rows)
-    answers = match_answers(rows, task.rows, source=args.candidates)
-    scored = [r for r in task.rows if r.references]
-    if not scored:
-        raise DataError(f"{args.references}: none of its questions has an answer to score by")
-    tell_unscored(task)
-    controls, missing = measure_majority(scored, task.train)
-    return score_table(scored, {"answers": only(scored, answers)} | controls, missing=missing)
-
-
-def caption_scores(captions: dict[str, str], rows: list[Example]) -> dict[str, Any]:
-    """The scores of captions by image id, and how many images and references they are of."""
-    from captioner.metrics import score_captions
-
-    texts = {r.image_id: r.references for r in rows}
-    counts = {"images": len(texts), "references": sum(map(len, texts.values()))}
-    return score_captions(captions, texts) | counts
+    return score_candidates(
+        rows,
+        read(args),
+        source=args.candidates,
+        references=args.references,
+        tell=say,
+        seed=args.seed,
+    )
 
 
 def compare(args: argparse.Namespace) -> int:
     """Print how two systems differ; returns the exit status."""
-    from captioner.metrics import caption_statistics
+    from captioner.scoring import compare_captions
 
     task = next((task for task in read(args) if not task.asks), None)
     if task is None:
         raise DataError(f"{args.references}: has no captions to compare by")
     sides = [captions_of(word, task, args) for word in args.compared]
     rows = [r for r in task.rows if all(r.image_id in side for side in sides)]
-    references = {r.image_id: r.references for r in rows}
-    one, other = (
-        caption_statistics({name: side[name] for name in references}, references) for side in sides
-    )
-    a, b = one.corpus(), other.corpus()
-    found = {
-        name: {"A": a[name], "B": b[name]} | difference._asdict()
-        for name, difference in one.compare(other, seed=args.seed).items()
-    }
+    found = compare_captions(sides, rows, seed=args.seed)
     if args.json:
         print(json.dumps(found))
     else:
@@ -246,10 +220,11 @@ def captions_of(word: str, task: Task, args: argparse.Namespace) -> dict[str, st
     """Captions by image id, from a file or by a checkpoint."""
     from captioner.data.candidates import match, read_candidates
     from captioner.predict import load
+    from captioner.scoring import caption_task
 
     if word == "bundled" or Path(word).is_dir():
         captioner = load(word, device=args.device, dtype=args.dtype)
-        return caption(task, captioner, args, file=None)
+        return caption_task(captioner, task, asking(args, task, file=None))
     return match(list(read_candidates(word)), task.rows, source=word)
 
 
@@ -273,14 +248,62 @@ def score_checkpoint(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     found, complete = {}, True
     with output(args.output) as file:
         for task in tasks:
-            if task.asks:
-                result, whole = score_questions(task, captioner, args, blind=blind, file=file)
-            else:
-                captions = caption(task, captioner, args, file=file)
-                rows = [r for r in task.rows if r.image_id in captions]
-                result, whole = caption_scores(captions, rows), len(rows) == len(task.rows)
-            found[task.name], complete = result, complete and whole
+            score = score_answers if task.asks else score_captions
+            found[task.name], whole = score(task, captioner, blind, args, file)
+            complete = complete and whole
     return found, complete
+
+
+def score_captions(
+    task: Task,
+    captioner: Captioner,
+    blind: Captioner | None,
+    args: argparse.Namespace,
+    file: TextIO | None,
+) -> tuple[dict[str, Any], bool]:
+    """Caption the images; the scores, and whether nothing was left out."""
+    from captioner.scoring import caption_scores, caption_task
+
+    captions = caption_task(captioner, task, asking(args, task, file))
+    rows = [r for r in task.rows if r.image_id in captions]
+    return caption_scores(captions, rows, seed=args.seed), len(rows) == len(task.rows)
+
+
+def score_answers(
+    task: Task,
+    captioner: Captioner,
+    blind: Captioner | None,
+    args: argparse.Namespace,
+    file: TextIO | None,
+) -> tuple[dict[str, Any], bool]:
+    """Answer the questions; the scores with their controls, and whether nothing was left out."""
+    from captioner.data.vqa_results import write_vqa_results
+    from captioner.scoring import answer_task, score_answers_of
+
+    if not args.output and not any(r.references for r in task.rows):
+        raise DataError(
+            f"{task.name}: none of its questions has an answer to score by; use --output"
+        )
+    how = asking(args, task, None if is_official(args) else file)
+    answers, sure = answer_task(captioner, task, how)
+    if is_official(args):
+        write_vqa_results(args.output, answers)
+    table = score_answers_of(captioner, task, answers, sure, how, blind=blind)
+    return table, len(sure) == len(task.rows)
+
+
+def asking(args: argparse.Namespace, task: Task, file: TextIO | None) -> Asking:
+    """How a checkpoint's texts are made, and kept."""
+    from captioner.scoring import Asking
+
+    return Asking(
+        prog=PROG,
+        keep=partial(write, file=file, task=task, args=args),
+        tell=say,
+        batch_size=args.batch_size,
+        beam_size=args.beam_size,
+        seed=args.seed,
+    )
 
 
 def read(args: argparse.Namespace, config: Config | None = None) -> list[Task]:
@@ -295,89 +318,6 @@ def read(args: argparse.Namespace, config: Config | None = None) -> list[Task]:
         tasks, report = read_tasks(args.references, splits=splits, seed=args.seed, **where)
     say(report.summary())
     return tasks
-
-
-def caption(
-    task: Task, captioner: Captioner, args: argparse.Namespace, *, file: TextIO | None
-) -> dict[str, str]:
-    """Caption the images; by id, without those that cannot be read, which are named."""
-    from captioner.predictions import caption_rows
-
-    found = caption_rows(captioner, task.rows, **options(task, args, file))
-    if not found:
-        name = args.references or task.name
-        raise DataError(f"{name}: none of its {len(task.rows)} images can be read")
-    if len(found) < len(task.rows):
-        say(f"scored without {len(task.rows) - len(found)} images that cannot be read")
-    return found
-
-
-def options(task: Task, args: argparse.Namespace, file: TextIO | None) -> dict[str, Any]:
-    """How a checkpoint's texts are made, and kept."""
-    keep = partial(write, file=file, task=task, args=args)
-    return {
-        "prog": PROG,
-        "keep": keep,
-        "batch_size": args.batch_size,
-        "beam_size": args.beam_size,
-    }
-
-
-def score_questions(
-    task: Task,
-    captioner: Captioner,
-    args: argparse.Namespace,
-    *,
-    blind: Captioner | None,
-    file: TextIO | None,
-) -> tuple[dict[str, Any], bool]:
-    """Answer the questions; the scores with their controls, and whether nothing was left out."""
-    from captioner.controls import calibration, measure, score_table
-    from captioner.data.vqa_results import write_vqa_results
-    from captioner.predictions import answer_rows, texts
-
-    name = args.references or task.name
-    if not args.output and not any(r.references for r in task.rows):
-        raise DataError(f"{name}: none of its questions has an answer to score by; use --output")
-    official = is_official(args)
-    found = answer_rows(captioner, task.rows, **options(task, args, None if official else file))
-    if official:
-        write_vqa_results(args.output, texts(found))
-    answered = [r for r in task.rows if found[r.question_id].error is None]
-    if not answered:
-        raise DataError(f"{name}: none of its {len(task.rows)} questions can be answered")
-    if len(answered) < len(task.rows):
-        say(f"scored without {len(task.rows) - len(answered)} questions that cannot be answered")
-    tell_unscored(task)
-    rows = [r for r in answered if r.references]
-    if not rows:
-        return {"questions": 0}, len(answered) == len(task.rows)
-
-    again = partial(answer_rows, **options(task, args, None))
-    answers, missing = measure(
-        rows,
-        task.train,
-        ask=lambda moved: texts(again(captioner, moved, what="shuffled")),
-        ask_blind=blind and (lambda same: texts(again(blind, same, what="blind"))),
-        seed=args.seed,
-    )
-    own = only(rows, texts(found))
-    table = score_table(rows, {"model": own} | answers, missing=missing)
-    sure = {r.question_id: found[r.question_id].confidence for r in rows}
-    table["calibration"] = calibration(rows, own, sure)
-    return table, len(answered) == len(task.rows)
-
-
-def only(rows: Sequence[Example], answers: Mapping[str, str]) -> dict[str, str]:
-    """The answers to these rows."""
-    return {r.question_id: answers[r.question_id] for r in rows}
-
-
-def tell_unscored(task: Task) -> None:
-    """Say how many questions have no answers to score by."""
-    count = sum(not r.references for r in task.rows)
-    if count:
-        say(f"{count} questions have no answers to score by, and are left out of the scores")
 
 
 def write(

@@ -31,11 +31,12 @@ ALLOWED |= {
     "cli": {"predict", "data", "metrics"},
     "flags": {"cli", "config"},
     "predictions": {"data", "predict"},
+    "scoring": {"controls", "data", "metrics", "predict", "predictions", "tasks"},
     "printing": {"data", "predict"},
     "": {"predict"},  # captioner/__init__.py, lazily
 }
 TORCHLESS = {"config", "tokenizer", "images", "metrics", "controls", "tasks", "errors"}
-TORCHLESS |= {"cli", "flags", "predictions", "printing", ""}
+TORCHLESS |= {"cli", "flags", "predictions", "printing", "scoring", ""}
 
 
 def name_of(path: Path) -> str:

@@ -79,26 +79,35 @@ def expected(captions: dict[str, str] = CAPTIONS) -> dict[str, float]:
     return score_captions(captions, TEXTS) | counts
 
 
+def values_of(out: str) -> dict[str, float]:
+    """The scores of a JSON line, each of which lies within its interval."""
+    found = json.loads(out)
+    intervals = found.pop("intervals")
+    assert [*intervals] == [*score_captions(CAPTIONS, TEXTS)]
+    assert all(low <= found[name] <= high for name, (low, high) in intervals.items())
+    return found
+
+
 @pytest.mark.parametrize("key", ["image_id", "id", "image"])
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".txt"])
 def test_rows_in_any_form(run, data, tmp_path, key, suffix):
     path = write(tmp_path / f"candidates{suffix}", rows_of(CAPTIONS, key))
     status, out, _ = run(path, "--references", data, "--json")
     assert status == 0
-    assert json.loads(out) == pytest.approx(expected())
+    assert values_of(out) == pytest.approx(expected())
 
 
 def test_mapping_and_stdin(run, data, tmp_path, monkeypatch):
     path = write(tmp_path / "candidates.json", CAPTIONS)
     _, out, _ = run(path, "--references", data, "--json")
-    assert json.loads(out) == pytest.approx(expected())
+    assert values_of(out) == pytest.approx(expected())
     # A BOM, blank lines, Windows line ends and a line separator within a caption.
     lines = [json.dumps(row, ensure_ascii=False) for row in rows_of(CAPTIONS)]
     lines[0] = lines[0].replace("a dog", "a\u2028dog")
     text = "\ufeff" + "\r\n\r\n".join(lines)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
     _, again, _ = run("-", "--references", data, "--json")
-    assert json.loads(again) == pytest.approx(expected())
+    assert values_of(again) == pytest.approx(expected())
 
 
 def test_coco_results(run, tmp_path):
@@ -126,10 +135,12 @@ def test_table_holds_the_values(run, data, tmp_path):
     path = write(tmp_path / "candidates.jsonl", rows_of(CAPTIONS))
     status, out, err = run(path, "--references", data)
     header, *lines = out.splitlines()
-    assert (status, header.split()) == (0, ["metric", "x", "100"])
+    assert (status, header.split()) == (0, "metric x 100 95 % interval".split())
     assert len({len(line) for line in (header, *lines)}) == 1
     values = score_captions(CAPTIONS, TEXTS)
-    assert [line.split() for line in lines] == [[k, f"{100 * v:.1f}"] for k, v in values.items()]
+    rows = [line.split() for line in lines]
+    assert [row[:2] for row in rows] == [[k, f"{100 * v:.1f}"] for k, v in values.items()]
+    assert all(float(low) <= float(v) <= float(high) for _, v, low, _, high in rows)
     assert "3 images, 7 references" in err
 
 
@@ -213,7 +224,7 @@ def test_generate_output_is_scored(run, data, checkpoint, tmp_path, capsys):
     status, direct, err = run(*words, "--output", saved)
     assert (status, err) == (0, "")
     assert run(saved, "--references", data, "--json") == (0, direct, "")
-    assert json.loads(from_file) == pytest.approx(json.loads(direct))
+    assert values_of(from_file) == pytest.approx(values_of(direct))
     assert [json.loads(line)["image_id"] for line in saved.read_text().splitlines()] == [*TEXTS]
     assert run(*words, "--batch-size", 1) == run(*words)
 

@@ -512,7 +512,9 @@ def test_what_was_held_out_is_scored(run, trained, captioner, tmp_path):
     references = {r.image_id: r.references for r in captions.rows}
     counts = {"images": len(held), "references": len(held)}
     expected = score_captions(by_id, references) | counts
+    intervals = found[captions.name].pop("intervals")
     assert found[captions.name] == pytest.approx(expected)
+    assert intervals.keys() < expected.keys()
 
     own = captioner.answer([(r.image, r.question) for r in questions.rows])
     right = [exact_match(a.text, r.references) for a, r in zip(own, questions.rows, strict=True)]
