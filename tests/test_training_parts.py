@@ -46,6 +46,7 @@ from captioner.training import checkpoint, durable, features, setup
 from captioner.training.checkpoint import Progress, SavedState, save_best, save_state
 from captioner.training.optimizer import (
     MovingAverage,
+    blocks_back,
     build_optimizer,
     caption_loss,
     set_learning_rate,
@@ -150,6 +151,26 @@ def test_blocks_further_from_the_end_of_a_backbone_learn_more_slowly(tokenizer):
             assert before == after / 2
         stem = "conv_stem.weight" if i == 0 else "patch_embed.proj.weight"
         assert found[f"backbone.models.{i}.{stem}"] == min(own) < min(blocks[0])
+
+
+def test_only_the_last_blocks_of_each_backbone_are_trained(tokenizer):
+    parts = [timm.create_model(n, num_classes=0) for n in ("test_efficientnet", "test_vit")]
+    model = small_model(tokenizer)
+    model.backbone = Backbones(parts)
+    stage = StageConfig(encoder_lr=1e-4, encoder_blocks=2)
+    train, val = SimpleNamespace(), SimpleNamespace()
+    setup.start_stage(stage, Config(), model, train, val)
+    optimizer = build_optimizer(model, TrainConfig(), stage)
+    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    back = blocks_back(model.backbone)
+    for name, p in model.backbone.named_parameters():
+        assert p.requires_grad == (id(p) in trained) == (back[name] < 2), name
+    for part in parts:
+        needs = [p.requires_grad for p in part.parameters()]
+        assert any(needs)
+        # What is trained stands behind all that is not.
+        assert needs == sorted(needs)
+    assert all(id(p) in trained for p in model.decoder.parameters())
 
 
 @given(

@@ -220,6 +220,9 @@ class StageConfig:
     """Peak learning rate of the backbone; 0 freezes it."""
     encoder_decay: float = 1.0
     """Factor on it from each block of the backbone to the block before; 1 treats all alike."""
+    encoder_blocks: int | None = None
+    """Train only so many last blocks of each backbone; unset, all. The first blocks of a network of
+    convolutions have few weights and most of the work."""
     warmup: float = 0.05
     """Share of the stage's steps with a rising learning rate; a cosine follows."""
     final_lr: float = 0.0
@@ -232,6 +235,7 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         at_least("train.stages", self, 1, "epochs")
+        at_least("train.stages", self, 1, "encoder_blocks")
         at_least("train.stages", self, 2, "samples")
         names = ("lr", "encoder_lr", "warmup", "final_lr", "cached_views", "bleu")
         at_least("train.stages", self, 0, *names)

@@ -29,8 +29,10 @@ def build_optimizer(model: Seq2Seq, config: TrainConfig, stage: StageConfig) -> 
     """
     rated = [(stage.lr, name, p) for name, p in _behind_backbone(model) if stage.lr]
     if stage.encoder_lr:
-        back = _blocks_back(model.backbone) if stage.encoder_decay < 1 else {}
+        back = blocks_back(model.backbone) if stage.encoder_decay < 1 else {}
         for name, p in model.backbone.named_parameters():
+            if not p.requires_grad:
+                continue
             rated.append((stage.encoder_lr * stage.encoder_decay ** back.get(name, 0), name, p))
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for rate, name, p in rated:
@@ -51,7 +53,7 @@ def build_optimizer(model: Seq2Seq, config: TrainConfig, stage: StageConfig) -> 
     )
 
 
-def _blocks_back(backbone: nn.Module) -> dict[str, int]:
+def blocks_back(backbone: nn.Module) -> dict[str, int]:
     """How many blocks stand behind each parameter's, as timm divides its models.
 
     Such rates were proposed by Howard and Ruder (ULMFiT, 2018, section 3.2).

@@ -29,6 +29,7 @@ from captioner.data.report import UNREADABLE_IMAGE
 from captioner.errors import CheckpointError, ConfigError, SplitError
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
+from captioner.training.optimizer import blocks_back
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -272,8 +273,10 @@ def start_stage(
     val: ImageDataset,
 ) -> None:
     """Freeze or free the backbone, and set the stage's augmentation; no kept features yet."""
-    for parameter in model.backbone.parameters():
-        parameter.requires_grad_(bool(stage.encoder_lr))
+    back = blocks_back(model.backbone) if stage.encoder_blocks else {}
+    for name, parameter in model.backbone.named_parameters():
+        last = back.get(name, 0) < (stage.encoder_blocks or 1)
+        parameter.requires_grad_(bool(stage.encoder_lr) and last)
     image = config.image
     # Those of the stage before are another backbone's.
     train.features = val.features = None
