@@ -24,6 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs import sources
 from safetensors import SafetensorError
+from tiny import make_text_encoder
 from torch import nn
 
 from captioner.build import build_model, load_checkpoint
@@ -128,6 +129,26 @@ def test_every_trained_parameter_is_in_one_group(encoder_lr, question, tokenizer
             assert group["peak"] == (encoder_lr if id(p) in backbone else 1e-3)
             decays = p.ndim > 1 and "positions" not in name
             assert group["weight_decay"] == (0.07 if decays else 0.0), name
+
+
+def test_tables_do_not_decay(tokenizer, tmp_path):
+    """Rows of positions, kinds and words: this project's, timm's and Hugging Face's."""
+    encoder = str(make_text_encoder(tmp_path / "bert"))
+    own = Tokenizer(tokenizer.model)
+    model = small_model(own, question=QuestionConfig(fusion="concat", encoder=encoder))
+    vit = timm.create_model("test_vit", num_classes=0)
+    model.backbone = Backbones([vit])
+    stage = StageConfig(lr=1e-3, encoder_lr=1e-3)
+    still, falling = build_optimizer(model, TrainConfig(), stage).param_groups
+    assert still["weight_decay"] == 0 < falling["weight_decay"]
+    falling = {id(p) for p in falling["params"]}
+    tables = {n: p for n, p in model.named_parameters() if p.ndim > 1 and id(p) not in falling}
+    named = {f"backbone.models.0.{name}" for name in vit.no_weight_decay()}
+    named |= {"memory_encoder.positions", "decoder.embed_positions.weight", "fusion.kinds"}
+    names = ("word", "position", "token_type")
+    named |= {f"question_encoder.model.embeddings.{n}_embeddings.weight" for n in names}
+    assert tables.keys() == named & {name for name, _ in model.named_parameters()}
+    assert id(model.decoder.embed_tokens.weight) in falling  # the logits' matrix, too
 
 
 def test_blocks_further_from_the_end_of_a_backbone_learn_more_slowly(tokenizer):

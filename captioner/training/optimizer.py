@@ -25,8 +25,11 @@ def caption_loss(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> T
 def build_optimizer(model: Seq2Seq, config: TrainConfig, stage: StageConfig) -> torch.optim.AdamW:
     """AdamW over what the stage trains; each group keeps its peak rate under `peak`.
 
-    Matrices decay; vectors (biases, norms) and the position tables do not.
+    Matrices decay. Vectors (biases, norms) do not, nor do tables, of positions, kinds or words,
+    whose rows are added or looked up: one that no text asks for would fade.
     """
+    tables = {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
+    tables -= {model.decoder.embed_tokens.weight}  # the matrix of the logits, too
     rated = [(stage.lr, name, p) for name, p in _behind_backbone(model) if stage.lr]
     if stage.encoder_lr:
         back = blocks_back(model.backbone) if stage.encoder_decay < 1 else {}
@@ -36,7 +39,8 @@ def build_optimizer(model: Seq2Seq, config: TrainConfig, stage: StageConfig) -> 
             rated.append((stage.encoder_lr * stage.encoder_decay ** back.get(name, 0), name, p))
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for rate, name, p in rated:
-        decays = p.ndim > 1 and "positions" not in name
+        # What is no layer's `weight` is a table as well: `positions`, `kinds`, timm's `pos_embed`.
+        decays = p.ndim > 1 and p not in tables and "weight" in name.rpartition(".")[2]
         groups.setdefault((rate, decays), []).append(p)
     return torch.optim.AdamW(
         [
