@@ -176,6 +176,7 @@ def train(
         stage = settings.stages[number]
         if number > progress.stage:
             progress.stage, progress.epoch, progress.batch, progress.stale = number, 0, 0, 0
+            torch.manual_seed(hash((settings.seed, number)))  # of new adapters
             checkpoint.load_best(output / "best", model)
             average.reset(model)
         elif progress.epoch >= stage.epochs:

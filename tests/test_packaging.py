@@ -17,6 +17,7 @@ from tiny import make_checkpoint, picture
 
 import captioner
 from captioner import cli
+from captioner.training import lora
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -54,9 +55,15 @@ def test_what_is_imported_is_required():
     found -= sys.stdlib_module_names | {"captioner"}
     required = {distribution(line) for line in requirements("requirements.txt")}
     names = {distributions.get(name, name) for name in found}
-    assert names <= required
+    # Imported where a setting asks for it.
+    optional = {distribution(line) for line in requirements("requirements-lora.txt")}
+    assert names <= required | optional
     # timm imports torchvision, Accelerate's tracker TensorBoard.
     assert required - names <= {"torchvision", "tensorboard"}
+
+
+def test_what_is_missing_is_told_as_it_is_required():
+    assert requirements("requirements-lora.txt") == [lora.PEFT]
 
 
 def test_installed_versions_are_within_the_ranges():

@@ -150,6 +150,9 @@ class QuestionConfig:
     is the name or the folder of a Hugging Face text encoder."""
     encoder_layers: int = 2
     """Layers of the `shared` encoder."""
+    lora_rank: int = 0
+    """Of a Hugging Face encoder: freeze it, and train adapters of this rank, which the checkpoint's
+    weights have in them; needs peft. 0 trains the encoder itself."""
     fusion: Literal["concat", "cross_attention", "add", "multiply", "linear"] = "cross_attention"
     """See `captioner.model.fusion`."""
     fusion_layers: int = 2
@@ -160,9 +163,15 @@ class QuestionConfig:
     """Tokens of a question, EOS included; longer ones are cut in training, refused in use."""
 
     def __post_init__(self) -> None:
-        at_least("model.question", self, 0, "encoder_layers")
+        at_least("model.question", self, 0, "encoder_layers", "lora_rank")
         at_least("model.question", self, 1, "fusion_layers")
         at_least("model.question", self, 2, "max_length")
+        if self.lora_rank and self.encoder == "shared":
+            raise ConfigError(
+                f"model.question.lora_rank={self.lora_rank}: adapters are for trained weights, and"
+                " the shared encoder has none; set model.question.encoder to a Hugging Face text"
+                " encoder, or this to 0"
+            )
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from captioner.model.question import TextEncoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
 from captioner.training.durable import fault, mend, writing
+from captioner.training.lora import merged, unmerged
 from captioner.training.optimizer import MovingAverage
 
 HARMLESS = {"data.workers", "train.cache", "train.keep", "train.save_every", "train.tracker"}
@@ -67,7 +68,7 @@ def save_best(
     dtype = getattr(torch, config.train.save_dtype)
     weights = {
         k: v.to("cpu", dtype).contiguous()
-        for k, v in model.state_dict().items()
+        for k, v in merged(model).items()
         if v.is_floating_point()
     }
     with writing(folder, _bytes(weights)) as partial:
@@ -93,9 +94,9 @@ def set_temperature(folder: Path, temperature: float) -> None:
 
 
 def load_best(folder: Path, model: nn.Module) -> None:
-    """Put the best weights so far into the model."""
+    """Put the best weights so far into the model; its adapters, if any, begin anew."""
     mend(folder)
-    load_strictly(model, load_weights(folder / "model.safetensors"), folder)
+    load_strictly(model, unmerged(model, load_weights(folder / "model.safetensors")), folder)
 
 
 def best_scores(folder: Path) -> dict[str, float]:

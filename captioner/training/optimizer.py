@@ -75,7 +75,8 @@ def blocks_back(backbone: nn.Module) -> dict[str, int]:
 def _behind_backbone(model: Seq2Seq) -> Iterable[tuple[str, nn.Parameter]]:
     for name, part in model.named_children():
         if name != "backbone":
-            yield from part.named_parameters()
+            # Adapters leave their encoder as it is.
+            yield from ((k, p) for k, p in part.named_parameters() if p.requires_grad)
 
 
 def set_learning_rate(

@@ -29,6 +29,7 @@ from captioner.data.report import UNREADABLE_IMAGE
 from captioner.errors import CheckpointError, ConfigError, SplitError
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
+from captioner.training.lora import add_adapters
 from captioner.training.optimizer import blocks_back
 
 if TYPE_CHECKING:
@@ -198,6 +199,8 @@ def build_start(config: Config, rows: Dataset) -> tuple[Seq2Seq, Tokenizer, Conf
             "the data has questions, and the model no parts to answer them; add"
             " model.question.fusion=cross_attention to the command"
         )
+    if config.model.question and config.model.question.lora_rank:
+        add_adapters(model.question_encoder.model, config.model.question.lora_rank)
     return model, tokenizer, config
 
 
@@ -217,9 +220,10 @@ def _build_from_checkpoint(config: Config) -> tuple[Seq2Seq, Tokenizer, Config]:
         config.train.start, for_training=True, question=question
     )
     # A model section that says something else than the checkpoint would silently be ignored.
-    own = dataclasses.replace(config.model, blind=theirs.model.blind)
-    asked = dataclasses.replace(ModelConfig(), question=question, blind=theirs.model.blind)
-    if own not in (asked, theirs.model) or question not in (None, theirs.model.question):
+    saved, own = _without_adapters(theirs.model), _without_adapters(config.model)
+    own = dataclasses.replace(own, blind=saved.blind)
+    asked = dataclasses.replace(ModelConfig(), question=own.question, blind=saved.blind)
+    if own not in (asked, saved) or own.question not in (None, saved.question):
         raise CheckpointError(
             f"train.start={config.train.start}: its model section differs from this run's;"
             " leave the model section out of the configuration"
@@ -233,11 +237,19 @@ def _build_from_checkpoint(config: Config) -> tuple[Seq2Seq, Tokenizer, Config]:
     )
     config = dataclasses.replace(
         config,
-        model=dataclasses.replace(theirs.model, blind=model.blind),
+        model=dataclasses.replace(
+            theirs.model, blind=model.blind, question=question or theirs.model.question
+        ),
         tokenizer=theirs.tokenizer,
         image=image,
     )
     return model, tokenizer, config
+
+
+def _without_adapters(model: ModelConfig) -> ModelConfig:
+    """These are a run's own matter, and in the weights of no checkpoint."""
+    question = model.question and dataclasses.replace(model.question, lora_rank=0)
+    return dataclasses.replace(model, question=question)
 
 
 def build_datasets(
