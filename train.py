@@ -84,6 +84,7 @@ def train(
     from captioner.data.sampler import EpochBatches
     from captioner.training import checkpoint, setup
     from captioner.training.calibrate import fit_answer_temperature
+    from captioner.training.compiled import compile_parts
     from captioner.training.evaluate import validate
     from captioner.training.features import use_cached_features
     from captioner.training.objective import Objective
@@ -123,6 +124,8 @@ def train(
             tqdm.write(message, file=sys.stderr)
 
     model.to(accelerator.device, memory_format=torch.channels_last)
+    if settings.compile:
+        compile_parts(model)
     average = MovingAverage(model, settings.ema)
     say(setup.describe(config, tasks, model, train_set, val_set, world))
     say(report.summary())

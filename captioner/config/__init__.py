@@ -281,6 +281,10 @@ class TrainConfig:
     ema: float = 0.0
     """Decay of the weights' moving average, which is what is evaluated and kept; 0 is off."""
     precision: Literal["no", "bf16", "fp16"] = "bf16"
+    compile: bool = False
+    """Hand backbone, memory encoder and decoder to torch.compile for the steps of training. Needs a
+    C++ compiler; a resumed run is then an unstopped one but for rounding. Of no use on a CPU: the
+    same step took 0.99 to 1.04 of its time (benchmarks/README.md)."""
     patience: int = 5
     """Evaluations without a better validation CIDEr-D before a stage ends early."""
     eval_every: int = 1
