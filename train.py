@@ -1,10 +1,11 @@
 #!/usr/bin/env python
 """Train a captioner: `python train.py --config configs/flickr8k.yaml data.root=PATH`.
 
-On several GPUs, the same with `accelerate launch train.py ...`. A run that was stopped, by
-whatever, goes on with `--resume` and ends as if it had not been. From top to bottom: data,
-tokenizer and model; then, stage by stage and epoch by epoch, the steps, a validation, the best
-checkpoint and the state to resume from.
+On several GPUs, the same with `accelerate launch train.py ...`, and on several nodes or CPU
+processes with `torchrun` (configs/accelerate). A run that was stopped, by whatever, goes on with
+`--resume` and ends as if it had not been. From top to bottom: data, tokenizer and model; then,
+stage by stage and epoch by epoch, the steps, a validation, the best checkpoint and the state to
+resume from.
 """
 
 from __future__ import annotations
@@ -76,13 +77,12 @@ def train(
     Where `signals` has noted one, the state is saved after the step, and Stopped raised.
     """
     import torch
-    from accelerate import Accelerator, DistributedDataParallelKwargs
     from torch.utils.data import DataLoader
     from tqdm import tqdm
 
     from captioner.data.collate import collate
     from captioner.data.sampler import EpochBatches
-    from captioner.training import checkpoint, setup
+    from captioner.training import checkpoint, distributed, setup
     from captioner.training.calibrate import fit_answer_temperature
     from captioner.training.compiled import compile_parts
     from captioner.training.evaluate import validate
@@ -104,18 +104,8 @@ def train(
     model, tokenizer, config = setup.build_start(config, train_rows)
     train_set, val_set = setup.build_datasets(config, tasks, train_rows, val_rows, tokenizer)
 
-    accelerator = Accelerator(
-        mixed_precision=settings.precision,
-        gradient_accumulation_steps=settings.accumulate,
-        log_with=None if settings.tracker == "none" else settings.tracker,
-        project_dir=output,
-        # Otherwise Accelerate takes each of several CPU processes for the only one.
-        cpu=not torch.accelerator.is_available(),
-        # A step on captions uses no part that is there for questions.
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(find_unused_parameters=model.question_encoder is not None)
-        ],
-    )
+    # A step on captions uses no part that is there for questions.
+    accelerator = distributed.start(settings, unused=model.question_encoder is not None)
     main_process = accelerator.is_main_process
     rank, world = accelerator.process_index, accelerator.num_processes
 
@@ -123,7 +113,7 @@ def train(
         if main_process and message:
             tqdm.write(message, file=sys.stderr)
 
-    model.to(accelerator.device, memory_format=torch.channels_last)
+    model.to(accelerator.device, memory_format=distributed.memory_format(accelerator))
     if settings.compile:
         compile_parts(model)
     average = MovingAverage(model, settings.ema)
@@ -135,8 +125,10 @@ def train(
 
     progress, saved = checkpoint.Progress(), None
     data, states = setup.digest(train_rows, val_rows), output / "states"
-    if resume:
-        saved = checkpoint.SavedState(states, config, tokenizer, data, force=force)
+    # Of several nodes, torchrun counts the restarts of each.
+    anew = distributed.any_rank(accelerator, distributed.restarted())
+    if resume or (anew and checkpoint.begun(states)):
+        saved = checkpoint.SavedState(states, config, tokenizer, data, force=force, ranks=world)
         saved.restore_model(model, average)
         progress = saved.progress
         say("\n".join(saved.passed_over))
@@ -149,18 +141,19 @@ def train(
         (output / LOG).unlink(missing_ok=True)
 
     def save() -> None:
+        tensors = checkpoint.gather_state(model, average, optimizer, keep=main_process)
         if main_process:
             try:
                 checkpoint.save_state(
                     states,
+                    tensors,
                     config=config,
                     tokenizer=tokenizer,
                     data=data,
                     progress=progress,
-                    model=model,
                     average=average,
-                    optimizer=optimizer,
                     scaler=accelerator.scaler and accelerator.scaler.state_dict(),
+                    ranks=world,
                 )
             except CheckpointError as error:
                 say(f"warning: {error}")  # there may be room again at the next
@@ -168,10 +161,11 @@ def train(
 
     def stop_asked() -> str:
         name = signals.name if signals else ""
-        if world > 1:  # a signal may have reached only some
-            asked = torch.tensor(float(bool(name)), device=accelerator.device)
-            name = (name or "SIGTERM") if accelerator.reduce(asked) else ""
-        return name
+        # A signal may have reached only some.
+        return (name or "SIGTERM") if distributed.any_rank(accelerator, bool(name)) else ""
+
+    def over_ranks(total: torch.Tensor | float) -> float:
+        return accelerator.reduce(torch.as_tensor(total, device=accelerator.device), "mean").item()
 
     bad = BadSteps(settings.bad_steps)
 
@@ -188,8 +182,6 @@ def train(
         if stage.cached_views:
             use_cached_features(model.backbone, train_set, val_set, stage, config, accelerator)
         optimizer = build_optimizer(model, settings, stage)
-        if saved and (progress.epoch or progress.batch):
-            saved.restore_optimizer(optimizer)
         reward = None
         if stage.objective == "scst":
             reward = CaptionReward(train_set.captions(), tokenizer, bleu=stage.bleu)
@@ -200,7 +192,11 @@ def train(
             max_length=config.decoding.max_length,
             reward=reward,
         )
-        wrapped, optimizer = accelerator.prepare(model, optimizer)
+        prepared = distributed.Prepared(accelerator, model, optimizer)
+        model, wrapped, optimizer = prepared.model, prepared.wrapped, prepared.optimizer
+        average.follow(model)
+        if saved and (progress.epoch or progress.batch):
+            saved.restore_optimizer(model, optimizer)
         if saved and saved.scaler and accelerator.scaler:
             accelerator.scaler.load_state_dict(saved.scaler)
         saved = None
@@ -213,19 +209,21 @@ def train(
             rank=rank,
             world=world,
         )
+        to_batch = partial(collate, question_pad=tokenizer.questions.pad)
         loader = DataLoader(
             train_set,
             batch_sampler=batches,
-            collate_fn=partial(collate, question_pad=tokenizer.questions.pad),
+            collate_fn=to_batch,
             num_workers=config.data.workers,
             pin_memory=accelerator.device.type == "cuda",
         )
         steps = stage.epochs * len(batches)
         before = sum(s.epochs for s in settings.stages[:number])
         batches.epoch = before + progress.epoch
-        plan = plan_stage(objective, wrapped, model, train_set, batches, accelerator)
-        left = stage.epochs - progress.epoch
-        say(f"stage {number}: {plan.line(left, settings.batch_size)}")
+        plan = plan_stage(objective, prepared, train_set, batches, accelerator)
+        if plan:
+            left = stage.epochs - progress.epoch
+            say(f"stage {number}: {plan.line(left, settings.batch_size)}")
 
         for epoch in range(progress.epoch, stage.epochs):
             if progress.stale >= settings.patience:
@@ -247,8 +245,11 @@ def train(
             )
             for i, batch in enumerate(bar, progress.batch):
                 setup.report_unreadable(batch.unreadable, train_set, report)
-                if batch.images is None:
+                readable = batch.images is not None
+                if not distributed.any_rank(accelerator, readable):
                     continue
+                if not readable:  # the other ranks take a step, which needs all
+                    batch = to_batch([train_set.blank(batch.unreadable[0])])
                 # Dropout, too, is a function of where the run stands, not of how it got there.
                 torch.manual_seed(hash((settings.seed, number, epoch, i, rank)))
                 batch = batch.to(accelerator.device)
@@ -257,14 +258,15 @@ def train(
                     accelerator.step = -1  # the next count is 0, at which Accelerate steps
                 with accelerator.accumulate(wrapped):
                     with accelerator.autocast():
-                        found = objective(wrapped, batch, plain=model)
+                        found = objective(wrapped, batch, whole=prepared.whole)
+                        found = found if readable else found.of_nothing()
                     # The mean over the tokens of all ranks, whose gradients are averaged.
                     loss = found.total * world / accelerator.reduce(found.tokens)
                     accelerator.backward(loss)
                     if accelerator.sync_gradients:
                         norm = accelerator.clip_grad_norm_(model.parameters(), settings.clip)
                         # With fp16 the scaler leaves such steps out, and tries a smaller scale.
-                        if accelerator.scaler is None and bad.is_bad(norm.item()):
+                        if accelerator.scaler is None and bad.is_bad(float(norm)):
                             say(f"step {progress.step}: the gradient is not finite; left out")
                             optimizer.zero_grad()
                     optimizer.step()
@@ -283,7 +285,7 @@ def train(
                     progress.step += 1
                     stop = stop_asked()
                     if stop or progress.step % settings.save_every == 0:
-                        progress.sums = {k: [float(total), n] for k, (total, n) in sums.items()}
+                        progress.sums = {k: [over_ranks(s), n] for k, (s, n) in sums.items()}
                         save()
                     if stop:
                         raise Stopped(stop)
@@ -293,15 +295,14 @@ def train(
                 raise DataError(f"{config.data.roots}: no training image can be used: {problems}")
             progress.epoch, progress.batch, progress.sums = epoch + 1, 0, {}
             # All ranks have met the same sources in the same order.
-            means = {kind: torch.as_tensor(total) / n for kind, (total, n) in sums.items()}
-            log = {kind: accelerator.reduce(x, "mean").item() for kind, x in means.items()}
+            log = {kind: over_ranks(total) / n for kind, (total, n) in sums.items()}
             log["texts/s"] = texts * world / seconds
-            log |= plan.speed(seconds, accelerator.device)
+            log |= plan.speed(seconds, accelerator.device) if plan else {}
 
             if (epoch + 1) % settings.eval_every == 0 or epoch + 1 == stage.epochs:
-                with average.applied(model):
+                with average.applied(model), prepared.whole() as plain:
                     scores, captions, warnings = validate(
-                        model,
+                        plain,
                         val_set,
                         tasks,
                         tokenizer=tokenizer,
@@ -319,7 +320,7 @@ def train(
                         if reward:
                             record["reward"] = reward.record()
                         if main_process:
-                            checkpoint.save_best(output / "best", config, tokenizer, model, record)
+                            checkpoint.save_best(output / "best", config, tokenizer, plain, record)
                             add_rows(output / CAPTIONS, captions, anew=True)
                 log |= scores
             accelerator.log(log, step=progress.step)
@@ -329,8 +330,7 @@ def train(
             save()
             if stop := stop_asked():
                 raise Stopped(stop)
-        model = accelerator.unwrap_model(wrapped)
-        accelerator.free_memory()
+        model = prepared.end()
 
     if main_process and config.model.question:
         checkpoint.load_best(output / "best", model)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""A training step with `train.compile` and without: `python benchmarks/train_step.py`.
+"""A training step with `train.compile` and without: `python benchmarks/compile.py`.
 
 The bundled model, forward and backward, on one batch of noise with five captions an image, in
 turns; the same for a ViT in the place of its backbones. What is counted is the processor time of

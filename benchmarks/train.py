@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,10 @@ class Ours:
         self.wrapped, self.optimizer = self.accelerator.prepare(self.model, optimizer)
         setup.train_mode(self.model)
 
+    def whole(self) -> AbstractContextManager[Seq2Seq]:
+        """The model to draw captions from."""
+        return nullcontext(self.model)
+
     def batches(self) -> Iterator[Batch]:
         """Without end."""
         order = EpochBatches([range(len(self.train))], IMAGES)
@@ -167,7 +172,7 @@ class Ours:
     def step(self, batch: Batch) -> float:
         """The loss a token."""
         with self.accelerator.autocast():
-            found = self.objective(self.wrapped, batch, plain=self.model)
+            found = self.objective(self.wrapped, batch, whole=self.whole)
         loss = found.total / found.tokens
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.train.clip)

@@ -64,18 +64,39 @@ def sources(*some: dict[str, Any]) -> str:
     return f"data.sources={json.dumps([{'val_splits': ['train']} | one for one in some])}"
 
 
-def run_in_processes(words: list[str], *, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Two processes under torchrun."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    script = Path(train.__file__)
-    return subprocess.run(
-        [*launch, str(script), *words],
-        capture_output=True,
+def launch(
+    words: list[str], *, folder: Path, kind: str = "ddp", restarts: int = 0
+) -> subprocess.Popen[str]:
+    """Start two processes: by torchrun, or by `accelerate launch` with the ready-made file."""
+    script = root = Path(train.__file__)
+    if kind == "ddp":
+        command = ["torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    else:
+        file = root.parent / "configs" / "accelerate" / f"{kind}.yaml"
+        command = ["accelerate.commands.launch", f"--config_file={file}", "--main_process_port=0"]
+    if kind == "fsdp":
+        script = Path(__file__).with_name("on_cpu.py")
+    return subprocess.Popen(
+        [sys.executable, "-m", *command, f"--max_restarts={restarts}", str(script), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=300,
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(script.parent), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(root.parent), "OMP_NUM_THREADS": "1"},
     )
+
+
+def run_in_processes(
+    words: list[str], *, folder: Path, kind: str = "ddp"
+) -> subprocess.CompletedProcess[str]:
+    """Two processes, from start to end."""
+    with launch(words, folder=folder, kind=kind) as process:
+        try:
+            out, err = process.communicate(timeout=600)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def state_of(output: Path) -> dict[str, torch.Tensor]:

@@ -151,7 +151,7 @@ def test_wheel_carries_everything(installed):
     names = set(json.loads((installed / "names.json").read_text()))
     ours = {p.relative_to(ROOT).as_posix() for p in (ROOT / "captioner").rglob("*.py")}
     ours |= {f"captioner/scripts/{name}.py" for name, _ in cli.COMMANDS.values()}
-    ours |= {f"captioner/configs/{p.name}" for p in (ROOT / "configs").iterdir()}
+    ours |= {f"captioner/{p.relative_to(ROOT)}" for p in (ROOT / "configs").rglob("*.yaml")}
     bundled = (ROOT / "captioner" / "pretrained").iterdir()
     ours |= {p.relative_to(ROOT).as_posix() for p in bundled if p.is_file()}
     assert ours <= names

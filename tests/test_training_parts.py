@@ -44,7 +44,13 @@ from captioner.model.encoder import Backbones
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
 from captioner.training import checkpoint, durable, features, setup
-from captioner.training.checkpoint import Progress, SavedState, save_best, save_state
+from captioner.training.checkpoint import (
+    Progress,
+    SavedState,
+    gather_state,
+    save_best,
+    save_state,
+)
 from captioner.training.optimizer import (
     MovingAverage,
     blocks_back,
@@ -315,12 +321,11 @@ def trained(tokenizer, tmp_path):
     average = MovingAverage(model, 0.9)
     advance(model, optimizer, average, steps=3)
     progress = Progress(stage=1, epoch=2, step=3, best=0.25, stale=1)
-    parts = {"model": model, "average": average, "optimizer": optimizer}
-    folder = tmp_path / "states"
-    save_state(folder, config=config, tokenizer=tokenizer, data="rows", progress=progress, **parts)
-    return SimpleNamespace(
-        config=config, stage=stage, progress=progress, folder=folder, tokenizer=tokenizer, **parts
-    )
+    parts = {"config": config, "tokenizer": tokenizer, "average": average}
+    parts |= {"model": model, "optimizer": optimizer, "folder": tmp_path / "states"}
+    found = SimpleNamespace(stage=stage, progress=progress, **parts)
+    save_another(found, progress)
+    return found
 
 
 def advance(model, optimizer, average, *, steps: int) -> None:
@@ -340,7 +345,7 @@ def test_a_restored_run_goes_on_bit_for_bit(trained, tokenizer):
     optimizer = build_optimizer(model, t.config.train, t.stage)
     saved = SavedState(t.folder, t.config, tokenizer, "rows")
     saved.restore_model(model, average)
-    saved.restore_optimizer(optimizer)
+    saved.restore_optimizer(model, optimizer)
     assert saved.progress == t.progress
     assert average.updates == t.average.updates == 3
     for _ in range(2):
@@ -359,10 +364,15 @@ def test_other_settings_are_refused_by_name(trained, tokenizer):
         SavedState(trained.folder, other, tokenizer, "rows")
 
 
+def test_another_number_of_ranks_is_another_step(trained, tokenizer):
+    with pytest.raises(CheckpointError, match=r"ranks"):
+        SavedState(trained.folder, trained.config, tokenizer, "rows", ranks=2)
+
+
 def save_another(trained, progress: Progress) -> None:
-    parts = {"model": trained.model, "average": trained.average, "optimizer": trained.optimizer}
-    parts |= {"config": trained.config, "tokenizer": trained.tokenizer, "data": "rows"}
-    save_state(trained.folder, progress=progress, **parts)
+    tensors = gather_state(trained.model, trained.average, trained.optimizer)
+    parts = {"config": trained.config, "tokenizer": trained.tokenizer, "data": "rows"}
+    save_state(trained.folder, tensors, progress=progress, average=trained.average, **parts)
 
 
 def newest(trained) -> SavedState:

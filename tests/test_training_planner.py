@@ -12,7 +12,9 @@ import train
 from captioner.config import load_config
 from captioner.data.sampler import EpochBatches
 from captioner.training import setup
+from captioner.training.distributed import Prepared
 from captioner.training.objective import Objective
+from captioner.training.optimizer import build_optimizer
 from captioner.training.planner import Plan, duration, peak_of, plan_stage
 
 
@@ -35,7 +37,9 @@ def planned(data, *words: str, batch: int = 2):
     images = [train_set.of_source(number) for number in range(len(tasks))]
     batches = EpochBatches(images, batch)
     objective = Objective(stage, smoothing=0.1, max_length=8)
-    found = plan_stage(objective, model, model, train_set, batches, Accelerator(cpu=True))
+    accelerator = Accelerator(cpu=True)
+    prepared = Prepared(accelerator, model, build_optimizer(model, config.train, stage))
+    found = plan_stage(objective, prepared, train_set, batches, accelerator)
     return before, model, batches, found
 
 

@@ -66,7 +66,7 @@ def collate(samples: Sequence[Sample | Unreadable], *, question_pad: int = PAD) 
         owners=torch.tensor([i for i, s in enumerate(good) for _ in s.questions])
         if asked
         else None,
-        source=good[0].source if good else 0,
+        source=samples[0].source,
         indices=[s.index for s in good],
         rows=[s.rows for s in good],
         unreadable=[s for s in samples if isinstance(s, Unreadable)],

@@ -63,6 +63,7 @@ class Unreadable:
 
     index: int
     reason: str
+    source: int = 0
 
 
 class ImageDataset(Dataset):
@@ -135,13 +136,22 @@ class ImageDataset(Dataset):
         if self.features is not None:
             image = torch.from_numpy(self.features[view, index])
             if image[0, 0].isnan():
-                return Unreadable(index, self.images[index])
+                return Unreadable(index, self.images[index], source)
         else:
             try:
                 image = self._pixels(index, rng, flip)
             except ImageError as error:
-                return Unreadable(index, str(error))
+                return Unreadable(index, str(error), source)
         return Sample(index, image, *self._texts(epoch, index, source, flip), source)
+
+    def blank(self, item: Unreadable) -> Sample:
+        """Nothing to see, with the texts that there are: for what must be of some shape."""
+        if self.features is not None:
+            image = torch.zeros(self.features.shape[2:], dtype=torch.float16)
+        else:
+            image = torch.zeros(3, *self.spec.size)
+        texts = self._texts(0, item.index, item.source, False)
+        return Sample(item.index, image, *texts, item.source)
 
     def flips(self, view: int) -> list[bool]:
         """Which images are mirrored in a view."""

@@ -3,8 +3,8 @@
 `best/` holds config.yaml, model.safetensors, tokenizer.model and metrics.json: a checkpoint; of a
 Hugging Face question encoder, the configuration and tokenizer too.
 `states/` holds the last few states to resume from, each a folder with state.safetensors (weights,
-moving average, optimiser) and progress.json; their names sort by time. All folders are made by
-`durable.writing`.
+moving average, optimiser; whole tensors, however the ranks share them) and progress.json; their
+names sort by time. All folders are made by `durable.writing`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from captioner.errors import CheckpointError
 from captioner.model.question import TextEncoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
+from captioner.training import distributed
 from captioner.training.durable import fault, mend, writing
 from captioner.training.lora import merged, unmerged
 from captioner.training.optimizer import MovingAverage
@@ -105,35 +106,49 @@ def best_scores(folder: Path) -> dict[str, float]:
     return json.loads(path.read_text(encoding="utf-8"))["val"] if path.exists() else {}
 
 
+def gather_state(
+    model: nn.Module, average: MovingAverage, optimizer: torch.optim.Optimizer, *, keep: bool = True
+) -> dict[str, Tensor]:
+    """The tensors that a resumed run needs; all ranks must ask, and those that `keep` get them."""
+    parts = {
+        "model": model.state_dict().items(),
+        "average": average.state.items(),
+        "optimizer": distributed.optimizer_state(model, optimizer),
+    }
+    found = {}
+    for part, tensors in parts.items():
+        for name, tensor in tensors:
+            tensor = distributed.whole(tensor.detach())
+            if keep:
+                found[f"{part}.{name}"] = tensor.cpu().contiguous().clone()
+    return found
+
+
 def save_state(
     folder: Path,
+    tensors: Mapping[str, Tensor],
     *,
     config: Config,
     tokenizer: Tokenizer,
     data: str,
     progress: Progress,
-    model: nn.Module,
     average: MovingAverage,
-    optimizer: torch.optim.Optimizer,
     scaler: Mapping[str, Any] | None = None,
+    ranks: int = 1,
 ) -> None:
     """Add what a resumed run needs to go on as if it had not stopped; then drop the oldest.
 
-    `data` is the digest of the rows that the run sees, `scaler` the state of a gradient scaler.
-    Raises CheckpointError.
+    `tensors` are those of `gather_state`, `data` is the digest of the rows that the run sees,
+    `scaler` the state of a gradient scaler. Raises CheckpointError.
     """
-    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-    tensors |= {f"average.{k}": v for k, v in average.state.items()}
-    for i, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{name}": v for name, v in values.items()}
-    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     record = {
         "progress": dataclasses.asdict(progress),
         "average_updates": average.updates,
         "scaler": scaler,
-        "config": to_dict(config),
+        "config": to_dict(config) | {"ranks": ranks},
         "tokenizer": _digest(tokenizer),
         "data": data,
+        "launch": distributed.launch(),
     }
     with writing(folder / progress.name, _bytes(tensors)) as partial:
         save_file(tensors, partial / "state.safetensors")
@@ -149,6 +164,15 @@ def set_aside(folder: Path) -> None:
         other = folder.with_name(f"{folder.name}.old")
         shutil.rmtree(other, ignore_errors=True)
         folder.rename(other)
+
+
+def begun(folder: Path) -> bool:
+    """Whether the newest state is of a run that this very torchrun has started before."""
+    for path in reversed(_states(folder)):
+        if not fault(path):
+            record = json.loads((path / "progress.json").read_text(encoding="utf-8"))
+            return record.get("launch") == distributed.launch()
+    return False
 
 
 def _states(folder: Path) -> list[Path]:
@@ -180,6 +204,7 @@ class SavedState:
         data: str,
         *,
         force: bool = False,
+        ranks: int = 1,
     ) -> None:
         self.passed_over: list[str] = []
         for path in reversed(_states(folder)):
@@ -199,7 +224,8 @@ class SavedState:
             settings, seen, pieces = record["config"], record["data"], record["tokenizer"]
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise CheckpointError(f"{path}: not a state of this version ({error})") from None
-        changed = [key for key in _differences(settings, to_dict(config)) if key not in HARMLESS]
+        present = to_dict(config) | {"ranks": ranks}
+        changed = [key for key in _differences(settings, present) if key not in HARMLESS]
         if changed and not force:
             raise CheckpointError(
                 f"{path}: this run had other settings ({', '.join(changed)}); resume with its"
@@ -224,20 +250,9 @@ class SavedState:
             average.state[key].copy_(value)
         average.updates = self.average_updates
 
-    def restore_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Put the optimiser's moments back."""
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in self._part("optimizer.").items():
-            index, name = key.split(".")
-            state.setdefault(int(index), {})[name] = value
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": state, "param_groups": groups})
-        # The fused step walks through memory, so a moment must lie there as its weight does
-        # (channels last), and a file holds it contiguous.
-        for weight, values in optimizer.state.items():
-            for name, value in values.items():
-                if value.shape == weight.shape:
-                    values[name] = torch.empty_like(weight).copy_(value)
+    def restore_optimizer(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Put the optimiser's state back; both as they were prepared."""
+        distributed.load_optimizer_state(model, optimizer, self._part("optimizer."))
 
     def _part(self, prefix: str) -> dict[str, Tensor]:
         found = self._tensors.items()

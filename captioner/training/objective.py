@@ -5,10 +5,13 @@ Shapes: B images, K samples of each, M tokens that are no padding.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from captioner.config import StageConfig
 from captioner.data.collate import Batch, decoder_input
@@ -18,6 +21,8 @@ from captioner.tokenizer import PAD
 from captioner.training.optimizer import caption_loss
 from captioner.training.scst import CaptionReward, advantages, self_critical_loss
 from captioner.training.setup import train_mode
+
+Whole = Callable[[], AbstractContextManager[Seq2Seq]]
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,10 @@ class Loss:
     texts: int
     reward: Tensor | None = None
     """The samples' mean; a policy gradient's loss says nothing of progress."""
+
+    def of_nothing(self) -> Loss:
+        """The same for a batch that does not count."""
+        return replace(self, total=self.total * 0, tokens=self.tokens * 0, texts=0)
 
     @property
     def kind(self) -> str:
@@ -52,13 +61,13 @@ class Objective:
         self.stage, self.smoothing, self.max_length = stage, smoothing, max_length
         self.reward = reward
 
-    def __call__(self, model: nn.Module, batch: Batch, *, plain: Seq2Seq) -> Loss:
-        """`model` is what the gradient passes, wrapped or not, `plain` the same unwrapped.
+    def __call__(self, model: nn.Module, batch: Batch, *, whole: Whole) -> Loss:
+        """`model` is what the gradient passes, and `whole()` gives one to draw captions from.
 
         Questions are always learnt by cross-entropy.
         """
         if self.reward is not None and batch.questions is None:
-            return self._self_critical(model, batch, plain)
+            return self._self_critical(model, batch, whole)
         logits = model(batch.images, batch.tokens, batch.questions, batch.owners)
         labels = batch.labels[batch.labels != PAD]
         total = caption_loss(logits, labels, smoothing=self.smoothing)
@@ -66,19 +75,29 @@ class Objective:
         texts = (batch.labels[..., 0] != PAD).sum().item()
         return Loss(total, count, texts)
 
-    def _self_critical(self, model: nn.Module, batch: Batch, plain: Seq2Seq) -> Loss:
+    def _self_critical(self, model: nn.Module, batch: Batch, whole: Whole) -> Loss:
         samples = self.stage.samples
-        if batch.images.ndim == 4 and not plain.blind:
-            # The backbone's features serve the samples and, with their gradient, the loss.
-            with torch.set_grad_enabled(self.stage.encoder_lr > 0):
-                batch = replace(batch, images=plain.backbone(batch.images))
-        drawn = self.draw(plain, batch)
+        with whole() as plain:
+            if batch.images.ndim == 4 and not plain.blind:
+                batch = self._encoded(model, batch, plain)
+            drawn = self.draw(plain, batch)
         rewards = self.reward(drawn, batch.indices).to(drawn.device)  # (B, K), or K + 1
         labels = drawn[:, :samples]
         logits = model(batch.images, decoder_input(labels))
         total = self_critical_loss(logits, labels, advantages(rewards, samples))
         texts = labels[..., 0].numel()
         return Loss(total, (labels != PAD).sum(), texts, rewards[:, :samples].mean())
+
+    def _encoded(self, model: nn.Module, batch: Batch, plain: Seq2Seq) -> Batch:
+        """The backbone's features serve the samples and, with their gradient, the loss.
+
+        Where `plain` is but a copy of what is trained, only a frozen backbone's do.
+        """
+        learns = self.stage.encoder_lr > 0
+        if learns and not (model is plain or isinstance(model, DistributedDataParallel)):
+            return batch
+        with torch.set_grad_enabled(learns):
+            return replace(batch, images=plain.backbone(batch.images))
 
     def draw(self, model: Seq2Seq, batch: Batch) -> Tensor:
         """The captions (B, K, T) that are to be rewarded; a greedy baseline comes last."""

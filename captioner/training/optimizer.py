@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from captioner.config import StageConfig, TrainConfig
 from captioner.model.seq2seq import Seq2Seq
+from captioner.training.distributed import like
 
 
 def caption_loss(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
@@ -107,7 +108,7 @@ class MovingAverage:
         self.updates = 0
         self.state: dict[str, Tensor] = {}
         if decay:
-            self.state = {k: v.clone() for k, v in _weights(model).items()}
+            self.state = {k: v.detach().clone() for k, v in _weights(model).items()}
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
@@ -122,17 +123,28 @@ class MovingAverage:
             [self.state[k] for k in weights], list(weights.values()), weight=1 - decay
         )
 
+    @torch.no_grad()
+    def follow(self, model: nn.Module) -> None:
+        """Lie as the model's weights do, which are shared out now."""
+        self.state = {k: like(self.state[k], v) for k, v in _weights(model).items() if self.state}
+
     @contextlib.contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
         """Within the block, the model has the averaged weights."""
-        weights = _weights(model)
-        for key, averaged in self.state.items():
-            weights[key].data, self.state[key] = averaged, weights[key].data
+        self._exchange(model)
         try:
             yield
         finally:
-            for key, averaged in self.state.items():
-                weights[key].data, self.state[key] = averaged, weights[key].data
+            self._exchange(model)
+
+    @torch.no_grad()
+    def _exchange(self, model: nn.Module) -> None:
+        # In place: what shares a model out keeps references to where its weights lie.
+        weights = _weights(model)
+        for key, averaged in self.state.items():
+            present = weights[key].detach().clone()
+            weights[key].copy_(averaged)
+            averaged.copy_(present)
 
     def reset(self, model: nn.Module) -> None:
         """Start again from the model's present weights."""

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import psutil
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from accelerate.utils import DistributedType
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from captioner.data.collate import Batch, collate
 from captioner.data.dataset import ImageDataset
 from captioner.data.sampler import EpochBatches
-from captioner.model.seq2seq import Seq2Seq
+from captioner.training.distributed import Prepared, any_rank
 from captioner.training.objective import Objective
 from captioner.training.setup import train_mode
 
@@ -81,53 +82,53 @@ class Plan:
 
 def plan_stage(
     objective: Objective,
-    wrapped: nn.Module,
-    model: Seq2Seq,
+    prepared: Prepared,
     data: ImageDataset,
     batches: EpochBatches,
     accelerator: Accelerator,
-) -> Plan:
-    """Try the first batch of each source that the epoch shows."""
+) -> Plan | None:
+    """Try the first batch of each source that the epoch shows.
+
+    There is no plan under DeepSpeed, whose backward pass is a step.
+    """
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        return None
     order, device = list(batches), accelerator.device
     steps = Counter(keys[0].source for keys in order)
     firsts = {keys[0].source: keys for keys in reversed(order)}
     seconds = flops = memory = room = 0
-    train_mode(model)
+    train_mode(prepared.model)
     for source, keys in sorted(firsts.items()):
         started = time.perf_counter()
         samples = [data[key] for key in keys]
         batch = collate(samples, question_pad=data.tokenizer.questions.pad)
         reading = time.perf_counter() - started
         # All ranks must take part in what gathers.
-        if accelerator.reduce(torch.tensor(float(batch.images is None))).item():
+        if any_rank(accelerator, batch.images is None):
             continue
         batch = batch.to(device)
         with FlopCounterMode(display=False) as counter:
-            total = _forward(objective, wrapped, model, batch, accelerator)
+            total = _forward(objective, prepared, batch, accelerator)
             used, room = _memory(device)
             accelerator.backward(total)
-        model.zero_grad()
+        prepared.model.zero_grad()
         _wait(device)
         started = time.perf_counter()
-        accelerator.backward(_forward(objective, wrapped, model, batch, accelerator))
+        accelerator.backward(_forward(objective, prepared, batch, accelerator))
         _wait(device)
         seconds += steps[source] * (time.perf_counter() - started + reading)
-        model.zero_grad()
+        prepared.model.zero_grad()
         flops += steps[source] * counter.get_total_flops()
         memory = max(memory, used)
     return Plan(len(order), seconds, flops, memory, room)
 
 
 def _forward(
-    objective: Objective,
-    wrapped: nn.Module,
-    model: Seq2Seq,
-    batch: Batch,
-    accelerator: Accelerator,
+    objective: Objective, prepared: Prepared, batch: Batch, accelerator: Accelerator
 ) -> Tensor:
     """The loss a token."""
     with accelerator.autocast():
-        found = objective(wrapped, batch, plain=model)
+        found = objective(prepared.wrapped, batch, whole=prepared.whole)
     return found.total / found.tokens
 
 

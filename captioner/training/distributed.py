@@ -1,0 +1,285 @@
+"""One run on several ranks, whatever starts them and however they share the model.
+
+Alone and under DDP each rank holds all weights. Under FSDP (Zhao et al. 2023, arXiv 2304.11277) it
+holds a shard of each, and under DeepSpeed's ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054; stages
+1 and 2) all weights and a part of the optimiser's state. Files hold whole tensors by name in every
+case, so that a run may go on with other ranks, or shared in another way, than it began.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import DistributedType
+from torch import Tensor, nn
+from torch.distributed import PrefixStore, TCPStore, init_process_group
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from captioner.config import TrainConfig
+from captioner.errors import ConfigError
+from captioner.model.seq2seq import Seq2Seq
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What AdamW keeps of each weight, beside the number of steps."""
+
+
+def start(settings: TrainConfig, *, unused: bool) -> Accelerator:
+    """The Accelerator of a run, as its launcher asks for it; ConfigError where that cannot be.
+
+    With `unused`, there are steps that do not use all weights.
+    """
+    cpu, zero = not torch.accelerator.is_available(), _asked("DEEPSPEED")
+    if settings.compile and (zero or _asked("FSDP")):
+        raise ConfigError("train.compile=true: not with FSDP or DeepSpeed; leave out one of them")
+    if zero and settings.precision == "fp16":
+        raise ConfigError("train.precision=fp16: not with DeepSpeed here; take bf16 or no")
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=unused)]
+    if zero and cpu:
+        handlers.append(InitProcessGroupKwargs(backend="gloo"))
+    _meet_anew("gloo" if cpu else None)
+    accelerator = Accelerator(
+        # ZeRO's own bfloat16 would round the weights; `_configure_zero` asks for autocast.
+        mixed_precision="no" if zero else settings.precision,
+        gradient_accumulation_steps=settings.accumulate,
+        log_with=None if settings.tracker == "none" else settings.tracker,
+        project_dir=settings.output,
+        # Otherwise Accelerate takes each of several CPU processes for the only one.
+        cpu=cpu and not zero,
+        kwargs_handlers=handlers,
+    )
+    check_world(accelerator.num_processes, os.environ)
+    kind = accelerator.distributed_type
+    if kind == DistributedType.DEEPSPEED:
+        _configure_zero(accelerator, settings)
+    elif kind == DistributedType.FSDP:
+        if not accelerator.is_fsdp2:
+            raise ConfigError("FSDP: version 1 is not served; fsdp_config needs fsdp_version: 2")
+        plugin = accelerator.state.fsdp_plugin
+        # Shards are gathered as they are, and autocast does the rest, as everywhere.
+        plugin.mixed_precision_policy = None
+        plugin.cpu_ram_efficient_loading = False  # it knows of no buffers, and all ranks have read
+    elif _asked("FSDP"):
+        raise ConfigError(
+            f"FSDP: Accelerate has none for {accelerator.num_processes} process(es) on"
+            f" {accelerator.device.type}; start without it, or on several GPUs"
+        )
+    return accelerator
+
+
+def check_world(world: int, environ: Mapping[str, str]) -> None:
+    """ConfigError where a launcher was asked for more processes than the `world` that there is.
+
+    Where it has but one GPU or none, `accelerate launch --num_processes 2` starts one process and
+    says nothing. It then leaves an address to meet at behind, and no rank.
+    """
+    asked = int(environ.get("WORLD_SIZE", 1))
+    launched = "ACCELERATE_MIXED_PRECISION" in environ
+    lonely = launched and "MASTER_ADDR" in environ and "LOCAL_RANK" not in environ
+    if asked > world or (world == 1 and lonely):
+        raise ConfigError(
+            f"{asked if asked > world else 'several'} processes were asked for, and {world} is"
+            " there: without several GPUs, accelerate launch starts no more; start them with"
+            " torchrun --standalone --nproc_per_node N train.py ..."
+        )
+
+
+def restarted() -> bool:
+    """Whether torchrun has started this process in the place of one that was lost."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
+def launch() -> str:
+    """What tells one torchrun from another; empty without."""
+    return os.environ.get("TORCHELASTIC_RUN_ID", "")
+
+
+def any_rank(accelerator: Accelerator, flag: bool) -> bool:
+    """Whether the flag is set on any rank; all must ask."""
+    if accelerator.num_processes == 1:
+        return flag
+    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)))
+
+
+def memory_format(accelerator: Accelerator) -> torch.memory_format:
+    """How a model's convolutions are to lie."""
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        return torch.contiguous_format  # nothing else can be cut
+    return torch.channels_last
+
+
+class Prepared:
+    """A model and its optimiser, made ready for the ranks that there are.
+
+    `wrapped` is what the gradient passes, and `model` the same without what is put around it:
+    under FSDP its weights are shards, and only `wrapped` can be called.
+    """
+
+    def __init__(
+        self, accelerator: Accelerator, model: Seq2Seq, optimizer: torch.optim.Optimizer
+    ) -> None:
+        self._accelerator = accelerator
+        self._hollow, self._shell = {}, None
+        if accelerator.distributed_type == DistributedType.FSDP:
+            self._hollow = {k: _hollow(p) for k, p in model.named_parameters()}
+            pairs = zip(model.parameters(), self._hollow.values(), strict=True)
+            self._shell = copy.deepcopy(model, {id(p): hollow for p, hollow in pairs})
+        self.wrapped, self.optimizer = accelerator.prepare(model, optimizer)
+        self.model = accelerator.unwrap_model(self.wrapped)
+
+    @contextmanager
+    def whole(self) -> Iterator[Seq2Seq]:
+        """Within the block, a model any of whose methods may be called; all ranks must enter."""
+        if self._shell is None:
+            yield self.model
+            return
+        try:
+            yield self._filled()
+        finally:
+            self._shell.load_state_dict(self._hollow, strict=False, assign=True)
+
+    def end(self) -> Seq2Seq:
+        """The model, no more prepared; all ranks must ask."""
+        model = self.model if self._shell is None else self._filled()
+        self._accelerator.free_memory()
+        return model
+
+    def _filled(self) -> Seq2Seq:
+        weights = {k: whole(p.detach()) for k, p in self.model.named_parameters()}
+        self._shell.load_state_dict(weights, strict=False, assign=True)
+        return self._shell
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor, of which this rank may hold a shard; all ranks must ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def like(tensor: Tensor, other: Tensor) -> Tensor:
+    """A whole tensor on another's device, laid out, or cut into shards, as that is."""
+    if isinstance(other, DTensor):
+        return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements)
+    return torch.empty_like(other, dtype=tensor.dtype).copy_(tensor)
+
+
+def optimizer_state(
+    model: nn.Module, optimizer: torch.optim.Optimizer
+) -> Iterator[tuple[str, Tensor]]:
+    """The optimiser's state, whole, as `NAME_OF_WEIGHT.KEY`; all ranks must ask for all of it."""
+    names = {weight: name for name, weight in model.named_parameters()}
+    if zero := _zero(optimizer):
+        for weight, key, value in _zero_state(zero):
+            yield f"{names[weight]}.{key}", value
+        return
+    for weight, name in names.items():
+        for key, value in optimizer.state.get(weight, {}).items():
+            yield f"{name}.{key}", whole(value)
+
+
+def load_optimizer_state(
+    model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]
+) -> None:
+    """Put back what `optimizer_state` gave, however the model is shared out now."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for path, value in state.items():
+        name, _, key = path.rpartition(".")
+        found.setdefault(name, {})[key] = value
+    weights = dict(model.named_parameters())
+    if zero := _zero(optimizer):
+        _load_zero_state(zero, {weights[name]: values for name, values in found.items()})
+        return
+    for name, values in found.items():
+        weight = weights[name]
+        # The fused step walks through memory, so a moment must lie there as its weight does
+        # (channels last), and a file holds it contiguous.
+        optimizer.state[weight] = {
+            key: like(x, weight) if x.shape == weight.shape else x.to(weight.device)
+            for key, x in values.items()
+        }
+
+
+def _meet_anew(backend: str | None) -> None:
+    """Make the process group of a restart apart from what the lost one has left in the store.
+
+    torchrun's store outlives the processes, and those that follow find the addresses of those
+    that are gone (pytorch issue 135712). The count of restarts tells them apart on one node; on
+    several it differs, and TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 before torchrun does the same.
+    """
+    environ = os.environ
+    shared = environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if not (restarted() and shared and environ.get("GROUP_WORLD_SIZE") == "1"):
+        return
+    rank, world = int(environ["RANK"]), int(environ["WORLD_SIZE"])
+    store = TCPStore(environ["MASTER_ADDR"], int(environ["MASTER_PORT"]), world, is_master=False)
+    store = PrefixStore(f"restart {environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    init_process_group(backend, store=store, rank=rank, world_size=world)
+
+
+def _asked(kind: str) -> bool:
+    """Whether the launcher asks for it, as `accelerate launch` says it."""
+    return os.environ.get(f"ACCELERATE_USE_{kind}", "false").lower() == "true"
+
+
+def _hollow(weight: nn.Parameter) -> nn.Parameter:
+    return nn.Parameter(torch.empty_like(weight, device="meta"), weight.requires_grad)
+
+
+def _configure_zero(accelerator: Accelerator, settings: TrainConfig) -> None:
+    """What the run's own settings say, DeepSpeed's are to say as well."""
+    plugin = accelerator.state.deepspeed_plugin
+    stage = plugin.zero_stage
+    if stage not in (1, 2) or plugin.offload_optimizer_device != "none":
+        raise ConfigError(
+            f"DeepSpeed: zero_stage {stage} or its offloading is not served; take zero_stage 1 or"
+            " 2 without, or FSDP, which shards the weights as well"
+        )
+    plugin.deepspeed_config |= {
+        "train_micro_batch_size_per_gpu": settings.batch_size,
+        "gradient_accumulation_steps": settings.accumulate,
+        "gradient_clipping": settings.clip,
+        "torch_autocast": {"enabled": settings.precision == "bf16", "dtype": "bfloat16"},
+    }
+
+
+def _zero(optimizer: torch.optim.Optimizer) -> Any:
+    """DeepSpeed's optimiser, where that is what stands behind this one."""
+    behind = getattr(optimizer, "optimizer", None)
+    return behind if hasattr(behind, "bit16_groups") else None
+
+
+def _zero_state(zero: Any) -> Iterator[tuple[nn.Parameter, str, Tensor]]:
+    """Weight, key and value of AdamW's state, from the ranks that hold parts of it."""
+    from deepspeed.utils import safe_get_full_optimizer_state
+
+    _link(zero)
+    for group, weights in zip(zero.optimizer.param_groups, zero.bit16_groups, strict=True):
+        flat = zero.optimizer.state[group["params"][0]]
+        for weight in weights if flat else ():
+            yield weight, "step", flat["step"]
+            for key in MOMENTS:
+                yield weight, key, safe_get_full_optimizer_state(weight, key)
+
+
+def _load_zero_state(zero: Any, states: Mapping[nn.Parameter, Mapping[str, Tensor]]) -> None:
+    from deepspeed.utils import safe_set_full_optimizer_state
+
+    step = max(values["step"] for values in states.values())
+    for group in zero.optimizer.param_groups:
+        (flat,) = group["params"]
+        moments = {key: torch.zeros_like(flat) for key in MOMENTS}
+        zero.optimizer.state[flat] = {"step": step.to(flat.device, copy=True), **moments}
+    _link(zero)
+    for weight, values in states.items():
+        for key in MOMENTS:
+            safe_set_full_optimizer_state(weight, values[key].to(weight.device), key)
+
+
+def _link(zero: Any) -> None:
+    # DeepSpeed does so after the first step of the first group, when the others have no state.
+    zero._hp_optimizer_states_linked = False
+    zero._lazy_init_hp_params_optimizer_state()

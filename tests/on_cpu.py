@@ -1,0 +1,26 @@
+"""`train.py` for FSDP in CPU processes: Accelerate has FSDP on accelerators only, and is told so.
+
+What is cut, gathered, clipped and saved is the same there; NCCL and CUDA are not met.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from accelerate.state import PartialState
+from accelerate.utils import DistributedType
+
+import train
+
+_begin = PartialState.__init__
+
+
+def _begin_on_cpu(self: PartialState, *args, **kwargs) -> None:
+    _begin(self, *args, **kwargs)
+    if self.distributed_type == DistributedType.MULTI_CPU:
+        self.distributed_type = DistributedType.MULTI_GPU  # of which Accelerate makes FSDP
+
+
+if __name__ == "__main__":
+    PartialState.__init__ = _begin_on_cpu
+    sys.exit(train.main())
