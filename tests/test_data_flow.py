@@ -459,6 +459,29 @@ def test_a_batch_without_any_image():
     assert batch.to(torch.device("cpu")).images is None
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_blank_takes_the_place_of_a_batch_that_cannot_be_read(
+    pictures, tokenizer, tmp_path, kept
+):
+    """Of the same shapes and the same source, so that a step on it is like the others' step."""
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    table = [row(pictures[0], "a red circle on the left"), row(str(broken), "one", "two words")]
+    table += [ask(path, "what colour?", "red", source=1) for path in (pictures[0], str(broken))]
+    data = dataset(Table(table), tokenizer)
+    if kept:
+        data.features = np.zeros((2, 2, 4, 6), np.float16)
+        data.features[:, 1] = np.nan
+    for source in (0, 1):
+        good, bad = collate([data[Key(0, 0, source)]]), collate([data[Key(0, 1, source)]])
+        assert bad.images is None
+        assert bad.source == source
+        blank = collate([data.blank(bad.unreadable[0])])
+        assert (blank.images.shape, blank.images.dtype) == (good.images.shape, good.images.dtype)
+        assert (blank.questions is None) == (good.questions is None) == (source == 0)
+        assert (blank.source, blank.indices) == (source, [1])
+
+
 # Which images make which batch
 
 SIZES = {

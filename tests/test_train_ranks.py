@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -110,6 +111,27 @@ def test_a_killed_rank_is_started_again_and_the_run_ends_the_same(folder, kind):
     assert logs[0][1, 0]["loss"] == pytest.approx(logs[1][1, 0]["loss"], abs=1e-6)
     assert_equal(state_of(output), state_of(expected))
     assert_equal(best_of(output), best_of(expected))
+
+
+def test_two_nodes_are_two_ranks(folder):
+    """Two of torchrun's agents, which meet as those of two machines do."""
+    output = folder / "nodes" / "run"
+    words = words_in(folder, "nodes", "train.batch_size=1")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    nodes = [
+        "--nnodes=2",
+        "--nproc_per_node=1",
+        "--rdzv_backend=c10d",
+        f"--rdzv_endpoint=localhost:{port}",
+        f"--rdzv_id={port}",
+    ]
+    command = [sys.executable, "-m", "torch.distributed.run", *nodes, train.__file__, *words]
+    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+    agents = [subprocess.Popen(command, cwd=folder, env=environ) for _ in range(2)]
+    assert [agent.wait(timeout=600) for agent in agents] == [0, 0]
+    assert_equal(state_of(output), state_of(whole(folder, "ddp")))
 
 
 def test_a_restart_of_a_run_that_saved_nothing_begins_anew(folder, monkeypatch):

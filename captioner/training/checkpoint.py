@@ -118,7 +118,7 @@ def gather_state(
     found = {}
     for part, tensors in parts.items():
         for name, tensor in tensors:
-            tensor = distributed.whole(tensor.detach())
+            tensor = distributed.gathered(tensor.detach())
             if keep:
                 found[f"{part}.{name}"] = tensor.cpu().contiguous().clone()
     return found
@@ -222,6 +222,7 @@ class SavedState:
             self.progress = Progress(**record["progress"])
             self.average_updates, self.scaler = record["average_updates"], record["scaler"]
             settings, seen, pieces = record["config"], record["data"], record["tokenizer"]
+            settings["ranks"]  # of states before these, which number what the optimiser holds
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise CheckpointError(f"{path}: not a state of this version ({error})") from None
         present = to_dict(config) | {"ranks": ranks}

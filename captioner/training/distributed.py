@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, is_deepspeed_available
 from torch import Tensor, nn
 from torch.distributed import PrefixStore, TCPStore, init_process_group
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -37,6 +37,8 @@ def start(settings: TrainConfig, *, unused: bool) -> Accelerator:
     cpu, zero = not torch.accelerator.is_available(), _asked("DEEPSPEED")
     if settings.compile and (zero or _asked("FSDP")):
         raise ConfigError("train.compile=true: not with FSDP or DeepSpeed; leave out one of them")
+    if zero and not is_deepspeed_available():
+        raise ConfigError("DeepSpeed: not installed; pip install deepspeed")
     if zero and settings.precision == "fp16":
         raise ConfigError("train.precision=fp16: not with DeepSpeed here; take bf16 or no")
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=unused)]
@@ -58,8 +60,11 @@ def start(settings: TrainConfig, *, unused: bool) -> Accelerator:
     if kind == DistributedType.DEEPSPEED:
         _configure_zero(accelerator, settings)
     elif kind == DistributedType.FSDP:
-        if not accelerator.is_fsdp2:
-            raise ConfigError("FSDP: version 1 is not served; fsdp_config needs fsdp_version: 2")
+        if not getattr(accelerator, "is_fsdp2", False):
+            raise ConfigError(
+                "FSDP: version 1 is not served; put fsdp_version: 2 into fsdp_config, as"
+                " configs/accelerate/fsdp.yaml does (accelerate 1.6 or newer)"
+            )
         plugin = accelerator.state.fsdp_plugin
         # Shards are gathered as they are, and autocast does the rest, as everywhere.
         plugin.mixed_precision_policy = None
@@ -150,12 +155,12 @@ class Prepared:
         return model
 
     def _filled(self) -> Seq2Seq:
-        weights = {k: whole(p.detach()) for k, p in self.model.named_parameters()}
+        weights = {k: gathered(p.detach()) for k, p in self.model.named_parameters()}
         self._shell.load_state_dict(weights, strict=False, assign=True)
         return self._shell
 
 
-def whole(tensor: Tensor) -> Tensor:
+def gathered(tensor: Tensor) -> Tensor:
     """All of a tensor, of which this rank may hold a shard; all ranks must ask."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
@@ -178,7 +183,7 @@ def optimizer_state(
         return
     for weight, name in names.items():
         for key, value in optimizer.state.get(weight, {}).items():
-            yield f"{name}.{key}", whole(value)
+            yield f"{name}.{key}", gathered(value)
 
 
 def load_optimizer_state(

@@ -21,6 +21,7 @@ from captioner.config import Config, StageConfig
 from captioner.data.collate import collate
 from captioner.data.dataset import ImageDataset
 from captioner.data.sampler import EpochBatches
+from captioner.training.distributed import any_rank
 
 
 def use_cached_features(
@@ -57,9 +58,8 @@ def cached_features(
     unreadable sample.
     """
     path = folder / f"{_digest(backbone, dataset, views, accelerator.mixed_precision)}.npy"
-    if accelerator.is_main_process and not path.exists():
+    if any_rank(accelerator, not path.exists()):
         _write(path, backbone, dataset, views, accelerator, batch_size)
-    accelerator.wait_for_everyone()
     return np.load(path, mmap_mode="c")
 
 
@@ -72,17 +72,22 @@ def _write(
     accelerator: Accelerator,
     batch_size: int,
 ) -> None:
-    positions, channels = feature_shape(backbone, dataset.spec)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Every rank encodes its share of the batches; the file is one, on a disk that all see."""
+    rank, world = accelerator.process_index, accelerator.num_processes
     partial = path.with_suffix(".partial")
-    shape = (views, len(dataset), positions, channels)
-    out = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
+    if accelerator.is_main_process:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shape = (views, len(dataset), *feature_shape(backbone, dataset.spec))
+        np.lib.format.open_memmap(partial, "w+", np.float16, shape).flush()
+    accelerator.wait_for_everyone()
+    out = np.lib.format.open_memmap(partial, "r+")
     batches = EpochBatches([range(len(dataset))], batch_size, shuffle=False)
-    loader = DataLoader(dataset, batch_sampler=batches, collate_fn=collate)
-    with tqdm(total=views * len(batches), desc="encoding images once") as bar:
+    total = views * len(range(rank, len(batches), world))
+    with tqdm(total=total, desc="encoding images once", disable=rank != 0) as bar:
         for view in range(views):
             batches.epoch = view
-            for batch in loader:
+            share = list(batches)[rank::world]
+            for batch in DataLoader(dataset, batch_sampler=share, collate_fn=collate):
                 bar.update()
                 out[view, [item.index for item in batch.unreadable]] = np.nan
                 if batch.images is not None:
@@ -90,7 +95,10 @@ def _write(
                         x = backbone(batch.images.to(accelerator.device))
                     out[view, batch.indices] = x.to("cpu", torch.float16).numpy()
     out.flush()
-    partial.rename(path)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        partial.rename(path)
+    accelerator.wait_for_everyone()
 
 
 def _digest(backbone: nn.Module, dataset: ImageDataset, views: int, precision: str) -> str:
