@@ -55,8 +55,9 @@ def test_what_is_imported_is_required():
     found -= sys.stdlib_module_names | {"captioner"}
     required = {distribution(line) for line in requirements("requirements.txt")}
     names = {distributions.get(name, name) for name in found}
-    # Imported where a setting asks for it.
+    # Imported where a setting, or accelerate's configuration, asks for it.
     optional = {distribution(line) for line in requirements("requirements-lora.txt")}
+    optional |= {"deepspeed"}
     assert names <= required | optional
     # timm imports torchvision, Accelerate's tracker TensorBoard.
     assert required - names <= {"torchvision", "tensorboard"}
