@@ -43,7 +43,9 @@ def test_dependencies_are_those_of_requirements_txt():
 
 
 def test_what_is_imported_is_required():
-    """Of all that package and scripts import, each is in the standard library or required."""
+    """Of all that package and scripts import, each is in the standard library, required or named
+    as an extra.
+    """
     distributions = {"yaml": "pyyaml", "PIL": "pillow"}
     found = set()
     for path in [*(ROOT / "captioner").rglob("*.py"), *ROOT.glob("*.py")]:
@@ -55,16 +57,15 @@ def test_what_is_imported_is_required():
     found -= sys.stdlib_module_names | {"captioner"}
     required = {distribution(line) for line in requirements("requirements.txt")}
     names = {distributions.get(name, name) for name in found}
-    # Imported where a setting, or accelerate's configuration, asks for it.
-    optional = {distribution(line) for line in requirements("requirements-lora.txt")}
-    optional |= {"deepspeed"}
-    assert names <= required | optional
+    extras = pyproject()["project"]["optional-dependencies"].values()
+    assert names <= required | {distribution(line) for lines in extras for line in lines}
     # timm imports torchvision, Accelerate's tracker TensorBoard.
     assert required - names <= {"torchvision", "tensorboard"}
 
 
 def test_what_is_missing_is_told_as_it_is_required():
-    assert requirements("requirements-lora.txt") == [lora.PEFT]
+    extras = pyproject()["project"]["optional-dependencies"]
+    assert requirements("requirements-lora.txt") == extras["lora"] == [lora.PEFT]
 
 
 def test_installed_versions_are_within_the_ranges():

@@ -3,7 +3,7 @@
 Alone and under DDP each rank holds all weights. Under FSDP (Zhao et al. 2023, arXiv 2304.11277) it
 holds a shard of each, and under DeepSpeed's ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054; stages
 1 and 2) all weights and a part of the optimiser's state. Files hold whole tensors by name in every
-case, so that a run may go on with other ranks, or shared in another way, than it began.
+case, so that a run may go on shared in another way than it began.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import copy
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
-from accelerate.utils import DistributedType, is_deepspeed_available
+from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from torch.distributed import PrefixStore, TCPStore, init_process_group
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -24,9 +23,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from captioner.config import TrainConfig
 from captioner.errors import ConfigError
 from captioner.model.seq2seq import Seq2Seq
-
-MOMENTS = ("exp_avg", "exp_avg_sq")
-"""What AdamW keeps of each weight, beside the number of steps."""
+from captioner.training import zero
 
 
 def start(settings: TrainConfig, *, unused: bool) -> Accelerator:
@@ -34,31 +31,29 @@ def start(settings: TrainConfig, *, unused: bool) -> Accelerator:
 
     With `unused`, there are steps that do not use all weights.
     """
-    cpu, zero = not torch.accelerator.is_available(), _asked("DEEPSPEED")
-    if settings.compile and (zero or _asked("FSDP")):
+    cpu, deepspeed = not torch.accelerator.is_available(), _asked("DEEPSPEED")
+    if deepspeed:
+        zero.check(settings)
+    if settings.compile and (deepspeed or _asked("FSDP")):
         raise ConfigError("train.compile=true: not with FSDP or DeepSpeed; leave out one of them")
-    if zero and not is_deepspeed_available():
-        raise ConfigError("DeepSpeed: not installed; pip install deepspeed")
-    if zero and settings.precision == "fp16":
-        raise ConfigError("train.precision=fp16: not with DeepSpeed here; take bf16 or no")
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=unused)]
-    if zero and cpu:
+    if deepspeed and cpu:
         handlers.append(InitProcessGroupKwargs(backend="gloo"))
     _meet_anew("gloo" if cpu else None)
     accelerator = Accelerator(
-        # ZeRO's own bfloat16 would round the weights; `_configure_zero` asks for autocast.
-        mixed_precision="no" if zero else settings.precision,
+        # ZeRO's own bfloat16 would round the weights; `zero.configure` asks for autocast.
+        mixed_precision="no" if deepspeed else settings.precision,
         gradient_accumulation_steps=settings.accumulate,
         log_with=None if settings.tracker == "none" else settings.tracker,
         project_dir=settings.output,
         # Otherwise Accelerate takes each of several CPU processes for the only one.
-        cpu=cpu and not zero,
+        cpu=cpu and not deepspeed,
         kwargs_handlers=handlers,
     )
     check_world(accelerator.num_processes, os.environ)
     kind = accelerator.distributed_type
     if kind == DistributedType.DEEPSPEED:
-        _configure_zero(accelerator, settings)
+        zero.configure(accelerator.state.deepspeed_plugin, settings)
     elif kind == DistributedType.FSDP:
         if not getattr(accelerator, "is_fsdp2", False):
             raise ConfigError(
@@ -177,8 +172,8 @@ def optimizer_state(
 ) -> Iterator[tuple[str, Tensor]]:
     """The optimiser's state, whole, as `NAME_OF_WEIGHT.KEY`; all ranks must ask for all of it."""
     names = {weight: name for name, weight in model.named_parameters()}
-    if zero := _zero(optimizer):
-        for weight, key, value in _zero_state(zero):
+    if behind := zero.behind(optimizer):
+        for weight, key, value in zero.optimizer_state(behind):
             yield f"{names[weight]}.{key}", value
         return
     for weight, name in names.items():
@@ -195,8 +190,9 @@ def load_optimizer_state(
         name, _, key = path.rpartition(".")
         found.setdefault(name, {})[key] = value
     weights = dict(model.named_parameters())
-    if zero := _zero(optimizer):
-        _load_zero_state(zero, {weights[name]: values for name, values in found.items()})
+    if behind := zero.behind(optimizer):
+        states = {weights[name]: values for name, values in found.items()}
+        zero.load_optimizer_state(behind, states)
         return
     for name, values in found.items():
         weight = weights[name]
@@ -232,59 +228,3 @@ def _asked(kind: str) -> bool:
 
 def _hollow(weight: nn.Parameter) -> nn.Parameter:
     return nn.Parameter(torch.empty_like(weight, device="meta"), weight.requires_grad)
-
-
-def _configure_zero(accelerator: Accelerator, settings: TrainConfig) -> None:
-    """What the run's own settings say, DeepSpeed's are to say as well."""
-    plugin = accelerator.state.deepspeed_plugin
-    stage = plugin.zero_stage
-    if stage not in (1, 2) or plugin.offload_optimizer_device != "none":
-        raise ConfigError(
-            f"DeepSpeed: zero_stage {stage} or its offloading is not served; take zero_stage 1 or"
-            " 2 without, or FSDP, which shards the weights as well"
-        )
-    plugin.deepspeed_config |= {
-        "train_micro_batch_size_per_gpu": settings.batch_size,
-        "gradient_accumulation_steps": settings.accumulate,
-        "gradient_clipping": settings.clip,
-        "torch_autocast": {"enabled": settings.precision == "bf16", "dtype": "bfloat16"},
-    }
-
-
-def _zero(optimizer: torch.optim.Optimizer) -> Any:
-    """DeepSpeed's optimiser, where that is what stands behind this one."""
-    behind = getattr(optimizer, "optimizer", None)
-    return behind if hasattr(behind, "bit16_groups") else None
-
-
-def _zero_state(zero: Any) -> Iterator[tuple[nn.Parameter, str, Tensor]]:
-    """Weight, key and value of AdamW's state, from the ranks that hold parts of it."""
-    from deepspeed.utils import safe_get_full_optimizer_state
-
-    _link(zero)
-    for group, weights in zip(zero.optimizer.param_groups, zero.bit16_groups, strict=True):
-        flat = zero.optimizer.state[group["params"][0]]
-        for weight in weights if flat else ():
-            yield weight, "step", flat["step"]
-            for key in MOMENTS:
-                yield weight, key, safe_get_full_optimizer_state(weight, key)
-
-
-def _load_zero_state(zero: Any, states: Mapping[nn.Parameter, Mapping[str, Tensor]]) -> None:
-    from deepspeed.utils import safe_set_full_optimizer_state
-
-    step = max(values["step"] for values in states.values())
-    for group in zero.optimizer.param_groups:
-        (flat,) = group["params"]
-        moments = {key: torch.zeros_like(flat) for key in MOMENTS}
-        zero.optimizer.state[flat] = {"step": step.to(flat.device, copy=True), **moments}
-    _link(zero)
-    for weight, values in states.items():
-        for key in MOMENTS:
-            safe_set_full_optimizer_state(weight, values[key].to(weight.device), key)
-
-
-def _link(zero: Any) -> None:
-    # DeepSpeed does so after the first step of the first group, when the others have no state.
-    zero._hp_optimizer_states_linked = False
-    zero._lazy_init_hp_params_optimizer_state()
