@@ -127,7 +127,8 @@ def train(
     data, states = setup.digest(train_rows, val_rows), output / "states"
     # Of several nodes, torchrun counts the restarts of each.
     anew = distributed.any_rank(accelerator, distributed.restarted())
-    if resume or (anew and checkpoint.begun(states)):
+    anew = anew and distributed.any_rank(accelerator, main_process and checkpoint.begun(states))
+    if resume or anew:
         saved = checkpoint.SavedState(states, config, tokenizer, data, force=force, ranks=world)
         saved.restore_model(model, average)
         progress = saved.progress
@@ -265,8 +266,9 @@ def train(
                     accelerator.backward(loss)
                     if accelerator.sync_gradients:
                         norm = accelerator.clip_grad_norm_(model.parameters(), settings.clip)
+                        norm = float(distributed.gathered(norm))
                         # With fp16 the scaler leaves such steps out, and tries a smaller scale.
-                        if accelerator.scaler is None and bad.is_bad(float(norm)):
+                        if accelerator.scaler is None and bad.is_bad(norm):
                             say(f"step {progress.step}: the gradient is not finite; left out")
                             optimizer.zero_grad()
                     optimizer.step()
