@@ -91,6 +91,7 @@ def train(
     from captioner.training.optimizer import MovingAverage, build_optimizer, set_learning_rate
     from captioner.training.planner import plan_stage
     from captioner.training.report import CAPTIONS, LOG, add_rows, write_report
+    from captioner.training.rows import digest, read_rows
     from captioner.training.scst import CaptionReward
     from captioner.training.stopping import BadSteps, Stopped
 
@@ -100,7 +101,7 @@ def train(
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     # Data, tokenizer, model.
-    tasks, train_rows, val_rows, report = setup.read_rows(config)
+    tasks, train_rows, val_rows, report = read_rows(config)
     model, tokenizer, config = setup.build_start(config, train_rows)
     train_set, val_set = setup.build_datasets(config, tasks, train_rows, val_rows, tokenizer)
 
@@ -124,7 +125,7 @@ def train(
     accelerator.init_trackers("logs")
 
     progress, saved = checkpoint.Progress(), None
-    data, states = setup.digest(train_rows, val_rows), output / "states"
+    data, states = digest(train_rows, val_rows), output / "states"
     # Of several nodes, torchrun counts the restarts of each.
     anew = distributed.any_rank(accelerator, distributed.restarted())
     anew = anew and distributed.any_rank(accelerator, main_process and checkpoint.begun(states))

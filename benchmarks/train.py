@@ -50,6 +50,7 @@ from captioner.training import setup  # noqa: E402
 from captioner.training.features import use_cached_features  # noqa: E402
 from captioner.training.objective import Objective  # noqa: E402
 from captioner.training.optimizer import build_optimizer  # noqa: E402
+from captioner.training.rows import first_images, read_rows  # noqa: E402
 from captioner.training.scst import CaptionReward  # noqa: E402
 
 IMAGES, CAPTIONS = 32, 5
@@ -133,8 +134,8 @@ class Ours:
         torch.manual_seed(0)
         AcceleratorState._reset_state()  # there is one precision for a process else
         self.accelerator = Accelerator(mixed_precision=precision, cpu=True)
-        tasks, train, val, _ = setup.read_rows(self.config)
-        train = setup._first_images(train, 8 * IMAGES)
+        tasks, train, val, _ = read_rows(self.config)
+        train = first_images(train, 8 * IMAGES)
         self.model, self.tokenizer, self.config = setup.build_start(self.config, train)
         built = setup.build_datasets(self.config, tasks, train, val, self.tokenizer)
         self.train, self.val = built

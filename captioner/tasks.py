@@ -78,7 +78,7 @@ def read_held_out(config: Config, *, only: str | None = None) -> tuple[list[Task
     `only` is the name of one task. Raises DataError where there is none of that name, and what
     the run would.
     """
-    from captioner.training.setup import read_rows
+    from captioner.training.rows import read_rows
 
     settings = dataclasses.replace(config.train, eval_images=None)
     tasks, train, val, report = read_rows(dataclasses.replace(config, train=settings))

@@ -20,7 +20,7 @@ from captioner.tokenizer import BOS, PAD, UNK
 from captioner.training.calibrate import fit_answer_temperature
 from captioner.training.checkpoint import set_temperature
 from captioner.training.durable import fault
-from captioner.training.setup import Task
+from captioner.training.rows import Task
 
 ASKS = Task("asked", SourceConfig("asked"), asks=True)
 CAPTIONS = Task("told", SourceConfig("told"), asks=False)

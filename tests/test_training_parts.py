@@ -58,6 +58,7 @@ from captioner.training.optimizer import (
     caption_loss,
     set_learning_rate,
 )
+from captioner.training.rows import hold_out, read_rows
 from captioner.training.stopping import BadSteps, Diverged
 from captioner.transforms import PixelSpec
 
@@ -544,7 +545,7 @@ def test_a_checkpoint_with_a_part_missing_is_refused(name, tokenizer, tmp_path):
 
 
 def read(*words: str):
-    return setup.read_rows(load_config(None, words))
+    return read_rows(load_config(None, words))
 
 
 def asked_rows(*, images: int = 40, questions: int = 3, shuffled: int | None = None) -> Dataset:
@@ -566,7 +567,7 @@ def asked_rows(*, images: int = 40, questions: int = 3, shuffled: int | None = N
 
 def part(rows: Dataset, seed: int = 0, **settings) -> tuple[list[dict], list[dict]]:
     source = SourceConfig("somewhere", val_share=0.25, **settings)
-    return tuple(map(list, setup.hold_out(rows, source, seed, SplitError("too few"))))
+    return tuple(map(list, hold_out(rows, source, seed, SplitError("too few"))))
 
 
 @pytest.mark.parametrize("seed", range(3))

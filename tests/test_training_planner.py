@@ -16,6 +16,7 @@ from captioner.training.distributed import Prepared
 from captioner.training.objective import Objective
 from captioner.training.optimizer import build_optimizer
 from captioner.training.planner import Plan, duration, peak_of, plan_stage
+from captioner.training.rows import read_rows
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def planned(data, *words: str, batch: int = 2):
     torch.manual_seed(0)
     where = [f"data.root={data}", "data.val_splits=[train]"] if data else []
     config = load_config(None, [*TINY, *where, *words])
-    tasks, rows, val, _ = setup.read_rows(config)
+    tasks, rows, val, _ = read_rows(config)
     model, tokenizer, config = setup.build_start(config, rows)
     train_set, val_set = setup.build_datasets(config, tasks, rows, val, tokenizer)
     stage = config.train.stages[0]

@@ -22,7 +22,7 @@ from captioner.metrics import fit_temperature
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS, PAD, UNK
 from captioner.training.evaluate import QUESTION_IMAGES, load_batches
-from captioner.training.setup import Task
+from captioner.training.rows import Task
 
 IMAGES = 400
 """Of each source; logits are kept for the search, and one number needs no more questions."""

@@ -20,7 +20,8 @@ from captioner.infer import answer, search
 from captioner.metrics import score_answers, score_captions
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
-from captioner.training.setup import Task, report_unreadable
+from captioner.training.rows import Task
+from captioner.training.setup import report_unreadable
 from captioner.training.watch import watch
 from captioner.wording import Wording, plan_wording
 

@@ -19,6 +19,7 @@ from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS, EOS, PAD, Tokenizer
 from captioner.training import setup
 from captioner.training.optimizer import caption_loss
+from captioner.training.rows import read_rows
 
 IMAGES, STEPS, RATE = 4, 300, 1e-3
 LEARNT = 0.1
@@ -41,7 +42,7 @@ def preflight(config: Config) -> Iterator[Finding]:
     is then asked for the batch's texts. Nothing is written.
     """
     torch.manual_seed(config.train.seed)
-    tasks, train_rows, val_rows, _ = setup.read_rows(config)
+    tasks, train_rows, val_rows, _ = read_rows(config)
     model, tokenizer, config = setup.build_start(config, train_rows)
     dataset, _ = setup.build_datasets(config, tasks, train_rows, val_rows, tokenizer)
     start = {name: value.clone() for name, value in model.state_dict().items()}

@@ -1,0 +1,147 @@
+"""Data sets on disk to the rows of a run: what is learnt, what is held out, what was wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from captioner.config import Config, SourceConfig
+from captioner.data import Report, normalize_question, read_dataset
+from captioner.data.files import canonical_split
+from captioner.data.load import quiet_datasets
+from captioner.errors import ConfigError, SplitError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learnt from one data set: to caption its images, or to answer its questions."""
+
+    name: str
+    source: SourceConfig
+    asks: bool
+
+
+def read_rows(config: Config) -> tuple[list[Task], Dataset, Dataset, Report]:
+    """The tasks, training rows, validation rows, and what was wrong with the files.
+
+    The column `source` is a row's place among the tasks. A data set with both captions and
+    questions makes two of them.
+    """
+    from datasets import concatenate_datasets
+
+    report, tasks, train, val = Report(), [], [], []
+    for source in config.data.all_sources:
+        both = _read_source(source, config, report)
+        kinds = [[bool(question) for question in rows["question"]] for rows in both]
+        for asks in sorted({kind for found in kinds for kind in found}):
+            for rows, found, parts in zip(both, kinds, (train, val), strict=True):
+                chosen = rows.select([i for i, kind in enumerate(found) if kind == asks])
+                with quiet_datasets():
+                    parts.append(chosen.add_column("source", [len(tasks)] * len(chosen)))
+            tasks.append(Task(_name(source, asks, tasks), source, asks))
+    return tasks, concatenate_datasets(train), concatenate_datasets(val), report
+
+
+def _name(source: SourceConfig, asks: bool, others: list[Task]) -> str:
+    """What results call a task: the data set's folder, and its place where that was there."""
+    base = Path(source.root).stem + (" questions" if asks and source.questions else "")
+    taken = {task.name for task in others}
+    names = (f"{base} {number}" if number > 1 else base for number in itertools.count(1))
+    return next(name for name in names if name not in taken)
+
+
+def _read_source(source: SourceConfig, config: Config, report: Report) -> tuple[Dataset, Dataset]:
+    """Training and validation rows of one data set."""
+    if source.root is None:
+        raise ConfigError("data.root is not set; add data.root=PATH to the command")
+    seed = config.data.seed
+    where = {"format": source.format, "images": source.images}
+    where |= {"questions": source.questions, "seed": seed}
+    try:
+        # Both at once: the files are parsed, and what is wrong with them is counted, one time.
+        both = (*source.train_splits, *source.val_splits)
+        rows, problems = read_dataset(source.root, splits=both, **where)
+        train, val = (_of_splits(rows, names) for names in (source.train_splits, source.val_splits))
+    except SplitError as error:
+        if source.val_splits != SourceConfig().val_splits:
+            raise  # asked for by name
+        train, problems = read_dataset(source.root, splits=source.train_splits, **where)
+        train, val = hold_out(train, source, seed, error)
+        kind = f"held out for validation, which {source.root} has no split for"
+        key = "question_id" if source.hold_out == "question" else "image_id"
+        for name in dict.fromkeys(val[key]):
+            problems.add(kind, name)
+    report.merge(problems)
+    train, val = (first_images(rows, source.limit) for rows in (train, val))
+    return train, first_images(val, config.train.eval_images)
+
+
+def first_images(rows: Dataset, limit: int | None) -> Dataset:
+    """The rows of the first so many images."""
+    if limit is None:
+        return rows
+    wanted = set(list(dict.fromkeys(rows["image"]))[:limit])
+    return rows.select([i for i, image in enumerate(rows["image"]) if image in wanted])
+
+
+def _of_splits(rows: Dataset, names: tuple[str, ...]) -> Dataset:
+    wanted = {canonical_split(name) for name in names}
+    return rows.select([i for i, split in enumerate(rows["split"]) if split in wanted])
+
+
+def hold_out(
+    rows: Dataset, source: SourceConfig, seed: int, error: SplitError
+) -> tuple[Dataset, Dataset]:
+    """Part the rows in two; raises `error` where either part would be empty.
+
+    Rows of one image stay together, unless single questions are to be held out; of these, such as
+    training asks of the same picture, too, are left out. Each id is held out or not whatever the
+    others are, so data sets over the same pictures part alike, and `val_share` is met on average.
+    """
+    single = source.hold_out == "question"
+    pairs = zip(rows["image_id"], rows["question_id"], strict=True)
+    keys = [(single and question_id) or image_id for image_id, question_id in pairs]
+    drawn = {key: _uniform(f"{seed} {key}") for key in keys}
+    # Of a few rows, too, each side has one.
+    lowest, highest = min(drawn, key=drawn.get), max(drawn, key=drawn.get)
+    held = [key == lowest or (drawn[key] < source.val_share and key != highest) for key in keys]
+    train, val = (
+        rows.select([i for i, is_held in enumerate(held) if is_held == wanted])
+        for wanted in (False, True)
+    )
+    # A data set may ask the same of a picture twice; what training has asked is no test.
+    asked = set(_asked(train))
+    val = val.select(
+        [i for i, (image, q) in enumerate(_asked(val)) if not q or (image, q) not in asked]
+    )
+    if not len(train) or not len(val):
+        raise error
+    return train, val
+
+
+def _uniform(key: str) -> float:
+    """A number in [0, 1) that depends on the key alone."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+
+
+def _asked(rows: Dataset) -> Iterator[tuple[str, str]]:
+    """Image and question of each row."""
+    return zip(rows["image"], map(normalize_question, rows["question"]), strict=True)
+
+
+def digest(*tables: Dataset) -> str:
+    """Of all rows, and of the sizes of their images' files, wherever those lie."""
+    found = hashlib.sha256()
+    for rows in tables:
+        for row in rows:
+            path = Path(row["image"])
+            size = path.stat().st_size if path.exists() else None
+            found.update(repr((row | {"image": path.name}, size)).encode())
+    return found.hexdigest()
