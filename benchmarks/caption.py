@@ -132,6 +132,15 @@ def timed(run: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def medians(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Seconds of each, run in turns; the first round only warms."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats + 1):
+        for name, run in runs.items():
+            times[name].append(timed(run))
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
+
+
 def count_steps(model: Any, batches: Iterable[Any]) -> list[int]:
     """Of each batch of images, the steps of its search."""
     decoder, caches = model.model.decoder, []

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import statistics
 import sys
 import tempfile
 import time
@@ -28,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
-from caption import draw_photograph, machine  # noqa: E402
+from caption import draw_photograph, machine, medians  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 import captioner  # noqa: E402
@@ -111,7 +110,7 @@ def speed(name: str, decoder: Decoder, sizes: Sizes, args: argparse.Namespace) -
             for kind, translate in peers.items():
                 runs[f"{kind} long"] = lambda t=translate, n=images: t(n, STEPS)
                 runs[f"{kind} short"] = lambda t=translate, n=images: t(n, 1)
-            times = medians(runs, args.repeats)
+            times = {k: 1000 * v for k, v in medians(runs, args.repeats).items()}
         found = {d: times[f"ours {d}"] / STEPS for d in OURS}
         peer = {d: times[f"theirs {d}"] / STEPS for d in THEIRS}
         ratios = [peer[d] / found[d] for d in THEIRS] + [min(peer.values()) / min(found.values())]
@@ -256,17 +255,6 @@ class CTranslate:
 
     def __exit__(self, *_: object) -> None:
         self.folder.cleanup()
-
-
-def medians(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Milliseconds of each, run in turns; the first round only warms."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats + 1):
-        for name, run in runs.items():
-            started = time.perf_counter()
-            run()
-            times[name].append(1000 * (time.perf_counter() - started))
-    return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 
 def photographs(args: argparse.Namespace) -> list[Path]:
