@@ -248,18 +248,16 @@ def score_checkpoint(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     found, complete = {}, True
     with output(args.output) as file:
         for task in tasks:
-            score = score_answers if task.asks else score_captions
-            found[task.name], whole = score(task, captioner, blind, args, file)
+            if task.asks:
+                found[task.name], whole = score_answers(task, captioner, args, file, blind=blind)
+            else:
+                found[task.name], whole = score_captions(task, captioner, args, file)
             complete = complete and whole
     return found, complete
 
 
 def score_captions(
-    task: Task,
-    captioner: Captioner,
-    blind: Captioner | None,
-    args: argparse.Namespace,
-    file: TextIO | None,
+    task: Task, captioner: Captioner, args: argparse.Namespace, file: TextIO | None
 ) -> tuple[dict[str, Any], bool]:
     """Caption the images; the scores, and whether nothing was left out."""
     from captioner.scoring import caption_scores, caption_task
@@ -272,18 +270,18 @@ def score_captions(
 def score_answers(
     task: Task,
     captioner: Captioner,
-    blind: Captioner | None,
     args: argparse.Namespace,
     file: TextIO | None,
+    *,
+    blind: Captioner | None,
 ) -> tuple[dict[str, Any], bool]:
     """Answer the questions; the scores with their controls, and whether nothing was left out."""
     from captioner.data.vqa_results import write_vqa_results
     from captioner.scoring import answer_task, score_answers_of
 
     if not args.output and not any(r.references for r in task.rows):
-        raise DataError(
-            f"{task.name}: none of its questions has an answer to score by; use --output"
-        )
+        name = args.references or task.name
+        raise DataError(f"{name}: none of its questions has an answer to score by; use --output")
     how = asking(args, task, None if is_official(args) else file)
     answers, sure = answer_task(captioner, task, how)
     if is_official(args):
@@ -298,6 +296,7 @@ def asking(args: argparse.Namespace, task: Task, file: TextIO | None) -> Asking:
 
     return Asking(
         prog=PROG,
+        name=args.references or task.name,
         keep=partial(write, file=file, task=task, args=args),
         tell=say,
         batch_size=args.batch_size,

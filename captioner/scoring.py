@@ -28,6 +28,8 @@ class Asking:
     """How a checkpoint's texts are made, and where they go."""
 
     prog: str
+    name: str
+    """Of what is scored, in messages."""
     keep: Keep
     """Is handed each text's row."""
     tell: Tell
@@ -105,7 +107,7 @@ def caption_task(captioner: Captioner, task: Task, asking: Asking) -> dict[str, 
 
     found = caption_rows(captioner, task.rows, keep=asking.keep, **asking.options)
     if not found:
-        raise DataError(f"{task.name}: none of its {len(task.rows)} images can be read")
+        raise DataError(f"{asking.name}: none of its {len(task.rows)} images can be read")
     if len(found) < len(task.rows):
         asking.tell(f"scored without {len(task.rows) - len(found)} images that cannot be read")
     return found
@@ -119,11 +121,6 @@ def answer_task(
 
     found = answer_rows(captioner, task.rows, keep=asking.keep, **asking.options)
     sure = {name: result.confidence for name, result in found.items() if result.error is None}
-    if not sure:
-        raise DataError(f"{task.name}: none of its {len(task.rows)} questions can be answered")
-    if len(sure) < len(task.rows):
-        missing = len(task.rows) - len(sure)
-        asking.tell(f"scored without {missing} questions that cannot be answered")
     return texts(found), sure
 
 
@@ -136,9 +133,16 @@ def score_answers_of(
     *,
     blind: Captioner | None = None,
 ) -> dict[str, Any]:
-    """The scores of `answer_task`'s answers, with the controls and the calibration."""
+    """The scores of `answer_task`'s answers, with the controls and the calibration.
+
+    DataError where none of the questions could be answered.
+    """
     from captioner.predictions import answer_rows, texts
 
+    if not sure:
+        raise DataError(f"{asking.name}: none of its {len(task.rows)} questions can be answered")
+    if left_out := len(task.rows) - len(sure):
+        asking.tell(f"scored without {left_out} questions that cannot be answered")
     _tell_unscored(task, asking.tell)
     rows = [r for r in task.rows if r.references and r.question_id in sure]
     if not rows:

@@ -168,11 +168,21 @@ def set_aside(folder: Path) -> None:
 
 def begun(folder: Path) -> bool:
     """Whether the newest state is of a run that this very torchrun has started before."""
+    path, _ = _newest(folder)
+    if path is None:
+        return False
+    record = json.loads((path / "progress.json").read_text(encoding="utf-8"))
+    return record.get("launch") == distributed.launch()
+
+
+def _newest(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest whole state, if any, and what is wrong with newer ones."""
+    passed_over: list[str] = []
     for path in reversed(_states(folder)):
-        if not fault(path):
-            record = json.loads((path / "progress.json").read_text(encoding="utf-8"))
-            return record.get("launch") == distributed.launch()
-    return False
+        if not (problem := fault(path)):
+            return path, passed_over
+        passed_over.append(f"{path}: {problem}; passed over")
+    return None, passed_over
 
 
 def _states(folder: Path) -> list[Path]:
@@ -206,12 +216,8 @@ class SavedState:
         force: bool = False,
         ranks: int = 1,
     ) -> None:
-        self.passed_over: list[str] = []
-        for path in reversed(_states(folder)):
-            if not (problem := fault(path)):
-                break
-            self.passed_over.append(f"{path}: {problem}; passed over")
-        else:
+        path, self.passed_over = _newest(folder)
+        if path is None:
             found = "; ".join(self.passed_over) or "nothing there"
             raise CheckpointError(
                 f"{folder}: no state to resume from ({found}); start without --resume"

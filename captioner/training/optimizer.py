@@ -34,10 +34,11 @@ def build_optimizer(model: Seq2Seq, config: TrainConfig, stage: StageConfig) -> 
     rated = [(stage.lr, name, p) for name, p in _behind_backbone(model) if stage.lr]
     if stage.encoder_lr:
         back = blocks_back(model.backbone) if stage.encoder_decay < 1 else {}
-        for name, p in model.backbone.named_parameters():
-            if not p.requires_grad:
-                continue
-            rated.append((stage.encoder_lr * stage.encoder_decay ** back.get(name, 0), name, p))
+        rated += [
+            (stage.encoder_lr * stage.encoder_decay ** back.get(name, 0), name, p)
+            for name, p in model.backbone.named_parameters()
+            if p.requires_grad
+        ]
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for rate, name, p in rated:
         # What is no layer's `weight` is a table as well: `positions`, `kinds`, timm's `pos_embed`.
