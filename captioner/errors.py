@@ -22,7 +22,15 @@ class SplitError(DataError):
 
 
 class ImageError(CaptionerError):
-    """An image that cannot be turned into pixels."""
+    """An image that cannot be turned into pixels: of neither kind below, damaged or missing."""
+
+
+class ImageFormatError(ImageError):
+    """Bytes that are no image of a format that is read."""
+
+
+class ImageSizeError(ImageError):
+    """An image of too many pixels, or of none."""
 
 
 class QuestionError(CaptionerError):

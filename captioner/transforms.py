@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance
 
-_RESAMPLE = Image.Resampling.BICUBIC
+from captioner.images import fit
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,7 @@ class PixelSpec:
 
 def to_pixels(image: Image.Image, spec: PixelSpec) -> torch.Tensor:
     """An RGB image, resized as the spec says, as normalised float32 pixels (3, H, W)."""
-    height, width = spec.size
-    box = _center_box(image.size, width / height) if spec.resize == "crop" else None
-    return normalize(image.resize((width, height), _RESAMPLE, box=box), spec)
+    return normalize(fit(image, spec.size, crop=spec.resize == "crop"), spec)
 
 
 def augment(
@@ -51,7 +49,7 @@ def augment(
     """
     height, width = spec.size
     box = _random_box(image.size, rng, min_scale)
-    image = image.resize((width, height), _RESAMPLE, box=box)
+    image = image.resize((width, height), Image.Resampling.BICUBIC, box=box)
     if flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if jitter:
@@ -66,13 +64,6 @@ def normalize(image: Image.Image, spec: PixelSpec) -> torch.Tensor:
     std = np.asarray(spec.std, dtype=np.float32)
     array = (np.asarray(image, dtype=np.float32) / 255 - mean) / std
     return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
-
-
-def _center_box(size: tuple[int, int], aspect: float) -> tuple[float, float, float, float]:
-    width, height = size
-    w, h = min(width, height * aspect), min(height, width / aspect)
-    left, top = (width - w) / 2, (height - h) / 2
-    return left, top, left + w, top + h
 
 
 def _random_box(

@@ -382,7 +382,7 @@ BAD_FILES = [
     (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "git-LFS"),
     (b"8BPS\0\1" + b"\0" * 30, "PSD"),
     (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n", "EPS"),
-    (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+    (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC|damaged"),
     (b"\0" * 64, "unknown format"),
     (b"\x89PNG\r\n\x1a\n" + b"\0" * 64, "damaged"),
     (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1" + b"\0" * 40, "AVIF|damaged"),

@@ -1,0 +1,97 @@
+"""Which files are read, and how each is opened: by its signature, its size checked unread."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import struct
+from collections.abc import Callable
+from typing import BinaryIO
+
+from PIL import Image
+
+from captioner.errors import ImageError, ImageFormatError, ImageSizeError
+
+_FORMATS = (  # Pillow's name, its plugin, the signature; MPO comes with JPEG
+    ("JPEG", "Jpeg", rb"\xff\xd8"),
+    ("PNG", "Png", rb"\x89PNG\r\n\x1a\n"),
+    ("GIF", "Gif", rb"GIF8"),
+    ("WEBP", "WebP", rb"RIFF....WEBP"),
+    ("BMP", "Bmp", rb"BM"),
+    ("TIFF", "Tiff", rb"II[*+]\0|MM\0[*+]"),
+    ("PPM", "Ppm", rb"P[1-7fF]"),
+    ("JPEG2000", "Jpeg2K", rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  "),
+    ("AVIF", "Avif", rb"....ftyp(?:....){0,15}?avi[fs]"),
+    ("HEIC", "", rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)"),  # not Pillow's: see _opener
+    ("ICO", "Ico", rb"\0\0\x01\0"),
+)
+_FOREIGN = (
+    ("a git-LFS pointer, not the image itself (run `git lfs pull`)", rb"version https://git-lfs"),
+    ("a Photoshop (PSD) file, which is not read", rb"8BPS"),
+    ("a PostScript (EPS) or PDF file, which is not read", rb"%!PS|%PDF|\xc5\xd0\xd3\xc6"),
+    ("JPEG XL or a video, which is not read", rb"....(?:ftyp|JXL )|\xff\x0a|RIFF|\x1aE\xdf"),
+    ("an archive, which is not read", rb"PK\x03\x04|\x1f\x8b"),
+    ("HTML, XML or SVG text", rb"(?:\xef\xbb\xbf)?\s*<"),
+    ("text", rb"(?:[\t\n\r -~]|[\xc2-\xf4][\x80-\xbf]*){4,}\Z"),
+)
+
+
+def open_image(file: BinaryIO, max_pixels: int) -> Image.Image:
+    """The image in a file, its size checked and nothing decoded yet."""
+    head = file.read(512)
+    if not isinstance(head, bytes):
+        raise ImageError("is open in text mode; open it with mode 'rb'")
+    name, plugin = _identify(head)
+    opener = _opener(name, plugin)
+    if name == "ICO":  # the only plugin that decodes while it opens
+        _check_icon(file, max_pixels)
+    if name == "JPEG2000" and b"\xff\xd9" not in (head + file.read()).partition(b"\xff\x93")[2]:
+        raise ImageError("is truncated, get an intact copy")  # OpenJPEG leaves lost tiles black
+    file.seek(0)
+    image = opener(file, "")
+    check_size(image.size, max_pixels)
+    return image
+
+
+def _opener(name: str, plugin: str) -> Callable[[BinaryIO, str], Image.Image]:
+    # The plugin is asked directly: Image.open would import all plugins for some formats, and
+    # judge the size by a process-wide limit that is not this module's to change.
+    try:
+        if name == "HEIC":
+            return importlib.import_module("pillow_heif").HeifImageFile
+        importlib.import_module(f"PIL.{plugin}ImagePlugin")
+    except ImportError:
+        needs = "pip install pillow-heif" if name == "HEIC" else "upgrade Pillow"
+        raise ImageFormatError(f"is {name}, which this Pillow cannot read; {needs}") from None
+    return Image.OPEN[name][0]
+
+
+def _identify(head: bytes) -> tuple[str, str]:
+    """Pillow's name of the format that `head` opens with, and of its plugin."""
+    for name, plugin, signature in _FORMATS:
+        if re.match(signature, head, re.DOTALL):
+            return name, plugin
+    unknown = f"of an unknown format (first bytes {head[:8].hex(' ')})" if head else "empty"
+    found = next((what for what, sign in _FOREIGN if re.match(sign, head, re.DOTALL)), unknown)
+    raise ImageFormatError(f"is {found}; expected {', '.join(name for name, _, _ in _FORMATS)}")
+
+
+def check_size(size: tuple[int, int], max_pixels: int) -> None:
+    """Raise ImageSizeError for no pixels or too many."""
+    if min(size) < 1 or size[0] * size[1] > max_pixels:
+        raise ImageSizeError(
+            f"has {size[0]} x {size[1]} pixels; expected 1..{max_pixels} (max_pixels)"
+        )
+
+
+def _check_icon(file: BinaryIO, max_pixels: int) -> None:
+    """An icon's directory states sizes up to 256; the PNG or BMP inside may be far larger."""
+    file.seek(4)
+    (count,) = struct.unpack("<H", file.read(2))
+    for offset in [struct.unpack("<12xI", file.read(16))[0] for _ in range(count)]:
+        file.seek(offset)
+        head = file.read(24)
+        is_png = head.startswith(b"\x89PNG")
+        width, height = struct.unpack(">16x2I" if is_png else "<4x2i12x", head)
+        # a bitmap's height counts its mask as well, and is negative when it runs downwards
+        check_size((width, height if is_png else abs(height) // 2), max_pixels)

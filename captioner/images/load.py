@@ -1,0 +1,117 @@
+"""Sources of images, each with its name, and the one error for all that goes wrong with them."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from captioner.errors import ImageError, ImageFormatError, ImageSizeError
+from captioner.images.colour import clean, to_8_bit
+from captioner.images.formats import check_size, open_image
+
+
+def load_image(
+    source: str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray,
+    *,
+    max_pixels: int = 178_956_970,
+    min_size: int | None = None,
+) -> Image.Image:
+    """Turn `source` into a new RGB image (height and width at least 1, no metadata).
+
+    A path must be a regular file: pipes and devices are refused unopened, so nothing blocks. A
+    file object is read from its start and left open; a PIL image is taken at its present frame;
+    an array is H x W or H x W x 1/3/4 of bool, integers or floats.
+    `max_pixels` (width x height) is compared with the header, before anything is decoded;
+    `min_size` lets a JPEG be decoded, much faster, at 1/2, 1/4 or 1/8 of its size while both
+    sides keep that many pixels.
+
+    Raises ImageError, one printable line naming the file (or <bytes>, <array>, <image>, <file>),
+    for whatever cannot be turned into pixels, truncated files included: ImageFormatError for what
+    is of no format that is read, ImageSizeError for too many pixels or none.
+    """
+    try:
+        if isinstance(source, np.ndarray):
+            return _from_array(source, max_pixels)
+        if isinstance(source, Image.Image):
+            check_size(source.size, max_pixels)
+            return clean(source)
+        with _opened(source) as file:
+            image = open_image(file, max_pixels)
+            if min_size is not None:
+                image.draft(None, (max(1, min_size), max(1, min_size)))
+            return clean(image)
+    except Exception as error:  # Pillow raises a dozen types on bad files: no list is complete
+        line = f"{_name(source)}: {_reason(error)}"
+        escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        raise _kind(error)("".join(escaped)) from error
+
+
+def _name(source: object) -> str:
+    if isinstance(source, (str, os.PathLike)):
+        return os.fsdecode(source) or "''"
+    name = getattr(source, "filename", None) or getattr(source, "name", None)
+    if name and isinstance(name, (str, bytes)):
+        return os.fsdecode(name)
+    kinds = {"<array>": np.ndarray, "<image>": Image.Image, "<bytes>": (bytes, bytearray)}
+    return next((name for name, kind in kinds.items() if isinstance(source, kind)), "<file>")
+
+
+def _kind(error: Exception) -> type[ImageError]:
+    if isinstance(error, ImageError):
+        return type(error)
+    too_large = (MemoryError, Image.DecompressionBombError)  # the second by a GIF's frames
+    return ImageSizeError if isinstance(error, too_large) else ImageError
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ImageError):
+        return str(error)  # raised below, still without the name
+    if isinstance(error, OSError) and error.errno and error.strerror:
+        return f"cannot be read ({error.strerror}); check the path and its permissions"
+    detail = f"{type(error).__name__}: {error}".rstrip(": ")
+    cause = "too large for memory" if _kind(error) is ImageSizeError else "damaged or truncated"
+    return f"cannot be decoded ({detail}); it is {cause}, use another copy"
+
+
+@contextmanager
+def _opened(source: object) -> Iterator[BinaryIO]:
+    """`source` as a seekable binary file; only a file that was opened here is closed."""
+    if isinstance(source, (str, os.PathLike)):
+        status = os.stat(source)
+        if not stat.S_ISREG(status.st_mode):
+            kind = "folder" if stat.S_ISDIR(status.st_mode) else "pipe, socket or device"
+            raise ImageError(f"is a {kind}; name a regular file or pass the bytes")
+        if status.st_size == 0:  # not opened: some files in /proc say 0 and block when read
+            raise ImageFormatError("is empty; get an intact copy")
+        with open(source, "rb") as file:
+            yield file
+    elif isinstance(source, (bytes, bytearray)):
+        yield io.BytesIO(source)
+    elif hasattr(source, "read"):
+        try:
+            source.seek(0)
+        except (AttributeError, OSError):  # a pipe or a socket
+            source = io.BytesIO(source.read())
+        yield source
+    else:
+        raise ImageError(f"is a {type(source).__name__}; pass a path, bytes, file, image or array")
+
+
+def _from_array(array: np.ndarray, max_pixels: int) -> Image.Image:
+    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))):
+        raise ImageError(f"has shape {array.shape}; expected HxW, HxWx1, HxWx3 or HxWx4")
+    check_size((array.shape[1], array.shape[0]), max_pixels)
+    if array.dtype.kind not in "biuf":
+        raise ImageError(f"holds {array.dtype}; expected bool, integers or floats")
+    if array.dtype != np.uint8:
+        top = 1 if array.dtype.kind == "b" else 65535 if array.dtype == np.uint16 else None
+        array = to_8_bit(array, top=top, stretch=False)
+    array = array[..., 0] if array.shape[2:] == (1,) else array
+    return clean(Image.fromarray(np.ascontiguousarray(array)))
