@@ -206,10 +206,14 @@ class Captioner:
 
         Raises ImageError.
         """
-        (found,) = self.members.encode([image])
+        (found,) = self.encode_batch([image])
         if isinstance(found, ImageError):
             raise found
         return found
+
+    def encode_batch(self, images: Sequence[Any]) -> list[Encoded | ImageError]:
+        """Several images in one pass, each as `encode` does, or with its error in its place."""
+        return self.members.encode(images)
 
     def ask(
         self,

@@ -1,0 +1,323 @@
+"""Requests to batches: what runs on the model, in which company, and for how long it may wait.
+
+All that touches the model runs in one thread, a batch at a time. Requests that ask alike share a
+batch; while one runs, the next gathers. A request that is cancelled before its turn costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from captioner.errors import CaptionerError
+from captioner.serve.reader import Reader
+from captioner.serve.settings import Settings
+from captioner.serve.telemetry import Telemetry
+from captioner.serve.worker import Limits
+
+if TYPE_CHECKING:
+    from captioner.predict import Answers, Captioner, Encoded, Result, Scored
+
+
+class Busy(CaptionerError):
+    """There are as many requests as may be; the caller may come again."""
+
+
+class NotReady(CaptionerError):
+    """The model is being loaded, or the server is being stopped."""
+
+
+@dataclass(eq=False)
+class Picture:
+    """An image that has been read: small, of the model's size, and what the model made of it."""
+
+    image: Image.Image
+    encoded: Encoded | None = None
+
+
+@dataclass(eq=False)
+class _Job:
+    key: Hashable
+    """Jobs of one key may share a batch."""
+    run: Callable[[list[Any]], Sequence[Any]]
+    """Payloads to results, or to errors in their places."""
+    payload: Any
+    kind: str
+    future: asyncio.Future = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    since: float = field(default_factory=time.monotonic)
+
+
+class Engine:
+    """A captioner that many may ask at once; its methods belong to one event loop.
+
+    `load` makes the captioner, in the engine's thread, after `start`.
+    """
+
+    def __init__(self, load: Callable[[], Captioner], settings: Settings) -> None:
+        self.settings, self.telemetry = settings, Telemetry()
+        self.captioner: Captioner | None = None
+        self.failure: Exception | None = None
+        self.draining = False
+        self.active = 0
+        self._load = load
+        self._thread = ThreadPoolExecutor(1, "model")
+        self._jobs: deque[_Job] = deque()
+        self._more = asyncio.Event()
+        self._known: OrderedDict[bytes, Picture] = OrderedDict()
+        self._reader: Reader | None = None
+        self._tasks: list[asyncio.Task] = []
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are taken."""
+        return self.captioner is not None and not self.draining
+
+    @property
+    def longest(self) -> int:
+        """The most tokens that the model can write."""
+        return self.captioner.longest
+
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """Of all the texts."""
+        return sum(len(self.captioner.tokenizer.encode(text)) for text in texts if text)
+
+    def start(self) -> None:
+        """Load the captioner, and serve what comes from then on."""
+        self._tasks = [asyncio.create_task(self._serve())]
+
+    async def drain(self) -> None:
+        """Take no more requests, and wait for those at hand."""
+        self.draining = True
+        while self.active:
+            await asyncio.sleep(0.02)
+
+    async def close(self) -> None:
+        """End workers and thread."""
+        for task in self._tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        if self._reader is not None:
+            await self._reader.close()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Room for one request; raises Busy where there is none, NotReady."""
+        if not self.ready:
+            raise NotReady("being stopped" if self.draining else "the model is being loaded")
+        if self.active >= self.settings.max_requests:
+            raise Busy(f"{self.active} requests are being served; come again a little later")
+        self.active += 1
+        try:
+            yield
+        finally:
+            self.active -= 1
+
+    async def read(self, data: bytes) -> Picture:
+        """The picture in an image file; raises ImageError."""
+        digest = hashlib.sha256(data).digest()
+        if digest not in self._known:
+            with self.telemetry.stage("read"):
+                self._known[digest] = Picture(await self._reader.read(data))
+        self._known.move_to_end(digest)
+        while len(self._known) > self.settings.max_known:
+            self._known.popitem(last=False)
+        return self._known[digest]
+
+    async def caption(
+        self, picture: Picture, *, num_captions: int = 1, options: Mapping[str, Any] | None = None
+    ) -> Result:
+        """As `Captioner.caption`; raises what the result would hold, and CaptionerError."""
+        options = self._widened(num_captions, {**(options or {})})
+
+        def run(pictures: list[Picture]) -> Sequence[Any]:
+            images = [p.image for p in pictures]
+            found = self.captioner.caption(images, batch_size=len(images), **options)
+            return [result.error or result for result in found]
+
+        # What is drawn depends on an image's place in its batch.
+        alone = options.get("method") == "sample"
+        return await self._submit("caption", run, picture, None if alone else options)
+
+    async def ask(self, picture: Picture, question: str, **options: Any) -> Answers:
+        """As `Captioner.ask`, with its options; raises its errors."""
+
+        def run(rows: list[tuple[Picture, str]]) -> Sequence[Any]:
+            self._encode([picture for picture, _ in rows])
+            pairs = [(picture.encoded, question) for picture, question in rows]
+            found = self.captioner.answer(pairs, batch_size=len(rows), **options)
+            return [answers.error or answers for answers in found]
+
+        return await self._submit("ask", run, (picture, question), options)
+
+    async def score(
+        self, picture: Picture, texts: Sequence[str], question: str | None = None
+    ) -> list[Scored]:
+        """As `Captioner.score`; raises its errors."""
+
+        def run(_: list[Picture]) -> Sequence[Any]:
+            self._encode([picture])
+            return [self.captioner.score(picture.encoded, texts, question=question)]
+
+        return await self._submit("score", run, picture, None)
+
+    async def attention(
+        self, picture: Picture, text: str, question: str | None = None
+    ) -> list[Any]:
+        """As `Captioner.attention`; raises its errors."""
+
+        def run(_: list[Picture]) -> Sequence[Any]:
+            self._encode([picture])
+            return [self.captioner.attention(picture.encoded, text, question=question)]
+
+        return await self._submit("attention", run, picture, None)
+
+    async def stream(
+        self,
+        picture: Picture,
+        *,
+        question: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> AsyncIterator[str]:
+        """The pieces of a text as they are written; as `Captioner.stream`, and raises its errors.
+
+        Who stops listening ends the writing before the next word.
+        """
+        loop, pieces, gone = asyncio.get_running_loop(), asyncio.Queue(), False
+
+        def run(_: list[Picture]) -> Sequence[Any]:
+            self._encode([picture])
+            for piece in self.captioner.stream(
+                picture.encoded, question=question, **(options or {})
+            ):
+                if gone:
+                    break
+                loop.call_soon_threadsafe(pieces.put_nowait, piece)
+            return [None]
+
+        job = asyncio.ensure_future(self._submit("stream", run, picture, None))
+        job.add_done_callback(lambda _: pieces.put_nowait(None))
+        try:
+            while (piece := await pieces.get()) is not None:
+                yield piece
+            await job
+        finally:
+            gone = True
+            job.cancel()
+
+    def _widened(self, num_captions: int, options: dict[str, Any]) -> dict[str, Any]:
+        """The options with as many beams as captions at least, which the groups share evenly."""
+        default = self.captioner.config.decoding
+        if options.get("method", default.method) == "beam":
+            groups = options.get("groups", default.groups)
+            beams = max(options.get("beam_size", default.beam_size), num_captions)
+            options["beam_size"] = -(-beams // groups) * groups
+        return options | {"num_captions": num_captions}
+
+    def _encode(self, pictures: Sequence[Picture]) -> None:
+        new = list({id(p): p for p in pictures if p.encoded is None}.values())
+        found = self.captioner.encode_batch([p.image for p in new]) if new else []
+        for picture, encoded in zip(new, found, strict=True):
+            picture.encoded = encoded
+
+    async def _submit(
+        self,
+        kind: str,
+        run: Callable[[list[Any]], Sequence[Any]],
+        payload: Any,
+        options: Mapping[str, Any] | None,
+    ) -> Any:
+        """The result of a job; without options it shares no batch."""
+        key = object() if options is None else (kind, repr(sorted(options.items())))
+        job = _Job(key, run, payload, kind)
+        self._jobs.append(job)
+        self._more.set()
+        self.telemetry.queue_depth(len(self._jobs))
+        return await job.future
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            captioner = await loop.run_in_executor(self._thread, self._load)
+        except Exception as error:
+            self.failure = error
+            return
+        (spec,) = captioner.members.specs
+        settings = self.settings
+        limits = Limits(
+            size=spec.size,
+            crop=spec.resize == "crop",
+            max_pixels=settings.max_pixels,
+            memory=settings.reader_memory,
+            seconds=int(settings.reader_seconds) + 1,
+        )
+        self._reader = Reader(limits, workers=settings.readers, seconds=settings.reader_seconds)
+        await self._reader.start()
+        self.captioner = captioner
+        while True:
+            batch = await self._gather()
+            if batch:
+                await loop.run_in_executor(self._thread, self._run, batch, loop)
+
+    async def _gather(self) -> list[_Job]:
+        """The oldest job and those that may share its batch; waits for more where there are few."""
+        while not self._jobs:
+            self._more.clear()
+            await self._more.wait()
+        oldest = self._jobs[0]
+        until = oldest.since + self.settings.max_wait
+        while (left := until - time.monotonic()) > 0 and not self._full(oldest):
+            if len(self._jobs) >= self.active:
+                break  # nobody is on the way
+            self._more.clear()
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._more.wait(), left)
+        batch: list[_Job] = []
+        kept: deque[_Job] = deque()
+        for job in self._jobs:
+            if job.future.done():  # its caller has gone
+                continue
+            fits = job.key == (batch[0].key if batch else job.key)
+            (batch if fits and len(batch) < self.settings.max_batch else kept).append(job)
+        self._jobs = kept
+        self.telemetry.queue_depth(len(kept))
+        return batch
+
+    def _full(self, oldest: _Job) -> bool:
+        # Only a key of texts is ever shared.
+        if not isinstance(oldest.key, tuple):
+            return True
+        return sum(job.key == oldest.key for job in self._jobs) >= self.settings.max_batch
+
+    def _run(self, batch: list[_Job], loop: asyncio.AbstractEventLoop) -> None:
+        """In the model's thread: every job gets its result or its error."""
+        now = time.monotonic()
+        self.telemetry.batch(batch[0].kind, len(batch), [now - job.since for job in batch])
+        try:
+            with self.telemetry.stage("model"):
+                results = batch[0].run([job.payload for job in batch])
+        except Exception as error:
+            results = [error] * len(batch)
+        loop.call_soon_threadsafe(_settle, batch, list(results))
+
+
+def _settle(batch: list[_Job], results: list[Any]) -> None:
+    for job, result in zip(batch, results, strict=True):
+        if job.future.done():
+            continue
+        if isinstance(result, Exception):
+            job.future.set_exception(result)
+        else:
+            job.future.set_result(result)

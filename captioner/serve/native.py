@@ -1,0 +1,169 @@
+"""The server's own dialect: `/v1/caption`, `/v1/vqa`, `/v1/score`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from captioner.errors import CaptionerError
+from captioner.serve.bodies import DECODING, CaptionRequest, ScoreRequest, VqaRequest, read
+from captioner.serve.engine import Engine
+from captioner.serve.fetch import Fetcher
+from captioner.serve.problems import refusal
+
+
+class CaptionFound(BaseModel):
+    """One caption."""
+
+    caption: str
+    score: float
+    """Log-probability over the number of tokens."""
+    confidence: float
+    """exp(score): the geometric mean of its tokens' probabilities."""
+
+
+class CaptionAnswer(CaptionFound):
+    """The best caption, and all that were asked for."""
+
+    captions: list[CaptionFound]
+    low_confidence: bool
+    """Whether the picture shows nothing, such as one colour or noise."""
+
+
+class AnswerFound(BaseModel):
+    """One answer with its probability."""
+
+    answer: str
+    confidence: float
+
+
+class VqaAnswer(AnswerFound):
+    """The likeliest answer, or `unsure`, and all that were asked for."""
+
+    answers: list[AnswerFound]
+    unsure: bool
+
+
+class TextScore(BaseModel):
+    """One text of those given."""
+
+    text: str
+    logprob: float
+    score: float
+
+
+class ScoreAnswer(BaseModel):
+    """The texts in the order in which they were given."""
+
+    scores: list[TextScore]
+
+
+def caption_options(asked: BaseModel) -> dict[str, Any]:
+    """The settings of decoding that a request holds, as `Captioner.caption` takes them."""
+    options = {name: getattr(asked, name) for name in DECODING}
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def found(caption: Any) -> dict[str, Any]:
+    """A caption's fields."""
+    confidence = math.exp(min(caption.score, 0.0))
+    return {"caption": caption.text, "score": caption.score, "confidence": confidence}
+
+
+def router(engine: Engine, fetcher: Fetcher, body: Any) -> APIRouter:
+    """The routes; `body(model)` documents what they take."""
+    routes = APIRouter(prefix="/v1", tags=["captioner"])
+
+    @routes.post("/caption", response_model=CaptionAnswer, openapi_extra=body(CaptionRequest))
+    async def caption(request: Request) -> Any:
+        """Caption an image."""
+        data, asked = await read(request, CaptionRequest, fetcher)
+        picture, options = await engine.read(data), caption_options(asked)
+        if asked.stream:
+            return await events(engine.stream(picture, options=options))
+        result = await engine.caption(picture, num_captions=asked.num_captions, options=options)
+        captions = [found(c) for c in result.captions]
+        return {**captions[0], "captions": captions, "low_confidence": result.low_confidence}
+
+    @routes.post("/vqa", response_model=VqaAnswer, openapi_extra=body(VqaRequest))
+    async def vqa(request: Request) -> Any:
+        """Answer a question about an image."""
+        data, asked = await read(request, VqaRequest, fetcher)
+        picture = await engine.read(data)
+        if asked.stream:
+            return await events(engine.stream(picture, question=asked.question))
+        answers = await engine.ask(
+            picture,
+            asked.question,
+            answers=asked.answers,
+            num_answers=asked.num_answers,
+            min_confidence=asked.min_confidence,
+            beam_size=asked.beam_size,
+        )
+        each = [{"answer": a.text, "confidence": a.confidence} for a in answers.answers]
+        return {**each[0], "answer": answers.text, "answers": each, "unsure": answers.unsure}
+
+    @routes.post("/score", response_model=ScoreAnswer, openapi_extra=body(ScoreRequest))
+    async def score(request: Request) -> Any:
+        """How likely given texts are, of an image or as answers to a question about it."""
+        data, asked = await read(request, ScoreRequest, fetcher)
+        picture = await engine.read(data)
+        scores = await engine.score(picture, asked.texts, asked.question)
+        return {
+            "scores": [{"text": s.text, "logprob": s.logprob, "score": s.score} for s in scores]
+        }
+
+    return routes
+
+
+async def events(pieces: AsyncIterator[str]) -> StreamingResponse:
+    """Server-sent events `{"text": piece}`, and at the end `{"done": true}`."""
+    pieces = await begun(pieces)
+
+    async def objects() -> AsyncIterator[dict[str, Any]]:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield {"text": piece}
+        yield {"done": True}
+
+    return sse(objects())
+
+
+async def begun(pieces: AsyncIterator[str]) -> AsyncIterator[str]:
+    """The same pieces, once the first is there: what goes wrong before it has its own status."""
+    first = await anext(pieces, None)
+
+    async def all_of_them() -> AsyncIterator[str]:
+        async with aclosing(pieces):
+            if first is not None:
+                yield first
+            async for piece in pieces:
+                yield piece
+
+    return all_of_them()
+
+
+def sse(objects: AsyncIterator[dict[str, Any]], *, end: str = "") -> StreamingResponse:
+    """Objects as server-sent events; an error becomes the last one."""
+
+    async def lines() -> AsyncIterator[str]:
+        async with aclosing(objects):
+            try:
+                async for event in objects:
+                    yield f"data: {json.dumps(event, ensure_ascii=False)}\n\n"
+            except CaptionerError as error:
+                problem = refusal(error)
+                event = {"error": {"message": str(problem), "code": problem.reason}}
+                yield f"data: {json.dumps(event)}\n\n"
+        if end:
+            yield f"data: {end}\n\n"
+
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(lines(), media_type="text/event-stream", headers=headers)
