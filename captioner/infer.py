@@ -220,9 +220,7 @@ def score_texts(
 
     Texts end in EOS where they are whole; what a search found has here the sum that it has there.
     """
-    start = torch.full_like(texts[..., :1], BOS)
-    places = texts != PAD
-    tokens = torch.cat([start, texts[..., :-1]], -1).masked_fill(~places, PAD)
+    places, tokens = texts != PAD, _inputs(texts)
     each = [
         _writable(model.decode(memory, tokens, mask), temperature)
         for model, memory, mask in zip(models, memories, masks or [None] * len(models), strict=True)
@@ -230,6 +228,32 @@ def score_texts(
     logprobs = _mean(each).log_softmax(-1)
     found = logprobs.gather(-1, texts[places][:, None])[:, 0]
     return found.new_zeros(texts.shape).masked_scatter(places, found)
+
+
+@torch.inference_mode()
+def attention(
+    models: Models,
+    memories: Sequence[Tensor],
+    texts: Tensor,
+    *,
+    masks: Sequence[Tensor | None] | None = None,
+) -> list[Tensor]:
+    """Where each model looks in its memory to write given texts (B, K, T): (B, K, T, P) of each.
+
+    The weights at t are those of the position that predicts token t of the text, having read what
+    comes before it; 0 at padding.
+    """
+    masks = masks or [None] * len(models)
+    return [
+        model.decoder.attention(memory, _inputs(texts), mask)
+        for model, memory, mask in zip(models, memories, masks, strict=True)
+    ]
+
+
+def _inputs(texts: Tensor) -> Tensor:
+    """What the decoder reads to predict each token of texts (B, K, T): BOS and all but the last."""
+    start = torch.full_like(texts[..., :1], BOS)
+    return torch.cat([start, texts[..., :-1]], -1).masked_fill(texts == PAD, PAD)
 
 
 @torch.no_grad()

@@ -63,6 +63,9 @@ def test_a_packed_decoder_is_the_decoder(int8, tolerance):
     assert not any(type(layer) is nn.Linear for layer in packed.modules())
     memory, tokens = torch.randn(3, 7, 32), torch.randint(1, 60, (3, 2, 6))
     assert near(packed(memory, tokens), decoder(memory, tokens), tolerance)
+    weights = packed.attention(memory, tokens)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(3, 2, 6))
+    assert near(weights, decoder.attention(memory, tokens), tolerance)
     caches = [x.start(memory, 6, 6) for x in (packed, decoder)]
     for step in range(6):
         found, expected = (

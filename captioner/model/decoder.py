@@ -16,7 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captioner.model.layers import Attention, Dropout, Layer, Layout, additive, attend, over_keys
+from captioner.model.layers import (
+    Attention,
+    Dropout,
+    Layer,
+    Layout,
+    additive,
+    attend,
+    over_keys,
+    weigh,
+)
 
 _MBART_OFFSET = 2  # MBart's position table starts with two unused rows.
 
@@ -34,9 +43,14 @@ class DecoderLayer(Layer):
     ) -> Tensor:
         """Attention of all rows of an image to its memory, in one product."""
         a = self.encoder_attn
-        q = layout.unpack(a.q_proj(self.encoder_attn_layer_norm(x)))  # (B, K, T, D)
-        h = a.merge(attend(a.split(q.flatten(1, 2)), *cross, over_keys(mask)))
+        h = a.merge(attend(self.queries(x, layout), *cross, over_keys(mask)))
         return x + self.dropout(a.out_proj(layout.pack(h)))
+
+    def queries(self, x: Tensor, layout: Layout) -> Tensor:
+        """What all rows of an image ask of its memory: (B, H, K * T, D/H)."""
+        a = self.encoder_attn
+        q = layout.unpack(a.q_proj(self.encoder_attn_layer_norm(x)))  # (B, K, T, D)
+        return a.split(q.flatten(1, 2))
 
 
 class Decoder(nn.Module):
@@ -84,6 +98,25 @@ class Decoder(nn.Module):
             x = layer.cross_attention(x, layout, layer.encoder_attn.keys_values(memory), mask)
             x = layer.feed_forward(x)
         return self.logits(x)
+
+    @torch.no_grad()
+    def attention(self, memory: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Where each position looks in the memory, the mean over heads and layers: (B, K, T, P).
+
+        Arguments are those of `forward`: the weights at t are those of the position that reads
+        token t and predicts the one after it. They sum to 1 there, and are 0 at padding.
+        """
+        layout = Layout(tokens != self.pad)
+        positions = torch.arange(tokens.shape[-1], device=tokens.device).expand(tokens.shape)
+        x = self.embed(layout.pack_ids(tokens), layout.pack_ids(positions))
+        each = []
+        for layer in self.layers:
+            x = layer.self_attention(x, layout, layout.causal)
+            cross = layer.encoder_attn.keys_values(memory)
+            each.append(weigh(layer.queries(x, layout), cross[0], over_keys(mask)).mean(1))
+            x = layer.feed_forward(layer.cross_attention(x, layout, cross, mask))
+        weights = torch.stack(each).mean(0).unflatten(1, tokens.shape[1:])
+        return weights.masked_fill((tokens == self.pad)[..., None], 0)
 
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """Ids of any shape to (..., D)."""

@@ -3,7 +3,7 @@
 Shapes: B images, N questions, P image positions, S question positions, M fused positions, D width.
 Each takes the images' memory (B, P, D), the image that each question is about (N,), the questions
 (N, S, D) and their mask (N, S), and gives the fused memory (N, M, D) with its mask (N, M), or None
-where all of it counts.
+where all of it counts. `keeps_places` says whether its first P positions are the image's.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ class Concat(nn.Module):
 
     The single-stream form of VisualBERT (Li et al. 2019) and ViLT (Kim et al. 2021).
     """
+
+    keeps_places = True
 
     def __init__(self, *, width: int, heads: int, ffn: int, layers: int, dropout: float) -> None:
         super().__init__()
@@ -47,6 +49,8 @@ class CrossAttention(nn.Module):
     question, takes part once: until then its queries, keys and values are the same for all of an
     image's questions and are projected one time.
     """
+
+    keeps_places = False
 
     def __init__(self, *, width: int, heads: int, ffn: int, layers: int, dropout: float) -> None:
         super().__init__()
@@ -91,6 +95,8 @@ class _CrossBlock(nn.Module):
 class Add(nn.Module):
     """Each image position plus the question as one vector, both projected; M = P."""
 
+    keeps_places = True
+
     def __init__(self, *, width: int) -> None:
         super().__init__()
         self.image, self.question = nn.Linear(width, width), nn.Linear(width, width)
@@ -106,6 +112,8 @@ class Multiply(nn.Module):
 
     The element-wise product of the VQA baseline (Antol et al. 2015), position by position.
     """
+
+    keeps_places = True
 
     def __init__(self, *, width: int) -> None:
         super().__init__()
@@ -125,7 +133,7 @@ class Linear(nn.Module):
 
     def __init__(self, *, width: int, each: bool = False) -> None:
         super().__init__()
-        self.each = each
+        self.each = self.keeps_places = each
         self.image = nn.Linear(width, width)
         self.question = nn.Linear(width, width, bias=False)
         self.norm = nn.LayerNorm(width)

@@ -63,6 +63,18 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
     return torch.bmm(scores.softmax(-1).to(v.dtype), v).unflatten(0, (n, h))
 
 
+def weigh(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The weights that `attend` gives the keys: (N, H, T, S), of which each row sums to 1.
+
+    `mask` is boolean. Computed in float32 or better.
+    """
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    scores = q.to(dtype) @ k.to(dtype).transpose(-1, -2) * q.shape[-1] ** -0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(dtype).min)
+    return scores.softmax(-1)
+
+
 def _many_small(q: Tensor) -> bool:
     """Few queries of many heads: two threads were as fast either way at about 100 in all."""
     return q.shape[-2] < 32 and q.shape[:-1].numel() > 100
