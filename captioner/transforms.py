@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance
 
-from captioner.images import fit
+from captioner.images import center_box, fit
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,18 @@ def normalize(image: Image.Image, spec: PixelSpec) -> torch.Tensor:
     std = np.asarray(spec.std, dtype=np.float32)
     array = (np.asarray(image, dtype=np.float32) / 255 - mean) / std
     return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+
+
+def covered(size: tuple[int, int], spec: PixelSpec) -> tuple[float, float, float, float]:
+    """What the pixels show of an image of this width and height: left, top, right and bottom.
+
+    These are shares of its width and its height.
+    """
+    if spec.resize == "squash":
+        return 0.0, 0.0, 1.0, 1.0
+    (width, height), (rows, columns) = size, spec.size
+    left, top, right, bottom = center_box(size, columns / rows)
+    return left / width, top / height, right / width, bottom / height
 
 
 def _random_box(

@@ -10,7 +10,7 @@ every row decoded, no metadata left. Deep greys are scaled to 8 bits, never clip
 
 from __future__ import annotations
 
-from captioner.images.fit import fit, shows_nothing
+from captioner.images.fit import center_box, fit, shows_nothing
 from captioner.images.load import load_image
 
-__all__ = ["fit", "load_image", "shows_nothing"]
+__all__ = ["center_box", "fit", "load_image", "shows_nothing"]

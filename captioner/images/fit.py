@@ -23,11 +23,12 @@ def fit(image: Image.Image, size: tuple[int, int], *, crop: bool) -> Image.Image
     height, width = size
     if image.size == (width, height):
         return image.copy()
-    box = _center_box(image.size, width / height) if crop else None
+    box = center_box(image.size, width / height) if crop else None
     return image.resize((width, height), Image.Resampling.BICUBIC, box=box)
 
 
-def _center_box(size: tuple[int, int], aspect: float) -> tuple[float, float, float, float]:
+def center_box(size: tuple[int, int], aspect: float) -> tuple[float, float, float, float]:
+    """The largest box of this aspect in the middle of an image: left, top, right, bottom."""
     width, height = size
     w, h = min(width, height * aspect), min(height, width / aspect)
     left, top = (width - w) / 2, (height - h) / 2

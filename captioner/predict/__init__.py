@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from captioner.config.decoding import DTYPES
+from captioner.predict.attention import Attention
 from captioner.predict.captioner import Captioner, load
 from captioner.predict.results import UNSURE, Answer, Answers, Caption, Encoded, Result, Scored
 
@@ -11,6 +12,7 @@ __all__ = [
     "UNSURE",
     "Answer",
     "Answers",
+    "Attention",
     "Caption",
     "Captioner",
     "Encoded",

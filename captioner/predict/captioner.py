@@ -29,6 +29,7 @@ from captioner.predict.asking import (
     identity,
     read_rows,
 )
+from captioner.predict.attention import Attention, look
 from captioner.predict.members import Members, load_members
 from captioner.predict.options import choose_decoding, encode_text, unfinished
 from captioner.predict.results import Answers, Caption, Encoded, Result, Scored
@@ -183,11 +184,7 @@ class Captioner:
         """
         if isinstance(texts, str):
             raise CaptionerError(f"texts={texts!r}: expected a list of texts")
-        lowercase = self.config.data.lowercase
-        ids = [
-            encode_text(text, self.tokenizer, longest=self.longest, lowercase=lowercase)
-            for text in texts
-        ]
+        ids = [self._ids(text) for text in texts]
         memories, masks, temperature = self._memories(image, question)
         if not ids:
             return []
@@ -201,8 +198,17 @@ class Captioner:
             for text, total, x in zip(texts, totals, ids, strict=True)
         ]
 
+    def attention(self, image: Any, text: str, *, question: str | None = None) -> list[Attention]:
+        """Where the model looked for each word of a text, which is read as `score` reads it.
+
+        Raises as `score` does, and CaptionerError where the memory of a question has no places.
+        """
+        tokens, image = self._ids(text), self.encode(image)
+        memories, masks, _ = self._memories(image, question)
+        return look(self.members, image, tokens, memories, masks=masks, tokenizer=self.tokenizer)
+
     def encode(self, image: Any) -> Encoded:
-        """An image, encoded once for all that `ask`, `stream` and `score` are asked about it.
+        """An image, encoded once for all that is asked about it by other methods.
 
         Raises ImageError.
         """
@@ -350,6 +356,10 @@ class Captioner:
             questions = torch.tensor([ids], device=device)
             memories, masks = ask(self.members.models, memories, questions, owners)
         return memories, masks, self.config.answers.temperature
+
+    def _ids(self, text: Any) -> list[int]:
+        lowercase = self.config.data.lowercase
+        return encode_text(text, self.tokenizer, longest=self.longest, lowercase=lowercase)
 
     def _pieces(self, tokens: Iterable[int]) -> Iterator[str]:
         """What each token adds to the text."""

@@ -9,7 +9,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,10 +27,16 @@ from captioner.predict.results import Encoded
 from captioner.tokenizer import Tokenizer
 from captioner.transforms import to_pixels
 
-Pixels = tuple[Tensor, ...]
-"""One image as each transform of the models makes it, (3, H, W)."""
 READERS = min(8, max(1, (os.cpu_count() or 1) // 2))
 """Threads that read images while a model is at others."""
+
+
+class Pixels(NamedTuple):
+    """One image as each transform of the models makes it, (3, H, W)."""
+
+    each: tuple[Tensor, ...]
+    size: tuple[int, int]
+    """Width and height of the image."""
 
 
 class Members:
@@ -72,9 +78,9 @@ class Members:
                 model.decoder.step = torch.compile(model.decoder.step, dynamic=True)
             elif dtype != "float16" and can_pack(self.device, self.dtype):
                 _pack(model, int8=dtype == "int8")
-        each = [pixel_spec(config) for _, config in models]
-        self.specs = list(dict.fromkeys(each))
-        self._places = [self.specs.index(spec) for spec in each]
+        self.model_specs = [pixel_spec(config) for _, config in models]
+        self.specs = list(dict.fromkeys(self.model_specs))
+        self._places = [self.specs.index(spec) for spec in self.model_specs]
 
     def pixels(self, image: Any) -> Pixels | ImageError:
         """An image as the models take it, or what is wrong with it."""
@@ -83,7 +89,7 @@ class Members:
             # encoder's size still leaves the resizing filter its work.
             size = 2 * max(max(spec.size) for spec in self.specs)
             loaded = load_image(image, min_size=size)
-            return tuple(to_pixels(loaded, spec) for spec in self.specs)
+            return Pixels(tuple(to_pixels(loaded, spec) for spec in self.specs), loaded.size)
         except ImageError as error:
             return error
 
@@ -104,16 +110,18 @@ class Members:
     def stack(self, images: Sequence[Pixels]) -> list[Tensor]:
         """Each model's batch (B, 3, H, W)."""
         options = {"dtype": self.dtype, "memory_format": torch.channels_last}
-        found = [torch.stack(x).to(self.device, **options) for x in zip(*images, strict=True)]
+        each = zip(*(image.each for image in images), strict=True)
+        found = [torch.stack(x).to(self.device, **options) for x in each]
         return [found[place] for place in self._places]
 
     def encode(self, images: Sequence[Any]) -> list[Encoded | ImageError]:
         """Each image, or the error in its place, in one pass; what is encoded stays as it is."""
         pixels = [self.pixels(image) for image in images if not isinstance(image, Encoded)]
-        good = [x for x in pixels if isinstance(x, tuple)]
+        good = [x for x in pixels if isinstance(x, Pixels)]
         each = [m.split(1) for m in encode(self.models, self.stack(good))] if good else []
-        encoded = (Encoded(memories, self.models) for memories in zip(*each, strict=True))
-        new = iter([next(encoded) if isinstance(x, tuple) else x for x in pixels])
+        pairs = zip(good, zip(*each, strict=True), strict=True)
+        encoded = (Encoded(memories, self.models, x.size) for x, memories in pairs)
+        new = iter([next(encoded) if isinstance(x, Pixels) else x for x in pixels])
         return [i.of(self.models) if isinstance(i, Encoded) else next(new) for i in images]
 
 

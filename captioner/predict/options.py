@@ -46,7 +46,7 @@ def choose_decoding(
 
 def encode_text(text: Any, tokenizer: Tokenizer, *, longest: int, lowercase: bool) -> list[int]:
     """The ids of a text as the model would write it, EOS last; raises CaptionerError."""
-    check_text(text, "a text to score", CaptionerError)
+    check_text(text, "a text", CaptionerError)
     tidy = normalize_caption(text, lowercase=lowercase)
     if not tidy:
         raise CaptionerError(f"texts: {text!r} says nothing")

@@ -108,6 +108,8 @@ class Encoded:
     memories: tuple[Tensor, ...]
     """(1, P, D) of each model."""
     models: Sequence[Seq2Seq]
+    size: tuple[int, int]
+    """Width and height of the image as it was read, which may have been at a reduced scale."""
 
     def of(self, models: Sequence[Seq2Seq]) -> Encoded:
         """Itself, for the models that made it; raises CaptionerError."""
