@@ -11,6 +11,9 @@ other keys come back in --jsonl. --ask reads questions about one image from stdi
 answers at once, until an empty line. One answer is printed alone, several with path (where there
 is more than one) and question before them, tab-separated.
 
+--attention DIR draws where the model looked for each word of each image's (best) caption: one sheet
+an image, DIR/NAME.attention.png.
+
 --score ranks texts that are given, as captions, or as answers to one --question: likeliest first,
 each with its mean log-probability a token. --stream prints words as soon as they are found.
 
@@ -71,6 +74,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--jsonl", action="store_true", help="one JSON object a line")
     parser.add_argument("--stream", action="store_true", help="print words as they are found")
     parser.add_argument(
+        "--attention", metavar="DIR", help="for each image, draw there where the model looked"
+    )
+    parser.add_argument(
         "--score", action="append", metavar="TEXT", help="rank given texts; may be repeated"
     )
     add_decoding(parser)
@@ -105,6 +111,8 @@ def check(args: argparse.Namespace) -> None:
         args.usage("the following arguments are required: PATH")
     check_decoding(args, answers=bool(asked) and not args.stream)
     check_special(args, asked)
+    if args.attention and (asked or args.score or args.stream or STDIN in args.paths):
+        args.usage("--attention is of captions of files: no questions, --score, --stream or -")
     for name in ("answers", "num_answers", "min_confidence"):
         if getattr(args, name) is not None and not asked:
             option = name.replace("_", "-")
@@ -177,6 +185,10 @@ def caption(args: argparse.Namespace) -> int:
     results = captioner.caption_stream(
         sources, num_captions=count, batch_size=args.batch_size, **options
     )
+    if args.attention:
+        from captioner.sheets import Sheets
+
+        results = Sheets(args.attention).follow(captioner, paths, results)
     failed = 0
     for path, result in progress(zip(paths, results, strict=True), len(paths), "image"):
         failed += result.error is not None

@@ -31,13 +31,15 @@ ALLOWED |= {
     "tasks": {"config", "data", "build", "training"},
     "cli": {"predict", "data", "metrics"},
     "flags": {"cli", "config"},
+    "overlay": set(),
+    "sheets": {"images", "overlay", "predict"},
     "predictions": {"data", "predict"},
     "scoring": {"controls", "data", "metrics", "predict", "predictions", "tasks"},
     "printing": {"data", "predict"},
     "": {"predict"},  # captioner/__init__.py, lazily
 }
 TORCHLESS = {"config", "tokenizer", "images", "metrics", "controls", "tasks", "errors"}
-TORCHLESS |= {"cli", "flags", "predictions", "printing", "scoring", ""}
+TORCHLESS |= {"cli", "flags", "overlay", "predictions", "printing", "scoring", "sheets", ""}
 
 
 def name_of(path: Path) -> str:
