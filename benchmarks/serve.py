@@ -63,12 +63,20 @@ def main() -> None:
         print(f"half of it: p95 ratio {half.quantile(0.95) / calm:.2f}, {half}")
         before = memory(process)
         sizes = [before]
-        over = opened(ask, 2 * crowd.rate, args.overload, watch=lambda: sizes.append(memory(process)))
+        over = opened(
+            ask, 2 * crowd.rate, args.overload, watch=lambda: sizes.append(memory(process))
+        )
         after = closed(ask, 1, args.seconds / 2)
         quarter = max(1, len(sizes) // 4)
-        early, late = statistics.median(sizes[quarter : 2 * quarter]), statistics.median(sizes[-quarter:])
+        early, late = (
+            statistics.median(sizes[quarter : 2 * quarter]),
+            statistics.median(sizes[-quarter:]),
+        )
         print(f"twice of it, {args.overload:g} s: {over}")
-        print(f"  memory: {before:.0f} MB before, {early:.0f} early, {late:.0f} late, {max(sizes):.0f} at most")
+        print(
+            f"  memory: {before:.0f} MB before, {early:.0f} early, {late:.0f} late,"
+            f" {max(sizes):.0f} at most"
+        )
         print(f"  then one at a time: median ratio {statistics.median(after.latencies) / calm:.2f}")
 
 
@@ -106,7 +114,9 @@ class Asking:
         start = time.perf_counter()
         for _ in range(2):
             try:
-                connection = local.__dict__.setdefault(self.host, http.client.HTTPConnection(self.host, timeout=60))
+                connection = local.__dict__.setdefault(
+                    self.host, http.client.HTTPConnection(self.host, timeout=60)
+                )
                 connection.request("POST", "/v1/caption", body, {"Content-Type": "image/jpeg"})
                 answer = connection.getresponse()
                 answer.read()

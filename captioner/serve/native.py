@@ -90,7 +90,11 @@ def router(engine: Engine, fetcher: Fetcher, body: Any) -> APIRouter:
             return await events(engine.stream(picture, options=options))
         result = await engine.caption(picture, num_captions=asked.num_captions, options=options)
         captions = [found(c) for c in result.captions]
-        return {**captions[0], "captions": captions, "low_confidence": getattr(result, "low_confidence", False)}
+        return {
+            **captions[0],
+            "captions": captions,
+            "low_confidence": getattr(result, "low_confidence", False),
+        }
 
     @routes.post("/vqa", response_model=VqaAnswer, openapi_extra=body(VqaRequest))
     async def vqa(request: Request) -> Any:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
@@ -90,7 +92,9 @@ class Reader:
 
     def _kill(self, worker: Process | None) -> None:
         if worker is not None and worker.returncode is None:
-            worker.kill()
+            # Not `worker.kill()`, which may take the exit status from asyncio, that waits for it.
+            with suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGKILL)
 
 
 async def _ask(worker: Process, data: bytes) -> Image.Image:

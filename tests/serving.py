@@ -1,0 +1,122 @@
+"""Servers for tests: `serve.py` as a process, or an application in a thread over a toy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import uvicorn
+
+from captioner.config import DecodingConfig
+from captioner.predict.results import Answer, Answers, Caption, Result
+from captioner.serve.app import create_app
+from captioner.serve.settings import Settings
+from captioner.transforms import PixelSpec
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@contextmanager
+def process(*words: object, env: dict[str, str] | None = None) -> Iterator[SimpleNamespace]:
+    """`serve.py` with these words, ready: `url`, `client`, `process`; and, at its end, its `log`."""
+    command = [sys.executable, ROOT / "serve.py", "--port", "0", *map(str, words)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    running = subprocess.Popen(command, env=env, **pipes)
+    found = SimpleNamespace(process=running, log="")
+    reader = threading.Thread(target=lambda: setattr(found, "log", running.stderr.read()))
+    reader.start()
+    try:
+        found.url = running.stdout.readline().strip()
+        assert found.url.startswith("http://"), found.log
+        with httpx.Client(base_url=found.url, timeout=30) as found.client:
+            wait_for(lambda: found.client.get("/readyz").status_code == 200)
+            yield found
+    finally:
+        running.terminate()
+        running.wait(timeout=30)
+        reader.join()
+        running.stdout.close()
+        running.stderr.close()
+
+
+@contextmanager
+def thread(captioner: Any, **settings: Any) -> Iterator[SimpleNamespace]:
+    """An application over `captioner`, ready; `url`, `client` and `engine`."""
+    app = create_app(lambda: captioner, Settings(**settings), page=False)
+    config = uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=2)
+    server = uvicorn.Server(config)
+    running = threading.Thread(target=server.run)
+    running.start()
+    try:
+        wait_for(lambda: server.started and app.state.engine.ready)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        url = f"http://127.0.0.1:{port}"
+        with httpx.Client(base_url=url, timeout=30) as client:
+            yield SimpleNamespace(url=url, client=client, engine=app.state.engine, app=app)
+    finally:
+        server.should_exit = True
+        running.join(timeout=30)
+
+
+def wait_for(true: Any, *, seconds: float = 30) -> None:
+    """Until `true()` is."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+class Toy:
+    """Captions a picture by its mean red, one batch a call; `gate` holds it back while it is clear.
+
+    `batches` are the kinds and sizes of the calls so far.
+    """
+
+    longest = 8
+
+    def __init__(self) -> None:
+        spec = PixelSpec((16, 16), (0.5,) * 3, (0.5,) * 3)
+        self.members = SimpleNamespace(specs=[spec])
+        self.config = SimpleNamespace(
+            decoding=DecodingConfig(), model=SimpleNamespace(question=object())
+        )
+        self.tokenizer = SimpleNamespace(encode=str.split)
+        self.batches: list[tuple[str, int]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def caption(self, images: list, *, num_captions: int = 1, **_: Any) -> list[Result]:
+        self._enter("caption", len(images))
+        return [
+            Result(tuple(Caption(f"red {red(image)} {n}", -1.0) for n in range(num_captions)))
+            for image in images
+        ]
+
+    def encode_batch(self, images: list) -> list[Any]:
+        return [red(image) for image in images]
+
+    def answer(self, rows: list, **_: Any) -> list[Answers]:
+        self._enter("ask", len(rows))
+        return [Answers((Answer(f"{image} {question}", 0.5),)) for image, question in rows]
+
+    def stream(self, image: Any, **_: Any) -> Iterator[str]:
+        for word in ("a", " red", " dog"):
+            self._enter("piece", 1)
+            yield word
+
+    def _enter(self, kind: str, size: int) -> None:
+        self.batches.append((kind, size))
+        assert self.gate.wait(30)
+
+
+def red(image: Any) -> int:
+    """The red of a picture's first pixel."""
+    return image.getpixel((0, 0))[0]

@@ -1,0 +1,248 @@
+"""The engine: who shares a batch, who is turned away, and what those who leave cost."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from PIL import Image
+
+pytest.importorskip("gradio")
+from serving import Toy
+
+from captioner.errors import CaptionerError, ImageError, ImageFormatError
+from captioner.serve.engine import Busy, Engine, NotReady
+from captioner.serve.settings import Settings
+
+
+def png(red: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (20, 20), (red, 0, 0)).save(file, "PNG")
+    return file.getvalue()
+
+
+def run(test: Callable[[Engine], Coroutine], toy: Any = None, **settings: Any) -> Any:
+    """A test on an engine that is ready."""
+
+    async def whole() -> Any:
+        engine = Engine(lambda: toy, Settings(**settings))
+        engine.start()
+        while not engine.ready:
+            await asyncio.sleep(0.01)
+        try:
+            return await test(engine)
+        finally:
+            await engine.close()
+
+    return asyncio.run(whole())
+
+
+async def busy(engine: Engine, toy: Toy) -> asyncio.Task:
+    """A request that keeps the model at work until the toy's gate opens."""
+    toy.gate.clear()
+    picture = await engine.read(png(255))
+    task = asyncio.create_task(engine.caption(picture))
+    while not toy.batches:
+        await asyncio.sleep(0.01)
+    return task
+
+
+def test_what_comes_while_the_model_is_at_work_shares_the_next_batch() -> None:
+    toy = Toy()
+
+    async def test(engine: Engine) -> list[Any]:
+        first = await busy(engine, toy)
+        pictures = [await engine.read(png(n)) for n in range(6)]
+        rest = [asyncio.create_task(engine.caption(p)) for p in pictures]
+        await asyncio.sleep(0.05)
+        toy.gate.set()
+        return [result.text for result in await asyncio.gather(first, *rest)]
+
+    assert run(test, toy, max_batch=4) == ["red 255 0", *(f"red {n} 0" for n in range(6))]
+    assert toy.batches == [("caption", 1), ("caption", 4), ("caption", 2)]
+
+
+def test_only_those_who_ask_alike_share_a_batch_and_the_oldest_goes_first() -> None:
+    toy = Toy()
+
+    async def test(engine: Engine) -> list[Any]:
+        first = await busy(engine, toy)
+        p = await engine.read(png(1))
+        rest = [
+            engine.caption(p, options={"max_length": 5}),
+            engine.caption(p),
+            engine.caption(p, options={"max_length": 5}),
+            engine.ask(p, "what?"),
+            engine.ask(p, "where?"),
+            engine.ask(p, "where?", num_answers=2),
+        ]
+        tasks = [asyncio.create_task(one) for one in rest]
+        await asyncio.sleep(0.05)
+        toy.gate.set()
+        return await asyncio.gather(first, *tasks)
+
+    results = run(test, toy)
+    kinds = [("caption", 1), ("caption", 2), ("caption", 1), ("ask", 2), ("ask", 1)]
+    assert toy.batches == kinds
+    assert [r.text for r in results[4:]] == ["1 what?", "1 where?", "1 where?"]
+
+
+def test_what_is_drawn_is_drawn_alone() -> None:
+    toy = Toy()
+
+    async def test(engine: Engine) -> None:
+        first = await busy(engine, toy)
+        p = await engine.read(png(1))
+        rest = [engine.caption(p, options={"method": "sample"}) for _ in range(2)]
+        tasks = [asyncio.create_task(one) for one in rest]
+        await asyncio.sleep(0.05)
+        toy.gate.set()
+        await asyncio.gather(first, *tasks)
+
+    run(test, toy)
+    assert toy.batches == [("caption", 1)] * 3
+
+
+def test_who_leaves_before_the_turn_costs_nothing() -> None:
+    toy = Toy()
+
+    async def test(engine: Engine) -> None:
+        first = await busy(engine, toy)
+        p = await engine.read(png(1))
+        tasks = [asyncio.create_task(engine.caption(p)) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        for task in tasks[:2]:
+            task.cancel()
+        await asyncio.sleep(0)
+        toy.gate.set()
+        await asyncio.gather(first, tasks[2])
+
+    run(test, toy)
+    assert toy.batches == [("caption", 1), ("caption", 1)]
+
+
+def test_a_stream_that_nobody_reads_ends() -> None:
+    toy = Toy()
+
+    async def test(engine: Engine) -> list[str]:
+        p = await engine.read(png(1))
+        whole = [piece async for piece in engine.stream(p)]
+        toy.gate.clear()
+        stream = engine.stream(p)
+        first = asyncio.create_task(anext(stream))
+        while len(toy.batches) < 4:
+            await asyncio.sleep(0.01)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        await stream.aclose()
+        toy.gate.set()
+        await engine.caption(p)
+        return whole
+
+    assert run(test, toy) == ["a", " red", " dog"]
+    assert toy.batches[4:] == [("caption", 1)]
+
+
+def test_errors_of_one_are_not_those_of_others() -> None:
+    class Fussy(Toy):
+        def caption(self, images: list, **options: Any) -> list:
+            if options.get("max_length") == 1:
+                raise CaptionerError("too short")
+            found = super().caption(images, **options)
+            return [type(r)(error=CaptionerError("not 3")) if "3" in r.text else r for r in found]
+
+    async def test(engine: Engine) -> list[Any]:
+        pictures = [await engine.read(png(n)) for n in (2, 3)]
+        asked = [engine.caption(p) for p in pictures]
+        asked.append(engine.caption(pictures[0], options={"max_length": 1}))
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    good, bad, worse = run(test, Fussy())
+    assert good.text == "red 2 0"
+    assert (str(bad), str(worse)) == ("not 3", "too short")
+
+
+def test_a_slot_is_refused_beyond_the_most_and_before_and_after() -> None:
+    async def test(engine: Engine) -> None:
+        with engine.slot():
+            with engine.slot(), pytest.raises(Busy), engine.slot():
+                pass
+            with engine.slot():
+                pass
+            draining = asyncio.create_task(engine.drain())
+            await asyncio.sleep(0.05)
+            assert not draining.done()
+            with pytest.raises(NotReady), engine.slot():
+                pass
+        await draining
+
+    run(test, Toy(), max_requests=2)
+    with pytest.raises(NotReady), Engine(Toy, Settings()).slot():
+        pass
+
+
+def test_a_picture_is_read_and_encoded_once() -> None:
+    class Counting(Toy):
+        encoded = 0
+
+        def encode_batch(self, images: list) -> list[Any]:
+            self.encoded += len(images)
+            return super().encode_batch(images)
+
+    toy = Counting()
+
+    async def test(engine: Engine) -> tuple[bool, bool]:
+        first = await engine.read(png(7))
+        for _ in range(3):
+            await engine.ask(await engine.read(png(7)), "what?")
+        same = await engine.read(png(7)) is first
+        for n in range(3):
+            await engine.read(png(n))
+        return same, await engine.read(png(7)) is first
+
+    assert run(test, toy, max_known=2) == (True, False)
+    assert toy.encoded == 1
+
+
+def test_a_bad_file_is_an_image_error_and_the_next_is_read() -> None:
+    async def test(engine: Engine) -> int:
+        for data, kind in (
+            (b"", ImageFormatError),
+            (b"text", ImageFormatError),
+            (png(1)[:50], ImageError),
+        ):
+            with pytest.raises(kind):
+                await engine.read(data)
+        return (await engine.read(png(9))).image.getpixel((0, 0))[0]
+
+    assert run(test, Toy()) == 9
+
+
+def test_a_lone_request_does_not_wait_for_others() -> None:
+    async def test(engine: Engine) -> float:
+        p = await engine.read(png(1))
+        start = time.perf_counter()
+        with engine.slot():
+            await engine.caption(p)
+        return time.perf_counter() - start
+
+    assert run(test, Toy(), max_wait=20) < 10
+
+
+def test_what_stops_the_model_from_loading_is_kept() -> None:
+    async def test() -> Exception:
+        def fail() -> None:
+            raise CaptionerError("no such checkpoint")
+
+        engine = Engine(fail, Settings())
+        engine.start()
+        while engine.failure is None:
+            await asyncio.sleep(0.01)
+        await engine.close()
+        return engine.failure
+
+    assert str(asyncio.run(test())) == "no such checkpoint"
