@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @contextmanager
 def process(*words: object, env: dict[str, str] | None = None) -> Iterator[SimpleNamespace]:
-    """`serve.py` with these words, ready: `url`, `client`, `process`; and, at its end, its `log`."""
+    """`serve.py` with these words, ready: its `url`, `client`, `process`; at its end its `log`."""
     command = [sys.executable, ROOT / "serve.py", "--port", "0", *map(str, words)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     running = subprocess.Popen(command, env=env, **pipes)

@@ -84,11 +84,12 @@ def create_app(
         from captioner.serve.page import mount
 
         app = mount(app, engine)
-    # The last one that is added sees a request first.
+    # The last one that is added sees a request first. A browser asks whether its page may call
+    # without showing a token.
+    app.add_middleware(Gate, engine=engine)
     if settings.cors:
         options = {"allow_methods": ["GET", "POST"], "allow_headers": ["*"]}
         app.add_middleware(CORSMiddleware, allow_origins=list(settings.cors), **options)
-    app.add_middleware(Gate, engine=engine)
     if settings.hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(settings.hosts))
     return app

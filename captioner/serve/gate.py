@@ -101,7 +101,7 @@ class Gate:
             await asyncio.gather(work, gone, return_exceptions=True)
 
     def _check_token(self, header: str, *, browser: bool) -> None:
-        scheme, _, shown = header.partition(" ")
+        scheme, _, shown = header.encode("latin-1").decode("utf-8", "replace").partition(" ")
         if scheme.lower() == "basic":
             with suppress(binascii.Error, UnicodeDecodeError):
                 shown = base64.b64decode(shown).decode().partition(":")[2]
