@@ -29,6 +29,7 @@ def record(path: str, result: Result) -> dict[str, Any]:
     if result.error is not None:
         return found | {"error": str(result.error)}
     found |= {"caption": result.text, "score": round(result.best.score, 4)}
+    found |= {"low_confidence": True} if result.low_confidence else {}
     if len(result.captions) > 1:
         found["captions"] = [
             {"caption": c.text, "score": round(c.score, 4)} for c in result.captions
@@ -57,6 +58,7 @@ def answer_record(row: Asked, result: Answers | None, error: str) -> dict[str, A
     if error:
         return found | {"error": error} | row.carried
     found |= {"answer": result.text, "confidence": rounded(result.confidence)}
+    found |= {"low_confidence": True} if result.low_confidence else {}
     if len(result.answers) > 1:
         found["answers"] = [
             {"answer": a.text, "confidence": rounded(a.confidence)} for a in result.answers

@@ -7,6 +7,8 @@ from PIL import Image
 
 from captioner.errors import ImageError
 
+_ROWS = 256
+"""At a time, where a step takes memory: a few kB of PNG may be 179 million pixels of a palette."""
 _FLIPS = "FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90"
 _TURNS = {i: Image.Transpose[name] for i, name in enumerate(_FLIPS.split(), 2)}  # EXIF tag 0x0112
 
@@ -53,8 +55,13 @@ def to_8_bit(values: np.ndarray, *, top: int | None, stretch: bool = True) -> np
             found = f"{values.dtype} from {low:.6g} to {high:.6g}"
             raise ImageError(f"holds {found}; expected 0..{tops[0]} or 0..{tops[1]}")
         bottom, top = low, high if high > low else low + 1
-    wide = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
-    return np.clip(np.rint((wide - bottom) * (255 / (top - bottom))), 0, 255).astype(np.uint8)
+    scaled = np.empty(values.shape, dtype=np.uint8)
+    for start in range(0, len(values), _ROWS):
+        rows = values[start : start + _ROWS]
+        wide = rows.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
+        wide = np.rint((wide - bottom) * (255 / (top - bottom)))
+        scaled[start : start + _ROWS] = np.clip(wide, 0, 255)
+    return scaled
 
 
 def _on_white(image: Image.Image, raw_mode: object) -> Image.Image:
@@ -66,5 +73,10 @@ def _on_white(image: Image.Image, raw_mode: object) -> Image.Image:
         key = tuple(int(v * scale) for v in key) if isinstance(key, tuple) else key * scale
         image = image.copy()  # the info may be the caller's
         image.info["transparency"] = key
-    rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    rgb = Image.new("RGB", image.size)
+    for top in range(0, image.height, _ROWS):
+        strip = image.crop((0, top, image.width, min(top + _ROWS, image.height)))
+        rgba = (strip.convert("LA") if strip.mode == "La" else strip).convert("RGBA")
+        rgba = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        rgb.paste(rgba.convert("RGB"), (0, top))
+    return rgb

@@ -35,16 +35,17 @@ def center_box(size: tuple[int, int], aspect: float) -> tuple[float, float, floa
     return left, top, left + w, top + h
 
 
-def shows_nothing(image: Image.Image, size: tuple[int, int]) -> bool:
-    """Whether an RGB image is of one colour, or noise alone, where a model sees (height, width).
+def shows_nothing(image: Image.Image, fitted: Image.Image) -> bool:
+    """Whether an RGB image is of one colour, or noise alone, at the size where a model sees it.
 
     White noise is told by two things that no picture has together: neighbouring pixels have
     nothing in common, and means over blocks of n pixels have 1/n of the variance, where pictures,
     alike at all scales, keep most of it (Field, Relations between the statistics of natural
-    images, 1987). An image smaller than `size` is judged as it is: enlarging makes noise smooth.
+    images, 1987). `fitted` is what `fit` made of the image, and is judged; but a side that this
+    has enlarged is judged as it was, for enlarging makes noise smooth.
     """
-    seen = (min(image.width, size[1]), min(image.height, size[0]))
-    image = image if image.size == seen else image.resize(seen, Image.Resampling.BICUBIC)
+    seen = (min(image.width, fitted.width), min(image.height, fitted.height))
+    image = fitted if fitted.size == seen else image.resize(seen, Image.Resampling.BICUBIC)
     if max(ImageStat.Stat(image).stddev) < _BLANK:
         return True
     grey = image.convert("L")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -125,13 +126,15 @@ class Captioner:
         decoding = choose_decoding(self.config, options, longest=self.longest, count=num_captions)
         wording = self._wording(decoding)
         _check_batch_size(batch_size)
-        read: deque[ImageError | None] = deque()  # of each image that has no result yet
+        read: deque[ImageError | bool] = deque()  # error or low_confidence, of what has no result
 
         def good() -> Iterator[list[Tensor]]:
             batch = []
             for pixels in self.members.read(images, ahead=batch_size):
-                read.append(pixels if isinstance(pixels, ImageError) else None)
-                if isinstance(pixels, tuple):
+                if isinstance(pixels, ImageError):
+                    read.append(pixels)
+                else:
+                    read.append(pixels.low_confidence)
                     batch.append(pixels)
                 if len(batch) == batch_size:
                     yield self.members.stack(batch)
@@ -141,9 +144,9 @@ class Captioner:
 
         models = self.members.models
         for found in search_stream(models, good(), decoding, wording, rows=num_captions):
-            while error := read.popleft():
-                yield Result(error=error)
-            yield self._result(found[:num_captions], decoding)
+            while isinstance(image := read.popleft(), ImageError):
+                yield Result(error=image)
+            yield self._result(found[:num_captions], decoding, low_confidence=image)
         for error in read:
             yield Result(error=error)
 
@@ -322,8 +325,10 @@ class Captioner:
             wanted=1 if asking.count == 1 else None,
             closed=asking.closed.trie if asking.closed else None,
         )
-        answers = (asking.answers(h, self.tokenizer) for h in hypotheses)
-        return found | dict(zip(asked, answers, strict=True))
+        for place, few in zip(asked, hypotheses, strict=True):
+            flagged = known[owner[place]].low_confidence
+            found[place] = replace(asking.answers(few, self.tokenizer), low_confidence=flagged)
+        return found
 
     def _asking(self, *, answers: Sequence[str] | None = None, **options: Any) -> Asking:
         self._check_questions()
@@ -374,14 +379,17 @@ class Captioner:
         if rest:
             yield rest
 
-    def _result(self, hypotheses: Sequence[Hypothesis], decoding: DecodingConfig) -> Result:
+    def _result(
+        self, hypotheses: Sequence[Hypothesis], decoding: DecodingConfig, *, low_confidence: bool
+    ) -> Result:
         if not hypotheses:
             return Result(error=unfinished(decoding))
         return Result(
             tuple(
                 Caption(self.tokenizer.decode(h.tokens), h.logprob / len(h.tokens))
                 for h in hypotheses
-            )
+            ),
+            low_confidence=low_confidence,
         )
 
 

@@ -18,25 +18,27 @@ from captioner.build import load_checkpoint, pixel_spec
 from captioner.config import Config
 from captioner.config.decoding import DTYPES
 from captioner.errors import CaptionerError, CheckpointError, ImageError
-from captioner.images import load_image
+from captioner.images import fit, load_image, shows_nothing
 from captioner.infer import encode
 from captioner.model.packed import can_pack, pack
 from captioner.model.question import QuestionEncoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.predict.results import Encoded
 from captioner.tokenizer import Tokenizer
-from captioner.transforms import to_pixels
+from captioner.transforms import normalize
 
 READERS = min(8, max(1, (os.cpu_count() or 1) // 2))
 """Threads that read images while a model is at others."""
 
 
 class Pixels(NamedTuple):
-    """One image as each transform of the models makes it, (3, H, W)."""
+    """One image as each transform of the models makes it."""
 
-    each: tuple[Tensor, ...]
+    tensors: tuple[Tensor, ...]
+    """(3, H, W) of each."""
     size: tuple[int, int]
     """Width and height of the image."""
+    low_confidence: bool
 
 
 class Members:
@@ -89,7 +91,9 @@ class Members:
             # encoder's size still leaves the resizing filter its work.
             size = 2 * max(max(spec.size) for spec in self.specs)
             loaded = load_image(image, min_size=size)
-            return Pixels(tuple(to_pixels(loaded, spec) for spec in self.specs), loaded.size)
+            fitted = [fit(loaded, s.size, crop=s.resize == "crop") for s in self.specs]
+            tensors = tuple(map(normalize, fitted, self.specs))
+            return Pixels(tensors, loaded.size, shows_nothing(loaded, fitted[0]))
         except ImageError as error:
             return error
 
@@ -110,7 +114,7 @@ class Members:
     def stack(self, images: Sequence[Pixels]) -> list[Tensor]:
         """Each model's batch (B, 3, H, W)."""
         options = {"dtype": self.dtype, "memory_format": torch.channels_last}
-        each = zip(*(image.each for image in images), strict=True)
+        each = zip(*(image.tensors for image in images), strict=True)
         found = [torch.stack(x).to(self.device, **options) for x in each]
         return [found[place] for place in self._places]
 
@@ -119,9 +123,13 @@ class Members:
         pixels = [self.pixels(image) for image in images if not isinstance(image, Encoded)]
         good = [x for x in pixels if isinstance(x, Pixels)]
         each = [m.split(1) for m in encode(self.models, self.stack(good))] if good else []
-        pairs = zip(good, zip(*each, strict=True), strict=True)
-        encoded = (Encoded(memories, self.models, x.size) for x, memories in pairs)
-        new = iter([next(encoded) if isinstance(x, Pixels) else x for x in pixels])
+        memories = zip(*each, strict=True)
+        new = (
+            Encoded(next(memories), self.models, x.size, x.low_confidence)
+            if isinstance(x, Pixels)
+            else x
+            for x in pixels
+        )
         return [i.of(self.models) if isinstance(i, Encoded) else next(new) for i in images]
 
 

@@ -44,6 +44,8 @@ class Result:
     captions: tuple[Caption, ...] = ()
     error: CaptionerError | None = None
     """Of the image, which cannot be read, or of the options, which leave nothing to say of it."""
+    low_confidence: bool = False
+    """Whether the image shows nothing that could be told: a single colour, or noise."""
 
     @property
     def text(self) -> str:
@@ -77,6 +79,8 @@ class Answers:
     answers: tuple[Answer, ...] = ()
     error: ImageError | QuestionError | None = None
     min_confidence: float = 0.0
+    low_confidence: bool = False
+    """As in `Result`; of the image, not of the answers."""
 
     @property
     def best(self) -> Answer:
@@ -110,6 +114,8 @@ class Encoded:
     models: Sequence[Seq2Seq]
     size: tuple[int, int]
     """Width and height of the image as it was read, which may have been at a reduced scale."""
+    low_confidence: bool = False
+    """As in `Result`."""
 
     def of(self, models: Sequence[Seq2Seq]) -> Encoded:
         """Itself, for the models that made it; raises CaptionerError."""
