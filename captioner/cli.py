@@ -12,6 +12,7 @@ import argparse
 import importlib.util
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -57,6 +58,8 @@ def parser() -> argparse.ArgumentParser:
 
 def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace, prog: str) -> int:
     """`run(args)`, with a user's error on one line of stderr; returns the exit status."""
+    # What is wrong with an image is told in a line of its own.
+    warnings.filterwarnings("ignore", module="PIL")
     # A file name in another encoding must not stop the run that prints it.
     sys.stdout.reconfigure(errors="backslashreplace")
     try:

@@ -1,0 +1,414 @@
+#!/usr/bin/env python
+"""Every kind of bad or odd image file, made here: `python tests/bad_inputs.py FOLDER`.
+
+A file is to give an error or a caption; where it is a picture, most are one and the same, PLAIN,
+written in another way. What this machine's Pillow cannot write is left out.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import io
+import os
+import struct
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, features
+
+BOMB = 60_000
+"""Width and height of pictures that must not be decoded."""
+
+
+def blocks(seed: int) -> Image.Image:
+    """Coloured squares of 32 pixels, which JPEG keeps almost as they are."""
+    small = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((128, 96), Image.Resampling.NEAREST)
+
+
+PLAIN = blocks(1)
+GREY = PLAIN.convert("L")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One file: what is in it, and what must come of it."""
+
+    name: str
+    """Of the file; bytes that are no text are surrogates, as in all paths."""
+    content: bytes | Callable[[Path], None]
+    """Bytes, or what makes something else of the path."""
+    expect: str = "caption"
+    """`error`, `caption`, or `either` where that is the libraries' choice."""
+    error: str = "ImageError"
+    """The name of the very class, not of its base."""
+    like: Image.Image | None = field(default_factory=lambda: PLAIN)
+    """The picture, where it must be right."""
+    tolerance: float = 0.0
+    """The greatest mean difference from it, of 255 levels."""
+    low_confidence: bool = False
+
+
+def bad(name: str, content: object, error: str = "ImageError") -> Kind:
+    """A file that must give this error."""
+    return Kind(name, content, "error", error)
+
+
+def encode(image: Image.Image, kind: str, **options: object) -> bytes:
+    """An image as a file of a kind that Pillow writes."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(
+    width: int,
+    height: int,
+    depth: int,
+    colour: int,
+    rows: bytes,
+    *,
+    before: bytes = b"",
+    packed: bool = False,
+    interlaced: bool = False,
+) -> bytes:
+    """A PNG written by hand; `before` are chunks before the pixels, `packed` rows are deflated."""
+    header = struct.pack(">2I5B", width, height, depth, colour, 0, 0, interlaced)
+    data = chunk(b"IHDR", header) + before
+    data += chunk(b"IDAT", rows if packed else zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + data
+
+
+def swap(data: bytes, at: int, new: bytes) -> bytes:
+    """The data with other bytes at a place, counted from the end if negative."""
+    at %= len(data)
+    return data[:at] + new + data[at + len(new) :]
+
+
+def not_images() -> Iterator[Kind]:
+    """Other files, under an image's name."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a.txt", "text")
+    texts = {"text": "just text\n", "html": "<!DOCTYPE html><html>404</html>"}
+    texts |= {"svg": '<svg xmlns="http://www.w3.org/2000/svg"/>', "json": '{"error": 404}'}
+    texts |= {"pdf": "%PDF-1.4\n%", "lfs": "version https://git-lfs.github.com/spec/v1\nsize 9\n"}
+    contents = {name: text.encode() for name, text in texts.items()}
+    contents |= {"empty": b"", "one-byte": b"\xff", "zip": archive.getvalue()}
+    contents |= {"exe": b"MZ\x90\0" + bytes(200), "psd": b"8BPS\0\1" + bytes(30)}
+    contents |= {"eps": encode(PLAIN, "EPS"), "dds": encode(PLAIN, "DDS")}
+    contents["fli"] = struct.pack("<IHHHH", 128, 0xAF11, 1, 8, 8) + bytes(116)
+    for name, content in contents.items():
+        yield bad(f"{name}.jpg", content, "ImageFormatError")
+
+
+def odd_paths() -> Iterator[Kind]:
+    """Paths that are no files, and names that few files have."""
+    yield bad("folder.jpg", Path.mkdir)
+    yield bad("pipe.jpg", os.mkfifo)
+    yield bad("zero.jpg", lambda path: path.symlink_to("/dev/zero"))
+    yield bad("dangling.jpg", lambda path: path.symlink_to("nowhere.jpg"))
+    yield bad("loop.jpg", lambda path: path.symlink_to(path.name))
+    data = encode(PLAIN, "PNG")
+    if os.geteuid():  # root may read everything
+        yield bad("unreadable.png", lambda path: (path.write_bytes(data), path.chmod(0)))
+    for name in (
+        b"new\nline.png",
+        "\U0001f3d6.png".encode(),
+        b"\xff\xfe.png",
+        b"x" * 200 + b".png",
+    ):
+        yield Kind(os.fsdecode(name), data)
+        yield bad(os.fsdecode(b"bad-" + name), b"junk", "ImageFormatError")
+    yield Kind("jpeg.png", encode(PLAIN, "JPEG", quality=95), tolerance=3)
+    yield Kind("png.jpg", data)
+
+
+ARITHMETIC = """
+/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAgGBgcGBQgHBwcJCQgKDBQNDAsLDBkSEw8UHRofHh0aHBwgJC4n
+ICIsIxwcKDcpLDAxNDQ0Hyc5PTgyPC4zNDL/2wBDAQkJCQwLDBgNDRgyIRwhMjIyMjIyMjIyMjIyMjIyMjIy
+MjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjL/yQARCAAQABADAREAAhEBAxEB/8wACgAQEAUBEBEF
+/9oADAMBAAIRAxEAPwD/AKA668tblpoe3jNPAm/e16QS3P/Z
+"""
+TURNS = {1: None, 2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE"}
+TURNS |= {6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270"}
+"""How a picture lies in a file, by the EXIF orientation that puts it right."""
+
+
+def jpegs() -> Iterator[Kind]:
+    """JPEG, whole and damaged."""
+    data = encode(PLAIN, "JPEG", quality=95)
+    frame = data.index(b"\xff\xc0")
+    yield bad("half.jpg", data[: len(data) // 2])
+    yield bad("cut-128.jpg", data[:-128])
+    yield bad("header-only.jpg", data[: data.index(b"\xff\xda")])
+    yield bad("soi.jpg", b"\xff\xd8")
+    yield bad("bomb.jpg", swap(data, frame + 5, b"\xff\xdc\xff\xdc"), "ImageSizeError")
+    yield bad("12-bit.jpg", swap(swap(data, frame, b"\xff\xc1"), frame + 4, b"\x0c"))
+    for i, at in enumerate(np.random.default_rng(0).integers(frame, len(data), 8)):
+        flipped = swap(data, int(at), bytes([data[at] ^ 1 << i]))
+        yield Kind(f"flipped-{i}.jpg", flipped, "either", like=None)
+
+    halves = Image.new("RGB", (16, 16), "red")
+    halves.paste("blue", (8, 0, 16, 16))
+    arithmetic = base64.b64decode(ARITHMETIC)
+    yield Kind("arithmetic.jpg", arithmetic, "either", like=halves, tolerance=3)
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a.txt", "text")
+    inks = PLAIN.convert("CMYK")
+    adobe = encode(inks, "JPEG", quality=95)  # Pillow writes inverted inks, as Adobe does
+    mark = adobe.index(b"\xff\xee")
+    good = {
+        "progressive": encode(PLAIN, "JPEG", quality=95, progressive=True),
+        "adobe-cmyk": adobe,
+        "unmarked-cmyk": adobe[:mark] + adobe[mark + 16 :],  # to be read as browsers do
+        "polyglot": data + archive.getvalue(),
+        "mpo": encode(PLAIN, "MPO", save_all=True, append_images=[blocks(2)], quality=95),
+        "wrong-icc": encode(PLAIN, "JPEG", quality=95, icc_profile=b"no profile" * 9),
+        "no-exif": encode(PLAIN, "JPEG", quality=95, exif=b"Exif\0\0junk"),
+        "torn-exif": encode(
+            PLAIN, "JPEG", quality=95, exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\1" * 40
+        ),
+    }
+    for value, turn in TURNS.items():
+        exif = Image.Exif()
+        exif[0x0112] = value
+        image = PLAIN.transpose(Image.Transpose[turn]) if turn else PLAIN
+        good[f"exif-{value}"] = encode(image, "JPEG", quality=95, exif=exif)
+    for name, content in good.items():
+        yield Kind(f"{name}.jpg", content, tolerance=3)
+    yield Kind("grey.jpg", encode(GREY, "JPEG", quality=95), like=GREY, tolerance=3)
+    wide = Image.fromarray((np.arange(65500) // 99 % 256).astype(np.uint8)[None])
+    yield Kind("65500x1.jpg", encode(wide, "JPEG"), like=wide, tolerance=5)
+
+
+def interlaced(image: Image.Image) -> bytes:
+    """An RGB image as a PNG by Adam7's seven passes."""
+    a, rows = np.asarray(image), b""
+    starts = [(0, 0), (0, 4), (4, 0), (0, 2), (2, 0), (0, 1), (1, 0)]  # row, column
+    steps = [(8, 8), (8, 8), (8, 4), (4, 4), (4, 2), (2, 2), (2, 1)]
+    for (y, x), (down, right) in zip(starts, steps, strict=True):
+        rows += b"".join(b"\0" + row.tobytes() for row in a[y::down, x::right])
+    return png(*image.size, 8, 2, rows, interlaced=True)
+
+
+def bomb() -> bytes:
+    """A PNG of 3,600 million pixels, all of them there, in half a megabyte."""
+    deflate, row = zlib.compressobj(1), bytes(1 + BOMB // 8)
+    packed = b"".join(deflate.compress(row * 100) for _ in range(BOMB // 100))
+    return png(BOMB, BOMB, 1, 0, packed + deflate.flush(), packed=True)
+
+
+def pngs() -> Iterator[Kind]:
+    """PNG, whole and damaged, and its animations."""
+    data = encode(PLAIN, "PNG")
+    body = data.index(b"IDAT") + 4
+    yield bad("cut-idat.png", data[: (body + len(data)) // 2])
+    yield bad("no-idat.png", data[: body - 8])
+    yield bad("header-crc.png", swap(data, 29, b"\0\0\0\0"))
+    yield Kind("idat-crc.png", swap(data, -16, b"\0\0\0\0"), "either")
+    yield bad("bomb.png", bomb(), "ImageSizeError")
+    text = b"a\0\0" + zlib.compress(bytes(200_000_000), 1)
+    rgb = b"".join(b"\0" + row.tobytes() for row in np.asarray(PLAIN))
+    yield Kind("text-bomb.png", png(128, 96, 8, 2, rgb, before=chunk(b"zTXt", text)), "either")
+
+    yield Kind("plain.png", data)
+    yield Kind("interlaced.png", interlaced(PLAIN))
+    yield Kind("grey.png", encode(GREY, "PNG"), like=GREY)
+    deep = np.asarray(GREY).astype(np.uint16) * 257
+    yield Kind("16-bit-grey.png", encode(Image.fromarray(deep), "PNG"), like=GREY)
+    rgba = np.dstack([np.asarray(PLAIN), np.full((96, 128), 255)]).astype(">u2") * 257
+    rows = b"".join(b"\0" + row.tobytes() for row in rgba)
+    yield Kind("16-bit-rgba.png", png(128, 96, 16, 6, rows))
+    bits = GREY.convert("1")
+    yield Kind("1-bit.png", encode(bits, "PNG"), like=bits)
+    palette = PLAIN.quantize(16)
+    half = Image.blend(Image.new("RGB", PLAIN.size, "white"), PLAIN, 128 / 255)
+    alpha = encode(palette, "PNG", transparency=bytes([128] * 16))
+    yield Kind("palette-alpha.png", alpha, like=half, tolerance=1)
+    clear = encode(Image.new("RGBA", (64, 64)), "PNG")
+    white = Image.new("RGB", (64, 64), "white")
+    yield Kind("transparent.png", clear, like=white, low_confidence=True)
+    large = encode(Image.new("P", (6000, 6000)), "PNG", transparency=0)
+    yield Kind("large.png", large, like=None, low_confidence=True)
+    for size in ((1, 1), (1, 300), (300, 1)):
+        red = Image.new("RGB", size, "red")
+        yield Kind(f"{size[0]}x{size[1]}.png", encode(red, "PNG"), like=red, low_confidence=True)
+
+    moving = encode(PLAIN, "PNG", save_all=True, append_images=[blocks(2)])
+    yield Kind("moving.png", moving)
+    second = moving.index(b"fdAT") + 4
+    yield Kind("moving-disordered.png", swap(moving, second, b"\0\0\0\x77"))
+    count = moving.index(b"acTL") - 4
+    none = moving[:count] + chunk(b"acTL", bytes(8)) + moving[count + 20 :]
+    yield Kind("moving-none.png", none)
+
+
+def tiff(order: str = "<", *, tiled: bool = False) -> bytes:
+    """PLAIN as a TIFF of one strip or of four tiles, little-endian or big-endian."""
+    a = np.asarray(PLAIN)
+    tiles = [a[y : y + 48, x : x + 64] for y in (0, 48) for x in (0, 64)]
+    parts = [part.tobytes() for part in (tiles if tiled else [a])]
+    first = 200  # the header, at most 12 entries of 12 bytes and 38 bytes of longer values
+    offsets = [first + sum(map(len, parts[:i])) for i in range(len(parts))]
+    sizes = [len(part) for part in parts]
+    values = {256: [128], 257: [96], 258: [8, 8, 8], 259: [1], 262: [2], 277: [3]}
+    if tiled:
+        values |= {322: [64], 323: [48], 324: offsets, 325: sizes}
+    else:
+        values |= {273: offsets, 278: [96], 279: sizes}
+    entries, longer, at = b"", b"", 8 + 2 + 12 * len(values) + 4
+    for tag, numbers in sorted(values.items()):
+        wide = tag in (273, 279, 324, 325)
+        body = struct.pack(f"{order}{len(numbers)}{'I' if wide else 'H'}", *numbers)
+        if len(body) > 4:
+            longer, body = longer + body, struct.pack(f"{order}I", at + len(longer))
+        entries += struct.pack(f"{order}HHI", tag, 4 if wide else 3, len(numbers))
+        entries += body.ljust(4, b"\0")
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    head = mark + struct.pack(f"{order}IH", 8, len(values)) + entries + bytes(4) + longer
+    return head.ljust(first, b"\0") + b"".join(parts)
+
+
+def bmp(
+    bits: int, body: bytes, *, height: int = 96, packed: int = 0, colours: bytes = b""
+) -> bytes:
+    """A bitmap of 128 columns written by hand, for what Pillow does not write."""
+    header = struct.pack("<I2i2H6I", 40, 128, height, 1, bits, packed, len(body), 0, 0, 0, 0)
+    start = 14 + len(header) + len(colours)
+    file = struct.pack("<2sI4xI", b"BM", start + len(body), start)
+    return file + header + colours + body
+
+
+def bitmaps() -> Iterator[Kind]:
+    """BMP in all its ways, and icons."""
+    a = np.asarray(PLAIN)[..., ::-1]  # blue, green, red
+    for mode in ("RGB", "RGBA", "P"):
+        image = PLAIN.quantize(16) if mode == "P" else PLAIN.convert(mode)
+        yield Kind(f"{mode}.bmp", encode(image, "BMP"))
+    bits = GREY.convert("1")
+    yield Kind("1-bit.bmp", encode(bits, "BMP"), like=bits)
+    yield Kind("top-down.bmp", bmp(24, a.tobytes(), height=-96))
+    five = (a[::-1] >> 3).astype("<u2")
+    words = five[..., 0] | five[..., 1] << 5 | five[..., 2] << 10
+    yield Kind("16-bit.bmp", bmp(16, words.tobytes()), tolerance=8)
+    palette = PLAIN.quantize(16)
+    table = np.zeros((256, 4), np.uint8)
+    table[:, :3] = np.array(palette.getpalette() + [0] * 768)[:768].reshape(256, 3)[:, ::-1]
+    runs = b"".join(
+        b"".join(bytes([32, value]) for value in row[::32]) + b"\0\0"
+        for row in np.asarray(palette)[::-1].tolist()
+    )
+    packed = bmp(8, runs + b"\0\1", packed=1, colours=table.tobytes())
+    yield Kind("packed.bmp", packed)
+    yield bad("cut.bmp", bmp(24, a.tobytes())[:-5000])
+    yield bad("bomb.bmp", swap(bmp(24, b""), 18, struct.pack("<2i", BOMB, BOMB)), "ImageSizeError")
+    yield Kind("icon.ico", encode(PLAIN, "ICO", sizes=[(128, 96)]))
+    inner = png(BOMB, BOMB, 1, 0, bytes(9))
+    icon = struct.pack("<3H4B2H2I", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(inner), 22) + inner
+    yield bad("bomb.ico", icon, "ImageSizeError")
+    yield bad("cursor.ico", swap(icon, 2, b"\2"), "ImageFormatError")
+
+
+def other_formats() -> Iterator[Kind]:
+    """GIF, TIFF, and those that not every Pillow reads."""
+    palette, second = PLAIN.quantize(16), blocks(2)
+    yield Kind("moving.gif", encode(palette, "GIF", save_all=True, append_images=[second]))
+    yield bad("no-frame.gif", b"GIF89a" + struct.pack("<2H3B", 64, 64, 0, 0, 0) + b";")
+    yield bad("bomb.gif", swap(encode(palette, "GIF"), 6, b"\xff\xff\xff\xff"), "ImageSizeError")
+    yield bad("bomb.ppm", b"P6 60000 60000 255\n" + bytes(9), "ImageSizeError")
+
+    pages = encode(PLAIN, "TIFF", save_all=True, append_images=[second])
+    yield Kind("pages.tif", pages)
+    yield Kind("little-endian.tif", tiff())
+    yield Kind("big-endian.tif", tiff(">"))
+    yield Kind("tiled.tif", tiff(tiled=True))
+    yield Kind("loop.tif", swap(tiff(), 8 + 2 + 12 * 9, struct.pack("<I", 8)))
+    floats = Image.fromarray(np.asarray(GREY, np.float32) / 255)
+    yield Kind("float.tif", encode(floats, "TIFF"), like=GREY)
+    yield Kind("inks.tif", encode(PLAIN.convert("CMYK"), "TIFF"))
+    yield bad("cut.tif", tiff()[:-5000])
+    wide = swap(tiff(), 18, struct.pack("<H", BOMB))  # the first entry's value; then the second's
+    yield bad("bomb.tif", swap(wide, 30, struct.pack("<H", BOMB)), "ImageSizeError")
+
+    if features.check("webp"):
+        yield Kind("lossy.webp", encode(PLAIN, "WEBP", quality=95), tolerance=6)
+        lossless = encode(PLAIN, "WEBP", lossless=True)
+        yield Kind("lossless.webp", lossless)
+        moving = encode(PLAIN, "WEBP", lossless=True, save_all=True, append_images=[second])
+        yield Kind("moving.webp", moving)
+        yield bad("cut.webp", lossless[:-20])
+    if features.check("jpg_2000"):
+        data = encode(PLAIN, "JPEG2000")
+        yield Kind("plain.jp2", data)
+        yield bad("cut.jp2", data[: len(data) // 2])
+    if features.check("avif"):
+        data = encode(PLAIN, "AVIF", quality=90)
+        yield Kind("plain.avif", data, tolerance=6)
+        yield bad("cut.avif", data[: len(data) // 2])
+    yield from heics()
+
+
+def heics() -> Iterator[Kind]:
+    """HEIC: a picture where pillow-heif is at hand, and a format that is not read where not."""
+    if importlib.util.find_spec("pillow_heif") is None:
+        stub = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+        yield bad("plain.heic", stub, "ImageFormatError")
+        return
+    import pillow_heif
+
+    file = io.BytesIO()
+    pillow_heif.from_pillow(PLAIN).save(file, quality=95)
+    data = file.getvalue()
+    yield Kind("plain.heic", data, tolerance=6)
+    yield Kind("heic.jpg", data, tolerance=6)
+    yield bad("cut.heic", data[: len(data) // 2])
+    size = data.index(b"ispe") + 8
+    yield bad("bomb.heic", swap(data, size, struct.pack(">2I", BOMB, BOMB)), "ImageSizeError")
+
+
+def nothing_to_see() -> Iterator[Kind]:
+    """Pictures of one colour, and of noise."""
+    noise = Image.fromarray(np.random.default_rng(3).integers(0, 256, (150, 200, 3), np.uint8))
+    for name, image in {
+        "black": Image.new("RGB", (200, 150)),
+        "white": Image.new("RGB", (200, 150), "white"),
+        "noise": noise,
+    }.items():
+        yield Kind(f"{name}.png", encode(image, "PNG"), like=image, low_confidence=True)
+        jpeg = encode(image, "JPEG", quality=75)
+        yield Kind(f"{name}.jpg", jpeg, like=None, low_confidence=True)
+
+
+def kinds() -> list[Kind]:
+    """All of them."""
+    sources = (not_images, odd_paths, jpegs, pngs, bitmaps, other_formats, nothing_to_see)
+    return [kind for source in sources for kind in source()]
+
+
+def build(folder: Path) -> dict[Path, Kind]:
+    """Write all of them into a folder; each by its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {folder / kind.name: kind for kind in kinds()}
+    for path, kind in found.items():
+        if callable(kind.content):
+            kind.content(path)
+        else:
+            path.write_bytes(kind.content)
+    return found
+
+
+if __name__ == "__main__":
+    print(f"{len(build(Path(sys.argv[1])))} files")
