@@ -32,7 +32,7 @@ def blocks(seed: int) -> Image.Image:
     return Image.fromarray(small).resize((128, 96), Image.Resampling.NEAREST)
 
 
-PLAIN = blocks(1)
+PLAIN = blocks(5)
 GREY = PLAIN.convert("L")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from bad_inputs import PLAIN, Kind, blocks, build, encode
 from PIL import Image
+from tiny import make_checkpoint
 from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 
 import captioner
@@ -36,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Kind]:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(make_vqa_checkpoint(tmp_path_factory.mktemp("checkpoint") / "best"))
+    return str(make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "best"))
 
 
 def outcome(source: object, kind: Kind) -> str:
@@ -77,12 +78,13 @@ def test_each_gives_its_picture_or_one_typed_error(folder):
 
 
 def check_records(lines: list[str], expected: dict[Path, Kind]) -> None:
-    """Each file has its line of JSON, and what looks like PLAIN its caption."""
+    """Each file has its line of JSON; PLAIN its caption, and where it is exact, its score too."""
     records = {record["image"]: record for record in map(json.loads, lines)}
     assert len(records) == len(lines) == len(expected)
     decoded = {os.fsencode(p).decode("utf-8", "backslashreplace"): k for p, k in expected.items()}
     assert records.keys() == decoded.keys()
-    plain = next(record["caption"] for path, record in records.items() if "plain.png" in path)
+    plain = next(record for path, record in records.items() if "plain.png" in path)
+    seen = set()
     for path, kind in decoded.items():
         record = records[path]
         if kind.expect != "either":
@@ -90,9 +92,13 @@ def check_records(lines: list[str], expected: dict[Path, Kind]) -> None:
         if "error" in record:
             assert record["error"].isprintable()
             continue
+        seen.add(record["caption"])
         assert record.get("low_confidence", False) is kind.low_confidence, record
         if kind.like is PLAIN and kind.tolerance <= 3:
-            assert record["caption"] == plain, path
+            assert record["caption"] == plain["caption"], path
+            slack = 1e-3 if kind.tolerance == 0 else 1
+            assert record["score"] == pytest.approx(plain["score"], abs=slack), path
+    assert len(seen) > 2  # the captions tell pictures apart
 
 
 def test_the_command_line_names_each_error_and_goes_on(folder, checkpoint, capsys):
@@ -197,8 +203,8 @@ assert not {"HEIF", "HEIC"} & {*Image.OPEN, *Image.ID}
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": path})
 
 
-def test_results_and_answers_are_marked(checkpoint):
-    model = captioner.load(checkpoint)
+def test_results_and_answers_are_marked(tmp_path):
+    model = captioner.load(make_vqa_checkpoint(tmp_path / "best"))
     black = Image.new("RGB", (80, 60))
     broken = encode(PLAIN, "PNG")[:-300]
     results = model.caption([PLAIN, black, broken, PLAIN, black], batch_size=2)

@@ -8,11 +8,11 @@ import struct
 import threading
 import time
 import warnings
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from bad_inputs import chunk, encode, png
 from PIL import Image, ImageCms, ImageFile, features
 
 from captioner.errors import ImageError
@@ -27,12 +27,6 @@ def picture(width: int = 40, height: int = 24, seed: int = 0) -> Image.Image:
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
 
-def encode(image: Image.Image, kind: str, **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
 def pixels(image: Image.Image) -> np.ndarray:
     assert image.mode == "RGB"
     return np.asarray(image).astype(int)
@@ -41,19 +35,6 @@ def pixels(image: Image.Image) -> np.ndarray:
 def differ(one: Image.Image, other: Image.Image) -> int:
     assert one.size == other.size
     return int(np.abs(pixels(one) - pixels(other)).max())
-
-
-def png(width: int, height: int, depth: int, colour: int, rows: bytes, trns: bytes = b"") -> bytes:
-    """A PNG written by hand, for the depths that Pillow does not write."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(kind + body))
-        return struct.pack(">I", len(body)) + kind + body + check
-
-    header = struct.pack(">2I5B", width, height, depth, colour, 0, 0, 0)
-    middle = chunk(b"tRNS", trns) if trns else b""
-    data = chunk(b"IHDR", header) + middle + chunk(b"IDAT", zlib.compress(rows))
-    return b"\x89PNG\r\n\x1a\n" + data + chunk(b"IEND", b"")
 
 
 LOSSLESS = [("PNG", {}), ("BMP", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"})]
@@ -296,7 +277,7 @@ def test_one_transparent_colour_becomes_white_at_every_depth() -> None:
         (16, 2, b"\0" + b"\1\0\2\0\3\0\4\0\5\0\6\0", struct.pack(">3H", 256, 512, 768), (4, 5, 6)),
     ]
     for depth, colour, row, trns, second in cases:
-        loaded = load_image(png(2, 1, depth, colour, row, trns))
+        loaded = load_image(png(2, 1, depth, colour, row, before=chunk(b"tRNS", trns)))
         found = [loaded.getpixel((0, 0)), loaded.getpixel((1, 0))]
         assert found == [WHITE, second], (depth, colour)
     plain = load_image(png(2, 1, 4, 0, b"\0\x79"))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageStat
 
-# Measured at 224 x 224 on the 7,000 photographs of Flickr8k's training and validation splits.
+# Measured at 224 x 224 on 7,000 photographs of Flickr8k, none of which is flagged (nor in grey, as
+# dark as 0..15, as 80 x 80 crops, or under noise of 60 levels); 6 of 1,750 are at 24 x 24 pixels.
 _BLANK = 1.0
-"""A standard deviation, of 255 levels. Photographs: 10.5 and more; as dark as 0..15: 1.2."""
+"""A standard deviation, of 255 levels. Photographs: 10.5 and more; those of 0..15: 1.2."""
 _SHARE = 4.0
 """The variance of 8 x 8 block means over what white noise leaves of it: about 1 for noise, up to
 2.4 behind JPEG at quality 75; photographs: 39 and more, their outlines alone 5.5."""
