@@ -349,8 +349,8 @@ def test_errors_stand_in_their_places(model, tmp_path, photos, opened):
         opened.clear()
         found = model.answer(rows, batch_size=batch_size)
         kinds = [type(a.error).__name__ for a in found]
-        image, question, none = "ImageError", "QuestionError", "NoneType"
-        assert kinds == [image, none, image, question, none, image, none, question, image]
+        image, question, none = "ImageFormatError", "QuestionError", "NoneType"
+        assert kinds == [image, none, "ImageError", question, none, image, none, question, image]
         assert_same([found[i] for i in (1, 4, 6)], expected)
         assert opened["bad.jpg"] == 1
         assert all(a.answers == () for a in found if a.error)

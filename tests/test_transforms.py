@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from captioner.images import fit
 from captioner.transforms import PixelSpec, augment, normalize, to_pixels
 
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -47,6 +48,14 @@ def test_crop_keeps_the_middle_as_timm_does(size):
     ours = to_pixels(image, PixelSpec((64, 64), resize="crop", **PLAIN))
     # timm resizes before it crops, so it rounds at other places.
     assert (ours - theirs(image)).abs().mean() < 0.02
+
+
+def test_pixels_are_those_of_the_fitted_image():
+    for resize in ("crop", "squash"):
+        spec = PixelSpec((24, 36), resize=resize, **IMAGENET)
+        fitted = fit(photograph(90, 30), spec.size, crop=resize == "crop")
+        assert torch.equal(normalize(fitted, spec), to_pixels(photograph(90, 30), spec))
+        assert torch.equal(to_pixels(fitted, spec), to_pixels(photograph(90, 30), spec))
 
 
 def test_squash_keeps_the_whole_picture_and_crop_its_middle():
