@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import hmac
 import re
 import time
@@ -103,7 +102,7 @@ class Gate:
     def _check_token(self, header: str, *, browser: bool) -> None:
         scheme, _, shown = header.encode("latin-1").decode("utf-8", "replace").partition(" ")
         if scheme.lower() == "basic":
-            with suppress(binascii.Error, UnicodeDecodeError):
+            with suppress(ValueError):
                 shown = base64.b64decode(shown).decode().partition(":")[2]
         known = self.settings.token.encode()
         if scheme.lower() not in ("bearer", "basic") or not hmac.compare_digest(

@@ -93,7 +93,7 @@ def router(engine: Engine, fetcher: Fetcher, body: Any) -> APIRouter:
         return {
             **captions[0],
             "captions": captions,
-            "low_confidence": getattr(result, "low_confidence", False),
+            "low_confidence": result.low_confidence,
         }
 
     @routes.post("/vqa", response_model=VqaAnswer, openapi_extra=body(VqaRequest))
