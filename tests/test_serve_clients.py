@@ -75,6 +75,7 @@ def test_openai(server, photo, expected) -> None:
 
 def test_hugging_face(server, photo, expected, monkeypatch) -> None:
     hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)  # of the tests: it is loopback
     client = hub.InferenceClient(model=f"{server.url}/hf/")
     assert client.image_to_text(photo).generated_text == expected.caption
     assert client.image_to_text(photo.read_bytes()).generated_text == expected.caption
