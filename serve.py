@@ -42,7 +42,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
     parser.add_argument("--port", type=int, default=7860, help="default: 7860; 0: any that is free")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps ...")
-    parser.add_argument("--dtype", default="float32", choices=DTYPES)
+    parser.add_argument("--dtype", default="auto", choices=DTYPES, help="default: auto")
     parser.add_argument("--no-page", action="store_true", help="the API alone")
     parser.add_argument(
         "--corrections", default="corrections", metavar="DIR", help="where the page saves captions"

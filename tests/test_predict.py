@@ -14,6 +14,7 @@ from tiny import make_checkpoint, picture
 import captioner
 from captioner.errors import CaptionerError, CheckpointError, ImageError
 from captioner.infer import search
+from captioner.model.packed import can_pack
 from captioner.predict import Captioner, Result
 from captioner.tokenizer import BOS, PAD, UNK
 
@@ -143,6 +144,15 @@ def test_max_length_is_kept(model):
     for length in (1, 5, 12):
         found = model.caption(picture(2), max_length=length)[0].text
         assert len(model.tokenizer.encode(found)) <= length + 2  # EOS, and a piece for the blank
+
+
+def test_auto_is_int8_on_a_cpu_that_has_the_kernels(folder):
+    images = [picture(i) for i in range(3)]
+    name = "int8" if can_pack(torch.device("cpu")) else "float32"
+    found, expected = (captioner.load(folder, dtype=dtype) for dtype in ("auto", name))
+    assert found.dtype == expected.dtype
+    assert (scores(found.caption(images)) == scores(expected.caption(images))).all()
+    assert captioner.load(folder, dtype="auto", compile=True).dtype == torch.float32
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])

@@ -11,8 +11,8 @@ from captioner.errors import ConfigError
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "seed")
 """Settings that mean nothing to a beam search."""
 
-DTYPES = ("float32", "bfloat16", "float16", "int8")
-"""Of weights and arithmetic, where a checkpoint is used."""
+DTYPES = ("float32", "bfloat16", "float16", "int8", "auto")
+"""Of weights and arithmetic, where a checkpoint is used; `auto` is the fastest on the device."""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ class Captioner:
     """A model ready for use on one device, or several that write each text together.
 
     `dtype` is that of weights and arithmetic: float32 (default), bfloat16 or float16; or int8, on a
-    CPU, for the weights behind the backbone, which is in bfloat16 then where the CPU has that.
+    CPU, for the weights behind the backbone, which is in bfloat16 then where the CPU has that; or
+    auto, for int8 on a CPU and bfloat16 on a GPU, where they have it.
     `compile` has torch compile the decoder at its first use; on a CPU that takes a C++ compiler
     and is slower than the packed weights that are used without it.
     """
