@@ -26,10 +26,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from captioner.cli import guarded, positive, share
-from captioner.config.decoding import DTYPES
+from captioner.cli import guarded
 from captioner.errors import ImageError, QuestionError
-from captioner.flags import add_decoding, check_decoding, decoding_options
+from captioner.flags import add_captioning, add_decoding, add_questions, check, decoding_options
 from captioner.printing import answer_lines, decodable, lines, printable, progress, scored_lines
 
 if TYPE_CHECKING:
@@ -56,90 +55,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=PROG, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("paths", nargs="*", metavar="PATH", help="image, folder, glob or - (stdin)")
-    parser.add_argument(
-        "--checkpoint",
-        action="append",
-        metavar="DIR",
-        help="default: bundled; several: an ensemble",
-    )
-    parser.add_argument("--num-captions", type=positive, metavar="N", help="per image; default: 1")
-    parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="default: 16")
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps ...")
-    parser.add_argument("--dtype", default="float32", choices=DTYPES)
-    parser.add_argument("--compile", action="store_true", help="the decoder, by torch.compile")
-    parser.add_argument("--jsonl", action="store_true", help="one JSON object a line")
-    parser.add_argument("--stream", action="store_true", help="print words as they are found")
-    parser.add_argument(
-        "--score", action="append", metavar="TEXT", help="rank given texts; may be repeated"
-    )
+    add_captioning(parser)
     add_decoding(parser)
-    group = parser.add_argument_group("questions")
-    group.add_argument("--question", action="append", metavar="Q", help="may be repeated")
-    group.add_argument("--questions", metavar="FILE", help="one a line, or JSONL with images")
-    group.add_argument("--ask", action="store_true", help="a session on one image")
-    group.add_argument(
-        "--answers", metavar="A,B,...", help="the only ones allowed; @FILE: one a line"
-    )
-    group.add_argument("--num-answers", type=positive, metavar="N", help="at most; default: 1")
-    group.add_argument(
-        "--min-confidence", type=share, metavar="P", help="answer `unsure` below; 0 to 1"
-    )
+    add_questions(parser)
     args = parser.parse_intermixed_args(argv)
     args.usage = parser.error
     check(args)
     return args
-
-
-def check(args: argparse.Namespace) -> None:
-    """Exit with status 2 where the arguments make no sense together."""
-    kinds = {
-        "--question": args.question is not None,
-        "--questions": args.questions is not None,
-        "--ask": args.ask,
-    }
-    asked = [name for name, given in kinds.items() if given]
-    if len(asked) > 1:
-        args.usage(f"{' and '.join(asked)}: give one of them")
-    if not args.paths and asked != ["--questions"]:
-        args.usage("the following arguments are required: PATH")
-    check_decoding(args, answers=bool(asked) and not args.stream)
-    check_special(args, asked)
-    for name in ("answers", "num_answers", "min_confidence"):
-        if getattr(args, name) is not None and not asked:
-            option = name.replace("_", "-")
-            args.usage(f"--{option} needs --question, --questions or --ask")
-    if args.num_captions and asked:
-        args.usage(f"--num-captions: {asked[0]} asks for answers; see --num-answers")
-    if args.ask and len(args.paths) > 1:
-        args.usage(f"--ask is about one image, not {len(args.paths)}")
-    if args.ask and STDIN in args.paths:
-        args.usage("--ask reads the questions from stdin; name the image by its path")
-    if args.answers is not None and not all(map(str.strip, args.answers.split(","))):
-        args.usage(f"--answers {args.answers!r}: an answer in it is empty")
-
-
-def check_special(args: argparse.Namespace, asked: list[str]) -> None:
-    """The same for --score and --stream, which take at most one question."""
-    special = "--score" if args.score else "--stream"
-    if not args.score and not args.stream:
-        return
-    others = {
-        "--stream": args.score and args.stream,
-        "--num-captions": args.num_captions,
-        "--answers": args.answers,
-        "--num-answers": args.num_answers,
-        "--min-confidence": args.min_confidence is not None,
-        "--jsonl": args.stream and args.jsonl,
-        **{name: name in asked for name in ("--questions", "--ask")},
-    }
-    for name, given in others.items():
-        if given:
-            args.usage(f"{name} cannot be used with {special}")
-    if len(args.question or ()) > 1:
-        args.usage(f"{special} takes one --question, not {len(args.question)}")
-    if args.score and decoding_options(args):
-        args.usage("--score searches for nothing; leave out the options of how captions are found")
 
 
 def expand(paths: Iterable[str]) -> Iterator[str]:
