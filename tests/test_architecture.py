@@ -29,14 +29,15 @@ ALLOWED |= {
     "controls": {"data", "metrics"},
     "tasks": {"config", "data", "build", "training"},
     "cli": {"predict", "data", "metrics"},
-    "flags": {"cli", "config"},
+    "flags": {"cli", "config", "folders"},
+    "folders": {"cli", "data", "predict", "printing", "wording"},
     "predictions": {"data", "predict"},
     "scoring": {"controls", "data", "metrics", "predict", "predictions", "tasks"},
     "printing": {"data", "predict"},
     "": {"predict"},  # captioner/__init__.py, lazily
 }
 TORCHLESS = {"config", "tokenizer", "images", "metrics", "controls", "tasks", "errors"}
-TORCHLESS |= {"cli", "flags", "predictions", "printing", "scoring", ""}
+TORCHLESS |= {"cli", "flags", "folders", "predictions", "printing", "scoring", ""}
 
 
 def name_of(path: Path) -> str:
