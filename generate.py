@@ -1,8 +1,13 @@
 #!/usr/bin/env python
 """Caption images, or answer questions about them: `python generate.py PATH...`.
 
-A PATH is an image, a folder, a glob or -. One image prints its caption alone, several print path
-and caption, tab-separated; --jsonl prints an object a line.
+A PATH is an image, a folder, a glob, - (an image on stdin) or @LIST (a file of paths; @- is stdin).
+One image prints its caption alone, several print path and caption, tab-separated; --jsonl prints an
+object a line, --csv a table.
+
+--output writes the rows to a file as they come, and --resume goes on with it: images that have a
+row are passed over, by their path. A row has the SHA-256 of its file, and what has the bytes of an
+earlier image is not captioned again: its row repeats the other's, which `same_as` names.
 
 Questions take the place of captions. --question asks all images. --questions FILE does so with
 each line of a text file; or FILE is JSONL, rows of `image` and `question`, and no PATH is given:
@@ -20,28 +25,34 @@ Exit status: 0 all done, 1 nothing done, 2 usage, 3 some inputs failed.
 from __future__ import annotations
 
 import argparse
-import glob
-import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from captioner.cli import guarded
+from captioner.cli import guarded, terminable
 from captioner.errors import ImageError, QuestionError
-from captioner.flags import add_captioning, add_decoding, add_questions, check, decoding_options
-from captioner.printing import answer_lines, decodable, lines, printable, progress, scored_lines
+from captioner.flags import (
+    add_captioning,
+    add_decoding,
+    add_questions,
+    check,
+    decoding_options,
+    kinds_asked,
+    settings_of,
+)
+from captioner.folders.describe import answers_of, captions_of
+from captioner.folders.files import Source, fingerprint, source_of
+from captioner.folders.find import STDIN, find_images
+from captioner.folders.flags import add_folders
+from captioner.folders.rows import meta_of
+from captioner.folders.run import run_many
+from captioner.printing import answer_lines, decodable, printable, progress, scored_lines
 
 if TYPE_CHECKING:
     from captioner.data.asked import Asked
-    from captioner.predict import Answers, Captioner
+    from captioner.predict import Answers, Captioner, Result
 
-# fmt: off
-SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".ico",
-)
-# fmt: on
-STDIN = "-"
 PROG = "generate.py"
 
 
@@ -58,55 +69,69 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add_captioning(parser)
     add_decoding(parser)
     add_questions(parser)
+    add_folders(parser)
     args = parser.parse_intermixed_args(argv)
     args.usage = parser.error
     check(args)
     return args
 
 
-def expand(paths: Iterable[str]) -> Iterator[str]:
-    """Folders to their images, globs to what matches, the rest as it is.
-
-    What leads to no image is kept: it fails by name where the others are captioned.
-    """
-    for path in paths:
-        found = []
-        if os.path.isdir(path):
-            names = (entry.path for entry in os.scandir(path))
-            found = sorted(name for name in names if name.lower().endswith(SUFFIXES))
-        elif not os.path.lexists(path) and glob.has_magic(path):
-            found = sorted(glob.glob(path, recursive=True))
-        yield from found or [path]
-
-
 def run(args: argparse.Namespace) -> int:
     """Caption or answer, and print what comes; returns the exit status."""
-    if args.ask:
-        return session(args)
-    if args.score or args.stream:
-        return one_by_one(args)
-    return caption(args) if args.question is args.questions is None else answer(args)
+    with terminable():
+        if args.ask:
+            return session(args)
+        if args.score or args.stream:
+            return one_by_one(args)
+        if kinds_asked(args) and not (args.output or args.csv):
+            return answer(args)
+        return describe(args)
 
 
-def caption(args: argparse.Namespace) -> int:
-    """Caption the paths."""
-    paths = list(expand(args.paths))
-    captioner, count = load(args), args.num_captions or 1
-    sources = (sys.stdin.buffer.read() if path == STDIN else path for path in paths)
-    options = decoding_options(args)
+def describe(args: argparse.Namespace) -> int:
+    """Caption the images, or ask one question about each, and write what comes as is asked for."""
+    paths = inputs(args)
+    settings = settings_of(args) | checkpoints(args) if args.output else None
+    show = partial(print, flush=args.jsonl or args.csv)
+    find = partial(described, args)
+    return status(*run_many(args, paths, find, settings=settings, show=show, tell=tell))
+
+
+def inputs(args: argparse.Namespace) -> list[str]:
+    """The images that are named, but for what the run writes; raises DataError."""
+    written = [args.output, args.output and meta_of(args.output), args.errors_to]
+    written.append(None if args.in_place else args.write_xmp)
+    return find_images(args.paths, recursive=args.recursive, leave_out=list(filter(None, written)))
+
+
+def checkpoints(args: argparse.Namespace) -> dict[str, Any]:
+    """What tells the checkpoints, and the answers that are allowed, from others."""
+    from captioner.build import resolve_checkpoint
+
+    names = args.checkpoint or ["bundled"]
+    answers = answer_options(args) if args.question else {}
+    return answers | {"checkpoint": [fingerprint(resolve_checkpoint(name)) for name in names]}
+
+
+def described(args: argparse.Namespace, sources: Iterator[Source]) -> Iterator[Result | Answers]:
+    """What comes of each image, in order."""
+    captioner = load(args)
+    if args.question:
+        options = answer_options(args) | {"batch_size": args.batch_size}
+        return answers_of(captioner, sources, args.question[0], **options)
+    options = decoding_options(args) | {"num_captions": args.num_captions or 1}
     if not args.sample:
         options["beam_size"] = beams(args, captioner.config.decoding.beam_size)
-    results = captioner.caption_stream(
-        sources, num_captions=count, batch_size=args.batch_size, **options
+        if args.alt_text:  # which chooses among all of them
+            options["num_captions"] = options["beam_size"]
+    return captions_of(
+        captioner, sources, alt_length=args.alt_length, batch_size=args.batch_size, **options
     )
-    failed = 0
-    for path, result in progress(zip(paths, results, strict=True), len(paths), "image"):
-        failed += result.error is not None
-        if result.error is not None:
-            print(f"{PROG}: {result.error}", file=sys.stderr)
-        for line in lines(path, result, alone=len(paths) == 1, as_json=args.jsonl):
-            print(line, flush=args.jsonl)
-    return status(failed, len(paths))
+
+
+def tell(message: str) -> None:
+    """Print what a person should know."""
+    print(f"{PROG}: {message}", file=sys.stderr)
 
 
 def beams(args: argparse.Namespace, default: int) -> int:
@@ -118,11 +143,11 @@ def beams(args: argparse.Namespace, default: int) -> int:
 
 def one_by_one(args: argparse.Namespace) -> int:
     """Score texts, or stream one, image after image."""
-    paths = list(expand(args.paths))
+    paths = inputs(args)
     captioner, failed = load(args), 0
     question = args.question[0] if args.question else None
     for path in paths:
-        source = sys.stdin.buffer.read() if path == STDIN else path
+        source = source_of(path)
         alone, error, found = len(paths) == 1, "", []
         try:
             image = captioner.encode(source)
@@ -135,7 +160,7 @@ def one_by_one(args: argparse.Namespace) -> int:
                 print()
         except ImageError as problem:
             failed, error = failed + 1, str(problem)
-            print(f"{PROG}: {error}", file=sys.stderr)
+            tell(error)
         found = sorted(found, key=lambda scored: -scored.score)
         for line in scored_lines(path, found, error, alone=alone, as_json=args.jsonl):
             print(line)
@@ -162,7 +187,7 @@ def answer(args: argparse.Namespace) -> int:
     good = [row for row in rows if not row.error]
     sources = {row.path: row.path for row in good}
     if STDIN in args.paths:
-        sources[STDIN] = sys.stdin.buffer.read()
+        sources[STDIN] = source_of(STDIN)
     captioner = load(args)
     pairs = ((sources[row.path], row.question) for row in good)
     results = captioner.answer_stream(pairs, batch_size=args.batch_size, **options)
@@ -176,7 +201,7 @@ def answer(args: argparse.Namespace) -> int:
         failed += bool(error)
         if error and error not in told:  # an unreadable image may be asked many questions
             told.add(error)
-            print(f"{PROG}: {error}", file=sys.stderr)
+            tell(error)
         for line in answer_lines(row, result, error, columns=columns, as_json=args.jsonl):
             print(line, flush=args.jsonl)
     return status(failed, len(rows))
@@ -186,7 +211,7 @@ def session(args: argparse.Namespace) -> int:
     """Answer questions about one image as they come on stdin."""
     from captioner.data.asked import Asked
 
-    paths = list(expand(args.paths))
+    paths = inputs(args)
     if len(paths) != 1:
         args.usage(f"--ask is about one image, not {len(paths)}")
     options = answer_options(args)
@@ -200,7 +225,7 @@ def session(args: argparse.Namespace) -> int:
             result = captioner.ask(encoded, question, **options)
         except QuestionError as problem:
             failed, error = failed + 1, str(problem)
-            print(f"{PROG}: {error}", file=sys.stderr)
+            tell(error)
         for line in answer_lines(row, result, error, columns=[], as_json=args.jsonl):
             print(line, flush=True)
     return status(failed, total)
@@ -235,7 +260,7 @@ def read_questions(args: argparse.Namespace) -> list[Asked]:
             args.usage(f"--questions {args.questions} names no images; give them as PATH")
     return [
         Asked(asked.question, decodable(path), path, asked.where)
-        for path in expand(args.paths)
+        for path in inputs(args)
         for asked in questions
     ]
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from captioner.cli import positive, share
 from captioner.config.decoding import DTYPES, SAMPLING
+from captioner.folders.find import STDIN
+from captioner.folders.flags import check_folders
 
 # Flag, metavar and help of each field that takes a number or words.
 _NUMBERS = (
@@ -27,7 +29,7 @@ _NUMBERS = (
 
 def add_captioning(parser: argparse.ArgumentParser) -> None:
     """Add what is described, by which checkpoint, where, and how it is printed."""
-    parser.add_argument("paths", nargs="*", metavar="PATH", help="image, folder, glob or - (stdin)")
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="image, folder, glob, - or @LIST")
     parser.add_argument(
         "--checkpoint",
         action="append",
@@ -111,6 +113,7 @@ def check(args: argparse.Namespace) -> None:
         args.usage(f"{' and '.join(asked)}: give one of them")
     if not args.paths and asked != ["--questions"]:
         args.usage("the following arguments are required: PATH")
+    check_folders(args, asked)
     check_decoding(args, answers=bool(asked) and not args.stream)
     _check_special(args, asked)
     for name in ("answers", "num_answers", "min_confidence"):
@@ -121,7 +124,7 @@ def check(args: argparse.Namespace) -> None:
         args.usage(f"--num-captions: {asked[0]} asks for answers; see --num-answers")
     if args.ask and len(args.paths) > 1:
         args.usage(f"--ask is about one image, not {len(args.paths)}")
-    if args.ask and "-" in args.paths:
+    if args.ask and STDIN in args.paths:
         args.usage("--ask reads the questions from stdin; name the image by its path")
     if args.answers is not None and not all(map(str.strip, args.answers.split(","))):
         args.usage(f"--answers {args.answers!r}: an answer in it is empty")
@@ -148,6 +151,13 @@ def _check_special(args: argparse.Namespace, asked: list[str]) -> None:
         args.usage(f"{special} takes one --question, not {len(args.question)}")
     if args.score and decoding_options(args):
         args.usage("--score searches for nothing; leave out the options of how captions are found")
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What the rows of a run depend on, and what else is written for each; no checkpoint."""
+    names = ("dtype", "num_captions", "question", "csv", "alt_length", "sidecar", "write_xmp")
+    found = {name: getattr(args, name) for name in (*names, "in_place")} | decoding_options(args)
+    return {name: value for name, value in found.items() if value not in (None, False)}
 
 
 def check_decoding(args: argparse.Namespace, *, answers: bool) -> None:
