@@ -316,7 +316,7 @@ def test_a_signal_leaves_whole_rows(checkpoint, photos, number, status):
     process = started(checkpoint, "--output", "out.jsonl", "--batch-size", "2")
     wait_for(process, "out.jsonl", 0)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (status, b"")
     assert Path("out.jsonl").read_bytes().endswith(b"\n")
     assert 0 < len(rows()) < 303
