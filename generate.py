@@ -1,8 +1,13 @@
 #!/usr/bin/env python
 """Caption images, or answer questions about them: `python generate.py PATH...`.
 
-A PATH is an image, a folder, a glob or -. One image prints its caption alone, several print path
-and caption, tab-separated; --jsonl prints an object a line.
+A PATH is an image, a folder, a glob, - (an image on stdin) or @LIST (a file of paths; @- is stdin).
+One image prints its caption alone, several print path and caption, tab-separated; --jsonl prints an
+object a line, --csv a table.
+
+--output writes the rows to a file as they come, and --resume goes on with it: images that have a
+row are passed over, by their path. A row has the SHA-256 of its file, and what has the bytes of an
+earlier image is not captioned again: its row repeats the other's, which `same_as` names.
 
 Questions take the place of captions. --question asks all images. --questions FILE does so with
 each line of a text file; or FILE is JSONL, rows of `image` and `question`, and no PATH is given:
@@ -11,11 +16,11 @@ other keys come back in --jsonl. --ask reads questions about one image from stdi
 answers at once, until an empty line. One answer is printed alone, several with path (where there
 is more than one) and question before them, tab-separated.
 
---attention DIR draws where the model looked for each word of each image's (best) caption: one sheet
-an image, DIR/NAME.attention.png.
-
 --score ranks texts that are given, as captions, or as answers to one --question: likeliest first,
 each with its mean log-probability a token. --stream prints words as soon as they are found.
+
+--attention DIR draws where the model looked for each word of each image's (best) caption: one sheet
+an image, DIR/NAME.attention.png.
 
 Exit status: 0 all done, 1 nothing done, 2 usage, 3 some inputs failed.
 """
@@ -23,29 +28,35 @@ Exit status: 0 all done, 1 nothing done, 2 usage, 3 some inputs failed.
 from __future__ import annotations
 
 import argparse
-import glob
-import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import partial
+from itertools import tee
 from typing import TYPE_CHECKING, Any
 
-from captioner.cli import guarded, positive, share
-from captioner.config.decoding import DTYPES
+from captioner.cli import guarded, terminable
 from captioner.errors import ImageError, QuestionError
-from captioner.flags import add_decoding, check_decoding, decoding_options
-from captioner.printing import answer_lines, decodable, lines, printable, progress, scored_lines
+from captioner.flags import (
+    add_captioning,
+    add_decoding,
+    add_questions,
+    check,
+    decoding_options,
+    kinds_asked,
+    settings_of,
+)
+from captioner.folders.describe import answers_of, captions_of
+from captioner.folders.files import Source, fingerprint, source_of
+from captioner.folders.find import STDIN, find_images
+from captioner.folders.flags import add_folders
+from captioner.folders.rows import meta_of
+from captioner.folders.run import run_many
+from captioner.printing import answer_lines, decodable, printable, progress, scored_lines
 
 if TYPE_CHECKING:
     from captioner.data.asked import Asked
-    from captioner.predict import Answers, Captioner
+    from captioner.predict import Answers, Captioner, Result
 
-# fmt: off
-SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif", ".jp2", ".ico",
-)
-# fmt: on
-STDIN = "-"
 PROG = "generate.py"
 
 
@@ -59,144 +70,78 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=PROG, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("paths", nargs="*", metavar="PATH", help="image, folder, glob or - (stdin)")
-    parser.add_argument(
-        "--checkpoint",
-        action="append",
-        metavar="DIR",
-        help="default: bundled; several: an ensemble",
-    )
-    parser.add_argument("--num-captions", type=positive, metavar="N", help="per image; default: 1")
-    parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="default: 16")
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps ...")
-    parser.add_argument("--dtype", default="float32", choices=DTYPES)
-    parser.add_argument("--compile", action="store_true", help="the decoder, by torch.compile")
-    parser.add_argument("--jsonl", action="store_true", help="one JSON object a line")
-    parser.add_argument("--stream", action="store_true", help="print words as they are found")
-    parser.add_argument(
-        "--attention", metavar="DIR", help="for each image, draw there where the model looked"
-    )
-    parser.add_argument(
-        "--score", action="append", metavar="TEXT", help="rank given texts; may be repeated"
-    )
+    add_captioning(parser)
     add_decoding(parser)
-    group = parser.add_argument_group("questions")
-    group.add_argument("--question", action="append", metavar="Q", help="may be repeated")
-    group.add_argument("--questions", metavar="FILE", help="one a line, or JSONL with images")
-    group.add_argument("--ask", action="store_true", help="a session on one image")
-    group.add_argument(
-        "--answers", metavar="A,B,...", help="the only ones allowed; @FILE: one a line"
-    )
-    group.add_argument("--num-answers", type=positive, metavar="N", help="at most; default: 1")
-    group.add_argument(
-        "--min-confidence", type=share, metavar="P", help="answer `unsure` below; 0 to 1"
-    )
+    add_questions(parser)
+    add_folders(parser)
     args = parser.parse_intermixed_args(argv)
     args.usage = parser.error
     check(args)
     return args
 
 
-def check(args: argparse.Namespace) -> None:
-    """Exit with status 2 where the arguments make no sense together."""
-    kinds = {
-        "--question": args.question is not None,
-        "--questions": args.questions is not None,
-        "--ask": args.ask,
-    }
-    asked = [name for name, given in kinds.items() if given]
-    if len(asked) > 1:
-        args.usage(f"{' and '.join(asked)}: give one of them")
-    if not args.paths and asked != ["--questions"]:
-        args.usage("the following arguments are required: PATH")
-    check_decoding(args, answers=bool(asked) and not args.stream)
-    check_special(args, asked)
-    if args.attention and (asked or args.score or args.stream or STDIN in args.paths):
-        args.usage("--attention is of captions of files: no questions, --score, --stream or -")
-    for name in ("answers", "num_answers", "min_confidence"):
-        if getattr(args, name) is not None and not asked:
-            option = name.replace("_", "-")
-            args.usage(f"--{option} needs --question, --questions or --ask")
-    if args.num_captions and asked:
-        args.usage(f"--num-captions: {asked[0]} asks for answers; see --num-answers")
-    if args.ask and len(args.paths) > 1:
-        args.usage(f"--ask is about one image, not {len(args.paths)}")
-    if args.ask and STDIN in args.paths:
-        args.usage("--ask reads the questions from stdin; name the image by its path")
-    if args.answers is not None and not all(map(str.strip, args.answers.split(","))):
-        args.usage(f"--answers {args.answers!r}: an answer in it is empty")
-
-
-def check_special(args: argparse.Namespace, asked: list[str]) -> None:
-    """The same for --score and --stream, which take at most one question."""
-    special = "--score" if args.score else "--stream"
-    if not args.score and not args.stream:
-        return
-    others = {
-        "--stream": args.score and args.stream,
-        "--num-captions": args.num_captions,
-        "--answers": args.answers,
-        "--num-answers": args.num_answers,
-        "--min-confidence": args.min_confidence is not None,
-        "--jsonl": args.stream and args.jsonl,
-        **{name: name in asked for name in ("--questions", "--ask")},
-    }
-    for name, given in others.items():
-        if given:
-            args.usage(f"{name} cannot be used with {special}")
-    if len(args.question or ()) > 1:
-        args.usage(f"{special} takes one --question, not {len(args.question)}")
-    if args.score and decoding_options(args):
-        args.usage("--score searches for nothing; leave out the options of how captions are found")
-
-
-def expand(paths: Iterable[str]) -> Iterator[str]:
-    """Folders to their images, globs to what matches, the rest as it is.
-
-    What leads to no image is kept: it fails by name where the others are captioned.
-    """
-    for path in paths:
-        found = []
-        if os.path.isdir(path):
-            names = (entry.path for entry in os.scandir(path))
-            found = sorted(name for name in names if name.lower().endswith(SUFFIXES))
-        elif not os.path.lexists(path) and glob.has_magic(path):
-            found = sorted(glob.glob(path, recursive=True))
-        yield from found or [path]
-
-
 def run(args: argparse.Namespace) -> int:
     """Caption or answer, and print what comes; returns the exit status."""
-    if args.ask:
-        return session(args)
-    if args.score or args.stream:
-        return one_by_one(args)
-    return caption(args) if args.question is args.questions is None else answer(args)
+    with terminable():
+        if args.ask:
+            return session(args)
+        if args.score or args.stream:
+            return one_by_one(args)
+        if kinds_asked(args) and not (args.output or args.csv):
+            return answer(args)
+        return describe(args)
 
 
-def caption(args: argparse.Namespace) -> int:
-    """Caption the paths."""
-    paths = list(expand(args.paths))
-    captioner, count = load(args), args.num_captions or 1
-    sources = (sys.stdin.buffer.read() if path == STDIN else path for path in paths)
-    options = decoding_options(args)
+def describe(args: argparse.Namespace) -> int:
+    """Caption the images, or ask one question about each, and write what comes as is asked for."""
+    paths = inputs(args)
+    settings = settings_of(args) | checkpoints(args) if args.output else None
+    show = partial(print, flush=args.jsonl or args.csv)
+    find = partial(described, args)
+    return status(*run_many(args, paths, find, settings=settings, show=show, tell=tell))
+
+
+def inputs(args: argparse.Namespace) -> list[str]:
+    """The images that are named, but for what the run writes; raises DataError."""
+    written = [args.output, args.output and meta_of(args.output), args.errors_to]
+    written.append(None if args.in_place else args.write_xmp)
+    return find_images(args.paths, recursive=args.recursive, leave_out=list(filter(None, written)))
+
+
+def checkpoints(args: argparse.Namespace) -> dict[str, Any]:
+    """What tells the checkpoints, and the answers that are allowed, from others."""
+    from captioner.build import resolve_checkpoint
+
+    names = args.checkpoint or ["bundled"]
+    answers = answer_options(args) if args.question else {}
+    return answers | {"checkpoint": [fingerprint(resolve_checkpoint(name)) for name in names]}
+
+
+def described(args: argparse.Namespace, sources: Iterator[Source]) -> Iterator[Result | Answers]:
+    """What comes of each image, in order."""
+    captioner = load(args)
+    if args.question:
+        options = answer_options(args) | {"batch_size": args.batch_size}
+        return answers_of(captioner, sources, args.question[0], **options)
+    options = decoding_options(args) | {"num_captions": args.num_captions or 1}
     if not args.sample:
         options["beam_size"] = beams(args, captioner.config.decoding.beam_size)
-    results = captioner.caption_stream(
-        sources, num_captions=count, batch_size=args.batch_size, **options
-    )
-    if args.attention:
-        from captioner.sheets import Sheets
+        if args.alt_text:  # which chooses among all of them
+            options["num_captions"] = options["beam_size"]
+    options |= {"alt_length": args.alt_length, "batch_size": args.batch_size}
+    if not args.attention:
+        return captions_of(captioner, sources, **options)
+    from captioner.sheets import Sheets
 
-        results = Sheets(args.attention).follow(captioner, paths, results)
-    failed = 0
-    for path, result in progress(zip(paths, results, strict=True), len(paths), "image"):
-        failed += result.error is not None
-        if result.error is not None:
-            print(f"{PROG}: {result.error}", file=sys.stderr)
-        for line in lines(path, result, alone=len(paths) == 1, as_json=args.jsonl):
-            print(line, flush=args.jsonl)
-    return status(failed, len(paths))
+    sources, named = tee(sources)
+    return Sheets(args.attention).follow(
+        captioner, named, captions_of(captioner, sources, **options)
+    )
+
+
+def tell(message: str) -> None:
+    """Print what a person should know."""
+    print(f"{PROG}: {message}", file=sys.stderr)
 
 
 def beams(args: argparse.Namespace, default: int) -> int:
@@ -208,11 +153,11 @@ def beams(args: argparse.Namespace, default: int) -> int:
 
 def one_by_one(args: argparse.Namespace) -> int:
     """Score texts, or stream one, image after image."""
-    paths = list(expand(args.paths))
+    paths = inputs(args)
     captioner, failed = load(args), 0
     question = args.question[0] if args.question else None
     for path in paths:
-        source = sys.stdin.buffer.read() if path == STDIN else path
+        source = source_of(path)
         alone, error, found = len(paths) == 1, "", []
         try:
             image = captioner.encode(source)
@@ -225,7 +170,7 @@ def one_by_one(args: argparse.Namespace) -> int:
                 print()
         except ImageError as problem:
             failed, error = failed + 1, str(problem)
-            print(f"{PROG}: {error}", file=sys.stderr)
+            tell(error)
         found = sorted(found, key=lambda scored: -scored.score)
         for line in scored_lines(path, found, error, alone=alone, as_json=args.jsonl):
             print(line)
@@ -252,7 +197,7 @@ def answer(args: argparse.Namespace) -> int:
     good = [row for row in rows if not row.error]
     sources = {row.path: row.path for row in good}
     if STDIN in args.paths:
-        sources[STDIN] = sys.stdin.buffer.read()
+        sources[STDIN] = source_of(STDIN)
     captioner = load(args)
     pairs = ((sources[row.path], row.question) for row in good)
     results = captioner.answer_stream(pairs, batch_size=args.batch_size, **options)
@@ -266,7 +211,7 @@ def answer(args: argparse.Namespace) -> int:
         failed += bool(error)
         if error and error not in told:  # an unreadable image may be asked many questions
             told.add(error)
-            print(f"{PROG}: {error}", file=sys.stderr)
+            tell(error)
         for line in answer_lines(row, result, error, columns=columns, as_json=args.jsonl):
             print(line, flush=args.jsonl)
     return status(failed, len(rows))
@@ -276,7 +221,7 @@ def session(args: argparse.Namespace) -> int:
     """Answer questions about one image as they come on stdin."""
     from captioner.data.asked import Asked
 
-    paths = list(expand(args.paths))
+    paths = inputs(args)
     if len(paths) != 1:
         args.usage(f"--ask is about one image, not {len(paths)}")
     options = answer_options(args)
@@ -290,7 +235,7 @@ def session(args: argparse.Namespace) -> int:
             result = captioner.ask(encoded, question, **options)
         except QuestionError as problem:
             failed, error = failed + 1, str(problem)
-            print(f"{PROG}: {error}", file=sys.stderr)
+            tell(error)
         for line in answer_lines(row, result, error, columns=[], as_json=args.jsonl):
             print(line, flush=True)
     return status(failed, total)
@@ -325,7 +270,7 @@ def read_questions(args: argparse.Namespace) -> list[Asked]:
             args.usage(f"--questions {args.questions} names no images; give them as PATH")
     return [
         Asked(asked.question, decodable(path), path, asked.where)
-        for path in expand(args.paths)
+        for path in inputs(args)
         for asked in questions
     ]
 

@@ -1,12 +1,14 @@
-"""Command-line flags of decoding, one for each field of `DecodingConfig`."""
+"""The flags of `generate.py`, and which of them go together."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from captioner.cli import positive
-from captioner.config.decoding import SAMPLING
+from captioner.cli import positive, share
+from captioner.config.decoding import DTYPES, SAMPLING
+from captioner.folders.find import STDIN
+from captioner.folders.flags import check_folders
 
 # Flag, metavar and help of each field that takes a number or words.
 _NUMBERS = (
@@ -25,8 +27,47 @@ _NUMBERS = (
 )
 
 
+def add_captioning(parser: argparse.ArgumentParser) -> None:
+    """Add what is described, by which checkpoint, where, and how it is printed."""
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="image, folder, glob, - or @LIST")
+    parser.add_argument(
+        "--checkpoint",
+        action="append",
+        metavar="DIR",
+        help="default: bundled; several: an ensemble",
+    )
+    parser.add_argument("--num-captions", type=positive, metavar="N", help="per image; default: 1")
+    parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="default: 16")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps ...")
+    parser.add_argument("--dtype", default="float32", choices=DTYPES)
+    parser.add_argument("--compile", action="store_true", help="the decoder, by torch.compile")
+    parser.add_argument("--jsonl", action="store_true", help="one JSON object a line")
+    parser.add_argument("--stream", action="store_true", help="print words as they are found")
+    parser.add_argument(
+        "--attention", metavar="DIR", help="for each image, draw there where the model looked"
+    )
+    parser.add_argument(
+        "--score", action="append", metavar="TEXT", help="rank given texts; may be repeated"
+    )
+
+
+def add_questions(parser: argparse.ArgumentParser) -> None:
+    """Add what is asked, and how it may be answered."""
+    group = parser.add_argument_group("questions")
+    group.add_argument("--question", action="append", metavar="Q", help="may be repeated")
+    group.add_argument("--questions", metavar="FILE", help="one a line, or JSONL with images")
+    group.add_argument("--ask", action="store_true", help="a session on one image")
+    group.add_argument(
+        "--answers", metavar="A,B,...", help="the only ones allowed; @FILE: one a line"
+    )
+    group.add_argument("--num-answers", type=positive, metavar="N", help="at most; default: 1")
+    group.add_argument(
+        "--min-confidence", type=share, metavar="P", help="answer `unsure` below; 0 to 1"
+    )
+
+
 def add_decoding(parser: argparse.ArgumentParser) -> None:
-    """Add the flags, all unset by default, which is as the checkpoint's configuration has it."""
+    """Add a flag for each field of `DecodingConfig`; unset, it is as the checkpoint has it."""
     group = parser.add_argument_group("how captions are found")
     group.add_argument("--beam-size", type=positive, metavar="N", help="widened where needed")
     group.add_argument("--sample", action="store_true", help="draw captions; no beams")
@@ -56,6 +97,72 @@ def decoding_options(args: argparse.Namespace) -> dict[str, Any]:
     options |= {"banned": args.ban, "no_dangling": args.no_dangling or None}
     options["method"] = "sample" if args.sample else None
     return {name: value for name, value in options.items() if value is not None}
+
+
+def kinds_asked(args: argparse.Namespace) -> list[str]:
+    """The flags that ask questions in the place of captions."""
+    kinds = {
+        "--question": args.question is not None,
+        "--questions": args.questions is not None,
+        "--ask": args.ask,
+    }
+    return [name for name, given in kinds.items() if given]
+
+
+def check(args: argparse.Namespace) -> None:
+    """Exit with status 2 where the arguments make no sense together."""
+    asked = kinds_asked(args)
+    if len(asked) > 1:
+        args.usage(f"{' and '.join(asked)}: give one of them")
+    if not args.paths and asked != ["--questions"]:
+        args.usage("the following arguments are required: PATH")
+    check_folders(args, asked)
+    check_decoding(args, answers=bool(asked) and not args.stream)
+    _check_special(args, asked)
+    if args.attention and (asked or args.score or args.stream or STDIN in args.paths):
+        args.usage("--attention is of captions of files: no questions, --score, --stream or -")
+    for name in ("answers", "num_answers", "min_confidence"):
+        if getattr(args, name) is not None and not asked:
+            option = name.replace("_", "-")
+            args.usage(f"--{option} needs --question, --questions or --ask")
+    if args.num_captions and asked:
+        args.usage(f"--num-captions: {asked[0]} asks for answers; see --num-answers")
+    if args.ask and len(args.paths) > 1:
+        args.usage(f"--ask is about one image, not {len(args.paths)}")
+    if args.ask and STDIN in args.paths:
+        args.usage("--ask reads the questions from stdin; name the image by its path")
+    if args.answers is not None and not all(map(str.strip, args.answers.split(","))):
+        args.usage(f"--answers {args.answers!r}: an answer in it is empty")
+
+
+def _check_special(args: argparse.Namespace, asked: list[str]) -> None:
+    """The same for --score and --stream, which take at most one question."""
+    special = "--score" if args.score else "--stream"
+    if not args.score and not args.stream:
+        return
+    others = {
+        "--stream": args.score and args.stream,
+        "--num-captions": args.num_captions,
+        "--answers": args.answers,
+        "--num-answers": args.num_answers,
+        "--min-confidence": args.min_confidence is not None,
+        "--jsonl": args.stream and args.jsonl,
+        **{name: name in asked for name in ("--questions", "--ask")},
+    }
+    for name, given in others.items():
+        if given:
+            args.usage(f"{name} cannot be used with {special}")
+    if len(args.question or ()) > 1:
+        args.usage(f"{special} takes one --question, not {len(args.question)}")
+    if args.score and decoding_options(args):
+        args.usage("--score searches for nothing; leave out the options of how captions are found")
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What the rows of a run depend on, and what else is written for each; no checkpoint."""
+    names = ("dtype", "num_captions", "question", "csv", "alt_length", "sidecar", "write_xmp")
+    found = {name: getattr(args, name) for name in (*names, "in_place")} | decoding_options(args)
+    return {name: value for name, value in found.items() if value not in (None, False)}
 
 
 def check_decoding(args: argparse.Namespace, *, answers: bool) -> None:

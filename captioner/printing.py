@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from captioner.predict import Answers, Result, Scored
 
 
-def lines(path: str, result: Result, *, alone: bool, as_json: bool) -> Iterator[str]:
-    """What is printed for one image."""
+def lines(path: str, row: Mapping[str, Any], *, alone: bool, as_json: bool) -> Iterator[str]:
+    """What is printed of one image's record."""
     if as_json:
-        yield json.dumps(record(path, result), ensure_ascii=False)
-        return
-    for found in result.captions:
-        text = " ".join(found.text.split())
-        yield text if alone else f"{printable(path)}\t{text}"
+        yield json.dumps(row, ensure_ascii=False)
+    elif "error" not in row:
+        for found in row.get("captions", [row]):
+            text = " ".join(found["caption"].split())
+            yield text if alone else f"{printable(path)}\t{text}"
 
 
 def record(path: str, result: Result) -> dict[str, Any]:

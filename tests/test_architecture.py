@@ -30,16 +30,19 @@ ALLOWED |= {
     "controls": {"data", "metrics"},
     "tasks": {"config", "data", "build", "training"},
     "cli": {"predict", "data", "metrics"},
-    "flags": {"cli", "config"},
+    "flags": {"cli", "config", "folders"},
+    "folders": {"cli", "data", "predict", "printing", "wording"},
     "overlay": set(),
     "sheets": {"images", "overlay", "predict"},
+    "serve": {"predict", "config", "images"},
     "predictions": {"data", "predict"},
     "scoring": {"controls", "data", "metrics", "predict", "predictions", "tasks"},
     "printing": {"data", "predict"},
     "": {"predict"},  # captioner/__init__.py, lazily
 }
 TORCHLESS = {"config", "tokenizer", "images", "metrics", "controls", "tasks", "errors"}
-TORCHLESS |= {"cli", "flags", "overlay", "predictions", "printing", "scoring", "sheets", ""}
+TORCHLESS |= {"cli", "flags", "folders", "overlay", "predictions", "printing", "scoring", "serve"}
+TORCHLESS |= {"sheets", ""}
 
 
 def name_of(path: Path) -> str:

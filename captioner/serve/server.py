@@ -26,6 +26,7 @@ class Server(uvicorn.Server):
         self.engine, self.announce = engine, announce
 
     async def startup(self, sockets: list | None = None) -> None:
+        """Listen, and say where."""
         await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
         if self.started:
@@ -43,6 +44,7 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.05)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A first SIGTERM waits for what has begun; anything else ends at once."""
         if sig == signal.SIGTERM and not self.engine.draining:
             asyncio.run_coroutine_threadsafe(self._drain(), self._loop)
         else:

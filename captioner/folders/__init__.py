@@ -1,0 +1,1 @@
+"""Runs over many files: which images there are, their rows in a file, the texts beside them."""

@@ -1,0 +1,222 @@
+"""A description in the XMP metadata of a JPEG, PNG or WebP file; its pixels are copied as they are.
+
+The packet is put where Adobe's XMP specification, part 3, wants it: an APP1 segment, an iTXt chunk
+`XML:com.adobe.xmp`, a chunk `XMP `. The text is dc:description in the language x-default; what
+else a packet holds is kept.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import xml.etree.ElementTree as ET
+import zlib
+from collections.abc import Callable
+
+from captioner.errors import ImageError
+
+Change = Callable[[bytes | None], bytes]
+"""From the packet that a file has, if any, to the one it is to have."""
+
+_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+_DC = "http://purl.org/dc/elements/1.1/"
+_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
+_PREFIXES = {"x": "adobe:ns:meta/", "rdf": _RDF, "dc": _DC}
+_LARGEST = 2**20
+"""Bytes of a packet that is read; a photograph's has a few thousand."""
+
+_APP1 = b"http://ns.adobe.com/xap/1.0/\0"
+_ITXT = b"XML:com.adobe.xmp\0"
+_XMP, _ALPHA = 0x04, 0x10  # flags of a WebP's VP8X chunk
+
+
+class Described(Exception):
+    """The file has another description already."""
+
+
+def describe(data: bytes, text: str, *, overwrite: bool = False) -> bytes:
+    """The bytes of an image file with `text` as its description.
+
+    Raises ImageError for a format that takes none here, a damaged file and a packet that cannot be
+    read, and Described where another description would be lost without `overwrite`.
+    """
+
+    def change(packet: bytes | None) -> bytes:
+        return _packet(packet, text, overwrite=overwrite)
+
+    try:
+        if data.startswith(b"\xff\xd8"):
+            return _jpeg(data, change)
+        if data.startswith(b"\x89PNG\r\n\x1a\n"):
+            return _png(data, change)
+        if re.match(rb"RIFF....WEBP", data, re.DOTALL):
+            return _webp(data, change)
+    except (struct.error, IndexError, zlib.error):
+        raise ImageError("is damaged or truncated; no XMP can be put into it") from None
+    raise ImageError("is of a format that takes no XMP here; expected JPEG, PNG or WebP")
+
+
+def _jpeg(data: bytes, change: Change) -> bytes:
+    at, start, end, packet = 2, None, None, None
+    indexed = False
+    while (marker := data[at + 1]) not in (0xD9, 0xDA):  # end, or the pixels
+        if data[at] != 0xFF:
+            raise IndexError
+        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD7:  # filling, no segment
+            at += 1 if marker == 0xFF else 2
+            continue
+        (size,) = struct.unpack_from(">H", data, at + 2)
+        body = data[at + 4 : at + 2 + size]
+        if marker == 0xE1 and body.startswith(_APP1) and packet is None:
+            # An index of further pictures (MPF) counts bytes from where it stands.
+            if indexed:
+                raise ImageError("has its XMP behind an index of pictures, which it would break")
+            start, end, packet = at, at + 2 + size, body[len(_APP1) :]
+        elif start is None and not (marker == 0xE0 or body.startswith(b"Exif\0")):
+            start = end = at
+        indexed = indexed or (marker == 0xE2 and body.startswith(b"MPF\0"))
+        at += 2 + size
+    start, end = (at, at) if start is None else (start, end)
+    body = _APP1 + change(packet)
+    if len(body) > 0xFFFD:
+        raise ImageError(f"would have {len(body)} bytes of XMP; a JPEG segment holds 65533")
+    return data[:start] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + data[end:]
+
+
+def _png(data: bytes, change: Change) -> bytes:
+    at, packet, kept, kind = 8, None, [data[:8]], b""
+    while kind != b"IEND":
+        size, kind = struct.unpack_from(">I4s", data, at)
+        chunk = data[at : at + 12 + size]
+        if len(chunk) != 12 + size:
+            raise IndexError
+        at += len(chunk)
+        if kind == b"iTXt" and chunk[8:].startswith(_ITXT):
+            packet = _itxt(chunk[8 + len(_ITXT) : -4])
+        else:
+            kept.append(chunk)
+    body = b"iTXt" + _ITXT + bytes(4) + change(packet)
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return b"".join([*kept[:2], chunk, *kept[2:], data[at:]])
+
+
+def _itxt(body: bytes) -> bytes:
+    """The text of a chunk, behind its keyword."""
+    packed, rest = body[0], body[2:]
+    text = rest.split(b"\0", 2)[2]  # behind the language and the keyword in it
+    return zlib.decompressobj().decompress(text, _LARGEST + 1) if packed else text
+
+
+def _webp(data: bytes, change: Change) -> bytes:
+    (size,) = struct.unpack_from("<I", data, 4)
+    end, at, packet = 8 + size, 12, None
+    if len(data) < end:
+        raise IndexError
+    chunks: list[tuple[bytes, bytes]] = []
+    while at < end:
+        name, size = struct.unpack_from("<4sI", data, at)
+        body = data[at + 8 : at + 8 + size]
+        if len(body) != size:
+            raise IndexError
+        at += 8 + size + size % 2
+        if name == b"XMP ":
+            packet = body
+        else:
+            chunks.append((name, body))
+    if chunks[0][0] != b"VP8X":
+        chunks.insert(0, (b"VP8X", _vp8x(*chunks[0])))
+    head = chunks[0][1]
+    chunks[0] = (b"VP8X", bytes([head[0] | _XMP]) + head[1:])
+    chunks.append((b"XMP ", change(packet)))
+    body = b"WEBP" + b"".join(
+        name + struct.pack("<I", len(body)) + body + bytes(len(body) % 2) for name, body in chunks
+    )
+    return b"RIFF" + struct.pack("<I", len(body)) + body + data[end:]
+
+
+def _vp8x(name: bytes, body: bytes) -> bytes:
+    """The head that a WebP of one picture does without until it has metadata."""
+    if name == b"VP8L":
+        (bits,) = struct.unpack_from("<I", body, 1)
+        width, height, alpha = bits & 0x3FFF, bits >> 14 & 0x3FFF, bits >> 28 & 1
+    elif name == b"VP8 ":
+        sizes = struct.unpack_from("<2H", body, 6)
+        width, height, alpha = *((x & 0x3FFF) - 1 for x in sizes), 0
+    else:
+        raise IndexError
+    sizes = width.to_bytes(3, "little") + height.to_bytes(3, "little")
+    return bytes([_ALPHA * alpha, 0, 0, 0]) + sizes
+
+
+def _packet(packet: bytes | None, text: str, *, overwrite: bool) -> bytes:
+    """A packet with the text in it, and all else that the old one holds."""
+    text = "".join(c for c in " ".join(text.split()) if c.isprintable())
+    if packet is None:
+        root = ET.Element(f"{{{_PREFIXES['x']}}}xmpmeta")
+        rdf = ET.SubElement(root, f"{{{_RDF}}}RDF")
+    else:
+        root, rdf = _read(packet)
+        if _text_of(rdf) not in ("", text) and not overwrite:
+            raise Described(_text_of(rdf))
+    _set(rdf, text)
+    for prefix, uri in _PREFIXES.items():
+        ET.register_namespace(prefix, uri)
+    try:
+        body = ET.tostring(root, encoding="unicode")
+    except RecursionError:
+        raise ImageError("has an XMP packet that is nested too deeply") from None
+    head = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+    return f'{head}\n{body}\n<?xpacket end="w"?>'.encode()
+
+
+def _read(packet: bytes) -> tuple[ET.Element, ET.Element]:
+    """The tree of a packet and rdf:RDF in it; its prefixes are kept for writing."""
+    if len(packet) > _LARGEST:
+        raise ImageError(f"has an XMP packet of more than {_LARGEST} bytes")
+    try:
+        text = packet.decode("utf-8-sig").strip("\0 \t\r\n")
+        if "<!DOCTYPE" in text or "<!ENTITY" in text:  # what expands, or leads to other files
+            raise ImageError("has an XMP packet with a DOCTYPE, which is not read")
+        for _, (prefix, uri) in ET.iterparse(io.StringIO(text), ["start-ns"]):
+            if prefix and not re.fullmatch(r"ns\d+", prefix):
+                ET.register_namespace(prefix, uri)
+        root = ET.fromstring(text)
+    except (UnicodeDecodeError, ET.ParseError) as error:
+        raise ImageError(f"has an XMP packet that cannot be read ({error})") from None
+    rdf = next(root.iter(f"{{{_RDF}}}RDF"), None)
+    if rdf is None:
+        raise ImageError("has an XMP packet without rdf:RDF")
+    return root, rdf
+
+
+def _text_of(rdf: ET.Element) -> str:
+    """The description in x-default; or in any form and language, where there is no such."""
+    found = [node.get(_tag("description"), "") for node in rdf]
+    for node in rdf.iterfind(f"*/{_tag('description')}"):
+        items = sorted(node.iter(f"{{{_RDF}}}li"), key=lambda li: li.get(_LANG) != "x-default")
+        found += [item.text or "" for item in items] or [node.text or ""]
+    return next((" ".join(text.split()) for text in found if text.strip()), "")
+
+
+def _set(rdf: ET.Element, text: str) -> None:
+    """Make `text` the description in x-default, and let the other languages be."""
+    others = []
+    for node in rdf:
+        node.attrib.pop(_tag("description"), None)
+        for old in node.findall(_tag("description")):
+            items = old.iter(f"{{{_RDF}}}li")
+            others += [li for li in items if li.get(_LANG, "x-default") != "x-default"]
+            node.remove(old)
+    about = f"{{{_RDF}}}about"
+    home = next(iter(rdf), None)
+    if home is None:
+        home = ET.SubElement(rdf, f"{{{_RDF}}}Description", {about: ""})
+    alternatives = ET.SubElement(ET.SubElement(home, _tag("description")), f"{{{_RDF}}}Alt")
+    item = ET.SubElement(alternatives, f"{{{_RDF}}}li", {_LANG: "x-default"})
+    item.text = text
+    alternatives.extend(others)
+
+
+def _tag(name: str) -> str:
+    return f"{{{_DC}}}{name}"
