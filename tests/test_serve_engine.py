@@ -91,6 +91,21 @@ def test_only_those_who_ask_alike_share_a_batch_and_the_oldest_goes_first() -> N
     assert [r.text for r in results[4:]] == ["1 what?", "1 where?", "1 where?"]
 
 
+def test_lanes_are_at_work_side_by_side() -> None:
+    toy = Toy()
+
+    async def test(engine: Engine) -> list[str]:
+        toy.gate.clear()
+        pictures = [await engine.read(png(n)) for n in range(3)]
+        tasks = [asyncio.create_task(engine.caption(p)) for p in pictures]
+        while len(toy.batches) < 2:
+            await asyncio.sleep(0.01)
+        toy.gate.set()
+        return [result.text for result in await asyncio.gather(*tasks)]
+
+    assert run(test, toy, lanes=2, max_batch=1) == [f"red {n} 0" for n in range(3)]
+
+
 def test_what_is_drawn_is_drawn_alone() -> None:
     toy = Toy()
 

@@ -1,7 +1,8 @@
 """Requests to batches: what runs on the model, in which company, and for how long it may wait.
 
-All that touches the model runs in one thread, a batch at a time. Requests that ask alike share a
-batch; while one runs, the next gathers. A request that is cancelled before its turn costs nothing.
+The model runs in threads of its own, a batch in each. Requests that ask alike share a batch; while
+all threads are at work, the next batches gather. A request that is cancelled before its turn costs
+nothing.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class _Job:
 class Engine:
     """A captioner that many may ask at once; its methods belong to one event loop.
 
-    `load` makes the captioner, in the engine's thread, after `start`.
+    `load` makes the captioner, in one of the engine's threads, after `start`.
     """
 
     def __init__(self, load: Callable[[], Captioner], settings: Settings) -> None:
@@ -71,9 +72,10 @@ class Engine:
         self.draining = False
         self.active = 0
         self._load = load
-        self._thread = ThreadPoolExecutor(1, "model")
+        self._threads = ThreadPoolExecutor(settings.lanes, "model")
         self._jobs: deque[_Job] = deque()
         self._more = asyncio.Event()
+        self._gathering, self._running = asyncio.Lock(), 0
         self._known: OrderedDict[bytes, Picture] = OrderedDict()
         self._reader: Reader | None = None
         self._tasks: list[asyncio.Task] = []
@@ -110,7 +112,7 @@ class Engine:
                 await task
         if self._reader is not None:
             await self._reader.close()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     @contextmanager
     def slot(self) -> Iterator[None]:
@@ -250,7 +252,7 @@ class Engine:
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            captioner = await loop.run_in_executor(self._thread, self._load)
+            captioner = await loop.run_in_executor(self._threads, self._load)
         except Exception as error:
             self.failure = error
             return
@@ -266,24 +268,39 @@ class Engine:
         self._reader = Reader(limits, workers=settings.readers, seconds=settings.reader_seconds)
         await self._reader.start()
         self.captioner = captioner
+        await asyncio.gather(*(self._lane(loop) for _ in range(settings.lanes)))
+
+    async def _lane(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Batch after batch, in a thread."""
         while True:
             batch = await self._gather()
+            self._running += len(batch)
             if batch:
-                await loop.run_in_executor(self._thread, self._run, batch, loop)
+                await loop.run_in_executor(self._threads, self._run, batch, loop)
+            self._running -= len(batch)
 
     async def _gather(self) -> list[_Job]:
         """The oldest job and those that may share its batch; waits for more where there are few."""
-        while not self._jobs:
-            self._more.clear()
-            await self._more.wait()
-        oldest = self._jobs[0]
-        until = oldest.since + self.settings.max_wait
-        while (left := until - time.monotonic()) > 0 and not self._full(oldest):
-            if len(self._jobs) >= self.active:
-                break  # nobody is on the way
-            self._more.clear()
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._more.wait(), left)
+        async with self._gathering:
+            while not self._jobs:
+                self._more.clear()
+                await self._more.wait()
+            oldest = self._jobs[0]
+            until = oldest.since + self.settings.max_wait
+            while (left := until - time.monotonic()) > 0 and not self._full(oldest):
+                if self._coming() == 0:
+                    break
+                self._more.clear()
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._more.wait(), left)
+            return self._take()
+
+    def _coming(self) -> int:
+        """How many requests are neither waiting for the model nor in it."""
+        return self.active - len(self._jobs) - self._running
+
+    def _take(self) -> list[_Job]:
+        """The oldest job and those of its key, as many as a batch holds."""
         batch: list[_Job] = []
         kept: deque[_Job] = deque()
         for job in self._jobs:

@@ -11,6 +11,8 @@ from pathlib import Path
 class Settings:
     """Of `serve.py`; sizes in bytes, times in seconds."""
 
+    lanes: int = 1
+    """Passes of the model at a time."""
     max_batch: int = 16
     """Requests that share a pass of the model."""
     max_wait: float = 0.005
