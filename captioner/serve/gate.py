@@ -172,7 +172,7 @@ class Call:
     async def receive(self) -> Message:
         """As ASGI's; raises Refusal where the body is too large."""
         if self.body_read:
-            await self._left.wait()
+            await self.gone()
             return {"type": "http.disconnect"}
         message = await self._receive()
         if message["type"] == "http.disconnect":
