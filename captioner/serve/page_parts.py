@@ -1,0 +1,42 @@
+"""Gradio, told to be quiet, and what the page has of its own.
+
+The page's modules take `gr` from here, since Gradio reads its environment when it is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Any, NoReturn
+
+# Uploads go with the process.
+_UPLOADS = tempfile.TemporaryDirectory(prefix="captioner-page-", ignore_cleanup_errors=True)
+os.environ |= {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "GRADIO_RUN_HISTORY": "False",
+    "GRADIO_TEMP_DIR": _UPLOADS.name,
+}
+
+import gradio as gr  # noqa: E402
+from gradio import processing_utils  # noqa: E402
+
+__all__ = ["folder", "gr", "live"]
+
+
+async def _fetch_nothing(url: str) -> NoReturn:
+    raise ValueError("the page takes uploads, and no URLs")
+
+
+# Gradio would fetch a URL that a caller sends in the place of an upload.
+processing_utils.async_ssrf_protected_get = _fetch_nothing
+
+
+def live(name: str, **options: Any) -> gr.HTML:
+    """HTML whose changes a screen reader speaks."""
+    announce = "element.setAttribute('aria-live', 'polite')"
+    return gr.HTML(elem_id=name, js_on_load=announce, apply_default_css=False, **options)
+
+
+def folder() -> str:
+    """A new folder that the page may offer files from."""
+    return tempfile.mkdtemp(dir=_UPLOADS.name)
