@@ -71,6 +71,8 @@ class Engine:
         self.captioner: Captioner | None = None
         self.failure: Exception | None = None
         self.draining = False
+        self.closing = asyncio.Event()
+        """Set when the server ends, and what is still open with it."""
         self.active = 0
         self._load = load
         self._thread = ThreadPoolExecutor(1, "model")
