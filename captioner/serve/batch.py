@@ -75,17 +75,12 @@ async def _row(engine: Engine, path: Path, options: Mapping[str, Any]) -> Row:
             return Row(path.name, error=sentence(error))
         else:
             best = result.best
-            return Row(path.name, best.text, sureness(best.score), nothing_seen(result))
+            return Row(path.name, best.text, sureness(best.score), result.low_confidence)
 
 
 def sureness(score: float) -> float:
     """A caption's confidence, by its score."""
     return math.exp(min(score, 0.0))
-
-
-def nothing_seen(result: Any) -> bool:
-    """Whether there is little to see in the picture of a result."""
-    return getattr(result, "low_confidence", False)
 
 
 def sentence(error: CaptionerError) -> str:

@@ -13,16 +13,14 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from captioner.serve.bodies import MOST_BEAMS, MOST_CAPTIONS
-from captioner.serve.corrections import LONGEST
+from captioner.serve import page_settings
 from captioner.serve.engine import Engine
 from captioner.serve.gate import UPLOADED
 from captioner.serve.page_events import EXAMPLES, HINT, Events, Shown
 from captioner.serve.page_html import note
-from captioner.serve.page_parts import gr, live
+from captioner.serve.page_parts import gr, live, text_box
+from captioner.serve.page_settings import NAMES
 
-SETTINGS = "captions beams least most include ban sample heat share seed"
-"""Their names, as `page_events.decoding` takes them."""
 _KEPT = (3600, 24 * 3600)
 """Seconds: so often, uploads that are so old are deleted."""
 _FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
@@ -89,21 +87,7 @@ def _picture(parts: Events) -> None:
         for path in EXAMPLES:
             options = {"icon": path, "size": "sm", "min_width": 120, "elem_classes": "example"}
             parts[path.stem] = gr.Button(f"Try the {path.stem}", **options)
-    with gr.Accordion("Settings", open=False):
-        parts["captions"] = gr.Slider(1, MOST_CAPTIONS, 3, step=1, label="Number of captions")
-        parts["beams"] = gr.Slider(1, MOST_BEAMS, 5, step=1, label="Beam size: more is slower")
-        parts["least"] = gr.Slider(0, 30, 0, step=1, label="Shortest, in tokens (about words)")
-        parts["most"] = gr.Slider(1, 30, 30, step=1, label="Longest, in tokens (about words)")
-        hint = "Words or phrases, separated by commas; | stands between alternatives"
-        parts["include"] = _text("Must include", "dog|dogs, green grass", info=hint)
-        parts["ban"] = _text("Must not include", "man, woman", info="Separated by commas")
-        parts["sample"] = gr.Checkbox(False, label="Draw captions at random")
-        drawn = {"visible": False}
-        parts["heat"] = gr.Slider(0.1, 2, 1, step=0.1, label="Temperature: boldness", **drawn)
-        parts["share"] = gr.Slider(0.05, 1, 1, step=0.05, label="Top-p: share in play", **drawn)
-        drawn |= {"precision": 0, "minimum": 0, "maximum": 2**31 - 1}
-        parts["seed"] = gr.Number(0, label="Seed: another one, other captions", **drawn)
-        parts["again"] = gr.Button("Caption again")
+    page_settings.add(parts)
 
 
 def _results(parts: Events) -> None:
@@ -116,13 +100,13 @@ def _results(parts: Events) -> None:
         parts["seen"] = gr.Image(visible=False, buttons=[], interactive=False, elem_id="seen")
         parts["questions"] = gr.Markdown("## Questions")
         with gr.Row():
-            parts["question"] = _text("Your question", "what color is the dog?", scale=4)
+            parts["question"] = text_box("Your question", "what color is the dog?", scale=4)
             parts["ask"] = gr.Button("Ask", variant="primary", min_width=80, scale=1, elem_id="ask")
         parts["question_trouble"] = live("question-trouble")
         parts["answer"] = live("answer")
         parts["earlier"] = gr.HTML(elem_id="earlier", apply_default_css=False)
         gr.Markdown("## Correction")
-        parts["text"] = _text("Mend the caption where it is wrong", "", lines=2)
+        parts["text"] = text_box("Mend the caption where it is wrong", "", lines=2)
         parts["save"] = gr.Button("Save correction")
         parts["saved"] = live("saved")
 
@@ -133,7 +117,7 @@ def _many(parts: Events, largest: int) -> None:
         f"Up to {size:g} MB each and {size * UPLOADED:g} MB in all. The settings of the other tab"
         " hold here, too."
     )
-    parts["files"] = gr.File(file_count="multiple", label="Pictures", height=200)
+    parts["files"] = gr.File(file_count="multiple", label="Pictures", height=200, elem_id="files")
     parts["start"] = gr.Button("Caption all", variant="primary")
     parts["batch_trouble"] = live("batch-trouble")
     parts["table"] = live("table", min_height=80)
@@ -158,31 +142,27 @@ def _connect(parts: Events, page: gr.Blocks) -> None:
             show_progress="full" if busy else "hidden",
             show_progress_on=parts[busy] if busy else None,
             api_visibility="private",
+            # Gradio would open pictures with Pillow in this process, before a handler has them.
+            preprocess=False,
             **options,
         )
 
     caption = "picture problem caption words seen shown text saved further"
     fresh = f"{caption} asked answer earlier question_trouble"
     latest = {"trigger_mode": "always_last"}
-    # Before a handler has the picture, Gradio would open it with Pillow in this process.
-    unopened = {"preprocess": False, **latest}
-    on("picture.input", parts.describe, f"picture {SETTINGS}", fresh, "caption", **unopened)
+    on("picture.input", parts.describe, f"picture {NAMES}", fresh, "caption", **latest)
     for path in EXAMPLES:
         example = partial(parts.example, str(path))
-        on(f"{path.stem}.click", example, SETTINGS, fresh, "caption")
+        on(f"{path.stem}.click", example, NAMES, fresh, "caption")
     again = "again.click include.submit ban.submit"
-    on(again, parts.again, f"shown {SETTINGS}", caption, "caption")
+    on(again, parts.again, f"shown {NAMES}", caption, "caption")
     on("words.input", parts.look, "shown words", "problem seen", **latest)
     asked = "question_trouble question asked answer earlier"
     on("ask.click question.submit", parts.ask, "shown asked question", asked, "answer")
     on("save.click text.submit", parts.save, "shown text", "saved", "saved")
     many = "batch_trouble table csv jsonl"
-    on("start.click", parts.batch, f"files {SETTINGS}", many, "table")
+    on("start.click", parts.batch, f"files {NAMES}", many, "table")
     on("sample.input", parts.switch, "sample", "heat share seed beams include")
     parts["page"] = page
     of_model = "state beams least most questions question ask"
     on("page.load", parts.begin, "", of_model, concurrency_limit=None)
-
-
-def _text(label: str, placeholder: str, **options: Any) -> gr.Textbox:
-    return gr.Textbox(label=label, value="", placeholder=placeholder, max_length=LONGEST, **options)

@@ -19,12 +19,12 @@ from captioner.images.formats import format_of
 from captioner.overlay import overlay
 from captioner.serve import page_html
 from captioner.serve.batch import caption_files, read_file, sentence, to_csv, to_jsonl
-from captioner.serve.bodies import CaptionRequest, VqaRequest, check
+from captioner.serve.bodies import VqaRequest, check
 from captioner.serve.corrections import Corrections
 from captioner.serve.engine import Engine
 from captioner.serve.engine import Picture as Seen
-from captioner.serve.native import caption_options
 from captioner.serve.page_parts import folder, gr
+from captioner.serve.page_settings import decoding
 
 ALTERNATIVES = 3
 """Answers to a question, the likeliest included."""
@@ -135,7 +135,7 @@ class Events:
         return await self._caption(shown.path, await self._read(shown), settings)
 
     async def _caption(self, path: str, picture: Seen, settings: Sequence[Any]) -> dict:
-        count, options = decoding(*settings)
+        count, options = decoding(settings, longest=self.engine.longest)
         result = await self.engine.caption(picture, num_captions=count, options=options)
         words = [(word, place) for place, word in enumerate(result.text.split())]
         return {
@@ -186,17 +186,18 @@ class Events:
 
     async def batch(
         self,
-        paths: list[str] | None,
+        uploads: list[dict[str, Any]] | None,
         *settings: Any,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - Gradio looks for it here
     ) -> dict:
         """Caption many files; what is wrong with one stands in its row."""
         try:
-            if not paths:
+            if not uploads:
                 raise CaptionerError("Choose some pictures first.")
             with self.engine.slot():  # the server must be ready, and the settings make sense
-                _, options = decoding(*settings)
+                _, options = decoding(settings, longest=self.engine.longest)
             progress(0, "Captioning")
+            paths = [upload["path"] for upload in uploads]
             count = len(paths)
             rows = await caption_files(
                 self.engine, paths, options, lambda done: progress((done, count), unit="pictures")
@@ -228,33 +229,3 @@ def as_it_was(picture: Seen) -> Image.Image:
     scale = _OVERLAY / max(picture.size)
     size = tuple(max(1, round(side * scale)) for side in picture.size)
     return picture.image.resize(size, Image.Resampling.BICUBIC)
-
-
-def decoding(
-    captions: int,
-    beams: int,
-    least: int,
-    most: int,
-    include: str,
-    ban: str,
-    sample: bool,
-    heat: float,
-    share: float,
-    seed: int | None,
-) -> tuple[int, dict[str, Any]]:
-    """The settings of the page, in their order there: how many captions, and `DecodingConfig`'s.
-
-    Raises CaptionerError.
-    """
-    values: dict[str, Any] = {"min_length": least, "max_length": most, "banned": phrases(ban)}
-    if sample:
-        values |= {"method": "sample", "temperature": heat, "top_p": share, "seed": seed or 0}
-    else:
-        values |= {"method": "beam", "beam_size": beams, "must_include": phrases(include)}
-    asked = check(CaptionRequest, values | {"num_captions": captions})
-    return asked.num_captions, caption_options(asked)
-
-
-def phrases(text: str | None) -> list[str]:
-    """What stands between commas."""
-    return [phrase.strip() for phrase in (text or "").split(",") if phrase.strip()]

@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from captioner.serve.batch import Row, nothing_seen, sureness
+from captioner.serve.batch import Row, sureness
 
 if TYPE_CHECKING:
     from captioner.predict import Answers, Result
@@ -44,7 +44,7 @@ def caption(result: Result) -> str:
     best, *others = result.captions
     found = f'<p class="best">{escape(best.text)}</p>'
     found += f'<p class="sure">Confidence {percent(sureness(best.score))}</p>'
-    if nothing_seen(result):
+    if result.low_confidence:
         found += trouble(NOTHING_SEEN)
     if others:
         rows = [(c.text, percent(sureness(c.score))) for c in others]

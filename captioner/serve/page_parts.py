@@ -9,6 +9,8 @@ import os
 import tempfile
 from typing import Any, NoReturn
 
+from captioner.serve.corrections import LONGEST
+
 # Uploads go with the process.
 _UPLOADS = tempfile.TemporaryDirectory(prefix="captioner-page-", ignore_cleanup_errors=True)
 os.environ |= {
@@ -20,7 +22,7 @@ os.environ |= {
 import gradio as gr  # noqa: E402
 from gradio import processing_utils  # noqa: E402
 
-__all__ = ["folder", "gr", "live"]
+__all__ = ["folder", "gr", "live", "text_box"]
 
 
 async def _fetch_nothing(url: str) -> NoReturn:
@@ -35,6 +37,11 @@ def live(name: str, **options: Any) -> gr.HTML:
     """HTML whose changes a screen reader speaks."""
     announce = "element.setAttribute('aria-live', 'polite')"
     return gr.HTML(elem_id=name, js_on_load=announce, apply_default_css=False, **options)
+
+
+def text_box(label: str, placeholder: str, **options: Any) -> gr.Textbox:
+    """A box for a line that people write."""
+    return gr.Textbox(label=label, value="", placeholder=placeholder, max_length=LONGEST, **options)
 
 
 def folder() -> str:
