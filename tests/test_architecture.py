@@ -38,6 +38,7 @@ ALLOWED |= {
     "predictions": {"data", "predict"},
     "scoring": {"controls", "data", "metrics", "predict", "predictions", "tasks"},
     "printing": {"data", "predict"},
+    "serve": {"config", "images", "overlay", "predict"},
     "": {"predict"},  # captioner/__init__.py, lazily
 }
 TORCHLESS = {"config", "tokenizer", "images", "metrics", "controls", "tasks", "errors"}
