@@ -34,11 +34,10 @@ ALLOWED |= {
     "folders": {"cli", "data", "predict", "printing", "wording"},
     "overlay": set(),
     "sheets": {"images", "overlay", "predict"},
-    "serve": {"predict", "config", "images"},
+    "serve": {"predict", "config", "images", "overlay"},
     "predictions": {"data", "predict"},
     "scoring": {"controls", "data", "metrics", "predict", "predictions", "tasks"},
     "printing": {"data", "predict"},
-    "serve": {"config", "images", "overlay", "predict"},
     "": {"predict"},  # captioner/__init__.py, lazily
 }
 TORCHLESS = {"config", "tokenizer", "images", "metrics", "controls", "tasks", "errors"}

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -57,7 +58,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
     config = load_config(checkpoint / "config.yaml")
     decoding = dataclasses.replace(config.decoding, prefix="a red dog by", max_length=12)
     save_config(dataclasses.replace(config, decoding=decoding), checkpoint / "config.yaml")
-    words = ("--checkpoint", checkpoint, "--corrections", made / "corrections")
+    words = (
+        "--checkpoint",
+        checkpoint,
+        "--dtype",
+        "float32",
+        "--corrections",
+        made / "corrections",
+    )
     with process(*words) as found:
         found.corrections = made / "corrections"
         found.model = captioner.load(checkpoint)
@@ -289,16 +297,22 @@ def test_every_control_has_a_name_and_headings_are_in_order(page, folder) -> Non
     assert page.locator("img:not([alt])").count() == 0
 
 
-def test_a_model_that_captions_only_says_so(browser, tmp_path, folder) -> None:
+def test_a_model_that_captions_only_says_so_and_open_pages_let_the_server_end(
+    browser, tmp_path, folder
+) -> None:
     checkpoint = make_checkpoint(tmp_path / "best")
+    page = browser.new_page()
     with process("--checkpoint", checkpoint) as server:
-        page = browser.new_page()
         page.goto(server.url)
         choose(page, folder / "a.jpg")
         captioned(page)
         page.get_by_text("This model writes captions only").wait_for()
         assert page.get_by_label("Your question").count() == 0
-        page.close()
+        start = time.monotonic()
+    assert time.monotonic() - start < 4
+    assert server.process.returncode == 0
+    assert "ERROR" not in server.log
+    page.close()
 
 
 def test_a_browser_shows_the_token_as_a_password(browser, tmp_path, folder) -> None:

@@ -20,6 +20,7 @@ from captioner.predict.results import Answer, Answers, Caption, Result
 from captioner.serve import batch, page_html
 from captioner.serve.batch import Row, caption_files
 from captioner.serve.engine import Engine
+from captioner.serve.page_events import NOTHING, Events
 from captioner.serve.page_parts import folder
 from captioner.serve.page_settings import decoding
 from captioner.serve.settings import Settings
@@ -130,6 +131,25 @@ def test_many_files_wait_for_room_and_one_bad_one_stops_none(tmp_path, monkeypat
     assert [bool(row.error) for row in rows] == [False, False, True, False, True, False]
     assert all(row.caption.startswith("red") for row in rows if not row.error)
     assert sorted(done) == [1, 2, 3, 4, 5, 6]
+
+
+def test_while_the_model_is_loaded_the_page_says_so() -> None:
+    async def whole() -> tuple[dict, list[dict]]:
+        events = Events(Engine(Toy, Settings()))
+        for name in (*NOTHING, "state", "batch_trouble", "beams", "least", "most"):
+            events[name] = name
+        one, many = await events.example("a.jpg", *PLAIN), await events.batch([{}], *PLAIN)
+        opened, told = events.begin(), []
+        told.append(await anext(opened))
+        events.engine.captioner = Toy()
+        told.append(await anext(opened))
+        return one | many, told
+
+    changed, told = asyncio.run(whole())
+    assert changed["picture"] is None
+    assert all("being loaded" in changed[name] for name in ("problem", "batch_trouble"))
+    assert "being loaded" in told[0]["state"]
+    assert told[1]["state"] == ""
 
 
 def test_no_url_is_fetched_in_the_place_of_an_upload(tmp_path) -> None:

@@ -115,7 +115,8 @@ class Events:
     async def example(self, path: str, *settings: Any) -> dict:
         """One of the bundled pictures has been chosen."""
         changed = await self.describe({"path": path}, *settings)
-        changed[self["picture"]] = gr.update(value=path) | changed.get(self["picture"], {})
+        if changed[self["picture"]] is not None:
+            changed[self["picture"]] |= {"value": path}
         return changed
 
     @told("problem")
