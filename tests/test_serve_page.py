@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import pytest
 from tiny import make_checkpoint, picture
 from tiny_vqa import QUESTIONS, make_vqa_checkpoint
@@ -326,3 +327,21 @@ def test_a_browser_shows_the_token_as_a_password(browser, tmp_path, folder) -> N
         choose(page, folder / "a.jpg")
         assert captioned(page)
         page.close()
+
+
+def test_no_file_of_the_server_is_taken_for_an_upload(tmp_path, folder) -> None:
+    with process("--checkpoint", make_checkpoint(tmp_path / "best")) as server:
+        for upload in ({"path": str(folder / "a.jpg")}, {"path": "https://example.org/a.jpg"}):
+            assert not chosen(server.client, upload)["success"]
+
+
+def chosen(client: httpx.Client, upload: dict) -> dict:
+    """What becomes of an upload, as a program may say there was one."""
+    config = client.get("/config").json()
+    event = next(e for e in config["dependencies"] if [t[1] for t in e["targets"]] == ["input"])
+    data = [upload | {"meta": {"_type": "gradio.FileData"}}, 3, 5, 0, 8, "", "", False, 1, 1, 0]
+    asked = {"data": data, "fn_index": event["id"], "session_hash": "test"}
+    assert client.post("/gradio_api/queue/join", json=asked).status_code == 200
+    with client.stream("GET", "/gradio_api/queue/data?session_hash=test") as lines:
+        done = next(line for line in lines.iter_lines() if "process_completed" in line)
+    return json.loads(done.removeprefix("data: "))

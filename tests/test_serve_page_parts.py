@@ -21,7 +21,7 @@ from captioner.serve import batch, page_html
 from captioner.serve.batch import Row, caption_files
 from captioner.serve.engine import Engine
 from captioner.serve.page_events import NOTHING, Events
-from captioner.serve.page_parts import folder
+from captioner.serve.page_parts import EXAMPLES, folder, offered
 from captioner.serve.page_settings import decoding
 from captioner.serve.settings import Settings
 
@@ -162,3 +162,12 @@ def test_files_to_download_lie_among_the_uploads() -> None:
     first, second = Path(folder()), Path(folder())
     assert first != second
     assert first.parent.name.startswith("captioner-page-")
+
+
+def test_only_uploads_and_examples_are_read(tmp_path) -> None:
+    path = Path(folder()) / "a.jpg"
+    assert offered(str(path)) == str(path.resolve())
+    assert [offered(str(path)) for path in EXAMPLES] == [str(path) for path in EXAMPLES]
+    for other in (None, "", "a.jpg", str(tmp_path / "a.jpg"), f"{folder()}/../../a.jpg"):
+        with pytest.raises(CaptionerError, match="choose it again"):
+            offered(other)

@@ -16,9 +16,9 @@ from fastapi import FastAPI
 from captioner.serve import page_settings
 from captioner.serve.engine import Engine
 from captioner.serve.gate import UPLOADED
-from captioner.serve.page_events import EXAMPLES, HINT, Events, Shown
+from captioner.serve.page_events import HINT, Events, Shown
 from captioner.serve.page_html import note
-from captioner.serve.page_parts import gr, live, text_box
+from captioner.serve.page_parts import EXAMPLES, gr, live, text_box
 from captioner.serve.page_settings import NAMES
 
 _KEPT = (3600, 24 * 3600)
@@ -75,6 +75,8 @@ def blocks(engine: Engine) -> gr.Blocks:
         with gr.Tab("Many pictures"):
             _many(parts, engine.settings.max_body)
         _connect(parts, found)
+    # Gradio takes any path of the server's for an upload, unless a page has been launched.
+    found.has_launched = True
     found.queue(default_concurrency_limit=engine.settings.max_requests, api_open=False)
     return found
 

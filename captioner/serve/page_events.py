@@ -23,7 +23,7 @@ from captioner.serve.bodies import VqaRequest, check
 from captioner.serve.corrections import Corrections
 from captioner.serve.engine import Engine
 from captioner.serve.engine import Picture as Seen
-from captioner.serve.page_parts import folder, gr
+from captioner.serve.page_parts import folder, gr, offered
 from captioner.serve.page_settings import decoding
 
 ALTERNATIVES = 3
@@ -33,8 +33,6 @@ FAILED = "The model cannot be loaded."
 ONLY_CAPTIONS = "This model writes captions only; it answers no questions."
 HINT = "Choose a picture: its caption appears here."
 CHOOSE = "Choose a picture first."
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.jpg"))
-"""Of a checkout; an installed package has none."""
 _OVERLAY = 480
 """Pixels of the longer side of what shows where the model looked."""
 _IN_BROWSERS = {"JPEG", "PNG", "GIF", "WEBP", "BMP", "AVIF", "ICO"}
@@ -109,21 +107,21 @@ class Events:
 
     async def describe(self, upload: dict[str, Any] | None, *settings: Any) -> dict:
         """A picture has been chosen, or taken away: caption it, and forget the one before."""
-        changed = await self._described(upload and upload["path"], *settings)
+        changed = await self._described(upload and upload.get("path"), settings)
         return {self[name]: value for name, value in NOTHING.items()} | changed
 
     async def example(self, path: str, *settings: Any) -> dict:
         """One of the bundled pictures has been chosen."""
-        changed = await self.describe({"path": path}, *settings)
-        if changed[self["picture"]] is not None:
+        changed = await self._described(path, settings)
+        if self["picture"] in changed:
             changed[self["picture"]] |= {"value": path}
-        return changed
+        return {self[name]: value for name, value in NOTHING.items()} | changed
 
     @told("problem")
-    async def _described(self, path: str | None, *settings: Any) -> dict:
-        if path is None:
+    async def _described(self, path: str | None, settings: Sequence[Any]) -> dict:
+        if not path:
             return {}
-        data = await read_file(path)
+        data = await read_file(offered(path))
         picture = await self.engine.read(data)
         changed = await self._caption(path, picture, settings)
         if format_of(data) not in _IN_BROWSERS:
@@ -198,7 +196,7 @@ class Events:
             with self.engine.slot():  # the server must be ready, and the settings make sense
                 _, options = decoding(settings, longest=self.engine.longest)
             progress(0, "Captioning")
-            paths = [upload["path"] for upload in uploads]
+            paths = [offered(upload.get("path")) for upload in uploads]
             count = len(paths)
             rows = await caption_files(
                 self.engine, paths, options, lambda done: progress((done, count), unit="pictures")

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from pathlib import Path
 from typing import Any, NoReturn
 
+from captioner.errors import CaptionerError
 from captioner.serve.corrections import LONGEST
 
 # Uploads go with the process.
@@ -22,7 +24,10 @@ os.environ |= {
 import gradio as gr  # noqa: E402
 from gradio import processing_utils  # noqa: E402
 
-__all__ = ["folder", "gr", "live", "text_box"]
+__all__ = ["EXAMPLES", "folder", "gr", "live", "offered", "text_box"]
+
+EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.jpg"))
+"""Of a checkout; an installed package has none."""
 
 
 async def _fetch_nothing(url: str) -> NoReturn:
@@ -42,6 +47,14 @@ def live(name: str, **options: Any) -> gr.HTML:
 def text_box(label: str, placeholder: str, **options: Any) -> gr.Textbox:
     """A box for a line that people write."""
     return gr.Textbox(label=label, value="", placeholder=placeholder, max_length=LONGEST, **options)
+
+
+def offered(path: str | None) -> str:
+    """The path of an upload or an example; raises CaptionerError for any other of the server's."""
+    found = Path(path or "").resolve()
+    if found not in EXAMPLES and not found.is_relative_to(Path(_UPLOADS.name).resolve()):
+        raise CaptionerError("the picture is not here; choose it again")
+    return str(found)
 
 
 def folder() -> str:
