@@ -1,4 +1,4 @@
-"""The `captioner` command: `captioner caption|train|score` are generate.py, train.py and score.py.
+"""The `captioner` command: `captioner caption|train|score|serve`, each a script of its own.
 
 What the scripts share of a command line's manners is here, too.
 
@@ -27,6 +27,7 @@ COMMANDS = {
     "caption": ("generate", "caption images, or answer questions about them"),
     "train": ("train", "train a captioner on a data set"),
     "score": ("score", "score captions, or a checkpoint, against references"),
+    "serve": ("serve", "a page for browsers, and an API for programs"),
 }
 _PACKAGE = Path(__file__).parent
 
@@ -48,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="captioner",
         usage="captioner [-h] [--version] COMMAND ...",
-        description="Caption images, answer questions about them, train captioners and score them.",
+        description="Caption images, answer questions about them; train, score, serve captioners.",
         epilog="commands (each has its own --help):\n"
         + "\n".join(lines)
         + f"\n\nconfigurations for `captioner train --config`: {_beside('configs')}",

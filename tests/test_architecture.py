@@ -34,7 +34,7 @@ ALLOWED |= {
     "folders": {"cli", "data", "predict", "printing", "wording"},
     "overlay": set(),
     "sheets": {"images", "overlay", "predict"},
-    "serve": {"predict", "config", "images"},
+    "serve": {"predict", "config", "images", "overlay"},
     "predictions": {"data", "predict"},
     "scoring": {"controls", "data", "metrics", "predict", "predictions", "tasks"},
     "printing": {"data", "predict"},

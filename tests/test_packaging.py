@@ -54,7 +54,8 @@ def test_what_is_imported_is_required():
                 found.add(node.module.split(".")[0])
     found -= sys.stdlib_module_names | {"captioner"}
     required = {distribution(line) for line in requirements("requirements.txt")}
-    names = {distributions.get(name, name) for name in found}
+    names = {distributions.get(name, name.replace("_", "-")) for name in found}
+    names -= {"fastapi", "pydantic", "starlette", "uvicorn"}  # gradio brings them
     extras = pyproject()["project"]["optional-dependencies"].values()
     assert names <= required | {distribution(line) for lines in extras for line in lines}
     # timm imports torchvision, Accelerate's tracker TensorBoard.
@@ -64,6 +65,7 @@ def test_what_is_imported_is_required():
 def test_what_is_missing_is_told_as_it_is_required():
     extras = pyproject()["project"]["optional-dependencies"]
     assert requirements("requirements-lora.txt") == extras["lora"] == [lora.PEFT]
+    assert requirements("requirements-serve.txt") == extras["serve"]
 
 
 def test_installed_versions_are_within_the_ranges():
@@ -152,6 +154,7 @@ def test_wheel_carries_everything(installed):
     ours = {p.relative_to(ROOT).as_posix() for p in (ROOT / "captioner").rglob("*.py")}
     ours |= {f"captioner/scripts/{name}.py" for name, _ in cli.COMMANDS.values()}
     ours |= {f"captioner/{p.relative_to(ROOT)}" for p in (ROOT / "configs").rglob("*.yaml")}
+    ours.add("captioner/serve/page.css")
     bundled = (ROOT / "captioner" / "pretrained").iterdir()
     ours |= {p.relative_to(ROOT).as_posix() for p in bundled if p.is_file()}
     assert ours <= names

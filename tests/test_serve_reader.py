@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from tiny import picture
 
 pytest.importorskip("gradio")
@@ -50,11 +51,14 @@ def run(test: Callable[[Reader], Coroutine], limits: Limits = LIMITS, **options:
 def test_pixels_are_those_of_reading_it_here(kind: str, crop: bool) -> None:
     limits, data = replace(LIMITS, crop=crop), encoded(kind)
 
-    async def test(reader: Reader) -> np.ndarray:
-        return np.asarray(await reader.read(data))
+    async def test(reader: Reader) -> tuple[Image.Image, tuple[int, int]]:
+        return await reader.read(data)
 
-    expected = fit(load_image(data, min_size=96), limits.size, crop=crop)
-    assert np.array_equal(run(test, limits), np.asarray(expected))
+    loaded = load_image(data, min_size=96)
+    expected = fit(loaded, limits.size, crop=crop)
+    found, of = run(test, limits)
+    assert np.array_equal(np.asarray(found), np.asarray(expected))
+    assert of == (expected.size if crop else loaded.size)
 
 
 def test_errors_keep_their_kind_and_the_worker_goes_on() -> None:
@@ -109,7 +113,7 @@ def test_who_leaves_takes_no_answer_from_the_next() -> None:
         await asyncio.sleep(0.001)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
-        return (await reader.read(encoded("PNG"))).size
+        return (await reader.read(encoded("PNG")))[0].size
 
     assert run(test) == (48, 32)
 

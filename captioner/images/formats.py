@@ -53,6 +53,11 @@ def open_image(file: BinaryIO, max_pixels: int) -> Image.Image:
     return image
 
 
+def format_of(data: bytes) -> str:
+    """Pillow's name of the format that a file's first bytes tell; raises ImageFormatError."""
+    return _identify(data[:512])[0]
+
+
 def _opener(name: str, plugin: str) -> Callable[[BinaryIO, str], Image.Image]:
     # The plugin is asked directly: Image.open would import all plugins for some formats, and
     # judge the size by a process-wide limit that is not this module's to change.

@@ -42,6 +42,8 @@ class Picture:
     """An image that has been read: small, of the model's size, and what the model made of it."""
 
     image: Image.Image
+    size: tuple[int, int]
+    """Width and height of what it shows, before it was brought to the model's size."""
     encoded: Encoded | None = None
 
 
@@ -70,6 +72,8 @@ class Engine:
         self.captioner: Captioner | None = None
         self.failure: Exception | None = None
         self.draining = False
+        self.closing = asyncio.Event()
+        """Set when the server ends, and what is still open with it."""
         self.active = 0
         self._load = load
         self._threads = ThreadPoolExecutor(settings.lanes, "model")
@@ -132,7 +136,7 @@ class Engine:
         digest = hashlib.sha256(data).digest()
         if digest not in self._known:
             with self.telemetry.stage("read"):
-                self._known[digest] = Picture(await self._reader.read(data))
+                self._known[digest] = Picture(*await self._reader.read(data))
         self._known.move_to_end(digest)
         while len(self._known) > self.settings.max_known:
             self._known.popitem(last=False)

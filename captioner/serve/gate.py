@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from captioner.errors import CaptionerError
-from captioner.serve.engine import Engine
+from captioner.serve.engine import Engine, NotReady
 from captioner.serve.problems import Refusal, refusal, response
 
 Message = MutableMapping[str, Any]
@@ -77,7 +77,24 @@ class Gate:
             with self.engine.slot():
                 await self._within(call, self._deadline(call.headers))
         else:
-            await self.app(call.scope, call.receive, call.send)
+            await self._until_the_end(call)
+
+    async def _until_the_end(self, call: Call) -> None:
+        """Hand on what may last, such as a page's stream of events, for as long as the server."""
+        work = asyncio.ensure_future(self.app(call.scope, call.receive, call.send))
+        closing = asyncio.ensure_future(self.engine.closing.wait())
+        try:
+            await asyncio.wait({work, closing}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return work.result()
+        finally:
+            for task in (work, closing):
+                task.cancel()
+            await asyncio.gather(work, closing, return_exceptions=True)
+        if call.status is None:
+            raise NotReady("being stopped")
+        if not call.complete:
+            await call.send({"type": "http.response.body"})
 
     async def _within(self, call: Call, seconds: float) -> None:
         """Hand it on for so long, and for as long as the caller is there."""
@@ -159,7 +176,7 @@ class Call:
         self.verdict: Refusal | None = None
         self.status: int | None = None
         self.size, self.limit = 0, 0
-        self.body_read, self.deaf = False, True
+        self.body_read, self.deaf, self.complete = False, True, False
         self._ended, self._left = asyncio.Event(), asyncio.Event()
 
     def bound(self, limit: int) -> None:
@@ -172,7 +189,7 @@ class Call:
     async def receive(self) -> Message:
         """As ASGI's; raises Refusal where the body is too large."""
         if self.body_read:
-            await self._left.wait()
+            await self.gone()
             return {"type": "http.disconnect"}
         message = await self._receive()
         if message["type"] == "http.disconnect":
@@ -196,6 +213,8 @@ class Call:
             self.status = message["status"]
             headers = list(message.get("headers", []))
             message = {**message, "headers": [*headers, (b"x-request-id", self.id.encode())]}
+        elif message["type"] == "http.response.body":
+            self.complete = not message.get("more_body", False)
         await self._send(message)
 
     async def gone(self) -> None:

@@ -38,8 +38,8 @@ class Reader:
             self._idle.put_nowait(None)  # started when there is work for it
         self._running: set[Process] = set()
 
-    async def read(self, data: bytes) -> Image.Image:
-        """An RGB image of the size of the limits; raises ImageError.
+    async def read(self, data: bytes) -> tuple[Image.Image, tuple[int, int]]:
+        """An RGB image of the size of the limits, and the size that it had; raises ImageError.
 
         A worker that takes longer than `seconds`, or dies, is the image's fault. A caller that
         goes away costs the worker, since half an answer would be left in its pipe.
@@ -97,14 +97,14 @@ class Reader:
                 os.kill(worker.pid, signal.SIGKILL)
 
 
-async def _ask(worker: Process, data: bytes) -> Image.Image:
+async def _ask(worker: Process, data: bytes) -> tuple[Image.Image, tuple[int, int]]:
     worker.stdin.write(LENGTH.pack(len(data)))
     worker.stdin.write(data)
     await worker.stdin.drain()
     head = json.loads(await _frame(worker))
     if "error" in head:
         raise _KINDS[head["kind"]](head["error"])
-    return Image.frombytes("RGB", tuple(head["size"]), await _frame(worker))
+    return Image.frombytes("RGB", tuple(head["size"]), await _frame(worker)), tuple(head["of"])
 
 
 async def _frame(worker: Process) -> bytes:

@@ -43,6 +43,11 @@ class Server(uvicorn.Server):
                 return
             await asyncio.sleep(0.05)
 
+    async def shutdown(self, sockets: list | None = None) -> None:
+        """As uvicorn's, which would wait for pages that are open."""
+        self.engine.closing.set()
+        await super().shutdown(sockets)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A first SIGTERM waits for what has begun; anything else ends at once."""
         if sig == signal.SIGTERM and not self.engine.draining:

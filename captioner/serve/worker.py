@@ -2,7 +2,8 @@
 
 It reads requests from stdin and writes replies to stdout, each a frame: four bytes of length, most
 significant first, then so many bytes. A request is an image file. A reply is a JSON head, with
-`error` and `kind`, or with `size`, and a second frame then holds the pixels (H, W, 3), row by row.
+`error` and `kind`, or with `size` and `of`, the size of what it shows in the file, where a JPEG may
+be read at a reduced scale; a second frame then holds the pixels (H, W, 3), row by row.
 What it imports is small, so that it starts in a tenth of a second: Pillow and numpy, no torch.
 """
 
@@ -67,7 +68,8 @@ def reply(data: bytes, limits: Limits) -> list[bytes]:
         least = 2 * max(limits.size)
         image = load_image(data, max_pixels=limits.max_pixels, min_size=least)
         small = fit(image, limits.size, crop=limits.crop)
-        return [json.dumps({"size": small.size}).encode(), small.tobytes()]
+        of = small.size if limits.crop else image.size
+        return [json.dumps({"size": small.size, "of": of}).encode(), small.tobytes()]
     except ImageError as error:
         return [json.dumps({"error": str(error), "kind": type(error).__name__}).encode()]
 

@@ -1,0 +1,347 @@
+"""The page as people use it: a browser, against `serve.py` as it is started."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from tiny import make_checkpoint, picture
+from tiny_vqa import QUESTIONS, make_vqa_checkpoint
+
+pytest.importorskip("gradio")
+pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from serving import process
+
+import captioner
+from captioner.config import load_config, save_config
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here"),
+]
+Q, R = QUESTIONS[:2]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as started:
+        found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of several kinds, one of them bad."""
+    found = tmp_path_factory.mktemp("pictures")
+    picture(3, size=(200, 150)).save(found / "a.jpg")
+    picture(4, size=(90, 160)).save(found / "b.tif")
+    (found / "bad.jpg").write_bytes(b"\xff\xd8\xff, but <b>no</b> more")
+    return found
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """The server, its `model` in this process, and its folder of `corrections`."""
+    made = tmp_path_factory.mktemp("served")
+    checkpoint = make_vqa_checkpoint(made / "best")
+    # What it writes by itself is one word.
+    config = load_config(checkpoint / "config.yaml")
+    decoding = dataclasses.replace(config.decoding, prefix="a red dog by", max_length=12)
+    save_config(dataclasses.replace(config, decoding=decoding), checkpoint / "config.yaml")
+    words = (
+        "--checkpoint",
+        checkpoint,
+        "--dtype",
+        "float32",
+        "--corrections",
+        made / "corrections",
+    )
+    with process(*words) as found:
+        found.corrections = made / "corrections"
+        found.model = captioner.load(checkpoint)
+        yield found
+    assert found.process.returncode == 0
+    assert "Traceback" not in found.log
+
+
+@pytest.fixture
+def page(browser, server) -> Iterator[Page]:
+    """The page, opened; nothing may be asked of any other machine, and no script may fail."""
+    found, wrong = browser.new_page(), []
+    found.on("request", lambda r: wrong.append(r.url) if is_elsewhere(r.url, server.url) else None)
+    found.on("pageerror", lambda error: wrong.append(str(error)))
+    found.goto(server.url)
+    found.get_by_role("heading", name="Captioner").wait_for()
+    yield found
+    found.close()
+    assert not wrong
+
+
+def is_elsewhere(url: str, own: str) -> bool:
+    return not url.startswith((own, "data:", "blob:"))
+
+
+def choose(page: Page, path: Path) -> None:
+    page.locator("#picture input[type=file]").set_input_files(path)
+
+
+def captioned(page: Page) -> str:
+    """The caption, once it is there."""
+    return page.locator("#caption .best").inner_text()
+
+
+def problem(page: Page) -> str:
+    return page.locator("#problem .trouble").inner_text()
+
+
+def ask(page: Page, question: str) -> None:
+    page.get_by_label("Your question").fill(question)
+    page.get_by_role("button", name="Ask", exact=True).click()
+    page.locator("#answer", has_text=question).wait_for()
+
+
+def loaded(image: Locator) -> tuple[int, int]:
+    """Width and height of an image, once the browser shows it."""
+    image.wait_for()
+    image.evaluate("image => image.decode()")
+    return tuple(image.evaluate("image => [image.naturalWidth, image.naturalHeight]"))
+
+
+def test_a_picture_is_captioned_and_its_words_show_where_the_model_looked(
+    page, server, folder
+) -> None:
+    (expected,) = server.model.caption([folder / "a.jpg"], num_captions=3)
+    choose(page, folder / "a.jpg")
+    assert captioned(page) == expected.text
+    assert "Confidence" in page.locator("#caption").inner_text()
+    others = page.locator("#caption tbody td:first-child").all_inner_texts()
+    assert others == [caption.text for caption in expected.captions[1:]]
+    assert page.locator("#picture img").get_attribute("alt") == expected.text
+    words = page.locator("#words label")
+    assert words.all_inner_texts() == expected.text.split()
+    for place in (1, 2):
+        words.nth(place).click()
+        word = expected.text.split()[place]
+        width, height = loaded(page.locator(f"#seen img[alt*='“{word}”']"))
+        assert width / height == pytest.approx(200 / 150, rel=0.02)
+
+
+def test_questions_are_answered_and_stay_in_sight(page, server, folder) -> None:
+    choose(page, folder / "a.jpg")
+    captioned(page)
+    for question in (Q, R):
+        ask(page, question)
+        expected = server.model.ask(folder / "a.jpg", question)
+        assert page.locator("#answer .best").inner_text() == expected.text
+    ask(page, f" {Q}")
+    earlier = page.locator("#earlier tbody td:first-child").all_inner_texts()
+    assert earlier == [R, Q]
+    assert page.locator("#answer [aria-live=polite]").count() == 1
+    ask_button = page.get_by_role("button", name="Ask", exact=True)
+    page.get_by_label("Your question").fill("  ")
+    ask_button.click()
+    page.locator("#question-trouble .trouble").wait_for()
+
+
+def test_settings_change_the_caption_or_are_refused_in_a_sentence(page, server, folder) -> None:
+    choose(page, folder / "a.jpg")
+    first = captioned(page)
+    page.get_by_role("button", name="Settings").click()
+    again = page.get_by_role("button", name="Caption again")
+    word = first.split()[-1]
+    page.get_by_label("Must not include").fill(f"{word}, zebra")
+    again.click()
+    best = page.locator("#caption .best")
+    expect(best).not_to_have_text(first)
+    (expected,) = server.model.caption([folder / "a.jpg"], num_captions=3, banned=[word, "zebra"])
+    assert captioned(page) == expected.text
+    page.get_by_label("Must include").fill(word)
+    again.click()
+    assert word in problem(page)
+    page.get_by_label("Draw captions at random").check()
+    page.get_by_label("Must not include").fill("")
+    page.get_by_label("Seed").fill("7")
+    again.click()
+    options = {"method": "sample", "seed": 7, "num_captions": 3}
+    drawn = server.model.caption([folder / "a.jpg"], **options)[0].text
+    expect(best).to_have_text(drawn)
+    expect(page.locator("#problem .trouble")).to_have_count(0)
+
+
+def test_a_bad_file_is_one_sentence_and_the_page_goes_on(page, server, folder) -> None:
+    choose(page, folder / "bad.jpg")
+    found = problem(page)
+    assert found.removeprefix("⚠ ").startswith("This file cannot be decoded")
+    assert "Error" not in found
+    choose(page, folder / "b.tif")
+    assert captioned(page) == server.model.caption([folder / "b.tif"])[0].text
+    # No browser shows a TIFF: the page shows what was made of it.
+    width, height = loaded(page.locator("#picture img"))
+    assert width / height == pytest.approx(90 / 160, rel=0.02)
+    assert page.locator("#problem .trouble").count() == 0
+
+
+def test_many_pictures_become_a_table_and_two_files(page, server, folder) -> None:
+    page.get_by_role("tab", name="Many pictures").click()
+    files = sorted(folder.iterdir())
+    page.locator("#files input[type=file]").set_input_files(files)
+    page.locator("#files").get_by_text("bad").first.wait_for()
+    page.get_by_role("button", name="Caption all").click()
+    page.locator("#table table").wait_for()
+    cells = page.locator("#table tbody tr").evaluate_all(
+        "rows => rows.map(row => [...row.cells].map(cell => cell.innerText))"
+    )
+    captions = [result.error or result.text for result in server.model.caption(files)]
+    assert [row[0] for row in cells] == [path.name for path in files]
+    assert [row[1] for row in cells[:2]] == captions[:2]
+    assert "cannot be decoded" in cells[2][1]
+    saved = {}
+    for kind in ("CSV", "JSONL"):
+        with page.expect_download() as download:
+            page.get_by_text(f"Download {kind}").click()
+        saved[kind] = Path(download.value.path()).read_text("utf-8")
+    table = list(csv.DictReader(saved["CSV"].splitlines()))
+    rows = [json.loads(line) for line in saved["JSONL"].splitlines()]
+    for found in (table, rows):
+        assert [row["file"] for row in found] == [path.name for path in files]
+        assert [row["caption"] for row in found[:2]] == captions[:2]
+        assert all(0 < float(row["confidence"]) <= 1 for row in found[:2])
+        assert "cannot be decoded" in found[2]["error"]
+
+
+def test_a_mended_caption_is_a_row_to_train_on(page, server, folder, read) -> None:
+    choose(page, folder / "a.jpg")
+    text = page.get_by_label("Mend the caption where it is wrong")
+    expect(text).to_have_value(captioned(page))
+    for caption in ("a wrong caption", "a mended caption"):
+        text.fill(caption)
+        page.get_by_role("button", name="Save correction").click()
+        expect(page.locator("#saved")).to_contain_text("Saved")
+        page.wait_for_timeout(200)
+    ((example,), _) = read(server.corrections)
+    assert example.references == ("a mended caption",)
+    assert Path(example.image).read_bytes() == (folder / "a.jpg").read_bytes()
+
+
+def test_the_keyboard_alone_does_all(page) -> None:
+    def tab_to(name: str) -> None:
+        label = "e => e.ariaLabel || e.labels?.[0]?.innerText || e.innerText || e.value || ''"
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            if page.evaluate(f"({label})(document.activeElement).trim()") == name:
+                return
+        raise AssertionError(f"{name} is not to be reached")
+
+    tab_to("Try the dog")
+    page.keyboard.press("Enter")
+    words = captioned(page).split()
+    tab_to(words[1])  # Gradio's radio buttons are stops of their own
+    page.keyboard.press("Space")
+    loaded(page.locator(f"#seen img[alt*='“{words[1]}”']"))
+    tab_to("Your question")
+    page.keyboard.type(Q)
+    page.keyboard.press("Enter")
+    page.locator("#answer .best").wait_for()
+    tab_to("Save correction")
+    page.keyboard.press("Space")
+    page.locator("#saved .note").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_narrow_screen_needs_no_sideways_scrolling(browser, server, folder, scheme) -> None:
+    page = browser.new_page(viewport={"width": 360, "height": 640}, color_scheme=scheme)
+    page.goto(server.url)
+    choose(page, folder / "a.jpg")
+    captioned(page)
+    page.locator("#words label").first.click()
+    loaded(page.locator("#seen img"))
+    for question in (Q, R):
+        ask(page, question)
+    page.get_by_role("button", name="Settings").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.get_by_role("tab", name="Many pictures").click()
+    page.get_by_role("button", name="Caption all").click()
+    page.locator("#batch-trouble .trouble").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    red = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]")
+    assert int(red) < 50 if scheme == "dark" else int(red) > 200
+    page.close()
+
+
+def test_every_control_has_a_name_and_headings_are_in_order(page, folder) -> None:
+    choose(page, folder / "a.jpg")
+    captioned(page)
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Must include").wait_for()
+    assert page.title() == "Captioner"
+    assert page.locator("html").get_attribute("lang") == "en"
+    names = page.evaluate(
+        """() => [...document.querySelectorAll("button, input, textarea")]
+        .filter(e => e.checkVisibility() && e.type != "file")
+        .map(e => e.ariaLabel || e.labels?.[0]?.innerText || e.innerText || e.title)"""
+    )
+    assert len(names) > 15
+    assert all(name and name.strip() for name in names)
+    levels = page.evaluate("[...document.querySelectorAll('h1, h2, h3')].map(h => h.tagName)")
+    assert levels == ["H1", "H2", "H2", "H2"]
+    assert page.locator("img:not([alt])").count() == 0
+
+
+def test_a_model_that_captions_only_says_so_and_open_pages_let_the_server_end(
+    browser, tmp_path, folder
+) -> None:
+    checkpoint = make_checkpoint(tmp_path / "best")
+    page = browser.new_page()
+    with process("--checkpoint", checkpoint) as server:
+        page.goto(server.url)
+        choose(page, folder / "a.jpg")
+        captioned(page)
+        page.get_by_text("This model writes captions only").wait_for()
+        assert page.get_by_label("Your question").count() == 0
+        start = time.monotonic()
+    assert time.monotonic() - start < 4
+    assert server.process.returncode == 0
+    assert "ERROR" not in server.log
+    page.close()
+
+
+def test_a_browser_shows_the_token_as_a_password(browser, tmp_path, folder) -> None:
+    (tmp_path / "token").write_text("secret\n")
+    checkpoint = make_checkpoint(tmp_path / "best")
+    with process("--checkpoint", checkpoint, "--token-file", tmp_path / "token") as server:
+        assert server.client.get("/").status_code == 401
+        known = {"username": "any", "password": "secret"}
+        page = browser.new_page(http_credentials=known)
+        page.goto(server.url)
+        choose(page, folder / "a.jpg")
+        assert captioned(page)
+        page.close()
+
+
+def test_no_file_of_the_server_is_taken_for_an_upload(tmp_path, folder) -> None:
+    with process("--checkpoint", make_checkpoint(tmp_path / "best")) as server:
+        for upload in ({"path": str(folder / "a.jpg")}, {"path": "https://example.org/a.jpg"}):
+            assert not chosen(server.client, upload)["success"]
+
+
+def chosen(client: httpx.Client, upload: dict) -> dict:
+    """What becomes of an upload, as a program may say there was one."""
+    config = client.get("/config").json()
+    event = next(e for e in config["dependencies"] if [t[1] for t in e["targets"]] == ["input"])
+    data = [upload | {"meta": {"_type": "gradio.FileData"}}, 3, 5, 0, 8, "", "", False, 1, 1, 0]
+    asked = {"data": data, "fn_index": event["id"], "session_hash": "test"}
+    assert client.post("/gradio_api/queue/join", json=asked).status_code == 200
+    with client.stream("GET", "/gradio_api/queue/data?session_hash=test") as lines:
+        done = next(line for line in lines.iter_lines() if "process_completed" in line)
+    return json.loads(done.removeprefix("data: "))
