@@ -23,7 +23,7 @@ from tiny import picture
 pytest.importorskip("gradio")
 from captioner.errors import ImageError, ImageFormatError, ImageSizeError
 from captioner.images import fit, load_image
-from captioner.serve.reader import Reader
+from captioner.serve.reader import Picture, Reader
 from captioner.serve.worker import Limits
 
 LIMITS = Limits(size=(32, 48), crop=False, max_pixels=10**6, memory=2**30, seconds=3)
@@ -51,14 +51,26 @@ def run(test: Callable[[Reader], Coroutine], limits: Limits = LIMITS, **options:
 def test_pixels_are_those_of_reading_it_here(kind: str, crop: bool) -> None:
     limits, data = replace(LIMITS, crop=crop), encoded(kind)
 
-    async def test(reader: Reader) -> tuple[Image.Image, tuple[int, int]]:
+    async def test(reader: Reader) -> Picture:
         return await reader.read(data)
 
     loaded = load_image(data, min_size=96)
     expected = fit(loaded, limits.size, crop=crop)
-    found, of = run(test, limits)
-    assert np.array_equal(np.asarray(found), np.asarray(expected))
-    assert of == (expected.size if crop else loaded.size)
+    found = run(test, limits)
+    assert np.array_equal(np.asarray(found.image), np.asarray(expected))
+    assert found.size == (expected.size if crop else loaded.size)
+    assert not found.low_confidence
+
+
+def test_a_large_picture_of_noise_is_told_though_it_comes_small() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (600, 900, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG")
+
+    async def test(reader: Reader) -> Picture:
+        return await reader.read(file.getvalue())
+
+    assert run(test).low_confidence
 
 
 def test_errors_keep_their_kind_and_the_worker_goes_on() -> None:
@@ -113,7 +125,7 @@ def test_who_leaves_takes_no_answer_from_the_next() -> None:
         await asyncio.sleep(0.001)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
-        return (await reader.read(encoded("PNG")))[0].size
+        return (await reader.read(encoded("PNG"))).image.size
 
     assert run(test) == (48, 32)
 

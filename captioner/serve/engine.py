@@ -14,19 +14,17 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from captioner.errors import CaptionerError
-from captioner.serve.reader import Reader
+from captioner.serve.reader import Picture, Reader
 from captioner.serve.settings import Settings
 from captioner.serve.telemetry import Telemetry
 from captioner.serve.worker import Limits
 
 if TYPE_CHECKING:
-    from captioner.predict import Answers, Captioner, Encoded, Result, Scored
+    from captioner.predict import Answers, Captioner, Result, Scored
 
 
 class Busy(CaptionerError):
@@ -35,16 +33,6 @@ class Busy(CaptionerError):
 
 class NotReady(CaptionerError):
     """The model is being loaded, or the server is being stopped."""
-
-
-@dataclass(eq=False)
-class Picture:
-    """An image that has been read: small, of the model's size, and what the model made of it."""
-
-    image: Image.Image
-    size: tuple[int, int]
-    """Width and height of what it shows, before it was brought to the model's size."""
-    encoded: Encoded | None = None
 
 
 @dataclass(eq=False)
@@ -136,7 +124,7 @@ class Engine:
         digest = hashlib.sha256(data).digest()
         if digest not in self._known:
             with self.telemetry.stage("read"):
-                self._known[digest] = Picture(*await self._reader.read(data))
+                self._known[digest] = await self._reader.read(data)
         self._known.move_to_end(digest)
         while len(self._known) > self.settings.max_known:
             self._known.popitem(last=False)
@@ -151,7 +139,7 @@ class Engine:
         def run(pictures: list[Picture]) -> Sequence[Any]:
             images = [p.image for p in pictures]
             found = self.captioner.caption(images, batch_size=len(images), **options)
-            return [result.error or result for result in found]
+            return _marked(found, pictures)
 
         # What is drawn depends on an image's place in its batch.
         alone = options.get("method") == "sample"
@@ -164,7 +152,7 @@ class Engine:
             self._encode([picture for picture, _ in rows])
             pairs = [(picture.encoded, question) for picture, question in rows]
             found = self.captioner.answer(pairs, batch_size=len(rows), **options)
-            return [answers.error or answers for answers in found]
+            return _marked(found, [picture for picture, _ in rows])
 
         return await self._submit("ask", run, (picture, question), options)
 
@@ -332,6 +320,14 @@ class Engine:
         except Exception as error:
             results = [error] * len(batch)
         loop.call_soon_threadsafe(_settle, batch, list(results))
+
+
+def _marked(found: Sequence[Any], pictures: Sequence[Picture]) -> list[Any]:
+    """Results, or their errors; the reader has seen more of a large picture of noise."""
+    return [
+        one.error or (replace(one, low_confidence=True) if picture.low_confidence else one)
+        for one, picture in zip(found, pictures, strict=True)
+    ]
 
 
 def _settle(batch: list[_Job], results: list[Any]) -> None:

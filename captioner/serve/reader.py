@@ -12,7 +12,9 @@ import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -28,6 +30,19 @@ _KINDS = {
 }
 
 
+@dataclass(eq=False)
+class Picture:
+    """An image that has been read: small, of the model's size, and what the model made of it."""
+
+    image: Image.Image
+    size: tuple[int, int]
+    """Width and height of what it shows, before it was brought to the model's size."""
+    low_confidence: bool = False
+    """As `captioner.images.shows_nothing` found."""
+    encoded: Any = None
+    """As `Captioner.encode_batch` gives it, once it has been asked for."""
+
+
 class Reader:
     """So many workers, each with one image at a time; what fails is replaced."""
 
@@ -38,8 +53,8 @@ class Reader:
             self._idle.put_nowait(None)  # started when there is work for it
         self._running: set[Process] = set()
 
-    async def read(self, data: bytes) -> tuple[Image.Image, tuple[int, int]]:
-        """An RGB image of the size of the limits, and the size that it had; raises ImageError.
+    async def read(self, data: bytes) -> Picture:
+        """An RGB image of the size of the limits; raises ImageError.
 
         A worker that takes longer than `seconds`, or dies, is the image's fault. A caller that
         goes away costs the worker, since half an answer would be left in its pipe.
@@ -97,14 +112,15 @@ class Reader:
                 os.kill(worker.pid, signal.SIGKILL)
 
 
-async def _ask(worker: Process, data: bytes) -> tuple[Image.Image, tuple[int, int]]:
+async def _ask(worker: Process, data: bytes) -> Picture:
     worker.stdin.write(LENGTH.pack(len(data)))
     worker.stdin.write(data)
     await worker.stdin.drain()
     head = json.loads(await _frame(worker))
     if "error" in head:
         raise _KINDS[head["kind"]](head["error"])
-    return Image.frombytes("RGB", tuple(head["size"]), await _frame(worker)), tuple(head["of"])
+    image = Image.frombytes("RGB", tuple(head["size"]), await _frame(worker))
+    return Picture(image, tuple(head["of"]), head["low_confidence"])
 
 
 async def _frame(worker: Process) -> bytes:

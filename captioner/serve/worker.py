@@ -2,8 +2,8 @@
 
 It reads requests from stdin and writes replies to stdout, each a frame: four bytes of length, most
 significant first, then so many bytes. A request is an image file. A reply is a JSON head, with
-`error` and `kind`, or with `size` and `of`, the size of what it shows in the file, where a JPEG may
-be read at a reduced scale; a second frame then holds the pixels (H, W, 3), row by row.
+`error` and `kind`; or with `size`, with `of`, the size of what it shows in the file, where a JPEG
+may be read at a reduced scale, and with `low_confidence`; the pixels (H, W, 3) are a second frame.
 What it imports is small, so that it starts in a tenth of a second: Pillow and numpy, no torch.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
 from captioner.errors import ImageError
-from captioner.images import fit, load_image
+from captioner.images import fit, load_image, shows_nothing
 
 try:
     import resource
@@ -69,7 +69,9 @@ def reply(data: bytes, limits: Limits) -> list[bytes]:
         image = load_image(data, max_pixels=limits.max_pixels, min_size=least)
         small = fit(image, limits.size, crop=limits.crop)
         of = small.size if limits.crop else image.size
-        return [json.dumps({"size": small.size, "of": of}).encode(), small.tobytes()]
+        nothing = shows_nothing(image, small)
+        head = {"size": small.size, "of": of, "low_confidence": nothing}
+        return [json.dumps(head).encode(), small.tobytes()]
     except ImageError as error:
         return [json.dumps({"error": str(error), "kind": type(error).__name__}).encode()]
 
