@@ -12,6 +12,7 @@ import pytest
 
 import generate
 import score
+import serve
 from captioner.config import DecodingConfig, load_config
 from captioner.data import READERS
 from captioner.flags import add_decoding
@@ -51,6 +52,11 @@ def test_generate_commands_are_understood(words):
 def test_score_commands_are_understood(words):
     args = score.parse(words)
     assert args.references or args.held_out
+
+
+@pytest.mark.parametrize("words", words_of("serve.py"), ids=" ".join)
+def test_serve_commands_are_understood(words):
+    assert serve.parse(words).host == "127.0.0.1"
 
 
 @pytest.mark.parametrize("words", words_of("train.py"), ids=" ".join)
