@@ -11,6 +11,7 @@ from torch import nn
 from captioner.model.decoder import Decoder
 from captioner.model.fusion import CrossAttention
 from captioner.model.layers import EncoderLayer
+from captioner.model.mobilenet import STAGES, MobileNet
 from captioner.model.packed import PackedLinear, can_pack, pack
 
 pytestmark = pytest.mark.skipif(not can_pack(torch.device("cpu")), reason="no oneDNN")
@@ -35,6 +36,33 @@ def test_a_packed_layer_is_the_layer(rows, bias):
     assert int8.shape == expected.shape
     assert near(int8, expected, 0.03)
     assert not torch.equal(int8, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [(64, 64), (64, 96), (32, 33), (35, 45)])
+@pytest.mark.parametrize("name", STAGES)
+@torch.inference_mode()
+def test_packed_convolutions_are_the_plain_ones(name, size, dtype):
+    if not can_pack(torch.device("cpu"), dtype):
+        pytest.skip("no such kernels")
+    torch.manual_seed(0)
+    plain = MobileNet(name).eval()
+    for norm in plain.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_var.uniform_(0.02, 0.1)
+            norm.bias.normal_()
+    plain.fold()
+    plain.to(dtype, memory_format=torch.channels_last)
+    packed = copy.deepcopy(plain)
+    packed.pack(size)
+    x = torch.randn(2, 3, *size).to(dtype, memory_format=torch.channels_last)
+    found, expected = packed.forward_features(x), plain.forward_features(x)
+    assert found.shape == expected.shape
+    assert expected.float().std() > 0.1
+    # Random layers pass roundings on enlarged.
+    assert near(found, expected, 1e-3 if dtype == torch.float32 else 0.1)
+    with pytest.raises(ValueError, match="laid out for"):
+        packed.forward_features(x[..., 1:])
 
 
 @torch.inference_mode()

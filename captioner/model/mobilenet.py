@@ -9,12 +9,14 @@ TensorFlow's. Shapes: B images, C channels, H, W places.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from captioner.model.packed import PackedConv
 
 # Per stage: kind of block, blocks, stride of the first, channels.
 STAGES = {
@@ -37,6 +39,7 @@ STAGES = {
 }
 HEADS = {"mobilenetv1_100": None, "mobilenetv2_100": 1280}
 _STEM, _EXPANSION = 32, 6
+_STEM_LAYERS, _HEAD_LAYERS = ("conv_stem", "bn1", True), ("conv_head", "bn2", True)
 
 
 def has_twin(name: str, args: Mapping[str, Any]) -> bool:
@@ -72,19 +75,31 @@ class MobileNet(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) to features (B, C, H / 32, W / 32)."""
-        x = F.relu6(self.bn1(_same(self.conv_stem, x)))
-        x = self.blocks(x)
-        return x if self.conv_head is None else F.relu6(self.bn2(self.conv_head(x)))
+        x = self.blocks(_run(self, *_STEM_LAYERS, x))
+        return x if self.conv_head is None else _run(self, *_HEAD_LAYERS, x)
 
     def fold(self) -> None:
         """Put every batch norm into its convolution; needs evaluation mode."""
-        _fold(self, "conv_stem", "bn1")
-        if self.conv_head is not None:
-            _fold(self, "conv_head", "bn2")
-        for module in self.modules():
+        for module, conv, norm, _ in self._layers():
+            folded = fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm))
+            setattr(module, conv, folded)
+            setattr(module, norm, nn.Identity())
+
+    def pack(self, size: tuple[int, int]) -> None:
+        """Lay out the folded convolutions for pixels of this height and width, on a CPU."""
+        for module, conv, _, activate in self._layers():
+            packed = PackedConv(getattr(module, conv), size, relu6=activate)
+            setattr(module, conv, packed)
+            size = packed.out_size
+
+    def _layers(self) -> Iterator[tuple[nn.Module, str, str, bool]]:
+        """Each convolution, in order: its module, its name, its norm's; whether relu6 follows."""
+        yield self, *_STEM_LAYERS
+        for module in self.blocks.modules():
             if isinstance(module, _Block):
-                for conv, norm, _ in module.order:
-                    _fold(module, conv, norm)
+                yield from ((module, *names) for names in module.order)
+        if self.conv_head is not None:
+            yield self, *_HEAD_LAYERS
 
 
 class _Block(nn.Module):
@@ -108,8 +123,7 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = x
         for conv, norm, activate in self.order:
-            y = getattr(self, norm)(_same(getattr(self, conv), y))
-            y = F.relu6(y) if activate else y
+            y = _run(self, conv, norm, activate, y)
         return x + y if self.skip else y
 
 
@@ -119,6 +133,14 @@ def _conv(channels: int, out: int, kernel: int, *, stride: int = 1) -> nn.Conv2d
 
 def _depthwise(channels: int, stride: int) -> nn.Conv2d:
     return nn.Conv2d(channels, channels, 3, stride=stride, groups=channels, bias=False)
+
+
+def _run(module: nn.Module, conv: str, norm: str, activate: bool, x: Tensor) -> Tensor:
+    layer = getattr(module, conv)
+    if isinstance(layer, PackedConv):
+        return layer(x)
+    x = getattr(module, norm)(_same(layer, x))
+    return F.relu6(x) if activate else x
 
 
 def _same(conv: nn.Conv2d, x: Tensor) -> Tensor:
@@ -131,9 +153,3 @@ def _same(conv: nn.Conv2d, x: Tensor) -> Tensor:
     pads = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[-2:]]
     top, left = pads[0] // 2, pads[1] // 2
     return conv(F.pad(x, (left, pads[1] - left, top, pads[0] - top)))
-
-
-def _fold(module: nn.Module, conv: str, norm: str) -> None:
-    folded = fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm))
-    setattr(module, conv, folded)
-    setattr(module, norm, nn.Identity())

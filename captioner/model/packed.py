@@ -1,11 +1,12 @@
-"""Linear layers for use on a CPU, their weights laid out once as the kernels read them.
+"""Linear layers and convolutions for use on a CPU, laid out once as the kernels read them.
 
 `F.linear` rearranges the weight at every call, or takes a kernel that is slow on some processors:
 for the few dozen rows of a search that is most of the time. Here the weight is laid out when the
 model is loaded. With `int8`, weights are whole numbers with a scale for each output channel, and
-inputs are made so at each call, with one scale for all of them.
+inputs are made so at each call, with one scale for all of them. A convolution's activation is done
+before its results leave the cache.
 
-Shapes: N rows, I inputs, O outputs.
+Shapes: N rows, I inputs, O outputs; B images, C channels, H, W places.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import warnings
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captioner.model.decoder import Decoder
@@ -43,6 +45,36 @@ class PackedLinear(nn.Module):
         if self.int8:
             return torch.ops.quantized.linear_dynamic(x, self.packed, False)
         return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, self.then, [], "none")
+
+
+class PackedConv(nn.Module):
+    """A convolution of stride 1 or 2 and TensorFlow's padding, for inputs of one size (H, W).
+
+    With `relu6`, that comes after it; `out_size` is the height and width of what it gives.
+    """
+
+    def __init__(self, conv: nn.Conv2d, size: tuple[int, int], *, relu6: bool) -> None:
+        super().__init__()
+        stride, kernel, weight = conv.stride[0], conv.kernel_size[0], conv.weight.detach()
+        if stride > 1:
+            # An even side is padded at its end alone. With zeros before the kernel's weights, it is
+            # padded at both, as the kernels do it themselves, and the input is not copied.
+            above, left = (1 - side % 2 for side in size)
+            weight = F.pad(weight, (left, 0, above, 0))
+        pads = [kernel // 2] * 2
+        self.how = (pads, list(conv.stride), list(conv.dilation), conv.groups)
+        self.then = ("hardtanh", [0.0, 6.0], "") if relu6 else ("none", [], "")
+        shape = [1, conv.in_channels, *size]
+        self.packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.how, shape)
+        self.bias = conv.bias.detach()
+        self.size, self.out_size = tuple(size), tuple(-(-side // stride) for side in size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W), channels last, to the same; raises ValueError for another size."""
+        if x.shape[-2:] != self.size:
+            raise ValueError(f"laid out for {self.size}, and given {tuple(x.shape[-2:])}")
+        how = torch.ops.mkldnn._convolution_pointwise
+        return how(x, self.packed, self.bias, *self.how, *self.then)
 
 
 def can_pack(device: torch.device, dtype: torch.dtype = torch.float32) -> bool:

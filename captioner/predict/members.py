@@ -20,6 +20,7 @@ from captioner.config.decoding import DTYPES
 from captioner.errors import CaptionerError, CheckpointError, ImageError
 from captioner.images import fit, load_image, shows_nothing
 from captioner.infer import encode
+from captioner.model.mobilenet import MobileNet
 from captioner.model.packed import can_pack, pack
 from captioner.model.question import QuestionEncoder
 from captioner.model.seq2seq import Seq2Seq
@@ -74,14 +75,17 @@ class Members:
             self.dtype = torch.float32
         if dtype == "int8" and compile:
             raise CaptionerError("dtype 'int8' is of kernels that compile=True does without")
-        for model in self.models:
+        self.model_specs = [pixel_spec(config) for _, config in models]
+        for model, spec in zip(self.models, self.model_specs, strict=True):
             model.backbone.to(self.dtype)
             if compile:
                 # The backbone's time lies in convolutions, which are the libraries' own either way.
                 model.decoder.step = torch.compile(model.decoder.step, dynamic=True)
             elif dtype != "float16" and can_pack(self.device, self.dtype):
                 _pack(model, int8=dtype == "int8")
-        self.model_specs = [pixel_spec(config) for _, config in models]
+                for net in model.backbone.models:
+                    if isinstance(net, MobileNet):
+                        net.pack(spec.size)
         self.specs = list(dict.fromkeys(self.model_specs))
         self._places = [self.specs.index(spec) for spec in self.model_specs]
 
