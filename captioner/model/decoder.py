@@ -198,8 +198,8 @@ class Cache:
         k = cross[0][0]  # (B, H, P, D/H)
         images, heads, _, depth = k.shape
         self.cross, self.mask, self.rows, self.room = cross, mask, rows, room
-        # Zeros, since what is not seen is multiplied by 0, which makes no 0 of anything else.
-        self.own = k.new_zeros((len(cross), 2, images, heads, room * rows, depth))
+        # What is not seen is multiplied by 0, so all that is read is written before, if with zeros.
+        self.own = k.new_empty((len(cross), 2, images, heads, room * rows, depth))
         self.seen = torch.zeros((images, rows, room * rows), dtype=torch.bool, device=k.device)
         self.starts = torch.zeros(images, dtype=torch.long, device=k.device)
         self.first, self.length = 0, 0
@@ -220,8 +220,11 @@ class Cache:
         at = self.length * self.rows
         whole = rows == self.rows
         self.seen[..., at : at + self.rows] = self._itself if whole else self._itself[0]
-        self._now = self.own[..., at : at + rows, :].unbind()
-        self._so_far = self.own[..., self.first * self.rows : at + self.rows, :].unbind()
+        own = self.own[:, :, : len(self.starts)]
+        if not whole:
+            own[..., at + rows : at + self.rows, :] = 0
+        self._now = own[..., at : at + rows, :].unbind()
+        self._so_far = own[..., self.first * self.rows : at + self.rows, :].unbind()
         self.length += 1
         if self.rows == 1 and self.first == 0 and not self.starts.any():
             return None
@@ -241,9 +244,8 @@ class Cache:
         self.seen = self.seen.flatten(0, 1)[rows].unflatten(0, (-1, self.rows))
         if len(images) < len(self.starts):
             self.starts = self.starts[images]
-            used = self.own[:, :, images, :, : self.length * self.rows]
-            self.own = self.own.new_zeros((*used.shape[:4], self.own.shape[4], used.shape[5]))
-            self.own[..., : used.shape[4], :] = used
+            used = slice(self.first * self.rows, self.length * self.rows)
+            self.own[:, :, : len(images), :, used] = self.own[:, :, images, :, used]
             self.cross = [(k[images], v[images]) for k, v in self.cross]
             self.mask = None if self.mask is None else self.mask[images]
             self.first = int(self.starts.min())
@@ -261,7 +263,8 @@ class Cache:
         if not self.first:
             raise ValueError(f"a cache of {self.room} steps is full")
         old, end = self.first * self.rows, self.length * self.rows
-        self.own[..., : end - old, :] = self.own[..., old:end, :].clone()
+        own = self.own[:, :, : len(self.starts)]
+        own[..., : end - old, :] = own[..., old:end, :].clone()
         self.seen[..., : end - old] = self.seen[..., old:end].clone()
         self.seen[..., end - old :] = False
         self.starts = self.starts - self.first
