@@ -399,7 +399,7 @@ def test_questions_without_answers_are_answered_and_not_scored(run, data, checkp
     for some in (words, (saved, *words[2:])):
         status, out, err = run(*some)
         assert (status, out, err.count("\n")) == (1, "", 1)
-        assert "none of its questions" in err
+        assert f"{data}: none of its questions" in err
 
 
 def test_what_cannot_be_answered_is_named_and_left_out(run, data, checkpoint, pictures, tmp_path):
@@ -416,9 +416,12 @@ def test_what_cannot_be_answered_is_named_and_left_out(run, data, checkpoint, pi
     assert "3 questions that cannot be answered" in err
     assert [("error" in r) for r in rows_of(saved)] == [True] * 3 + [False] * 5
     write(data / "val.jsonl", rows[:2])
-    status, out, err = run(*words)
-    assert (status, out) == (1, "")
-    assert "none of its 2 questions can be answered" in err
+    official = tmp_path / "saved.json"
+    for more in ((), ("--output", official)):
+        status, out, err = run(*words, *more)
+        assert (status, out) == (1, "")
+        assert f"{data}: none of its 2 questions can be answered" in err
+    assert [r["question_id"] for r in json.loads(official.read_text())] == [100, 101]
 
 
 def test_a_blind_control(run, data, checkpoint, tmp_path):
