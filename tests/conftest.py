@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,10 @@ os.environ.update(
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 from PIL import Image, ImageDraw  # noqa: E402
+
+# A shell has its background jobs ignore SIGINT, and what the tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: a busy machine is no bug. No database: nothing is written into the tree.
 hypothesis.settings.register_profile("project", deadline=None, database=None)

@@ -121,8 +121,10 @@ def test_one_alone_gives_its_exit_status(folder, checkpoint, capsys):
 
 
 def test_a_whole_folder_in_a_process_of_its_own(folder, checkpoint):
-    where = str(next(iter(folder)).parent)
-    words = [ROOT / "generate.py", where, "--jsonl", "--checkpoint", checkpoint]
+    where = next(iter(folder)).parent
+    # A folder in a folder is no image, whatever its name; it is one of the kinds if it is named.
+    named = [where, where / "folder.jpg"]
+    words = [ROOT / "generate.py", *named, "--jsonl", "--checkpoint", checkpoint]
     done = subprocess.run([sys.executable, *words], capture_output=True, timeout=120, cwd=ROOT)
     assert done.returncode == 3
     check_records(done.stdout.decode().splitlines(), folder)
