@@ -226,3 +226,18 @@ def read(tmp_path_factory):
         return rows, report
 
     return read_examples
+
+
+@pytest.fixture
+def encoded(monkeypatch) -> list[int]:
+    """Images of each call of the encoder."""
+    from captioner.model.seq2seq import Seq2Seq
+
+    found, encode = [], Seq2Seq.encode
+
+    def counting(self, images):
+        found.append(len(images))
+        return encode(self, images)
+
+    monkeypatch.setattr(Seq2Seq, "encode", counting)
+    return found

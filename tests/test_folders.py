@@ -22,7 +22,6 @@ from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 
 import generate
 from captioner.folders.rows import RowFile
-from captioner.model.seq2seq import Seq2Seq
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -46,19 +45,6 @@ def album(photos) -> str:
     (photos / "bad.png").write_bytes(b"no picture")
     (photos / "sub" / "z.png").write_bytes(b"no picture")
     return "photos"
-
-
-@pytest.fixture
-def encoded(monkeypatch) -> list[int]:
-    """Images of each call of the encoder."""
-    found, encode = [], Seq2Seq.encode
-
-    def counting(self, images):
-        found.append(len(images))
-        return encode(self, images)
-
-    monkeypatch.setattr(Seq2Seq, "encode", counting)
-    return found
 
 
 def rows(path: str = "out.jsonl") -> list[dict]:

@@ -15,7 +15,6 @@ from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 
 import captioner
 import generate
-from captioner.model.seq2seq import Seq2Seq
 
 ROOT = Path(__file__).resolve().parents[1]
 Q, R = QUESTIONS[:2]
@@ -31,19 +30,6 @@ def answer_of(checkpoint):
     """The answer that the Python API gives."""
     model = captioner.load(checkpoint)
     return lambda path, question, **options: model.ask(path, question, **options)
-
-
-@pytest.fixture
-def encoded(monkeypatch) -> list[int]:
-    """Images of each call of the encoder."""
-    found, encode = [], Seq2Seq.encode
-
-    def counting(self, images):
-        found.append(len(images))
-        return encode(self, images)
-
-    monkeypatch.setattr(Seq2Seq, "encode", counting)
-    return found
 
 
 @pytest.fixture

@@ -1,23 +1,18 @@
-"""Requests to batches: what runs on the model, in which company, and for how long it may wait.
-
-The model runs in threads of its own, a batch in each. Requests that ask alike share a batch; while
-all threads are at work, the next batches gather. A request that is cancelled before its turn costs
-nothing.
-"""
+"""A captioner behind a server: pictures are read, requests queue, each gets what it asked for."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from captioner.errors import CaptionerError
+from captioner.serve.batching import Batches
 from captioner.serve.reader import Picture, Reader
 from captioner.serve.settings import Settings
 from captioner.serve.telemetry import Telemetry
@@ -33,20 +28,6 @@ class Busy(CaptionerError):
 
 class NotReady(CaptionerError):
     """The model is being loaded, or the server is being stopped."""
-
-
-@dataclass(eq=False)
-class _Job:
-    key: Hashable
-    """Jobs of one key may share a batch."""
-    run: Callable[[list[Any]], Sequence[Any]]
-    """Payloads to results, or to errors in their places."""
-    payload: Any
-    kind: str
-    future: asyncio.Future = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-    since: float = field(default_factory=time.monotonic)
 
 
 class Engine:
@@ -65,9 +46,7 @@ class Engine:
         self.active = 0
         self._load = load
         self._threads = ThreadPoolExecutor(settings.lanes, "model")
-        self._jobs: deque[_Job] = deque()
-        self._more = asyncio.Event()
-        self._gathering, self._running = asyncio.Lock(), 0
+        self._batches = Batches(settings, self.telemetry, requests=lambda: self.active)
         self._known: OrderedDict[bytes, Picture] = OrderedDict()
         self._reader: Reader | None = None
         self._tasks: list[asyncio.Task] = []
@@ -143,7 +122,7 @@ class Engine:
 
         # What is drawn depends on an image's place in its batch.
         alone = options.get("method") == "sample"
-        return await self._submit("caption", run, picture, None if alone else options)
+        return await self._batches.submit("caption", run, picture, None if alone else options)
 
     async def ask(self, picture: Picture, question: str, **options: Any) -> Answers:
         """As `Captioner.ask`, with its options; raises its errors."""
@@ -154,7 +133,7 @@ class Engine:
             found = self.captioner.answer(pairs, batch_size=len(rows), **options)
             return _marked(found, [picture for picture, _ in rows])
 
-        return await self._submit("ask", run, (picture, question), options)
+        return await self._batches.submit("ask", run, (picture, question), options)
 
     async def score(
         self, picture: Picture, texts: Sequence[str], question: str | None = None
@@ -165,7 +144,7 @@ class Engine:
             self._encode([picture])
             return [self.captioner.score(picture.encoded, texts, question=question)]
 
-        return await self._submit("score", run, picture, None)
+        return await self._batches.submit("score", run, picture, None)
 
     async def attention(
         self, picture: Picture, text: str, question: str | None = None
@@ -176,7 +155,7 @@ class Engine:
             self._encode([picture])
             return [self.captioner.attention(picture.encoded, text, question=question)]
 
-        return await self._submit("attention", run, picture, None)
+        return await self._batches.submit("attention", run, picture, None)
 
     async def stream(
         self,
@@ -201,7 +180,7 @@ class Engine:
                 loop.call_soon_threadsafe(pieces.put_nowait, piece)
             return [None]
 
-        job = asyncio.ensure_future(self._submit("stream", run, picture, None))
+        job = asyncio.ensure_future(self._batches.submit("stream", run, picture, None))
         job.add_done_callback(lambda _: pieces.put_nowait(None))
         try:
             while (piece := await pieces.get()) is not None:
@@ -226,21 +205,6 @@ class Engine:
         for picture, encoded in zip(new, found, strict=True):
             picture.encoded = encoded
 
-    async def _submit(
-        self,
-        kind: str,
-        run: Callable[[list[Any]], Sequence[Any]],
-        payload: Any,
-        options: Mapping[str, Any] | None,
-    ) -> Any:
-        """The result of a job; without options it shares no batch."""
-        key = object() if options is None else (kind, repr(sorted(options.items())))
-        job = _Job(key, run, payload, kind)
-        self._jobs.append(job)
-        self._more.set()
-        self.telemetry.queue_depth(len(self._jobs))
-        return await job.future
-
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         try:
@@ -260,66 +224,8 @@ class Engine:
         self._reader = Reader(limits, workers=settings.readers, seconds=settings.reader_seconds)
         await self._reader.start()
         self.captioner = captioner
-        await asyncio.gather(*(self._lane(loop) for _ in range(settings.lanes)))
-
-    async def _lane(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Batch after batch, in a thread."""
-        while True:
-            batch = await self._gather()
-            self._running += len(batch)
-            if batch:
-                await loop.run_in_executor(self._threads, self._run, batch, loop)
-            self._running -= len(batch)
-
-    async def _gather(self) -> list[_Job]:
-        """The oldest job and those that may share its batch; waits for more where there are few."""
-        async with self._gathering:
-            while not self._jobs:
-                self._more.clear()
-                await self._more.wait()
-            oldest = self._jobs[0]
-            until = oldest.since + self.settings.max_wait
-            while (left := until - time.monotonic()) > 0 and not self._full(oldest):
-                if self._coming() == 0:
-                    break
-                self._more.clear()
-                with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._more.wait(), left)
-            return self._take()
-
-    def _coming(self) -> int:
-        """How many requests are neither waiting for the model nor in it."""
-        return self.active - len(self._jobs) - self._running
-
-    def _take(self) -> list[_Job]:
-        """The oldest job and those of its key, as many as a batch holds."""
-        batch: list[_Job] = []
-        kept: deque[_Job] = deque()
-        for job in self._jobs:
-            if job.future.done():  # its caller has gone
-                continue
-            fits = job.key == (batch[0].key if batch else job.key)
-            (batch if fits and len(batch) < self.settings.max_batch else kept).append(job)
-        self._jobs = kept
-        self.telemetry.queue_depth(len(kept))
-        return batch
-
-    def _full(self, oldest: _Job) -> bool:
-        # Only a key of texts is ever shared.
-        if not isinstance(oldest.key, tuple):
-            return True
-        return sum(job.key == oldest.key for job in self._jobs) >= self.settings.max_batch
-
-    def _run(self, batch: list[_Job], loop: asyncio.AbstractEventLoop) -> None:
-        """In the model's thread: every job gets its result or its error."""
-        now = time.monotonic()
-        self.telemetry.batch(batch[0].kind, len(batch), [now - job.since for job in batch])
-        try:
-            with self.telemetry.stage("model"):
-                results = batch[0].run([job.payload for job in batch])
-        except Exception as error:
-            results = [error] * len(batch)
-        loop.call_soon_threadsafe(_settle, batch, list(results))
+        lanes = (self._batches.serve(self._threads) for _ in range(settings.lanes))
+        await asyncio.gather(*lanes)
 
 
 def _marked(found: Sequence[Any], pictures: Sequence[Picture]) -> list[Any]:
@@ -328,13 +234,3 @@ def _marked(found: Sequence[Any], pictures: Sequence[Picture]) -> list[Any]:
         one.error or (replace(one, low_confidence=True) if picture.low_confidence else one)
         for one, picture in zip(found, pictures, strict=True)
     ]
-
-
-def _settle(batch: list[_Job], results: list[Any]) -> None:
-    for job, result in zip(batch, results, strict=True):
-        if job.future.done():
-            continue
-        if isinstance(result, Exception):
-            job.future.set_exception(result)
-        else:
-            job.future.set_result(result)
