@@ -35,6 +35,7 @@ from itertools import tee
 from typing import TYPE_CHECKING, Any
 
 from captioner.cli import guarded, terminable
+from captioner.config.decoding import widened
 from captioner.errors import ImageError, QuestionError
 from captioner.flags import (
     add_captioning,
@@ -125,7 +126,8 @@ def described(args: argparse.Namespace, sources: Iterator[Source]) -> Iterator[R
         return answers_of(captioner, sources, args.question[0], **options)
     options = decoding_options(args) | {"num_captions": args.num_captions or 1}
     if not args.sample:
-        options["beam_size"] = beams(args, captioner.config.decoding.beam_size)
+        beams = args.beam_size or captioner.config.decoding.beam_size
+        options["beam_size"] = widened(beams, args.num_captions or 1, groups=args.groups or 1)
         if args.alt_text:  # which chooses among all of them
             options["num_captions"] = options["beam_size"]
     options |= {"alt_length": args.alt_length, "batch_size": args.batch_size}
@@ -142,13 +144,6 @@ def described(args: argparse.Namespace, sources: Iterator[Source]) -> Iterator[R
 def tell(message: str) -> None:
     """Print what a person should know."""
     print(f"{PROG}: {message}", file=sys.stderr)
-
-
-def beams(args: argparse.Namespace, default: int) -> int:
-    """As many beams as captions at least, which the groups can share evenly."""
-    groups = args.groups or 1
-    wanted = max(args.beam_size or default, args.num_captions or 1)
-    return -(-wanted // groups) * groups
 
 
 def one_by_one(args: argparse.Namespace) -> int:

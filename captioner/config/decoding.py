@@ -15,6 +15,11 @@ DTYPES = ("float32", "bfloat16", "float16", "int8", "auto")
 """Of weights and arithmetic, where a checkpoint is used; `auto` is the fastest on the device."""
 
 
+def widened(beams: int, captions: int, *, groups: int) -> int:
+    """As many beams as captions at least, which the groups can share evenly."""
+    return -(-max(beams, captions) // groups) * groups
+
+
 @dataclass(frozen=True)
 class DecodingConfig:
     """How captions are searched for, in validation and by default in `generate.py`.

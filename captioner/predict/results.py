@@ -5,6 +5,7 @@ Shapes: P memory positions, D width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,11 @@ class Caption:
     text: str
     score: float
     """Log-probability over the number of tokens, EOS included: nearer to 0 is surer."""
+
+    @property
+    def confidence(self) -> float:
+        """exp(score): the geometric mean of its tokens' probabilities."""
+        return math.exp(min(self.score, 0.0))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import asyncio
 import csv
 import io
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -27,7 +26,7 @@ class Row:
     file: str
     caption: str = ""
     confidence: float | None = None
-    """exp(score): the geometric mean of its tokens' probabilities."""
+    """As `Caption.confidence`."""
     low_confidence: bool | None = None
     error: str = ""
 
@@ -75,12 +74,7 @@ async def _row(engine: Engine, path: Path, options: Mapping[str, Any]) -> Row:
             return Row(path.name, error=sentence(error))
         else:
             best = result.best
-            return Row(path.name, best.text, sureness(best.score), result.low_confidence)
-
-
-def sureness(score: float) -> float:
-    """A caption's confidence, by its score."""
-    return math.exp(min(score, 0.0))
+            return Row(path.name, best.text, best.confidence, result.low_confidence)
 
 
 def sentence(error: CaptionerError) -> str:

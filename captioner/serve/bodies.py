@@ -28,12 +28,12 @@ MOST_CAPTIONS = 10
 MOST_BEAMS = 16
 MOST_TEXTS = 64
 MOST_WORDS = 8
-_LONGEST = 10_000
+LONGEST = 10_000
 """Characters of any text; a question that long is refused by what it says."""
 _FIELDS = 128
 """Of a form."""
 
-Text = Field(max_length=_LONGEST)
+Text = Field(max_length=LONGEST)
 _BOUNDS: dict[str, dict[str, Any]] = {
     "beam_size": {"ge": 1, "le": MOST_BEAMS},
     "groups": {"ge": 1, "le": MOST_BEAMS},
@@ -81,12 +81,12 @@ class ScoreRequest(_Base):
     """Texts to be ranked."""
 
     texts: list[str] = Field(min_length=1, max_length=MOST_TEXTS)
-    question: str | None = Field(None, max_length=_LONGEST)
+    question: str | None = Field(None, max_length=LONGEST)
 
 
 async def read(request: Request, model: type[Model], fetcher: Fetcher) -> tuple[bytes, Model]:
     """The image and the checked fields of a request in any of the three forms."""
-    kind = _media_type(request)
+    kind = media_type(request)
     if kind == "multipart/form-data":
         image, values = await _form(request)
     elif kind == "application/json":
@@ -101,7 +101,7 @@ async def read(request: Request, model: type[Model], fetcher: Fetcher) -> tuple[
 
 async def read_json(request: Request) -> dict[str, Any]:
     """The object that the body is."""
-    if _media_type(request) != "application/json":
+    if media_type(request) != "application/json":
         raise Refusal(415, "bad_request", "expected a body of application/json")
     try:
         found = json.loads(await request.body())
@@ -169,5 +169,6 @@ def _listed(items: list[tuple[str, str]]) -> dict[str, Any]:
     return found
 
 
-def _media_type(request: Request) -> str:
+def media_type(request: Request) -> str:
+    """What the body says it is, without parameters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()

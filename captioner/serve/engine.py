@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from captioner.config.decoding import widened
 from captioner.errors import CaptionerError
 from captioner.serve.batching import Batches
 from captioner.serve.reader import Picture, Reader
@@ -49,7 +50,7 @@ class Engine:
         self._batches = Batches(settings, self.telemetry, requests=lambda: self.active)
         self._known: OrderedDict[bytes, Picture] = OrderedDict()
         self._reader: Reader | None = None
-        self._tasks: list[asyncio.Task] = []
+        self._serving: asyncio.Task | None = None
 
     @property
     def ready(self) -> bool:
@@ -67,7 +68,7 @@ class Engine:
 
     def start(self) -> None:
         """Load the captioner, and serve what comes from then on."""
-        self._tasks = [asyncio.create_task(self._serve())]
+        self._serving = asyncio.create_task(self._serve())
 
     async def drain(self) -> None:
         """Take no more requests, and wait for those at hand."""
@@ -77,10 +78,10 @@ class Engine:
 
     async def close(self) -> None:
         """End workers and thread."""
-        for task in self._tasks:
-            task.cancel()
+        if self._serving is not None:
+            self._serving.cancel()
             with suppress(asyncio.CancelledError):
-                await task
+                await self._serving
         if self._reader is not None:
             await self._reader.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -195,8 +196,8 @@ class Engine:
         default = self.captioner.config.decoding
         if options.get("method", default.method) == "beam":
             groups = options.get("groups", default.groups)
-            beams = max(options.get("beam_size", default.beam_size), num_captions)
-            options["beam_size"] = -(-beams // groups) * groups
+            beams = options.get("beam_size", default.beam_size)
+            options["beam_size"] = widened(beams, num_captions, groups=groups)
         return options | {"num_captions": num_captions}
 
     def _encode(self, pictures: Sequence[Picture]) -> None:

@@ -11,12 +11,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from captioner.serve.bodies import MOST_CAPTIONS, check, image_bytes, read_json
+from captioner.serve.bodies import LONGEST, MOST_CAPTIONS, check, image_bytes, media_type, read_json
 from captioner.serve.engine import Engine
 from captioner.serve.fetch import Fetcher
 from captioner.serve.problems import Refusal
-
-_LONGEST = 10_000
 
 
 class HfParameters(BaseModel):
@@ -31,7 +29,7 @@ class HfRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
     inputs: str | dict[str, Any]
-    question: str | None = Field(None, max_length=_LONGEST)
+    question: str | None = Field(None, max_length=LONGEST)
     parameters: HfParameters = HfParameters()
 
 
@@ -68,8 +66,7 @@ def router(engine: Engine, fetcher: Fetcher, body: Any) -> APIRouter:
 
 
 async def _read(request: Request, fetcher: Fetcher) -> tuple[bytes, str | None, int]:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    if media_type(request) != "application/json":
         data = await request.body()
         if not data:
             raise Refusal(415, "not_an_image", "an empty body")
@@ -80,5 +77,5 @@ async def _read(request: Request, fetcher: Fetcher) -> tuple[bytes, str | None, 
         image, question = image.get("image"), image.get("question", question)
         if question is not None and not isinstance(question, str):
             raise Refusal(422, "bad_request", "inputs.question: expected text")
-        question = None if question is None else question[:_LONGEST]
+        question = None if question is None else question[:LONGEST]
     return await image_bytes(image, fetcher), question, asked.parameters.top_k or 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -26,7 +25,7 @@ class CaptionFound(BaseModel):
     score: float
     """Log-probability over the number of tokens."""
     confidence: float
-    """exp(score): the geometric mean of its tokens' probabilities."""
+    """As `Caption.confidence`."""
 
 
 class CaptionAnswer(CaptionFound):
@@ -73,8 +72,7 @@ def caption_options(asked: BaseModel) -> dict[str, Any]:
 
 def found(caption: Any) -> dict[str, Any]:
     """A caption's fields."""
-    confidence = math.exp(min(caption.score, 0.0))
-    return {"caption": caption.text, "score": caption.score, "confidence": confidence}
+    return {"caption": caption.text, "score": caption.score, "confidence": caption.confidence}
 
 
 def router(engine: Engine, fetcher: Fetcher, body: Any) -> APIRouter:

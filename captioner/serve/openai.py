@@ -165,12 +165,9 @@ def last_of(messages: list[dict[str, Any]]) -> tuple[Any, str]:
     image, text = None, ""
     for message in messages:
         content = message.get("content")
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        parts = (
-            [part for part in parts or () if isinstance(part, dict)]
-            if isinstance(parts, list)
-            else []
-        )
+        content = [{"text": content}] if isinstance(content, str) else content
+        parts = content if isinstance(content, list) else []
+        parts = [part for part in parts if isinstance(part, dict)]
         image = next((p["image_url"] for p in reversed(parts) if p.get("image_url")), image)
         if message.get("role", "user") == "user":
             said = [p["text"] for p in parts if isinstance(p.get("text"), str)]

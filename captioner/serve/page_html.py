@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from captioner.serve.batch import Row, sureness
+from captioner.serve.batch import Row
 
 if TYPE_CHECKING:
     from captioner.predict import Answers, Result
@@ -43,11 +43,11 @@ def caption(result: Result) -> str:
     """The best caption with its confidence, and the others."""
     best, *others = result.captions
     found = f'<p class="best">{escape(best.text)}</p>'
-    found += f'<p class="sure">Confidence {percent(sureness(best.score))}</p>'
+    found += f'<p class="sure">Confidence {percent(best.confidence)}</p>'
     if result.low_confidence:
         found += trouble(NOTHING_SEEN)
     if others:
-        rows = [(c.text, percent(sureness(c.score))) for c in others]
+        rows = [(c.text, percent(c.confidence)) for c in others]
         found += table(("Other captions", "Confidence"), rows)
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +42,3 @@ class Settings:
     """Hosts whose images may be fetched by URL; `*.example.org` is every host below."""
     corrections: Path = Path("corrections")
     """The folder of the captions that people mend on the page."""
-
-    def retry_after(self, latency: float) -> int:
-        """Whole seconds after which a refused request may come again."""
-        return max(1, math.ceil(latency))

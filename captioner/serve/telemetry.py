@@ -44,7 +44,6 @@ class Telemetry:
             "captioner_batch_size", "Requests in a batch", ["kind"], buckets=_SIZES, **options
         )
         self._depth = Gauge("captioner_queue_depth", "Requests that wait for the model", **options)
-        self._latest = 1.0
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
