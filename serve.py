@@ -8,7 +8,7 @@ A token, from --token-file or CAPTIONER_TOKEN, must be shown as a bearer token, 
 the password.
 
 Requests that come together share a pass of the model. On a CPU of several cores there are two such
-lanes, with half of the cores each; --lanes sets another number.
+lanes, each in a process of its own with half of the cores; --lanes sets another number.
 
 Exit status: 0 stopped by SIGTERM, all requests answered; 130 by Ctrl-C; 1 the model could not be
 loaded; 2 usage.
@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve until a signal comes; returns the exit status."""
     try:
         from captioner.serve.app import create_app
+        from captioner.serve.lane import RemoteCaptioner, opened
         from captioner.serve.server import serve
     except ImportError as error:
         raise CaptionerError(
@@ -87,14 +88,8 @@ def run(args: argparse.Namespace) -> int:
 
     allowed = settings(args)
 
-    def load():
-        import torch
-
-        from captioner.predict import load
-
-        torch.set_num_threads(max(1, torch.get_num_threads() // allowed.lanes))
-        return load(args.checkpoint, device=args.device, dtype=args.dtype)
-
+    options = {"device": args.device, "dtype": args.dtype, "share": allowed.lanes}
+    load = partial(RemoteCaptioner, partial(opened, args.checkpoint, **options))
     name = args.checkpoint if args.checkpoint == "bundled" else Path(args.checkpoint).name
     app = create_app(load, allowed, name=f"captioner-{name}", page=not args.no_page)
     announce = partial(print, flush=True)

@@ -26,12 +26,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @contextmanager
 def process(*words: object, env: dict[str, str] | None = None) -> Iterator[SimpleNamespace]:
-    """`serve.py` with these words, ready: its `url`, `client`, `process`; at its end its `log`."""
+    """`serve.py` with these words, ready: its `url`, `client`, `process`, and `log` so far."""
     command = [sys.executable, ROOT / "serve.py", "--port", "0", *map(str, words)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     running = subprocess.Popen(command, env=env, **pipes)
     found = SimpleNamespace(process=running, log="")
-    reader = threading.Thread(target=lambda: setattr(found, "log", running.stderr.read()))
+
+    def read() -> None:
+        for line in running.stderr:
+            found.log += line
+
+    reader = threading.Thread(target=read)
     reader.start()
     try:
         found.url = running.stdout.readline().strip()

@@ -100,6 +100,21 @@ def test_a_body_of_100_megabytes_is_not_kept(server) -> None:
     assert memory(server) < before + 100e6
 
 
+def test_a_model_that_is_killed_is_replaced(server, files) -> None:
+    good = next(kind.content for kind in files if kind.expect == "caption")
+    caption = server.client.post("/v1/caption", content=good).json()["caption"]
+    lanes = [
+        child
+        for child in psutil.Process(server.process.pid).children()
+        if any("spawn_main" in word for word in child.cmdline())
+    ]
+    assert lanes
+    for lane in lanes:
+        lane.kill()
+    for _ in range(len(lanes) + 1):
+        assert server.client.post("/v1/caption", content=good).json()["caption"] == caption
+
+
 def test_fuzzed_files_are_no_error_of_the_server(server, files) -> None:
     """Bits flipped, ends cut off, two files spliced; small ones, so that many are tried."""
     whole = [k.content for k in files if k.expect == "caption" and 20 < len(k.content) < 50_000]
@@ -143,7 +158,8 @@ def test_requests_made_from_the_openapi_are_no_error_of_the_server(server, tmp_p
     words = ["run", f"{server.url}/openapi.json", "--checks", checks, "--no-color", "--seed", "1"]
     words += ["--max-time", str(max(10, int(SECONDS))), "--exclude-path", "/readyz"]
     ended = subprocess.run([command, *words], capture_output=True, text=True, cwd=tmp_path)
-    assert ended.returncode == 0, ended.stdout[-5000:]
+    log = "\n".join(line for line in server.log.splitlines() if not line.startswith("{"))
+    assert ended.returncode == 0, ended.stdout[-5000:] + log[-5000:]
 
 
 def memory(server: SimpleNamespace) -> float:

@@ -129,8 +129,23 @@ def _add_problems(app: FastAPI, engine: Engine) -> None:
 
 def json_body(model: type[BaseModel]) -> dict[str, Any]:
     """What OpenAPI says of a body that the route parses itself."""
-    schema = model.model_json_schema()
+    schema = _inlined(model.model_json_schema(ref_template="{model}"))
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema without `$defs`, since within a document of OpenAPI nothing can refer to them."""
+    kinds = schema.pop("$defs", {})
+
+    def resolve(part: Any) -> Any:
+        if isinstance(part, list):
+            return [resolve(each) for each in part]
+        if not isinstance(part, dict):
+            return part
+        part = {**kinds.get(part.get("$ref"), {}), **part}
+        return {name: resolve(value) for name, value in part.items() if name != "$ref"}
+
+    return resolve(schema)
 
 
 def body(model: type[BaseModel], *, image: str = "image") -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Requests that wait for the model: in which company they run, and for how long they may wait.
 
-The model runs in threads of its own, a batch in each. Requests that ask alike share a batch; while
-all threads are at work, the next batches gather. A request that is cancelled before its turn costs
+The model runs in several lanes, a batch in each. Requests that ask alike share a batch; while all
+lanes are at work, the next batches gather. A request that is cancelled before its turn costs
 nothing.
 """
 
@@ -19,8 +19,8 @@ from typing import Any
 from captioner.serve.settings import Settings
 from captioner.serve.telemetry import Telemetry
 
-Run = Callable[[list[Any]], Sequence[Any]]
-"""Payloads to results, or to errors in their places."""
+Run = Callable[[Any, list[Any]], Sequence[Any]]
+"""A lane's captioner and payloads to results, or to errors in their places."""
 
 
 @dataclass(eq=False)
@@ -64,14 +64,14 @@ class Batches:
         self.telemetry.queue_depth(len(self.jobs))
         return await job.future
 
-    async def serve(self, threads: Executor) -> None:
-        """Run batch after batch in a thread; several may serve side by side."""
+    async def serve(self, threads: Executor, captioner: Any) -> None:
+        """Run batch after batch in a thread, a lane; several may serve side by side."""
         loop = asyncio.get_running_loop()
         while True:
             batch = await self._gather()
             self._running += len(batch)
             if batch:
-                await loop.run_in_executor(threads, self._run, batch, loop)
+                await loop.run_in_executor(threads, self._run, captioner, batch, loop)
             self._running -= len(batch)
 
     async def _gather(self) -> list[_Job]:
@@ -113,13 +113,13 @@ class Batches:
             return True
         return sum(job.key == oldest.key for job in self.jobs) >= self.settings.max_batch
 
-    def _run(self, batch: list[_Job], loop: asyncio.AbstractEventLoop) -> None:
-        """In the model's thread: every job gets its result or its error."""
+    def _run(self, captioner: Any, batch: list[_Job], loop: asyncio.AbstractEventLoop) -> None:
+        """In the lane's thread: every job gets its result or its error."""
         now = time.monotonic()
         self.telemetry.batch(batch[0].kind, len(batch), [now - job.since for job in batch])
         try:
             with self.telemetry.stage("model"):
-                results = batch[0].run([job.payload for job in batch])
+                results = batch[0].run(captioner, [job.payload for job in batch])
         except Exception as error:
             results = [error] * len(batch)
         loop.call_soon_threadsafe(_settle, batch, list(results))

@@ -7,13 +7,14 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from captioner.config.decoding import widened
 from captioner.errors import CaptionerError
 from captioner.serve.batching import Batches
+from captioner.serve.lane import RemoteCaptioner
 from captioner.serve.reader import Picture, Reader
 from captioner.serve.settings import Settings
 from captioner.serve.telemetry import Telemetry
@@ -34,18 +35,20 @@ class NotReady(CaptionerError):
 class Engine:
     """A captioner that many may ask at once; its methods belong to one event loop.
 
-    `load` makes the captioner, in one of the engine's threads, after `start`.
+    `load` makes the captioner of each lane, in a thread of its own, after `start`. It may be one
+    for all, or what is in a process of its own (`captioner.serve.lane`).
     """
 
     def __init__(self, load: Callable[[], Captioner], settings: Settings) -> None:
         self.settings, self.telemetry = settings, Telemetry()
         self.captioner: Captioner | None = None
+        """That of the first lane."""
         self.failure: Exception | None = None
         self.draining = False
         self.closing = asyncio.Event()
         """Set when the server ends, and what is still open with it."""
         self.active = 0
-        self._load = load
+        self._load, self._captioners = load, []
         self._threads = ThreadPoolExecutor(settings.lanes, "model")
         self._batches = Batches(settings, self.telemetry, requests=lambda: self.active)
         self._known: OrderedDict[bytes, Picture] = OrderedDict()
@@ -82,6 +85,9 @@ class Engine:
             self._serving.cancel()
             with suppress(asyncio.CancelledError):
                 await self._serving
+        for captioner in self._captioners:
+            if isinstance(captioner, RemoteCaptioner):
+                captioner.close()
         if self._reader is not None:
             await self._reader.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -116,9 +122,9 @@ class Engine:
         """As `Captioner.caption`; raises what the result would hold, and CaptionerError."""
         options = self._widened(num_captions, {**(options or {})})
 
-        def run(pictures: list[Picture]) -> Sequence[Any]:
+        def run(captioner: Captioner, pictures: list[Picture]) -> Sequence[Any]:
             images = [p.image for p in pictures]
-            found = self.captioner.caption(images, batch_size=len(images), **options)
+            found = captioner.caption(images, batch_size=len(images), **options)
             return _marked(found, pictures)
 
         # What is drawn depends on an image's place in its batch.
@@ -128,10 +134,10 @@ class Engine:
     async def ask(self, picture: Picture, question: str, **options: Any) -> Answers:
         """As `Captioner.ask`, with its options; raises its errors."""
 
-        def run(rows: list[tuple[Picture, str]]) -> Sequence[Any]:
-            self._encode([picture for picture, _ in rows])
+        def run(captioner: Captioner, rows: list[tuple[Picture, str]]) -> Sequence[Any]:
+            _encode(captioner, [picture for picture, _ in rows])
             pairs = [(picture.encoded, question) for picture, question in rows]
-            found = self.captioner.answer(pairs, batch_size=len(rows), **options)
+            found = captioner.answer(pairs, batch_size=len(rows), **options)
             return _marked(found, [picture for picture, _ in rows])
 
         return await self._batches.submit("ask", run, (picture, question), options)
@@ -141,9 +147,9 @@ class Engine:
     ) -> list[Scored]:
         """As `Captioner.score`; raises its errors."""
 
-        def run(_: list[Picture]) -> Sequence[Any]:
-            self._encode([picture])
-            return [self.captioner.score(picture.encoded, texts, question=question)]
+        def run(captioner: Captioner, _: list[Picture]) -> Sequence[Any]:
+            _encode(captioner, [picture])
+            return [captioner.score(picture.encoded, texts, question=question)]
 
         return await self._batches.submit("score", run, picture, None)
 
@@ -152,9 +158,9 @@ class Engine:
     ) -> list[Any]:
         """As `Captioner.attention`; raises its errors."""
 
-        def run(_: list[Picture]) -> Sequence[Any]:
-            self._encode([picture])
-            return [self.captioner.attention(picture.encoded, text, question=question)]
+        def run(captioner: Captioner, _: list[Picture]) -> Sequence[Any]:
+            _encode(captioner, [picture])
+            return [captioner.attention(picture.encoded, text, question=question)]
 
         return await self._batches.submit("attention", run, picture, None)
 
@@ -171,14 +177,14 @@ class Engine:
         """
         loop, pieces, gone = asyncio.get_running_loop(), asyncio.Queue(), False
 
-        def run(_: list[Picture]) -> Sequence[Any]:
-            self._encode([picture])
-            for piece in self.captioner.stream(
-                picture.encoded, question=question, **(options or {})
-            ):
-                if gone:
-                    break
-                loop.call_soon_threadsafe(pieces.put_nowait, piece)
+        def run(captioner: Captioner, _: list[Picture]) -> Sequence[Any]:
+            _encode(captioner, [picture])
+            written = captioner.stream(picture.encoded, question=question, **(options or {}))
+            with closing(written):
+                for piece in written:
+                    if gone:
+                        break
+                    loop.call_soon_threadsafe(pieces.put_nowait, piece)
             return [None]
 
         job = asyncio.ensure_future(self._batches.submit("stream", run, picture, None))
@@ -200,19 +206,17 @@ class Engine:
             options["beam_size"] = widened(beams, num_captions, groups=groups)
         return options | {"num_captions": num_captions}
 
-    def _encode(self, pictures: Sequence[Picture]) -> None:
-        new = list({id(p): p for p in pictures if p.encoded is None}.values())
-        found = self.captioner.encode_batch([p.image for p in new]) if new else []
-        for picture, encoded in zip(new, found, strict=True):
-            picture.encoded = encoded
-
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            captioner = await loop.run_in_executor(self._threads, self._load)
+            loads = (
+                loop.run_in_executor(self._threads, self._load) for _ in range(self.settings.lanes)
+            )
+            self._captioners = await asyncio.gather(*loads)
         except Exception as error:
             self.failure = error
             return
+        captioner = self._captioners[0]
         (spec,) = captioner.members.specs
         settings = self.settings
         limits = Limits(
@@ -225,8 +229,14 @@ class Engine:
         self._reader = Reader(limits, workers=settings.readers, seconds=settings.reader_seconds)
         await self._reader.start()
         self.captioner = captioner
-        lanes = (self._batches.serve(self._threads) for _ in range(settings.lanes))
-        await asyncio.gather(*lanes)
+        await asyncio.gather(*(self._batches.serve(self._threads, c) for c in self._captioners))
+
+
+def _encode(captioner: Captioner, pictures: Sequence[Picture]) -> None:
+    new = list({id(p): p for p in pictures if p.encoded is None}.values())
+    found = captioner.encode_batch([p.image for p in new]) if new else []
+    for picture, encoded in zip(new, found, strict=True):
+        picture.encoded = encoded
 
 
 def _marked(found: Sequence[Any], pictures: Sequence[Picture]) -> list[Any]:

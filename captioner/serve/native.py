@@ -64,6 +64,10 @@ class ScoreAnswer(BaseModel):
     scores: list[TextScore]
 
 
+EVENTS = {200: {"content": {"text/event-stream": {}}}}
+"""What OpenAPI says of a route that also streams."""
+
+
 def caption_options(asked: BaseModel) -> dict[str, Any]:
     """The settings of decoding that a request holds, as `Captioner.caption` takes them."""
     options = {name: getattr(asked, name) for name in DECODING}
@@ -79,7 +83,12 @@ def router(engine: Engine, fetcher: Fetcher, body: Any) -> APIRouter:
     """The routes; `body(model)` documents what they take."""
     routes = APIRouter(prefix="/v1", tags=["captioner"])
 
-    @routes.post("/caption", response_model=CaptionAnswer, openapi_extra=body(CaptionRequest))
+    @routes.post(
+        "/caption",
+        response_model=CaptionAnswer,
+        responses=EVENTS,
+        openapi_extra=body(CaptionRequest),
+    )
     async def caption(request: Request) -> Any:
         """Caption an image."""
         data, asked = await read(request, CaptionRequest, fetcher)
@@ -94,7 +103,7 @@ def router(engine: Engine, fetcher: Fetcher, body: Any) -> APIRouter:
             "low_confidence": result.low_confidence,
         }
 
-    @routes.post("/vqa", response_model=VqaAnswer, openapi_extra=body(VqaRequest))
+    @routes.post("/vqa", response_model=VqaAnswer, responses=EVENTS, openapi_extra=body(VqaRequest))
     async def vqa(request: Request) -> Any:
         """Answer a question about an image."""
         data, asked = await read(request, VqaRequest, fetcher)

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from captioner.serve.bodies import MOST_CAPTIONS, check, image_bytes, read_json
 from captioner.serve.engine import Engine
 from captioner.serve.fetch import Fetcher
-from captioner.serve.native import begun, sse
+from captioner.serve.native import EVENTS, begun, sse
 from captioner.serve.problems import Refusal
 
 _ASKING = frozenset(
@@ -114,7 +114,12 @@ def router(engine: Engine, fetcher: Fetcher, body: Any, *, name: str) -> APIRout
         """The one model that there is."""
         return {"data": [{"id": name, "created": started}]}
 
-    @routes.post("/chat/completions", response_model=ChatAnswer, openapi_extra=body(ChatRequest))
+    @routes.post(
+        "/chat/completions",
+        response_model=ChatAnswer,
+        responses=EVENTS,
+        openapi_extra=body(ChatRequest),
+    )
     async def chat(request: Request) -> Any:
         """Caption the last image of a conversation, or answer the last question about it."""
         asked = check(ChatRequest, await read_json(request))

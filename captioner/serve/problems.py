@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 
 from captioner.errors import CaptionerError, ImageError, ImageFormatError, QuestionError
 from captioner.serve.engine import Busy, NotReady
+from captioner.serve.lane import LaneError
 
 
 class Refusal(CaptionerError):
@@ -25,6 +26,7 @@ class Refusal(CaptionerError):
 _KINDS = (  # the first that fits
     (Busy, 429, "queue_full"),
     (NotReady, 503, "not_ready"),
+    (LaneError, 503, "model_ended"),
     (ImageFormatError, 415, "not_an_image"),
     (ImageError, 422, "bad_image"),
     (QuestionError, 422, "bad_question"),
