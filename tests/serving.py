@@ -19,7 +19,6 @@ from captioner.config import DecodingConfig
 from captioner.predict.results import Answer, Answers, Caption, Result
 from captioner.serve.app import create_app
 from captioner.serve.settings import Settings
-from captioner.transforms import PixelSpec
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -86,10 +85,9 @@ class Toy:
     """
 
     longest = 8
+    view = (16, 16), False
 
     def __init__(self) -> None:
-        spec = PixelSpec((16, 16), (0.5,) * 3, (0.5,) * 3)
-        self.members = SimpleNamespace(specs=[spec])
         self.config = SimpleNamespace(
             decoding=DecodingConfig(), model=SimpleNamespace(question=object())
         )

@@ -60,7 +60,7 @@ def test_it_answers_as_one_in_this_process_does(here: Captioner, there: RemoteCa
     rows = [(picture, Q) for picture in PICTURES]
     assert there.answer(rows, num_answers=2) == here.answer(rows, num_answers=2)
     assert (there.config, there.longest) == (here.config, here.longest)
-    assert there.members.specs == here.members.specs
+    assert there.view == here.view
     assert there.tokenizer.encode("a red square") == here.tokenizer.encode("a red square")
 
 

@@ -1,11 +1,23 @@
-"""Images to captions, images and questions to answers: the Python API behind the command line."""
+"""Images to captions, images and questions to answers: the Python API behind the command line.
+
+torch is imported with `Captioner` and `load`, which are the ones that need it.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 from captioner.config.decoding import DTYPES
-from captioner.predict.attention import Attention
-from captioner.predict.captioner import Captioner, load
-from captioner.predict.results import UNSURE, Answer, Answers, Caption, Encoded, Result, Scored
+from captioner.predict.results import (
+    UNSURE,
+    Answer,
+    Answers,
+    Attention,
+    Caption,
+    Encoded,
+    Result,
+    Scored,
+)
 
 __all__ = [
     "DTYPES",
@@ -20,3 +32,11 @@ __all__ = [
     "Scored",
     "load",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Captioner", "load"):
+        from captioner.predict import captioner
+
+        return getattr(captioner, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

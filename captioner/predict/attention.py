@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,27 +19,9 @@ from torch import Tensor
 from captioner.errors import CaptionerError
 from captioner.infer import attention
 from captioner.predict.members import Members
-from captioner.predict.results import Encoded
+from captioner.predict.results import Attention, Box, Encoded
 from captioner.tokenizer import Tokenizer
 from captioner.transforms import covered
-
-Box = tuple[float, float, float, float]
-"""Left, top, right and bottom, as shares of a picture's width and height."""
-
-
-@dataclass(frozen=True, eq=False)
-class Attention:
-    """Where the model looked when it wrote a word; of an ensemble, the mean of its members.
-
-    `captioner.overlay.overlay(image, weights, box)` shows it.
-    """
-
-    word: str
-    """With its punctuation; all words joined by spaces are the text."""
-    weights: np.ndarray
-    """(R, C) over the places of the box, which sum to 1; the mean over the word's tokens."""
-    box: Box
-    """The part of the picture that the model saw: all of it, but where `image.resize` is crop."""
 
 
 def look(

@@ -30,10 +30,10 @@ from captioner.predict.asking import (
     identity,
     read_rows,
 )
-from captioner.predict.attention import Attention, look
+from captioner.predict.attention import look
 from captioner.predict.members import Members, load_members
 from captioner.predict.options import choose_decoding, encode_text, unfinished
-from captioner.predict.results import Answers, Caption, Encoded, Result, Scored
+from captioner.predict.results import Answers, Attention, Caption, Encoded, Result, Scored
 from captioner.tokenizer import PAD, Tokenizer
 from captioner.wording import plan_wording
 
@@ -89,6 +89,12 @@ class Captioner:
     def model(self) -> Seq2Seq:
         """The model; of an ensemble, the first."""
         return self.members.models[0]
+
+    @property
+    def view(self) -> tuple[tuple[int, int], bool]:
+        """Height and width that an image is brought to, and whether it is cropped for that."""
+        (spec,) = self.members.specs  # of an ensemble, all must see the same
+        return spec.size, spec.resize == "crop"
 
     @property
     def dtype(self) -> torch.dtype:

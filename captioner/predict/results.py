@@ -1,6 +1,6 @@
-"""What comes of an image, and of a question about one.
+"""What comes of an image, and of a question about one. Nothing heavy is imported.
 
-Shapes: P memory positions, D width.
+Shapes: P memory positions, D width; R rows and C columns of a grid of places.
 """
 
 from __future__ import annotations
@@ -8,11 +8,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from captioner.errors import CaptionerError, ImageError, QuestionError
-from captioner.model.seq2seq import Seq2Seq
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from captioner.model.seq2seq import Seq2Seq
+
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, as shares of a picture's width and height."""
 
 UNSURE = "unsure"
 """What is said in the place of an answer of too little confidence."""
@@ -109,6 +117,21 @@ class Answers:
     def text(self) -> str:
         """The likeliest answer, or the word `unsure`."""
         return UNSURE if self.unsure else self.best.text
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """Where the model looked when it wrote a word; of an ensemble, the mean of its members.
+
+    `captioner.overlay.overlay(image, weights, box)` shows it.
+    """
+
+    word: str
+    """With its punctuation; all words joined by spaces are the text."""
+    weights: np.ndarray
+    """(R, C) over the places of the box, which sum to 1; the mean over the word's tokens."""
+    box: Box
+    """The part of the picture that the model saw: all of it, but where `image.resize` is crop."""
 
 
 @dataclass(frozen=True, eq=False)

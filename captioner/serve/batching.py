@@ -69,10 +69,11 @@ class Batches:
         loop = asyncio.get_running_loop()
         while True:
             batch = await self._gather()
-            self._running += len(batch)
             if batch:
+                self._running += len(batch)
                 await loop.run_in_executor(threads, self._run, captioner, batch, loop)
-            self._running -= len(batch)
+                self._running -= len(batch)
+                self._more.set()
 
     async def _gather(self) -> list[_Job]:
         """The oldest job and those that may share its batch; waits for more where there are few."""
@@ -81,14 +82,21 @@ class Batches:
                 self._more.clear()
                 await self._more.wait()
             oldest = self.jobs[0]
-            until = oldest.since + self.settings.max_wait
-            while (left := until - time.monotonic()) > 0 and not self._full(oldest):
-                if self._coming() == 0:
+            while not self._full(oldest):
+                left = oldest.since + self._patience(oldest) - time.monotonic()
+                if left <= 0:
                     break
                 self._more.clear()
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._more.wait(), left)
             return self._take()
+
+    def _patience(self, oldest: _Job) -> float:
+        """How long the oldest job may have waited before it runs in the company that it has."""
+        if self._running and self._company(oldest) == 1:
+            # Two of one batch cost little more than one, and the other lane may be done before.
+            return self.settings.max_alone
+        return self.settings.max_wait if self._coming() else 0.0
 
     def _coming(self) -> int:
         """How many requests are neither waiting for the model nor in it."""
@@ -111,7 +119,10 @@ class Batches:
         # Only a key of texts is ever shared.
         if not isinstance(oldest.key, tuple):
             return True
-        return sum(job.key == oldest.key for job in self.jobs) >= self.settings.max_batch
+        return self._company(oldest) >= self.settings.max_batch
+
+    def _company(self, oldest: _Job) -> int:
+        return sum(job.key == oldest.key for job in self.jobs)
 
     def _run(self, captioner: Any, batch: list[_Job], loop: asyncio.AbstractEventLoop) -> None:
         """In the lane's thread: every job gets its result or its error."""

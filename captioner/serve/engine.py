@@ -217,11 +217,11 @@ class Engine:
             self.failure = error
             return
         captioner = self._captioners[0]
-        (spec,) = captioner.members.specs
         settings = self.settings
+        size, crop = captioner.view
         limits = Limits(
-            size=spec.size,
-            crop=spec.resize == "crop",
+            size=size,
+            crop=crop,
             max_pixels=settings.max_pixels,
             memory=settings.reader_memory,
             seconds=int(settings.reader_seconds) + 1,

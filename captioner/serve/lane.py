@@ -18,10 +18,10 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partialmethod
 from multiprocessing.connection import Connection
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from captioner.errors import CaptionerError
+from captioner.predict.results import Encoded
 
 if TYPE_CHECKING:
     from captioner.predict import Captioner
@@ -42,9 +42,6 @@ class RemoteCaptioner:
     """
 
     def __init__(self, load: Callable[[], Captioner]) -> None:
-        # What is answered is of classes that torch comes with: better now than at a request.
-        import captioner.predict  # noqa: F401
-
         self._load, self._closed = load, False
         self._start()
         atexit.register(self.close)
@@ -87,8 +84,7 @@ class RemoteCaptioner:
         self._process.start()
         other.close()
         self._pipe = _Pipe(own, seal=_Sealed.data_of, unseal=_Sealed)
-        self.config, self.longest, self.tokenizer, specs = self._receive()
-        self.members = SimpleNamespace(specs=specs)
+        self.config, self.longest, self.tokenizer, self.view = self._receive()
 
     def _answer(self, name: str, *args: Any, **options: Any) -> Any:
         if not self._process.is_alive() and not self._closed:
@@ -155,7 +151,6 @@ def _serve(connection: Connection, load: Callable[[], Captioner]) -> None:
     # A signal to all processes of the server is for the one that finishes what has begun.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    from captioner.predict.results import Encoded
 
     def seal(value: Any) -> bytes | None:
         return pickle.dumps(replace(value, models=())) if isinstance(value, Encoded) else None
@@ -169,7 +164,7 @@ def _serve(connection: Connection, load: Callable[[], Captioner]) -> None:
             captioner = load()
         except Exception as error:
             return pipe.send((error, None))
-        facts = captioner.config, captioner.longest, captioner.tokenizer, captioner.members.specs
+        facts = captioner.config, captioner.longest, captioner.tokenizer, captioner.view
         pipe.send((None, facts))
         while True:
             name, args, options = pipe.receive()

@@ -15,7 +15,9 @@ class Settings:
     max_batch: int = 16
     """Requests that share a pass of the model."""
     max_wait: float = 0.005
-    """For how long a batch waits for more."""
+    """For how long a batch waits for those that are on their way to it."""
+    max_alone: float = 0.03
+    """For how long one request waits for another while some lane is at work."""
     max_requests: int = 64
     """Requests at a time, those in work included; 429 beyond."""
     deadline: float = 30.0
