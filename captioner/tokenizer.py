@@ -108,14 +108,14 @@ class Tokenizer:
     def pieces(self) -> list[str | None]:
         """What each id writes, spaces included; None for the special ones.
 
-        A byte beyond ASCII, which alone is no character, stands as U+FFFD.
+        A byte beyond ASCII, which alone is no character, stands as U+DC80 to U+DCFF, as Python's
+        `surrogateescape` has it.
         """
         p, found = self._processor, []
         for i in range(len(self)):
             piece = p.id_to_piece(i)
             if p.is_byte(i):
-                byte = int(piece[3:5], 16)
-                piece = chr(byte) if byte < 0x80 else "\ufffd"
+                piece = bytes([int(piece[3:5], 16)]).decode("ascii", "surrogateescape")
             special = p.is_control(i) or p.is_unknown(i)
             found.append(None if special else piece.replace("\u2581", " "))
         return found

@@ -64,7 +64,12 @@ def plan_wording(config: DecodingConfig, tokenizer: Tokenizer, *, lowercase: boo
         automata.append(_Phrases(DANGLING, tokenizer, remember=False).not_last())
     for alternatives in config.must_include:
         phrases = [tidy(phrase, "must_include") for phrase in alternatives.split("|")]
-        must.append(_Phrases(phrases, tokenizer).wanted())
+        try:
+            must.append(_Phrases(phrases, tokenizer).wanted())
+        except ValueError:
+            raise CaptionerError(
+                f"must_include: {alternatives!r} cannot be written in this checkpoint's tokens"
+            ) from None
     if config.min_length:
         rules.append(min_length(config.min_length, eos=EOS))
     if config.no_repeat_ngram:
@@ -95,11 +100,21 @@ def _beginning(text: str, tokenizer: Tokenizer) -> Automaton:
     table = np.full((len(tokens) + 2, len(pieces)), FORBIDDEN)
     for state, token in enumerate(tokens):
         table[state, token] = state + 1
-    within = [not piece or (text[-1].isalnum() and piece[0].isalnum()) for piece in pieces]
+    within = [not piece or (text[-1].isalnum() and _is_word(piece[0])) for piece in pieces]
     table[-2] = np.where(within, FORBIDDEN, len(table) - 1)
     table[-1] = np.where([piece is None for piece in pieces], FORBIDDEN, len(table) - 1)
     table[-2:, EOS] = len(table) - 1
     return Automaton(torch.from_numpy(table), eos=EOS)
+
+
+def _is_word(c: str) -> bool:
+    # Beyond ASCII most characters are letters, and so then are the bytes of one.
+    return c.isalnum() or "\udc80" <= c <= "\udcff"
+
+
+def _in_bytes(c: str) -> str:
+    """A character as `Tokenizer.pieces` has the bytes of one."""
+    return c.encode(errors="surrogatepass").decode("ascii", "surrogateescape")
 
 
 # How far each phrase has come, whether the last character was a space and whether it was part of
@@ -120,8 +135,12 @@ class _Phrases:
     def __init__(
         self, phrases: Sequence[str], tokenizer: Tokenizer, *, remember: bool = True
     ) -> None:
-        self.phrases, self.remember = [phrase.lower() for phrase in phrases], remember
         pieces = tokenizer.pieces()
+        texts = [(piece or "").lower() for piece in pieces]
+        known = set("".join(texts))
+        # A character that is in no piece is written byte by byte.
+        spelt = ("".join(c if c in known else _in_bytes(c) for c in p.lower()) for p in phrases)
+        self.phrases, self.remember = list(spelt), remember
         self.special = np.array([piece is None for piece in pieces])
         classes = {c: i for i, c in enumerate(sorted(set("".join(self.phrases)) | {" "}))}
         others = {True: len(classes), False: len(classes) + 1}
@@ -138,11 +157,9 @@ class _Phrases:
 
         end = len(examples)  # behind the end of a piece nothing changes
         table = np.concatenate([steps, np.arange(len(steps))[:, None]], 1)
-        texts = [(piece or "").lower() for piece in pieces]
         codes = np.full((len(texts), max(map(len, texts))), end)
         for row, text in zip(codes, texts, strict=True):
-            # Beyond ASCII most characters are letters, and so then are the bytes of one.
-            row[: len(text)] = [classes.get(c, others[c.isalnum() or c == "\ufffd"]) for c in text]
+            row[: len(text)] = [classes.get(c, others[_is_word(c)]) for c in text]
         self.following = np.repeat(np.arange(len(table))[:, None], len(texts), 1)
         for column in codes.T:
             self.following = table[self.following, column]
@@ -152,16 +169,16 @@ class _Phrases:
         progress, was_space, was_word = state
         if state == _FOUND or (was_space and c == " "):
             return state
-        is_word, new = c.isalnum(), set()
+        is_word, new = _is_word(c), set()
         for number, n in progress:
             phrase = self.phrases[number]
             if n == len(phrase):
-                if self.remember and not (is_word and phrase[-1].isalnum()):
+                if self.remember and not (is_word and _is_word(phrase[-1])):
                     return _FOUND
             elif phrase[n] == c:
                 new.add((number, n + 1))
         for number, phrase in enumerate(self.phrases):
-            if phrase[0] == c and not (was_word and phrase[0].isalnum()):
+            if phrase[0] == c and not (was_word and is_word):
                 new.add((number, 1))
         return frozenset(new), c == " ", is_word
 

@@ -69,8 +69,8 @@ def ends(text: str, phrase: str) -> bool:
 
 # Whole characters only: of what the bytes of half a character decode to, nothing is promised.
 def ordinary(tokenizer: Tokenizer) -> list[int]:
-    return [i for i, piece in enumerate(tokenizer.pieces()) if piece not in (None, "\ufffd")
-            and piece.isprintable() and "_" not in piece]  # fmt: skip
+    return [i for i, piece in enumerate(tokenizer.pieces())
+            if piece and piece.isprintable() and "_" not in piece]  # fmt: skip
 
 
 @st.composite
@@ -158,6 +158,28 @@ def test_the_state_of_a_row_is_that_of_its_tokens():
             assert state[0, row] == expected
 
 
+@pytest.mark.parametrize("tokenizer", tokenizers.values(), ids=tokenizers)
+@pytest.mark.parametrize("word", ["naïf", "ça", "日本", "a\U0001f600b"])
+def test_words_may_hold_characters_that_no_piece_does(tokenizer, word):
+    assert not set(word) <= set("".join(filter(None, tokenizer.pieces())))
+    automata = plan(tokenizer, must_include=(word,))
+    for text, found in ((f"a {word}", True), (f"a {word}s", False), (f"{word}, too", True)):
+        ids = tokenizer.encode(text)[:-1]
+        assert allows(automata, ids) is found
+        assert allows(plan(tokenizer, banned=(word,)), ids) is (word not in text)
+    assert not allows(automata, tokenizer.encode(f"a {word}")[:-2])
+    assert not allows(automata, tokenizer.encode("a naif")[:-1])
+
+
+def test_words_that_no_piece_and_no_byte_spells():
+    class Bare:
+        def pieces(self):
+            return [None, None, None, None, " a", " dog"]
+
+    with pytest.raises(CaptionerError, match="'cat'"):
+        plan_wording(DecodingConfig(must_include=("cat",)), Bare(), lowercase=True)
+
+
 def test_without_words_there_are_no_rules():
     found = plan_wording(DecodingConfig(), tokenizers["bpe"], lowercase=True)
     assert found.rules == found.must == ()
@@ -170,6 +192,7 @@ def test_without_words_there_are_no_rules():
         ({"must_include": ("dog|",)}, "must_include"),
         ({"banned": (" ",)}, "banned"),
         ({"prefix": "!"}, "prefix"),
+        ({"must_include": ("a\ud800",), "max_length": 3}, "max_length=3"),
         ({"must_include": ("fire truck",) * 9, "max_length": 12}, "max_length=12"),
     ],
 )
@@ -195,6 +218,8 @@ def test_words_that_cannot_be_written(options, named):
         ({"method": "sample", "top_p": 0.0}, "top_p"),
         ({"method": "sample", "min_p": 1.5}, "min_p"),
         ({"repetition_penalty": 0.5}, "repetition_penalty"),
+        ({"length_penalty": 1e300}, "length_penalty"),
+        ({"length_penalty": -11.0}, "length_penalty"),
     ],
 )
 def test_options_that_do_not_go_together(options, named):

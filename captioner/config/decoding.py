@@ -11,6 +11,9 @@ from captioner.errors import ConfigError
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "seed")
 """Settings that mean nothing to a beam search."""
 
+MOST_PENALTY = 10
+"""Of lengths: beyond it nothing else counts, and what is computed leaves the numbers there are."""
+
 DTYPES = ("float32", "bfloat16", "float16", "int8", "auto")
 """Of weights and arithmetic, where a checkpoint is used; `auto` is the fastest on the device."""
 
@@ -34,7 +37,7 @@ class DecodingConfig:
     min_length: int = 0
     """Tokens before the end mark."""
     length_penalty: float = 1.0
-    """A hypothesis scores its summed log-probability over its length to this power."""
+    """A hypothesis scores its summed log-probability over its length to this power, -10 to 10."""
     length_form: Literal["average", "gnmt"] = "average"
     """What is meant by its length: the length itself, or (5 + length) / 6."""
     groups: int = 1
@@ -70,6 +73,11 @@ class DecodingConfig:
         at_least("decoding", self, 1, "repetition_penalty")
         if self.temperature <= 0:
             raise ConfigError(f"decoding.temperature={self.temperature}: expected more than 0")
+        if not -MOST_PENALTY <= self.length_penalty <= MOST_PENALTY:
+            raise ConfigError(
+                f"decoding.length_penalty={self.length_penalty}: expected -{MOST_PENALTY} to"
+                f" {MOST_PENALTY}"
+            )
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"decoding.top_p={self.top_p}: expected a share above 0, up to 1")
         if not 0 <= self.min_p <= 1:
