@@ -171,6 +171,38 @@ def train(
 
     bad = BadSteps(settings.bad_steps)
 
+    def judge(epoch: int) -> dict[str, float]:
+        """The scores of the moving average, which is kept if it is the best so far."""
+        with average.applied(model), prepared.whole() as plain:
+            scores, captions, warnings = validate(
+                plain,
+                val_set,
+                tasks,
+                tokenizer=tokenizer,
+                config=config,
+                accelerator=accelerator,
+                report=report,
+            )
+            say("\n".join(f"warning: {warning}" for warning in warnings))
+            better = scores["score"] > progress.best
+            progress.stale = 0 if better else progress.stale + 1
+            # On a handful of images CIDEr-D is 0 throughout: then the latest is kept.
+            if better or scores["score"] == progress.best == 0:
+                progress.best = scores["score"]
+                record = {"stage": number, "epoch": epoch, "val": scores}
+                if reward:
+                    record["reward"] = reward.record()
+                if main_process:
+                    checkpoint.save_best(output / "best", config, tokenizer, plain, record)
+                    add_rows(output / CAPTIONS, captions, anew=True)
+        return scores
+
+    def note(epoch: int, seconds: float, log: dict[str, float]) -> None:
+        accelerator.log(log, step=progress.step)
+        say(f"stage {number} epoch {epoch} ({seconds:.0f} s): {setup.format_scores(log)}")
+        if main_process:
+            add_rows(output / LOG, [{"stage": number, "epoch": epoch} | log])
+
     for number in range(progress.stage, len(settings.stages)):
         stage = settings.stages[number]
         if number > progress.stage:
@@ -178,7 +210,7 @@ def train(
             torch.manual_seed(hash((settings.seed, number)))  # of new adapters
             checkpoint.load_best(output / "best", model)
             average.reset(model)
-        elif progress.epoch >= stage.epochs:
+        elif progress.epoch >= stage.epochs > 0:
             continue  # the resumed run had finished it
         setup.start_stage(stage, config, model, train_set, val_set)
         if stage.cached_views:
@@ -222,7 +254,12 @@ def train(
         steps = stage.epochs * len(batches)
         before = sum(s.epochs for s in settings.stages[:number])
         batches.epoch = before + progress.epoch
-        plan = plan_stage(objective, prepared, train_set, batches, accelerator)
+        if settings.validate_start and number == progress.step == progress.epoch == 0:
+            started, scores = time.perf_counter(), judge(-1)
+            note(-1, time.perf_counter() - started, scores)
+        plan = None
+        if stage.epochs:
+            plan = plan_stage(objective, prepared, train_set, batches, accelerator)
         if plan:
             left = stage.epochs - progress.epoch
             say(f"stage {number}: {plan.line(left, settings.batch_size)}")
@@ -303,33 +340,8 @@ def train(
             log |= plan.speed(seconds, accelerator.device) if plan else {}
 
             if (epoch + 1) % settings.eval_every == 0 or epoch + 1 == stage.epochs:
-                with average.applied(model), prepared.whole() as plain:
-                    scores, captions, warnings = validate(
-                        plain,
-                        val_set,
-                        tasks,
-                        tokenizer=tokenizer,
-                        config=config,
-                        accelerator=accelerator,
-                        report=report,
-                    )
-                    say("\n".join(f"warning: {warning}" for warning in warnings))
-                    better = scores["score"] > progress.best
-                    progress.stale = 0 if better else progress.stale + 1
-                    # On a handful of images CIDEr-D is 0 throughout: then the latest is kept.
-                    if better or scores["score"] == progress.best == 0:
-                        progress.best = scores["score"]
-                        record = {"stage": number, "epoch": epoch, "val": scores}
-                        if reward:
-                            record["reward"] = reward.record()
-                        if main_process:
-                            checkpoint.save_best(output / "best", config, tokenizer, plain, record)
-                            add_rows(output / CAPTIONS, captions, anew=True)
-                log |= scores
-            accelerator.log(log, step=progress.step)
-            say(f"stage {number} epoch {epoch} ({seconds:.0f} s): {setup.format_scores(log)}")
-            if main_process:
-                add_rows(output / LOG, [{"stage": number, "epoch": epoch} | log])
+                log |= judge(epoch)
+            note(epoch, seconds, log)
             save()
             if stop := stop_asked():
                 raise Stopped(stop)

@@ -275,6 +275,65 @@ def test_fine_tuning_with_another_model_is_refused(tmp_path, capsys):
     assert "model" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_a_soup_is_the_mean_of_its_parts(tmp_path):
+    data = make_flickr(tmp_path / "data")
+    stage = "train.stages=[{epochs: 1, encoder_lr: 1e-3}]"
+    parts = [tmp_path / "first" / "best"]
+    assert run(data, tmp_path / "first", stage) == 0
+    for seed in (1, 2):
+        words = [f"train.start={parts[0]}", f"train.seed={seed}", stage]
+        assert run(data, tmp_path / str(seed), *words) == 0
+        parts.append(tmp_path / str(seed) / "best")
+    soup = f"train.soup=[{parts[1]}, {parts[2]}, {parts[2]}]"
+    words = [f"train.start={parts[0]}", soup, "train.validate_start=true"]
+    assert run(data, tmp_path / "soup", *words, "train.stages=[{epochs: 0}]") == 0
+    found, *each = (
+        load_checkpoint(p)[0].state_dict() for p in (tmp_path / "soup" / "best", *parts)
+    )
+    for key, value in found.items():
+        if value.is_floating_point():
+            mean = (each[0][key] + each[1][key] + 2 * each[2][key]) / 4
+            torch.testing.assert_close(value, mean)
+    record = json.loads((tmp_path / "soup" / "best" / "metrics.json").read_text())
+    assert record["epoch"] == -1
+    assert (tmp_path / "soup" / "report.html").exists()
+
+
+def test_a_start_that_no_epoch_betters_is_kept(tmp_path):
+    data = make_flickr(tmp_path / "data")
+    words = ["train.stages=[{epochs: 40, lr: 3e-3}]", "train.eval_every=40"]
+    assert run(data, tmp_path / "first", *words) == 0
+    start = tmp_path / "first" / "best"
+    spoil = "train.stages=[{epochs: 2, lr: 10, warmup: 0}]"
+    words = [f"train.start={start}", "train.validate_start=true", spoil]
+    assert run(data, tmp_path / "second", *words) == 0
+    before, after = (
+        load_checkpoint(p)[0].state_dict() for p in (start, tmp_path / "second" / "best")
+    )
+    for key, value in before.items():
+        torch.testing.assert_close(after[key], value)
+
+
+@pytest.mark.parametrize("wrong", ["tokenizer", "pixels", "model", "no start", "no validation"])
+def test_what_cannot_be_mixed_is_refused(tmp_path, capsys, wrong):
+    data = make_flickr(tmp_path / "data")
+    stage = "train.stages=[{epochs: 1}]"
+    assert run(data, tmp_path / "first", stage) == 0
+    start, other = (tmp_path / name / "best" for name in ("first", "other"))
+    different = {"tokenizer": "tokenizer.kind=bpe", "pixels": "image.mean=[0.4, 0.5, 0.5]"}
+    different["model"] = "model.ffn=32"
+    if wrong in different:
+        assert run(data, tmp_path / "other", stage, different[wrong]) == 0
+    words = [f"train.start={start}", f"train.soup=[{other}]"]
+    if wrong == "no start":
+        words = words[1:]
+    if wrong == "no validation":
+        words, stage = words[:1], "train.stages=[{epochs: 0}]"
+    assert run(data, tmp_path / "soup", *words, stage) == 1
+    named = {"no validation": "validate_start", "model": "fc1"}.get(wrong, "train.soup")
+    assert named in capsys.readouterr().err.splitlines()[-1]
+
+
 # What can be wrong
 
 

@@ -243,7 +243,7 @@ class StageConfig:
     """Frozen only: encode so many augmented views of each image once, then read them back."""
 
     def __post_init__(self) -> None:
-        at_least("train.stages", self, 1, "epochs")
+        at_least("train.stages", self, 0, "epochs")
         at_least("train.stages", self, 1, "encoder_blocks")
         at_least("train.stages", self, 2, "samples")
         names = ("lr", "encoder_lr", "warmup", "final_lr", "cached_views", "bleu")
@@ -268,6 +268,12 @@ class TrainConfig:
     output: str = "runs/captioner"
     start: str | None = None
     """A checkpoint whose weights and tokenizer the run starts from; `bundled` is the shipped."""
+    soup: tuple[str, ...] = ()
+    """Checkpoints whose weights are averaged with those of `start`, which has all parts that they
+    have (Wortsman et al., Model soups, ICML 2022). A name that recurs counts as often."""
+    validate_start: bool = False
+    """Validate the start as well, as epoch -1, and keep it where no epoch is better. With a stage
+    of 0 epochs, that is all that is done."""
     stages: tuple[StageConfig, ...] = (StageConfig(),)
     batch_size: int = 32
     """Images of one step on one device."""
@@ -313,6 +319,14 @@ class TrainConfig:
         at_least("train", self, 0, "weight_decay", "clip")
         if not self.stages:
             raise ConfigError("train.stages is empty; name at least one stage")
+        if self.soup and not self.start:
+            raise ConfigError("train.soup is averaged with train.start, which is not set")
+        for number, stage in enumerate(self.stages):
+            if not stage.epochs and not (self.validate_start and self.start and number == 0):
+                raise ConfigError(
+                    f"train.stages.{number}: epochs=0 is for the first stage of a run with"
+                    " train.start and train.validate_start"
+                )
         for name in ("label_smoothing", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"train.{name}={getattr(self, name)}: expected 0 to below 1")

@@ -27,6 +27,7 @@ from captioner.tokenizer import Tokenizer
 from captioner.training.lora import add_adapters
 from captioner.training.optimizer import blocks_back
 from captioner.training.rows import Task
+from captioner.training.soup import mix_in
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -88,6 +89,7 @@ def _build_from_checkpoint(config: Config) -> tuple[Seq2Seq, Tokenizer, Config]:
     model, tokenizer, theirs = load_checkpoint(
         config.train.start, for_training=True, question=question
     )
+    mix_in(model, tokenizer, theirs, config.train.soup)
     # A model section that says something else than the checkpoint would silently be ignored.
     saved, own = _without_adapters(theirs.model), _without_adapters(config.model)
     own = dataclasses.replace(own, blind=saved.blind)

@@ -1,0 +1,43 @@
+"""The mean of several checkpoints' weights, where they have come from one start.
+
+Runs that differ, in their data, their objective or by chance, end in one basin, and the mean of
+their weights often is better than the best of them, at the cost of one (Wortsman et al., Model
+soups, ICML 2022; of rewarded policies, Rame et al., WARP, 2024).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from captioner.build import load_weights, pixel_spec, resolve_checkpoint
+from captioner.config import Config, load_config
+from captioner.errors import CheckpointError
+from captioner.model.seq2seq import Seq2Seq
+from captioner.tokenizer import Tokenizer
+
+
+def mix_in(model: Seq2Seq, tokenizer: Tokenizer, config: Config, others: Sequence[str]) -> None:
+    """Average each weight of the model with those of the checkpoints that have it.
+
+    Raises CheckpointError for one of another tokenizer, of other pixels or of weights that the
+    model does not have.
+    """
+    sums = model.state_dict()
+    counts = Counter(dict.fromkeys(sums, 1))
+    for name in others:
+        path = resolve_checkpoint(name)
+        if Tokenizer.load(path / "tokenizer.model").model != tokenizer.model:
+            raise CheckpointError(f"train.soup: {path}: has another tokenizer than train.start")
+        if pixel_spec(load_config(path / "config.yaml")) != pixel_spec(config):
+            raise CheckpointError(f"train.soup: {path}: sees other pixels than train.start")
+        for key, value in load_weights(path / "model.safetensors").items():
+            if key not in sums or sums[key].shape != value.shape:
+                raise CheckpointError(
+                    f"train.soup: {path}: {key} does not fit train.start; begin with the"
+                    " checkpoint that has the most parts, and add others of the same model"
+                )
+            if value.is_floating_point():
+                sums[key] = sums[key] + value
+                counts[key] += 1
+    model.load_state_dict({k: v / counts[k] if counts[k] > 1 else v for k, v in sums.items()})
