@@ -106,6 +106,43 @@ def test_lanes_are_at_work_side_by_side() -> None:
     assert run(test, toy, lanes=2, max_batch=1) == [f"red {n} 0" for n in range(3)]
 
 
+def test_one_request_waits_for_company_while_another_lane_is_at_work() -> None:
+    toy = Toy()
+
+    async def test(engine: Engine) -> list[Any]:
+        first = await busy(engine, toy)
+        pictures = [await engine.read(png(n)) for n in range(2)]
+        one = asyncio.create_task(engine.caption(pictures[0]))
+        await asyncio.sleep(0.1)
+        assert toy.batches == [("caption", 1)]
+        other = asyncio.create_task(engine.caption(pictures[1]))
+        while len(toy.batches) < 2:
+            await asyncio.sleep(0.01)
+        toy.gate.set()
+        return await asyncio.gather(first, one, other)
+
+    run(test, toy, lanes=2, max_alone=20)
+    assert toy.batches == [("caption", 1), ("caption", 2)]
+
+
+@pytest.mark.parametrize("max_alone", [0.05, 20])
+def test_it_waits_no_longer_than_it_may_and_than_the_other_lane_works(max_alone: float) -> None:
+    toy = Toy()
+
+    async def test(engine: Engine) -> float:
+        first = await busy(engine, toy)
+        picture = await engine.read(png(1))
+        start = time.perf_counter()
+        one = asyncio.create_task(engine.caption(picture))
+        await asyncio.sleep(0.2)
+        assert len(toy.batches) == 1 + (max_alone < 0.2)
+        toy.gate.set()
+        await asyncio.gather(first, one)
+        return time.perf_counter() - start
+
+    assert run(test, toy, lanes=2, max_alone=max_alone) < 10
+
+
 def test_what_is_drawn_is_drawn_alone() -> None:
     toy = Toy()
 
