@@ -183,12 +183,20 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 
 def test_using_the_package_imports_no_library_of_training() -> None:
     """Each of them takes longer to import than a photograph takes to caption."""
-    found = loaded("import captioner.predict")
+    assert "torch" not in loaded("import captioner.predict")
+    found = loaded("from captioner.predict import Captioner")
     assert "torch" in found
     assert not found & {
         *("timm", "torchvision", "transformers", "datasets", "accelerate", "evaluate"),
         *("pandas", "matplotlib", "tensorboard", "scipy"),
     }
+
+
+def test_a_server_imports_no_torch_but_in_its_lanes() -> None:
+    pytest.importorskip("gradio")
+    found = loaded("import captioner.serve.app, captioner.serve.page, captioner.serve.lane")
+    assert "gradio" in found
+    assert not found & {"torch", "transformers", "timm"}
 
 
 def test_asking_for_the_lazy_names_gives_those_of_predict() -> None:

@@ -296,7 +296,12 @@ def test_a_captioner_may_be_shorter_than_answers_are():
 
 
 @pytest.mark.parametrize(
-    ("stage", "named"), [("epochs: 0", r"train\.stages\.epochs=0"), ("weights: [0]", "weights")]
+    ("stage", "named"),
+    [
+        ("epochs: -1", r"train\.stages\.epochs=-1"),
+        ("epochs: 0", r"train\.stages\.0: epochs=0"),
+        ("weights: [0]", "weights"),
+    ],
 )
 def test_a_stage_out_of_range_is_named(stage, named):
     with pytest.raises(ConfigError, match=named):

@@ -55,6 +55,12 @@ def load(checkpoint: str | Path | Sequence[str | Path] = "bundled", **kwargs: An
     return Captioner(model, tokenizer, config, others=others, **kwargs)
 
 
+def load_share(checkpoint: str | Path, *, share: int, **options: Any) -> Captioner:
+    """As `load`, to compute with one of so many equal shares of this process's threads."""
+    torch.set_num_threads(max(1, torch.get_num_threads() // share))
+    return load(checkpoint, **options)
+
+
 class Captioner:
     """A model ready for use on one device, or several that write each text together.
 

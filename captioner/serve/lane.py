@@ -192,11 +192,8 @@ def _do(captioner: Captioner, pipe: _Pipe, name: str, *args: Any, **options: Any
         pipe.send((RuntimeError("an error in the model's process; see the log"), None))
 
 
-def opened(checkpoint: str, *, device: str, dtype: str, share: int) -> Captioner:
-    """As `captioner.load`, to compute with one of so many equal shares of the cores."""
-    import torch
+def opened(checkpoint: str, **options: Any) -> Captioner:
+    """As `captioner.predict.captioner.load_share`, which brings torch with it."""
+    from captioner.predict.captioner import load_share
 
-    from captioner.predict import load
-
-    torch.set_num_threads(max(1, torch.get_num_threads() // share))
-    return load(checkpoint, device=device, dtype=dtype)
+    return load_share(checkpoint, **options)
