@@ -83,6 +83,8 @@ class RemoteCaptioner:
         self._process = context.Process(target=_serve, args=(other, self._load), daemon=True)
         self._process.start()
         other.close()
+        if self._closed:  # meanwhile, by another thread
+            self._process.kill()
         self._pipe = _Pipe(own, seal=_Sealed.data_of, unseal=_Sealed)
         self.config, self.longest, self.tokenizer, self.view = self._receive()
 
