@@ -230,6 +230,33 @@ def test_memory_knows_where_a_feature_stands_through_its_positions_alone() -> No
 
 
 @torch.no_grad()
+def test_a_resized_grid_keeps_its_layout() -> None:
+    """Positions that grow with row and column still do, between the same bounds."""
+    sizes = {"width": 12, "heads": 3, "ffn": 20, "layers": 2}
+    encoder = MemoryEncoder(10, 16, **sizes)
+    rows, columns = torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij")
+    encoder.positions.zero_()
+    encoder.positions[:, 0], encoder.positions[:, 1] = rows.flatten(), columns.flatten()
+    encoder.resize(64)
+    found = encoder.positions.unflatten(0, (8, 8))
+    expected = (torch.arange(8.0) + 0.5) / 2 - 0.5
+    torch.testing.assert_close(
+        found[2:-2, :, 0], expected[2:-2, None].expand(-1, 8), atol=0.2, rtol=0
+    )
+    torch.testing.assert_close(found[..., 0], found[..., 1].T)
+    assert (found[1:, :, 0] > found[:-1, :, 0]).all()
+    assert not found[..., 2:].any()
+    assert encoder(torch.randn(2, 64, 10)).shape == (2, 64, 12)
+
+
+@pytest.mark.parametrize(("before", "after"), [(7, 16), (16, 7)])
+def test_only_squares_are_resized(before: int, after: int) -> None:
+    encoder = MemoryEncoder(10, before, width=12, heads=3, ffn=20, layers=1)
+    with pytest.raises(ValueError, match="square"):
+        encoder.resize(after)
+
+
+@torch.no_grad()
 def test_memory_does_not_depend_on_the_scale_of_features() -> None:
     encoder, x = make_encoder().double().eval(), torch.randn(1, 7, 10, dtype=torch.float64)
     torch.testing.assert_close(encoder(x), encoder(50 * x), atol=1e-4, rtol=1e-4)

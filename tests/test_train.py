@@ -299,6 +299,33 @@ def test_a_soup_is_the_mean_of_its_parts(tmp_path):
     assert (tmp_path / "soup" / "report.html").exists()
 
 
+def test_fine_tuning_at_another_size_resizes_the_positions(tmp_path):
+    data = make_flickr(tmp_path / "data")
+    stage = "train.stages=[{epochs: 1}]"
+    assert run(data, tmp_path / "first", stage) == 0
+    start = tmp_path / "first" / "best"
+    words = [f"train.start={start}", "image.size=96", "train.validate_start=true"]
+    assert run(data, tmp_path / "second", *words, "train.stages=[{epochs: 0}]") == 0
+    (before, _, _), (after, _, config) = (
+        load_checkpoint(p) for p in (start, tmp_path / "second" / "best")
+    )
+    assert config.image.size == 96
+    before.memory_encoder.resize(len(after.memory_encoder.positions))
+    assert len(after.memory_encoder.positions) == 9
+    for key, value in before.state_dict().items():
+        torch.testing.assert_close(after.state_dict()[key], value)
+
+
+def test_a_backbone_of_one_size_cannot_be_fine_tuned_at_another(tmp_path, capsys):
+    data = make_flickr(tmp_path / "data")
+    args = "args: {img_size: 64, depth: 1}"
+    backbone = f"model.backbones=[{{name: vit_tiny_patch16_224, weights: none, {args}}}]"
+    assert run(data, tmp_path / "first", backbone, "train.stages=[{epochs: 1}]") == 0
+    start = f"train.start={tmp_path / 'first' / 'best'}"
+    assert run(data, tmp_path / "second", start, backbone, "image.size=96") == 1
+    assert "image.size" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_start_that_no_epoch_betters_is_kept(tmp_path):
     data = make_flickr(tmp_path / "data")
     words = ["train.stages=[{epochs: 40, lr: 3e-3}]", "train.eval_every=40"]

@@ -217,6 +217,19 @@ def test_a_stage_has_its_own_weights_of_the_sources(tmp_path, capsys):
     assert "4 training images x 1, 0.5" in errors
 
 
+def test_the_two_tasks_of_one_data_set_share_its_weight(tmp_path, capsys):
+    captions, questions = make_both(tmp_path)
+    with open(questions / "train.jsonl", "a", encoding="utf-8") as file:
+        row = {"image": str(picture(captions, 0)), "caption": captions_of(*SHAPES[0])[0]}
+        file.write(json.dumps(row) + "\n")
+    stages = "train.stages=[{epochs: 1, weights: [0.5, 2]}]"
+    two = sources({"root": str(questions)}, {"root": str(captions)})
+    assert run(None, tmp_path / "run", two, ASKING, stages) == 0
+    errors = capsys.readouterr().err
+    lines = [line for line in errors.splitlines() if " training images x " in line]
+    assert [line.rpartition(" x ")[2] for line in lines] == ["0.5", "0.5", "2"]
+
+
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_resumed_with_two_sources_is_uninterrupted_bit_for_bit(tmp_path, monkeypatch, epochs):
     captions, questions = make_both(tmp_path, train=range(5))

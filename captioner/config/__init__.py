@@ -109,6 +109,9 @@ class ImageConfig:
     """From an RGB image to the encoder's pixels; unset values are the backbone's own."""
 
     size: int | None = None
+    """Of both sides. With `train.start`, a size other than its own has its positions interpolated;
+    random crops enlarge what they show, so that a model sees best at a size above the one that it
+    was trained at (Touvron et al., Fixing the train-test resolution discrepancy, 2019)."""
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     resize: Literal["squash", "crop"] = "squash"

@@ -5,9 +5,11 @@ Shapes: B images, C feature channels, P memory positions, D width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captioner.model.layers import Dropout, EncoderLayer
@@ -69,6 +71,20 @@ class MemoryEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
         nn.init.normal_(self.positions, std=0.02)
+
+    @torch.no_grad()
+    def resize(self, positions: int) -> None:
+        """Take so many features of an image, a square grid, where there were others.
+
+        The learnt positions are interpolated (Dosovitskiy et al., ViT, 2021, section 3.2). Raises
+        ValueError for a grid that is no square.
+        """
+        sides = [math.isqrt(n) for n in (len(self.positions), positions)]
+        if [side**2 for side in sides] != [len(self.positions), positions]:
+            raise ValueError(f"{len(self.positions)} and {positions} are no two square grids")
+        grid = self.positions.T.unflatten(1, (sides[0], sides[0]))[None]
+        grid = F.interpolate(grid, (sides[1], sides[1]), mode="bicubic")
+        self.positions = nn.Parameter(grid[0].flatten(1).T.contiguous())
 
     def forward(self, features: Tensor) -> Tensor:
         x = self.projection(self.feature_dropout(self.feature_norm(features)))

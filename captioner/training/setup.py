@@ -102,6 +102,7 @@ def _build_from_checkpoint(config: Config) -> tuple[Seq2Seq, Tokenizer, Config]:
     model.blind = model.blind or blind
     image = dataclasses.replace(
         theirs.image,
+        size=config.image.size or theirs.image.size,
         min_scale=config.image.min_scale,
         flip=config.image.flip,
         jitter=config.image.jitter,
@@ -114,7 +115,20 @@ def _build_from_checkpoint(config: Config) -> tuple[Seq2Seq, Tokenizer, Config]:
         tokenizer=theirs.tokenizer,
         image=image,
     )
+    if image.size != theirs.image.size:
+        _resize(model, config)
     return model, tokenizer, config
+
+
+def _resize(model: Seq2Seq, config: Config) -> None:
+    positions, _ = feature_shape(model.backbone, pixel_spec(config))
+    try:
+        model.memory_encoder.resize(positions)
+    except ValueError as error:
+        raise ConfigError(
+            f"image.size={config.image.size}: train.start={config.train.start} cannot be given"
+            f" another size: {error}"
+        ) from None
 
 
 def _without_adapters(model: ModelConfig) -> ModelConfig:
@@ -204,8 +218,11 @@ def describe(
 
 
 def source_weights(stage: StageConfig, tasks: list[Task]) -> list[float]:
-    """Passes over each source's images in an epoch of a stage."""
-    return list(stage.weights) or [task.source.weight for task in tasks]
+    """Passes over each task's images in an epoch of a stage."""
+    # Two tasks may share a source, which has one weight; and two sources may read alike.
+    sources = {id(task.source): task.source.weight for task in tasks}
+    weights = dict(zip(sources, stage.weights or sources.values(), strict=True))
+    return [weights[id(task.source)] for task in tasks]
 
 
 def _millions(module: nn.Module) -> float:
