@@ -8,6 +8,7 @@ import errno
 import itertools
 import json
 import math
+import os
 import random
 import shutil
 from pathlib import Path
@@ -782,6 +783,8 @@ def test_features_are_computed_once_and_again_when_anything_changes(
 
     backbone = Grid().eval()
     assert [ask(backbone), ask(backbone), ask(copy.deepcopy(backbone))] == [1, 1, 1]
+    os.utime(tmp_path / "0.png", (1e9, 1e9))  # another copy of the same picture
+    assert ask(backbone) == 1
     assert len(written) == 1
     assert ask(backbone, views=2) == 2
     other = Grid(eps=1e-3).eval()  # the same weights, and yet another backbone

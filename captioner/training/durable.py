@@ -63,7 +63,7 @@ def fault(folder: Path) -> str:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         for name, digest in manifest.items():
-            if _digest(folder / name) != digest:
+            if file_digest(folder / name) != digest:
                 return f"{name} is not as it was written"
     except (OSError, ValueError, AttributeError) as error:
         return f"{MANIFEST}: {error}"
@@ -84,13 +84,14 @@ def _check_room(folder: Path, size: int) -> None:
 def _seal(folder: Path) -> None:
     (folder / MANIFEST).unlink(missing_ok=True)  # of a folder that was copied
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    manifest = {str(path.relative_to(folder)): _digest(path) for path in files}
+    manifest = {str(path.relative_to(folder)): file_digest(path) for path in files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     for path in (*files, folder / MANIFEST, *(p for p in folder.rglob("*") if p.is_dir()), folder):
         _sync(path)
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal; raises OSError."""
     found = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):

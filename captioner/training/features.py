@@ -22,6 +22,7 @@ from captioner.data.collate import collate
 from captioner.data.dataset import ImageDataset
 from captioner.data.sampler import EpochBatches
 from captioner.training.distributed import any_rank
+from captioner.training.durable import file_digest
 
 
 def use_cached_features(
@@ -52,10 +53,9 @@ def cached_features(
 ) -> np.ndarray:
     """float16 features (V, N, P, C); view v is what the data set gives in epoch v.
 
-    The file's name is a digest of the images' paths, sizes and times, of the transform, of the
-    backbone and of the precision; a file that is there under that name is complete. The
-    features of an image that does not decode are NaN, which the data set serves as an
-    unreadable sample.
+    The file's name is a digest of the images' bytes, of the transform, of the backbone and of the
+    precision; a file that is there under that name is complete. The features of an image that does
+    not decode are NaN, which the data set serves as an unreadable sample.
     """
     path = folder / f"{_digest(backbone, dataset, views, accelerator.mixed_precision)}.npy"
     if any_rank(accelerator, not path.exists()):
@@ -109,10 +109,9 @@ def _digest(backbone: nn.Module, dataset: ImageDataset, views: int, precision: s
     digest.update(json.dumps(settings).encode())
     for path in dataset.images:
         try:
-            stat = Path(path).stat()
-            digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+            digest.update(file_digest(Path(path)).encode())
         except OSError:
-            digest.update(f"{path}\0missing\0".encode())
+            digest.update(b"missing")
     # What is said about an image, and by whom, decides on whether it may be mirrored.
     digest.update(bytes(dataset.fixed))
     for view in range(views):
