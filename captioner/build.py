@@ -100,6 +100,16 @@ def build_model(
     if config.question is not None:
         parts["question_encoder"] = _question_encoder(config, tokenizer, checkpoint, sizes)
         parts["fusion"] = _fusion(config.question, config.dropout, sizes)
+        if config.question.decoder_layers:
+            parts["answerer"] = Decoder(
+                len(tokenizer),
+                layers=config.question.decoder_layers,
+                max_length=config.max_length,
+                pad=PAD,
+                dropout=config.dropout,
+                embed_tokens=decoder.embed_tokens,
+                **sizes | {"ffn": config.question.decoder_ffn or config.ffn},
+            )
     pad = tokenizer.questions.pad
     return Seq2Seq(backbone, memory_encoder, decoder, **parts, pad=pad, blind=config.blind)
 
@@ -204,7 +214,7 @@ def load_checkpoint(
         checkpoint=None if new else path,
     )
     if new is not None:
-        untrained = ("question_encoder.", "fusion.")
+        untrained = ("question_encoder.", "fusion.", "answerer.")
         state |= {k: v for k, v in model.state_dict().items() if k.startswith(untrained)}
     load_strictly(model, state, path)
     model.eval()

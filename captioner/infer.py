@@ -33,6 +33,7 @@ from captioner.decoding import (
     sample,
     write,
 )
+from captioner.model.decoder import Decoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS, EOS, PAD
 from captioner.wording import Wording
@@ -221,9 +222,9 @@ def score_texts(
     Texts end in EOS where they are whole; what a search found has here the sum that it has there.
     """
     places, tokens = texts != PAD, _inputs(texts)
+    triples = zip(_writers(models, masks), memories, masks or [None] * len(models), strict=True)
     each = [
-        _writable(model.decode(memory, tokens, mask), temperature)
-        for model, memory, mask in zip(models, memories, masks or [None] * len(models), strict=True)
+        _writable(writer(memory, tokens, mask), temperature) for writer, memory, mask in triples
     ]
     logprobs = _mean(each).log_softmax(-1)
     found = logprobs.gather(-1, texts[places][:, None])[:, 0]
@@ -243,11 +244,13 @@ def attention(
     The weights at t are those of the position that predicts token t of the text, having read what
     comes before it; 0 at padding.
     """
-    masks = masks or [None] * len(models)
-    return [
-        model.decoder.attention(memory, _inputs(texts), mask)
-        for model, memory, mask in zip(models, memories, masks, strict=True)
-    ]
+    triples = zip(_writers(models, masks), memories, masks or [None] * len(models), strict=True)
+    return [writer.attention(memory, _inputs(texts), mask) for writer, memory, mask in triples]
+
+
+def _writers(models: Models, masks: Sequence[Tensor | None] | None) -> list[Decoder]:
+    """Each model's decoder of captions, or, where memories have masks, of answers."""
+    return [model.writer(asked=masks is not None) for model in models]
 
 
 def _inputs(texts: Tensor) -> Tensor:
@@ -332,7 +335,7 @@ class _Steps:
         masks: Sequence[Tensor | None] | None = None,
         temperature: float = 1.0,
     ) -> None:
-        self.decoders, self.temperature = [model.decoder for model in models], temperature
+        self.decoders, self.temperature = _writers(models, masks), temperature
         masks = masks or [None] * len(models)
         self.caches = [
             decoder.start(memory, len(memory) * rows, room, mask)

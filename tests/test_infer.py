@@ -79,11 +79,17 @@ OWNERS = (2, 0, 2, 0)  # and nothing is asked about image 1
 TEMPERATURE = 0.8
 
 
-@pytest.fixture(scope="module", params=["concat", "cross_attention", "multiply", "linear"])
+FUSIONS = [QuestionConfig(fusion=f) for f in ("concat", "cross_attention", "multiply", "linear")]
+OWN_DECODER = QuestionConfig(decoder_layers=2, decoder_ffn=24)
+
+
+@pytest.fixture(
+    scope="module", params=[*FUSIONS, OWN_DECODER], ids=lambda q: f"{q.fusion} {q.decoder_layers}"
+)
 def asked(request, tmp_path_factory):
     """A model that answers, memory of three images, question ids and owners."""
     folder = tmp_path_factory.mktemp("asked")
-    question = QuestionConfig(fusion=request.param)
+    question = request.param
     found, tokenizer, _ = load_checkpoint(make_checkpoint(folder, question=question))
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
@@ -105,7 +111,7 @@ def test_an_answers_probability_is_that_of_all_of_it(asked, beams):
             with torch.inference_mode():
                 fused, mask = model.ask(memory, torch.tensor(ids[i : i + 1]), owners[i : i + 1])
                 tokens = torch.tensor([[[BOS, *h.tokens[:-1]]]])
-                logits = model.decode(fused, tokens, mask) / TEMPERATURE
+                logits = model.decode(fused, tokens, mask, asked=True) / TEMPERATURE
                 logits[:, [PAD, UNK, BOS]] = float("-inf")
             logprobs = logits.log_softmax(-1)[torch.arange(len(h.tokens)), h.tokens]
             assert h.logprob == pytest.approx(logprobs.sum().item(), abs=1e-4)

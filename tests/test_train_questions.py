@@ -18,6 +18,7 @@ from runs import (
     state_of,
     words_for,
 )
+from safetensors.torch import load_file
 
 from captioner.build import load_checkpoint, pixel_spec
 from captioner.config import AnswerConfig, DecodingConfig
@@ -215,6 +216,62 @@ def test_a_stage_has_its_own_weights_of_the_sources(tmp_path, capsys):
     errors = capsys.readouterr().err
     assert "4 training images x 1, 3" in errors
     assert "4 training images x 1, 0.5" in errors
+
+
+@pytest.mark.parametrize("own", [0, 1])
+def test_a_stage_of_questions_leaves_captions_as_they_are(tmp_path, capsys, own):
+    captions, questions = make_both(tmp_path)
+    asking = f"model.question={{encoder_layers: 1, fusion_layers: 1, decoder_layers: {own}}}"
+    stages = "train.stages=[{epochs: 1, lr: 1e-3}, {epochs: 2, lr: 1e-3, parts: question}]"
+    words = [sources({"root": str(captions)}, {"root": str(questions)}), asking, "train.ema=0"]
+    assert run(None, tmp_path / "run", *words, "train.eval_every=9", stages) == 0
+    assert "4 training images x 1, 0" in capsys.readouterr().err
+    # Two steps of questions in each epoch of the second.
+    record = json.loads((last_of(tmp_path / "run") / "progress.json").read_text())
+    assert record["progress"]["step"] == 4 + 2 * 2
+    state = state_of(tmp_path / "run")
+    assert run(None, tmp_path / "one", *words, "train.stages=[{epochs: 1, lr: 1e-3}]") == 0
+    before = state_of(tmp_path / "one")
+    changed = {k for k in before if k.startswith("model.") and not torch.equal(before[k], state[k])}
+    parts = ("model.question_encoder.", "model.fusion.", "model.answerer.")
+    assert changed
+    assert all(k.startswith(parts) for k in changed)
+    assert any(k.startswith("model.answerer.layers.") for k in changed) == bool(own)
+
+
+@pytest.mark.parametrize("wrong", ["encoder_lr: 1e-3", "no parts"])
+def test_a_stage_of_questions_needs_parts_for_them_alone(tmp_path, capsys, wrong):
+    captions, questions = make_both(tmp_path)
+    without = wrong == "no parts"
+    stage = "{epochs: 1, parts: question" + f", {wrong}" * (not without) + "}"
+    words = [f"train.stages=[{stage}]"] + [ASKING] * (not without)
+    assert run(captions if without else questions, tmp_path / "run", *words) == 1
+    assert "parts=question" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_answers_may_have_a_decoder_of_their_own(tmp_path):
+    """It learns what is asked, and shares the table of words, of which a checkpoint has one."""
+    captions, questions = make_both(tmp_path)
+    status = run(
+        None,
+        tmp_path / "run",
+        sources({"root": str(captions), "weight": 40}, {"root": str(questions), "weight": 40}),
+        *BY_HEART,
+        "model.question={encoder_layers: 1, fusion_layers: 1, decoder_layers: 1, decoder_ffn: 40}",
+        "train.eval_every=4",
+        "train.stages=[{epochs: 4, lr: 3e-3, encoder_lr: 1e-3, augment: false}]",
+    )
+    assert status == 0
+    best = tmp_path / "run" / "best"
+    asked = [(picture(captions, i), "What shape is it?") for i in range(4)]
+    assert ask(best, asked) == [SHAPES[i][1] for i in range(4)]
+    paths = [path for path, _ in asked]
+    assert caption(best, paths) == [captions_of(*SHAPES[i])[0] for i in range(4)]
+    weights = load_file(best / "model.safetensors")
+    assert [k for k in weights if k.endswith("embed_tokens.weight")] == [
+        "decoder.embed_tokens.weight"
+    ]
+    assert weights["answerer.layers.0.fc1.weight"].shape == (40, 48)
 
 
 def test_the_two_tasks_of_one_data_set_share_its_weight(tmp_path, capsys):

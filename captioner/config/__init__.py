@@ -162,12 +162,16 @@ class QuestionConfig:
     """Layers of `concat` and `cross_attention`."""
     linear_memory: Literal["token", "each"] = "token"
     """`linear` gives one memory token, or is added to each position."""
+    decoder_layers: int = 0
+    """Layers of a decoder for answers alone; with 0, that of the captions writes them."""
+    decoder_ffn: int | None = None
+    """Its feed-forward width; unset, `model.ffn`."""
     max_length: int = 32
     """Tokens of a question, EOS included; longer ones are cut in training, refused in use."""
 
     def __post_init__(self) -> None:
-        at_least("model.question", self, 0, "encoder_layers", "lora_rank")
-        at_least("model.question", self, 1, "fusion_layers")
+        at_least("model.question", self, 0, "encoder_layers", "lora_rank", "decoder_layers")
+        at_least("model.question", self, 1, "fusion_layers", "decoder_ffn")
         at_least("model.question", self, 2, "max_length")
         if self.lora_rank and self.encoder == "shared":
             raise ConfigError(
@@ -235,6 +239,9 @@ class StageConfig:
     encoder_blocks: int | None = None
     """Train only so many last blocks of each backbone; unset, all. The first blocks of a network of
     convolutions have few weights and most of the work."""
+    parts: Literal["all", "question"] = "all"
+    """`question` trains what captions do not use, on the data sets that ask; what the model says of
+    an image then stays as it is, to the bit."""
     warmup: float = 0.05
     """Share of the stage's steps with a rising learning rate; a cosine follows."""
     final_lr: float = 0.0
@@ -261,6 +268,10 @@ class StageConfig:
             raise ConfigError(
                 "train.stages: cached_views needs a frozen encoder; set encoder_lr to 0"
                 " or cached_views to 0"
+            )
+        if self.parts == "question" and self.encoder_lr:
+            raise ConfigError(
+                "train.stages: parts=question leaves the encoder as it is; set encoder_lr to 0"
             )
 
 

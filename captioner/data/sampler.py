@@ -19,10 +19,10 @@ class EpochBatches:
     `skip` batches are left out at the front of a pass: those that a resumed epoch has had.
 
     `images[s]` are the images of source s. An epoch shuffles them, as often as the source's
-    weight says (of a half pass, the half that comes first), cuts them into steps of
-    `batch_size * world`, mixes the sources' steps and gives every rank its share of each step,
-    so that W ranks of B images see what one rank of W * B sees. A source's last step is left
-    out where it has fewer images than ranks, since each rank needs one.
+    weight says (of a half pass, the half that comes first; of none, no image), cuts them into
+    steps of `batch_size * world`, mixes the sources' steps and gives every rank its share of
+    each step, so that W ranks of B images see what one rank of W * B sees. A source's last step
+    is left out where it has fewer images than ranks, since each rank needs one.
     """
 
     def __init__(
@@ -56,7 +56,8 @@ class EpochBatches:
 
     def _length(self, source: int) -> int:
         images = len(self.images[source])
-        return max(min(1, images), round(self.weights[source] * images))
+        least = min(1, images) if self.weights[source] else 0
+        return max(least, round(self.weights[source] * images))
 
     def _cuts(self, source: int) -> list[slice]:
         """The places of a source's steps in its order."""

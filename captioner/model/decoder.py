@@ -54,7 +54,10 @@ class DecoderLayer(Layer):
 
 
 class Decoder(nn.Module):
-    """Token and position embeddings, the layers, and logits through the tied embedding."""
+    """Token and position embeddings, the layers, and logits through the tied embedding.
+
+    With `embed_tokens`, another decoder's, which stays that one's: it is no part of this module.
+    """
 
     def __init__(
         self,
@@ -67,21 +70,26 @@ class Decoder(nn.Module):
         max_length: int,
         pad: int,
         dropout: float = 0.0,
+        embed_tokens: nn.Embedding | None = None,
     ) -> None:
         super().__init__()
         self.pad = pad
         self.max_length = max_length
-        self.embed_tokens = nn.Embedding(vocab_size, width, padding_idx=pad)
+        if embed_tokens is None:
+            self.embed_tokens = nn.Embedding(vocab_size, width, padding_idx=pad)
+        else:
+            self.__dict__["embed_tokens"] = embed_tokens  # past the registry of a module's parts
         self.embed_positions = nn.Embedding(max_length, width)
         self.layernorm_embedding = nn.LayerNorm(width)
         self.layers = nn.ModuleList(DecoderLayer(width, heads, ffn, dropout) for _ in range(layers))
         self.layer_norm = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
         self._head: nn.Module | None = None
-        nn.init.normal_(self.embed_tokens.weight, std=0.02)
+        if embed_tokens is None:
+            nn.init.normal_(self.embed_tokens.weight, std=0.02)
+            with torch.no_grad():
+                self.embed_tokens.weight[pad].zero_()
         nn.init.normal_(self.embed_positions.weight, std=0.02)
-        with torch.no_grad():
-            self.embed_tokens.weight[pad].zero_()
 
     def forward(self, memory: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (M, V) of the M positions of tokens (B, K, T) that are no padding.

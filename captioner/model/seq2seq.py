@@ -13,11 +13,12 @@ from captioner.model.encoder import MemoryEncoder
 
 
 class Seq2Seq(nn.Module):
-    """Backbone, memory encoder and decoder; a question encoder and a fusion for questions.
+    """Backbone, memory encoder and decoder; a question encoder and a fusion for questions, and
+    `answerer`, a decoder for answers alone.
 
     The backbone may be any module from pixels (B, 3, H, W) to features (B, P, C); what comes
     behind it starts from features, so that a frozen backbone's can be kept. A caption knows
-    nothing of the two parts for questions. `pad` is what ends a row of a question's ids, and
+    nothing of the parts for questions. `pad` is what ends a row of a question's ids, and
     `blind` puts zeros in the place of all features.
     """
 
@@ -29,6 +30,7 @@ class Seq2Seq(nn.Module):
         *,
         question_encoder: nn.Module | None = None,
         fusion: nn.Module | None = None,
+        answerer: Decoder | None = None,
         pad: int = 0,
         blind: bool = False,
     ) -> None:
@@ -38,6 +40,7 @@ class Seq2Seq(nn.Module):
         self.decoder = decoder
         self.question_encoder = question_encoder
         self.fusion = fusion
+        self.answerer = answerer
         self.pad, self.blind = pad, blind
 
     def encode(self, images: Tensor) -> Tensor:
@@ -59,9 +62,15 @@ class Seq2Seq(nn.Module):
         states = self.question_encoder(questions, mask, self.decoder.embed_tokens)
         return self.fusion(memory, owners, states, mask)
 
-    def decode(self, memory: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+    def decode(
+        self, memory: Tensor, tokens: Tensor, mask: Tensor | None = None, *, asked: bool = False
+    ) -> Tensor:
         """Logits (L, V) at the L places of tokens (B, K, T) that are no padding."""
-        return self.decoder(memory, tokens, mask)
+        return self.writer(asked=asked)(memory, tokens, mask)
+
+    def writer(self, *, asked: bool) -> Decoder:
+        """The decoder of captions, or, of what is `asked`, that of answers."""
+        return self.answerer if asked and self.answerer is not None else self.decoder
 
     def forward(
         self,
@@ -75,4 +84,4 @@ class Seq2Seq(nn.Module):
         if questions is None:
             return self.decode(memory, tokens)
         memory, mask = self.ask(memory, questions, owners)
-        return self.decode(memory, tokens, mask)
+        return self.decode(memory, tokens, mask, asked=True)

@@ -80,7 +80,8 @@ class Members:
             model.backbone.to(self.dtype)
             if compile:
                 # The backbone's time lies in convolutions, which are the libraries' own either way.
-                model.decoder.step = torch.compile(model.decoder.step, dynamic=True)
+                for writer in {model.decoder, model.writer(asked=True)}:
+                    writer.step = torch.compile(writer.step, dynamic=True)
             elif dtype != "float16" and can_pack(self.device, self.dtype):
                 _pack(model, int8=dtype == "int8")
                 for net in model.backbone.models:
@@ -148,7 +149,7 @@ def _fastest(device: torch.device, *, compile: bool) -> str:
 def _pack(model: Seq2Seq, *, int8: bool) -> None:
     """Lay out the weights behind the backbone, but for those of a Hugging Face text encoder."""
     own = isinstance(model.question_encoder, QuestionEncoder)
-    asking = [model.fusion, model.question_encoder] if own else [model.fusion]
+    asking = [model.fusion, model.answerer, *[model.question_encoder] * own]
     for part in (model.memory_encoder, model.decoder, *asking):
         if part is not None:
             pack(part, int8=int8)

@@ -35,7 +35,8 @@ def compile_parts(model: Seq2Seq) -> None:
             " install what it needs, such as a C++ compiler, or set train.compile=false"
         ) from None
     _compile(model.backbone, "forward", dynamic=False)
-    for layer in (*model.memory_encoder.layers, *model.decoder.layers):
+    decoders = {model.decoder, model.writer(asked=True)}
+    for layer in (*model.memory_encoder.layers, *(x for d in decoders for x in d.layers)):
         for name in METHODS:
             if hasattr(layer, name):
                 _compile(layer, name, dynamic=True)

@@ -169,7 +169,14 @@ def start_stage(
     train: ImageDataset,
     val: ImageDataset,
 ) -> None:
-    """Freeze or free the backbone, and set the stage's augmentation; no kept features yet."""
+    """Freeze or free parts, and set the stage's augmentation; no kept features yet.
+
+    Raises ConfigError for a stage of questions where the model has no parts for them.
+    """
+    if stage.parts == "question" and model.fusion is None:
+        raise ConfigError("train.stages: parts=question, and the model has none for questions")
+    for part in (model.memory_encoder, model.decoder):
+        part.requires_grad_(stage.parts == "all")
     back = blocks_back(model.backbone) if stage.encoder_blocks else {}
     for name, parameter in model.backbone.named_parameters():
         last = back.get(name, 0) < (stage.encoder_blocks or 1)
@@ -222,7 +229,8 @@ def source_weights(stage: StageConfig, tasks: list[Task]) -> list[float]:
     # Two tasks may share a source, which has one weight; and two sources may read alike.
     sources = {id(task.source): task.source.weight for task in tasks}
     weights = dict(zip(sources, stage.weights or sources.values(), strict=True))
-    return [weights[id(task.source)] for task in tasks]
+    every = stage.parts == "all"
+    return [weights[id(task.source)] if every or task.asks else 0.0 for task in tasks]
 
 
 def _millions(module: nn.Module) -> float:
