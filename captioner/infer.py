@@ -222,9 +222,9 @@ def score_texts(
     Texts end in EOS where they are whole; what a search found has here the sum that it has there.
     """
     places, tokens = texts != PAD, _inputs(texts)
-    triples = zip(_writers(models, masks), memories, masks or [None] * len(models), strict=True)
     each = [
-        _writable(writer(memory, tokens, mask), temperature) for writer, memory, mask in triples
+        _writable(decoder(memory, tokens, mask), temperature)
+        for decoder, memory, mask in _decoders(models, memories, masks)
     ]
     logprobs = _mean(each).log_softmax(-1)
     found = logprobs.gather(-1, texts[places][:, None])[:, 0]
@@ -244,13 +244,18 @@ def attention(
     The weights at t are those of the position that predicts token t of the text, having read what
     comes before it; 0 at padding.
     """
-    triples = zip(_writers(models, masks), memories, masks or [None] * len(models), strict=True)
-    return [writer.attention(memory, _inputs(texts), mask) for writer, memory, mask in triples]
+    return [
+        decoder.attention(memory, _inputs(texts), mask)
+        for decoder, memory, mask in _decoders(models, memories, masks)
+    ]
 
 
-def _writers(models: Models, masks: Sequence[Tensor | None] | None) -> list[Decoder]:
-    """Each model's decoder of captions, or, where memories have masks, of answers."""
-    return [model.writer(asked=masks is not None) for model in models]
+def _decoders(
+    models: Models, memories: Sequence[Tensor], masks: Sequence[Tensor | None] | None
+) -> list[tuple[Decoder, Tensor, Tensor | None]]:
+    """Each model's decoder, of answers where there are masks, with its memory and the mask."""
+    decoders = [model.writer(asked=masks is not None) for model in models]
+    return list(zip(decoders, memories, masks or [None] * len(models), strict=True))
 
 
 def _inputs(texts: Tensor) -> Tensor:
@@ -335,11 +340,10 @@ class _Steps:
         masks: Sequence[Tensor | None] | None = None,
         temperature: float = 1.0,
     ) -> None:
-        self.decoders, self.temperature = _writers(models, masks), temperature
-        masks = masks or [None] * len(models)
+        found = _decoders(models, memories, masks)
+        self.decoders, self.temperature = [decoder for decoder, _, _ in found], temperature
         self.caches = [
-            decoder.start(memory, len(memory) * rows, room, mask)
-            for decoder, memory, mask in zip(self.decoders, memories, masks, strict=True)
+            decoder.start(memory, len(memory) * rows, room, mask) for decoder, memory, mask in found
         ]
 
     def step(self, tokens: Tensor) -> Tensor:
