@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from contextlib import nullcontext
 
@@ -15,6 +16,7 @@ from captioner.build import load_checkpoint
 from captioner.config import StageConfig
 from captioner.data.collate import Batch, collate
 from captioner.data.dataset import Sample
+from captioner.model.layers import Dropout
 from captioner.tokenizer import EOS, PAD
 from captioner.training.objective import Objective, Whole
 from captioner.training.setup import train_mode
@@ -86,6 +88,21 @@ def test_what_is_rewarded_are_samples_of_the_batch(loaded, baseline):
     assert model.training
     assert not model.backbone.training
     assert ((drawn == EOS).sum(-1) <= 1).all()
+
+
+def test_the_policy_that_learns_is_the_one_that_drew(loaded):
+    model, tokenizer = copy.deepcopy(loaded)
+    goal, batch = objective(tokenizer), batch_of(tokenizer)
+    totals = []
+    for rate in (0.0, 0.5):
+        for part in model.modules():
+            if isinstance(part, Dropout):
+                part.p = rate
+        train_mode(model)
+        torch.manual_seed(4)
+        totals.append(goal(model, batch, whole=itself(model)).total)
+    torch.testing.assert_close(*totals)
+    assert model.decoder.training
 
 
 @pytest.mark.parametrize("rate", [0.0, 1e-3])
