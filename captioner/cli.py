@@ -9,6 +9,7 @@ editable installation, they lie beside the package.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib.util
 import os
 import signal
@@ -30,6 +31,12 @@ COMMANDS = {
     "serve": ("serve", "a page for browsers, and an API for programs"),
 }
 _PACKAGE = Path(__file__).parent
+MALLOPT = {
+    "MALLOC_TRIM_THRESHOLD_": (-1, 2**31 - 1),
+    "MALLOC_TOP_PAD_": (-2, 64 << 20),
+    "MALLOC_MMAP_MAX_": (-4, 0),
+}
+"""glibc's settings by their variables, each with mallopt's number of it, and the value."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -62,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
 
 def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace, prog: str) -> int:
     """`run(args)`, with a user's error on one line of stderr; returns the exit status."""
+    keep_freed_memory()
     # What is wrong with an image is told in a line of its own.
     warnings.filterwarnings("ignore", module="PIL")
     # A file name in another encoding must not stop the run that prints it.
@@ -79,6 +87,25 @@ def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace, 
         # The reader has gone; what is left in the buffer must not be complained about at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def keep_freed_memory() -> None:
+    """What is freed stays with the process, and with those that it starts, in huge pages.
+
+    A forward pass takes and frees the same large blocks again and again, and glibc gives each back
+    to the system, which hands it out anew, page by page and zeroed (mallopt(3), M_MMAP_THRESHOLD).
+    Whoever has set one of the variables is left alone; without glibc, nothing happens. To be
+    called before torch is imported.
+    """
+    if sys.platform != "linux" or {*MALLOPT, "GLIBC_TUNABLES", "LD_PRELOAD"} & os.environ.keys():
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's
+    for variable, (number, value) in MALLOPT.items():
+        mallopt(number, value)
+        os.environ[variable] = str(value)
 
 
 @contextmanager

@@ -118,6 +118,34 @@ def test_arguments_and_status_pass_through(tmp_path, capsys):
     assert cli.main(["caption", *words, str(tmp_path / "none.png")]) == 3
 
 
+FAULTS = """
+import resource, sys
+from captioner import cli
+if "keep" in sys.argv: cli.keep_freed_memory()
+import torch
+for _ in range(50): torch.zeros(8 << 20).sum()  # 32 MiB each
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+def faults(*words: str, **variables: str) -> int:
+    """The page faults of a process that takes and frees one large block after the other."""
+    unset = {*cli.MALLOPT, "GLIBC_TUNABLES", "LD_PRELOAD", "THP_MEM_ALLOC_ENABLE"}
+    environment = {k: v for k, v in os.environ.items() if k not in unset} | variables
+    command = [sys.executable, "-c", FAULTS, *words]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_freed_memory_is_kept_unless_the_user_has_decided():
+    block = 32 << 20
+    pages = 50 * block // os.sysconf("SC_PAGE_SIZE")
+    plain = faults()
+    assert faults("keep") < plain - pages / 2
+    assert faults("keep", MALLOC_TRIM_THRESHOLD_="1") > plain - pages / 2
+
+
 def test_help_and_version_cost_no_torch():
     code = (
         "import sys\nfrom captioner import cli\n"
