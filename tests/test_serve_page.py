@@ -122,11 +122,15 @@ def test_a_picture_is_captioned_and_its_words_show_where_the_model_looked(
     page, server, folder
 ) -> None:
     (expected,) = server.model.caption([folder / "a.jpg"], num_captions=3)
+    # Of candidates that are nearly as likely, two processes may take another.
+    upload = {"image": (folder / "a.jpg").read_bytes()}
+    told = httpx.post(f"{server.url}/v1/caption", files=upload, data={"num_captions": 3}).json()
     choose(page, folder / "a.jpg")
     assert captioned(page) == expected.text
     assert "Confidence" in page.locator("#caption").inner_text()
     others = page.locator("#caption tbody td:first-child").all_inner_texts()
-    assert others == [caption.text for caption in expected.captions[1:]]
+    assert len(set(others)) == 2
+    assert others == [caption["caption"] for caption in told["captions"][1:]]
     assert page.locator("#picture img").get_attribute("alt") == expected.text
     words = page.locator("#words label")
     assert words.all_inner_texts() == expected.text.split()
