@@ -96,15 +96,16 @@ def throughput(checkpoint: str, repeats: int, paths: list[Path]) -> None:
     common = ["--checkpoint", checkpoint, "--batch-size", str(BATCH)]
     ours = [str(ROOT / "generate.py"), str(paths[0].parent), *common]
     peer = [str(ROOT / "benchmarks" / "peer.py"), *map(str, paths), *common, "--steps", str(mean)]
-    found, theirs = alternate(lambda: run_process(ours), lambda: run_process(peer), repeats)
-    rates = [len(paths) / statistics.median(x[0] for x in side) for side in (found, theirs)]
-    row("throughput, images/s", *rates, f"timm + transformers, batch {BATCH}, {mean} steps")
+    beside = f"timm + transformers, batch {BATCH}, {mean} steps"
     # Who has set glibc up, if only to nothing, is left alone.
-    found, plain = alternate(
-        lambda: run_process(ours), lambda: run_process(ours, GLIBC_TUNABLES=""), repeats
-    )
-    rates = [len(paths) / statistics.median(x[0] for x in side) for side in (found, plain)]
-    row("  beside itself", *rates, "the same without captioner.cli.keep_freed_memory")
+    itself = "the same without captioner.cli.keep_freed_memory"
+    for name, other, told in (
+        ("throughput, images/s", lambda: run_process(peer), beside),
+        ("  beside itself", lambda: run_process(ours, GLIBC_TUNABLES=""), itself),
+    ):
+        sides = alternate(lambda: run_process(ours), other, repeats)
+        rates = [len(paths) / statistics.median(x[0] for x in side) for side in sides]
+        row(name, *rates, told)
 
 
 def alternate(
