@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         with Signals() as signals:
             train(config, resume=args.resume, force=args.force, signals=signals)
     except Stopped as stop:
-        print(f"{PROG}: {stop}: the state is saved; --resume goes on from it", file=sys.stderr)
+        print(f"{PROG}: {stop}", file=sys.stderr)
         return stop.status
     except KeyboardInterrupt:
         print(f"{PROG}: stopped; --resume goes on from the last state", file=sys.stderr)
@@ -166,6 +166,11 @@ def train(
         # A signal may have reached only some.
         return (name or "SIGTERM") if distributed.any_rank(accelerator, bool(name)) else ""
 
+    def stop_encoding() -> None:
+        if stop := stop_asked():
+            how = "--resume" if number else "the same command"
+            raise Stopped(stop, f"the features so far are kept; {how} goes on from them")
+
     def over_ranks(total: torch.Tensor | float) -> float:
         return accelerator.reduce(torch.as_tensor(total, device=accelerator.device), "mean").item()
 
@@ -214,7 +219,9 @@ def train(
             continue  # the resumed run had finished it
         setup.start_stage(stage, config, model, train_set, val_set)
         if stage.cached_views:
-            use_cached_features(model.backbone, train_set, val_set, stage, config, accelerator)
+            use_cached_features(
+                model.backbone, train_set, val_set, stage, config, accelerator, stop_encoding
+            )
         optimizer = build_optimizer(model, settings, stage)
         reward = None
         if stage.objective == "scst":

@@ -1,31 +1,27 @@
-"""Loss, parameter groups, schedule, moving average, what a run writes, and kept features."""
+"""Loss, parameter groups, schedule, moving average, rows, and what a run writes."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import errno
 import itertools
 import json
 import math
-import os
 import random
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from conftest import SHAPES, Table, draw, make_flickr, make_questions
+from conftest import SHAPES, draw, make_flickr, make_questions
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from runs import sources
 from safetensors import SafetensorError
-from tiny import make_text_encoder
+from tiny import Grid, make_text_encoder
 from torch import nn
 
 from captioner.build import build_model, load_checkpoint
@@ -39,12 +35,11 @@ from captioner.config import (
     TrainConfig,
     load_config,
 )
-from captioner.data.dataset import Augmentation, ImageDataset, Key, Unreadable
 from captioner.errors import CheckpointError, SplitError
 from captioner.model.encoder import Backbones
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
-from captioner.training import checkpoint, durable, features, setup
+from captioner.training import checkpoint, durable, setup
 from captioner.training.checkpoint import (
     Progress,
     SavedState,
@@ -61,21 +56,8 @@ from captioner.training.optimizer import (
 )
 from captioner.training.rows import hold_out, read_rows
 from captioner.training.stopping import BadSteps, Diverged
-from captioner.transforms import PixelSpec
 
 SIZES = ModelConfig(width=8, heads=2, ffn=16, decoder_layers=1, max_length=8, dropout=0.0)
-
-
-class Grid(nn.Module):
-    """A backbone of one convolution and its norm: 16 pixels to a 2 x 2 grid of 6 channels."""
-
-    def __init__(self, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 6, 8, stride=8)
-        self.norm = nn.BatchNorm2d(6, eps=eps)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.conv(pixels)).flatten(2).transpose(1, 2)
 
 
 def small_model(tokenizer: Tokenizer, seed: int = 0, **changes) -> Seq2Seq:
@@ -675,130 +657,3 @@ def test_captions_and_questions_made_of_them_hold_out_the_same_pictures(tmp_path
     assert not set(train["image"]) & set(val["image"])
     assert len(set(val["image"])) >= 1
     assert "held out" in report.summary()
-
-
-# Kept features
-
-SPEC = PixelSpec((16, 16), (0.5,) * 3, (0.5,) * 3)
-
-
-@pytest.fixture
-def accelerator():
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield Accelerator(mixed_precision="no", cpu=True)
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
-@pytest.fixture
-def pictures(tmp_path, tokenizer) -> ImageDataset:
-    """Five drawn pictures, of which the third is broken."""
-    table = []
-    for i, shape in enumerate(SHAPES[:5]):
-        draw(*shape).save(tmp_path / f"{i}.png")
-        row = {"image": str(tmp_path / f"{i}.png"), "references": ["a dog on the left"]}
-        table.append(row | {"question": "", "source": 0})
-    (tmp_path / "2.png").write_bytes(b"no picture")
-    return ImageDataset(
-        Table(table),
-        spec=SPEC,
-        tokenizer=tokenizer,
-        max_length=20,
-        augmentation=Augmentation(min_scale=0.5, flip=True, jitter=0.2),
-    )
-
-
-@torch.no_grad()
-def test_kept_features_are_the_backbones_own(pictures, accelerator, tmp_path):
-    backbone = Grid().eval()
-    kept = features.cached_features(
-        backbone, pictures, views=3, folder=tmp_path / "cache", accelerator=accelerator
-    )
-    assert kept.shape == (3, 5, 4, 6)
-    assert kept.dtype == np.float16
-    for view in range(3):
-        for i in (0, 1, 3, 4):
-            fresh = backbone(pictures[Key(view, i)].image[None])[0]
-            torch.testing.assert_close(
-                torch.from_numpy(kept[view, i]).float(), fresh, atol=2e-3, rtol=2e-3
-            )
-        assert np.isnan(kept[view, 2]).all()
-    captions = {(v, i): pictures[Key(v, i)].texts for v in range(3) for i in (0, 1, 3, 4)}
-    pictures.features = kept
-    for epoch in range(3):
-        for i in (0, 1, 3, 4):
-            view = (epoch + i) % 3
-            sample = pictures[Key(epoch, i)]
-            assert torch.equal(sample.image, torch.from_numpy(kept[view, i]))
-            assert sample.texts == captions[view, i]  # mirrored with the view
-        assert isinstance(pictures[Key(epoch, 2)], Unreadable)
-
-
-@torch.no_grad()
-def test_features_of_all_sources_are_kept_once(tokenizer, accelerator, tmp_path):
-    """Images of which one source or another has captions, questions, or both."""
-    table = []
-    for i, shape in enumerate(SHAPES[:4]):
-        draw(*shape).save(tmp_path / f"{i}.png")
-        row = {"image": str(tmp_path / f"{i}.png"), "references": ["red"]}
-        if i > 1:
-            table.append(row | {"question": "what colour", "source": 1})
-        if i != 3:
-            table.append(row | {"question": "", "source": 2})
-    data = ImageDataset(Table(table), spec=SPEC, tokenizer=tokenizer, max_length=20)
-    backbone = Grid().eval()
-    expected = {(i, s): data[Key(0, i, s)] for s in (1, 2) for i in data.of_source(s)}
-    data.features = features.cached_features(
-        backbone, data, views=1, folder=tmp_path / "cache", accelerator=accelerator
-    )
-    assert data.features.shape == (1, 4, 4, 6)
-    for (i, source), sample in expected.items():
-        kept = data[Key(5, i, source)]
-        fresh = backbone(sample.image[None])[0]
-        torch.testing.assert_close(kept.image.float(), fresh, atol=2e-3, rtol=2e-3)
-        assert (kept.texts, kept.questions) == (sample.texts, sample.questions)
-
-
-def test_features_are_computed_once_and_again_when_anything_changes(
-    pictures, accelerator, tmp_path, monkeypatch
-):
-    written = []
-    write = features._write
-
-    def count(path, *args):
-        written.append(path.name)
-        write(path, *args)
-
-    monkeypatch.setattr(features, "_write", count)
-
-    def ask(backbone, data=pictures, views=1, precision="no"):
-        folder = tmp_path / "cache"
-        monkeypatch.setattr(type(accelerator), "mixed_precision", precision)
-        features.cached_features(
-            backbone, data, views=views, folder=folder, accelerator=accelerator
-        )
-        return len(set(written))
-
-    backbone = Grid().eval()
-    assert [ask(backbone), ask(backbone), ask(copy.deepcopy(backbone))] == [1, 1, 1]
-    os.utime(tmp_path / "0.png", (1e9, 1e9))  # another copy of the same picture
-    assert ask(backbone) == 1
-    assert len(written) == 1
-    assert ask(backbone, views=2) == 2
-    other = Grid(eps=1e-3).eval()  # the same weights, and yet another backbone
-    other.load_state_dict(backbone.state_dict())
-    assert ask(other) == 3
-    assert ask(backbone, precision="bf16") == 4
-    changed = copy.copy(pictures)
-    changed.augmentation = None
-    assert ask(backbone, changed) == 5
-    shutil.copy(tmp_path / "1.png", tmp_path / "0.png")
-    assert ask(backbone) == 6
-    with torch.no_grad():
-        backbone.conv.bias.add_(1)
-    assert ask(backbone) == 7
-    assert len(written) == 7
-    assert all(name.endswith(".npy") for name in written)
-    assert sorted(p.name for p in (tmp_path / "cache").iterdir()) == sorted(written)

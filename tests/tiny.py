@@ -1,4 +1,4 @@
-"""A checkpoint that is made in a second: random weights, and captions that follow the picture."""
+"""Models that are made in a second; of one, a checkpoint whose captions follow the picture."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from captioner.build import build_model
 from captioner.config import (
@@ -26,6 +27,18 @@ from captioner.training.checkpoint import save_best
 NAME, SIZE, BYTES = "mobilenetv1_100", 64, 256
 COLOURS = ("red", "green", "blue", "white", "black", "orange", "pink", "brown")
 THINGS = ("dog", "boat", "child", "horse", "street", "beach", "player", "window")
+
+
+class Grid(nn.Module):
+    """A backbone of one convolution and its norm: 16 pixels to a 2 x 2 grid of 6 channels."""
+
+    def __init__(self, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 8, stride=8)
+        self.norm = nn.BatchNorm2d(6, eps=eps)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(pixels)).flatten(2).transpose(1, 2)
 
 
 def make_checkpoint(folder: Path, *, question: QuestionConfig | None = None) -> Path:

@@ -34,7 +34,7 @@ def writing(folder: Path, size: int) -> Iterator[Path]:
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        _check_room(partial, size)
+        check_room(partial, size)
         yield partial
         _seal(partial)
         shutil.rmtree(old, ignore_errors=True)
@@ -74,7 +74,8 @@ def _beside(folder: Path, kind: str) -> Path:
     return folder.with_name(f".{folder.name}.{kind}")
 
 
-def _check_room(folder: Path, size: int) -> None:
+def check_room(folder: Path, size: int) -> None:
+    """Raises OSError where `size` bytes and the small files beside them have no room."""
     free = shutil.disk_usage(folder).free
     if free < size + SPARE:
         needed = (size + SPARE) / 1e6

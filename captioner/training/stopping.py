@@ -14,10 +14,12 @@ STATUS = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 0}
 
 
 class Stopped(Exception):
-    """A signal came and the state is saved; `status` is the exit status."""
+    """A signal came and what there was is saved; `status` is the exit status."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
+    def __init__(
+        self, name: str, saved: str = "the state is saved; --resume goes on from it"
+    ) -> None:
+        super().__init__(f"{name}: {saved}")
         self.status = STATUS[name]
 
 
