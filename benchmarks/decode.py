@@ -40,7 +40,7 @@ from captioner.model.packed import pack  # noqa: E402
 from captioner.model.seq2seq import Seq2Seq  # noqa: E402
 from captioner.tokenizer import BOS, EOS, PAD, UNK  # noqa: E402
 
-BEAMS, STEPS, MEMORY = 5, 20, 49
+BEAMS, STEPS, MEMORY = 5, 20, 144
 OURS = ("float32", "bfloat16", "int8")
 THEIRS = ("float32", "bfloat16")
 
