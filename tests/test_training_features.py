@@ -218,15 +218,44 @@ def test_what_was_not_noted_as_done_is_encoded_again(
     assert len(sizes) == 4 + 3
 
 
-def test_a_torn_note_begins_anew(pictures, accelerator, tmp_path, few_at_once):
+@pytest.mark.parametrize(
+    "there", [{"partial": b"torn", "done": bytes(2)}, {"done": bytes([1, 1, 1])}, {"partial": b""}]
+)
+def test_half_of_what_a_stop_leaves_begins_anew(
+    pictures, accelerator, tmp_path, few_at_once, there
+):
     backbone = Grid().eval()
     how = {"views": 1, "accelerator": accelerator}
     whole = features.cached_features(backbone, pictures, folder=tmp_path / "whole", **how)
     name = next((tmp_path / "whole").iterdir()).stem
     folder = tmp_path / "cache"
     folder.mkdir()
-    (folder / f"{name}.partial").write_bytes(b"torn")
-    (folder / f"{name}.done").write_bytes(bytes(2))
+    for suffix, content in there.items():
+        (folder / f"{name}.{suffix}").write_bytes(content)
+    found = features.cached_features(backbone, pictures, folder=folder, **how)
+    np.testing.assert_array_equal(found, whole)
+
+
+def test_an_old_note_is_not_believed_of_features_just_begun(
+    pictures, accelerator, tmp_path, few_at_once, monkeypatch
+):
+    """The features are gone, their note is there, and the process is killed at its worst moment."""
+    backbone, make = Grid().eval(), np.lib.format.open_memmap
+    how = {"views": 1, "accelerator": accelerator}
+    whole = features.cached_features(backbone, pictures, folder=tmp_path / "whole", **how)
+    name = next((tmp_path / "whole").iterdir()).stem
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    (folder / f"{name}.done").write_bytes(bytes([1, 1, 1]))
+
+    def killed(*args):
+        make(*args)
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np.lib.format, "open_memmap", killed)
+        with pytest.raises(Stop):
+            features.cached_features(backbone, pictures, folder=folder, **how)
     found = features.cached_features(backbone, pictures, folder=folder, **how)
     np.testing.assert_array_equal(found, whole)
 

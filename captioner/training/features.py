@@ -136,6 +136,9 @@ def _begin(partial: Path, noted: Path, shape: tuple[int, ...], batches: int) -> 
     begun = partial.exists() and noted.exists() and noted.stat().st_size == batches
     left = noted.read_bytes().count(0) / batches if begun else 1
     partial.parent.mkdir(parents=True, exist_ok=True)
+    if not begun:
+        for path in (noted, partial):  # in this order: no note of what is not there
+            path.unlink(missing_ok=True)
     try:
         # A mapped file that meets a full disk is no error but the end of the process.
         check_room(partial.parent, int(left * math.prod(shape) * np.dtype(np.float16).itemsize))
