@@ -6,11 +6,15 @@ import copy
 import os
 import shutil
 import signal
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from conftest import SHAPES, Table, draw, make_flickr
 from runs import TWO_STAGES, assert_equal, best_of, run
 from tiny import Grid
@@ -32,9 +36,6 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture
 def accelerator():
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
     AcceleratorState._reset_state(reset_partial_state=True)
     yield Accelerator(mixed_precision="no", cpu=True)
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -218,35 +219,36 @@ def test_what_was_not_noted_as_done_is_encoded_again(
     assert len(sizes) == 4 + 3
 
 
+def encoding_over(
+    there: dict[str, bytes], pictures: ImageDataset, accelerator: Accelerator, tmp_path: Path
+) -> tuple[Callable[[], np.ndarray], np.ndarray]:
+    """What encodes into a folder that holds these files by suffix, and what it is to give."""
+    backbone, folder = Grid().eval(), tmp_path / "cache"
+    how = {"views": 1, "accelerator": accelerator}
+    whole = features.cached_features(backbone, pictures, folder=tmp_path / "whole", **how)
+    (kept,) = (tmp_path / "whole").iterdir()
+    folder.mkdir()
+    for suffix, content in there.items():
+        (folder / kept.name).with_suffix(f".{suffix}").write_bytes(content)
+    return lambda: features.cached_features(backbone, pictures, folder=folder, **how), whole
+
+
 @pytest.mark.parametrize(
     "there", [{"partial": b"torn", "done": bytes(2)}, {"done": bytes([1, 1, 1])}, {"partial": b""}]
 )
 def test_half_of_what_a_stop_leaves_begins_anew(
     pictures, accelerator, tmp_path, few_at_once, there
 ):
-    backbone = Grid().eval()
-    how = {"views": 1, "accelerator": accelerator}
-    whole = features.cached_features(backbone, pictures, folder=tmp_path / "whole", **how)
-    name = next((tmp_path / "whole").iterdir()).stem
-    folder = tmp_path / "cache"
-    folder.mkdir()
-    for suffix, content in there.items():
-        (folder / f"{name}.{suffix}").write_bytes(content)
-    found = features.cached_features(backbone, pictures, folder=folder, **how)
-    np.testing.assert_array_equal(found, whole)
+    encode, whole = encoding_over(there, pictures, accelerator, tmp_path)
+    np.testing.assert_array_equal(encode(), whole)
 
 
 def test_an_old_note_is_not_believed_of_features_just_begun(
     pictures, accelerator, tmp_path, few_at_once, monkeypatch
 ):
     """The features are gone, their note is there, and the process is killed at its worst moment."""
-    backbone, make = Grid().eval(), np.lib.format.open_memmap
-    how = {"views": 1, "accelerator": accelerator}
-    whole = features.cached_features(backbone, pictures, folder=tmp_path / "whole", **how)
-    name = next((tmp_path / "whole").iterdir()).stem
-    folder = tmp_path / "cache"
-    folder.mkdir()
-    (folder / f"{name}.done").write_bytes(bytes([1, 1, 1]))
+    encode, whole = encoding_over({"done": bytes([1, 1, 1])}, pictures, accelerator, tmp_path)
+    make = np.lib.format.open_memmap
 
     def killed(*args):
         make(*args)
@@ -255,9 +257,8 @@ def test_an_old_note_is_not_believed_of_features_just_begun(
     with monkeypatch.context() as patch:
         patch.setattr(np.lib.format, "open_memmap", killed)
         with pytest.raises(Stop):
-            features.cached_features(backbone, pictures, folder=folder, **how)
-    found = features.cached_features(backbone, pictures, folder=folder, **how)
-    np.testing.assert_array_equal(found, whole)
+            encode()
+    np.testing.assert_array_equal(encode(), whole)
 
 
 def test_a_disk_without_room_is_told_before_it_is_full(
