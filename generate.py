@@ -177,7 +177,7 @@ def load(args: argparse.Namespace) -> Captioner:
     # Imported here so that --help costs no torch.
     from captioner.predict import load
 
-    on = {"device": args.device, "dtype": args.dtype, "compile": args.compile}
+    on = {name: getattr(args, name) for name in ("device", "dtype", "looks", "compile")}
     return load(args.checkpoint or "bundled", **on)
 
 

@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from captioner.cli import guarded, positive
-from captioner.config.decoding import DTYPES
+from captioner.config.decoding import DTYPES, LOOKS
 from captioner.errors import CaptionerError, DataError
 
 if TYPE_CHECKING:
@@ -99,6 +99,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     group.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps ...")
     group.add_argument("--dtype", default="float32", choices=DTYPES)
+    group.add_argument(
+        "--looks", type=int, default=1, choices=LOOKS, help="at a picture; more: better and slower"
+    )
     args = parser.parse_intermixed_args(argv)
     args.usage = parser.error
     check(args)
@@ -223,7 +226,7 @@ def captions_of(word: str, task: Task, args: argparse.Namespace) -> dict[str, st
     from captioner.scoring import caption_task
 
     if word == "bundled" or Path(word).is_dir():
-        captioner = load(word, device=args.device, dtype=args.dtype)
+        captioner = load(word, device=args.device, dtype=args.dtype, looks=args.looks)
         return caption_task(captioner, task, asking(args, task, file=None))
     return match(list(read_candidates(word)), task.rows, source=word)
 
@@ -242,7 +245,7 @@ def score_checkpoint(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
         raise CaptionerError("--blind is a control of answers, and there is no question here")
     if asks and len(tasks) > 1 and is_official(args):
         raise CaptionerError(f"{args.output}: would hold captions too; name a .jsonl file")
-    on = {"device": args.device, "dtype": args.dtype}
+    on = {"device": args.device, "dtype": args.dtype, "looks": args.looks}
     captioner = load(args.checkpoint, **on)
     blind = load(args.blind, **on) if args.blind else None
     found, complete = {}, True

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from captioner.cli import guarded, positive
-from captioner.config.decoding import DTYPES
+from captioner.config.decoding import DTYPES, LOOKS
 from captioner.errors import CaptionerError
 
 PROG = "serve.py"
@@ -46,6 +46,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=7860, help="default: 7860; 0: any that is free")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps ...")
     parser.add_argument("--dtype", default="auto", choices=DTYPES, help="default: auto")
+    parser.add_argument(
+        "--looks", type=int, default=1, choices=LOOKS, help="at a picture; more: better and slower"
+    )
     parser.add_argument("--no-page", action="store_true", help="the API alone")
     parser.add_argument(
         "--corrections", default="corrections", metavar="DIR", help="where the page saves captions"
@@ -88,7 +91,8 @@ def run(args: argparse.Namespace) -> int:
 
     allowed = settings(args)
 
-    options = {"device": args.device, "dtype": args.dtype, "share": allowed.lanes}
+    options = {"device": args.device, "dtype": args.dtype, "looks": args.looks}
+    options["share"] = allowed.lanes
     load = partial(RemoteCaptioner, partial(opened, args.checkpoint, **options))
     name = args.checkpoint if args.checkpoint == "bundled" else Path(args.checkpoint).name
     app = create_app(load, allowed, name=f"captioner-{name}", page=not args.no_page)

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from captioner.cli import positive, share
-from captioner.config.decoding import DTYPES, SAMPLING
+from captioner.config.decoding import DTYPES, LOOKS, SAMPLING
 from captioner.folders.find import STDIN
 from captioner.folders.flags import check_folders
 
@@ -40,6 +40,9 @@ def add_captioning(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="default: 16")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps ...")
     parser.add_argument("--dtype", default="float32", choices=DTYPES)
+    parser.add_argument(
+        "--looks", type=int, default=1, choices=LOOKS, help="at a picture; more: better and slower"
+    )
     parser.add_argument("--compile", action="store_true", help="the decoder, by torch.compile")
     parser.add_argument("--jsonl", action="store_true", help="one JSON object a line")
     parser.add_argument("--stream", action="store_true", help="print words as they are found")
@@ -162,6 +165,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     """What the rows of a run depend on, and what else is written for each; no checkpoint."""
     names = ("dtype", "num_captions", "question", "csv", "alt_length", "sidecar", "write_xmp")
     found = {name: getattr(args, name) for name in (*names, "in_place")} | decoding_options(args)
+    found["looks"] = args.looks > 1 and args.looks
     return {name: value for name, value in found.items() if value not in (None, False)}
 
 

@@ -211,6 +211,7 @@ def test_failures_are_asked_about_again_and_replaced(run, album):
         (("--beam-size", 2), "beam_size None, not 2"),
         (("--ban", "dog"), "ban"),
         (("--num-captions", 2), "num_captions"),
+        (("--looks", 2), "looks None, not 2"),
         (("--alt-text",), "alt_length"),
         (("--sidecar",), "sidecar"),
         (("--checkpoint", "bundled"), "checkpoint"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 import shutil
@@ -12,8 +13,10 @@ import torch
 from tiny import make_checkpoint, picture
 
 import captioner
+from captioner.build import load_checkpoint
 from captioner.errors import CaptionerError, CheckpointError, ImageError
 from captioner.infer import search
+from captioner.model.looks import Looks, look_sizes
 from captioner.model.packed import PackedConv, can_pack
 from captioner.predict import Captioner, Result
 from captioner.tokenizer import BOS, PAD, UNK
@@ -166,6 +169,54 @@ def test_lower_precision_runs(folder, model, dtype):
     assert half.model.memory_encoder.positions.dtype == behind
     difference = scores(half.caption(images)) - scores(model.caption(images))
     assert np.abs(difference).max() < 0.3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int8"])
+@pytest.mark.parametrize("count", [2, 4])
+def test_captions_of_several_looks_are_of_the_mean_of_their_features(folder, count, dtype):
+    several = captioner.load(folder, looks=count, dtype=dtype)
+    plain, _, _ = load_checkpoint(folder)
+    size = several.members.specs[0].size
+    sizes = look_sizes(size, len(plain.memory_encoder.positions), count)
+    plain.backbone = Looks(dict.fromkeys(sizes, plain.backbone))
+    [pixels] = several.members.stack([several.members.pixels(picture(i)) for i in range(3)])
+    with torch.inference_mode():
+        found, expected = several.model.backbone(pixels), plain.backbone(pixels.float())
+    spread = expected.std()
+    assert (found - expected).abs().max() < spread * (1e-3 if dtype == "float32" else 0.2)
+    once = captioner.load(folder, dtype=dtype)
+    with torch.inference_mode():
+        assert (once.model.backbone(pixels) - expected).abs().max() > spread * 0.3
+    if dtype == "float32":  # elsewhere a batch decides between words that are nearly as likely
+        images = [picture(i) for i in range(7)]
+        found = several.caption(images, batch_size=3)
+        assert texts(found) == texts([several.caption(image)[0] for image in images])
+        assert texts(found) != texts(once.caption(images))
+
+
+def test_a_backbone_of_one_size_is_looked_through_twice_and_no_more(tmp_path):
+    folder = make_checkpoint(tmp_path / "best")
+    model, tokenizer, config = load_checkpoint(folder)
+
+    class OneSize(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.models = model.backbone, []
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert x.shape[-1] == config.image.size, "expected\n64 pixels"
+            return self.inner(x)
+
+    model.backbone = OneSize()
+    assert Captioner(copy.deepcopy(model), tokenizer, config, looks=2).caption(picture(0))[0].text
+    with pytest.raises(CaptionerError, match=r"looks=4.*expected 64 pixels"):
+        Captioner(model, tokenizer, config, looks=4)
+
+
+@pytest.mark.parametrize("count", [0, 3, 8, 2.5])
+def test_other_numbers_of_looks_are_refused(folder, count):
+    with pytest.raises(CaptionerError, match=r"looks=.*1, 2, 4"):
+        captioner.load(folder, looks=count)
 
 
 @pytest.mark.slow

@@ -17,6 +17,9 @@ MOST_PENALTY = 10
 DTYPES = ("float32", "bfloat16", "float16", "int8", "auto")
 """Of weights and arithmetic, where a checkpoint is used; `auto` is the fastest on the device."""
 
+LOOKS = (1, 2, 4)
+"""How often a picture may be looked at: as it is; mirrored; and both in a smaller copy."""
+
 
 def widened(beams: int, captions: int, *, groups: int) -> int:
     """As many beams as captions at least, which the groups can share evenly."""

@@ -5,6 +5,7 @@ Shapes: B images, P memory positions, D width.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,10 +17,12 @@ from torch import Tensor
 
 from captioner.build import load_checkpoint, pixel_spec
 from captioner.config import Config
-from captioner.config.decoding import DTYPES
+from captioner.config.decoding import DTYPES, LOOKS
+from captioner.config.structure import one_line
 from captioner.errors import CaptionerError, CheckpointError, ImageError
 from captioner.images import fit, load_image, shows_nothing
 from captioner.infer import encode
+from captioner.model.looks import Looks, look_sizes
 from captioner.model.mobilenet import MobileNet
 from captioner.model.packed import can_pack, pack
 from captioner.model.question import QuestionEncoder
@@ -45,7 +48,7 @@ class Pixels(NamedTuple):
 class Members:
     """One model, or several that write each text together, on one device in one type.
 
-    Raises CaptionerError for a device or a type that cannot be used.
+    Raises CaptionerError for a device, a type or a number of looks that cannot be used.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Members:
         device: str | torch.device,
         dtype: str,
         compile: bool,
+        looks: int = 1,
     ) -> None:
         if dtype not in DTYPES:
             raise CaptionerError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
@@ -75,6 +79,9 @@ class Members:
             self.dtype = torch.float32
         if dtype == "int8" and compile:
             raise CaptionerError("dtype 'int8' is of kernels that compile=True does without")
+        if looks not in LOOKS:
+            raise CaptionerError(f"looks={looks}: expected one of {', '.join(map(str, LOOKS))}")
+        packs = dtype != "float16" and not compile and can_pack(self.device, self.dtype)
         self.model_specs = [pixel_spec(config) for _, config in models]
         for model, spec in zip(self.models, self.model_specs, strict=True):
             model.backbone.to(self.dtype)
@@ -82,11 +89,9 @@ class Members:
                 # The backbone's time lies in convolutions, which are the libraries' own either way.
                 for writer in {model.decoder, model.writer(asked=True)}:
                     writer.step = torch.compile(writer.step, dynamic=True)
-            elif dtype != "float16" and can_pack(self.device, self.dtype):
+            if packs:
                 _pack(model, int8=dtype == "int8")
-                for net in model.backbone.models:
-                    if isinstance(net, MobileNet):
-                        net.pack(spec.size)
+            _look(model, spec.size, looks=looks, pack=packs)
         self.specs = list(dict.fromkeys(self.model_specs))
         self._places = [self.specs.index(spec) for spec in self.model_specs]
 
@@ -153,6 +158,37 @@ def _pack(model: Seq2Seq, *, int8: bool) -> None:
     for part in (model.memory_encoder, model.decoder, *asking):
         if part is not None:
             pack(part, int8=int8)
+
+
+def _look(model: Seq2Seq, size: tuple[int, int], *, looks: int, pack: bool) -> None:
+    """Have the backbone look so often, its convolutions laid out for each size; CaptionerError."""
+    backbones = {size: model.backbone}
+    for smaller in _smaller(model, size, looks):
+        # Convolutions are laid out for one size.
+        backbones[smaller] = copy.deepcopy(model.backbone) if pack else model.backbone
+    for seen, backbone in backbones.items() if pack else ():
+        for net in backbone.models:
+            if isinstance(net, MobileNet):
+                net.pack(seen)
+    if looks > 1:
+        model.backbone = Looks(backbones)
+
+
+@torch.inference_mode()
+def _smaller(model: Seq2Seq, size: tuple[int, int], looks: int) -> list[tuple[int, int]]:
+    """The sizes of all looks but those at `size`; CaptionerError where there can be none."""
+    if looks == 1:
+        return []
+    weight = next(model.backbone.parameters())
+    try:
+        _, *sizes = look_sizes(size, len(model.memory_encoder.positions), looks)
+        for smaller in sizes:
+            model.backbone(weight.new_zeros(1, 3, *smaller))
+    except (RuntimeError, AssertionError, ValueError) as error:  # timm asserts the input size
+        raise CaptionerError(
+            f"looks={looks}: not with this checkpoint's backbone: {one_line(error)}"
+        ) from None
+    return sizes
 
 
 def load_members(
