@@ -71,19 +71,19 @@ def latency(checkpoint: str, repeats: int) -> None:
     from peer import Peer
 
     import captioner
+    from captioner.config.decoding import LOOKS
 
-    model, peer = captioner.load(checkpoint), Peer(checkpoint)
-    steps = count_steps(model, [IMAGE])
-    # Each run is the mean of several captions, since one takes milliseconds.
-    several = range(10)
-    ours, theirs = alternate(
-        lambda: timed(lambda: [model.caption(IMAGE) for _ in several]) / len(several),
-        lambda: timed(lambda: [peer.caption([IMAGE], steps[0]) for _ in several]) / len(several),
-        repeats,
-    )
-    medians = [1000 * statistics.median(side) for side in (ours, theirs)]
-    row("latency, ms", *medians, f"timm + transformers, {steps[0]} steps of beam {peer.beams}")
-    row("  per step, ms", *(x / steps[0] for x in medians), "the encoder's share included")
+    models = {looks: captioner.load(checkpoint, looks=looks) for looks in LOOKS}
+    peer, (steps,) = Peer(checkpoint), count_steps(models[1], [IMAGE])
+    # Each run is of several captions, since one takes milliseconds.
+    runs = {n: lambda m=model: [m.caption(IMAGE) for _ in range(10)] for n, model in models.items()}
+    runs["peer"] = lambda: [peer.caption([IMAGE], steps) for _ in range(10)]
+    found = {name: 100 * seconds for name, seconds in medians(runs, repeats).items()}
+    sides = found[1], found["peer"]
+    row("latency, ms", *sides, f"timm + transformers, {steps} steps of beam {peer.beams}")
+    row("  per step, ms", *(x / steps for x in sides), "the encoder's share included")
+    for looks in LOOKS[1:]:
+        row(f"  of {looks} looks, ms", found[looks], found[1], "one look")
 
 
 def throughput(checkpoint: str, repeats: int, paths: list[Path]) -> None:
