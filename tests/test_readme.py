@@ -88,7 +88,7 @@ def test_every_way_to_decode_is_in_the_table_and_has_a_flag():
     add_decoding(parser)
     flags = {flag for action in parser._actions for flag in action.option_strings}
     named = set(re.findall(r"`(--[\w-]+)", table))
-    others = "--answers --checkpoint --compile --dtype --num-captions --score --stream"
+    others = "--answers --checkpoint --compile --dtype --looks --num-captions --score --stream"
     assert named - flags <= set(others.split())
     for field in dataclasses.fields(DecodingConfig):
         flag = {"banned": "--ban", "method": "--sample"}.get(
