@@ -67,8 +67,8 @@ class Captioner:
     `dtype` is that of weights and arithmetic: float32 (default), bfloat16 or float16; or int8, on a
     CPU, for the weights behind the backbone, which is in bfloat16 then where the CPU has that; or
     auto, for int8 on a CPU and bfloat16 on a GPU, where they have it.
-    With `looks`, 2 or 4, the encoder looks at a picture and its mirror image, and at smaller copies
-    of both, and captions are of the mean; each look costs what the first does.
+    With 2 `looks`, captions and answers are of the mean of a picture's features and its mirror
+    image's, with 4, of those of a smaller copy of both as well; each costs what the first does.
     `compile` has torch compile the decoder at its first use; on a CPU that takes a C++ compiler
     and is slower than the packed weights that are used without it.
     """

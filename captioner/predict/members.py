@@ -161,7 +161,7 @@ def _pack(model: Seq2Seq, *, int8: bool) -> None:
 
 
 def _look(model: Seq2Seq, size: tuple[int, int], *, looks: int, pack: bool) -> None:
-    """Have the backbone look so often, its convolutions laid out for each size; CaptionerError."""
+    """Have the backbone look so often; with `pack`, its convolutions are laid out for each size."""
     backbones = {size: model.backbone}
     for smaller in _smaller(model, size, looks):
         # Convolutions are laid out for one size.
