@@ -75,6 +75,8 @@ def test_a_large_body_is_refused_by_what_it_says(server) -> None:
 @pytest.mark.parametrize("path", ["/v1/caption", "/v1/vqa", "/v1/chat/completions", "/hf/"])
 def test_a_large_body_is_refused_while_it_is_read(server, path: str) -> None:
     def parts() -> Iterator[bytes]:
+        # A form that is right so far: a wrong one may be refused before it is large.
+        yield b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
         for _ in range(50):
             yield bytes(1000)
 
