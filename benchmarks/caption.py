@@ -76,9 +76,10 @@ def latency(checkpoint: str, repeats: int) -> None:
     models = {looks: captioner.load(checkpoint, looks=looks) for looks in LOOKS}
     peer, (steps,) = Peer(checkpoint), count_steps(models[1], [IMAGE])
     # Each run is of several captions, since one takes milliseconds.
-    runs = {n: lambda m=model: [m.caption(IMAGE) for _ in range(10)] for n, model in models.items()}
-    runs["peer"] = lambda: [peer.caption([IMAGE], steps) for _ in range(10)]
-    found = {name: 100 * seconds for name, seconds in medians(runs, repeats).items()}
+    several = range(10)
+    runs = {n: lambda m=model: [m.caption(IMAGE) for _ in several] for n, model in models.items()}
+    runs["peer"] = lambda: [peer.caption([IMAGE], steps) for _ in several]
+    found = {name: 1000 * s / len(several) for name, s in medians(runs, repeats).items()}
     sides = found[1], found["peer"]
     row("latency, ms", *sides, f"timm + transformers, {steps} steps of beam {peer.beams}")
     row("  per step, ms", *(x / steps for x in sides), "the encoder's share included")

@@ -62,6 +62,8 @@ class Members:
     ) -> None:
         if dtype not in DTYPES:
             raise CaptionerError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
+        if looks not in LOOKS:
+            raise CaptionerError(f"looks={looks}: expected one of {', '.join(map(str, LOOKS))}")
         try:
             self.device = torch.device(device)
             dtype = _fastest(self.device, compile=compile) if dtype == "auto" else dtype
@@ -79,8 +81,6 @@ class Members:
             self.dtype = torch.float32
         if dtype == "int8" and compile:
             raise CaptionerError("dtype 'int8' is of kernels that compile=True does without")
-        if looks not in LOOKS:
-            raise CaptionerError(f"looks={looks}: expected one of {', '.join(map(str, LOOKS))}")
         packs = dtype != "float16" and not compile and can_pack(self.device, self.dtype)
         self.model_specs = [pixel_spec(config) for _, config in models]
         for model, spec in zip(self.models, self.model_specs, strict=True):
@@ -166,9 +166,9 @@ def _look(model: Seq2Seq, size: tuple[int, int], *, looks: int, pack: bool) -> N
     for smaller in _smaller(model, size, looks):
         # Convolutions are laid out for one size.
         backbones[smaller] = copy.deepcopy(model.backbone) if pack else model.backbone
-    for seen, backbone in backbones.items() if pack else ():
-        for net in backbone.models:
-            if isinstance(net, MobileNet):
+    if pack:
+        for seen, backbone in backbones.items():
+            for net in (n for n in backbone.models if isinstance(n, MobileNet)):
                 net.pack(seen)
     if looks > 1:
         model.backbone = Looks(backbones)
