@@ -118,6 +118,7 @@ def train(
     if settings.compile:
         compile_parts(model)
     average = MovingAverage(model, settings.ema)
+    say(distributed.precision_warning(settings.precision))
     say(setup.describe(config, tasks, model, train_set, val_set, world))
     say(report.summary())
     if main_process:

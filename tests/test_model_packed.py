@@ -12,7 +12,8 @@ from captioner.model.decoder import Decoder
 from captioner.model.fusion import CrossAttention
 from captioner.model.layers import EncoderLayer
 from captioner.model.mobilenet import STAGES, MobileNet
-from captioner.model.packed import PackedLinear, can_pack, pack
+from captioner.model.packed import PackedLinear, pack
+from captioner.model.processor import can_pack
 
 pytestmark = pytest.mark.skipif(not can_pack(torch.device("cpu")), reason="no oneDNN")
 SIZES = {"width": 32, "heads": 4, "ffn": 48}

@@ -17,7 +17,8 @@ from captioner.build import load_checkpoint
 from captioner.errors import CaptionerError, CheckpointError, ImageError
 from captioner.infer import search
 from captioner.model.looks import Looks, look_sizes
-from captioner.model.packed import PackedConv, can_pack
+from captioner.model.packed import PackedConv
+from captioner.model.processor import can_pack
 from captioner.predict import Captioner, Result
 from captioner.tokenizer import BOS, PAD, UNK
 

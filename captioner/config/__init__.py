@@ -300,7 +300,9 @@ class TrainConfig:
     """Largest norm of the gradient."""
     ema: float = 0.0
     """Decay of the weights' moving average, which is what is evaluated and kept; 0 is off."""
-    precision: Literal["no", "bf16", "fp16"] = "bf16"
+    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    """Of autocast. `auto` is bf16 where the device computes it fast, and no (float32) elsewhere: a
+    CPU without instructions for bfloat16 takes several times as long for a step in bf16."""
     compile: bool = False
     """Hand backbone, memory encoder and decoder to torch.compile for the steps of training. Needs a
     C++ compiler; a resumed run is then an unstopped one but for rounding. Of no use on a CPU: the

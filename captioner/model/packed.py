@@ -2,8 +2,9 @@
 
 `F.linear` rearranges the weight at every call, or takes a kernel that is slow on some processors:
 for the few dozen rows of a search that is most of the time. Here the weight is laid out when the
-model is loaded. With `int8`, weights are whole numbers with a scale for each output channel, and
-inputs are made so at each call, with one scale for all of them. A convolution's activation is done
+model is loaded. With `int8`, weights are integers with a scale for each output channel, and inputs
+are quantized at each call, with one scale for all of them. The processor must compute int8
+correctly (`captioner.model.processor.int8_accumulator`). A convolution's activation is applied
 before its results leave the cache.
 
 Shapes: N rows, I inputs, O outputs; B images, C channels, H, W places.
@@ -11,14 +12,13 @@ Shapes: N rows, I inputs, O outputs; B images, C channels, H, W places.
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captioner.model.decoder import Decoder
 from captioner.model.layers import Attention, Layer
+from captioner.model.processor import int8_accumulator, quantize
 
 
 class PackedLinear(nn.Module):
@@ -34,7 +34,7 @@ class PackedLinear(nn.Module):
         bias = torch.cat(biases).detach()
         self.int8, (self.out_features, self.in_features) = int8, weight.shape
         if int8:
-            self.packed = _quantize(weight.float(), bias.float())
+            self.packed = quantize(weight.float(), bias.float(), int8_accumulator())
         else:
             self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
             self.bias = bias
@@ -77,15 +77,6 @@ class PackedConv(nn.Module):
         return how(x, self.packed, self.bias, *self.how, *self.then)
 
 
-def can_pack(device: torch.device, dtype: torch.dtype = torch.float32) -> bool:
-    """Whether this build of torch has the kernels for a device and a type."""
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
-    return dtype == torch.float32 or (
-        dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
-
-
 def pack(module: nn.Module, *, int8: bool = False) -> None:
     """Replace the linear layers within a module, in place; it is for use only then."""
     for name, child in list(module.named_modules()):
@@ -110,14 +101,3 @@ def _head(decoder: Decoder) -> nn.Linear:
 
 def _bias(layer: nn.Linear) -> Tensor:
     return layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias
-
-
-def _quantize(weight: Tensor, bias: Tensor) -> torch.ScriptObject:
-    """A weight (O, I) as int8, symmetric about 0, laid out with its bias."""
-    scale = weight.abs().amax(1).clamp(min=1e-8) / 127
-    zeros = torch.zeros(len(weight), dtype=torch.long)
-    with warnings.catch_warnings():
-        # Quantized tensors are to go from torch's front door; the kernels behind it stay.
-        warnings.simplefilter("ignore")
-        values = torch.quantize_per_channel(weight, scale, zeros, 0, torch.qint8)
-        return torch.ops.quantized.linear_prepack(values, bias)

@@ -24,7 +24,8 @@ from captioner.images import fit, load_image, shows_nothing
 from captioner.infer import encode
 from captioner.model.looks import Looks, look_sizes
 from captioner.model.mobilenet import MobileNet
-from captioner.model.packed import can_pack, pack
+from captioner.model.packed import pack
+from captioner.model.processor import can_pack, has_fast_bfloat16, int8_accumulator
 from captioner.model.question import QuestionEncoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.predict.results import Encoded
@@ -67,8 +68,7 @@ class Members:
         try:
             self.device = torch.device(device)
             dtype = _fastest(self.device, compile=compile) if dtype == "auto" else dtype
-            # int8 is the type of the weights behind the backbone alone, which is in bfloat16 then.
-            self.dtype = torch.bfloat16 if dtype == "int8" else getattr(torch, dtype)
+            self.dtype = _arithmetic(dtype)
             options = {"dtype": torch.float32 if dtype == "int8" else self.dtype}
             options |= {"memory_format": torch.channels_last}
             self.models = [model.to(self.device, **options).eval() for model, _ in models]
@@ -77,8 +77,11 @@ class Members:
             raise CaptionerError(f"device {device!r} cannot be used: {reason}") from None
         if dtype == "int8" and not can_pack(self.device):
             raise CaptionerError(f"dtype 'int8' is for a CPU, and not for device {str(device)!r}")
-        if dtype == "int8" and not can_pack(self.device, self.dtype):
-            self.dtype = torch.float32
+        if dtype == "int8" and int8_accumulator() is None:
+            raise CaptionerError(
+                "dtype 'int8': torch has no int8 kernel that computes correctly on this processor;"
+                " use float32 or auto"
+            )
         if dtype == "int8" and compile:
             raise CaptionerError("dtype 'int8' is of kernels that compile=True does without")
         packs = dtype != "float16" and not compile and can_pack(self.device, self.dtype)
@@ -145,10 +148,18 @@ class Members:
 
 
 def _fastest(device: torch.device, *, compile: bool) -> str:
-    """The type in which texts are found soonest, of those that cost the bundled model no score."""
+    """Return the fastest type that costs the bundled model no score and computes correctly."""
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    return "int8" if can_pack(device) and not compile else "float32"
+    int8 = can_pack(device) and not compile and int8_accumulator() is not None
+    return "int8" if int8 else "float32"
+
+
+def _arithmetic(dtype: str) -> torch.dtype:
+    """Return the type of the backbone's arithmetic: with int8, the fastest that a CPU has."""
+    if dtype == "int8":
+        return torch.bfloat16 if has_fast_bfloat16() else torch.float32
+    return getattr(torch, dtype)
 
 
 def _pack(model: Seq2Seq, *, int8: bool) -> None:

@@ -9,6 +9,7 @@ case, so that a run may go on shared in another way than it began.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from captioner.config import TrainConfig
 from captioner.errors import ConfigError
+from captioner.model.processor import has_fast_bfloat16
 from captioner.model.seq2seq import Seq2Seq
 from captioner.training import zero
 
@@ -34,6 +36,7 @@ def start(settings: TrainConfig, *, unused: bool) -> Accelerator:
     cpu, deepspeed = not torch.accelerator.is_available(), _asked("DEEPSPEED")
     if deepspeed:
         zero.check(settings)
+    settings = dataclasses.replace(settings, precision=choose_precision(settings.precision))
     if settings.compile and (deepspeed or _asked("FSDP")):
         raise ConfigError("train.compile=true: not with FSDP or DeepSpeed; leave out one of them")
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=unused)]
@@ -70,6 +73,23 @@ def start(settings: TrainConfig, *, unused: bool) -> Accelerator:
             f" {accelerator.device.type}; start without it, or on several GPUs"
         )
     return accelerator
+
+
+def choose_precision(precision: str) -> str:
+    """Return the autocast type of a run: `auto` is bf16 where the device computes it fast."""
+    if precision != "auto":
+        return precision
+    return "bf16" if _is_bfloat16_fast() else "no"
+
+
+def precision_warning(precision: str) -> str:
+    """Return a line on a setting that makes training slow on this device, or an empty text."""
+    if precision != "bf16" or _is_bfloat16_fast():
+        return ""
+    return (
+        "warning: train.precision=bf16: this device has no instructions for bfloat16 and emulates"
+        " it slowly; use train.precision=auto"
+    )
 
 
 def check_world(world: int, environ: Mapping[str, str]) -> None:
@@ -219,6 +239,12 @@ def _meet_anew(backend: str | None) -> None:
     store = TCPStore(environ["MASTER_ADDR"], int(environ["MASTER_PORT"]), world, is_master=False)
     store = PrefixStore(f"restart {environ['TORCHELASTIC_RESTART_COUNT']}", store)
     init_process_group(backend, store=store, rank=rank, world_size=world)
+
+
+def _is_bfloat16_fast() -> bool:
+    if not torch.accelerator.is_available():
+        return has_fast_bfloat16()
+    return not torch.cuda.is_available() or torch.cuda.is_bf16_supported()
 
 
 def _asked(kind: str) -> bool:
