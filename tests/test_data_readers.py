@@ -302,7 +302,10 @@ def test_csv_with_broken_quoting_goes_on_and_names_the_lines(tmp_path, read):
     pictures(tmp_path, "b.jpg")
     rows, report = read(tmp_path)
     assert content(rows) == {"b.jpg": ("train", ("good", "better"))}
-    assert names_of(report) == {"row that cannot be parsed": ["x.csv:2", "x.csv:4", "x.csv:6-7"]}
+    assert names_of(report) == {
+        "row that cannot be parsed": ["x.csv:2", "x.csv:4"],
+        "unclosed quotation mark": ["x.csv:6-7, 2 rows"],
+    }
 
 
 def test_a_folder_named_like_an_image_is_not_an_image(tmp_path, read):

@@ -607,6 +607,7 @@ def test_own_problems(tmp_path, read):
         "duplicate": ["same (again in val)"],
         "text that is not UTF-8": ["x.jsonl:14"],
         "empty answer": ["x.jsonl:16"],
+        "column left unread": ["answer beside answers (first in x.jsonl:16)"],
     }
     assert report.problems["row that cannot be parsed"].count == 7
     found, _ = read(tmp_path, require_answers=False)

@@ -80,10 +80,10 @@ def _karpathy_row(row: Any, where: str, report: Report) -> Example | None:
         split = canonical_split(row.get("split", "train"))
         image_id = str(row.get("cocoid", name))
     except (TypeError, KeyError, AttributeError):
-        report.add(BAD_ROW, where)
+        report.add(BAD_ROW, where, rows=1)
         return None
     if not (isinstance(name, str) and name and all(isinstance(text, str) for text in texts)):
-        report.add(BAD_ROW, where)
+        report.add(BAD_ROW, where, rows=1)
         return None
     return Example(image, image_id, texts, split)
 
@@ -123,7 +123,8 @@ def read_coco(source: Source) -> Iterator[Example]:
         folders = (f"{split}{year}", f"images/{split}{year}", split)
         folder = find_images(source, list(images.values()), folders=folders)
         for key, name in images.items():
-            yield Example(str(folder / name), key, tuple(captions.get(key, ())), split)
+            texts = tuple(captions.get(key, ()))
+            yield Example(str(folder / name), key, texts, split, rows=len(texts))
 
 
 def _latest_year(source: Source) -> list[Path]:
@@ -165,14 +166,14 @@ def _coco_captions(
         try:
             key, text, number = str(row["image_id"]), row["caption"], str(row.get("id", where))
         except (TypeError, KeyError, AttributeError):
-            report.add(BAD_ROW, where)
+            report.add(BAD_ROW, where, rows=1)
             continue
         if not isinstance(text, str):
-            report.add(BAD_ROW, where)
+            report.add(BAD_ROW, where, rows=1)
         elif key not in images:
-            report.add(UNKNOWN_IMAGE, f"{key} ({where})")
+            report.add(UNKNOWN_IMAGE, f"{key} ({where})", rows=1)
         elif number in seen:
-            report.add(DUPLICATE, f"annotation {number} ({where})")
+            report.add(DUPLICATE, f"annotation {number} ({where})", rows=1)
         else:
             seen.add(number)
             captions.setdefault(key, []).append(text)

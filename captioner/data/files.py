@@ -6,12 +6,13 @@ import contextlib
 import csv
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from captioner.data.report import BAD_ROW, Report
+from captioner.data.report import BAD_ROW, UNCLOSED_QUOTE, Report
 from captioner.errors import DataError
 
 
@@ -36,6 +37,8 @@ class Example:
     """What results are grouped by, such as "how many" or "presence"; empty where unknown."""
     answer_type: str = ""
     """"yes/no", "number" or "other"; empty where unknown."""
+    rows: int = field(default=1, compare=False)
+    """Number of rows in the files that it was read from."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,19 @@ _SPLITS = {
     "valid": "val",
     "validation": "val",
     "dev": "val",
+    "eval": "val",
+    "evaluation": "val",
     "test": "test",
     "testing": "test",
 }
 SPLIT_NAMES = frozenset(_SPLITS)
+
+# fmt: off
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".ico", ".heic", ".heif",
+)
+# fmt: on
 
 # Names under which the usual archives unpack their photographs (compared in lower case).
 _IMAGE_FOLDERS = (
@@ -155,26 +167,53 @@ def read_head(path: Path, *, size: int = 4096) -> str:
 
 
 def read_csv(path: Path, report: Report, *, delimiter: str) -> Iterator[tuple[str, list[str]]]:
-    """Yields `(file:line, fields)` for each row of a CSV, header included, blank rows left out.
+    """Yield `(file:line, fields)` for each row of a CSV, header included, blank rows left out.
 
-    Quoted commas, quotes and line breaks are understood. A row with broken quoting, a quote that
-    is never closed among them, is reported and left out.
+    With tabs as delimiters, a quotation mark is an ordinary character. Otherwise quoted delimiters,
+    quotation marks and line breaks are understood. Rows with broken quoting are reported and left
+    out: with a quotation mark that is never closed, or is closed by one of a later row, all rows
+    from the first to that one.
     """
+    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     with open_text(path) as file:
-        rows = csv.reader(file, delimiter=delimiter, strict=True)
+        lines = _Recorded(file)
+        rows = csv.reader(lines, delimiter=delimiter, strict=True, quoting=quoting)
         while True:
             start = rows.line_num + 1
+            lines.recorded.clear()
             try:
                 row = next(rows)
             except StopIteration:
                 return
             except csv.Error:
-                # An unclosed quote swallows the rows after it: say how far.
-                end = f"-{rows.line_num}" if rows.line_num > start else ""
-                report.add(BAD_ROW, f"{path.name}:{start}{end}")
-                continue
-            if any(field.strip() for field in row):
+                row = None
+            consumed = [line for line in lines.recorded if line.strip()]
+            if row is None or any(_IMAGE_IN_LINE.search(line) for line in consumed[1:]):
+                kind = UNCLOSED_QUOTE if len(consumed) > 1 else BAD_ROW
+                where = f"{path.name}:{start}"
+                if len(consumed) > 1:
+                    where += f"-{rows.line_num}, {len(consumed)} rows"
+                report.add(kind, where, rows=len(consumed))
+            elif any(field.strip() for field in row):
                 yield f"{path.name}:{start}", row
+
+
+# A later line of one quoted field that names an image of its own is a row that the quote consumed.
+_IMAGE_IN_LINE = re.compile(
+    r"(?:^|[,;|])\s*\"?[^\s,;|\"][^,;|\"]*\.(?:jpe?g|png|webp|gif|bmp|tiff?)\"?\s*(?:[,;|]|$)", re.I
+)
+
+
+class _Recorded:
+    """The lines of a file, kept until `recorded` is cleared."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file, self.recorded = file, list[str]()
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._file:
+            self.recorded.append(line)
+            yield line
 
 
 def list_files(folder: Path) -> list[Path]:
@@ -183,6 +222,16 @@ def list_files(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if path.is_file())
     except OSError:
         return []
+
+
+def walk_files(root: Path) -> Iterator[Path]:
+    """Yield the files in a folder and in those below it, in a fixed order.
+
+    Hidden files and folders are left out, and links to folders are not followed.
+    """
+    for folder, names, files in os.walk(root):
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
 
 
 class FolderIndex:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from captioner.data.files import (
+    SPLIT_NAMES,
     Example,
     Source,
     canonical_split,
@@ -21,12 +22,15 @@ from captioner.data.files import (
     read_lines,
 )
 from captioner.data.report import BAD_ROW, DUPLICATE, NO_SPLIT
+from captioner.errors import DataError
 
 _TOKEN_NAMES = re.compile(r"(\.token\.txt|\.token)$", re.IGNORECASE)
+_LEMMAS = re.compile(r"(?:^|[._-])lemma", re.IGNORECASE)
 # Flickr_8k.trainImages.txt, flickr30k_val.txt, test.txt, train_images.txt
 _LIST_NAMES = re.compile(
-    r"(?:^|[._-])(train|dev|val|valid|validation|test)(?:[._-]?images?)?\.txt$", re.IGNORECASE
+    rf"(?:^|[._-])({'|'.join(sorted(SPLIT_NAMES))})(?:[._-]?images?)?\.txt$", re.IGNORECASE
 )
+_KAGGLE_HEADERS = ("image,caption", "image_name,comment_number,comment")
 _TEXT_FOLDERS = ("Flickr8k_text", "flickr8k_text", "Flickr30k_text", "text", "captions")
 
 
@@ -36,8 +40,15 @@ def find_flickr8k(root: Path) -> tuple[Path, ...]:
         return (root,) if _TOKEN_NAMES.search(root.name) else ()
     for folder in (root, *(root / name for name in _TEXT_FOLDERS)):
         tokens = [path for path in list_files(folder) if _TOKEN_NAMES.search(path.name)]
+        # The archive has the captions a second time, each word in its base form.
+        tokens = [path for path in tokens if not _LEMMAS.search(path.name)] or tokens
+        if len(tokens) > 1:
+            names = ", ".join(path.name for path in tokens)
+            raise DataError(
+                f"{folder}: holds several caption files ({names}); give the path of one"
+            )
         if tokens:
-            return (tokens[0],)
+            return tuple(tokens)
     return ()
 
 
@@ -48,32 +59,41 @@ def read_flickr8k(source: Source) -> Iterator[Example]:
         key, tab, caption = line.partition("\t")
         image, mark, number = key.strip().rpartition("#")
         if not (tab and mark and image and number.isdecimal()):
-            source.report.add(BAD_ROW, where)
+            source.report.add(BAD_ROW, where, rows=1)
         elif number in captions.setdefault(image, {}):
-            source.report.add(DUPLICATE, f"{image}#{number} ({where})")
+            source.report.add(DUPLICATE, f"{image}#{number} ({where})", rows=1)
         else:
             captions[image][number] = caption
     return _examples({name: tuple(texts.values()) for name, texts in captions.items()}, source)
 
 
 def find_kaggle(root: Path) -> tuple[Path, ...]:
-    """`captions.txt` with the header `image,caption`, given or in the folder."""
+    """`captions.txt` with one of Kaggle's headers, given or in the folder.
+
+    They are `image,caption` and `image_name,comment_number,comment`.
+    """
     path = root if root.is_file() else root / "captions.txt"
-    header = read_head(path).split("\n", 1)[0].strip().lower().replace(" ", "")
-    return (path,) if path.suffix.lower() == ".txt" and header == "image,caption" else ()
+    is_text = path.suffix.lower() == ".txt"
+    return (path,) if is_text and _kaggle_header(path) in _KAGGLE_HEADERS else ()
+
+
+def _kaggle_header(path: Path) -> str:
+    return read_head(path).split("\n", 1)[0].strip().lower().replace(" ", "").replace('"', "")
 
 
 def read_kaggle(source: Source) -> Iterator[Example]:
     """Reads Kaggle's `captions.txt`; split lists beside it are used, else everything is train."""
     captions: dict[str, list[str]] = {}
+    before = _kaggle_header(source.files[0]).count(",")
+    """Fields before the caption."""
     rows = read_csv(source.files[0], source.report, delimiter=",")
     next(rows, None)  # the header
     for where, row in rows:
-        if len(row) < 2 or not row[0].strip():
-            source.report.add(BAD_ROW, where)
+        if len(row) <= before or not row[0].strip():
+            source.report.add(BAD_ROW, where, rows=1)
         else:
             # Only the caption can hold a comma that was not quoted, so joining restores it.
-            captions.setdefault(row[0].strip(), []).append(",".join(row[1:]))
+            captions.setdefault(row[0].strip(), []).append(",".join(row[before:]))
     return _examples({name: tuple(texts) for name, texts in captions.items()}, source)
 
 
@@ -81,10 +101,11 @@ def find_flickr30k(root: Path) -> tuple[Path, ...]:
     """`results.csv` with `|` between its fields, given, in the folder or beside the images."""
     paths = [root]
     if not root.is_file():
-        paths = [root / "results.csv", root / "flickr30k_images" / "results.csv"]
+        folders = (root, root / "flickr30k_images")
+        paths = [folder / name for folder in folders for name in ("results.csv", "captions.txt")]
     for path in paths:
         header = read_head(path).split("\n", 1)[0].lower()
-        if path.suffix.lower() == ".csv" and header.count("|") == 2 and "image" in header:
+        if path.suffix.lower() in (".csv", ".txt") and header.count("|") == 2 and "image" in header:
             return (path,)
     return ()
 
@@ -101,9 +122,9 @@ def read_flickr30k(source: Source) -> Iterator[Example]:
     for where, line in lines:
         fields = [field.strip() for field in line.split("|", 2)]
         if len(fields) < 3 or not fields[0] or not fields[1].isdecimal():
-            source.report.add(BAD_ROW, where)
+            source.report.add(BAD_ROW, where, rows=1)
         elif fields[1] in captions.setdefault(fields[0], {}):
-            source.report.add(DUPLICATE, f"{fields[0]}#{fields[1]} ({where})")
+            source.report.add(DUPLICATE, f"{fields[0]}#{fields[1]} ({where})", rows=1)
         else:
             captions[fields[0]][fields[1]] = fields[2]
     return _examples({name: tuple(texts.values()) for name, texts in captions.items()}, source)
@@ -119,11 +140,14 @@ def _examples(captions: Mapping[str, tuple[str, ...]], source: Source) -> Iterat
     listed: set[str] = set()
     for split, names in splits.items():
         for name in names:
+            texts = captions.get(name, ())
+            # An image that is listed twice is a duplicate; its captions are rows only once.
+            rows = 0 if name in listed else len(texts)
             listed.add(name)
-            yield Example(str(folder / name), name, captions.get(name, ()), split)
-    for name in captions:
+            yield Example(str(folder / name), name, texts, split, rows=rows)
+    for name, texts in captions.items():
         if name not in listed:
-            source.report.add(NO_SPLIT, name)
+            source.report.add(NO_SPLIT, name, rows=len(texts))
 
 
 def _split_lists(folder: Path, *, known: Iterable[str]) -> dict[str, list[str]]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import datasets
 
 # Raised whenever the readers yield other rows for the same files, so that old caches are not used.
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 
 
 def read_dataset(
@@ -155,7 +155,7 @@ def _to_arrow(rows: _Stamped, *, cache_dir: str | os.PathLike[str] | None) -> da
 
     text = datasets.Value("string")
     features = datasets.Features({f.name: text for f in fields(Example)})
-    features["references"] = datasets.Sequence(text)
+    features |= {"references": datasets.Sequence(text), "rows": datasets.Value("int32")}
     try:
         with quiet_datasets():
             return datasets.Dataset.from_generator(

@@ -1,22 +1,27 @@
-"""Readers of a user's own data: JSONL, CSV, and a folder with `metadata.jsonl`.
+"""Readers of a user's own data: JSONL, CSV, a folder with `metadata.jsonl`, and texts by images.
 
 A row names an image and one caption or several; rows of the same image are joined. A row with a
-question is that question's own example, and both kinds may stand in one file. Image paths are
-relative to the file that names them. The folder layout is the `imagefolder` convention of Hugging
-Face `datasets`: `metadata.jsonl` (or `.csv`) with `file_name`, in the folder or in its `train/`,
-`val/`, `test/`.
+question is that question's own example; rows with the same `question_id` are joined, one answer of
+each annotator. Both kinds may stand in one file. Image paths are relative to the file that names
+them. The folder layout is the `imagefolder` convention of Hugging Face `datasets`: `metadata.jsonl`
+or `metadata.csv` with `file_name`, in the folder and in those below it.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from captioner.data.cells import (
+    is_whole_column,
+    whole_text,
+)
 from captioner.data.files import (
+    IMAGE_SUFFIXES,
     SPLIT_NAMES,
     Example,
     Source,
@@ -26,66 +31,86 @@ from captioner.data.files import (
     read_head,
     read_lines,
     split_of_file,
+    walk_files,
 )
-from captioner.data.report import BAD_ROW, DUPLICATE, Report
+from captioner.data.own_rows import (
+    CAPTION_KEYS,
+    EITHER,
+    IMAGE_KEYS,
+    NUMBER_COLUMNS,
+    Row,
+    first_value,
+    parse_row,
+    says,
+)
+from captioner.data.report import BAD_ROW, DUPLICATE, UNREAD_COLUMN, Report
+from captioner.data.text import normalize_question
+from captioner.errors import DataError
 
-_IMAGE_KEYS = ("image", "file_name", "filename", "image_path")
-_CAPTION_KEYS = ("captions", "caption", "text")
-_ANSWER_KEYS = ("answers", "answer")
-_EITHER = "references"  # what a table of Examples calls captions and answers alike
-_ID_KEYS = ("id", "image_id")
 _DELIMITERS = (",", ";", "\t")
 _JSONL = (".jsonl", ".ndjson")
+_METADATA = ("metadata.jsonl", "metadata.csv")
 
 CAPTION_LEFT = "caption beside a question left unread (give it a row of its own)"
+SHARED_TEXT = "text file of several images (name it after the whole name of one, as photo.jpg.txt)"
 
 Rows = Callable[[Path, Report], Iterator[tuple[str, dict[str, Any]]]]
 
 
 def find_jsonl(root: Path) -> tuple[Path, ...]:
     """A `.jsonl` given; in a folder the only one, or `train.jsonl`, `val.jsonl`, `test.jsonl`."""
-    return _find(root, lambda path: path.suffix.lower() in _JSONL)
+    return _find(root, is_jsonl)
+
+
+def is_jsonl(path: Path) -> bool:
+    """Return whether a file is JSONL by its suffix."""
+    return path.suffix.lower() in _JSONL
 
 
 def read_jsonl(source: Source) -> Iterator[Example]:
     """Reads rows `{"image": ..., "caption": "..." or "captions": [...], "split"?, "id"?}`.
 
     A row with `question` has `answer` or `answers` in the place of captions, and maybe
-    `question_id` (else it is the file and line), `question_type` and `answer_type`.
+    `question_id` (else it is the file and line), `question_type` and `answer_type`. An empty value
+    counts as missing, and the next key is used.
     """
     return _read(source, _jsonl_rows)
 
 
 def find_csv(root: Path) -> tuple[Path, ...]:
     """A `.csv` with columns image and caption or question; in a folder as for `find_jsonl`."""
-    return _find(root, lambda path: path.suffix.lower() in (".csv", ".tsv") and _delimiter(path))
+    return _find(root, is_own_csv)
+
+
+def is_own_csv(path: Path) -> bool:
+    """Return whether a file is a CSV or TSV whose header names images and texts."""
+    return path.suffix.lower() in (".csv", ".tsv") and _delimiter(path) is not None
 
 
 def read_own_csv(source: Source) -> Iterator[Example]:
     """Reads a CSV (comma, semicolon or tab) with the columns image, caption[, split][, id].
 
-    Or with question and answer, as `read_jsonl`; a cell holds one answer, commas included.
+    Or with question and answer, as `read_jsonl`; a cell holds one answer, commas included, or a
+    list as Python, JSON or NumPy writes it.
     """
     return _read(source, _csv_rows)
 
 
 def find_folder(root: Path) -> tuple[Path, ...]:
-    """`metadata.jsonl` or `metadata.csv` given, in the folder or in its split folders."""
+    """`metadata.jsonl` or `metadata.csv` given, in the folder or in those below it.
+
+    Raises DataError where both kinds are there, as `datasets` does.
+    """
     if root.is_file():
-        return (root,) if root.name in ("metadata.jsonl", "metadata.csv") else ()
-    folders = [root]
-    if root.is_dir():
-        inner = sorted(path for path in root.iterdir() if path.name.lower() in SPLIT_NAMES)
-        folders += sorted(inner, key=lambda path: canonical_split(path.name))
-    found = (_metadata(folder) for folder in folders)
-    return tuple(path for path in found if path)
-
-
-def _metadata(folder: Path) -> Path | None:
-    for name in ("metadata.jsonl", "metadata.csv"):
-        if (folder / name).is_file():
-            return folder / name
-    return None
+        return (root,) if root.name in _METADATA else ()
+    found = [path for path in walk_files(root) if path.name in _METADATA]
+    if len({path.suffix for path in found}) > 1:
+        names = ", ".join(str(path.relative_to(root)) for path in found[:4])
+        raise DataError(
+            f"{root}: holds both metadata.jsonl and metadata.csv ({names}); keep one kind, or give"
+            " the path of one file"
+        )
+    return tuple(sorted(found, key=lambda path: (_split_of_folder(path, root) or "", path)))
 
 
 def read_folder(source: Source) -> Iterator[Example]:
@@ -97,108 +122,143 @@ def read_folder(source: Source) -> Iterator[Example]:
     return _read(source, rows)
 
 
-def _find(root: Path, fits: Callable[[Path], Any]) -> tuple[Path, ...]:
+def find_texts(root: Path) -> tuple[Path, ...]:
+    """`photo.txt` beside `photo.jpg`, or `photo.jpg.txt`, in the folder or in those below it."""
+    if not root.is_dir():
+        return ()
+    files = list(walk_files(root))
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    stems = {path.with_suffix("") for path in images} | set(images)
+    return tuple(p for p in files if p.suffix.lower() == ".txt" and p.with_suffix("") in stems)
+
+
+def read_texts(source: Source) -> Iterator[Example]:
+    """Reads one caption from each line of the text files beside the images.
+
+    This is what `generate.py --sidecar` writes. A folder `train`, `val` or `test` is a split. An
+    image without a text file is an image without captions.
+    """
+    texts = set(source.files)
+    images = [p for p in walk_files(source.root) if p.suffix.lower() in IMAGE_SUFFIXES]
+    # A text file named after the whole name of an image is that image's alone.
+    own = {path: path.with_name(f"{path.name}.txt") for path in images}
+    shared: dict[Path, list[Path]] = {}
+    for path in images:
+        if own[path] not in texts:
+            shared.setdefault(path.with_suffix(".txt"), []).append(path)
+    for text, users in shared.items():
+        if text in texts and len(users) > 1:
+            names = ", ".join(path.name for path in users)
+            source.report.add(SHARED_TEXT, f"{text.name}: {names}", rows=_count_lines(text))
+            texts.discard(text)
+    for path in images:
+        text = own[path] if own[path] in texts else path.with_suffix(".txt")
+        captions = tuple(line for _, line in read_lines(text)) if text in texts else ()
+        name = path.relative_to(source.root).as_posix()
+        split = _split_of_folder(path, source.root) or "train"
+        yield Example(str(path), name, captions, split, rows=len(captions))
+
+
+def _count_lines(path: Path) -> int:
+    return sum(1 for _ in read_lines(path))
+
+
+def _find(root: Path, fits: Callable[[Path], bool]) -> tuple[Path, ...]:
     if root.is_file():
         return (root,) if fits(root) else ()
-    found = [path for path in list_files(root) if path.stem != "metadata" and fits(path)]
+    found = own_files(root, fits)
     splits = [path for path in found if split_of_file(path)]
     if splits:
         return tuple(splits)
     return tuple(found) if len(found) == 1 else ()
 
 
-@dataclass(frozen=True)
-class _Row:
-    """What a row says; a text is "" where the row leaves it out."""
+def own_files(root: Path, fits: Callable[[Path], bool]) -> list[Path]:
+    """Return the files of a folder in a format, `metadata` files left out."""
+    return [path for path in list_files(root) if path.name not in _METADATA and fits(path)]
 
-    name: str
-    texts: list[str]
-    """Captions, or a question's answers."""
-    split: str
+
+def _split_of_folder(path: Path, root: Path) -> str | None:
+    """Return the split that the first of the folders below `root` names, or None."""
+    folders = path.parent.relative_to(root).parts if path.is_relative_to(root) else ()
+    return next((canonical_split(name) for name in folders if name.lower() in SPLIT_NAMES), None)
+
+
+@dataclass
+class _Captions:
+    """The captions of one image, from all of its rows."""
+
     image_id: str
-    question: str | None
-    """None in a row of captions."""
-    question_id: str
-    question_type: str
-    answer_type: str
+    split: str
+    texts: list[str] = field(default_factory=list)
+    rows: int = 0
 
 
 def _read(source: Source, rows: Rows) -> Iterator[Example]:
     """Yields the questions; then joins the captions of each image, in the order of the images."""
-    captioned: dict[str, tuple[str, str, list[str]]] = {}  # path -> id, split, captions
+    captioned: dict[str, _Captions] = {}
+    joined: dict[tuple[str, ...], Example] = {}
     for file in source.files:
         base = source.images or file.parent
-        in_split_folder = file.parent != source.root and file.stem == "metadata"
-        default = split_of_file(file) or (
-            canonical_split(file.parent.name) if in_split_folder else "train"
-        )
-        # Below a split folder the same file name may come twice: keep the folder in the id.
-        prefix = f"{file.parent.name}/" if in_split_folder else ""
+        folder = file.parent.relative_to(source.root) if file.name in _METADATA else Path()
+        default = split_of_file(file) or _split_of_folder(file, source.root) or "train"
+        # In two folders the same file name may occur: keep the folder in the id.
+        prefix = "" if folder == Path() else f"{folder.as_posix()}/"
         for where, fields in rows(file, source.report):
-            row = _parse(fields)
+            row = parse_row(fields, where, source.report)
             if row is None:
-                source.report.add(BAD_ROW, where)
                 continue
             image, split = os.path.normpath(base / row.name), row.split or default
             image_id = row.image_id or f"{prefix}{row.name}"
             if row.question is not None:
-                if _says(_first(fields, _CAPTION_KEYS)):
+                if says(first_value(fields, CAPTION_KEYS)):
                     source.report.add(CAPTION_LEFT, where)
-                question_id = row.question_id or f"{prefix}{where}"
-                yield _question(row, image, image_id, split, question_id)
+                _join(_question(row, image, image_id, split, f"{prefix}{where}"), joined)
                 continue
-            first = captioned.setdefault(image, (image_id, split, []))
-            if first[1] == split:
-                first[2].extend(row.texts)
-            else:  # the same picture in train and val would make the scores a lie
-                kept = f"{row.name} is in {first[1]} and in {split} ({where})"
-                source.report.add(DUPLICATE, kept)
-    for image, (image_id, split, captions) in captioned.items():
-        yield Example(image, image_id, tuple(captions), split)
+            _collect(row, image, image_id, split, where, captioned, source.report)
+    yield from joined.values()
+    for image, found in captioned.items():
+        yield Example(image, found.image_id, tuple(found.texts), found.split, rows=found.rows)
 
 
-def _question(row: _Row, image: str, image_id: str, split: str, question_id: str) -> Example:
-    texts = {"question": row.question or "", "question_id": question_id}
+def _collect(
+    row: Row,
+    image: str,
+    image_id: str,
+    split: str,
+    where: str,
+    captioned: dict[str, _Captions],
+    report: Report,
+) -> None:
+    """Add a row of captions to those of its image."""
+    found = captioned.setdefault(image, _Captions(image_id, split))
+    if found.split != split:
+        # The same image in train and val would make the scores meaningless.
+        report.add(DUPLICATE, f"{row.name} is in {found.split} and in {split} ({where})", rows=1)
+        return
+    found.texts.extend(row.texts)
+    found.rows += 1
+
+
+def _join(question: Example, joined: dict[tuple[str, ...], Example]) -> None:
+    """Add a question; several annotators' rows of one question become one example."""
+    text = normalize_question(question.question)
+    key = (question.question_id, question.image, text, question.split)
+    if key in joined:
+        first = joined[key]
+        answers = first.references + question.references
+        types = {
+            name: getattr(first, name) or getattr(question, name)
+            for name in ("question_type", "answer_type")
+        }
+        question = replace(first, references=answers, rows=first.rows + 1, **types)
+    joined[key] = question
+
+
+def _question(row: Row, image: str, image_id: str, split: str, default_id: str) -> Example:
+    texts = {"question": row.question or "", "question_id": row.question_id or default_id}
     types = {"question_type": row.question_type, "answer_type": row.answer_type}
     return Example(image, image_id, tuple(row.texts), split, **texts, **types)
-
-
-def _parse(row: dict[str, Any]) -> _Row | None:
-    """Takes from a row what it says; None where it has no image or a value of the wrong type."""
-    name = next((row[key] for key in _IMAGE_KEYS if row.get(key)), None)
-    captions = _first(row, (*_CAPTION_KEYS, _EITHER))
-    answers, question = _first(row, _ANSWER_KEYS), row.get("question")
-    if _says(captions) and not _says(question) and not _says(answers):
-        question = None  # in a table of both kinds, the cells of the other kind are empty
-    if question is not None:
-        answers = _first(row, (*_ANSWER_KEYS, _EITHER))
-    texts = captions if question is None else answers if _says(answers) else []
-    texts = texts if isinstance(texts, list) else [texts]
-    if question is not None:  # a count may well be written as a number
-        texts = [str(text) if _is_number(text) else text for text in texts]
-    others = [row.get(key) or "" for key in ("split", "question_type", "answer_type")]
-    ids = [_first(row, keys, default="") for keys in (_ID_KEYS, ("question_id",))]
-    of_text = (name, *texts, *others, "" if question is None else question)
-    well_formed = all(isinstance(text, str) for text in of_text)
-    well_formed = well_formed and all(isinstance(value, str | int) for value in ids)
-    if not well_formed or not name.strip():
-        return None
-    split = others[0] and canonical_split(others[0])
-    return _Row(name.strip(), texts, split, str(ids[0]), question, str(ids[1]), *others[1:])
-
-
-def _first(row: dict[str, Any], keys: Iterable[str], *, default: Any = None) -> Any:
-    """The value of the first of the keys that the row has."""
-    return next((row[key] for key in keys if row.get(key) is not None), default)
-
-
-def _says(value: Any) -> bool:
-    """Whether a value is there and not blank; a zero is."""
-    return bool(value.strip()) if isinstance(value, str) else value not in (None, [])
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _jsonl_rows(path: Path, report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -210,25 +270,48 @@ def _jsonl_rows(path: Path, report: Report) -> Iterator[tuple[str, dict[str, Any
         if isinstance(row, dict):
             yield where, row
         else:
-            report.add(BAD_ROW, where)
+            report.add(BAD_ROW, where, rows=1)
 
 
 def _csv_rows(path: Path, report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
-    rows = read_csv(path, report, delimiter=_delimiter(path) or ",")
+    delimiter = _delimiter(path) or ","
+    whole = _whole_columns(path, delimiter)
+    for where, row in _table(path, report, delimiter):
+        yield where, {k: whole_text(v) if k in whole else v for k, v in row.items()}
+
+
+def _whole_columns(path: Path, delimiter: str) -> set[str]:
+    """Return the columns that hold whole numbers, some of them written as 3.0."""
+    rows = read_csv(path, Report(), delimiter=delimiter)
+    _, header = next(rows, ("", []))
+    numbers = NUMBER_COLUMNS.intersection(name.strip().lower() for name in header)
+    return {
+        name
+        for name in numbers
+        if is_whole_column(row[name] for _, row in _table(path, Report(), delimiter))
+    }
+
+
+def _table(path: Path, report: Report, delimiter: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the rows of a CSV by column; those of another length are reported."""
+    rows = read_csv(path, report, delimiter=delimiter)
     _, header = next(rows, ("", []))
     columns = [name.strip().lower() for name in header]
+    for name in {name for name in columns if columns.count(name) > 1 and name}:
+        report.add(UNREAD_COLUMN, f"{name}, all but the first of this name in {path.name}")
     for where, row in rows:
         if len(row) == len(columns):
-            yield where, dict(zip(columns, row, strict=True))
+            # Of equal names the first counts.
+            yield where, dict(zip(reversed(columns), reversed(row), strict=True))
         else:
-            report.add(BAD_ROW, where)
+            report.add(BAD_ROW, where, rows=1)
 
 
 def _delimiter(path: Path) -> str | None:
-    """The delimiter by which the header holds an image and a caption or question, else None."""
+    """Return the delimiter by which the header names an image and a caption or question."""
     header = read_head(path).split("\n", 1)[0].strip().lower()
     for delimiter in _DELIMITERS:
         columns = {name.strip().strip('"') for name in header.split(delimiter)}
-        if columns & set(_IMAGE_KEYS) and columns & {*_CAPTION_KEYS, _EITHER, "question"}:
+        if columns & set(IMAGE_KEYS) and columns & {*CAPTION_KEYS, EITHER, "question"}:
             return delimiter
     return None

@@ -24,6 +24,7 @@ from captioner.data.report import (
     MISSING_IMAGE,
     NO_ANSWER,
     NO_CAPTION,
+    UNREAD_FILE,
     Report,
 )
 from captioner.errors import DataError
@@ -67,7 +68,12 @@ READERS: dict[str, Reader] = {
         own.read_own_csv,
         "one *.csv with columns image and caption (or image, question, answer), or train.csv ...",
     ),
+    "texts": Reader(own.find_texts, own.read_texts, "photo.txt beside photo.jpg"),
 }
+
+
+# The user's own formats, in which any file of a folder may be.
+OWN = (("jsonl", own.is_jsonl), ("csv", own.is_own_csv))
 
 
 def detect_format(root: str | os.PathLike[str]) -> str:
@@ -129,6 +135,8 @@ def read_examples(
     base = root if root.is_dir() else root.parent
     reader = READERS[name]
     source = Source(root=base, files=reader.find(root), images=images, report=report)
+    if root.is_dir():
+        _report_unread(root, source.files, report)
     index = FolderIndex() if check_images else None
     seen: set[tuple[bool, str]] = set()
     for example in reader.read(source):
@@ -137,13 +145,29 @@ def read_examples(
         # Of questions, each counts on its own, and an image may recur.
         asks = bool(example.question_id)
         if (asks, _name(example)) in seen:
-            report.add(DUPLICATE, f"{_name(example)} (again in {example.split})")
+            place = f"{_name(example)} (again in {example.split})"
+            report.add(DUPLICATE, place, rows=example.rows)
             continue
         seen.add((asks, _name(example)))
         if splits is not None and example.split not in splits:
+            report.unused[example.split] += example.rows
             continue
         if checked := _check(example, report, index, require_answers=require_answers):
+            report.used[checked.split] += checked.rows
             yield checked
+
+
+def _report_unread(root: Path, files: tuple[Path, ...], report: Report) -> None:
+    """Report the other annotation files of a folder: they may be the ones that were meant."""
+    others = {path: name for name, fits in OWN for path in own.own_files(root, fits)}
+    for name, reader in READERS.items():
+        try:
+            others |= {path: name for path in reader.find(root) if name != "texts"}
+        except DataError:  # several data sets of one format
+            continue
+    for path, name in sorted(others.items()):
+        if path not in files:
+            report.add(UNREAD_FILE, f"{path.name} ({name})")
 
 
 def _name(example: Example) -> str:
@@ -157,29 +181,47 @@ def _check(
     name, asks = _name(example), bool(example.question_id)
     texts = (value for value in vars(example).values() if isinstance(value, str))
     if not all(map(_is_text, texts)):
-        report.add(BAD_TEXT, name)
+        report.add(BAD_TEXT, name, rows=example.rows)
         return None
     if asks and not example.question.strip():
-        report.add(EMPTY_QUESTION, name)
+        report.add(EMPTY_QUESTION, name, rows=example.rows)
         return None
     required = require_answers or not asks
     if required and not example.references:
-        report.add(NO_ANSWER if asks else NO_CAPTION, name)
+        report.add(NO_ANSWER if asks else NO_CAPTION, name, rows=example.rows)
         return None
-    references = []
-    for reference in example.references:
-        if not _is_text(reference):
-            report.add(BAD_TEXT, f"{name}: {reference}")
-        elif not reference.strip():
-            report.add(EMPTY_ANSWER if asks else EMPTY_CAPTION, name)
-        else:
-            references.append(reference.strip())
+    references, rows = _check_references(example, report, required=required)
     if required and not references:
         return None
     if index is not None and not index.holds(example.image):
-        report.add_once(MISSING_IMAGE, example.image, key=example.image)
+        report.add_once(MISSING_IMAGE, example.image, key=example.image, rows=rows)
         return None
-    return replace(example, references=tuple(references), question=example.question.strip())
+    question = example.question.strip()
+    return replace(example, references=references, question=question, rows=rows)
+
+
+def _check_references(
+    example: Example, report: Report, *, required: bool
+) -> tuple[tuple[str, ...], int]:
+    """Return the usable references and the rows that are left; report the others."""
+    name, asks = _name(example), bool(example.question_id)
+    usable, bad = [], []
+    for reference in example.references:
+        if not _is_text(reference):
+            bad.append((BAD_TEXT, f"{name}: {reference}"))
+        elif not reference.strip():
+            bad.append((EMPTY_ANSWER if asks else EMPTY_CAPTION, name))
+        else:
+            usable.append(reference.strip())
+    # Either each reference has a row of its own, or the example has one row for all.
+    each = int(example.rows == len(example.references) and bool(usable or required))
+    left = example.rows - each * len(bad)
+    for kind, where in bad:
+        report.add(kind, where, rows=each)
+    if required and not usable and left:
+        report.problems[bad[0][0]].rows += left
+        left = 0
+    return tuple(usable), left
 
 
 def _is_text(text: str) -> bool:

@@ -1,7 +1,8 @@
-"""What was wrong with a data set: counted by kind, with the first few names."""
+"""An account of a data set's rows: used by split, not used, and dropped with the reason."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -9,6 +10,10 @@ from dataclasses import dataclass, field
 MISSING_IMAGE = "missing image"
 NO_CAPTION = "image without captions"
 NO_SPLIT = "captioned image in no split list"
+UNREAD_FILE = "file left unread (give its path to read it)"
+UNREAD_COLUMN = "column left unread"
+BAD_LIST = "list that cannot be parsed"
+UNCLOSED_QUOTE = "unclosed quotation mark"
 BAD_ROW = "row that cannot be parsed"
 BAD_TEXT = "text that is not UTF-8"
 EMPTY_CAPTION = "empty caption"
@@ -26,6 +31,8 @@ class Problem:
     """One kind of problem: how many, and the first names (at most `FIRST_NAMES`)."""
 
     count: int = 0
+    rows: int = 0
+    """Rows of the files that were dropped because of it."""
     names: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -34,9 +41,17 @@ class Problem:
 
 
 class Report:
-    """Problems met while reading, by kind. True when there are any; picklable and mergeable."""
+    """Problems met while reading, by kind. True when there are any; picklable and mergeable.
+
+    It accounts for all rows: `rows` is `used` + `unused` + those that the problems dropped. A row
+    is an entry of a file: a caption, a question, or an image with its captions.
+    """
 
     def __init__(self) -> None:
+        self.used: Counter[str] = Counter()
+        """Rows by split, of the splits that were asked for."""
+        self.unused: Counter[str] = Counter()
+        """Rows by split, of the other splits."""
         self._problems: dict[str, Problem] = {}
         self._met: set[tuple[str, object]] = set()
 
@@ -45,26 +60,47 @@ class Report:
         """The problems by kind, in the order in which the kinds were first met."""
         return self._problems
 
-    def add(self, kind: str, name: object) -> None:
-        """Counts one problem; `name` says where: a file, `file:line`, an image id."""
+    @property
+    def dropped(self) -> int:
+        """Number of rows that problems dropped."""
+        return sum(problem.rows for problem in self._problems.values())
+
+    @property
+    def rows(self) -> int:
+        """Number of rows in the files."""
+        return self.used.total() + self.unused.total() + self.dropped
+
+    def add(self, kind: str, name: object, *, rows: int = 0) -> None:
+        """Count one problem, which dropped so many rows.
+
+        `name` says where: a file, `file:line`, an image id.
+        """
         problem = self._problems.setdefault(kind, Problem())
         problem.count += 1
+        problem.rows += rows
         if len(problem.names) < FIRST_NAMES:
             problem.names.append(_one_line(str(name)))
 
-    def add_once(self, kind: str, name: object, *, key: object) -> None:
-        """As `add`, but of equal keys only the first counts: what each epoch meets again."""
+    def add_once(self, kind: str, name: object, *, key: object, rows: int = 0) -> None:
+        """As `add`, but equal keys count once, as for what each epoch meets again.
+
+        The dropped rows count each time.
+        """
         if (kind, key) not in self._met:
             self._met.add((kind, key))
             self.add(kind, name)
+        self._problems[kind].rows += rows
 
     def merge(self, other: Report) -> None:
-        """Adds the problems of `other` (another worker's or another split's) to these."""
+        """Add the account of `other` (another worker's or another data set's) to this one."""
+        self.used += other.used
+        self.unused += other.unused
         for kind, theirs in list(other._problems.items()):
             mine = self._problems.setdefault(kind, Problem())
             room = FIRST_NAMES - len(mine.names)
             mine.names.extend(theirs.names[:room])
             mine.count += theirs.count
+            mine.rows += theirs.rows
 
     def summary(self) -> str:
         """One line per kind, `kind: count (first names, ...)`; empty when all was well."""

@@ -116,7 +116,7 @@ def _questions(
                 name = f"COCO_{subset}_{image:012d}.jpg"
                 rows.append(Example(name, str(image), (), split, question, str(row["question_id"])))
             case _:
-                report.add(BAD_ROW, f"{path.name}:questions[{index}]")
+                report.add(BAD_ROW, f"{path.name}:questions[{index}]", rows=1)
     return rows
 
 

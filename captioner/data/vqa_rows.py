@@ -26,7 +26,7 @@ from captioner.data.files import (
 )
 from captioner.data.report import BAD_ROW, Report
 
-_DAQUAR_NAMES = re.compile(r"^data_(train|eval|val|test)\.csv$", re.IGNORECASE)
+_DAQUAR_NAMES = re.compile(rf"^data_({'|'.join(sorted(SPLIT_NAMES))})\.csv$", re.IGNORECASE)
 _DAQUAR_COLUMNS = ("question", "answer", "image_id")
 _ENDINGS = (".jpg", ".png", ".jpeg")
 
@@ -41,8 +41,8 @@ def find_daquar(root: Path) -> tuple[Path, ...]:
         known = known and set(_DAQUAR_COLUMNS) <= set(columns)
         return (root,) if root.suffix.lower() == ".csv" and known else ()
     found = [path for path in list_files(root) if _DAQUAR_NAMES.match(path.name)]
-    order = ("train", "eval", "val", "test")
-    found.sort(key=lambda path: order.index(_DAQUAR_NAMES.match(path.name)[1].lower()))
+    order = ("train", "val", "test")
+    found.sort(key=lambda path: order.index(canonical_split(_DAQUAR_NAMES.match(path.name)[1])))
     return tuple(path for path in found if find_daquar(path))
 
 
@@ -54,7 +54,7 @@ def read_daquar(source: Source) -> Iterator[Example]:
     """
     for path in source.files:
         label = re.sub("^data_", "", path.stem, flags=re.IGNORECASE)
-        split = "val" if label.lower() == "eval" else canonical_split(label)
+        split = canonical_split(label)
         split = split if split in SPLIT_NAMES else "train"
         rows = list(_daquar_rows(path, source.report))
         images = _with_endings([image for *_, image in rows], replace(source, files=(path,)))
@@ -70,7 +70,7 @@ def _daquar_rows(path: Path, report: Report) -> Iterator[tuple[str, str, str, st
     places = [columns.index(name) for name in _DAQUAR_COLUMNS if name in columns]
     for where, row in rows:
         if len(row) != len(columns) or len(places) < 3 or not row[places[2]].strip():
-            report.add(BAD_ROW, where)
+            report.add(BAD_ROW, where, rows=1)
         else:
             question, answer, image = (row[place].strip() for place in places)
             yield where.rpartition(":")[2], question, answer, image
@@ -96,7 +96,7 @@ def find_easy_vqa(root: Path) -> tuple[Path, ...]:
         head = "".join(read_head(root).split()) if is_json else ""
         return (root,) if re.match(r'\[\["', head) else ()
     for base in (root, root / "data"):
-        folders = [base / name for name in ("train", "val", "test")]
+        folders = [base / name for name in ("train", "val", "dev", "eval", "test")]
         files = [folder / "questions.json" for folder in folders]
         found = tuple(path for path in files if path.is_file() and find_easy_vqa(path))
         if found:
@@ -129,7 +129,7 @@ def _easy_rows(path: Path, report: Report) -> Iterator[tuple[int, str, str, int]
             case [str(question), str(answer), int(number)] if not isinstance(number, bool):
                 yield place, question, answer, number
             case _:
-                report.add(BAD_ROW, f"{path.name}: row {place}")
+                report.add(BAD_ROW, f"{path.name}: row {place}", rows=1)
 
 
 def _easy_images(numbers: Sequence[int], path: Path, source: Source) -> Path:

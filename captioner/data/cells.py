@@ -1,0 +1,96 @@
+"""Values of table cells: lists written as text, and whole numbers written as 3.0."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+# `['a', "b"]`, `["a"]`, `('a', 'b')`, `[1 2]`, `array(['a' 'b'], dtype=object)`, and torn ones.
+_LIST = re.compile(r"""\s*(?:(?:np\.|numpy\.)?array\(\s*)?(?:\[|\((?=\s*['"]))\s*""")
+_LIST_BEGINS = re.compile(
+    r"""[\]'"\[]|(?:None|nan|null|True|False)\b\s*[,\])]|[-+\d][-+\d\s.,eE]*[\])]\s*\Z|[bur]['"]"""
+)
+_ARRAY = re.compile(r"(?:np\.|numpy\.)?array\((?P<list>.*?)(?:,\s*dtype=[^()]*)?\)", re.DOTALL)
+_STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+_MISSING = re.compile(rf"({_STRING.pattern})|\b(?:nan|null|None)\b", re.DOTALL)
+_SIDE_BY_SIDE = re.compile(rf"(?:{_STRING.pattern})\s*(?:{_STRING.pattern})", re.DOTALL)
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_WHOLE = re.compile(r"([-+]?\d+)\.0*")
+
+
+def looks_like_list(text: str) -> bool:
+    """Return whether a cell holds a list, whole or torn, and not a text in brackets."""
+    begin = _LIST.match(text)
+    return begin is not None and _LIST_BEGINS.match(text, begin.end()) is not None
+
+
+def parse_list(text: str) -> list[Any] | None:
+    """Parse a list as JSON, Python's `str(list)` or NumPy's text of an array.
+
+    Returns:
+        The items (missing values such as None and nan left out), or None where the text is torn or
+        holds something else than texts and numbers.
+    """
+    text = text.strip()
+    array = _ARRAY.fullmatch(text)
+    text = array["list"].strip() if array else text
+    text = _MISSING.sub(lambda match: match[1] or "None", text)
+    for parse in (json.loads, _parse_array, _parse_literal):
+        try:
+            found = parse(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+            continue
+        if isinstance(found, list | tuple):
+            items = [x for x in found if x is not None]
+            good = all(isinstance(x, str | int | float) and not isinstance(x, bool) for x in items)
+            return items if good else None
+    return None
+
+
+def _parse_literal(text: str) -> Any:
+    """Parse a Python literal; raise ValueError for texts side by side, which Python joins."""
+    if _SIDE_BY_SIDE.search(text):
+        raise ValueError("a comma is missing")
+    return ast.literal_eval(text)
+
+
+def _parse_array(text: str) -> list[Any]:
+    """Parse NumPy's text of an array, which has no commas; raise ValueError otherwise."""
+    if not (text.startswith("[") and text.endswith("]")):
+        raise ValueError("not an array")
+    inner = text[1:-1]
+    rest = [item for item in _STRING.sub(" ", inner).split() if item != "None"]
+    strings = _STRING.findall(inner)
+    if strings and not rest:
+        return [ast.literal_eval(string) for string in strings]
+    if not strings and rest and all(_NUMBER.fullmatch(item) for item in rest):
+        return [float(item) if not item.lstrip("+-").isdigit() else int(item) for item in rest]
+    raise ValueError("not an array")
+
+
+def number_text(value: float) -> str:
+    """Return a number as text, a whole one without a fraction: "3" for 3.0."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def is_whole_column(cells: Iterable[str]) -> bool:
+    """Return whether a column holds whole numbers, some of them written as 3.0.
+
+    Programs write a column of whole numbers so where a cell of it is empty.
+    """
+    found = False
+    for cell in filter(None, map(str.strip, cells)):
+        if _WHOLE.fullmatch(cell):
+            found = True
+        elif not cell.lstrip("+-").isdecimal():
+            return False
+    return found
+
+
+def whole_text(cell: str) -> str:
+    """Return the text of a whole number without its fraction, and any other text as it is."""
+    match = _WHOLE.fullmatch(cell.strip())
+    return match[1] if match else cell
