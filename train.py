@@ -63,7 +63,7 @@ def check(config: Config) -> int:
     from captioner.training.preflight import preflight
 
     status = 0
-    for finding in preflight(config):
+    for finding in preflight(config, print):
         status = status if finding.fine else 1
         print(f"{'ok   ' if finding.fine else 'WRONG'} {finding.name}: {finding.detail}")
     return status
@@ -85,12 +85,13 @@ def train(
     from captioner.training import checkpoint, distributed, setup
     from captioner.training.calibrate import fit_answer_temperature
     from captioner.training.compiled import compile_parts
+    from captioner.training.data_report import describe_data
     from captioner.training.evaluate import validate
     from captioner.training.features import use_cached_features
     from captioner.training.objective import Objective
     from captioner.training.optimizer import MovingAverage, build_optimizer, set_learning_rate
     from captioner.training.planner import plan_stage
-    from captioner.training.report import CAPTIONS, LOG, add_rows, write_report
+    from captioner.training.report import CAPTIONS, LOG, REPORT, add_rows, write_report
     from captioner.training.rows import digest, read_rows
     from captioner.training.scst import CaptionReward
     from captioner.training.stopping import BadSteps, Stopped
@@ -120,8 +121,8 @@ def train(
     average = MovingAverage(model, settings.ema)
     say(distributed.precision_warning(settings.precision))
     say(setup.describe(config, tasks, model, train_set, val_set, world))
-    say(report.summary())
     if main_process:
+        say("\n".join(describe_data(config, tasks, train_set, val_set, report)))
         setup.make_output(output)
     accelerator.init_trackers("logs")
 
@@ -135,13 +136,18 @@ def train(
         saved.restore_model(model, average)
         progress = saved.progress
         say("\n".join(saved.passed_over))
+        if checkpoint.is_complete(progress, settings, output / REPORT):
+            say(f"no steps are left: the run is complete; checkpoint in {output / 'best'}")
+            accelerator.end_training()
+            return checkpoint.best_scores(output / "best")
         say(
             f"resuming after epoch {progress.epoch} of stage {progress.stage}"
             + f" and {progress.batch} batches" * bool(progress.batch)
         )
     elif main_process:
         checkpoint.set_aside(states)
-        (output / LOG).unlink(missing_ok=True)
+        for name in (LOG, REPORT):
+            (output / name).unlink(missing_ok=True)
 
     def save() -> None:
         tensors = checkpoint.gather_state(model, average, optimizer, keep=main_process)
@@ -216,8 +222,8 @@ def train(
             torch.manual_seed(hash((settings.seed, number)))  # of new adapters
             checkpoint.load_best(output / "best", model)
             average.reset(model)
-        elif progress.epoch >= stage.epochs > 0:
-            continue  # the resumed run had finished it
+        elif checkpoint.is_stage_finished(progress, settings):
+            continue
         setup.start_stage(stage, config, model, train_set, val_set)
         if stage.cached_views:
             use_cached_features(
@@ -259,6 +265,8 @@ def train(
             num_workers=config.data.workers,
             pin_memory=accelerator.device.type == "cuda",
         )
+        if stage.epochs:
+            setup.check_stage(stage, number, model, len(batches), tasks)
         steps = stage.epochs * len(batches)
         before = sum(s.epochs for s in settings.stages[:number])
         batches.epoch = before + progress.epoch

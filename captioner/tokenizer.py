@@ -9,6 +9,7 @@ A tokenizer is trained on the training captions and travels with the checkpoint 
 from __future__ import annotations
 
 import io
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ PAD, UNK, BOS, EOS = range(4)
 
 # SentencePiece writes a space as U+2581 and would read that character back as a space, so it
 # is spelt with an escape of its own.
+_JOINERS = frozenset("\u200d\ufe0e\ufe0f\u20e3") | {chr(i) for i in range(0x1F3FB, 0x1F400)}
+"""What joins or changes the character before it: ZWJ, variation selectors, skin tones."""
 _ESCAPES = (("\x1a", "\x1a0"), ("\u2581", "\x1a1"))
 
 
@@ -121,11 +124,28 @@ class Tokenizer:
         return found
 
     def encode(self, text: str, *, max_length: int | None = None) -> list[int]:
-        """Token ids that end in EOS (no BOS); cut to `max_length` ids, EOS included."""
+        """Return token ids that end in EOS (no BOS).
+
+        A text of more than `max_length` ids, EOS included, is cut, but never inside a character.
+        """
         ids = self._processor.encode(_escape(text))
-        if max_length is not None:
-            ids = ids[: max_length - 1]
+        if max_length is not None and len(ids) >= max_length:
+            ids = self._cut(text, ids[: max_length - 1])
         return [*ids, EOS]
+
+    def _cut(self, text: str, ids: list[int]) -> list[int]:
+        """Remove ids from the end until they are a beginning of the text in whole characters."""
+        text = _unescape(_escape(text))  # with what lone surrogates are read as
+        while ids:
+            start = self.decode(ids)
+            if text.startswith(start) and not _joins(text[len(start) - 1 : len(start) + 1]):
+                break
+            ids = ids[:-1]
+        return ids
+
+    def count_bytes(self, ids: Iterable[int]) -> int:
+        """Return how many of the ids are bytes of a character that has no piece of its own."""
+        return sum(map(self._processor.is_byte, ids))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids up to the first EOS; the special ones are not written."""
@@ -157,14 +177,42 @@ class TextEncoderTokenizer:
             )
 
     def encode(self, text: str, *, max_length: int | None = None) -> list[int]:
-        """Token ids with the encoder's own special ones; cut to `max_length` ids, those kept."""
-        return self._tokenizer(text, truncation=max_length is not None, max_length=max_length)[
-            "input_ids"
-        ]
+        """Return token ids with the encoder's own special ones.
+
+        A text of more than `max_length` ids is cut, but never inside a character, and keeps the
+        special ones.
+        """
+        ids = self._tokenizer(text)["input_ids"]
+        if max_length is None or len(ids) <= max_length:
+            return ids
+        if self._tokenizer.is_fast:
+            text = self._cut(text, max_length)
+        return self._tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
+
+    def _cut(self, text: str, max_length: int) -> str:
+        """Return the beginning of the text that fits, in whole characters."""
+        found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        offsets = found["offset_mapping"]
+        kept = max(0, max_length - self._tokenizer.num_special_tokens_to_add())
+        # Tokens of one character have its place in common.
+        while 0 < kept < len(offsets) and offsets[kept][0] < offsets[kept - 1][1]:
+            kept -= 1
+        return text[: offsets[kept - 1][1]] if kept else ""
+
+    def count_bytes(self, ids: Iterable[int]) -> int:
+        """Return 0: such a tokenizer only reads."""
+        return 0
 
     def save(self, folder: str | Path) -> None:
         """Write its files."""
         self._tokenizer.save_pretrained(str(folder))
+
+
+def _joins(pair: str) -> bool:
+    """Return whether two neighboring characters make one, as a letter and its accent do."""
+    if len(pair) < 2:
+        return False
+    return pair[0] in _JOINERS or pair[1] in _JOINERS or unicodedata.combining(pair[1]) != 0
 
 
 def _escape(text: str) -> str:

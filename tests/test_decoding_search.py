@@ -233,14 +233,6 @@ def test_an_image_does_not_depend_on_its_batch(stop: str, penalty: float) -> Non
     assert_same(greedy(Toy(seeds, vocab=6, beams=1), 8), alone)
 
 
-def assert_same(found: list[Hypothesis], expected: list[Hypothesis]) -> None:
-    """Equal tokens; equal scores up to rounding, which differs between shapes of a batch."""
-    assert [h.tokens for h in found] == [h.tokens for h in expected]
-    for one, other in zip(found, expected, strict=True):
-        assert one.logprob == pytest.approx(other.logprob, rel=1e-5)
-        assert one.score == pytest.approx(other.score, rel=1e-5)
-
-
 @pytest.mark.parametrize("stop", ["first", "heuristic", "exact"])
 @pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.parametrize("beams", [1, 2, 4])

@@ -167,7 +167,8 @@ class QuestionConfig:
     decoder_ffn: int | None = None
     """Its feed-forward width; unset, `model.ffn`."""
     max_length: int = 32
-    """Tokens of a question, EOS included; longer ones are cut in training, refused in use."""
+    """Tokens of a question, EOS included; longer ones are truncated in training and counted in the
+    data report, and rejected in use."""
 
     def __post_init__(self) -> None:
         at_least("model.question", self, 0, "encoder_layers", "lora_rank", "decoder_layers")
@@ -193,7 +194,8 @@ class ModelConfig:
     decoder_layers: int = 4
     ffn: int = 2048
     max_length: int = 40
-    """Tokens of a caption, EOS included; longer ones are cut, and keep their EOS."""
+    """Tokens of a caption, EOS included; longer ones are truncated, and keep their EOS. The data
+    report counts them."""
     dropout: float = 0.1
     feature_dropout: float = 0.0
     """Dropout on the backbone's features."""
@@ -258,6 +260,10 @@ class StageConfig:
         at_least("train.stages", self, 2, "samples")
         names = ("lr", "encoder_lr", "warmup", "final_lr", "cached_views", "bleu")
         at_least("train.stages", self, 0, *names)
+        if self.epochs and not (self.lr or self.encoder_lr):
+            raise ConfigError(
+                "train.stages: lr=0 and encoder_lr=0 train nothing; set one of them above 0"
+            )
         if not 0 < self.encoder_decay <= 1:
             raise ConfigError(
                 f"train.stages: encoder_decay={self.encoder_decay}: expected above 0, at most 1"
@@ -282,6 +288,10 @@ class TrainConfig:
     output: str = "runs/captioner"
     start: str | None = None
     """A checkpoint whose weights and tokenizer the run starts from; `bundled` is the shipped."""
+    max_length: int | None = None
+    """With `start`: the model's limit on captions and answers, in tokens, raised to this."""
+    question_max_length: int | None = None
+    """With `start`: the model's limit on questions, in tokens, raised to this."""
     soup: tuple[str, ...] = ()
     """Checkpoints whose weights are averaged with those of `start`, which has all parts that they
     have (Wortsman et al., Model soups, ICML 2022). A name that recurs counts as often."""
@@ -330,13 +340,19 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         names = ("batch_size", "accumulate", "patience", "eval_every", "eval_images", "threads")
-        names += ("save_every", "keep", "bad_steps")
+        names += ("save_every", "keep", "bad_steps", "max_length", "question_max_length")
         at_least("train", self, 1, *names)
         at_least("train", self, 0, "weight_decay", "clip")
         if not self.stages:
             raise ConfigError("train.stages is empty; name at least one stage")
         if self.soup and not self.start:
             raise ConfigError("train.soup is averaged with train.start, which is not set")
+        for name in ("max_length", "question_max_length"):
+            if getattr(self, name) and not self.start:
+                setting = f"model.{name.replace('_max', '.max')}"
+                raise ConfigError(
+                    f"train.{name} raises the limit of train.start, which is not set; set {setting}"
+                )
         for number, stage in enumerate(self.stages):
             if not stage.epochs and not (self.validate_start and self.start and number == 0):
                 raise ConfigError(
@@ -363,10 +379,11 @@ class Config:
     def __post_init__(self) -> None:
         for section in ("decoding", "answers") if self.model.question else ("decoding",):
             length = getattr(self, section).max_length
-            if length > self.model.max_length:
+            limit = max(self.model.max_length, self.train.max_length or 0)
+            if length > limit:
                 raise ConfigError(
                     f"{section}.max_length={length} exceeds"
-                    f" model.max_length={self.model.max_length}, the positions the decoder has"
+                    f" model.max_length={limit}, the positions the decoder has"
                 )
         sources = len(self.data.all_sources)
         for number, stage in enumerate(self.train.stages):

@@ -7,7 +7,7 @@ never from global state, so it depends on no worker, rank or restart.
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -152,6 +152,28 @@ class ImageDataset(Dataset):
             image = torch.zeros(3, *self.spec.size)
         texts = self._texts(0, item.index, item.source, False)
         return Sample(item.index, image, *texts, item.source)
+
+    def unflippable(self) -> list[int]:
+        """Return the images that are never mirrored because of what their texts say."""
+        return [i for i in range(len(self)) if not self.fixed[i] and not self._can_flip(i)]
+
+    def lengths(self) -> Iterator[tuple[str, int, int, int]]:
+        """Yield the length of each text of the data set, once.
+
+        Yields:
+            Its kind (caption, answer or question), its tokens with EOS, how many of them are bytes
+            of characters that the tokenizer has no piece for, and the limit for its kind.
+        """
+        tokenizer, questions = self.tokenizer, self.tokenizer.questions
+        columns = (self.rows["references"], self.rows["question"])
+        for references, question in zip(*columns, strict=True):
+            for text in dict.fromkeys(references):
+                ids = tokenizer.encode(normalize_caption(text, lowercase=self.lowercase))
+                kind = "answer" if question else "caption"
+                yield kind, len(ids), tokenizer.count_bytes(ids), self.max_length
+            if question:
+                ids = questions.encode(normalize_question(question, lowercase=self.lowercase))
+                yield "question", len(ids), questions.count_bytes(ids), self.question_length
 
     def flips(self, view: int) -> list[bool]:
         """Which images are mirrored in a view."""

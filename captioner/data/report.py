@@ -52,6 +52,8 @@ class Report:
         """Rows by split, of the splits that were asked for."""
         self.unused: Counter[str] = Counter()
         """Rows by split, of the other splits."""
+        self.parts: dict[str, Report] = {}
+        """Reports on single data sets, by their paths."""
         self._problems: dict[str, Problem] = {}
         self._met: set[tuple[str, object]] = set()
 

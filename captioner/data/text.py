@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import re
 
+from captioner.data.language import is_english
+
 # Only the three usual spellings are swapped, so that swapping twice gives the caption back.
 _SWAP = {
     "left": "right",
@@ -109,14 +111,14 @@ def _swap(match: re.Match[str]) -> str:
 
 
 def can_flip(text: str) -> bool:
-    """Says whether `flip_caption(text)` is true of the mirrored picture.
+    """Return whether `flip_caption(text)` is true of the mirrored image.
 
     True where the caption names no side, or where every left/right in it plainly is one (a word
     such as "the", "her", "to" before it, or "side", "arm" after it). False for "right in front
-    of", "all right", "left behind", "looks right at the camera" and for whatever is in doubt:
-    such a caption's picture should not be mirrored.
+    of", "all right", "left behind", "looks right at the camera", for other languages than English,
+    and for whatever is in doubt: such a caption's image should not be mirrored.
     """
-    return all(_names_a_side(text, match) for match in _SIDE.finditer(text))
+    return all(_names_a_side(text, match) for match in _SIDE.finditer(text)) and is_english(text)
 
 
 def _names_a_side(text: str, match: re.Match[str]) -> bool:

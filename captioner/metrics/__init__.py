@@ -43,7 +43,11 @@ from captioner.metrics._vqa import (
 )
 from captioner.metrics.tokenizer import tokenize
 
+FEW_IMAGES = 25
+"""Images below which CIDEr-D says little: its weights of words come from their number in images."""
+
 __all__ = [
+    "FEW_IMAGES",
     "AnswerGroup",
     "AnswerScores",
     "BleuScore",

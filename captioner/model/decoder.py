@@ -23,6 +23,7 @@ from captioner.model.layers import (
     Layout,
     additive,
     attend,
+    lengthened,
     over_keys,
     weigh,
 )
@@ -90,6 +91,11 @@ class Decoder(nn.Module):
             with torch.no_grad():
                 self.embed_tokens.weight[pad].zero_()
         nn.init.normal_(self.embed_positions.weight, std=0.02)
+
+    def lengthen(self, max_length: int) -> None:
+        """Raise the limit of a text to so many tokens; the new positions begin as the last one."""
+        self.embed_positions = lengthened(self.embed_positions, max_length)
+        self.max_length = max_length
 
     def forward(self, memory: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (M, V) of the M positions of tokens (B, K, T) that are no padding.

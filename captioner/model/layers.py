@@ -85,6 +85,19 @@ def additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return None if mask is None else mask.logical_not().to(dtype).mul_(torch.finfo(dtype).min)
 
 
+def lengthened(positions: nn.Embedding, count: int) -> nn.Embedding:
+    """Return so many position embeddings: the old ones, then copies of the last.
+
+    Raises ValueError where there are more already.
+    """
+    old = positions.weight.detach()  # (T, D)
+    if count < len(old):
+        raise ValueError(f"{count} is less than the {len(old)} positions that there are")
+    return nn.Embedding.from_pretrained(
+        torch.cat([old, old[-1:].expand(count - len(old), -1)]), freeze=False
+    )
+
+
 class Attention(nn.Module):
     """Multi-head attention (Vaswani et al. 2017, section 3.2) whose keys can be kept."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from captioner.model.layers import Dropout, EncoderLayer
+from captioner.model.layers import Dropout, EncoderLayer, lengthened
 
 
 class QuestionEncoder(nn.Module):
@@ -32,6 +32,10 @@ class QuestionEncoder(nn.Module):
         self.dropout = Dropout(dropout)
         nn.init.normal_(self.embed_positions.weight, std=0.02)
 
+    def lengthen(self, max_length: int) -> None:
+        """Raise the limit of a question to so many tokens; new positions begin as the last one."""
+        self.embed_positions = lengthened(self.embed_positions, max_length)
+
     def forward(self, tokens: Tensor, mask: Tensor, embedding: nn.Embedding) -> Tensor:
         """Ids (N, S) to states (N, S, D); `embedding` is (V, D)."""
         x = embedding(tokens) + self.embed_positions.weight[: tokens.shape[1]]
@@ -53,6 +57,12 @@ class TextEncoder(nn.Module):
         self.model = model
         self.projection = nn.Linear(channels, width)
         self.norm = nn.LayerNorm(width)
+
+    def lengthen(self, max_length: int) -> None:
+        """Raise ValueError where the encoder does not take questions of so many tokens."""
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        if limit is not None and max_length > limit:
+            raise ValueError(f"its text encoder takes {limit} tokens at most")
 
     def forward(self, tokens: Tensor, mask: Tensor, embedding: nn.Embedding) -> Tensor:
         """Ids (N, S) of the encoder's own tokenizer to states (N, S, D)."""

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from captioner.build import TEXT_ENCODER, load_strictly, load_weights
-from captioner.config import Config, load_config, save_config, to_dict
+from captioner.config import Config, TrainConfig, load_config, save_config, to_dict
 from captioner.errors import CheckpointError
 from captioner.model.question import TextEncoder
 from captioner.model.seq2seq import Seq2Seq
@@ -60,6 +60,20 @@ class Progress:
     def name(self) -> str:
         """Of a state's folder; later ones sort behind."""
         return f"{self.stage:02}-{self.epoch:04}-{self.batch:07}"
+
+
+def is_stage_finished(progress: Progress, settings: TrainConfig) -> bool:
+    """Return whether the stage that a run stands in has no epoch left."""
+    if progress.batch:
+        return False
+    epochs = settings.stages[progress.stage].epochs
+    return progress.epoch >= epochs > 0 or progress.stale >= settings.patience
+
+
+def is_complete(progress: Progress, settings: TrainConfig, report: Path) -> bool:
+    """Return whether a run has no step left, and has written its report, the last thing it does."""
+    last = progress.stage == len(settings.stages) - 1
+    return last and is_stage_finished(progress, settings) and report.is_file()
 
 
 def save_best(

@@ -17,7 +17,7 @@ from captioner.data import Report
 from captioner.data.collate import Batch, collate
 from captioner.data.dataset import ImageDataset, Key
 from captioner.infer import answer, search
-from captioner.metrics import score_answers, score_captions
+from captioner.metrics import FEW_IMAGES, score_answers, score_captions
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
 from captioner.training.rows import Task
@@ -50,8 +50,9 @@ def validate(
 ) -> Validation:
     """Every task's scores, on every rank, and `score`, by which checkpoints are ranked.
 
-    That is the mean over the tasks: CIDEr-D of captions, exact match of answers. With several
-    tasks, each score has its task's name before it.
+    That is the mean over the tasks: CIDEr-D of captions (ROUGE-L of few images, see
+    `ranking_metric`), exact match of answers. With several tasks, each score has its task's name
+    before it.
     """
     shared = {"model": model, "tokenizer": tokenizer, "config": config}
     wording = plan_wording(config.decoding, tokenizer, lowercase=config.data.lowercase)
@@ -73,7 +74,7 @@ def validate(
         else:
             references = {i: _captions_of(dataset, i, number) for i in found}
             values = score_captions(found, references)
-            main.append(values["CIDEr-D"])
+            main.append(values[ranking_metric(len(images))])
             figures, told = watch(found, references, score=values["CIDEr-D"])
             values |= figures
             warnings += told
@@ -84,6 +85,15 @@ def validate(
         prefix = f"{task.name} " if len(tasks) > 1 else ""
         scores |= {f"{prefix}{name}": value for name, value in values.items()}
     return Validation({"score": sum(main) / max(1, len(main))} | scores, rows, warnings)
+
+
+def ranking_metric(images: int) -> str:
+    """Return the caption metric by which checkpoints are ranked on so many validation images.
+
+    CIDEr-D weighs words by how few of the images' references have them, which a few images cannot
+    tell: on one, each weight is 0.
+    """
+    return "CIDEr-D" if images >= FEW_IMAGES else "ROUGE-L"
 
 
 def load_batches(dataset: ImageDataset, batches: list[list[Key]]) -> DataLoader:

@@ -6,7 +6,7 @@ in a minute then, and not after a night.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,7 @@ from captioner.infer import answer, search
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS, EOS, PAD, Tokenizer
 from captioner.training import setup
+from captioner.training.data_report import describe_data
 from captioner.training.optimizer import caption_loss
 from captioner.training.rows import read_rows
 
@@ -35,16 +36,19 @@ class Finding:
     detail: str
 
 
-def preflight(config: Config) -> Iterator[Finding]:
-    """What a run of these settings would stumble over, found on a few images of each data set.
+def preflight(config: Config, tell: Callable[[str], None]) -> Iterator[Finding]:
+    """Check a run: report its data, then overfit one batch of each data set.
 
-    The model is trained on one batch without augmentation or dropout, the backbone as it is, and
-    is then asked for the batch's texts. Nothing is written.
+    The model is trained on the batch without augmentation or dropout, with a frozen backbone, and
+    must then generate the batch's texts. No file is written. `tell` receives the lines of the data
+    report.
     """
     torch.manual_seed(config.train.seed)
-    tasks, train_rows, val_rows, _ = read_rows(config)
+    tasks, train_rows, val_rows, report = read_rows(config)
     model, tokenizer, config = setup.build_start(config, train_rows)
-    dataset, _ = setup.build_datasets(config, tasks, train_rows, val_rows, tokenizer)
+    dataset, val = setup.build_datasets(config, tasks, train_rows, val_rows, tokenizer)
+    for line in describe_data(config, tasks, dataset, val, report):
+        tell(line)
     start = {name: value.clone() for name, value in model.state_dict().items()}
     for number, task in enumerate(tasks):
         model.load_state_dict(start)

@@ -173,9 +173,11 @@ def _words(captions: Sequence[str], references: Sequence[str]) -> Iterable[str]:
     )
     yield (
         "<h2>Lengths and words</h2><table><tr><th><th>words a text<th>different words"
-        f"<th>different texts{rows}</table><p>Share of texts by their number of words:</p>"
+        f"<th>different texts{rows}</table>"
     )
-    yield _plot(lines, epochs=longest).replace(f"epoch {longest}", f"{longest} words")
+    if longest:  # texts without a word have no such share
+        yield "<p>Share of texts by their number of words:</p>"
+        yield _plot(lines, epochs=longest).replace(f"epoch {longest}", f"{longest} words")
 
 
 def _figure(row: Mapping[str, Any], cider: float) -> str:

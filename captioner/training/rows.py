@@ -1,4 +1,4 @@
-"""Data sets on disk to the rows of a run: what is learnt, what is held out, what was wrong."""
+"""Data sets on disk to the rows of a run: training rows, validation rows and their account."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING
 
 from captioner.config import Config, SourceConfig
 from captioner.data import Report, normalize_question, read_dataset
+from captioner.data.duplicates import equal_files
 from captioner.data.files import canonical_split
 from captioner.data.load import quiet_datasets
-from captioner.errors import ConfigError, SplitError
+from captioner.errors import ConfigError, DataError, SplitError
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+LEAKED = "validation image with the bytes of a training image (its score is not of a new image)"
+ASKED_BEFORE = "held-out question that training asks of the same image, too: left out"
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,19 @@ def read_rows(config: Config) -> tuple[list[Task], Dataset, Dataset, Report]:
                 with quiet_datasets():
                     parts.append(chosen.add_column("source", [len(tasks)] * len(chosen)))
             tasks.append(Task(_name(source, asks, tasks), source, asks))
-    return tasks, concatenate_datasets(train), concatenate_datasets(val), report
+    both = concatenate_datasets(train), concatenate_datasets(val)
+    _report_leaks(*both, report)
+    return tasks, *both, report
+
+
+def _report_leaks(train: Dataset, val: Dataset, report: Report) -> None:
+    """Report validation images that are training images under another name."""
+    learned, held = set(train["image"]), set(val["image"])
+    for group in equal_files([*learned, *held]):
+        sides = [[p for p in group if p in side] for side in (learned, held)]
+        for path in sides[1] if sides[0] else ():
+            if path not in learned:
+                report.add(LEAKED, f"{path} = {sides[0][0]}")
 
 
 def _name(source: SourceConfig, asks: bool, others: list[Task]) -> str:
@@ -72,15 +88,39 @@ def _read_source(source: SourceConfig, config: Config, report: Report) -> tuple[
     except SplitError as error:
         if source.val_splits != SourceConfig().val_splits:
             raise  # asked for by name
-        train, problems = read_dataset(source.root, splits=source.train_splits, **where)
-        train, val = hold_out(train, source, seed, error)
+        rows, problems = read_dataset(source.root, splits=source.train_splits, **where)
+        train, val = hold_out(rows, source, seed, _too_few(source, rows) or error, problems)
         kind = f"held out for validation, which {source.root} has no split for"
         key = "question_id" if source.hold_out == "question" else "image_id"
         for name in dict.fromkeys(val[key]):
             problems.add(kind, name)
+    train = _limited(train, source.limit, "data.limit", "train", problems)
+    val = _limited(val, source.limit, "data.limit", "val", problems)
+    val = _limited(val, config.train.eval_images, "train.eval_images", "val", problems)
     report.merge(problems)
-    train, val = (first_images(rows, source.limit) for rows in (train, val))
-    return train, first_images(val, config.train.eval_images)
+    report.parts[source.root] = problems
+    return train, val
+
+
+def _too_few(source: SourceConfig, rows: Dataset) -> DataError | None:
+    """Return what is wrong with a data set too small to hold anything out of it."""
+    images = list(dict.fromkeys(rows["image"]))
+    if len(images) > 1 or (source.hold_out == "question" and len(rows) > 1):
+        return None
+    return DataError(
+        f"{source.root}: holds a single image ({Path(images[0]).name}); training needs at least"
+        " two, one of them for validation; add images, or validate on this one with"
+        f" data.val_splits=[{source.train_splits[0]}]"
+    )
+
+
+def _limited(rows: Dataset, limit: int | None, setting: str, split: str, report: Report) -> Dataset:
+    """Return the rows of the first so many images, and report the others."""
+    found = first_images(rows, limit)
+    images = len(set(rows["image"])) - len(set(found["image"]))
+    if images:
+        report.add(f"rows beyond {setting}={limit}", f"{images} images of {split}")
+    return found
 
 
 def first_images(rows: Dataset, limit: int | None) -> Dataset:
@@ -97,17 +137,24 @@ def _of_splits(rows: Dataset, names: tuple[str, ...]) -> Dataset:
 
 
 def hold_out(
-    rows: Dataset, source: SourceConfig, seed: int, error: SplitError
+    rows: Dataset,
+    source: SourceConfig,
+    seed: int,
+    error: DataError,
+    report: Report | None = None,
 ) -> tuple[Dataset, Dataset]:
-    """Part the rows in two; raises `error` where either part would be empty.
+    """Split the rows in two; raise `error` where either part would be empty.
 
-    Rows of one image stay together, unless single questions are to be held out; of these, such as
-    training asks of the same picture, too, are left out. Each id is held out or not whatever the
-    others are, so data sets over the same pictures part alike, and `val_share` is met on average.
+    Rows of one image stay together, and so do images whose files have equal bytes, unless single
+    questions are to be held out; of these, those that training asks of the same image as well are
+    left out and reported. Each id is held out or not whatever the others are, so data sets over the
+    same images are split alike, and `val_share` is met on average.
     """
     single = source.hold_out == "question"
     pairs = zip(rows["image_id"], rows["question_id"], strict=True)
     keys = [(single and question_id) or image_id for image_id, question_id in pairs]
+    if not single:
+        keys = _join_equal_images(rows, keys)
     drawn = {key: _uniform(f"{seed} {key}") for key in keys}
     # Of a few rows, too, each side has one.
     lowest, highest = min(drawn, key=drawn.get), max(drawn, key=drawn.get)
@@ -118,12 +165,22 @@ def hold_out(
     )
     # A data set may ask the same of a picture twice; what training has asked is no test.
     asked = set(_asked(train))
-    val = val.select(
-        [i for i, (image, q) in enumerate(_asked(val)) if not q or (image, q) not in asked]
-    )
+    new = [not q or (image, q) not in asked for image, q in _asked(val)]
+    if report is not None:
+        for name, is_new in zip(val["question_id"], new, strict=True):
+            if not is_new:
+                report.add(ASKED_BEFORE, name)
+    val = val.select([i for i, is_new in enumerate(new) if is_new])
     if not len(train) or not len(val):
         raise error
     return train, val
+
+
+def _join_equal_images(rows: Dataset, keys: list[str]) -> list[str]:
+    """Return the keys, with one key for all images whose files have equal bytes."""
+    key_of = dict(zip(rows["image"], keys, strict=True))
+    same = {path: min(map(key_of.get, group)) for group in equal_files(key_of) for path in group}
+    return [same.get(path, key) for path, key in zip(rows["image"], keys, strict=True)]
 
 
 def _uniform(key: str) -> float:
@@ -143,5 +200,6 @@ def digest(*tables: Dataset) -> str:
         for row in rows:
             path = Path(row["image"])
             size = path.stat().st_size if path.exists() else None
-            found.update(repr((row | {"image": path.name}, size)).encode())
+            known = {key: value for key, value in row.items() if key != "rows"}
+            found.update(repr((known | {"image": path.name}, size)).encode())
     return found.hexdigest()

@@ -117,7 +117,7 @@ def _build_from_checkpoint(config: Config) -> tuple[Seq2Seq, Tokenizer, Config]:
     )
     if image.size != theirs.image.size:
         _resize(model, config)
-    return model, tokenizer, config
+    return model, tokenizer, _lengthen(model, config)
 
 
 def _resize(model: Seq2Seq, config: Config) -> None:
@@ -129,6 +129,29 @@ def _resize(model: Seq2Seq, config: Config) -> None:
             f"image.size={config.image.size}: train.start={config.train.start} cannot be given"
             f" another size: {error}"
         ) from None
+
+
+def _lengthen(model: Seq2Seq, config: Config) -> Config:
+    """Raise the model's limits on texts to those of the run; return the completed configuration."""
+    train, sizes = config.train, config.model
+    try:
+        if train.max_length:
+            for decoder in filter(None, (model.decoder, model.answerer)):
+                decoder.lengthen(train.max_length)
+            sizes = dataclasses.replace(sizes, max_length=train.max_length)
+        if train.question_max_length:
+            if model.question_encoder is None:
+                raise ValueError("the model has no parts for questions")
+            model.question_encoder.lengthen(train.question_max_length)
+            question = dataclasses.replace(sizes.question, max_length=train.question_max_length)
+            sizes = dataclasses.replace(sizes, question=question)
+    except ValueError as error:
+        raise ConfigError(
+            f"train.max_length={train.max_length},"
+            f" train.question_max_length={train.question_max_length}: not with"
+            f" train.start={train.start}: {error}"
+        ) from None
+    return dataclasses.replace(config, model=sizes)
 
 
 def _without_adapters(model: ModelConfig) -> ModelConfig:
@@ -222,6 +245,38 @@ def describe(
         images = f"{len(train.of_source(number))} training images"
         lines.append(f"{what}, {images} x {', '.join(passes)}")
     return "\n".join(lines)
+
+
+def check_stage(
+    stage: StageConfig, number: int, model: Seq2Seq, images: int, tasks: list[Task]
+) -> None:
+    """Raise ConfigError for a stage that would train nothing.
+
+    Args:
+        stage: The stage, whose parameters `start_stage` has frozen or freed.
+        number: Its place among the stages.
+        model: The model.
+        images: Images that an epoch of it shows.
+        tasks: What is learned.
+    """
+    where = f"train.stages.{number}"
+    if not images:
+        reason = "no data set has questions" if stage.parts == "question" else "no images are left"
+        raise ConfigError(f"{where}: parts={stage.parts} trains nothing: {reason}")
+    if stage.objective == "scst" and all(task.asks for task in tasks):
+        raise ConfigError(
+            f"{where}: objective=scst is for captions, and the data has questions only"
+        )
+    groups = [
+        (stage.lr, [part for name, part in model.named_children() if name != "backbone"]),
+        (stage.encoder_lr, [] if model.blind else [model.backbone]),
+    ]
+    parameters = (p for rate, parts in groups if rate for part in parts for p in part.parameters())
+    if not any(p.requires_grad for p in parameters):
+        raise ConfigError(
+            f"{where}: trains nothing: lr={stage.lr:g} and encoder_lr={stage.encoder_lr:g} leave"
+            " every part of the model frozen"
+        )
 
 
 def source_weights(stage: StageConfig, tasks: list[Task]) -> list[float]:

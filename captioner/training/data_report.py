@@ -1,0 +1,122 @@
+"""The data report of a run: how many rows are used and why the others are not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from captioner.config import Config
+from captioner.data import Report
+from captioner.data.dataset import ImageDataset
+from captioner.training.evaluate import ranking_metric
+from captioner.training.rows import Task
+
+MANY_BYTES = 0.1
+"""Share of tokens that are bytes above which the vocabulary does not fit the texts."""
+SHOWN = 3
+
+
+@dataclass
+class Lengths:
+    """Lengths of the texts of one kind, in tokens, EOS included."""
+
+    limit: int
+    texts: int = 0
+    cut: int = 0
+    """Texts longer than the limit."""
+    longest: int = 0
+    tokens: int = 0
+    bytes: int = 0
+    """Tokens that are bytes of a character."""
+
+
+def describe_data(
+    config: Config, tasks: list[Task], train: ImageDataset, val: ImageDataset, report: Report
+) -> Iterator[str]:
+    """Yield the lines of the data report.
+
+    They account for all rows of each data set: read, used by split, not used and why; then for the
+    training texts: how many are longer than the model's limits; then for mirrored images; and they
+    say where there are too few validation images.
+    """
+    for name, part in report.parts.items():
+        yield f"data: {name}: {_rows(part)}"
+    for line in report.summary().splitlines():
+        yield f"data: {line}"
+    for kind, found in measure_lengths(train).items():
+        yield from _lengths(kind, found, config)
+    yield from _mirroring(config, train)
+    yield from _ranking(tasks, val)
+
+
+def measure_lengths(data: ImageDataset) -> dict[str, Lengths]:
+    """Return the lengths of captions, answers and questions, of those that there are."""
+    kinds: dict[str, Lengths] = {}
+    for kind, length, count, limit in data.lengths():
+        found = kinds.setdefault(kind, Lengths(limit))
+        found.texts += 1
+        found.cut += length > limit
+        found.longest = max(found.longest, length)
+        found.tokens += length
+        found.bytes += count
+    return kinds
+
+
+def _rows(report: Report) -> str:
+    used = ", ".join(f"{count} {split}" for split, count in report.used.items() if count)
+    parts = [f"{report.rows} rows read, {report.used.total()} used ({used or 'none'})"]
+    if report.unused:
+        unused = ", ".join(f"{split} ({count})" for split, count in report.unused.items())
+        parts.append(f"{report.unused.total()} of other splits: {unused}")
+    if report.dropped:
+        reasons = Counter({kind: problem.rows for kind, problem in report if problem.rows})
+        dropped = ", ".join(f"{kind} ({count})" for kind, count in reasons.most_common())
+        parts.append(f"{report.dropped} dropped: {dropped}")
+    return "; ".join(parts)
+
+
+def _lengths(kind: str, found: Lengths, config: Config) -> Iterator[str]:
+    asks = kind == "question"
+    setting = "model.question.max_length" if asks else "model.max_length"
+    if found.cut:
+        change = setting if not config.train.start else f"train.{'question_' * asks}max_length"
+        yield (
+            f"data: {found.cut} of {found.texts} {kind}s are truncated: they have more than"
+            f" {setting}={found.limit} tokens, the longest {found.longest};"
+            f" {change}={found.longest} learns them in full"
+        )
+    if found.bytes > MANY_BYTES * found.tokens:
+        yield (
+            f"data: {found.bytes / found.tokens:.0%} of the tokens of the {kind}s are single bytes:"
+            " the tokenizer has no pieces for their characters, which makes texts long and hard to"
+            " learn; a run without train.start trains a tokenizer on these texts"
+        )
+
+
+def _ranking(tasks: list[Task], val: ImageDataset) -> Iterator[str]:
+    for number, task in enumerate(tasks):
+        count = len(val.of_source(number))
+        metric = ranking_metric(count)
+        if not task.asks and metric != "CIDEr-D":
+            yield (
+                f"data: {task.name}: {count} validation images are too few for CIDEr-D; the best"
+                f" checkpoint is chosen by {metric}"
+            )
+
+
+def _mirroring(config: Config, train: ImageDataset) -> Iterator[str]:
+    augmented = len(train) - sum(train.fixed)
+    if not config.image.flip or not any(stage.augment for stage in config.train.stages):
+        yield "data: no image is mirrored (image.flip or augment is off)"
+        return
+    never = train.unflippable()
+    line = f"data: {augmented - len(never)} of {len(train)} training images may be mirrored"
+    if never:
+        names = ", ".join(train.images[i].rpartition("/")[2] for i in never[:SHOWN])
+        more = ", ..." if len(never) > SHOWN else ""
+        line += (
+            f"; not mirrored: {len(never)} ({names}{more}), whose texts name left or right in a"
+            " way that cannot be swapped, or are not in English"
+        )
+    yield line
