@@ -43,7 +43,7 @@ from captioner.data.own_rows import (
     parse_row,
     says,
 )
-from captioner.data.report import BAD_ROW, DUPLICATE, UNREAD_COLUMN, Report
+from captioner.data.report import BAD_ROW, DUPLICATE, NO_ANSWER, UNREAD_COLUMN, Report
 from captioner.data.text import normalize_question
 from captioner.errors import DataError
 
@@ -213,7 +213,8 @@ def _read(source: Source, rows: Rows) -> Iterator[Example]:
             if row.question is not None:
                 if says(first_value(fields, CAPTION_KEYS)):
                     source.report.add(CAPTION_LEFT, where)
-                _join(_question(row, image, image_id, split, f"{prefix}{where}"), joined)
+                question = _question(row, image, image_id, split, f"{prefix}{where}")
+                _join(question, joined, source.report)
                 continue
             _collect(row, image, image_id, split, where, captioned, source.report)
     yield from joined.values()
@@ -240,12 +241,19 @@ def _collect(
     found.rows += 1
 
 
-def _join(question: Example, joined: dict[tuple[str, ...], Example]) -> None:
-    """Add a question; several annotators' rows of one question become one example."""
+def _join(question: Example, joined: dict[tuple[str, ...], Example], report: Report) -> None:
+    """Add a question; several annotators' rows of one question become one example.
+
+    Beside rows with an answer, one without is reported.
+    """
     text = normalize_question(question.question)
     key = (question.question_id, question.image, text, question.split)
-    if key in joined:
-        first = joined[key]
+    first = joined.get(key)
+    if first is not None and bool(first.references) != bool(question.references):
+        full, empty = (first, question) if first.references else (question, first)
+        report.add(NO_ANSWER, f"{question.question_id}, of one annotator", rows=empty.rows)
+        question = full
+    elif first is not None:
         answers = first.references + question.references
         types = {
             name: getattr(first, name) or getattr(question, name)

@@ -150,7 +150,8 @@ def read_examples(
             continue
         seen.add((asks, _name(example)))
         if splits is not None and example.split not in splits:
-            report.unused[example.split] += example.rows
+            if example.rows:  # an image of a split list may have no captions
+                report.unused[example.split] += example.rows
             continue
         if checked := _check(example, report, index, require_answers=require_answers):
             report.used[checked.split] += checked.rows
