@@ -225,6 +225,16 @@ def train(
         elif checkpoint.is_stage_finished(progress, settings):
             continue
         setup.start_stage(stage, config, model, train_set, val_set)
+        batches = EpochBatches(
+            [train_set.of_source(number) for number in range(len(tasks))],
+            settings.batch_size,
+            weights=setup.source_weights(stage, tasks),
+            seed=settings.seed,
+            rank=rank,
+            world=world,
+        )
+        if stage.epochs:
+            setup.check_stage(stage, number, model, len(batches), tasks)
         if stage.cached_views:
             use_cached_features(
                 model.backbone, train_set, val_set, stage, config, accelerator, stop_encoding
@@ -249,14 +259,6 @@ def train(
             accelerator.scaler.load_state_dict(saved.scaler)
         saved = None
 
-        batches = EpochBatches(
-            [train_set.of_source(number) for number in range(len(tasks))],
-            settings.batch_size,
-            weights=setup.source_weights(stage, tasks),
-            seed=settings.seed,
-            rank=rank,
-            world=world,
-        )
         to_batch = partial(collate, question_pad=tokenizer.questions.pad)
         loader = DataLoader(
             train_set,
@@ -265,8 +267,6 @@ def train(
             num_workers=config.data.workers,
             pin_memory=accelerator.device.type == "cuda",
         )
-        if stage.epochs:
-            setup.check_stage(stage, number, model, len(batches), tasks)
         steps = stage.epochs * len(batches)
         before = sum(s.epochs for s in settings.stages[:number])
         batches.epoch = before + progress.epoch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -116,9 +117,15 @@ def test_decoding_stops_at_eos(tokenizer):
 @given(text=UNICODE, length=st.integers(1, 12))
 def test_truncation_keeps_eos(tokenizer, text, length):
     whole, cut = tokenizer.encode(text), tokenizer.encode(text, max_length=length)
-    assert len(cut) == min(len(whole), length)
+    assert len(cut) <= min(len(whole), length)
     assert cut[-1] == EOS
     assert cut[:-1] == whole[: len(cut) - 1]
+    # Only what would end inside a character is shorter than the limit.
+    if len(cut) < min(len(whole), length):
+        longer = tokenizer.decode(whole[: len(cut)])
+        following = tokenizer.decode(whole)[len(longer) : len(longer) + 1]
+        inside = not tokenizer.decode(whole).startswith(longer)
+        assert inside or longer.endswith("\u200d") or unicodedata.category(following)[0] in "MCS"
 
 
 def test_training_is_deterministic():
@@ -207,3 +214,40 @@ def test_a_model_with_other_special_ids_is_refused(tmp_path):
     path.write_bytes(model.getvalue())
     with pytest.raises(CheckpointError, match=r"theirs\.model.*pad, unk, bos, eos"):
         Tokenizer.load(path)
+
+
+LONG = [
+    "a dog 🐶🐶🐶 runs",
+    "кошка сидит на столе",
+    "一只狗在草地上奔跑" * 2,
+    "كلب يجري على العشب",
+    "e\u0301te\u0301 a\u030a n\u0303",
+    "👩\u200d👩\u200d👧 family \u270b\U0001f3fd hand 1\ufe0f\u20e3",
+    "\u2581 and \x1a are escaped \u2581\u2581",
+    "half \ud800 surrogate",
+]
+
+
+@pytest.mark.parametrize("text", LONG)
+def test_a_text_is_never_cut_inside_a_character(text):
+    small = Tokenizer.train(["a dog runs on the grass", "two cats sit"] * 20, vocab_size=300)
+    whole = small.encode(text)
+    kept = small.decode(whole)
+    for length in range(1, len(whole) + 2):
+        ids = small.encode(text, max_length=length)
+        assert len(ids) <= length
+        assert ids[-1] == EOS
+        found = small.decode(ids)
+        assert kept.startswith(found)
+        following = kept[len(found) : len(found) + 1]
+        assert not (found and following and unicodedata.combining(following))
+        assert not found.endswith("\u200d") or found == kept
+        assert following not in ("\u200d", "\ufe0f", "\u20e3", "\U0001f3fd")
+        if length > len(whole):
+            assert ids == whole
+
+
+def test_bytes_are_counted():
+    small = Tokenizer.train(["a dog runs on the grass", "two cats sit"] * 20, vocab_size=300)
+    assert small.count_bytes(small.encode("a dog runs")) == 0
+    assert small.count_bytes(small.encode("狗")) == 3

@@ -100,7 +100,7 @@ def _ranking(tasks: list[Task], val: ImageDataset) -> Iterator[str]:
         metric = ranking_metric(count)
         if not task.asks and metric != "CIDEr-D":
             yield (
-                f"data: {task.name}: {count} validation images are too few for CIDEr-D; the best"
+                f"data: {count} validation images of {task.name} are too few for CIDEr-D; the best"
                 f" checkpoint is chosen by {metric}"
             )
 

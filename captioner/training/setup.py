@@ -248,7 +248,7 @@ def describe(
 
 
 def check_stage(
-    stage: StageConfig, number: int, model: Seq2Seq, images: int, tasks: list[Task]
+    stage: StageConfig, number: int, model: Seq2Seq, batches: int, tasks: list[Task]
 ) -> None:
     """Raise ConfigError for a stage that would train nothing.
 
@@ -256,11 +256,11 @@ def check_stage(
         stage: The stage, whose parameters `start_stage` has frozen or freed.
         number: Its place among the stages.
         model: The model.
-        images: Images that an epoch of it shows.
+        batches: Batches of an epoch.
         tasks: What is learned.
     """
     where = f"train.stages.{number}"
-    if not images:
+    if not batches:
         reason = "no data set has questions" if stage.parts == "question" else "no images are left"
         raise ConfigError(f"{where}: parts={stage.parts} trains nothing: {reason}")
     if stage.objective == "scst" and all(task.asks for task in tasks):
