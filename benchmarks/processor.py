@@ -1,0 +1,106 @@
+#!/usr/bin/env python
+"""Types by processor: `python benchmarks/processor.py`.
+
+Captions with the bundled model in float32, bfloat16 and int8, and a training step in float32 and in
+bfloat16 autocast, on this processor and restricted to the instructions of older ones. The choices
+of `captioner.model.processor` (`dtype=auto`, `train.precision=auto`) follow this table. All types
+take turns within a process; printed are medians in milliseconds, and ratios to float32.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+KINDS = {
+    "this processor": {},
+    "AVX2": {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "FBGEMM_ENABLE_INSTRUCTIONS": "AVX2",
+    },
+}
+DTYPES = ("float32", "bfloat16", "int8")
+IMAGES, CAPTIONS, LENGTH, REPEATS = 8, 5, 16, 7
+
+
+def main() -> None:
+    """Measure in one process for each kind of processor, and print the table."""
+    if sys.argv[1:] == ["--child"]:
+        print(json.dumps(measure()))
+        return
+    from caption import machine
+
+    print(machine())
+    for kind, variables in KINDS.items():
+        run = subprocess.run(
+            [sys.executable, __file__, "--child"],
+            env=os.environ | variables,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        found = json.loads(run.stdout)
+        print(f"\n{kind}: auto is {found['auto']}, training in {found['precision']}")
+        for name, times in found["times"].items():
+            base = times["float32"]
+            cells = "  ".join(f"{d} {t:.1f} ms ({t / base:.2f})" for d, t in times.items())
+            print(f"  {name}: {cells}")
+
+
+def measure() -> dict[str, object]:
+    """Return the medians of all types on this processor, in milliseconds, and the choices."""
+    import torch
+    from caption import draw_photograph, medians
+
+    import captioner
+    from captioner.predict.members import _fastest
+    from captioner.training.distributed import choose_precision
+
+    torch.set_num_threads(2)
+    models = {dtype: captioner.load(dtype=dtype) for dtype in DTYPES}
+    photographs = [draw_photograph(seed) for seed in range(16)]
+    times = {}
+    for name, images in (("one photograph", photographs[:1]), ("16 photographs", photographs)):
+        runs: dict[str, Callable[[], object]] = {
+            dtype: lambda m=model, i=images: m.caption(i) for dtype, model in models.items()
+        }
+        times[name] = {k: 1000 * v for k, v in medians(runs, REPEATS).items()}
+    times["a training step"] = {k: 1000 * v for k, v in medians(steps(), 3).items()}
+    auto = _fastest(torch.device("cpu"), compile=False)
+    return {"auto": auto, "precision": choose_precision("auto"), "times": times}
+
+
+def steps() -> dict[str, Callable[[], None]]:
+    """Return a training step of the bundled model, backbone included, in both types."""
+    import torch
+
+    from captioner.build import load_checkpoint
+    from captioner.tokenizer import BOS
+
+    model, _, _ = load_checkpoint("bundled", for_training=True)
+    model.to(memory_format=torch.channels_last)
+    images, tokens = (
+        torch.randn(IMAGES, 3, 384, 384),
+        torch.randint(4, 999, (IMAGES, CAPTIONS, LENGTH)),
+    )
+    tokens[..., 0] = BOS
+
+    def step(dtype: torch.dtype) -> None:
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            loss = model(images, tokens).float().logsumexp(-1).mean()
+        loss.backward()
+        model.zero_grad()
+
+    return {"float32": lambda: step(torch.float32), "bfloat16": lambda: step(torch.bfloat16)}
+
+
+if __name__ == "__main__":
+    main()
