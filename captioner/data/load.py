@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from captioner.data.files import Example, canonical_split
 from captioner.data.readers import existing_path, format_name, read_examples
-from captioner.data.report import MISSING_IMAGE, Report
+from captioner.data.report import MISSING_IMAGE, NO_QUESTION, Report
 from captioner.errors import DataError, SplitError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def read_dataset(
     if questions:
         rows = list(rows)
         _check_splits(root, wanted, found)  # before the work, which takes longer than the reading
-        rows = _as_questions(rows, seed)
+        rows = _as_questions(rows, seed, report)
     for row in rows:
         digest.update(repr(row).encode("utf-8"))
         usable += 1
@@ -102,13 +102,19 @@ def _check_splits(
         raise SplitError(f"{root}: has no split {', '.join(absent)}; it has {there}")
 
 
-def _as_questions(rows: Iterable[Example], seed: int) -> list[Example]:
+def _as_questions(rows: Iterable[Example], seed: int, report: Report) -> list[Example]:
+    """Turn captioned images into questions; images whose captions give none are reported."""
     from captioner.data.qa import questions_from_captions
 
     asked, captioned = [], []
     for row in rows:
         (asked if row.question else captioned).append(row)
-    return asked + questions_from_captions(captioned, seed=seed)
+    made = questions_from_captions(captioned, seed=seed)
+    used = {row.image_id for row in made}
+    for row in captioned:
+        if row.image_id not in used:
+            report.add(NO_QUESTION, row.image_id)
+    return asked + made
 
 
 @dataclass(frozen=True)
