@@ -92,7 +92,7 @@ def test_what_is_saved_is_read_back_equal(config, tmp_path):
 
 @given(
     root=st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"]))),
-    lr=st.floats(0, 1e3),
+    lr=st.floats(0, 1e3, exclude_min=True),
     flip=st.booleans(),
     limit=st.one_of(st.none(), st.integers(1)),
 )

@@ -191,7 +191,7 @@ def test_each_stage_is_validated_with_the_backbone_as_it_is(tmp_path, monkeypatc
 def test_a_stage_ends_when_validation_stands_still(tmp_path, monkeypatch, capsys):
     from captioner.training import evaluate
 
-    monkeypatch.setattr(evaluate, "score_captions", lambda c, r: {"CIDEr-D": 0.5})
+    monkeypatch.setattr(evaluate, "score_captions", lambda c, r: {"CIDEr-D": 0.5, "ROUGE-L": 0.5})
     data = make_flickr(tmp_path / "data")
     stages = "train.stages=[{epochs: 6}, {epochs: 6, encoder_lr: 1e-4}]"
     assert run(data, tmp_path / "run", stages, "train.patience=2") == 0

@@ -120,7 +120,8 @@ def test_captions_and_answers_are_learnt_in_one_run(tmp_path, capsys):
     scores = metrics_of(tmp_path / "run")
     assert scores["questions exact match"] == 1
     assert scores["captions BLEU-4"] == pytest.approx(1)
-    assert scores["score"] == pytest.approx((1 + scores["captions CIDEr-D"]) / 2)
+    # Of so few images, captions are ranked by ROUGE-L.
+    assert scores["score"] == pytest.approx((1 + scores["captions ROUGE-L"]) / 2)
     paths = [picture(captions, i) for i in range(4)]
     best = tmp_path / "run" / "best"
     assert caption(best, paths) == [captions_of(*SHAPES[i])[0] for i in range(4)]

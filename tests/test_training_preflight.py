@@ -26,6 +26,9 @@ def check(tmp_path, capsys):
             make_flickr(data)
         status = train.main([*words_for(data, tmp_path / "run", *words), "--check"])
         lines = capsys.readouterr().out.splitlines()
+        report = [line for line in lines if line.startswith("data: ")]
+        assert report == lines[: len(report)] != []
+        lines = lines[len(report) :]
         return status, {line[6:].rpartition(": ")[0]: line[:5] for line in lines}
 
     return call

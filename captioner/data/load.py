@@ -111,7 +111,7 @@ def _as_questions(rows: Iterable[Example], seed: int, report: Report) -> list[Ex
         (asked if row.question else captioned).append(row)
     made = questions_from_captions(captioned, seed=seed)
     used = {row.image_id for row in made}
-    for row in captioned:
+    for row in captioned if made else ():
         if row.image_id not in used:
             report.add(NO_QUESTION, row.image_id)
     return asked + made
