@@ -79,14 +79,16 @@ class Asking:
     def answers(self, hypotheses: Sequence[Hypothesis], tokenizer: Tokenizer) -> Answers:
         """What a search found, in words; a text that was found in several ways is one answer."""
         found: dict[str, float] = {}
+        tokens: dict[str, tuple[int, ...]] = {}
         for hypothesis in hypotheses:
             if self.closed is not None:
                 text = self.closed.spelling[tuple(hypothesis.tokens)]
             else:
                 text = tokenizer.decode(hypothesis.tokens).strip()
             found[text] = found.get(text, 0.0) + math.exp(hypothesis.logprob)
+            tokens.setdefault(text, tuple(hypothesis.tokens))
         # Rounding may carry a sum beyond 1.
-        answers = (Answer(text, min(p, 1.0)) for text, p in found.items())
+        answers = (Answer(text, min(p, 1.0), tokens[text]) for text, p in found.items())
         best = sorted(answers, key=lambda answer: -answer.confidence)
         return Answers(tuple(best[: self.count]), min_confidence=self.min_confidence)
 

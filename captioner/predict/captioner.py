@@ -33,6 +33,7 @@ from captioner.predict.asking import (
 from captioner.predict.attention import look
 from captioner.predict.members import Members, load_members
 from captioner.predict.options import choose_decoding, encode_text, unfinished
+from captioner.predict.pieces import Piece, split_text
 from captioner.predict.results import Answers, Attention, Caption, Encoded, Result, Scored
 from captioner.tokenizer import PAD, Tokenizer
 from captioner.wording import plan_wording
@@ -166,8 +167,8 @@ class Captioner:
         for error in read:
             yield Result(error=error)
 
-    def stream(self, image: Any, *, question: str | None = None, **options: Any) -> Iterator[str]:
-        """The pieces of one caption, or of the answer to a question, as they are written.
+    def stream(self, image: Any, *, question: str | None = None, **options: Any) -> Iterator[Piece]:
+        """Yield the pieces of one caption, or of the answer to a question, as they are written.
 
         Joined, they are the text. It is the likeliest word after word, without beams, or drawn
         (`method="sample"`); `options` as in `caption`. Raises as `caption` and `ask` do.
@@ -190,7 +191,7 @@ class Captioner:
             masks=masks,
             temperature=temperature,
         )
-        return self._pieces(tokens)
+        return split_text(tokens, self.tokenizer)
 
     def score(
         self, image: Any, texts: Sequence[str], *, question: str | None = None
@@ -382,19 +383,6 @@ class Captioner:
         lowercase = self.config.data.lowercase
         return encode_text(text, self.tokenizer, longest=self.longest, lowercase=lowercase)
 
-    def _pieces(self, tokens: Iterable[int]) -> Iterator[str]:
-        """What each token adds to the text."""
-        so_far, written = [], ""
-        for token in tokens:
-            so_far.append(token)
-            text = self.tokenizer.decode(so_far)
-            if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # the first bytes of a character
-                yield text.removeprefix(written)
-                written = text
-        rest = self.tokenizer.decode(so_far).removeprefix(written)
-        if rest:
-            yield rest
-
     def _result(
         self, hypotheses: Sequence[Hypothesis], decoding: DecodingConfig, *, low_confidence: bool
     ) -> Result:
@@ -402,7 +390,7 @@ class Captioner:
             return Result(error=unfinished(decoding))
         return Result(
             tuple(
-                Caption(self.tokenizer.decode(h.tokens), h.logprob / len(h.tokens))
+                Caption(self.tokenizer.decode(h.tokens), h.logprob / len(h.tokens), tuple(h.tokens))
                 for h in hypotheses
             ),
             low_confidence=low_confidence,

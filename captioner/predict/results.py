@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from captioner.errors import CaptionerError, ImageError, QuestionError
@@ -33,6 +33,8 @@ class Caption:
     text: str
     score: float
     """Log-probability over the number of tokens, EOS included: nearer to 0 is surer."""
+    tokens: tuple[int, ...] = field(default=(), repr=False, compare=False)
+    """The tokens that were written; without EOS at the end, the text reached `max_length`."""
 
     @property
     def confidence(self) -> float:
@@ -81,6 +83,8 @@ class Answer:
     text: str
     confidence: float
     """Probability of the whole answer, as the checkpoint is calibrated, in (0, 1]."""
+    tokens: tuple[int, ...] = field(default=(), repr=False, compare=False)
+    """As `Caption.tokens`, of the likeliest way to write the answer."""
 
 
 @dataclass(frozen=True)

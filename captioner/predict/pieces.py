@@ -1,0 +1,40 @@
+"""Tokens to the pieces of a text that is sent while it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from captioner.tokenizer import EOS, Tokenizer
+
+
+class Piece(str):
+    """A part of a text. Joined, the pieces are the text."""
+
+    tokens: int
+    """The number of tokens of the text up to the end of this piece."""
+
+    def __new__(cls, text: str, tokens: int = 0) -> Piece:
+        """Create a piece that ends after so many tokens."""
+        piece = super().__new__(cls, text)
+        piece.tokens = tokens
+        return piece
+
+
+def split_text(tokens: Iterable[int], tokenizer: Tokenizer) -> Iterator[Piece]:
+    """Yield what each token adds to a text, up to EOS.
+
+    A character of several tokens is one piece.
+    """
+    so_far: list[int] = []
+    written = ""
+    for token in tokens:
+        if token == EOS:
+            break
+        so_far.append(token)
+        text = tokenizer.decode(so_far)
+        if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # the first bytes of a character
+            yield Piece(text.removeprefix(written), len(so_far))
+            written = text
+    rest = tokenizer.decode(so_far).removeprefix(written)
+    if rest:
+        yield Piece(rest, len(so_far))
