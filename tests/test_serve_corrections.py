@@ -68,9 +68,10 @@ def test_what_is_no_image_and_where_nothing_can_be_written(tmp_path) -> None:
         Corrections(tmp_path / "file").save(encoded(), "a caption")
 
 
-def test_half_a_character_does_no_harm(tmp_path, read) -> None:
-    Corrections(tmp_path).save(encoded(), "a \ud800 dog")
-    assert read(tmp_path)[0][0].references == ("a ? dog",)
+def test_half_a_character_is_rejected(tmp_path) -> None:
+    with pytest.raises(CaptionerError, match="half a character"):
+        Corrections(tmp_path).save(encoded(), "a \ud800 dog")
+    assert not list(tmp_path.iterdir())
 
 
 def test_saves_at_the_same_time_lose_nothing(tmp_path) -> None:

@@ -36,7 +36,7 @@ class Corrections:
         """Keep an image file with its caption, in the place of an earlier one; returns how many
         pictures there are.
 
-        Raises ImageFormatError; CaptionerError for a caption that says nothing or is too long,
+        Raises ImageFormatError; CaptionerError for a caption that is empty, too long or no text,
         and where the folder cannot be written.
         """
         caption = " ".join(caption.split())
@@ -47,8 +47,9 @@ class Corrections:
         kind = format_of(data)
         suffix = _SUFFIXES.get(kind, f".{kind.lower()}")
         name = hashlib.sha256(data).hexdigest()[:32] + suffix
-        # Half a surrogate pair, which JSON can hold, is no text that anything else could read.
-        caption = caption.encode("utf-8", "replace").decode("utf-8")
+        if any("\ud800" <= character <= "\udfff" for character in caption):
+            # Half a surrogate pair, which JSON can hold, and a UTF-8 file cannot.
+            raise CaptionerError("the corrected caption holds half a character; type it again")
         try:
             with self._lock:
                 return self._save(name, data, {"file_name": name, "caption": caption})
