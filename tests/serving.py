@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import subprocess
 import sys
 import threading
@@ -123,3 +125,23 @@ class Toy:
 def red(image: Any) -> int:
     """The red of a picture's first pixel."""
     return image.getpixel((0, 0))[0]
+
+
+def message(answer: httpx.Response) -> str:
+    """The message of an error, in any dialect."""
+    error = answer.json()["error"]
+    return error if isinstance(error, str) else error["message"]
+
+
+def picture_bytes(seed: int = 3, kind: str = "JPEG") -> bytes:
+    """An image file that a tiny checkpoint captions."""
+    from tiny import picture
+
+    file = io.BytesIO()
+    picture(seed, size=(200, 150)).save(file, kind)
+    return file.getvalue()
+
+
+def events(text: str) -> list[dict]:
+    """The objects of a stream of server-sent events."""
+    return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]

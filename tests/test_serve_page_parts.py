@@ -107,6 +107,14 @@ def test_settings_are_those_of_decoding() -> None:
         decoding((1000, *PLAIN[1:]), longest=32)
 
 
+def test_there_are_as_many_beams_as_captions_at_least() -> None:
+    for captions, beams, used in ((3, 5, 5), (5, 3, 5), (4, 4, 4)):
+        count, found = decoding((captions, beams, *PLAIN[2:]), longest=32)
+        assert (count, found["beam_size"]) == (captions, used)
+    with pytest.raises(CaptionerError, match="beam_size"):
+        decoding((3, "many", *PLAIN[2:]), longest=32)
+
+
 def test_many_files_wait_for_room_and_one_bad_one_stops_none(tmp_path, monkeypatch) -> None:
     paths = [tmp_path / f"{i}.png" for i in range(6)]
     for i, path in enumerate(paths):

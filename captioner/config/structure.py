@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import yaml
@@ -100,9 +100,15 @@ def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
     prefix = f"{where}." if where else ""
     for key in value:
         if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.0)[0]
+            near = nearest(str(key), hints)
             raise ConfigError(f"{prefix}{key} is no setting; the nearest is {prefix}{near}")
     return kind(**{k: build(hints[k], v, f"{prefix}{k}") for k, v in value.items()})
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return the valid name that is most similar to an unknown one."""
+    # Names are short; comparing a very long one would take long.
+    return difflib.get_close_matches(name[:100], list(valid), n=1, cutoff=0.0)[0]
 
 
 def _build_scalar(kind: type, value: Any, where: str) -> Any:

@@ -32,16 +32,25 @@ _PROBLEMS = {
     401: "No token, or a wrong one",
     408: "The body came too slowly",
     413: "The body is too large",
-    415: "Not an image",
-    422: "An image, a question or an option that cannot be used",
+    415: "Not an image, or a compressed body",
+    422: "An image, a question or an option that cannot be used, or an unknown option",
     429: "Too many requests at a time; see Retry-After",
     503: "Loading, or being stopped",
     504: "Not done before the deadline",
 }
 
 
+_DESCRIPTION = """Captions of images, and answers to questions about them.
+
+Every option is applied or rejected: a name that is unknown, or known elsewhere, is rejected with
+status 422 and the nearest valid name. Images are sent as files, as base64 (standard or URL-safe,
+with or without padding), as data URIs, or as http(s) URLs of hosts that the server allows; it never
+reads local files.
+"""
+
+
 class Problem(BaseModel):
-    """What is answered in the place of a result."""
+    """What is returned instead of a result."""
 
     error: dict[str, str] | str
 
@@ -68,7 +77,7 @@ def create_app(
     app = FastAPIOffline(
         title="captioner",
         version=__version__,
-        description="Captions of images, and answers to questions about them.",
+        description=_DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
         responses={s: {"model": Problem, "description": d} for s, d in _PROBLEMS.items()},

@@ -1,110 +1,54 @@
 """Requests to fields and image bytes: JSON, forms, and the bare bytes of an image.
 
-Raises Refusal for what cannot be read as what it says it is.
+Raises Refusal for a body that cannot be read, and for whatever would have to be ignored: a name
+that comes twice, a second file, query parameters beside a body that has fields of its own.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-import re
-from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any, TypeVar, get_type_hints
+from collections.abc import Iterable
+from typing import Any
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
-from captioner.config import DecodingConfig
 from captioner.serve.fetch import Fetcher
+from captioner.serve.fields import Model, check, reject_unknown, shown, unusable
+from captioner.serve.image_field import image_bytes
+from captioner.serve.native_fields import LISTS
 from captioner.serve.problems import Refusal
 
-Model = TypeVar("Model", bound=BaseModel)
-
-MOST_CAPTIONS = 10
-MOST_BEAMS = 16
-MOST_TEXTS = 64
-MOST_WORDS = 8
-LONGEST = 10_000
-"""Characters of any text; a question that long is refused by what it says."""
-_FIELDS = 128
+_MOST_FIELDS = 128
 """Of a form."""
-
-Text = Field(max_length=LONGEST)
-_BOUNDS: dict[str, dict[str, Any]] = {
-    "beam_size": {"ge": 1, "le": MOST_BEAMS},
-    "groups": {"ge": 1, "le": MOST_BEAMS},
-    "must_include": {"max_length": MOST_WORDS},
-    "banned": {"max_length": MOST_TEXTS},
-    "prefix": {"max_length": 200},
-    "no_repeat_ngram": {"ge": 0, "le": 100},
-    "seed": {"ge": 0, "le": 2**63 - 1},
-    "top_k": {"ge": 0, "le": 2**31 - 1},
-}
-
-
-class _Base(BaseModel):
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
-
-
-def _caption_request() -> type[BaseModel]:
-    """A field for each setting of decoding, all unset."""
-    hints = get_type_hints(DecodingConfig)
-    found: dict[str, Any] = {
-        field.name: (hints[field.name] | None, Field(None, **_BOUNDS.get(field.name, {})))
-        for field in fields(DecodingConfig)
-    }
-    found["num_captions"] = (int, Field(1, ge=1, le=MOST_CAPTIONS))
-    found["stream"] = (bool, Field(False, description="Server-sent events, word after word"))
-    return create_model("CaptionRequest", __base__=_Base, **found)
-
-
-CaptionRequest = _caption_request()
-DECODING = tuple(field.name for field in fields(DecodingConfig))
-
-
-class VqaRequest(_Base):
-    """A question, and how it is answered."""
-
-    question: str = Text
-    answers: list[str] | None = Field(None, min_length=1, max_length=1000)
-    num_answers: int = Field(1, ge=1, le=MOST_CAPTIONS)
-    min_confidence: float = Field(0.0, ge=0, le=1)
-    beam_size: int | None = Field(None, ge=1, le=MOST_BEAMS)
-    stream: bool = False
-
-
-class ScoreRequest(_Base):
-    """Texts to be ranked."""
-
-    texts: list[str] = Field(min_length=1, max_length=MOST_TEXTS)
-    question: str | None = Field(None, max_length=LONGEST)
 
 
 async def read(request: Request, model: type[Model], fetcher: Fetcher) -> tuple[bytes, Model]:
-    """The image and the checked fields of a request in any of the three forms."""
+    """Return the image and the checked fields of a request in any of the three forms."""
     kind = media_type(request)
-    if kind == "multipart/form-data":
-        image, values = await _form(request)
-    elif kind == "application/json":
+    if kind == "application/json":
         values = await read_json(request)
-        image = await image_bytes(values.get("image"), fetcher)
-    else:
-        image, values = await request.body(), _listed(request.query_params.multi_items())
-        if not image:
-            raise Refusal(415, "not_an_image", f"an empty body of {kind or 'no type'}")
-    return image, check(model, values)
+        image = values.pop("image", None)
+        asked = check(model, values)
+        return await image_bytes(image, fetcher), asked
+    if kind == "multipart/form-data":
+        reject_query(request)
+        return await _form(request, model)
+    data, pairs = await read_bytes(request), request.query_params.multi_items()
+    if any(name == "image" for name, _ in pairs):
+        raise unusable("image", "the body is the image; leave it out of the query string")
+    return data, check(model, _collect(pairs))
 
 
 async def read_json(request: Request) -> dict[str, Any]:
-    """The object that the body is."""
+    """Return the JSON object in the body of a request that has no query parameters."""
     if media_type(request) != "application/json":
         raise Refusal(415, "bad_request", "expected a body of application/json")
+    reject_query(request)
+    _check_encoding(request)
     try:
-        found = json.loads(await request.body())
+        found = json.loads(await request.body(), object_pairs_hook=_object)
     except (ValueError, RecursionError):
         raise Refusal(400, "bad_request", "the body is not valid JSON") from None
     if not isinstance(found, dict):
@@ -112,63 +56,71 @@ async def read_json(request: Request) -> dict[str, Any]:
     return found
 
 
-def check(model: type[Model], values: Mapping[str, Any]) -> Model:
-    """The fields, checked."""
+async def read_bytes(request: Request) -> bytes:
+    """Return a body that is an image; raises Refusal where it is empty or compressed."""
+    _check_encoding(request)
+    data = await request.body()
+    if not data:
+        kind = media_type(request)
+        raise Refusal(415, "not_an_image", f"an empty body of {kind or 'no type'}")
+    return data
+
+
+def reject_query(request: Request) -> None:
+    """Raise Refusal for query parameters, which are only read beside the bare bytes of an image."""
+    for name in request.query_params:
+        raise unusable(shown(name), "query parameters are not read here; put options into the body")
+
+
+def media_type(request: Request) -> str:
+    """Return the type of the body, without parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _form(request: Request, model: type[Model]) -> tuple[bytes, Model]:
+    _check_encoding(request)
     try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise Refusal(422, "bad_request", f"{place}: {first['msg']}") from None
-
-
-async def image_bytes(value: Any, fetcher: Fetcher) -> bytes:
-    """What a field holds: base64, a data URI, or a URL that may be fetched, maybe under `url`."""
-    if isinstance(value, dict):
-        value = value.get("url")
-    if not isinstance(value, str) or not value:
-        raise Refusal(422, "bad_request", "image: expected base64, or a data URI")
-    if re.match(r"https?:", value, re.IGNORECASE):
-        return await fetcher.get(value)
-    if value[:5].lower() == "data:":
-        head, comma, value = value[5:].partition(",")
-        if not comma or not re.fullmatch(
-            r"(image/[\w.+-]+|application/octet-stream)?(;[^,;]*)*;base64", head
-        ):
-            raise Refusal(
-                415,
-                "not_an_image",
-                f"image: a data URI of {head[:60]!r}; expected image/...;base64",
-            )
-    try:
-        return base64.b64decode("".join(value.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise Refusal(422, "bad_image", "image: is not valid base64") from None
-
-
-async def _form(request: Request) -> tuple[bytes, dict[str, Any]]:
-    try:
-        async with request.form(max_files=1, max_fields=_FIELDS) as form:
-            files = [value for value in form.values() if isinstance(value, UploadFile)]
-            texts = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
+        async with request.form(max_files=1, max_fields=_MOST_FIELDS) as form:
+            items = form.multi_items()
+            files = [(name, value) for name, value in items if isinstance(value, UploadFile)]
+            texts = [(name, value) for name, value in items if isinstance(value, str)]
+            for name, _ in files:
+                reject_unknown([name], ["image"])
             if not files:
                 raise Refusal(422, "bad_request", "image: expected a file in the form")
-            return await files[0].read(), _listed(texts)
+            if any(name == "image" for name, _ in texts):
+                raise unusable("image", "given more than once; send one file")
+            return await files[0][1].read(), check(model, _collect(texts))
     except HTTPException as error:
         raise Refusal(400, "bad_request", str(error.detail)) from None
 
 
-def _listed(items: list[tuple[str, str]]) -> dict[str, Any]:
-    """A form's fields; those of lists may recur."""
+def _collect(items: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Return fields by name; only those of lists may be repeated."""
     found: dict[str, Any] = {}
     for name, value in items:
-        if name in ("must_include", "banned", "answers", "texts"):
+        if name in LISTS:
             found.setdefault(name, []).append(value)
+        elif name in found:
+            raise unusable(shown(name), "given more than once; send it once")
         else:
             found[name] = value
     return found
 
 
-def media_type(request: Request) -> str:
-    """What the body says it is, without parameters."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, in which `json` alone would keep the last of equal names."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise unusable(shown(name), "given more than once; send it once")
+        found[name] = value
+    return found
+
+
+def _check_encoding(request: Request) -> None:
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise Refusal(
+            415, "bad_request", f"Content-Encoding: {shown(encoding)} is not read; send it as it is"
+        )

@@ -119,7 +119,10 @@ class Engine:
     async def caption(
         self, picture: Picture, *, num_captions: int = 1, options: Mapping[str, Any] | None = None
     ) -> Result:
-        """As `Captioner.caption`; raises what the result would hold, and CaptionerError."""
+        """As `Captioner.caption`; raises what the result would hold, and CaptionerError.
+
+        Without a `beam_size`, there are as many beams as captions at least.
+        """
         options = self._widened(num_captions, {**(options or {})})
 
         def run(captioner: Captioner, pictures: list[Picture]) -> Sequence[Any]:
@@ -171,7 +174,7 @@ class Engine:
         question: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> AsyncIterator[str]:
-        """The pieces of a text as they are written; as `Captioner.stream`, and raises its errors.
+        """Yield the pieces of a text as they are written, as `Captioner.stream`; raises its errors.
 
         Who stops listening ends the writing before the next word.
         """
@@ -198,12 +201,11 @@ class Engine:
             job.cancel()
 
     def _widened(self, num_captions: int, options: dict[str, Any]) -> dict[str, Any]:
-        """The options with as many beams as captions at least, which the groups share evenly."""
+        """Return the options with enough beams for the captions and groups, unless they are set."""
         default = self.captioner.config.decoding
-        if options.get("method", default.method) == "beam":
+        if options.get("method", default.method) == "beam" and "beam_size" not in options:
             groups = options.get("groups", default.groups)
-            beams = options.get("beam_size", default.beam_size)
-            options["beam_size"] = widened(beams, num_captions, groups=groups)
+            options["beam_size"] = widened(default.beam_size, num_captions, groups=groups)
         return options | {"num_captions": num_captions}
 
     async def _serve(self) -> None:

@@ -9,28 +9,21 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
-from captioner.serve.bodies import LONGEST, MOST_CAPTIONS, check, image_bytes, media_type, read_json
+from captioner.serve.bodies import media_type, read_bytes, read_json, reject_query
 from captioner.serve.engine import Engine
 from captioner.serve.fetch import Fetcher
-from captioner.serve.problems import Refusal
+from captioner.serve.fields import check
+from captioner.serve.huggingface_fields import HfInputs, HfParameters, HfRequest
+from captioner.serve.image_field import image_bytes
 
+_INFER = """Caption an image (its bare bytes, or JSON), or answer the question beside it.
 
-class HfParameters(BaseModel):
-    """What of the parameters counts here."""
-
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
-    top_k: int | None = Field(None, ge=1, le=MOST_CAPTIONS)
-
-
-class HfRequest(BaseModel):
-    """An image, as base64, or an image and a question."""
-
-    model_config = ConfigDict(extra="ignore")
-    inputs: str | dict[str, Any]
-    question: str | None = Field(None, max_length=LONGEST)
-    parameters: HfParameters = HfParameters()
+Every parameter is applied or rejected with status 422. Those of a caption are `max_new_tokens` and
+`generation_parameters` (or `generate_kwargs`), that of a question is `top_k`. With `do_sample` and
+without a `seed`, each request draws another caption.
+"""
 
 
 class HfCaption(BaseModel):
@@ -47,35 +40,35 @@ class HfAnswer(BaseModel):
 
 
 def router(engine: Engine, fetcher: Fetcher, body: Any) -> APIRouter:
-    """The routes."""
+    """Return the routes; `body(model)` documents what they take."""
     routes = APIRouter(prefix="/hf", tags=["Hugging Face"])
     model = list[HfCaption] | list[HfAnswer]
 
-    @routes.post("/", response_model=model, openapi_extra=body(HfRequest, image="inputs"))
+    @routes.post(
+        "/",
+        response_model=model,
+        openapi_extra=body(HfRequest, image="inputs"),
+        description=_INFER,
+    )
     async def infer(request: Request) -> Any:
-        """Caption an image (its bare bytes, or JSON), or answer the question beside it."""
-        image, question, top = await _read(request, fetcher)
-        picture = await engine.read(image)
+        """Caption an image, or answer the question beside it."""
+        image, question, parameters = await _read(request, fetcher)
         if question is None:
-            result = await engine.caption(picture)
-            return [{"generated_text": result.text}]
-        answers = await engine.ask(picture, question, num_answers=top)
+            count, options = parameters.of_caption()
+            picture = await engine.read(image)
+            result = await engine.caption(picture, num_captions=count, options=options)
+            return [{"generated_text": caption.text} for caption in result.captions]
+        count = parameters.of_question()
+        answers = await engine.ask(await engine.read(image), question, num_answers=count)
         return [{"answer": a.text, "score": a.confidence} for a in answers.answers]
 
     return routes
 
 
-async def _read(request: Request, fetcher: Fetcher) -> tuple[bytes, str | None, int]:
+async def _read(request: Request, fetcher: Fetcher) -> tuple[bytes, str | None, HfParameters]:
     if media_type(request) != "application/json":
-        data = await request.body()
-        if not data:
-            raise Refusal(415, "not_an_image", "an empty body")
-        return data, None, 1
+        reject_query(request)
+        return await read_bytes(request), None, HfParameters()
     asked = check(HfRequest, await read_json(request))
-    image, question = asked.inputs, asked.question
-    if isinstance(image, dict):
-        image, question = image.get("image"), image.get("question", question)
-        if question is not None and not isinstance(question, str):
-            raise Refusal(422, "bad_request", "inputs.question: expected text")
-        question = None if question is None else question[:LONGEST]
-    return await image_bytes(image, fetcher), question, asked.parameters.top_k or 1
+    image = asked.inputs.image if isinstance(asked.inputs, HfInputs) else asked.inputs
+    return await image_bytes(image, fetcher), asked.asked, asked.parameters or HfParameters()

@@ -12,9 +12,15 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from captioner.errors import CaptionerError
-from captioner.serve.bodies import DECODING, CaptionRequest, ScoreRequest, VqaRequest, read
+from captioner.serve.bodies import read
 from captioner.serve.engine import Engine
 from captioner.serve.fetch import Fetcher
+from captioner.serve.native_fields import (
+    CaptionRequest,
+    ScoreRequest,
+    VqaRequest,
+    caption_options,
+)
 from captioner.serve.problems import refusal
 
 
@@ -33,7 +39,7 @@ class CaptionAnswer(CaptionFound):
 
     captions: list[CaptionFound]
     low_confidence: bool
-    """Whether the picture shows nothing, such as one colour or noise."""
+    """Whether the image shows nothing, such as one colour or noise."""
 
 
 class AnswerFound(BaseModel):
@@ -64,23 +70,31 @@ class ScoreAnswer(BaseModel):
     scores: list[TextScore]
 
 
+_CAPTION = """Caption an image.
+
+The image and the options are fields of a JSON object or of a form; with the bare bytes of an image
+as the body, the options are query parameters. An option that is unknown, that comes twice, or that
+cannot be applied, such as `num_captions` of a stream, is rejected with status 422.
+
+Without a `beam_size`, there are as many beams as captions at least.
+"""
+_VQA = """Answer a question about an image.
+
+The image and the options are sent as for `/v1/caption`. A stream holds one answer, so that
+`answers`, `num_answers` and `min_confidence` cannot be applied to it and are rejected.
+"""
+
 EVENTS = {200: {"content": {"text/event-stream": {}}}}
 """What OpenAPI says of a route that also streams."""
 
 
-def caption_options(asked: BaseModel) -> dict[str, Any]:
-    """The settings of decoding that a request holds, as `Captioner.caption` takes them."""
-    options = {name: getattr(asked, name) for name in DECODING}
-    return {name: value for name, value in options.items() if value is not None}
-
-
 def found(caption: Any) -> dict[str, Any]:
-    """A caption's fields."""
+    """Return a caption's fields."""
     return {"caption": caption.text, "score": caption.score, "confidence": caption.confidence}
 
 
 def router(engine: Engine, fetcher: Fetcher, body: Any) -> APIRouter:
-    """The routes; `body(model)` documents what they take."""
+    """Return the routes; `body(model)` documents what they take."""
     routes = APIRouter(prefix="/v1", tags=["captioner"])
 
     @routes.post(
@@ -88,6 +102,7 @@ def router(engine: Engine, fetcher: Fetcher, body: Any) -> APIRouter:
         response_model=CaptionAnswer,
         responses=EVENTS,
         openapi_extra=body(CaptionRequest),
+        description=_CAPTION,
     )
     async def caption(request: Request) -> Any:
         """Caption an image."""
@@ -103,7 +118,13 @@ def router(engine: Engine, fetcher: Fetcher, body: Any) -> APIRouter:
             "low_confidence": result.low_confidence,
         }
 
-    @routes.post("/vqa", response_model=VqaAnswer, responses=EVENTS, openapi_extra=body(VqaRequest))
+    @routes.post(
+        "/vqa",
+        response_model=VqaAnswer,
+        responses=EVENTS,
+        openapi_extra=body(VqaRequest),
+        description=_VQA,
+    )
     async def vqa(request: Request) -> Any:
         """Answer a question about an image."""
         data, asked = await read(request, VqaRequest, fetcher)
@@ -123,7 +144,7 @@ def router(engine: Engine, fetcher: Fetcher, body: Any) -> APIRouter:
 
     @routes.post("/score", response_model=ScoreAnswer, openapi_extra=body(ScoreRequest))
     async def score(request: Request) -> Any:
-        """How likely given texts are, of an image or as answers to a question about it."""
+        """Score given texts as captions of an image, or as answers to a question about it."""
         data, asked = await read(request, ScoreRequest, fetcher)
         picture = await engine.read(data)
         scores = await engine.score(picture, asked.texts, asked.question)
@@ -135,7 +156,7 @@ def router(engine: Engine, fetcher: Fetcher, body: Any) -> APIRouter:
 
 
 async def events(pieces: AsyncIterator[str]) -> StreamingResponse:
-    """Server-sent events `{"text": piece}`, and at the end `{"done": true}`."""
+    """Send events `{"text": piece}`, and at the end `{"done": true}`."""
     pieces = await begun(pieces)
 
     async def objects() -> AsyncIterator[dict[str, Any]]:
@@ -148,7 +169,7 @@ async def events(pieces: AsyncIterator[str]) -> StreamingResponse:
 
 
 async def begun(pieces: AsyncIterator[str]) -> AsyncIterator[str]:
-    """The same pieces, once the first is there: what goes wrong before it has its own status."""
+    """Return the same pieces once the first is known, so that an error has an HTTP status."""
     first = await anext(pieces, None)
 
     async def all_of_them() -> AsyncIterator[str]:
@@ -162,7 +183,7 @@ async def begun(pieces: AsyncIterator[str]) -> AsyncIterator[str]:
 
 
 def sse(objects: AsyncIterator[dict[str, Any]], *, end: str = "") -> StreamingResponse:
-    """Objects as server-sent events; an error becomes the last one."""
+    """Send objects as server-sent events; an error becomes the last one."""
 
     async def lines() -> AsyncIterator[str]:
         async with aclosing(objects):

@@ -17,10 +17,13 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from captioner.serve.bodies import MOST_CAPTIONS, check, image_bytes, read_json
+from captioner.serve.bodies import read_json
 from captioner.serve.engine import Engine
 from captioner.serve.fetch import Fetcher
+from captioner.serve.fields import check
+from captioner.serve.image_field import image_bytes
 from captioner.serve.native import EVENTS, begun, sse
+from captioner.serve.native_fields import MOST_CAPTIONS
 from captioner.serve.problems import Refusal
 
 _ASKING = frozenset(

@@ -117,7 +117,7 @@ def _many(parts: Events, largest: int) -> None:
     size = largest / 2**20
     gr.Markdown(
         f"Up to {size:g} MB each and {size * UPLOADED:g} MB in all. The settings of the other tab"
-        " hold here, too."
+        " apply here as well, except for the number of captions: each picture gets one."
     )
     parts["files"] = gr.File(file_count="multiple", label="Pictures", height=200, elem_id="files")
     parts["start"] = gr.Button("Caption all", variant="primary")

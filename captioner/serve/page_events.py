@@ -19,10 +19,11 @@ from captioner.images.formats import format_of
 from captioner.overlay import overlay
 from captioner.serve import page_html
 from captioner.serve.batch import caption_files, read_file, sentence, to_csv, to_jsonl
-from captioner.serve.bodies import VqaRequest, check
 from captioner.serve.corrections import Corrections
 from captioner.serve.engine import Engine
 from captioner.serve.engine import Picture as Seen
+from captioner.serve.fields import check
+from captioner.serve.native_fields import VqaRequest
 from captioner.serve.page_parts import folder, gr, offered
 from captioner.serve.page_settings import decoding
 

@@ -6,19 +6,25 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from captioner.serve.bodies import MOST_BEAMS, MOST_CAPTIONS, CaptionRequest, check
-from captioner.serve.native import caption_options
+from captioner.serve.fields import check
+from captioner.serve.native_fields import (
+    MOST_BEAMS,
+    MOST_CAPTIONS,
+    CaptionRequest,
+    caption_options,
+)
 from captioner.serve.page_parts import gr, text_box
 
 NAMES = "captions beams least most include ban sample heat share seed"
 """Of the settings, in the order in which `decoding` takes them."""
+BEAMS = "Beam size, at least the number of captions: more is slower"
 
 
 def add(parts: Any) -> None:
     """Put them on the page, closed; `parts` keeps them by name."""
     with gr.Accordion("Settings", open=False):
         parts["captions"] = gr.Slider(1, MOST_CAPTIONS, 3, step=1, label="Number of captions")
-        parts["beams"] = gr.Slider(1, MOST_BEAMS, 5, step=1, label="Beam size: more is slower")
+        parts["beams"] = gr.Slider(1, MOST_BEAMS, 5, step=1, label=BEAMS)
         parts["least"] = gr.Slider(0, 30, 0, step=1, label="Shortest, in tokens (about words)")
         parts["most"] = gr.Slider(1, 30, 30, step=1, label="Longest, in tokens (about words)")
         hint = "Words or phrases, separated by commas; | stands between alternatives"
@@ -52,7 +58,10 @@ def decoding(settings: Sequence[Any], *, longest: int) -> tuple[int, dict[str, A
         values |= {"method": "beam", "beam_size": given.beams}
         values |= {"must_include": phrases(given.include)}
     asked = check(CaptionRequest, values)
-    return asked.num_captions, caption_options(asked)
+    options = caption_options(asked)
+    if not given.sample:  # a search returns at most as many captions as it has beams
+        options["beam_size"] = max(options["beam_size"], asked.num_captions)
+    return asked.num_captions, options
 
 
 def phrases(text: str | None) -> list[str]:
