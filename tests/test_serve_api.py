@@ -17,7 +17,7 @@ pytest.importorskip("gradio")
 from serving import thread
 
 import captioner
-from captioner.serve.openai import is_question
+from captioner.serve.intent import read_intent
 
 Q = QUESTIONS[0]
 
@@ -184,7 +184,7 @@ def test_chat_streams(server, model, photo, encoded) -> None:
     ],
 )
 def test_what_counts_as_a_question(text: str, asks: bool) -> None:
-    assert is_question(text) == asks
+    assert (read_intent(text).task == "question") == asks
 
 
 def test_hugging_faces_dialect(server, model, photo, encoded) -> None:

@@ -73,6 +73,29 @@ def test_openai(server, photo, expected) -> None:
         create(model=model, messages=[{"role": "user", "content": "hello"}])
 
 
+def test_openai_options(server, photo, expected) -> None:
+    openai = pytest.importorskip("openai")
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+    chat = {"model": "x", "messages": messages(photo, Q)}
+    create = client.chat.completions.create
+    cut = create(**chat, max_tokens=2, frequency_penalty=0, tools=[], response_format={
+        "type": "text"}).choices[0]  # fmt: skip
+    assert (cut.finish_reason, expected.answer.startswith(cut.message.content)) == ("length", True)
+    assert (
+        create(**chat, stop=expected.answer[1:3]).choices[0].message.content == expected.answer[0]
+    )
+    drawn = [create(**chat, temperature=1.5, seed=7, n=2).choices for _ in range(2)]
+    assert [c.message.content for c in drawn[0]] == [c.message.content for c in drawn[1]]
+    options = {"stream": True, "n": 2, "stream_options": {"include_usage": True}}
+    *chunks, last = create(**chat, **options)
+    assert {choice.index for chunk in chunks for choice in chunk.choices} == {0, 1}
+    assert (last.choices, last.usage.completion_tokens > 0) == ([], True)
+    for wrong in ({"frequency_penalty": 1}, {"tools": [{}]}, {"extra_body": {"top_k": 3}}):
+        name = next(iter(wrong.get("extra_body", wrong)))
+        with pytest.raises(openai.UnprocessableEntityError, match=name):
+            create(**chat, **wrong)
+
+
 def test_hugging_face(server, photo, expected, monkeypatch) -> None:
     hub = pytest.importorskip("huggingface_hub")
     monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)  # of the tests: it is loopback
@@ -83,6 +106,11 @@ def test_hugging_face(server, photo, expected, monkeypatch) -> None:
     assert answer.answer == expected.answer
     with pytest.raises(hub.errors.HfHubHTTPError, match="415"):
         client.image_to_text(b"no picture")
+    client = hub.InferenceClient(base_url=f"{server.url}/v1")
+    chat = {"messages": messages(photo, Q), "max_tokens": 50, "temperature": 0, "top_p": 0.9}
+    assert client.chat_completion(**chat).choices[0].message.content == expected.answer
+    chunks = list(client.chat_completion(**chat, stream=True))
+    assert chunks[-1].choices[0].finish_reason == "stop"
 
 
 def test_llm(server, photo, expected, tmp_path: Path) -> None:
@@ -92,7 +120,9 @@ def test_llm(server, photo, expected, tmp_path: Path) -> None:
     (tmp_path / "extra-openai-models.yaml").write_text(json.dumps([entry]))
     words = ["-m", "llm", "-m", "here", "-a", str(photo), "--no-log", "--key", "none"]
     env = os.environ | {"LLM_USER_PATH": str(tmp_path), "LLM_LOAD_PLUGINS": ""}
-    for more, said in ((["--no-stream", Q], expected.answer), (["describe it"], expected.streamed)):
+    options = ["-o", "temperature", "0", "-o", "max_tokens", "100", "-o", "seed", "1"]
+    options += ["--system", "You are helpful.", "--no-stream"]
+    for more, said in (([*options, Q], expected.answer), (["describe it"], expected.streamed)):
         found = subprocess.run(
             [sys.executable, *words, *more], env=env, capture_output=True, text=True, timeout=120
         )

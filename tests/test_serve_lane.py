@@ -57,6 +57,9 @@ def kill(lane: RemoteCaptioner) -> None:
 def test_it_answers_as_one_in_this_process_does(here: Captioner, there: RemoteCaptioner) -> None:
     assert there.caption(PICTURES, num_captions=2) == here.caption(PICTURES, num_captions=2)
     assert list(there.stream(PICTURES[0])) == list(here.stream(PICTURES[0]))
+    for one, other in zip(there.stream(PICTURES[0]), here.stream(PICTURES[0]), strict=True):
+        assert one.tokens == other.tokens > 0
+    assert there.caption(PICTURES)[0].best.tokens == here.caption(PICTURES)[0].best.tokens != ()
     rows = [(picture, Q) for picture in PICTURES]
     assert there.answer(rows, num_answers=2) == here.answer(rows, num_answers=2)
     assert (there.config, there.longest) == (here.config, here.longest)

@@ -22,6 +22,7 @@ from captioner.serve.worker import Limits
 
 if TYPE_CHECKING:
     from captioner.predict import Answers, Captioner, Result, Scored
+    from captioner.predict.pieces import Piece
 
 
 class Busy(CaptionerError):
@@ -173,7 +174,7 @@ class Engine:
         *,
         question: str | None = None,
         options: Mapping[str, Any] | None = None,
-    ) -> AsyncIterator[str]:
+    ) -> AsyncIterator[Piece]:
         """Yield the pieces of a text as they are written, as `Captioner.stream`; raises its errors.
 
         Who stops listening ends the writing before the next word.
