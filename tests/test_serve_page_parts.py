@@ -21,7 +21,7 @@ from captioner.serve import batch, page_html
 from captioner.serve.batch import Row, caption_files
 from captioner.serve.engine import Engine
 from captioner.serve.page_events import NOTHING, Events
-from captioner.serve.page_parts import EXAMPLES, folder, offered
+from captioner.serve.page_parts import EXAMPLES, folder, offered, text_box
 from captioner.serve.page_settings import decoding
 from captioner.serve.settings import Settings
 
@@ -164,6 +164,10 @@ def test_no_url_is_fetched_in_the_place_of_an_upload(tmp_path) -> None:
     work = processing_utils.async_ssrf_protected_download("https://example.org/a", str(tmp_path))
     with pytest.raises(ValueError, match="no URLs"):
         asyncio.run(work)
+
+
+def test_a_browser_cuts_no_text_that_is_pasted() -> None:
+    assert text_box("Question", "").max_length is None
 
 
 def test_files_to_download_lie_among_the_uploads() -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from captioner.errors import CaptionerError
-from captioner.serve.corrections import LONGEST
 
 # Uploads go with the process.
 _UPLOADS = tempfile.TemporaryDirectory(prefix="captioner-page-", ignore_cleanup_errors=True)
@@ -45,8 +44,12 @@ def live(name: str, **options: Any) -> gr.HTML:
 
 
 def text_box(label: str, placeholder: str, **options: Any) -> gr.Textbox:
-    """A box for a line that people write."""
-    return gr.Textbox(label=label, value="", placeholder=placeholder, max_length=LONGEST, **options)
+    """Return a box for a line of text.
+
+    It has no maximum length, at which a browser would cut what is pasted: a text that is too long
+    is rejected once it is sent.
+    """
+    return gr.Textbox(label=label, value="", placeholder=placeholder, **options)
 
 
 def offered(path: str | None) -> str:
