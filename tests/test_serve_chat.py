@@ -1,4 +1,4 @@
-"""Chat completions: fields are applied, harmless, or rejected; where texts end; streams."""
+"""Chat completions: fields are applied, neutral, or rejected; where texts end; streams."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_stream_options_are_checked_too(post, options) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "expected"),
     [
         ([IMAGE, IMAGE], "messages.0.content: 2 images"),
         ([IMAGE, {"type": "input_audio", "input_audio": {}}], "content.1.type: input_audio"),
@@ -219,24 +219,24 @@ def test_stream_options_are_checked_too(post, options) -> None:
         ([IMAGE, {"type": "text", "text": "a " * 6000}], "more than 10,000 characters"),
     ],
 )
-def test_parts_that_would_be_ignored_are_rejected(server, content, told) -> None:
+def test_parts_that_would_be_ignored_are_rejected(server, content, expected) -> None:
     body = {"messages": [{"role": "user", "content": content}]}
     answer = server.client.post("/v1/chat/completions", json=body)
-    assert (answer.status_code, told in message(answer)) == (422, True), answer.text
+    assert (answer.status_code, expected in message(answer)) == (422, True), answer.text
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "expected"),
     [
         ({"role": "robot"}, "messages.0.role: expected one of"),
         ({"contents": []}, "messages.0.contents: unknown option; the nearest"),
         ({"question": Q}, "messages.0.question: unknown option"),
     ],
 )
-def test_messages_have_known_roles_and_keys(server, more, told) -> None:
+def test_messages_have_known_roles_and_keys(server, more, expected) -> None:
     body = {"messages": [{"role": "user", "content": [IMAGE]} | more]}
     answer = server.client.post("/v1/chat/completions", json=body)
-    assert (answer.status_code, told in message(answer)) == (422, True), answer.text
+    assert (answer.status_code, expected in message(answer)) == (422, True), answer.text
 
 
 def test_conversations_as_clients_send_them_back_are_read(server, model) -> None:
@@ -331,7 +331,7 @@ def test_temperature_0_is_the_search_and_top_p_alone_draws(ask, text, task) -> N
 
 @TASKS
 @pytest.mark.parametrize("fields", [{}, {"n": 2}, DRAWN, DRAWN | {"n": 2}])
-def test_max_tokens_cuts_what_would_be_said(ask, stream, text, task, fields) -> None:
+def test_max_tokens_cuts_the_text(ask, stream, text, task, fields) -> None:
     whole, chunks = ask(text, **fields), joined(stream(text, **fields))
     assert {choice["finish_reason"] for choice in whole["choices"]} == {"stop"}
     assert {reason for _, reason in chunks} == {"stop"}

@@ -85,7 +85,7 @@ def test_max_new_tokens_is_a_parameter_of_its_own_too(post, model) -> None:
     assert captions(post(parameters=both)) == expected
 
 
-def test_without_a_seed_each_request_draws_anew(post) -> None:
+def test_without_a_seed_each_request_draws_another_caption(post) -> None:
     parameters = {"generate_kwargs": {"do_sample": True, "temperature": 2.0}}
     assert len({captions(post(parameters=parameters))[0] for _ in range(8)}) > 1
 
@@ -101,7 +101,7 @@ def test_parameters_of_questions_are_applied(post, server, model) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "expected"),
     [
         ({"paramters": {}}, "paramters: unknown option; the nearest valid name is parameters"),
         ({"parameters": {"max_new_token": 3}}, "nearest valid name is parameters.max_new_tokens"),
@@ -140,9 +140,9 @@ def test_parameters_of_questions_are_applied(post, server, model) -> None:
         ({"question": "what " * 1000}, "tokens; this model reads at most"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_applied_is_rejected_by_name(post, fields, told) -> None:
+def test_what_cannot_be_applied_is_rejected_by_name(post, fields, expected) -> None:
     answer = post(**fields)
-    assert (answer.status_code, told in message(answer)) == (422, True), answer.text
+    assert (answer.status_code, expected in message(answer)) == (422, True), answer.text
 
 
 @settings(max_examples=60)

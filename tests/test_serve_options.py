@@ -282,7 +282,7 @@ def test_what_a_stream_can_apply_is_applied(post, model, route, options) -> None
         ("vqa", {"answers": ["red"], "beam_size": 2}, "beam_size"),
     ],
 )
-def test_options_without_effect_in_company_are_rejected(post, route, options, named) -> None:
+def test_options_without_effect_in_combination_are_rejected(post, route, options, named) -> None:
     answer = post(route, **NEEDED[route], **options)
     assert (answer.status_code, named in message(answer)) == (422, True), answer.text
 
@@ -361,14 +361,14 @@ def test_base64_is_read_alike_on_all_routes(server, plain) -> None:
 @pytest.mark.parametrize(
     "text", ["QUJ=D", "QUJD=", "QUJDR===", "QUJDR", "Q U J!", "photo.jpg", "Ä"]
 )
-def test_what_is_no_base64_is_told(server, text) -> None:
+def test_invalid_base64_is_rejected(server, text) -> None:
     for path, body in requests_with(text):
         answer = server.client.post(path, json=body)
         assert (answer.status_code, "is not valid base64" in message(answer)) == (422, True)
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "expected"),
     [
         ("file:///etc/passwd", "never reads local files"),
         ("FILE:photo.jpg", "never reads local files"),
@@ -378,10 +378,10 @@ def test_what_is_no_base64_is_told(server, text) -> None:
         ("http://example.org/a.png", "a host that this server does not fetch from"),
     ],
 )
-def test_urls_that_are_not_read_say_why(server, url, told) -> None:
+def test_urls_that_are_not_read_are_explained(server, url, expected) -> None:
     for path, body in requests_with(url):
         answer = server.client.post(path, json=body)
-        assert (answer.status_code, told in message(answer)) == (422, True), answer.text
+        assert (answer.status_code, expected in message(answer)) == (422, True), answer.text
 
 
 def test_an_image_object_has_a_url_and_nothing_else(server) -> None:

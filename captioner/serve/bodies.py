@@ -48,12 +48,12 @@ async def read_json(request: Request) -> dict[str, Any]:
     reject_query(request)
     _check_encoding(request)
     try:
-        found = json.loads(await request.body(), object_pairs_hook=_object)
+        values = json.loads(await request.body(), object_pairs_hook=_object)
     except (ValueError, RecursionError):
         raise Refusal(400, "bad_request", "the body is not valid JSON") from None
-    if not isinstance(found, dict):
+    if not isinstance(values, dict):
         raise Refusal(422, "bad_request", "the body is not a JSON object")
-    return found
+    return values
 
 
 async def read_bytes(request: Request) -> bytes:
@@ -97,25 +97,25 @@ async def _form(request: Request, model: type[Model]) -> tuple[bytes, Model]:
 
 def _collect(items: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """Return fields by name; only those of lists may be repeated."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in items:
         if name in LISTS:
-            found.setdefault(name, []).append(value)
-        elif name in found:
+            values.setdefault(name, []).append(value)
+        elif name in values:
             raise unusable(shown(name), "given more than once; send it once")
         else:
-            found[name] = value
-    return found
+            values[name] = value
+    return values
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a JSON object, in which `json` alone would keep the last of equal names."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in pairs:
-        if name in found:
+        if name in values:
             raise unusable(shown(name), "given more than once; send it once")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def _check_encoding(request: Request) -> None:

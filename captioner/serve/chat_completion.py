@@ -92,8 +92,8 @@ async def _sources(engine: Engine, chat: Chat) -> list[AsyncIterator[Piece]]:
     if asked.stream and count == 1:
         return [engine.stream(chat.picture, question=chat.question, options=options)]
     if chat.question is not None:
-        found = await engine.ask(chat.picture, chat.question, num_answers=count)
-        return [_iterate(_split(engine, answer)) for answer in found.answers]
+        answers = await engine.ask(chat.picture, chat.question, num_answers=count)
+        return [_iterate(_split(engine, answer)) for answer in answers.answers]
     result = await engine.caption(chat.picture, num_captions=count, options=options)
     return [_iterate(_split(engine, caption)) for caption in result.captions]
 
@@ -110,13 +110,13 @@ async def _write(source: AsyncIterator[Piece], end: Truncation) -> AsyncIterator
         yield rest
 
 
-def _split(engine: Engine, found: Caption | Answer) -> list[Piece]:
+def _split(engine: Engine, result: Caption | Answer) -> list[Piece]:
     """Return the pieces of a text that is known as a whole."""
-    if not found.tokens:
-        return [Piece(found.text)]
-    pieces = list(split_text(found.tokens, engine.captioner.tokenizer))
+    if not result.tokens:
+        return [Piece(result.text)]
+    pieces = list(split_text(result.tokens, engine.captioner.tokenizer))
     # An answer has no spaces at its ends.
-    before, after = (str.lstrip, str.rstrip) if isinstance(found, Answer) else (str, str)
+    before, after = (str.lstrip, str.rstrip) if isinstance(result, Answer) else (str, str)
     for order, strip in ((range(len(pieces)), before), (reversed(range(len(pieces))), after)):
         for place in order:
             pieces[place] = Piece(strip(pieces[place]), pieces[place].tokens)

@@ -1,4 +1,4 @@
-"""The fields of `/v1/chat/completions`: OpenAI's, each applied, harmless, or rejected."""
+"""The fields of `/v1/chat/completions`: OpenAI's, each applied, neutral, or rejected."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class _Applied(Fields):
         None,
         ge=1,
         le=MOST_CAPTIONS,
-        description="Choices; a question has fewer where fewer different answers are found",
+        description="Choices; a question has fewer where fewer different answers exist",
     )
     temperature: float | None = Field(
         None,
@@ -105,7 +105,7 @@ class _Applied(Fields):
         None,
         ge=-(2**63),
         le=2**63 - 1,
-        description="Equal seeds draw equal texts; without one, each request draws anew",
+        description="Equal seeds draw equal texts; without one, each request draws another text",
     )
     max_tokens: int | None = Field(None, ge=1, description="As max_completion_tokens")
     max_completion_tokens: int | None = Field(
@@ -115,10 +115,10 @@ class _Applied(Fields):
 
     @model_validator(mode="after")
     def _check_combination(self) -> _Applied:
-        for name, harmless in _NO_EFFECT.items():
+        for name, neutral in _NO_EFFECT.items():
             value = getattr(self, name)
-            if value is not None and value not in harmless:
-                raise unusable(name, f"not supported; leave it out, or send {_listed(harmless)}")
+            if value is not None and value not in neutral:
+                raise unusable(name, f"not supported; leave it out, or send {_listed(neutral)}")
         limits = {self.max_tokens, self.max_completion_tokens} - {None}
         if len(limits) > 1:
             raise unusable("max_tokens", "differs from max_completion_tokens; send one of them")
@@ -165,14 +165,14 @@ def _listed(values: tuple[Any, ...]) -> str:
 
 
 def _chat_request() -> type[_Applied]:
-    found: dict[str, Any] = {}
-    for name, harmless in _NO_EFFECT.items():
+    fields: dict[str, Any] = {}
+    for name, neutral in _NO_EFFECT.items():
         about = "Not supported: only values that ask for nothing are accepted"
-        extra = {"enum": [*harmless, None]}
-        found[name] = (Any, Field(None, description=about, json_schema_extra=extra))
+        extra = {"enum": [*neutral, None]}
+        fields[name] = (Any, Field(None, description=about, json_schema_extra=extra))
     for name in _INFORMATION:
-        found[name] = (Any, Field(None, description="For information: it changes no text"))
-    return create_model("ChatRequest", __base__=_Applied, **found)
+        fields[name] = (Any, Field(None, description="For information: it changes no text"))
+    return create_model("ChatRequest", __base__=_Applied, **fields)
 
 
 ChatRequest = _chat_request()

@@ -59,11 +59,11 @@ def _counted(words: list[str]) -> str:
     """Ask for a number: "the birds in the tree" to "how many birds are in the tree"."""
     text = re.sub(r"^(?:the )?(?:number|amount) of ", "", " ".join(words))
     text = re.sub(r"^(?:the|all the|all) ", "", text)
-    found = re.match(
+    match = re.match(
         r"(.+?) (?:that |who )?(?:are )?((?:in|on|at|near|under|behind|with) .+)", text
     )
-    if found:
-        return _ask(["how", "many", found[1], "are", found[2]])
+    if match:
+        return _ask(["how", "many", match[1], "are", match[2]])
     return _ask(["how", "many", text, "are", "there"]) if text else ""
 
 

@@ -22,7 +22,7 @@ _INFER = """Caption an image (its bare bytes, or JSON), or answer the question b
 
 Every parameter is applied or rejected with status 422. Those of a caption are `max_new_tokens` and
 `generation_parameters` (or `generate_kwargs`), that of a question is `top_k`. With `do_sample` and
-without a `seed`, each request draws another caption.
+without a `seed`, each request draws a different caption.
 """
 
 

@@ -59,7 +59,7 @@ class GenerationParameters(Fields):
     top_k: int | None = Field(None, ge=0, le=2**31 - 1, description="All tokens unless it is set")
     top_p: float | None = Field(None, gt=0, le=1)
     min_p: float | None = Field(None, ge=0, le=1)
-    seed: int | None = Field(None, ge=0, le=2**63 - 1, description="A new one unless it is set")
+    seed: int | None = Field(None, ge=0, le=2**63 - 1, description="Random unless it is set")
     use_cache: bool | None = Field(None, description="For information: it changes no text")
     early_stopping: Any = Field(None, description=_UNSUPPORTED)
     epsilon_cutoff: float | None = Field(None, description=_UNSUPPORTED)
@@ -70,13 +70,13 @@ class GenerationParameters(Fields):
 
     @model_validator(mode="after")
     def _check_combination(self) -> GenerationParameters:
-        for name, harmless in _NO_EFFECT.items():
+        for name, neutral in _NO_EFFECT.items():
             value = getattr(self, name)
-            if value is not None and value not in harmless:
-                raise unusable(name, f"not supported; leave it out, or send {harmless[0]}")
-        for name, harmless in _OF_SAMPLING.items():
+            if value is not None and value not in neutral:
+                raise unusable(name, f"not supported; leave it out, or send {neutral[0]}")
+        for name, neutral in _OF_SAMPLING.items():
             value = getattr(self, name)
-            if not self.do_sample and value is not None and value != harmless:
+            if not self.do_sample and value is not None and value != neutral:
                 raise unusable(name, "has no effect without do_sample; set that to true")
         if self.do_sample:
             for name in ("num_beams", "num_beam_groups"):
@@ -88,20 +88,20 @@ class GenerationParameters(Fields):
 
     def options(self) -> dict[str, Any]:
         """Return the decoding settings."""
-        found: dict[str, Any] = {}
+        settings: dict[str, Any] = {}
         skipped = ("num_beams", "num_beam_groups") if self.do_sample else tuple(_OF_SAMPLING)
         for name, setting in _NAMES.items():
             value = getattr(self, name)
             if value is None or name in skipped:
                 continue
-            if found.get(setting, value) != value:
+            if settings.get(setting, value) != value:
                 raise unusable(name, f"differs from another one for {setting}; send one of them")
-            found[setting] = value
+            settings[setting] = value
         if self.do_sample is not None:
-            found["method"] = "sample" if self.do_sample else "beam"
+            settings["method"] = "sample" if self.do_sample else "beam"
         if self.do_sample:
-            found.setdefault("seed", secrets.randbits(63))
-        return found
+            settings.setdefault("seed", secrets.randbits(63))
+        return settings
 
 
 class HfParameters(Fields):
@@ -176,6 +176,6 @@ class HfRequest(Fields):
 
     @property
     def asked(self) -> str | None:
-        """The question, wherever it is."""
+        """The question, in either place."""
         inner = self.inputs.question if isinstance(self.inputs, HfInputs) else None
         return self.question if inner is None else inner

@@ -33,8 +33,8 @@ async def image_bytes(value: Any, fetcher: Fetcher) -> bytes:
     if not isinstance(value, str) or not value.strip():
         raise Refusal(422, "bad_request", "image: expected base64, or a data URI")
     value = value.strip()
-    found = _SCHEME.match(value)
-    scheme = found[1].lower() if found else ""
+    match = _SCHEME.match(value)
+    scheme = match[1].lower() if match else ""
     if scheme in ("http", "https"):
         return await fetcher.get(value)
     if scheme == "data":

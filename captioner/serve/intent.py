@@ -2,7 +2,7 @@
 
 A prompt is split into sentences and clauses, which `intent_clause` reads. One question in a prompt
 makes it a question; a prompt without one asks for a caption. Prompts in a few other languages are
-told apart by their function words alone.
+recognized by their function words alone.
 """
 
 from __future__ import annotations
@@ -122,12 +122,12 @@ def _clauses(sentence: str) -> list[tuple[int, str]]:
         for match in _CONJUNCTION.finditer(sentence)
         if corrected(match[1].lower()) in IMPERATIVES | WH
     ]
-    found, start = [], 0
+    clauses, start = [], 0
     for end, following in sorted(cuts):
         if end >= start:
-            found.append((start, sentence[start:end]))
+            clauses.append((start, sentence[start:end]))
             start = following
-    return [*found, (start, sentence[start:])]
+    return [*clauses, (start, sentence[start:])]
 
 
 def _normalized(clause: str) -> str:

@@ -195,7 +195,7 @@ def _read_topic(words: Words, *, text: frozenset[str] = TEXT) -> Reading:
 
 
 def _read_object(text: str, verb: str = "tell") -> Reading:
-    """Read what is to be told, named or counted."""
+    """Read what is to be named, counted or reported."""
     text = re.sub(r"^(?:please|me|us|of|exactly) ", "", text)
     words = text.split()
     if not words:

@@ -88,7 +88,7 @@ EVENTS = {200: {"content": {"text/event-stream": {}}}}
 """What OpenAPI says of a route that also streams."""
 
 
-def found(caption: Any) -> dict[str, Any]:
+def caption_fields(caption: Any) -> dict[str, Any]:
     """Return a caption's fields."""
     return {"caption": caption.text, "score": caption.score, "confidence": caption.confidence}
 
@@ -111,7 +111,7 @@ def router(engine: Engine, fetcher: Fetcher, body: Any) -> APIRouter:
         if asked.stream:
             return await events(engine.stream(picture, options=options))
         result = await engine.caption(picture, num_captions=asked.num_captions, options=options)
-        captions = [found(c) for c in result.captions]
+        captions = [caption_fields(c) for c in result.captions]
         return {
             **captions[0],
             "captions": captions,

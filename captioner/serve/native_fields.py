@@ -76,12 +76,12 @@ class _CaptionFields(_Native):
 def _caption_request() -> type[_CaptionFields]:
     """Return the model with a field for each decoding setting, all unset."""
     hints = get_type_hints(DecodingConfig)
-    found: dict[str, Any] = {
+    settings: dict[str, Any] = {
         name: (hints[name] | None, Field(None, **_BOUNDS.get(name, {}))) for name in DECODING
     }
-    found["num_captions"] = (int, Field(1, ge=1, le=MOST_CAPTIONS))
-    found["stream"] = (bool, Field(False, description="Server-sent events, word after word"))
-    return create_model("CaptionRequest", __base__=_CaptionFields, **found)
+    settings["num_captions"] = (int, Field(1, ge=1, le=MOST_CAPTIONS))
+    settings["stream"] = (bool, Field(False, description="Server-sent events, word after word"))
+    return create_model("CaptionRequest", __base__=_CaptionFields, **settings)
 
 
 CaptionRequest = _caption_request()
@@ -143,7 +143,7 @@ def caption_options(asked: BaseModel) -> dict[str, Any]:
 
 def _reject_effects(asked: BaseModel, why: str, **no_effect: Any) -> None:
     """Raise Refusal for the first field that is set to another value than the one given."""
-    for name, harmless in no_effect.items():
+    for name, neutral in no_effect.items():
         value = getattr(asked, name)
-        if value is not None and value != harmless:
+        if value is not None and value != neutral:
             raise unusable(name, f"{why}; leave it out")

@@ -115,9 +115,9 @@ def router(engine: Engine, fetcher: Fetcher, body: Any, *, name: str) -> APIRout
         picture = await engine.read(await image_bytes(image, fetcher))
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": name}
         head["task"] = intent.task
-        found = Chat(asked, picture, intent.question, head)
+        conversation = Chat(asked, picture, intent.question, head)
         if asked.stream:
-            return sse(await stream_chunks(engine, found), end="[DONE]")
-        return await complete(engine, found)
+            return sse(await stream_chunks(engine, conversation), end="[DONE]")
+        return await complete(engine, conversation)
 
     return routes
