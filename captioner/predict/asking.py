@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from captioner.config import AnswerConfig, Config
 from captioner.data.text import normalize_caption, normalize_question
 from captioner.decoding import Hypothesis, Trie
 from captioner.errors import CaptionerError, QuestionError
+from captioner.predict.checks import check_count, check_text, short
 from captioner.predict.results import Answer, Answers
 from captioner.tokenizer import EOS, Tokenizer
 
@@ -63,10 +64,12 @@ class Asking:
         min_confidence: float = 0.0,
         beam_size: int | None = None,
     ) -> Asking:
-        """The checkpoint's search with what was asked for; raises CaptionerError."""
+        """Return the checkpoint's search with these options; raises CaptionerError."""
         beams = config.beam_size if beam_size is None else beam_size
-        if beams < 1 or num_answers < 1:
-            raise CaptionerError("beam_size and num_answers must be 1 or more")
+        check_count("beam_size", beams)
+        check_count("num_answers", num_answers)
+        if not isinstance(min_confidence, Real):
+            raise TypeError(f"min_confidence={min_confidence!r}: must be a number")
         if not 0 <= min_confidence <= 1:
             raise CaptionerError(f"min_confidence={min_confidence}: expected 0 to 1")
         beams = max(beams, num_answers)
@@ -107,23 +110,6 @@ def encode_question(question: Any, *, tokenizer: Tokenizer, config: Config) -> l
             f" {longest}, the end mark included; shorten it"
         )
     return ids
-
-
-def check_text(text: Any, what: str, error: type[CaptionerError]) -> None:
-    """Raise the error for what is no text, or holds what no text holds."""
-    if not isinstance(text, str):
-        raise error(f"{what} must be text; found {type(text).__name__}")
-    for c in text:
-        kind = unicodedata.category(c)
-        if kind == "Cs":
-            raise error(f"{what} must be text; {short(text)} has bytes that are not UTF-8")
-        if kind == "Cc" and not c.isspace():
-            raise error(f"{what} must be text; {short(text)} has the control character {c!r}")
-
-
-def short(text: str) -> str:
-    """How a message quotes a text."""
-    return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
 def read_rows(rows: Iterable[Any]) -> list[tuple[Any, Any]]:

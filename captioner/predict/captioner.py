@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from captioner.config import Config, DecodingConfig
 from captioner.decoding import Hypothesis
-from captioner.errors import CaptionerError, ImageError, QuestionError
+from captioner.errors import CaptionerError, CheckpointError, ImageError, QuestionError
 from captioner.infer import answer, ask, score_texts, search_stream, spell
 from captioner.model.seq2seq import Seq2Seq
 from captioner.predict.asking import (
@@ -31,29 +31,57 @@ from captioner.predict.asking import (
     read_rows,
 )
 from captioner.predict.attention import look
+from captioner.predict.checks import check_count, checked_options
 from captioner.predict.members import Members, load_members
-from captioner.predict.options import choose_decoding, encode_text, unfinished
+from captioner.predict.options import DECODING, choose_decoding, encode_text, unfinished
+from captioner.predict.origin import Origin, fingerprint
 from captioner.predict.pieces import Piece, split_text
 from captioner.predict.results import Answers, Attention, Caption, Encoded, Result, Scored
 from captioner.tokenizer import PAD, Tokenizer
 from captioner.wording import plan_wording
 
+ANSWERING = ("answers", "num_answers", "min_confidence", "beam_size", "batch_size")
+"""Options of many questions."""
 REMEMBERED = 8
 """How many closed answer sets, and how many plans of wording, a captioner keeps."""
 
 
-def load(checkpoint: str | Path | Sequence[str | Path] = "bundled", **kwargs: Any) -> Captioner:
-    """A captioner from a checkpoint folder, or an ensemble from several.
+@checked_options()
+def load(
+    checkpoint: str | Path | Sequence[str | Path] = "bundled",
+    *,
+    device: str | torch.device = "cpu",
+    dtype: str = "float32",
+    looks: int = 1,
+    compile: bool = False,
+) -> Captioner:
+    """Load a captioner from a checkpoint folder, or an ensemble from several.
 
-    The members of an ensemble have one tokenizer, as runs have that start from one checkpoint; the
-    first one's configuration counts. See `Captioner` for the keyword arguments. Raises
-    CheckpointError when a folder holds no checkpoint or one that does not fit.
+    The members of an ensemble must share one tokenizer, as runs do that start from one checkpoint.
+    The configuration is that of the first. See `Captioner` for the keyword arguments.
+
+    Raises:
+        CheckpointError: A folder holds no checkpoint, or one that does not fit.
     """
     several = not isinstance(checkpoint, (str, os.PathLike))
     names = [str(name) for name in (checkpoint if several else [checkpoint])]
+    options = {"device": device, "dtype": dtype, "looks": looks, "compile": compile}
+    origin = Origin.of(names, options) if names else None
     models, tokenizer = load_members(names)
     (model, config), *others = models
-    return Captioner(model, tokenizer, config, others=others, **kwargs)
+    captioner = Captioner(model, tokenizer, config, others=others, **options)
+    captioner._origin = origin
+    return captioner
+
+
+def load_again(names: Sequence[str], options: Mapping[str, Any], expected: str) -> Captioner:
+    """Load a copy of a pickled captioner; raise CheckpointError if its checkpoint differs."""
+    if fingerprint(names) != expected:
+        raise CheckpointError(
+            f"{', '.join(names)}: not the checkpoint of the captioner that was pickled; load the"
+            " captioner again and pickle that one"
+        )
+    return load(names, **options)
 
 
 def load_share(checkpoint: str | Path, *, share: int, **options: Any) -> Captioner:
@@ -94,6 +122,22 @@ class Captioner:
         self._closed_set = lru_cache(REMEMBERED)(closed)
         plan = partial(plan_wording, tokenizer=tokenizer, lowercase=config.data.lowercase)
         self._wording = lru_cache(REMEMBERED)(plan)
+        self._origin: Origin | None = None
+
+    def __copy__(self) -> Captioner:
+        copied = object.__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Compiled and packed modules cannot be copied; the checkpoint can be loaded again.
+        if self._origin is None:
+            raise CaptionerError(
+                "this captioner was made of a model in memory and cannot be pickled or copied;"
+                " save the model as a checkpoint and use captioner.load"
+            )
+        names, options = self._origin.names, self._origin.options
+        return load_again, (names, options, self._origin.fingerprint())
 
     @property
     def model(self) -> Seq2Seq:
@@ -111,6 +155,7 @@ class Captioner:
         """That of weights and arithmetic."""
         return self.members.dtype
 
+    @checked_options(DECODING)
     def caption(
         self,
         images: Sequence[Any] | Any,
@@ -131,6 +176,7 @@ class Captioner:
         options |= {"num_captions": num_captions, "batch_size": batch_size}
         return list(self.caption_stream(images, **options))
 
+    @checked_options(DECODING)
     def caption_stream(
         self,
         images: Iterable[Any],
@@ -142,7 +188,7 @@ class Captioner:
         """As `caption`, from an iterable of any length; three batches are held at a time."""
         decoding = choose_decoding(self.config, options, longest=self.longest, count=num_captions)
         wording = self._wording(decoding)
-        _check_batch_size(batch_size)
+        check_count("batch_size", batch_size)
         read: deque[ImageError | bool] = deque()  # error or low_confidence, of what has no result
 
         def good() -> Iterator[list[Tensor]]:
@@ -167,6 +213,7 @@ class Captioner:
         for error in read:
             yield Result(error=error)
 
+    @checked_options(DECODING)
     def stream(self, image: Any, *, question: str | None = None, **options: Any) -> Iterator[Piece]:
         """Yield the pieces of one caption, or of the answer to a question, as they are written.
 
@@ -193,6 +240,7 @@ class Captioner:
         )
         return split_text(tokens, self.tokenizer)
 
+    @checked_options()
     def score(
         self, image: Any, texts: Sequence[str], *, question: str | None = None
     ) -> list[Scored]:
@@ -218,6 +266,7 @@ class Captioner:
             for text, total, x in zip(texts, totals, ids, strict=True)
         ]
 
+    @checked_options()
     def attention(self, image: Any, text: str, *, question: str | None = None) -> list[Attention]:
         """Where the model looked for each word of a text, which is read as `score` reads it.
 
@@ -227,6 +276,7 @@ class Captioner:
         memories, masks, _ = self._memories(image, question)
         return look(self.members, image, tokens, memories, masks=masks, tokenizer=self.tokenizer)
 
+    @checked_options()
     def encode(self, image: Any) -> Encoded:
         """An image, encoded once for all that is asked about it by other methods.
 
@@ -237,10 +287,12 @@ class Captioner:
             raise found
         return found
 
+    @checked_options()
     def encode_batch(self, images: Sequence[Any]) -> list[Encoded | ImageError]:
         """Several images in one pass, each as `encode` does, or with its error in its place."""
         return self.members.encode(images)
 
+    @checked_options()
     def ask(
         self,
         image: Any,
@@ -272,10 +324,12 @@ class Captioner:
             raise found.error
         return found
 
+    @checked_options(ANSWERING)
     def answer(self, rows: Iterable[tuple[Any, str]], **options: Any) -> list[Answers]:
         """Answers to each pair of an image and a question, in their order; see `answer_stream`."""
         return list(self.answer_stream(rows, **options))
 
+    @checked_options(ANSWERING)
     def answer_stream(
         self,
         rows: Iterable[tuple[Any, str]],
@@ -293,7 +347,7 @@ class Captioner:
         the others.
         """
         asking = self._asking(**options)
-        _check_batch_size(batch_size)
+        check_count("batch_size", batch_size)
         rows = read_rows(rows)
         known: dict[str | int, Encoded | ImageError] = {}
         ready: dict[int, Answers] = {}
@@ -395,11 +449,6 @@ class Captioner:
             ),
             low_confidence=low_confidence,
         )
-
-
-def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
-        raise CaptionerError(f"batch_size={batch_size}: must be 1 or more")
 
 
 def _is_one_image(images: Any) -> bool:

@@ -1,7 +1,8 @@
-"""What a caller may ask of decoding, checked against what the model can do."""
+"""Options of decoding and texts, checked against what the model can do."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,19 +10,29 @@ from captioner.config import Config, DecodingConfig
 from captioner.config.structure import build, to_dict
 from captioner.data.text import normalize_caption
 from captioner.errors import CaptionerError
-from captioner.predict.asking import check_text, short
+from captioner.predict.checks import check_count, check_text, short
 from captioner.tokenizer import Tokenizer
 
+DECODING = tuple(f.name for f in dataclasses.fields(DecodingConfig))
+"""Options that are fields of `DecodingConfig`."""
 _LISTS = ("must_include", "banned")
+_RANKING = ("length_penalty", "length_form")
+"""Options that decide between the hypotheses of a beam search, and change nothing else."""
 
 
 def choose_decoding(
     config: Config, options: Mapping[str, Any], *, longest: int, count: int
 ) -> DecodingConfig:
-    """The checkpoint's decoding with these options, for `count` captions; CaptionerError.
+    """Return the decoding of the checkpoint with these options; those of None are unset.
 
-    `longest` is the most tokens that the model can write. Options of None are unset.
+    Args:
+        longest: The most tokens that the model can write.
+        count: How many captions of an image are wanted.
+
+    Raises:
+        CaptionerError: An option cannot be used, or would change nothing.
     """
+    check_count("num_captions", count)
     given = {name: value for name, value in options.items() if value is not None}
     for name in _LISTS:
         if isinstance(given.get(name), str):
@@ -34,8 +45,13 @@ def choose_decoding(
     decoding = build(DecodingConfig, base | given, "decoding")
     if not 1 <= decoding.max_length <= longest:
         raise CaptionerError(f"max_length must lie between 1 and this model's {longest}")
-    if count < 1:
-        raise CaptionerError("num_captions must be 1 or more")
+    if decoding.method == "sample" or decoding.beam_size == 1:
+        for name in _RANKING:
+            if name in given and getattr(decoding, name) != getattr(DecodingConfig, name):
+                raise CaptionerError(
+                    f"{name} decides between the hypotheses of a beam search; it has no effect on"
+                    " sampling, on a stream or with beam_size=1"
+                )
     if decoding.method == "beam" and count > decoding.beam_size:
         raise CaptionerError(
             f"num_captions={count} is more than beam_size={decoding.beam_size};"

@@ -5,10 +5,11 @@ Shapes: P memory positions, D width; R rows and C columns of a grid of places.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from captioner.errors import CaptionerError, ImageError, QuestionError
 
@@ -155,3 +156,17 @@ class Encoded:
         if models is not self.models:
             raise CaptionerError("an image that another model has encoded; encode it with this one")
         return self
+
+    def __copy__(self) -> Encoded:
+        return replace(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Encoded:
+        return replace(self, memories=copy.deepcopy(self.memories, memo))
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.models:
+            raise CaptionerError(
+                "an encoded image cannot be pickled: it can only be used with the captioner in"
+                " memory that encoded it; pickle the image and encode it again"
+            )
+        return self.__dict__

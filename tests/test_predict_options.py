@@ -1,0 +1,233 @@
+"""Keyword options of the Python API: each is applied or rejected, and none is ignored."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from tiny import picture
+from tiny_vqa import QUESTIONS, make_vqa_checkpoint
+
+import captioner
+from captioner.config import DecodingConfig
+from captioner.errors import CaptionerError
+from captioner.predict import Captioner
+from captioner.predict import captioner as module
+
+DECODING = tuple(field.name for field in dataclasses.fields(DecodingConfig))
+ANSWERING = ("answers", "num_answers", "min_confidence", "beam_size")
+OPTIONS = {
+    "load": ("checkpoint", "device", "dtype", "looks", "compile"),
+    "caption": ("images", "num_captions", "batch_size", *DECODING),
+    "caption_stream": ("images", "num_captions", "batch_size", *DECODING),
+    "stream": ("image", "question", *DECODING),
+    "score": ("image", "texts", "question"),
+    "attention": ("image", "text", "question"),
+    "encode": ("image",),
+    "encode_batch": ("images",),
+    "ask": ("image", "question", *ANSWERING),
+    "answer": ("rows", "batch_size", *ANSWERING),
+    "answer_stream": ("rows", "batch_size", *ANSWERING),
+}
+"""The keywords of each function."""
+ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "load": (),
+    "caption": (picture(0),),
+    "caption_stream": ([picture(0)],),
+    "stream": (picture(0),),
+    "score": (picture(0), ["a dog"]),
+    "attention": (picture(0), "a dog"),
+    "encode": (picture(0),),
+    "encode_batch": ([picture(0)],),
+    "ask": (picture(0), QUESTIONS[0]),
+    "answer": ([(picture(0), QUESTIONS[0])],),
+    "answer_stream": ([(picture(0), QUESTIONS[0])],),
+}
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_vqa_checkpoint(tmp_path_factory.mktemp("options") / "best")
+
+
+@pytest.fixture(scope="session")
+def model(folder) -> Captioner:
+    return captioner.load(folder)
+
+
+def function(model: Captioner, name: str) -> Any:
+    return captioner.load if name == "load" else getattr(model, name)
+
+
+@st.composite
+def misspelt(draw) -> tuple[str, str, str]:
+    """A function, one of its keywords, and the keyword with a letter changed, lost or added."""
+    name = draw(st.sampled_from(sorted(OPTIONS)))
+    keyword = draw(st.sampled_from(sorted(OPTIONS[name])))
+    place = draw(st.integers(1, len(keyword) - 1))
+    letter = draw(st.sampled_from(["", "s", "_", "x", keyword[place] * 2]))
+    wrong = keyword[:place] + letter + keyword[place + draw(st.integers(0, 1)) :]
+    assume(wrong not in OPTIONS[name])
+    return name, keyword, wrong
+
+
+@given(misspelt())
+def test_an_unknown_keyword_is_an_error_that_names_the_nearest(model, case):
+    name, _, wrong = case
+    with pytest.raises(CaptionerError, match=rf"{name}\(\) has no option '{wrong}'; the nearest"):
+        function(model, name)(*ARGUMENTS[name], **{wrong: 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "nearest"),
+    [
+        ("caption", "num_caption", "num_captions"),
+        ("caption", "beams", "beam_size"),
+        ("caption", "must_includes", "must_include"),
+        ("stream", "temprature", "temperature"),
+        ("ask", "num_answer", "num_answers"),
+        ("answer", "batchsize", "batch_size"),
+        ("load", "look", "looks"),
+        ("score", "questions", "question"),
+    ],
+)
+def test_the_nearest_is_named(model, name, wrong, nearest):
+    with pytest.raises(CaptionerError, match=f"the nearest is '{nearest}'"):
+        function(model, name)(*ARGUMENTS[name], **{wrong: 1})
+
+
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "num_captions": st.integers(1, 3),
+    "batch_size": st.integers(1, 3),
+    "method": st.sampled_from(["beam", "sample"]),
+    "beam_size": st.integers(1, 4),
+    "max_length": st.integers(5, 8),
+    "min_length": st.integers(1, 4),
+    "length_penalty": st.sampled_from([0.3, 2.0]),
+    "length_form": st.just("gnmt"),
+    "groups": st.integers(2, 3),
+    "diversity": st.just(0.5),
+    "temperature": st.just(0.7),
+    "top_k": st.just(5),
+    "top_p": st.just(0.9),
+    "min_p": st.just(0.01),
+    "seed": st.just(4),
+    "no_repeat_ngram": st.just(2),
+    "repetition_penalty": st.just(1.2),
+    "must_include": st.just(["dog|boat"]),
+    "banned": st.just(["red"]),
+    "prefix": st.just("a dog"),
+    "no_dangling": st.just(True),
+}
+"""Values other than the defaults."""
+RANKING = {"length_penalty", "length_form"}
+
+
+@st.composite
+def decoding(draw, names: tuple[str, ...]) -> dict[str, Any]:
+    chosen = draw(st.lists(st.sampled_from(names), unique=True, max_size=4))
+    return {name: draw(VALUES[name]) for name in chosen}
+
+
+@pytest.fixture(scope="module")
+def searches() -> Iterator[list[tuple[DecodingConfig, int]]]:
+    """The configuration of each search, and how many captions it is to give."""
+    seen: list[tuple[DecodingConfig, int]] = []
+
+    def search_stream(models, batches, config, wording, *, rows=1) -> Iterator[Any]:
+        seen.append((config, rows))
+        yield from original(models, batches, config, wording, rows=rows)
+
+    def spell(models, memories, config, wording, **rest) -> Iterator[int]:
+        seen.append((config, 1))
+        return original_spell(models, memories, config, wording, **rest)
+
+    original, original_spell = module.search_stream, module.spell
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "search_stream", search_stream)
+        patch.setattr(module, "spell", spell)
+        yield seen
+
+
+def assert_applied(options: dict[str, Any], seen: list[tuple[DecodingConfig, int]]) -> None:
+    """Each option is in the search's configuration, and can change what is found."""
+    ((config, rows),) = seen
+    for name, value in options.items():
+        if name == "num_captions":
+            assert rows == value
+        elif name != "batch_size":
+            value = tuple(value) if isinstance(value, list) else value
+            assert getattr(config, name) == value, name
+    if config.method == "sample":
+        assert not options.keys() & (RANKING | {"beam_size", "groups", "must_include"})
+    else:
+        assert not options.keys() & {"temperature", "top_k", "top_p", "min_p", "seed"}
+        assert config.beam_size > 1 or not options.keys() & RANKING
+
+
+def run_options(call, options: dict[str, Any], seen: list) -> str:
+    """Call with options: "" if they were applied, or the error."""
+    seen.clear()
+    try:
+        list(call(**options))
+    except CaptionerError as error:
+        assert seen == [], "an option is rejected before anything is computed"
+        return str(error)
+    assert_applied(options, seen)
+    return ""
+
+
+@settings(max_examples=40)
+@given(decoding(tuple(VALUES)))
+def test_options_of_captions_are_applied_or_rejected(model, searches, options):
+    error = run_options(lambda **o: model.caption(picture(0), **o), options, searches)
+    assert not error or any(name in error for name in options), error
+
+
+@settings(max_examples=40)
+@given(decoding(tuple(name for name in VALUES if name not in ("num_captions", "batch_size"))))
+def test_options_of_a_stream_are_applied_or_rejected(model, searches, options):
+    error = run_options(lambda **o: model.stream(picture(0), **o), options, searches)
+    assert not error or any(name in error for name in options), error
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"beam_size": 1, "length_penalty": 2.0},
+        {"beam_size": 1, "length_form": "gnmt"},
+        {"method": "sample", "length_penalty": 2.0},
+        {"num_captions": 0},
+    ],
+)
+def test_options_without_effect_are_rejected(model, options):
+    with pytest.raises(CaptionerError, match=list(options)[-1]):
+        model.caption(picture(0), **options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"num_captions": 2.5}, {"num_captions": True}, {"batch_size": "3"}]
+)
+def test_counts_are_whole_numbers(model, options):
+    with pytest.raises(TypeError, match=next(iter(options))):
+        model.caption(picture(0), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"num_answers": 0}, CaptionerError),
+        ({"num_answers": 1.5}, TypeError),
+        ({"beam_size": "2"}, TypeError),
+        ({"min_confidence": "high"}, TypeError),
+        ({"min_confidence": float("nan")}, CaptionerError),
+    ],
+)
+def test_options_of_answers_are_checked(model, options, error):
+    with pytest.raises(error, match=next(iter(options))):
+        model.ask(picture(0), QUESTIONS[0], **options)
