@@ -1,27 +1,27 @@
 #!/usr/bin/env python
 """Score captions and answers: `python score.py CANDIDATES --references PATH`, or --checkpoint DIR.
 
-CANDIDATES is JSONL (generate.py --jsonl writes it), JSON (a list of rows, as COCO's and VQA's
+CANDIDATES is JSONL or CSV (generate.py writes both), TSV, JSON (a list of rows, as COCO's and VQA's
 result files, or an object of id: caption) or - for stdin. A row with a caption says which image it
 is about by image_id, else id, both of which must equal the reference's, else image, a path that may
 differ from the reference's in its leading folders. A row with an answer says which question it is
-to by question_id, else image and question. With --checkpoint the images are captioned, or the
-questions answered, first; with --held-out those that its own configuration held out of its
-training, task by task, and no references are given (data.sources.0.root=PATH and so on say where
-the data sets lie now).
+to by question_id, else image and question. Keys of a row that name different images are an error.
+With --checkpoint the images are captioned, or the questions answered, first; with --held-out those
+that its own configuration held out of its training, task by task, and no references are given
+(data.sources.0.root=PATH and so on say where the data sets lie now).
 
-Answers are scored by exact match after VQA's normalisation and macro-F1, and, where every question
-has four answers or more, by the official VQA accuracy. Beside a checkpoint stand its controls: a
-blind model (--blind), itself with each question asked of another image, and the most frequent
-training answer to each type of question.
+Answers are scored by exact match after VQA's normalisation and macro-F1, and, if every question has
+four answers or more, by the official VQA accuracy. The scores of a checkpoint are shown with its
+controls: a blind model (--blind), itself with each question asked of another image, and the most
+frequent training answer to each type of question.
 
-`compare` holds the captions of B against those of A, each a file of captions or a checkpoint
+`compare` compares the captions of B with those of A, each a file of captions or a checkpoint
 folder: the difference of each metric, its 95 % interval over 10,000 draws of the images, and p, how
-often chance alone would make as much of two equals.
+often chance alone would make two equal systems differ as much.
 
-Printed is a table, values x 100 with one decimal as papers have them, or, with --json, an object
-with the values themselves. Exit status: 0 all done, 1 nothing done, 2 usage, 3 scored, but without
-some images that could not be read or questions that could not be asked.
+The scores are printed as a table, values x 100 with one decimal as in papers, or with --json as an
+object with the values themselves. Exit status: 0 all done, 1 nothing done, 2 usage, 3 scored
+without some images that could not be read or questions that could not be asked.
 """
 
 from __future__ import annotations
@@ -32,12 +32,11 @@ import json
 import sys
 from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from captioner.cli import guarded, positive
-from captioner.config.decoding import DTYPES, LOOKS
+from captioner.cli import guarded
 from captioner.errors import CaptionerError, DataError
+from captioner.scoring_flags import build_parser, check, is_checkpoint, is_official
 
 if TYPE_CHECKING:
     from captioner.config import Config
@@ -55,95 +54,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The arguments; exits with status 2 where they are wrong."""
-    parser = argparse.ArgumentParser(
-        prog=PROG,
-        usage=f"{PROG} CANDIDATES --references PATH [options]\n"
-        f"       {PROG} --checkpoint DIR --references PATH [options]\n"
-        f"       {PROG} --checkpoint DIR --held-out [key=value ...] [options]\n"
-        f"       {PROG} compare A B --references PATH [options]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "words", nargs="*", metavar="CANDIDATES", help="JSONL, JSON or -; key=value with --held-out"
-    )
-    parser.add_argument("--references", metavar="PATH", help="data set or its file")
-    parser.add_argument("--format", default="auto", metavar="NAME", help="of the data set")
-    parser.add_argument(
-        "--split",
-        action="append",
-        metavar="NAME[,NAME]",
-        help="which images; default: val, or the only split that the data set has",
-    )
-    parser.add_argument("--images", metavar="DIR", help="folder of the data set's images")
-    parser.add_argument(
-        "--questions", action="store_true", help="those made from the data set's captions"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of these, and of the shuffled images"
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    group = parser.add_argument_group("captioning or answering first")
-    group.add_argument("--checkpoint", metavar="DIR", help="a checkpoint folder, or bundled")
-    group.add_argument("--held-out", action="store_true", help="what its training left out")
-    group.add_argument("--only", metavar="NAME", help="the task of this name alone (--held-out)")
-    group.add_argument(
-        "--blind", metavar="DIR", help="the control trained on the same with model.blind=true"
-    )
-    group.add_argument(
-        "--output", metavar="FILE", help="keep the texts as JSONL; answers in VQA's format if .json"
-    )
-    group.add_argument("--beam-size", type=positive, metavar="N")
-    group.add_argument(
-        "--batch-size", type=positive, default=16, metavar="N", help="images or questions"
-    )
-    group.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps ...")
-    group.add_argument("--dtype", default="float32", choices=DTYPES)
-    group.add_argument(
-        "--looks", type=int, default=1, choices=LOOKS, help="at a picture; more: better and slower"
-    )
+    parser = build_parser(PROG, __doc__)
     args = parser.parse_intermixed_args(argv)
     args.usage = parser.error
     check(args)
     return args
-
-
-def check(args: argparse.Namespace) -> None:
-    """Exit with status 2 where the arguments make no sense together."""
-    args.compared = args.words[1:] if args.words[:1] == ["compare"] else None
-    if args.compared is not None:
-        if len(args.compared) != 2 or not args.references:
-            args.usage("compare takes two files of captions or checkpoints, and --references")
-        for name in ("checkpoint", "held_out", "only", "blind", "output", "questions"):
-            if getattr(args, name):
-                args.usage(f"--{name.replace('_', '-')} does not go with compare")
-        return
-    args.overrides = args.words if args.held_out else []
-    args.candidates = None
-    if args.held_out:
-        if not args.checkpoint:
-            args.usage("--held-out needs --checkpoint")
-        for name in ("references", "format", "split", "images", "questions"):
-            if getattr(args, name) not in (None, False, "auto"):
-                args.usage(f"--{name}: --held-out takes it from the checkpoint's configuration")
-        if is_official(args):
-            args.usage("--output: a .json file holds the answers of one task; name a .jsonl file")
-        return
-    if not args.references:
-        args.usage("give --references, or --held-out with --checkpoint")
-    if len(args.words) > 1 or bool(args.words) == bool(args.checkpoint):
-        args.usage("give either CANDIDATES or --checkpoint")
-    args.candidates = args.words[0] if args.words else None
-    if args.only:
-        args.usage("--only needs --held-out")
-    for name in ("output", "blind"):
-        if getattr(args, name) and not args.checkpoint:
-            args.usage(f"--{name} needs --checkpoint")
-
-
-def is_official(args: argparse.Namespace) -> bool:
-    """Whether answers are kept in the format of VQA's server."""
-    return bool(args.output) and args.output.lower().endswith(".json")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -154,6 +69,9 @@ def run(args: argparse.Namespace) -> int:
         found, complete = {"": score_file(args)}, True
     else:
         found, complete = score_checkpoint(args)
+    for name, result in found.items():
+        for warning in result.get("warnings", ()):
+            say(f"{name}: {warning}" if len(found) > 1 else warning)
     if args.json:
         # Tasks are named where there may be several of them.
         print(json.dumps(found if args.held_out or len(found) > 1 else next(iter(found.values()))))
@@ -181,11 +99,11 @@ def show(result: dict[str, Any]) -> None:
 
 
 def score_file(args: argparse.Namespace) -> dict[str, Any]:
-    """The scores of a file of captions or answers."""
-    from captioner.data.candidates import read_candidates
+    """Return the scores of a file of captions or answers."""
+    from captioner.data.candidate_files import read_candidates
     from captioner.scoring import score_candidates
 
-    # Before the data set, which may be large: a torn file is told of at once.
+    # Before the data set, which may be large: an error in the file is reported at once.
     rows = list(read_candidates(args.candidates))
     return score_candidates(
         rows,
@@ -198,37 +116,50 @@ def score_file(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def compare(args: argparse.Namespace) -> int:
-    """Print how two systems differ; returns the exit status."""
-    from captioner.scoring import compare_captions
+    """Print how two systems differ; return the exit status."""
+    from captioner.scoring import compare_captions, few_images_warnings
 
-    task = next((task for task in read(args) if not task.asks), None)
+    images = any(map(is_checkpoint, args.compared))
+    task = next((task for task in read(args, images=images) if not task.asks), None)
     if task is None:
         raise DataError(f"{args.references}: has no captions to compare by")
     sides = [captions_of(word, task, args) for word in args.compared]
     rows = [r for r in task.rows if all(r.image_id in side for side in sides)]
-    found = compare_captions(sides, rows, seed=args.seed)
+    differences = compare_captions(sides, rows, seed=args.seed)
+    warnings = few_images_warnings(len(rows))
+    for warning in warnings:
+        say(warning)
     if args.json:
-        print(json.dumps(found))
+        print(json.dumps(differences | ({"warnings": warnings} if warnings else {})))
     else:
-        print(f"{'x 100':<10} {'A':>6} {'B':>6} {'B - A':>6} {'95 % interval':>16} {'p':>7}")
-        for name, row in found.items():
-            a, b, by, low, high = (100 * row[k] for k in ("A", "B", "difference", "low", "high"))
-            between = f"{low:+.1f} to {high:+.1f}"
-            print(f"{name:<10} {a:6.1f} {b:6.1f} {by:+6.1f} {between:>16} {row['p']:7.4f}")
+        print_differences(differences)
         say(f"{len(rows)} images")
     return 0 if len(rows) == len(task.rows) else 3
 
 
+def print_differences(differences: dict[str, dict[str, float]]) -> None:
+    """Print the scores of two systems and their differences as a table."""
+    print(f"{'x 100':<10} {'A':>6} {'B':>6} {'B - A':>6} {'95 % interval':>16} {'p':>7}")
+    for name, row in differences.items():
+        a, b, by, low, high = (100 * row[k] for k in ("A", "B", "difference", "low", "high"))
+        between = f"{low:+.1f} to {high:+.1f}"
+        print(f"{name:<10} {a:6.1f} {b:6.1f} {by:+6.1f} {between:>16} {row['p']:7.4f}")
+
+
 def captions_of(word: str, task: Task, args: argparse.Namespace) -> dict[str, str]:
-    """Captions by image id, from a file or by a checkpoint."""
-    from captioner.data.candidates import match, read_candidates
+    """Return captions by image id, from a file or by a checkpoint."""
+    from captioner.data.candidate_files import are_answers, read_candidates
+    from captioner.data.candidates import match
     from captioner.predict import load
     from captioner.scoring import caption_task
 
-    if word == "bundled" or Path(word).is_dir():
+    if is_checkpoint(word):
         captioner = load(word, device=args.device, dtype=args.dtype, looks=args.looks)
         return caption_task(captioner, task, asking(args, task, file=None))
-    return match(list(read_candidates(word)), task.rows, source=word)
+    rows = list(read_candidates(word))
+    if are_answers(rows):
+        raise DataError(f"{word}: holds answers; compare takes captions")
+    return match(rows, task.rows, source=word)
 
 
 def score_checkpoint(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
@@ -239,7 +170,7 @@ def score_checkpoint(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     config = checkpoint_config(args.checkpoint, args.overrides)
     if args.blind:
         check_blind(args.blind, config, held_out=args.held_out)
-    tasks = read(args, config)
+    tasks = read(args, config, images=True)
     asks = any(task.asks for task in tasks)
     if args.blind and not asks:
         raise CaptionerError("--blind is a control of answers, and there is no question here")
@@ -308,16 +239,22 @@ def asking(args: argparse.Namespace, task: Task, file: TextIO | None) -> Asking:
     )
 
 
-def read(args: argparse.Namespace, config: Config | None = None) -> list[Task]:
-    """What is scored: rows of the data set that is given, or what training held out."""
+def read(
+    args: argparse.Namespace, config: Config | None = None, *, images: bool = False
+) -> list[Task]:
+    """Return what is scored: rows of the data set that is given, or what training held out.
+
+    With `images`, the images will be opened, so that rows without a file name are left out.
+    """
     from captioner.tasks import read_held_out, read_tasks
 
     if args.held_out:
         tasks, report = read_held_out(config, only=args.only)
     else:
         splits = [name for word in args.split or () for name in word.split(",")]
-        where = {"format": args.format, "images": args.images, "questions": args.questions}
-        tasks, report = read_tasks(args.references, splits=splits, seed=args.seed, **where)
+        options = {"format": args.format, "images": args.images, "questions": args.questions}
+        options |= {"splits": splits, "seed": args.seed, "open_images": images}
+        tasks, report = read_tasks(args.references, **options)
     say(report.summary())
     return tasks
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import difflib
 import importlib.util
 import os
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -65,6 +66,43 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--version", action="version", version=f"captioner {__version__}")
     found.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=", ".join(COMMANDS))
     return found
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that names the nearest flag when it meets an unknown one.
+
+    With `settings`, positional arguments may be settings of a configuration (key.path=value).
+    """
+
+    def __init__(self, *, settings: bool = False, **options: object) -> None:
+        super().__init__(**options)
+        self.settings = settings
+
+    def parse_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parse all words; exit with status 2 if one is unknown."""
+        return self._all_known(*self.parse_known_args(args, namespace))
+
+    def parse_intermixed_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parse all words, flags among positional arguments; exit with status 2 as `parse_args`."""
+        return self._all_known(*self.parse_known_intermixed_args(args, namespace))
+
+    def _all_known(self, args: argparse.Namespace, rest: Sequence[str]) -> argparse.Namespace:
+        if rest:
+            hints = dict.fromkeys(self._hint(word) for word in rest if word.startswith("-"))
+            self.error("; ".join([f"unrecognized arguments: {' '.join(rest)}", *hints]))
+        return args
+
+    def _hint(self, word: str) -> str:
+        name = word.partition("=")[0].replace("_", "-")
+        if self.settings and "." in name:
+            return f"settings have no dashes: {word.lstrip('-').partition('=')[0]}=VALUE"
+        flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        nearest = difflib.get_close_matches(name, flags, n=1, cutoff=0.0)[0]
+        return f"the nearest to {word.partition('=')[0]} is {nearest}"
 
 
 def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace, prog: str) -> int:

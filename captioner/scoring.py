@@ -15,12 +15,14 @@ from captioner.errors import DataError
 
 if TYPE_CHECKING:
     from captioner.data import Example
-    from captioner.data.candidates import Rows
+    from captioner.data.candidate_files import Rows
     from captioner.predict import Captioner
     from captioner.predictions import Keep
     from captioner.tasks import Task
 
 Tell = Callable[[str], None]
+FEW_IMAGES = 10
+"""With fewer images, a warning is given that CIDEr-D says little."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ def score_candidates(
     seed: int = 0,
 ) -> dict[str, Any]:
     """The scores of captions or answers from `source`; DataError where they fit no task."""
-    from captioner.data.candidates import are_answers, match, match_answers
+    from captioner.data.candidate_files import are_answers
+    from captioner.data.candidates import match, match_answers
 
     asks = are_answers(rows) if rows else tasks[0].asks
     task = next((task for task in tasks if task.asks == asks), None)
@@ -76,14 +79,26 @@ def score_candidates(
 def caption_scores(
     captions: Mapping[str, str], rows: Sequence[Example], *, seed: int = 0
 ) -> dict[str, Any]:
-    """Scores of captions by image id, their 95 % intervals, and the counts of what was scored."""
+    """Return the scores of captions by image id, with 95 % intervals, counts and warnings."""
     from captioner.metrics import caption_statistics
 
     texts = {r.image_id: r.references for r in rows}
-    found = caption_statistics(captions, texts).intervals(seed=seed)
-    counts = {"images": len(texts), "references": sum(map(len, texts.values()))}
-    intervals = {name: [value.low, value.high] for name, value in found.items()}
-    return {name: value.score for name, value in found.items()} | {"intervals": intervals} | counts
+    statistics = caption_statistics(captions, texts).intervals(seed=seed)
+    scores: dict[str, Any] = {name: value.score for name, value in statistics.items()}
+    scores["intervals"] = {name: [value.low, value.high] for name, value in statistics.items()}
+    scores |= {"images": len(texts), "references": sum(map(len, texts.values()))}
+    warnings = few_images_warnings(len(texts))
+    return scores | ({"warnings": warnings} if warnings else {})
+
+
+def few_images_warnings(images: int) -> list[str]:
+    """Return what to know of CIDEr-D if there are fewer than `FEW_IMAGES` images."""
+    weights = "n-grams are weighted by log(images / images whose references contain them)"
+    if images == 1:
+        return [f"CIDEr-D is 0 for a single image, whatever its caption: {weights}, which is 0"]
+    if images < FEW_IMAGES:
+        return [f"CIDEr-D says little about {images} images: {weights}, which takes many images"]
+    return []
 
 
 def compare_captions(

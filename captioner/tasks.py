@@ -7,11 +7,14 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from captioner.config import Config, load_config
 from captioner.data import Example, Report, read_dataset
+from captioner.data.coco import has_file_name
 from captioner.data.files import canonical_split
+from captioner.data.report import BAD_ROW
 from captioner.errors import CheckpointError, DataError, SplitError
 
 if TYPE_CHECKING:
@@ -35,13 +38,19 @@ class Task:
 
 
 def read_tasks(
-    root: str, *, splits: Sequence[str] = (), **options: Any
+    root: str, *, splits: Sequence[str] = (), open_images: bool = False, **options: Any
 ) -> tuple[list[Task], Report]:
-    """Captions and questions of a data set, whichever there are, and what was wrong with it.
+    """Return the captions and the questions of a data set, and what was wrong with it.
 
-    Without `splits` it is val, or the only split that there is. `options` are those of
-    `read_dataset`. Images need not be there, nor answers. Training rows are never those that are
-    scored. Raises DataError.
+    Images and answers may be missing. Training rows are never those that are scored.
+
+    Args:
+        splits: Without any, it is val, or the only split that there is.
+        open_images: Leave out, and report, rows that name no image file.
+        options: Those of `read_dataset`.
+
+    Raises:
+        DataError: The data set cannot be read, or has no such rows.
     """
     options |= {"check_images": False, "require_answers": False}
     try:
@@ -61,6 +70,8 @@ def read_tasks(
     chosen = [row for row in rows if row.split in wanted]
     if not chosen:
         raise DataError(f"{root}: no question can be made of its captions")
+    if open_images:
+        chosen = _with_files(chosen, report, root)
     train: list[Example] = []
     if TRAIN_SPLIT not in wanted and any(row.question for row in chosen):
         if TRAIN_SPLIT not in counts and splits:
@@ -125,6 +136,18 @@ def examples(rows: Dataset) -> list[Example]:
     table = rows.select_columns(names).to_dict()
     table["references"] = map(tuple, table["references"])
     return [Example(*values) for values in zip(*(table[name] for name in names), strict=True)]
+
+
+def _with_files(rows: Sequence[Example], report: Report, root: str) -> list[Example]:
+    """Return the rows that name an image file, and report the others."""
+    for row in rows:
+        if not has_file_name(row.image):
+            report.add(BAD_ROW, PurePath(row.image).name)
+    kept = [row for row in rows if has_file_name(row.image)]
+    if not kept:
+        problem = str(report.problems[BAD_ROW])
+        raise DataError(f"{root}: no image to open: {BAD_ROW}: {problem}")
+    return kept
 
 
 def _of_source(rows: Dataset, number: int) -> list[Example]:

@@ -36,13 +36,14 @@ ALLOWED |= {
     "sheets": {"images", "overlay", "predict"},
     "serve": {"predict", "config", "images", "overlay"},
     "predictions": {"data", "predict"},
+    "scoring_flags": {"cli", "config"},
     "scoring": {"controls", "data", "metrics", "predict", "predictions", "tasks"},
     "printing": {"data", "predict"},
     "": {"predict"},  # captioner/__init__.py, lazily
 }
 TORCHLESS = {"config", "tokenizer", "images", "metrics", "controls", "tasks", "errors"}
 TORCHLESS |= {"cli", "flags", "folders", "overlay", "predictions", "printing", "scoring", "serve"}
-TORCHLESS |= {"sheets", ""}
+TORCHLESS |= {"scoring_flags", "sheets", ""}
 
 
 def name_of(path: Path) -> str:

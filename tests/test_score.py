@@ -16,9 +16,11 @@ from tiny import make_checkpoint, picture
 import generate
 import score
 from captioner.data import Example
-from captioner.data.candidates import match, read_candidates
+from captioner.data.candidate_files import read_candidates
+from captioner.data.candidates import match
 from captioner.errors import MetricError
 from captioner.metrics import score_captions
+from captioner.scoring import few_images_warnings
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = {
@@ -31,6 +33,9 @@ CAPTIONS = {
     "1.png": "a boat on the water",
     "2.png": "a boy jumps into the water",
 }
+
+FEW = f"score.py: {few_images_warnings(len(TEXTS))[0]}\n"
+"""What stderr has on each score of these captions."""
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +87,8 @@ def expected(captions: dict[str, str] = CAPTIONS) -> dict[str, float]:
 def values_of(out: str) -> dict[str, float]:
     """The scores of a JSON line, each of which lies within its interval."""
     found = json.loads(out)
-    intervals = found.pop("intervals")
+    intervals, warnings = found.pop("intervals"), found.pop("warnings")
+    assert warnings == few_images_warnings(3) != []
     assert [*intervals] == [*score_captions(CAPTIONS, TEXTS)]
     assert all(low <= found[name] <= high for name, (low, high) in intervals.items())
     return found
@@ -222,8 +228,8 @@ def test_generate_output_is_scored(run, data, checkpoint, tmp_path, capsys):
     saved = tmp_path / "saved.jsonl"
     words = ("--references", data, "--checkpoint", checkpoint, "--json")
     status, direct, err = run(*words, "--output", saved)
-    assert (status, err) == (0, "")
-    assert run(saved, "--references", data, "--json") == (0, direct, "")
+    assert (status, err) == (0, FEW)
+    assert run(saved, "--references", data, "--json") == (0, direct, FEW)
     assert values_of(from_file) == pytest.approx(values_of(direct))
     assert [json.loads(line)["image_id"] for line in saved.read_text().splitlines()] == [*TEXTS]
     assert run(*words, "--batch-size", 1) == run(*words)
@@ -278,8 +284,9 @@ def test_two_systems_are_compared_on_the_same_images(run, data, checkpoint, tmp_
     one = write(tmp_path / "one.jsonl", rows_of(CAPTIONS))
     other = write(tmp_path / "other.json", rows_of(dict.fromkeys(TEXTS, "the dog is red")))
     status, out, err = run("compare", one, other, "--references", data, "--json")
-    assert (status, err) == (0, "")
+    assert (status, err) == (0, FEW)
     found = json.loads(out)
+    assert found.pop("warnings") == few_images_warnings(3)
     theirs = score_captions(dict.fromkeys(TEXTS, "the dog is red"), TEXTS)
     for name, a in score_captions(CAPTIONS, TEXTS).items():
         row = found[name]

@@ -25,6 +25,7 @@ from captioner.metrics import (
     vqa_accuracy,
 )
 from captioner.predict import Captioner, load
+from captioner.scoring import few_images_warnings
 from captioner.tasks import read_held_out, read_tasks
 
 PICTURES = 6
@@ -516,6 +517,7 @@ def test_what_was_held_out_is_scored(run, trained, captioner, tmp_path):
     counts = {"images": len(held), "references": len(held)}
     expected = score_captions(by_id, references) | counts
     intervals = found[captions.name].pop("intervals")
+    assert found[captions.name].pop("warnings") == few_images_warnings(len(held))
     assert found[captions.name] == pytest.approx(expected)
     assert intervals.keys() < expected.keys()
 

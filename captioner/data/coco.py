@@ -7,7 +7,7 @@ Fei-Fei, CVPR 2015 (`dataset_*.json`, where `restval` is the part of COCO val gi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,16 @@ from captioner.errors import DataError
 
 UNKNOWN_IMAGE = "caption of an image that is not in the file"
 OTHER_YEAR = "COCO file of an earlier year left unread (name it to read it)"
+NO_FILE_NAME = " (no file_name)"
+"""The end of the image path of an example whose file states only an id."""
 
 _COCO_NAMES = re.compile(r"^captions_(train|val|test)(\d{4})?\.json$", re.IGNORECASE)
 _TEXT_FOLDERS = ("annotations", "caption_datasets", "captions")
+
+
+def has_file_name(image: str) -> bool:
+    """Return whether an example's `image` is the path of a file, and not the place of its row."""
+    return not image.endswith(NO_FILE_NAME)
 
 
 def find_karpathy(root: Path) -> tuple[Path, ...]:
@@ -61,10 +68,10 @@ def read_karpathy(source: Source) -> Iterator[Example]:
         for index, row in enumerate(list_in(read_json(path), "images", path, kind="caption"))
         if (example := _karpathy_row(row, f"{path.name}:images[{index}]", source.report))
     ]
-    folder = locate_images(source, [row.image for row in rows])
+    folder = locate_images(source, _file_names(row.image for row in rows))
     if folder is None:  # all images in one folder, without `train2014/` and `val2014/`
         rows = [replace(row, image=Path(row.image).name) for row in rows]
-        folder = find_images(source, [row.image for row in rows])
+        folder = find_images(source, _file_names(row.image for row in rows))
     for row in rows:
         yield replace(row, image=str(folder / row.image))
 
@@ -75,7 +82,8 @@ def _karpathy_row(row: Any, where: str, report: Report) -> Example | None:
             sentence["raw"] if "raw" in sentence else " ".join(sentence["tokens"])
             for sentence in row["sentences"]
         )
-        name = row["filename"]
+        name = row["filename"] if "cocoid" not in row else row.get("filename")
+        name = f"{where}{NO_FILE_NAME}" if name is None else name
         image = f"{row['filepath']}/{name}" if row.get("filepath") else name
         split = canonical_split(row.get("split", "train"))
         image_id = str(row.get("cocoid", name))
@@ -121,10 +129,17 @@ def read_coco(source: Source) -> Iterator[Example]:
         )
         captions = _coco_captions(document, images, path=path, report=source.report)
         folders = (f"{split}{year}", f"images/{split}{year}", split)
-        folder = find_images(source, list(images.values()), folders=folders)
+        folder = find_images(source, _file_names(images.values()), folders=folders)
         for key, name in images.items():
             texts = tuple(captions.get(key, ()))
-            yield Example(str(folder / name), key, texts, split, rows=len(texts))
+            if not texts and not has_file_name(name):
+                source.report.add(BAD_ROW, name.removesuffix(NO_FILE_NAME))
+            else:
+                yield Example(str(folder / name), key, texts, split, rows=len(texts))
+
+
+def _file_names(images: Iterable[str]) -> list[str]:
+    return [image for image in images if has_file_name(image)]
 
 
 def _latest_year(source: Source) -> list[Path]:
@@ -137,15 +152,19 @@ def _latest_year(source: Source) -> list[Path]:
 
 
 def _coco_images(rows: list[Any], path: Path, report: Report) -> dict[str, str]:
-    """Maps image id to file name."""
+    """Return the file names by image id.
+
+    Karpathy's ground truth for the COCO test split states ids alone, which is enough to score.
+    """
     images: dict[str, str] = {}
     for index, row in enumerate(rows):
         where = f"{path.name}:images[{index}]"
         try:
-            key, name = str(row["id"]), row["file_name"]
-        except (TypeError, KeyError):
+            key, name = str(row["id"]), row.get("file_name")
+        except (TypeError, KeyError, AttributeError):
             report.add(BAD_ROW, where)
             continue
+        name = f"{where}{NO_FILE_NAME}" if name is None else name
         if not isinstance(name, str) or not name:
             report.add(BAD_ROW, where)
         elif key in images:
