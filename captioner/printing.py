@@ -100,6 +100,11 @@ def printable(path: str) -> str:
     return decodable(path).translate({ord(c): repr(c)[1:-1] for c in "\n\r\t"})
 
 
+def listed(paths: Sequence[str], *, most: int = 3) -> str:
+    """Return the first of some paths, for messages."""
+    return ", ".join(map(printable, paths[:most])) + ", ..." * (len(paths) > most)
+
+
 def progress(items: Iterable[Any], total: int, unit: str) -> Iterator[Any]:
     """The items, with a bar on a terminal's stderr where there are many."""
     if total == 1 or not sys.stderr.isatty():
