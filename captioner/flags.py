@@ -162,11 +162,12 @@ def _check_special(args: argparse.Namespace, asked: list[str]) -> None:
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
-    """What the rows of a run depend on, and what else is written for each; no checkpoint."""
+    """Return what the rows of a run depend on, without the checkpoint, and what is beside them."""
     names = ("dtype", "num_captions", "question", "csv", "alt_length", "sidecar", "write_xmp")
-    found = {name: getattr(args, name) for name in (*names, "in_place")} | decoding_options(args)
-    found["looks"] = args.looks > 1 and args.looks
-    return {name: value for name, value in found.items() if value not in (None, False)}
+    names += ("in_place", "attention")
+    settings = {name: getattr(args, name) for name in names} | decoding_options(args)
+    settings["looks"] = args.looks > 1 and args.looks
+    return {name: value for name, value in settings.items() if value not in (None, False)}
 
 
 def check_decoding(args: argparse.Namespace, *, answers: bool) -> None:

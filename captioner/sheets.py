@@ -1,80 +1,113 @@
-"""Contact sheets: a picture, and beside it where the model looked for each word of its caption."""
+"""Contact sheets: an image, and beside it the attention of the model for each word of a caption."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from captioner.errors import CaptionerError
 from captioner.images import load_image
 from captioner.overlay import overlay
 
 if TYPE_CHECKING:
-    from captioner.predict import Attention, Captioner, Result
+    from captioner.predict import Attention, Captioner
 
 COLUMNS = 5
 TILE = 240
 """Pixels of a picture's longer side on a sheet."""
 LABEL, MARGIN, TEXT = 28, 8, 18
 """Pixels of the line below a picture, of what is between pictures, and of a letter's height."""
+_IMAGE, _CONTENT = "captioner-image", "captioner-content"
+"""Texts of a sheet's PNG that say which image it is of, by digests of path and content."""
 
 
 class Sheets:
-    """A folder of sheets, one for each captioned image: `photo.jpg` has `photo.attention.png`.
+    """Writes sheets below a folder, one for each captioned image.
 
-    Of several photos of that name, the second has `photo-2.attention.png`. Raises CaptionerError
-    where the folder cannot be written.
+    A sheet states which image it is of, so that it is not replaced by another image's.
+
+    Args:
+        captioner: Gives the captioner that has written the captions.
+        overwrite: Replace the sheets of other images.
+
+    Raises:
+        CaptionerError: The folder cannot be written.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder, self._names = Path(folder), set()
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._unwritable(error) from None
+    def __init__(
+        self, folder: str, captioner: Callable[[], Captioner], *, overwrite: bool = False
+    ) -> None:
+        self._captioner, self._overwrite = captioner, overwrite
+        _make_folder(Path(folder))
 
-    def follow(
-        self, captioner: Captioner, paths: Iterable[str], results: Iterable[Result]
-    ) -> Iterator[Result]:
-        """The results of these images as they come, and a sheet of each one's best caption.
+    def draw(self, path: str, text: str, target: str) -> tuple[str, str]:
+        """Write the sheet of an image and its caption.
 
-        One whose sheet cannot be drawn has the error in the place of its captions.
+        Returns:
+            Why it cannot be drawn, and why the file that is there is kept; empty texts if neither.
         """
-        for path, result in zip(paths, results, strict=True):
-            if result.error is None:
-                try:
-                    self.write(captioner, path, result.text)
-                except CaptionerError as error:
-                    result = replace(result, captions=(), error=error)
-            yield result
-
-    def write(self, captioner: Captioner, path: str, text: str) -> Path:
-        """Write the sheet of an image and its caption; raises CaptionerError."""
-        words = captioner.attention(path, text) if text.strip() else []
-        found = sheet(load_image(path, min_size=2 * TILE), words)
-        target = self.folder / f"{self._name(Path(path).stem)}.attention.png"
+        own = _identity(path)
+        if not self._overwrite and _is_of_another(target, own):
+            return (
+                "",
+                f"{target}: is the sheet of another image and is kept; --overwrite replaces it",
+            )
         try:
-            found.save(target)
-        except OSError as error:
-            raise self._unwritable(error) from None
-        return target
+            words = self._captioner().attention(path, text) if text.strip() else []
+            drawn = sheet(load_image(path, min_size=2 * TILE), words)
+            _make_folder(Path(target).parent)
+            _save(drawn, target, own)
+        except CaptionerError as error:
+            return str(error), ""
+        return "", ""
 
-    def _name(self, stem: str) -> str:
-        """The stem, with a number where it has come before, on any file system."""
-        name, number = stem, 1
-        while name.casefold() in self._names:
-            number += 1
-            name = f"{stem}-{number}"
-        self._names.add(name.casefold())
-        return name
 
-    def _unwritable(self, error: OSError) -> CaptionerError:
-        reason = error.strerror or error
-        return CaptionerError(f"{self.folder}: no sheets can be written there ({reason})")
+def _identity(path: str) -> dict[str, str]:
+    """Return what a sheet states of its image: digests of its path, and of its content."""
+    digests = {_IMAGE: hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()}
+    with contextlib.suppress(OSError):
+        digests[_CONTENT] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return digests
+
+
+def _is_of_another(target: str, own: Mapping[str, str]) -> bool:
+    """Return whether a file is a sheet that states another image."""
+    try:
+        with Image.open(target) as found:
+            stated = {key: found.info.get(key) for key in (_IMAGE, _CONTENT)}
+    except (OSError, ValueError, SyntaxError):
+        return False
+    if stated[_IMAGE] is None:
+        return False
+    return all(stated[key] != own.get(key) for key in stated)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def _save(drawn: Image.Image, target: str, own: Mapping[str, str]) -> None:
+    text = PngInfo()
+    for key, value in own.items():
+        text.add_text(key, value)
+    try:
+        drawn.save(target, pnginfo=text)
+    except OSError as error:
+        raise _unwritable(target, error) from None
+
+
+def _unwritable(path: str | Path, error: OSError) -> CaptionerError:
+    return CaptionerError(f"{path}: no sheet can be written there ({error.strerror or error})")
 
 
 def sheet(image: Image.Image, words: Sequence[Attention]) -> Image.Image:

@@ -11,7 +11,8 @@ import pytest
 from captioner.errors import DataError
 from captioner.folders.failures import ErrorList
 from captioner.folders.files import AHEAD, digest, once_each, put, write_whole
-from captioner.folders.rows import CAPTIONED, IN_A_FILE, RowFile, csv_line, meta_of
+from captioner.folders.meta import meta_of
+from captioner.folders.rows import CAPTIONED, IN_A_FILE, RowFile, csv_line
 
 ROWS = [
     {"image": "a.png", "caption": 'a "dog", running', "score": -0.5, "sha256": "0a" * 32},

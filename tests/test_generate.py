@@ -144,6 +144,27 @@ def test_empty_folder_and_glob_without_match_fail(run, tmp_path):
     assert run(tmp_path / "*.png")[0] == 1
 
 
+def test_what_is_no_image_says_why(run, photos):
+    outer = photos / "outer"
+    (outer / "inner").mkdir(parents=True)
+    picture(5).save(outer / "inner" / "a.png")
+    for words in ((), ("--jsonl",), ("--score", "a dog"), ("--attention", photos / "sheets")):
+        status, _, err = run(outer, photos / "none[0-9].png", *words)
+        assert (status, err.count("\n")) == (1, 2)
+        assert f"{outer}: has no images, but 1 folder; --recursive looks into them" in err
+        assert f"{photos / 'none[0-9].png'}: matches no file" in err
+    assert run(outer, "--recursive")[0] == 0
+
+
+def test_what_a_folder_has_besides_images_is_told_in_a_line(run, photos):
+    for name in ("notes.txt", "a.psd", "0.txt", "0.attention.png"):
+        (photos / name).write_text("no picture")
+    status, out, err = run(photos)
+    assert (status, len(out), err.count("\n")) == (0, 3, 1)
+    skipped = f"skipped 2 files with other suffixes ({photos / 'a.psd'}, {photos / 'notes.txt'})"
+    assert err == f"generate.py: {skipped}\n"
+
+
 @pytest.mark.parametrize("name", ["new\nline.png", "tab\tand\rreturn.png", "emoji 🏖️ é.png"])
 def test_names_keep_to_their_line_and_column(run, photos, name):
     picture(7).save(photos / name)

@@ -70,10 +70,53 @@ def test_equal_names_have_sheets_of_their_own(run, photos, tmp_path):
     (photos / "inner").mkdir()
     for name in ("0.bmp", "inner/0.png", "0-2.png"):
         picture(7).save(photos / name)
-    status, _, _ = run(photos, photos / "inner", photos / "0.png", "--attention", tmp_path / "out")
-    names = sorted(p.name.removesuffix(".attention.png") for p in (tmp_path / "out").iterdir())
+    out = tmp_path / "out"
+    inputs = [photos, photos / "inner", photos / "0.png"]
+    status, _, err = run(*inputs, "--attention", out)
     assert status == 0
-    assert names == ["0", "0-2", "0-3", "0-4", "0-5", "1", "2"]
+    assert "0.bmp and" in err
+    sheets = {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*.png")}
+    names = sorted(name.removesuffix(".attention.png") for name in sheets)
+    assert names == ["0-2", "0.bmp", "0.png", "1", "2", "inner/0"]
+    assert run(*inputs[::-1], "--attention", out)[0] == 0
+    assert {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*.png")} == sheets
+
+
+def test_the_sheet_of_another_image_is_kept(run, photos, tmp_path):
+    """Separate runs on folders with equal names, into one folder of sheets."""
+    other = tmp_path / "other"
+    other.mkdir()
+    picture(7).save(other / "0.png")
+    out = tmp_path / "out"
+    assert run(photos / "0.png", "--attention", out)[0] == 0
+    before = (out / "0.attention.png").read_bytes()
+    status, captions, err = run(other / "0.png", "--attention", out)
+    assert (status, len(captions), err.count("\n")) == (0, 1, 1)
+    assert "is the sheet of another image" in err
+    assert (out / "0.attention.png").read_bytes() == before
+    assert run(other / "0.png", "--attention", out, "--overwrite") == (0, captions, "")
+    assert (out / "0.attention.png").read_bytes() != before
+    # A changed image, and one that was moved, replace their own.
+    for path in (other / "0.png", other / "moved" / "0.png"):
+        path.parent.mkdir(exist_ok=True)
+        picture(8).save(path)
+        assert run(path, "--attention", out)[2] == ""
+
+
+def test_equal_images_have_a_sheet_each_with_rows_in_a_file(run, photos, tmp_path):
+    shutil.copy(photos / "0.png", photos / "twin.png")
+    words = (photos, "--attention", tmp_path / "out", "--output", tmp_path / "out.jsonl")
+    assert run(*words) == (0, [], "")
+    assert len(list((tmp_path / "out").iterdir())) == 4
+    assert run(*words, "--resume") == (0, [], "")
+    status, _, err = run(*words[:1], *words[3:], "--resume")
+    assert (status, "made with attention" in err) == (1, True)
+    status, _, err = run(photos, "--recursive", "--attention", photos / "sheets")
+    assert (status, err) == (0, "")
+    assert run(photos, "--recursive", "--attention", photos / "sheets")[1:] == (
+        run(photos)[1],
+        "",
+    )
 
 
 def test_sheets_beside_the_pictures_leave_those_alone(run, photos):

@@ -1,4 +1,4 @@
-"""Files by their content, and files that are whole or not there."""
+"""Digests of files, and writing files as a whole."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ Source = str | bytes
 """A path, or what came from stdin."""
 AHEAD = 32
 """Files whose content is read before their turn."""
+READERS = min(8, os.cpu_count() or 1)
+"""Threads that read files of which nothing but the digest is wanted."""
 
 
 def source_of(path: str) -> Source:
@@ -39,6 +41,17 @@ def digest(source: Source) -> bytes | None:
     except (OSError, ValueError):
         return None
     return found.digest()
+
+
+def read_bytes(path: str) -> bytes | None:
+    """Return the content of a regular file, or None if there is none that can be read."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return None
+        with open(path, "rb") as file:
+            return file.read()
+    except (OSError, ValueError):
+        return None
 
 
 def fingerprint(checkpoint: str | os.PathLike) -> str:
@@ -63,7 +76,7 @@ def once_each(
     waiting: deque[tuple[str, bytes | None, bool]] = deque()  # what has not been given out
 
     def new() -> Iterator[Source]:
-        for path, source, content in _digested(paths):
+        for path, source, content in digested(paths):
             repeated = content is not None and content in known
             waiting.append((path, content, repeated))
             if not repeated:
@@ -79,9 +92,11 @@ def once_each(
         yield path, content, None
 
 
-def _digested(paths: Sequence[str]) -> Iterator[tuple[str, Source, bytes | None]]:
-    """Each path with its source and digest; other threads are at the next ones."""
-    with ThreadPoolExecutor(2) as pool:
+def digested(
+    paths: Sequence[str], *, readers: int = 2
+) -> Iterator[tuple[str, Source, bytes | None]]:
+    """Yield each path with its source and digest, while other threads read the next ones."""
+    with ThreadPoolExecutor(readers) as pool:
         waiting: deque[tuple[str, Source, Any]] = deque()
         try:
             for path in paths:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from captioner.cli import positive
-from captioner.folders.find import STDIN
+from captioner.folders.find import STDIN, SUFFIXES
+from captioner.folders.meta import meta_of
 
 COPIES = "captioned"
 """The folder of copies where none is named."""
@@ -19,7 +21,9 @@ def add_folders(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--recursive", action="store_true", help="also the folders below folders")
     group.add_argument("--output", metavar="FILE", help="a row an image; JSONL, or by .csv CSV")
     group.add_argument("--csv", action="store_true", help="rows as CSV, with a header")
-    group.add_argument("--resume", action="store_true", help="go on with the rows of --output")
+    group.add_argument(
+        "--resume", action="store_true", help="go on with --output; changed images are done again"
+    )
     group.add_argument("--retry-failed", action="store_true", help="... and replace its errors")
     group.add_argument("--errors-to", metavar="FILE", help="path <TAB> reason; JSON if .jsonl")
     group.add_argument("--sidecar", action="store_true", help="photo.txt beside photo.jpg")
@@ -32,7 +36,9 @@ def add_folders(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--in-place", action="store_true", help="of --write-xmp: no copies")
     group.add_argument(
-        "--overwrite", action="store_true", help="of --sidecar, --write-xmp: other texts give way"
+        "--overwrite",
+        action="store_true",
+        help="replace other texts and sheets (--sidecar, --write-xmp, --attention)",
     )
     group.add_argument("--alt-text", action="store_true", help="one plain sentence an image")
     group.add_argument(
@@ -55,7 +61,12 @@ def check_folders(args: argparse.Namespace, asked: list[str]) -> None:
         ("--resume", args.resume, "--output", args.output),
         ("--retry-failed", args.retry_failed, "--resume", args.resume),
         ("--in-place", args.in_place, "--write-xmp", args.write_xmp),
-        ("--overwrite", args.overwrite, "--sidecar or --write-xmp", _beside(args)),
+        (
+            "--overwrite",
+            args.overwrite,
+            "--sidecar or --write-xmp or --attention",
+            _beside(args) or args.attention,
+        ),
         ("--alt-length", args.alt_length, "--alt-text", args.alt_text),
         ("--errors-to of a question", questions, "--output or --csv", args.output or args.csv),
     ):
@@ -67,10 +78,11 @@ def check_folders(args: argparse.Namespace, asked: list[str]) -> None:
         ("--csv, a caption a row, and --num-captions", args.csv and args.num_captions),
         ("--csv, an answer a row, and --num-answers", args.csv and args.num_answers),
         ("--alt-text, which chooses one, and --num-captions", args.alt_text and args.num_captions),
-        ("--output and --errors-to of one file", args.output and args.output == args.errors_to),
+        ("--output and --errors-to of one file", _is_one_file(args.output, args.errors_to)),
     ):
         if given:
             args.usage(f"{flags} cannot be used together")
+    _check_files(args)
     if args.resume and args.sample:
         args.usage("--resume cannot be used with --sample: the rest would be drawn otherwise")
     if STDIN in args.paths and (args.resume or _beside(args)):
@@ -96,5 +108,42 @@ def _check_company(args: argparse.Namespace, asked: list[str]) -> None:
             args.usage(f"{flag} takes one --question, and no --questions or --ask")
 
 
+def written_places(args: argparse.Namespace) -> list[str]:
+    """Return the files and folders that a run writes, and that are none of its inputs."""
+    copies = None if args.in_place else args.write_xmp
+    return list(filter(None, [*_rows_files(args), args.errors_to, copies]))
+
+
+def reserved_files(args: argparse.Namespace) -> list[str]:
+    """Return the files that a run reads or writes besides images and what is beside them."""
+    return list(filter(None, [*_rows_files(args), args.errors_to, *_read_files(args)]))
+
+
+def _rows_files(args: argparse.Namespace) -> list[str]:
+    return [args.output, meta_of(args.output)] if args.output else []
+
+
+def _read_files(args: argparse.Namespace) -> list[str]:
+    """Return the lists and the files of questions and answers."""
+    lists = [path for path in args.paths if path.startswith("@") and not os.path.lexists(path)]
+    answers = args.answers if isinstance(args.answers, str) else ""
+    lists += [answers] if answers.startswith("@") else []
+    return [path[1:] for path in lists if path != f"@{STDIN}"] + [args.questions or ""]
+
+
+def _check_files(args: argparse.Namespace) -> None:
+    """Refuse to write rows or errors into an image or into a file that the run reads."""
+    read = {os.path.realpath(path) for path in _read_files(args) if path}
+    for flag, path in (("--output", args.output), ("--errors-to", args.errors_to)):
+        if path and path.lower().endswith(SUFFIXES):
+            args.usage(f"{flag} {path}: is the name of an image; rows and errors are text")
+        if path and os.path.realpath(path) in read:
+            args.usage(f"{flag} {path}: is a file that the run reads; give another name")
+
+
 def _beside(args: argparse.Namespace) -> bool:
     return bool(args.sidecar or args.write_xmp)
+
+
+def _is_one_file(path: str | None, other: str | None) -> bool:
+    return bool(path and other) and os.path.realpath(path) == os.path.realpath(other)

@@ -1,11 +1,8 @@
-"""The rows of a run in a file: JSON lines or CSV, one of each image, never one twice.
+"""The rows of a run in a file: JSON lines or CSV, one row for each image.
 
 Rows are appended in the order of the images and handed to the system one by one: a kill loses at
-most the line that is being written, and the next run cuts off what is left of it.
-
-How the rows were made (checkpoint, options, question) stands in FILE.meta.json, and a run under
-other settings does not go on with FILE. It is a file beside it since a CSV has no room for a head,
-and so that the rows hold nothing but what other programs want of them.
+most the line that is being written, and the next run cuts off what is left of it. A run under other
+settings (see `captioner.folders.meta`) does not go on with the file.
 """
 
 from __future__ import annotations
@@ -15,22 +12,17 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from captioner.errors import DataError
-from captioner.folders.files import write_whole
+from captioner.folders.meta import read_meta, write_meta
 
 Row = dict[str, Any]
 CAPTIONED = ("image", "caption", "score", "error")
 ANSWERED = ("image", "question", "answer", "confidence", "error")
 IN_A_FILE = ("same_as", "sha256")
 """Columns of a CSV of captions, one of answers, and what a file has besides."""
-
-
-def meta_of(path: str) -> str:
-    """The file that says how the rows of another were made."""
-    return f"{path}.meta.json"
 
 
 def one_line(text: str) -> str:
@@ -48,12 +40,17 @@ def csv_line(values: Sequence[Any]) -> str:
 class RowFile:
     """Rows that are appended to a file, and those of an earlier run.
 
-    `columns` are those of a CSV; without them, it is JSONL. With `resume`, the file may hold rows
-    already, made under the same `settings`; with `retry`, those with an error count as missing,
-    and are replaced by the new ones when the file is closed. `tell` is given what a person should
-    know. What is kept in memory of a row is its path, its place and its digest.
+    What is kept in memory of a row is its path, its place and its digest.
 
-    Raises DataError for a file that cannot be gone on with, or not be written.
+    Args:
+        columns: Those of a CSV; without them, the file is JSONL.
+        settings: What the rows depend on.
+        resume: The file may have rows already, made under the same settings.
+        retry: Rows with an error count as missing.
+        tell: Is given messages for the user.
+
+    Raises:
+        DataError: The file cannot be written, or the run cannot go on with its rows.
     """
 
     def __init__(
@@ -72,6 +69,9 @@ class RowFile:
         self.known: dict[bytes, str] = {}
         """The first image of each content."""
         self._places: dict[str, int] = {}
+        self._digests: dict[str, bytes] = {}
+        self._same: dict[str, str] = {}
+        self._redo: set[str] = set()
         self._lines, self._end = 0, 0
         with self._guarded():
             size = os.path.getsize(path) if os.path.exists(path) else 0
@@ -80,14 +80,15 @@ class RowFile:
                     f"{path}: is there already ({size} bytes); go on with it by --resume, or give"
                     " --output another name"
                 )
+            base = read_meta(path, settings) if size else None
+            self.base = base or os.getcwd()
+            """The folder that the paths in the rows are relative to."""
             if size:
-                _check_settings(path, settings)
                 self._read(tell)
-            else:
-                write_whole(meta_of(path), json.dumps(settings, indent=2).encode() + b"\n")
+            if base is None:
+                write_meta(path, settings, self.base)
             self._file = open(path, "ab")  # noqa: SIM115
-        self._retry = set(self.failed) if retry else set()
-        self.known = {d: image for d, image in self.known.items() if image not in self._retry}
+        self._mark(self.failed if retry else ())
         if columns and not self._end:
             self._write(f"{csv_line(columns)}\n".encode())
 
@@ -97,29 +98,56 @@ class RowFile:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the images that have a row."""
+        return iter(self._places)
+
     def has(self, image: str) -> bool:
-        """Whether there is a row of an image, and it need not be asked about again."""
-        return image in self._places and image not in self._retry
+        """Return whether an image has a row that is not to be replaced."""
+        return image in self._places and image not in self._redo
 
     def has_failed(self, image: str) -> bool:
-        """Whether an image has a row, and that has an error."""
+        """Return whether an image has such a row, and that has an error."""
         return image in self.failed and self.has(image)
 
+    def digest(self, image: str) -> bytes | None:
+        """Return the digest of the content that the row of an image was made of."""
+        return self._digests.get(image)
+
     def row(self, image: str) -> Row:
-        """The row of an image."""
+        """Return the row of an image."""
         with open(self.path, "rb") as file:
             file.seek(self._places[image])
             return self._parse(file.readline())
 
+    def caption(self, image: str) -> str | None:
+        """Return the caption in the row of an image; None if it has none."""
+        return self.row(image).get("caption") if image in self._places else None
+
+    def mark_outdated(self, images: Collection[str]) -> None:
+        """Have the rows of images replaced, whose files have changed.
+
+        Rows that repeat them are of the former content: they repeat another row then, or none.
+        """
+        self._mark(images)
+        for image, first in list(self._same.items()):
+            if first in images and image not in self._redo:
+                row = self.row(image)
+                content = row.pop("sha256")
+                owner = self.known[bytes.fromhex(content)]
+                del row["same_as"]
+                row |= {"same_as": owner} if owner != image else {}
+                self.append(row | {"sha256": content})
+
     def append(self, row: Row) -> None:
-        """Write a row; `sha256` in it is for the next run to know the content by."""
+        """Write a row; by its `sha256` the next run knows whether the file has changed."""
         start = self._end
         self._write(self._format(row))
         self._note(row, start)
-        self._retry.discard(row["image"])
+        self._redo.discard(row["image"])
 
     def repeat(self, image: str, first: str) -> Row:
-        """The row of an image whose bytes are those of another that has a row."""
+        """Return the row of an image whose bytes are those of another that has a row."""
         row = self.row(first)
         content = row.pop("sha256")
         if row.get("error"):
@@ -127,7 +155,7 @@ class RowFile:
         return row | {"image": image, "same_as": first, "sha256": content}
 
     def close(self) -> None:
-        """Close the file; of the rows of an image, the last is put in the place of the first."""
+        """Close the file; put the last row of an image in the place of its first."""
         with self._guarded():
             self._file.close()
             if self._lines > len(self._places):
@@ -146,7 +174,7 @@ class RowFile:
         return (json.dumps(row, ensure_ascii=False) + "\n").encode()
 
     def _parse(self, line: bytes) -> Row:
-        """The row on a line; ValueError where it is none."""
+        """Return the row on a line; raise ValueError if it is none."""
         if not line.endswith(b"\n"):
             raise ValueError("no end")
         if not self.columns:
@@ -160,7 +188,7 @@ class RowFile:
         return row
 
     def _read(self, tell: Callable[[str], None]) -> None:
-        """Take in the rows of an earlier run, and cut off a torn last line."""
+        """Read the rows of an earlier run, and cut off a torn last line."""
         header = f"{csv_line(self.columns)}\n".encode() if self.columns else None
         with open(self.path, "r+b") as file:
             for number, line in enumerate(file, 1):
@@ -185,8 +213,20 @@ class RowFile:
         self.failed.pop(image, None)
         if row.get("error"):
             self.failed[image] = None
-        if row.get("sha256"):
-            self.known.setdefault(bytes.fromhex(row["sha256"]), image)
+        for values, key in ((self._digests, "sha256"), (self._same, "same_as")):
+            values.pop(image, None)
+            if row.get(key):
+                values[image] = bytes.fromhex(row[key]) if key == "sha256" else row[key]
+        if image in self._digests:
+            self.known.setdefault(self._digests[image], image)
+
+    def _mark(self, images: Collection[str]) -> None:
+        """Note that rows are to be replaced, and no others made from them."""
+        self._redo |= set(images)
+        self.known = {}
+        for image in self._places:
+            if image in self._digests and image not in self._redo:
+                self.known.setdefault(self._digests[image], image)
 
     def _compact(self) -> None:
         partial = f"{self.path}.partial"
@@ -219,22 +259,3 @@ class RowFile:
                 f"{self.path}: cannot be used ({error.strerror}); its rows are whole: mend that and"
                 " go on with --resume"
             ) from None
-
-
-def _check_settings(path: str, settings: Mapping[str, Any]) -> None:
-    """Raise DataError where the rows of a file were not made as they would be now."""
-    try:
-        with open(meta_of(path), encoding="utf-8") as file:
-            old = dict(json.load(file))
-    except (OSError, ValueError, TypeError):
-        raise DataError(
-            f"{path}: nothing tells how its rows were made ({meta_of(path)} is missing or torn);"
-            " give --output another name"
-        ) from None
-    new = json.loads(json.dumps(settings))
-    for name in sorted(old.keys() | new.keys()):
-        if old.get(name) != new.get(name):
-            raise DataError(
-                f"{path}: its rows were made with {name} {old.get(name)!r}, not"
-                f" {new.get(name)!r}; give the same options, or --output another name"
-            )

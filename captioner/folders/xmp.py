@@ -35,16 +35,38 @@ class Described(Exception):
     """The file has another description already."""
 
 
-def describe(data: bytes, text: str, *, overwrite: bool = False) -> bytes:
-    """The bytes of an image file with `text` as its description.
+def description(data: bytes) -> str:
+    """Return the description in the XMP of an image file; empty if it has none.
 
-    Raises ImageError for a format that takes none here, a damaged file and a packet that cannot be
-    read, and Described where another description would be lost without `overwrite`.
+    Raises:
+        ImageError: As `describe`.
+    """
+    packets: list[bytes] = []
+
+    def look(packet: bytes | None) -> bytes:
+        packets.extend([packet] if packet is not None else [])
+        return b""
+
+    _rewrite(data, look)
+    return _text_of(_read(packets[0])[1]) if packets else ""
+
+
+def describe(data: bytes, text: str, *, overwrite: bool = False) -> bytes:
+    """Return the bytes of an image file with `text` as its description.
+
+    Raises:
+        ImageError: The format takes no XMP here, or the file or its packet is damaged.
+        Described: Another description would be lost without `overwrite`.
     """
 
     def change(packet: bytes | None) -> bytes:
         return _packet(packet, text, overwrite=overwrite)
 
+    return _rewrite(data, change)
+
+
+def _rewrite(data: bytes, change: Change) -> bytes:
+    """Return the bytes of an image file with another packet of XMP; raise ImageError."""
     try:
         if data.startswith(b"\xff\xd8"):
             return _jpeg(data, change)

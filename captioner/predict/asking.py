@@ -27,12 +27,18 @@ class ClosedSet:
 
     def __init__(self, answers: tuple[str, ...], *, tokenizer: Tokenizer, config: Config) -> None:
         self.spelling: dict[tuple[int, ...], str] = {}
+        self.repeated: list[str] = []
+        """Answers of the same tokens as an earlier one."""
         for answer in answers:
             check_text(answer, "an answer of a closed set", CaptionerError)
             text = normalize_caption(answer, lowercase=config.data.lowercase)
             if not text:
                 raise CaptionerError(f"answers: {answer!r} says nothing; leave it out")
-            self.spelling.setdefault(tuple(tokenizer.encode(text)), answer)
+            tokens = tuple(tokenizer.encode(text))
+            if tokens in self.spelling:
+                self.repeated.append(answer)
+            else:
+                self.spelling[tokens] = answer
         if not self.spelling:
             raise CaptionerError("answers: an empty list; name at least one, or leave it unset")
         self.trie = Trie(self.spelling, eos=EOS)

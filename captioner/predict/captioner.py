@@ -358,6 +358,10 @@ class Captioner:
                 yield ready.pop(turn)
                 turn += 1
 
+    def repeated_answers(self, answers: Sequence[str]) -> list[str]:
+        """Return those of the answers that are the same to the model as an earlier one."""
+        return list(self._closed_set(tuple(answers)).repeated)
+
     def _answer_batch(
         self,
         rows: dict[int, tuple[Any, Any]],

@@ -1,0 +1,82 @@
+"""How the rows of a file were made: FILE.meta.json, beside the rows.
+
+It is a file of its own because a CSV has no room for it, and so that the rows hold nothing but what
+other programs want of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from captioner.errors import DataError
+from captioner.folders.files import write_whole
+from captioner.folders.find import STDIN
+
+BASE = "base"
+"""The key of the folder that the image paths of the rows are relative to, as seen from FILE."""
+
+
+def meta_of(path: str) -> str:
+    """Return the path of the file that states how the rows of another were made."""
+    return f"{path}.meta.json"
+
+
+def write_meta(path: str, settings: Mapping[str, Any], base: str) -> None:
+    """Write the settings of a file of rows, and the folder that its paths are relative to."""
+    folder = os.path.realpath(os.path.dirname(path))
+    try:
+        base = os.path.relpath(base, folder)
+    except ValueError:  # another drive of Windows
+        base = os.path.abspath(base)
+    data = json.dumps({**settings, BASE: base}, indent=2).encode() + b"\n"
+    write_whole(meta_of(path), data)
+
+
+def read_meta(path: str, settings: Mapping[str, Any]) -> str | None:
+    """Return the folder that the image paths of the rows are relative to.
+
+    It is None if the file does not state it, or if the folder is gone.
+
+    Raises:
+        DataError: The rows were made under other settings, or it is unknown under which.
+    """
+    try:
+        with open(meta_of(path), encoding="utf-8") as file:
+            old = dict(json.load(file))
+    except (OSError, ValueError, TypeError):
+        raise DataError(
+            f"{path}: nothing tells how its rows were made ({meta_of(path)} is missing or torn);"
+            " give --output another name"
+        ) from None
+    base = old.pop(BASE, None)
+    new = json.loads(json.dumps(settings))
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            raise DataError(
+                f"{path}: its rows were made with {name} {old.get(name)!r}, not"
+                f" {new.get(name)!r}; give the same options, or --output another name"
+            )
+    if not isinstance(base, str):
+        return None
+    base = os.path.normpath(os.path.join(os.path.realpath(os.path.dirname(path)), base))
+    return base if os.path.isdir(base) else None
+
+
+def relative_to(base: str) -> Callable[[str], str]:
+    """Return a function from the path of an image to the path that its row has.
+
+    A relative path names another file in another working folder: it is made relative to `base`, the
+    folder in which the first run was started.
+    """
+    here = os.path.realpath(os.curdir)
+    moved = os.path.realpath(base) != here
+
+    def name(path: str) -> str:
+        if not moved or path == STDIN or os.path.isabs(path):
+            return path
+        return os.path.relpath(os.path.join(here, path), base)
+
+    return name
