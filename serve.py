@@ -22,7 +22,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from captioner.cli import guarded, positive
+from captioner.cli import Parser, guarded, positive
 from captioner.config.decoding import DTYPES, LOOKS
 from captioner.errors import CaptionerError
 
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The arguments; exits with status 2 where they are wrong."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=PROG, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--checkpoint", default="bundled", metavar="DIR", help="default: bundled")
@@ -51,7 +51,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--no-page", action="store_true", help="the API alone")
     parser.add_argument(
-        "--corrections", default="corrections", metavar="DIR", help="where the page saves captions"
+        "--corrections", metavar="DIR", help="where the page saves captions; default: corrections"
     )
     group = parser.add_argument_group("who may ask")
     group.add_argument("--token-file", metavar="FILE", help="its first line is the token")
@@ -71,6 +71,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     group.add_argument("--readers", type=positive, metavar="N", help="that decode; default: 2")
     args = parser.parse_args(argv)
     args.usage = parser.error
+    if args.no_page and args.corrections is not None:
+        parser.error("--corrections is for the page and cannot be used with --no-page")
     for name in ("max_wait", "deadline", "max_body", "max_pixels"):
         value = getattr(args, name)
         if value is not None and not 0 <= value < float("inf"):
@@ -124,7 +126,7 @@ def settings(args: argparse.Namespace):
         hosts=tuple(args.allow_host or ()) + local if args.allow_host or local else (),
         cors=tuple(args.cors or ()),
         fetch=tuple(args.allow_url_fetch or ()),
-        corrections=Path(args.corrections),
+        corrections=Path("corrections" if args.corrections is None else args.corrections),
         **given,
     )
 

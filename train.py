@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captioner.cli import guarded
+from captioner.cli import Parser, config_path, guarded
 from captioner.config import Config, load_config
 from captioner.errors import CheckpointError, DataError
 
@@ -29,21 +29,35 @@ PROG = "train.py"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog=PROG, description=__doc__.splitlines()[0])
-    parser.add_argument("--config", help="a YAML file; without it, the defaults")
+    """Run the command line; return the exit status."""
+    return guarded(run, parse(argv), PROG)
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Return the arguments; exit with status 2 if they are wrong."""
+    parser = Parser(prog=PROG, description=__doc__.splitlines()[0], settings=True)
+    parser.add_argument(
+        "--config", help="a YAML file, or the name of one in configs; without it, the defaults"
+    )
     parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
     parser.add_argument("--force", action="store_true", help="resume with other settings or data")
     parser.add_argument("--check", action="store_true", help="only learn a few images by heart")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that differ")
-    return guarded(run, parser.parse_intermixed_args(argv), PROG)
+    args = parser.parse_intermixed_args(argv)
+    for name in ("resume", "force"):
+        if args.check and getattr(args, name):
+            parser.error(f"--{name} cannot be used with --check, which starts no run")
+    if args.force and not args.resume:
+        parser.error("--force needs --resume")
+    return args
 
 
 def run(args: argparse.Namespace) -> int:
     """Train as the command line says; returns the exit status."""
     from captioner.training.stopping import Signals, Stopped
 
-    config = load_config(args.config, args.overrides)
+    path = None if args.config is None else config_path(args.config)
+    config = load_config(path, args.overrides)
     if args.check:
         return check(config)
     try:

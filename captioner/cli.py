@@ -23,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 
 from captioner import __version__
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, ConfigError
 
 COMMANDS = {
     "caption": ("generate", "caption images, or answer questions about them"),
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
         description="Caption images, answer questions about them; train, score, serve captioners.",
         epilog="commands (each has its own --help):\n"
         + "\n".join(lines)
-        + f"\n\nconfigurations for `captioner train --config`: {_beside('configs')}",
+        + f"\n\nconfigurations for `captioner train --config NAME`: {_beside('configs')}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     found.add_argument("--version", action="version", version=f"captioner {__version__}")
@@ -102,7 +102,8 @@ class Parser(argparse.ArgumentParser):
             return f"settings have no dashes: {word.lstrip('-').partition('=')[0]}=VALUE"
         flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
         nearest = difflib.get_close_matches(name, flags, n=1, cutoff=0.0)[0]
-        return f"the nearest to {word.partition('=')[0]} is {nearest}"
+        hint = f"the nearest to {word.partition('=')[0]} is {nearest}"
+        return f"{hint}; settings are given as key.path=value" if self.settings else hint
 
 
 def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace, prog: str) -> int:
@@ -183,6 +184,39 @@ def share(text: str) -> float:
 
 
 share.__name__ = "number from 0 to 1"
+
+
+def config_path(name: str) -> str:
+    """Return the file of a training configuration: a local one, or else the package's of that name.
+
+    `finetune`, `finetune.yaml` and `configs/finetune.yaml` are one name.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    local = (name, f"{name}.yaml", f"{name}.yml")
+    for path in local:
+        if os.path.exists(path) and not os.path.isdir(path):
+            return path
+    root = _beside("configs")
+    known = {x.relative_to(root).with_suffix("").as_posix(): x for x in root.rglob("*.yaml")}
+    key = os.path.normpath(name).replace(os.sep, "/").removeprefix("configs/")
+    key = key.removesuffix(".yaml").removesuffix(".yml")
+    training = sorted(key for key in known if "/" not in key)
+    if key in training:
+        return str(known[key])
+    if key in known:
+        raise ConfigError(
+            f"{name}: is a configuration of the launcher, for `accelerate launch --config_file"
+            f" {known[key]}`"
+        )
+    if "/" in key:  # a path, and not a name
+        return name
+    nearest = difflib.get_close_matches(key, training, n=1, cutoff=0.0)[0]
+    raise ConfigError(
+        f"{name}: no such file, and no configuration of the package; the nearest is {nearest}, of"
+        f" {', '.join(training)}"
+    )
 
 
 def load_script(name: str) -> ModuleType:

@@ -10,6 +10,10 @@ from captioner.config.decoding import DTYPES, LOOKS, SAMPLING
 from captioner.folders.find import STDIN
 from captioner.folders.flags import check_folders
 
+BATCH_SIZE = 16
+_BEAMS = ("groups", "diversity", "length_penalty", "length_form")
+"""Options that have no effect without several beams."""
+
 # Flag, metavar and help of each field that takes a number or words.
 _NUMBERS = (
     ("max_length", "N", int, "tokens at most"),
@@ -37,7 +41,7 @@ def add_captioning(parser: argparse.ArgumentParser) -> None:
         help="default: bundled; several: an ensemble",
     )
     parser.add_argument("--num-captions", type=positive, metavar="N", help="per image; default: 1")
-    parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="default: 16")
+    parser.add_argument("--batch-size", type=positive, metavar="N", help="default: 16")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps ...")
     parser.add_argument("--dtype", default="float32", choices=DTYPES)
     parser.add_argument(
@@ -113,17 +117,25 @@ def kinds_asked(args: argparse.Namespace) -> list[str]:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Exit with status 2 where the arguments make no sense together."""
+    """Exit with status 2 if the arguments cannot be used together; set the batch size."""
     asked = kinds_asked(args)
     if len(asked) > 1:
         args.usage(f"{' and '.join(asked)}: give one of them")
     if not args.paths and asked != ["--questions"]:
         args.usage("the following arguments are required: PATH")
+    if args.recursive and set(args.paths) == {STDIN}:
+        args.usage("--recursive has no effect: - (stdin) is one image")
     check_folders(args, asked)
     check_decoding(args, answers=bool(asked) and not args.stream)
     _check_special(args, asked)
     if args.attention and (asked or args.score or args.stream or STDIN in args.paths):
         args.usage("--attention is of captions of files: no questions, --score, --stream or -")
+    _check_answers(args, asked)
+    args.batch_size = args.batch_size or BATCH_SIZE
+
+
+def _check_answers(args: argparse.Namespace, asked: list[str]) -> None:
+    """Refuse options of answers without a question, and what a question cannot take."""
     for name in ("answers", "num_answers", "min_confidence"):
         if getattr(args, name) is not None and not asked:
             option = name.replace("_", "-")
@@ -134,12 +146,14 @@ def check(args: argparse.Namespace) -> None:
         args.usage(f"--ask is about one image, not {len(args.paths)}")
     if args.ask and STDIN in args.paths:
         args.usage("--ask reads the questions from stdin; name the image by its path")
+    if args.ask and args.batch_size:
+        args.usage("--batch-size cannot be used with --ask, which answers one by one")
     if args.answers is not None and not all(map(str.strip, args.answers.split(","))):
         args.usage(f"--answers {args.answers!r}: an answer in it is empty")
 
 
 def _check_special(args: argparse.Namespace, asked: list[str]) -> None:
-    """The same for --score and --stream, which take at most one question."""
+    """Refuse what --score and --stream, which take at most one question, do not use."""
     special = "--score" if args.score else "--stream"
     if not args.score and not args.stream:
         return
@@ -149,7 +163,9 @@ def _check_special(args: argparse.Namespace, asked: list[str]) -> None:
         "--answers": args.answers,
         "--num-answers": args.num_answers,
         "--min-confidence": args.min_confidence is not None,
+        "--batch-size": args.batch_size,
         "--jsonl": args.stream and args.jsonl,
+        "--compile": args.score and args.compile,
         **{name: name in asked for name in ("--questions", "--ask")},
     }
     for name, given in others.items():
@@ -159,6 +175,8 @@ def _check_special(args: argparse.Namespace, asked: list[str]) -> None:
         args.usage(f"{special} takes one --question, not {len(args.question)}")
     if args.score and decoding_options(args):
         args.usage("--score searches for nothing; leave out the options of how captions are found")
+    if args.stream and (args.beam_size or 1) > 1:
+        args.usage("--beam-size cannot be used with --stream, which decodes word by word")
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -171,7 +189,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def check_decoding(args: argparse.Namespace, *, answers: bool) -> None:
-    """Exit with status 2, by `args.usage`, where flags cannot be used together."""
+    """Exit with status 2, by `args.usage`, if options of decoding cannot be used together."""
     options = decoding_options(args)
     if answers:
         for name in (name for name in options if name != "beam_size"):
@@ -179,11 +197,16 @@ def check_decoding(args: argparse.Namespace, *, answers: bool) -> None:
     for name in SAMPLING:
         if name in options and not args.sample:
             args.usage(f"{_flag(name)} needs --sample")
-    for name in ("beam_size", "groups", "diversity", "must_include"):
+    for name in ("beam_size", "must_include", *_BEAMS):
         if name in options and args.sample:
             args.usage(f"{_flag(name)} is of beam search and cannot be used with --sample")
+    for name in _BEAMS:
+        if name in options and args.stream:
+            args.usage(f"{_flag(name)} is of beam search and cannot be used with --stream")
     if (args.groups is None) != (args.diversity is None):
         args.usage("--groups and --diversity belong together: set both or neither")
+    if args.prefix is not None and not args.prefix.strip():
+        args.usage("--prefix is empty; give the words that captions begin with")
 
 
 def _flag(option: str) -> str:

@@ -100,6 +100,44 @@ def test_score_is_called_by_its_name(capsys):
     assert "usage: captioner score" in capsys.readouterr().err
 
 
+CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("form", ["{}", "{}.yaml", "configs/{}", "./configs/{}.yaml"])
+def test_a_configuration_is_known_by_its_name_from_anywhere(tmp_path, monkeypatch, form):
+    monkeypatch.chdir(tmp_path)
+    for name in CONFIGS:
+        assert Path(cli.config_path(form.format(name))) == ROOT / "configs" / f"{name}.yaml"
+    (tmp_path / "smoke").mkdir()  # a folder of that name is no configuration
+    assert Path(cli.config_path("smoke")).parent == ROOT / "configs"
+
+
+def test_a_local_file_comes_before_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "smoke.yaml").write_text("train: {seed: 3}")
+    assert cli.config_path("smoke") == "smoke.yaml"
+    assert cli.config_path("smoke.yaml") == "smoke.yaml"
+    (tmp_path / "smoke").write_text("train: {seed: 4}")
+    assert cli.config_path("smoke") == "smoke"
+    assert cli.config_path(str(tmp_path / "smoke.yaml")) == str(tmp_path / "smoke.yaml")
+
+
+def test_an_unknown_configuration_lists_the_known_ones(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "--config", "finetun"]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert f"the nearest is finetune, of {', '.join(CONFIGS)}" in err
+    assert cli.main(["train", "--config", "accelerate/ddp"]) == 1
+    assert f"--config_file {ROOT / 'configs/accelerate/ddp.yaml'}" in capsys.readouterr().err
+    for missing in ("runs/none.yaml", ""):
+        assert cli.main(["train", "--config", missing]) == 1
+        assert capsys.readouterr().err.count("\n") == 1
+    # It is read: what it lacks is the data.
+    assert cli.main(["train", "--config", "finetune"]) == 1
+    assert "data.root is not set" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [(), ("unknown",), ("--checkpoint", "x")])
 def test_usage_errors(words, capsys):
     with pytest.raises(SystemExit, match="2"):
@@ -218,3 +256,8 @@ def test_installed_command_captions_and_scores(installed, tmp_path):
     assert json.loads(scores)["BLEU-1"] == pytest.approx(1)
     assert str(installed / "captioner" / "configs") in run("--help")
     assert "--resume" in run("train", "--help")
+    words = ["train", "--config", "smoke", "data.root=none"]
+    command = [sys.executable, installed / "bin" / "captioner", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "captioner train: none: no such file or folder" in done.stderr
