@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     """The parser of the first word."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {what}" for name, (_, what) in COMMANDS.items()]
-    found = argparse.ArgumentParser(
+    found = Parser(
         prog="captioner",
         usage="captioner [-h] [--version] COMMAND ...",
         description="Caption images, answer questions about them; train, score, serve captioners.",

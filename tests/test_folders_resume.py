@@ -285,16 +285,19 @@ def test_a_base_that_is_gone_is_here(run, photos, tmp_path, monkeypatch):
 
 
 def test_names_in_rows_are_those_given_in_the_base_folder(tmp_path):
-    name = relative_to(str(tmp_path))
+    name = relative_to(str(tmp_path), [], str)
     for path in ("a.png", "./a.png", "x/../a.png", "-", "/a.png"):
         assert name(path) == path
     (tmp_path / "x").mkdir()
-    name = relative_to(str(tmp_path / "x"))
-    assert [name(path) for path in ("a.png", "x/a.png", "-", "/a.png")] == [
+    name = relative_to(str(tmp_path / "x"), ["./b.png", "-", "c.png"], str)
+    paths = ("a.png", "x/a.png", "-", "/a.png", "x/b.png", "x/y/../c.png")
+    assert [name(path) for path in paths] == [
         "../a.png",
         "a.png",
         "-",
         "/a.png",
+        "./b.png",
+        "c.png",
     ]
 
 

@@ -196,6 +196,35 @@ def test_options_of_a_stream_are_applied_or_rejected(model, searches, options):
     assert not error or any(name in error for name in options), error
 
 
+@settings(max_examples=30)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "answers": st.sampled_from([["red", "dog"], ["red", "green", "a boat", "dog"]]),
+            "num_answers": st.integers(1, 3),
+            "min_confidence": st.sampled_from([0.0, 0.2, 1.0]),
+            "beam_size": st.integers(1, 4),
+        },
+    )
+)
+def test_options_of_answers_are_applied(model, options):
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        answer = module.answer
+        patch.setattr(module, "answer", lambda *a, **o: seen.append((a[4], o)) or answer(*a, **o))
+        found = model.ask(picture(0), QUESTIONS[0], **options)
+    ((config, rest),) = seen
+    if "answers" in options:
+        assert {a.text for a in found.answers} <= set(options["answers"])
+        assert rest["closed"] is not None
+        assert config.beam_size == len(options["answers"])  # all of them are searched
+    elif "beam_size" in options:
+        assert config.beam_size == max(options["beam_size"], options.get("num_answers", 1))
+    assert len(found.answers) <= options.get("num_answers", 1)
+    assert found.unsure == (found.confidence < options.get("min_confidence", 0.0))
+
+
 @pytest.mark.parametrize(
     "options",
     [

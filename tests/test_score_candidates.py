@@ -131,6 +131,18 @@ def test_a_shared_name_is_told_apart_by_its_folders():
     assert match(rows, references, source="s") == {"0": "b", "1": "val"}
 
 
+@pytest.mark.parametrize("image", ["C:\\data\\a.jpg", "https://host/x/a.jpg", "./a.jpg"])
+def test_an_image_is_known_by_the_end_of_any_path(image):
+    references = [Example("/data/a.jpg", "0", ("a",), "val")]
+    assert match([("1", {"image": image, "caption": "b"})], references, source="s") == {"0": "b"}
+
+
+def test_the_content_of_an_image_is_no_path():
+    references = [Example("/data/a.jpg", "0", ("a",), "val")]
+    row = {"image_id": 0, "image": "data:image/png;base64," + "ab/c" * 500_000, "caption": "b"}
+    assert match([("1", row)], references, source="s") == {"0": "b"}
+
+
 # Types of ids
 
 

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 from tiny import make_checkpoint, picture
 
+from captioner.folders.find import SHEET_KEY
 from captioner.predict import Attention
-from captioner.sheets import COLUMNS, LABEL, MARGIN, TILE, sheet
+from captioner.sheets import _IMAGE, COLUMNS, LABEL, MARGIN, TILE, sheet
 
 
 @pytest.fixture(scope="session")
@@ -113,10 +114,11 @@ def test_equal_images_have_a_sheet_each_with_rows_in_a_file(run, photos, tmp_pat
     assert (status, "made with attention" in err) == (1, True)
     status, _, err = run(photos, "--recursive", "--attention", photos / "sheets")
     assert (status, err) == (0, "")
-    assert run(photos, "--recursive", "--attention", photos / "sheets")[1:] == (
-        run(photos)[1],
-        "",
-    )
+    plain = run(*sorted(photos.glob("*.png")))
+    assert run(photos, "--recursive", "--attention", photos / "sheets") == plain
+    # Nor are they images to a run that draws none.
+    assert run(photos, "--recursive") == plain
+    assert SHEET_KEY == _IMAGE
 
 
 def test_sheets_beside_the_pictures_leave_those_alone(run, photos):

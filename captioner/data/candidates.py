@@ -21,6 +21,7 @@ from captioner.data.text import normalize_question
 from captioner.errors import MetricError
 
 _ABOUT = {"caption": ("of", "image"), "answer": ("to", "question")}
+_LONGEST_PATH = 4096
 _WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")
 """A whole number as tables with missing values write it."""
 
@@ -148,7 +149,12 @@ class _Names:
                 self._names[name] = (*others, meant)
 
     def find(self, image: str) -> tuple[str, ...]:
-        """Return all that the longest ending of a path, or else nothing, stands for."""
+        """Return all that the longest known ending of a path stands for."""
+        if len(image) > _LONGEST_PATH:  # the content of an image
+            return ()
+        return self._find(image) or self._find(image.replace("\\", "/"))  # a path of Windows
+
+    def _find(self, image: str) -> tuple[str, ...]:
         parts = PurePath(os.path.abspath(image)).parts
         endings = (os.path.join(*parts[i:]) for i in range(len(parts)))
         return next((self._names[ending] for ending in endings if ending in self._names), ())

@@ -21,6 +21,8 @@ SUFFIXES = (
 STDIN = "-"
 SHEET = ".attention.png"
 """What the name of a sheet of `--attention` ends in."""
+SHEET_KEY = "captioner-image"
+"""The text in the PNG of a sheet that says which image it is of."""
 
 
 @dataclass
@@ -117,7 +119,7 @@ class _Finder:
         folders: list[str] = []
         hidden: list[str] = []
         files = walk(path, hidden) if self.recursive else list_folder(path, folders, hidden)
-        files = [x for x in sorted(files) if not self.is_written(x)]
+        files = [x for x in sorted(files) if not (self.is_written(x) or _is_sheet(x))]
         unreadable = {x for x in files if os.path.isdir(x)}
         self.problems |= dict.fromkeys(unreadable, "is a folder that cannot be read")
         images = [x for x in files if x.lower().endswith(SUFFIXES) or x in unreadable]
@@ -178,6 +180,17 @@ class _Finder:
         for name, count in self.blank.items():
             if count:
                 yield f"{printable(name)}: skipped {count} blank line{'s' * (count > 1)}"
+
+
+def _is_sheet(path: str) -> bool:
+    """Return whether a file is a sheet of `--attention`, by its name and what it states."""
+    if not path.lower().endswith(SHEET):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return SHEET_KEY.encode() in file.read(1024)
+    except OSError:
+        return False
 
 
 def _count(items: Sequence[object], noun: str) -> str:

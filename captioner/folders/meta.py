@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from captioner.errors import DataError
@@ -65,18 +65,27 @@ def read_meta(path: str, settings: Mapping[str, Any]) -> str | None:
     return base if os.path.isdir(base) else None
 
 
-def relative_to(base: str) -> Callable[[str], str]:
+def relative_to(
+    base: str, rows: Iterable[str], shown: Callable[[str], str]
+) -> Callable[[str], str]:
     """Return a function from the path of an image to the path that its row has.
 
     A relative path names another file in another working folder: it is made relative to `base`, the
     folder in which the first run was started.
+
+    Args:
+        rows: The paths that have a row.
+        shown: From a path to text.
     """
     here = os.path.realpath(os.curdir)
-    moved = os.path.realpath(base) != here
+    if os.path.realpath(base) == here:
+        return shown
+    known = {os.path.normpath(path): path for path in rows if path != STDIN}
 
     def name(path: str) -> str:
-        if not moved or path == STDIN or os.path.isabs(path):
-            return path
-        return os.path.relpath(os.path.join(here, path), base)
+        if path == STDIN or os.path.isabs(path):
+            return shown(path)
+        relative = shown(os.path.relpath(os.path.join(here, path), base))
+        return known.get(relative, relative)  # which may begin with ./
 
     return name

@@ -96,8 +96,7 @@ class _Run:
     def __post_init__(self) -> None:
         self.shown = self.name = printable if self.args.csv else decodable
         if self.output is not None:
-            relative = relative_to(self.output.base)
-            self.name = lambda path: self.shown(relative(path))
+            self.name = relative_to(self.output.base, self.output, self.shown)
 
     def distinct(self, paths: Sequence[str]) -> Iterator[str]:
         """Yield the paths whose rows differ in their image, and report the others."""
