@@ -118,6 +118,23 @@ def test_two_links_to_one_text_lose_none(run, same_stem):
     assert texts() == {"x.txt": said["in/x.jpg"], "y.txt": said["in/y.png"]}
 
 
+def test_an_image_that_is_named_twice_has_one_text(run, same_stem):
+    os.symlink("y.png", "in/link.png")
+    status, _, err = run("in/y.png", "./in/y.png", "in/link.png", "--sidecar", "--overwrite")
+    assert (status, err) == (0, "")
+    assert list(texts()) == ["link.txt", "y.txt"]
+
+
+def test_what_is_no_text_is_not_replaced_by_one(run, same_stem):
+    picture(3).save("in/y.txt", format="PNG")
+    before = Path("in/y.txt").read_bytes()
+    status, out, err = run("in/y.png", "--sidecar", "--overwrite")
+    assert (status, len(out), "in/y.txt is no text" in err) == (1, 1, True)
+    status, out, err = run("in/y.png", "in/y.txt", "--errors-to", "in/y.txt")
+    assert (status, out, err.count("\n")) == (1, [], 1)
+    assert Path("in/y.txt").read_bytes() == before
+
+
 # The rule
 
 

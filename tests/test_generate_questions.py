@@ -225,6 +225,18 @@ def test_jsonl_rows_are_answered_in_their_order(run, photos, asked, encoded, ans
     assert plain == [[row["image"], row["question"], row["answer"]] for row in rows_of(out)]
 
 
+def test_a_json_list_is_no_list_of_questions(run, photos, tmp_path):
+    file = tmp_path / "q.json"
+    rows = [{"image": "photos/0.png", "question": Q}, {"image": "photos/1.png", "question": R}]
+    for text in (json.dumps(rows), json.dumps(rows, indent=1)):
+        file.write_text(text)
+        status, out, err = run(photos, "--questions", file)
+        assert (status, out, err.count("\n")) == (1, [], 1)
+        assert "an object a line" in err
+    file.write_text(f"[1] {Q}\n")  # but a line may begin so
+    assert run(photos / "0.png", "--questions", file)[0] == 0
+
+
 def test_truths_of_a_row_do_not_pass_for_answers(run, asked):
     truths = {"answers": ["truth"], "confidence": 1.0, "error": "none", "answer_type": "other"}
     (row,) = rows_of(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from captioner.errors import DataError
+from captioner.folders.files import is_binary
 from captioner.folders.rows import one_line
 from captioner.printing import printable
 
@@ -19,11 +20,16 @@ def _create(path: str) -> TextIO:
 class ErrorList:
     """The inputs that failed, in a file: path and reason, tab-separated, or rows of JSON.
 
-    Without a path, nothing is written. Raises DataError where it cannot be.
+    Without a path, nothing is written.
+
+    Raises:
+        DataError: The file cannot be written, or is there and no text.
     """
 
     def __init__(self, path: str | None) -> None:
         self._path = path
+        if path is not None and is_binary(path):
+            raise DataError(f"{path}: is there and no text; give --errors-to another name")
         with self._guarded():
             # Closed by __exit__.
             self._file = None if path is None else _create(path)

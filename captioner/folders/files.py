@@ -54,6 +54,17 @@ def read_bytes(path: str) -> bytes | None:
         return None
 
 
+def is_binary(path: str) -> bool:
+    """Return whether there is a regular file that does not begin as a text does."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return False
+        with open(path, "rb") as file:
+            return b"\0" in file.read(1024)
+    except OSError:
+        return False
+
+
 def fingerprint(checkpoint: str | os.PathLike) -> str:
     """What tells a checkpoint's folder from another, whatever its name; it costs a reading."""
     names = ("config.yaml", "model.safetensors", "tokenizer.model")

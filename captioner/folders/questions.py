@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from captioner.data.asked import Asked, read_asked, read_text
-from captioner.errors import QuestionError
+from captioner.errors import DataError, QuestionError
 from captioner.folders.find import Inputs
 from captioner.printing import decodable, printable
 
@@ -26,6 +28,7 @@ def read_questions(
     if args.questions is None:
         questions = [Asked(question) for question in args.question]
     else:
+        _check_lines(args.questions)
         questions, with_images = read_asked(args.questions)
         if with_images:
             for name in ("paths", "recursive"):
@@ -42,6 +45,15 @@ def read_questions(
         for asked in questions
     ]
     return rows, images
+
+
+def _check_lines(path: str) -> None:
+    """Raise DataError for a JSON list, whose lines would be asked as questions."""
+    text = read_text(path).lstrip()
+    if text.startswith("["):
+        with contextlib.suppress(ValueError, RecursionError):
+            json.loads(text)
+            raise DataError(f"{path}: is a JSON list; expected its rows as JSONL, an object a line")
 
 
 def closed_answers(answers: str | None, tell: Callable[[str], None]) -> list[str] | None:

@@ -57,10 +57,10 @@ def run_many(
         paths = inputs.paths
         if output is not None:
             paths = list(run.distinct(paths))
-        names = Names(paths)
-        for remark in _shared_names(args, names, paths):
-            tell(remark)
         todo = paths if output is None else run.unfinished(paths)
+        names = Names(paths)
+        for remark in _shared_names(args, names, todo):
+            tell(remark)
         if output is None and args.csv:
             show(csv_line(_columns(args)))
         texts = _texts(args, names, reserved)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Iterator
 
 from captioner.errors import ImageError
-from captioner.folders.files import put, read_bytes, write_whole
+from captioner.folders.files import is_binary, put, read_bytes, write_whole
 from captioner.folders.names import Names
 from captioner.folders.xmp import Described, describe, description
 from captioner.printing import printable
@@ -65,6 +65,8 @@ class Texts:
     def _write_sidecar(self, path: str, text: str, previous: str | None) -> str:
         target = self._names.beside(path, ".txt")
         self._check(path, target)
+        if self._overwrite and is_binary(target):
+            raise ImageError(f"{printable(target)} is no text and is kept; rename it")
         own = previous is not None and read_bytes(target) == f"{previous}\n".encode()
         if put(target, f"{text}\n".encode(), overwrite=self._overwrite or own):
             self._note(path, target)
@@ -104,13 +106,14 @@ class Texts:
         """Raise ImageError if a file must not be replaced, whatever the flags say."""
         if os.path.realpath(target) in self._reserved:
             raise ImageError(f"{printable(target)} is read or written by this run; rename one")
-        other = self._written.get(_identity(target), path)
-        if other != path:
+        image = os.path.realpath(path)
+        other = self._written.get(_identity(target), image)
+        if other != image:
             raise ImageError(f"{printable(target)} holds what was written for {printable(other)}")
 
     def _note(self, path: str, target: str) -> None:
         if identity := _identity(target):
-            self._written[identity] = path
+            self._written[identity] = os.path.realpath(path)
 
 
 def _identity(path: str) -> tuple[int, int]:
