@@ -268,7 +268,17 @@ def test_a_folder_that_was_moved_as_a_whole_is_gone_on_with(run, tmp_path, monke
         monkeypatch.chdir(tmp_path / folder)
         assert run("a.png", "--output", "out.jsonl", "--resume") == (0, [], "")
         assert Path("out.jsonl").read_bytes() == before
-        assert json.loads(Path(meta_of("out.jsonl")).read_text())["base"] == "."
+        assert json.loads(Path(meta_of("out.jsonl")).read_text())["base"][0] == "."
+
+
+def test_rows_that_were_moved_alone_are_gone_on_with(run, photos, tmp_path):
+    run("photos", "--output", "out.jsonl")
+    (tmp_path / "archive").mkdir()
+    for path in tmp_path.glob("out.jsonl*"):
+        path.rename(tmp_path / "archive" / path.name)
+    before = Path("archive/out.jsonl").read_bytes()
+    assert run("photos", "--output", "archive/out.jsonl", "--resume") == (0, [], "")
+    assert Path("archive/out.jsonl").read_bytes() == before
 
 
 def test_a_base_that_is_gone_is_here(run, photos, tmp_path, monkeypatch):

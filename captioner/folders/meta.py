@@ -6,9 +6,10 @@ other programs want of them.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from captioner.errors import DataError
@@ -16,7 +17,8 @@ from captioner.folders.files import write_whole
 from captioner.folders.find import STDIN
 
 BASE = "base"
-"""The key of the folder that the image paths of the rows are relative to, as seen from FILE."""
+"""The key of the folder that the image paths of the rows are relative to, as seen from the folder
+of FILE and as an absolute path: one of them holds after FILE, or all, was moved or copied."""
 
 
 def meta_of(path: str) -> str:
@@ -26,19 +28,17 @@ def meta_of(path: str) -> str:
 
 def write_meta(path: str, settings: Mapping[str, Any], base: str) -> None:
     """Write the settings of a file of rows, and the folder that its paths are relative to."""
-    folder = os.path.realpath(os.path.dirname(path))
-    try:
-        base = os.path.relpath(base, folder)
-    except ValueError:  # another drive of Windows
-        base = os.path.abspath(base)
-    data = json.dumps({**settings, BASE: base}, indent=2).encode() + b"\n"
+    bases = [os.path.abspath(base)]
+    with contextlib.suppress(ValueError):  # another drive of Windows
+        bases.insert(0, os.path.relpath(base, _folder_of(path)))
+    data = json.dumps({**settings, BASE: bases}, indent=2).encode() + b"\n"
     write_whole(meta_of(path), data)
 
 
 def read_meta(path: str, settings: Mapping[str, Any]) -> str | None:
     """Return the folder that the image paths of the rows are relative to.
 
-    It is None if the file does not state it, or if the folder is gone.
+    It is None if the file does not state it, or if no such folder is there.
 
     Raises:
         DataError: The rows were made under other settings, or it is unknown under which.
@@ -51,7 +51,7 @@ def read_meta(path: str, settings: Mapping[str, Any]) -> str | None:
             f"{path}: nothing tells how its rows were made ({meta_of(path)} is missing or torn);"
             " give --output another name"
         ) from None
-    base = old.pop(BASE, None)
+    bases = old.pop(BASE, None)
     new = json.loads(json.dumps(settings))
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
@@ -59,10 +59,21 @@ def read_meta(path: str, settings: Mapping[str, Any]) -> str | None:
                 f"{path}: its rows were made with {name} {old.get(name)!r}, not"
                 f" {new.get(name)!r}; give the same options, or --output another name"
             )
-    if not isinstance(base, str):
-        return None
-    base = os.path.normpath(os.path.join(os.path.realpath(os.path.dirname(path)), base))
-    return base if os.path.isdir(base) else None
+    return _existing(bases if isinstance(bases, list) else [], _folder_of(path))
+
+
+def _existing(bases: Sequence[Any], folder: str) -> str | None:
+    """Return the working folder if it is one of the folders, or else the first that exists."""
+    here = os.path.realpath(os.curdir)
+    paths = [os.path.join(folder, base) for base in bases if isinstance(base, str)]
+    paths = [os.path.normpath(path) for path in paths if os.path.isdir(path)]
+    if any(os.path.realpath(path) == here for path in paths):
+        return here
+    return paths[0] if paths else None
+
+
+def _folder_of(path: str) -> str:
+    return os.path.realpath(os.path.dirname(path))
 
 
 def relative_to(

@@ -133,11 +133,11 @@ class RowFile:
         for image, first in list(self._same.items()):
             if first in images and image not in self._redo:
                 row = self.row(image)
-                content = row.pop("sha256")
-                owner = self.known[bytes.fromhex(content)]
                 del row["same_as"]
+                content = row.pop("sha256", "")
+                owner = self.known.get(bytes.fromhex(content), image)
                 row |= {"same_as": owner} if owner != image else {}
-                self.append(row | {"sha256": content})
+                self.append(row | ({"sha256": content} if content else {}))
 
     def append(self, row: Row) -> None:
         """Write a row; by its `sha256` the next run knows whether the file has changed."""
