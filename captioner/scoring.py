@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from captioner.tasks import Task
 
 Tell = Callable[[str], None]
-FEW_IMAGES = 10
-"""With fewer images, a warning is given that CIDEr-D says little."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,9 @@ def caption_scores(
 
 
 def few_images_warnings(images: int) -> list[str]:
-    """Return what to know of CIDEr-D if there are fewer than `FEW_IMAGES` images."""
+    """Return what to know of CIDEr-D if there are fewer than `metrics.FEW_IMAGES` images."""
+    from captioner.metrics import FEW_IMAGES
+
     weights = "n-grams are weighted by log(images / images whose references contain them)"
     if images == 1:
         return [f"CIDEr-D is 0 for a single image, whatever its caption: {weights}, which is 0"]

@@ -612,3 +612,13 @@ def test_the_account_reaches_the_caller(tmp_path):
     table, report = read_dataset(tmp_path, cache_dir=tmp_path / "cache")
     assert len(table) == 1
     assert (report.rows, report.used["train"], report.dropped) == (2, 1, 1)
+
+
+def test_rows_without_an_image_but_with_an_id_are_references(tmp_path, read):
+    rows = [{"id": 1, "caption": "a dog"}, {"image_id": "x", "caption": "a cat"}, {"caption": "?"}]
+    write(tmp_path / "own.jsonl", list(map(json.dumps, rows)))
+    found, report = read(tmp_path, check_images=False)
+    assert [(e.image_id, e.references) for e in found] == [("1", ("a dog",)), ("x", ("a cat",))]
+    assert report.problems["row that cannot be parsed"].names == ["own.jsonl:3"]
+    with pytest.raises(DataError, match="missing image: 2"):
+        read(tmp_path)

@@ -404,8 +404,8 @@ def test_karpathys_splits_need_no_file_names(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("images", "told"), [(1, "is 0 for a single image"), (2, "2 images"),
-                                               (9, "9 images"), (10, None)])  # fmt: skip
-def test_few_images_are_told_of(tmp_path, capsys, images, told):
+                                               (24, "24 images"), (25, None)])  # fmt: skip
+def test_few_images_are_warned_about(tmp_path, capsys, images, told):
     rows = [{"image": f"{i}.jpg", "caption": "two girls are running"} for i in range(images)]
     path = tmp_path / "data.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

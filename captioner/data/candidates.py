@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from captioner.data.candidate_files import Row, Rows, id_text, question_label
-from captioner.data.coco import has_file_name
-from captioner.data.files import Example
+from captioner.data.files import Example, has_file_name
 from captioner.data.text import normalize_question
 from captioner.errors import MetricError
 

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from captioner.data.files import (
+    NO_FILE_NAME,
     Example,
     Source,
     canonical_split,
     find_images,
+    has_file_name,
     list_files,
     list_in,
     locate_images,
@@ -28,16 +30,9 @@ from captioner.errors import DataError
 
 UNKNOWN_IMAGE = "caption of an image that is not in the file"
 OTHER_YEAR = "COCO file of an earlier year left unread (name it to read it)"
-NO_FILE_NAME = " (no file_name)"
-"""The end of the image path of an example whose file states only an id."""
 
 _COCO_NAMES = re.compile(r"^captions_(train|val|test)(\d{4})?\.json$", re.IGNORECASE)
 _TEXT_FOLDERS = ("annotations", "caption_datasets", "captions")
-
-
-def has_file_name(image: str) -> bool:
-    """Return whether an example's `image` is the path of a file, and not the place of its row."""
-    return not image.endswith(NO_FILE_NAME)
 
 
 def find_karpathy(root: Path) -> tuple[Path, ...]:

@@ -41,6 +41,15 @@ class Example:
     """Number of rows in the files that it was read from."""
 
 
+NO_FILE_NAME = " (no file_name)"
+"""What the image of an example ends in if the data set names no file, only an id."""
+
+
+def has_file_name(image: str) -> bool:
+    """Return whether an example's image is a file; scoring needs none."""
+    return not image.endswith(NO_FILE_NAME)
+
+
 @dataclass(frozen=True)
 class Source:
     """What a reader is given: the files it found, where to look for images, where to complain."""

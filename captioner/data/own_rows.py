@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from captioner.data.cells import looks_like_list, number_text, parse_list
-from captioner.data.files import canonical_split
+from captioner.data.files import NO_FILE_NAME, canonical_split
 from captioner.data.report import BAD_LIST, BAD_ROW, UNREAD_COLUMN, Report
 
 IMAGE_KEYS = ("image", "file_name", "filename", "image_path")
@@ -52,7 +52,10 @@ def parse_row(row: dict[str, Any], where: str, report: Report) -> Row | None:
         return None
     others = [row.get(key) or "" for key in ("split", "question_type", "answer_type")]
     ids = [_id(first_value(row, keys, default="")) for keys in (ID_KEYS, ("question_id",))]
-    of_text = (name, *texts, *others, *ids, "" if question is None else question)
+    of_text = (*texts, *others, *ids, "" if question is None else question)
+    if name is None and isinstance(ids[0], str) and ids[0]:
+        name = f"{ids[0]}{NO_FILE_NAME}"  # enough for scoring, which opens no image
+    of_text = (name, *of_text)
     if not all(isinstance(text, str) for text in of_text) or not name.strip():
         report.add(BAD_ROW, where, rows=1)
         return None
