@@ -1,7 +1,8 @@
-"""What all tests share: a quiet, offline process and a small data set of drawn pictures."""
+"""Shared by all tests: an offline process with few threads, and a data set of drawn pictures."""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -16,12 +17,17 @@ sys.path.insert(0, str(ROOT))
 
 # Set before `datasets`, `timm` or torch is imported: they read the environment only once.
 _HOME = tempfile.TemporaryDirectory(prefix="captioner-tests-")
+# One torch thread in each process. The tensors are small: on a busy machine, threads that wait for
+# one another multiply the time that the suite takes.
+THREADS = int(os.environ.get("CAPTIONER_TEST_THREADS") or os.environ.get("OMP_NUM_THREADS") or "1")
 os.environ.update(
+    OMP_NUM_THREADS=str(THREADS),
     HF_HOME=_HOME.name,
     HF_DATASETS_CACHE=str(Path(_HOME.name) / "datasets"),
     HF_HUB_OFFLINE="1",
     HF_DATASETS_DISABLE_PROGRESS_BARS="1",
     TOKENIZERS_PARALLELISM="false",
+    TORCHINDUCTOR_COMPILE_THREADS="1",  # more would each be a process that imports torch
 )
 
 import hypothesis  # noqa: E402
@@ -146,15 +152,21 @@ def make_flickr(
     return root
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _threads() -> Iterator[None]:
-    # More threads than two gain nothing on such small tensors.
+def pytest_collection_finish() -> None:
+    """Exempt the imported libraries and collected tests from garbage collection.
+
+    Accelerate calls `gc.collect` at the end of each run, which would traverse them every time.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> None:
+    """Set the number of threads again, which a test may have changed (`train.threads`)."""
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(min(2, before))
-    yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(THREADS)
 
 
 @pytest.fixture
