@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import random
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import make_flickr
+from forks import ForkServer, Moment
 from runs import (
     SELF_CRITICAL,
     assert_equal,
@@ -25,8 +21,8 @@ from runs import (
 )
 from torch import nn
 
-import train
 from captioner.training import durable
+from captioner.training.report import CAPTIONS, LOG, read_rows
 
 ONCE = "train.stages=[{epochs: 1, lr: 1e-3}]"
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 0}
@@ -49,22 +45,29 @@ def whole(data, tmp_path):
     return running
 
 
-@pytest.mark.parametrize("number", STATUS)
-@pytest.mark.parametrize("step", [1, 4, 5])
-def test_a_signal_stops_between_two_steps(data, whole, monkeypatch, capsys, number, step):
+def test_a_signal_stops_between_two_steps(data, whole, monkeypatch, capsys):
     words = [SELF_CRITICAL, "train.ema=0.9", "data.captions_per_image=1"]
     unstopped, output = whole(*words)
-    with monkeypatch.context() as patch:
-        stop_at(step, number, patch)
-        assert run(data, output, *words) == STATUS[number]
-    assert f"{signal.Signals(number).name}: the state is saved" in capsys.readouterr().err
-    torch.manual_seed(99)
-    # Another number of workers is no other run.
-    assert run(data, output, *words, "data.workers=1", resume=True) == 0
-    assert_equal(state_of(output), state_of(unstopped))
-    assert_equal(best_of(output), best_of(unstopped))
-    found = (output / "best" / "metrics.json", unstopped / "best" / "metrics.json")
-    assert found[0].read_text() == found[1].read_text()
+    for step in (1, 4, 5):
+        stopped = []
+        for number, status in STATUS.items():
+            with monkeypatch.context() as patch:
+                stop_at(step, number, patch)
+                assert run(data, output, *words) == status
+            assert f"{signal.Signals(number).name}: the state is saved" in capsys.readouterr().err
+            progress = (last_of(output) / "progress.json").read_text()
+            stopped.append((state_of(output), progress))
+        # Whichever the signal, the state is the same, so one of them is resumed.
+        for state, progress in stopped[1:]:
+            assert_equal(state, stopped[0][0])
+            assert progress == stopped[0][1]
+        torch.manual_seed(99)
+        # Another number of workers is no other run.
+        assert run(data, output, *words, "data.workers=1", resume=True) == 0
+        assert_equal(state_of(output), state_of(unstopped))
+        assert_equal(best_of(output), best_of(unstopped))
+        found = (output / "best" / "metrics.json", unstopped / "best" / "metrics.json")
+        assert found[0].read_text() == found[1].read_text()
 
 
 def test_a_stop_within_accumulated_batches_waits_for_their_step(data, whole, monkeypatch):
@@ -177,44 +180,60 @@ def test_a_run_that_diverges_stops_with_the_last_good_state(data, tmp_path, monk
     assert_equal(found, good)
 
 
+CHECKPOINT, DURABLE = "captioner.training.checkpoint", "captioner.training.durable"
+REPORT = "captioner.training.report"
+RENAME, SAVE_BEST = "pathlib:Path.rename", f"{CHECKPOINT}:save_best"
+BEFORE_ANY_STATE = [
+    Moment("captioner.training.features:_note"),  # features are encoded
+    Moment("accelerate:Accelerator.backward", 2, "after"),  # between two steps
+    Moment(f"{CHECKPOINT}:save_file", 1, "half"),  # half of the tensors are written
+    Moment(f"{DURABLE}:_seal"),  # the files are written, the manifest is not
+    Moment(f"{DURABLE}:_seal", 1, "after"),  # complete, under its temporary name
+]
+WITH_A_STATE = [
+    Moment(RENAME, 1, "after", f"{CHECKPOINT}:save_state"),  # under its name, not yet synced
+    Moment("captioner.training.optimizer:MovingAverage.update"),  # after a step, before its state
+    Moment("captioner.training.evaluate:score_captions"),  # in the validation
+    Moment(f"{CHECKPOINT}:save_file", 1, "half", SAVE_BEST),  # in the first best checkpoint
+    Moment(f"{REPORT}:add_rows"),  # best checkpoint written, its captions not
+    Moment(f"{REPORT}:add_rows", 1, "after"),  # captions written, log not
+    Moment(f"{REPORT}:add_rows", 2, "after"),  # log written, state not
+    Moment(RENAME, 1, "after", SAVE_BEST),  # the best checkpoint has only its temporary names
+    Moment(RENAME, 2, "after", SAVE_BEST),  # the old best checkpoint is still there
+    Moment("shutil:rmtree", 4, "before", f"{CHECKPOINT}:save_state"),  # old states are removed
+    Moment(f"{CHECKPOINT}:load_best", 1, "after"),  # between the stages
+    Moment("accelerate:Accelerator.backward"),  # in the first step of the second stage
+    Moment(f"{REPORT}:write_report"),  # all steps are done, the report is not written
+    Moment(f"{REPORT}:write_report", 1, "after"),  # only the end of the process is left
+]
+
+
 @pytest.mark.slow
-def test_killed_at_twenty_random_moments_and_resumed_each_time(data, tmp_path):
-    """Every step is followed by a save, so that many of the kills fall into one."""
-    output = tmp_path / "run"
-    words = [
-        "train.stages=[{epochs: 30, lr: 1e-3, cached_views: 2}, {epochs: 30, lr: 1e-3}]",
-        *("train.save_every=1", "train.ema=0.9", "train.eval_every=5", "train.patience=99"),
-        "train.threads=1",
-    ]
-    command = [sys.executable, str(train.__file__), *words_for(data, output, *words)]
-
-    def start(*more: str) -> subprocess.Popen:
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen([*command, *more], **quiet, env=os.environ, cwd=tmp_path)
-
-    def newest() -> str:
-        return max((path.name for path in (output / "states").glob("[0-9]*")), default="")
-
-    rng = random.Random(0)
-    for kills in range(20):
-        state = newest()
-        process = start(*["--resume"] * bool(state))
-        # After so many saves, and then at a moment that may lie within the next one.
-        for _ in range(rng.randint(1, 4)):
-            while process.poll() is None and newest() == state:
-                time.sleep(0.002)
-            state = newest()
-        time.sleep(rng.uniform(0, 0.03))
-        ended = process.poll() is not None
-        process.kill()
-        error = process.communicate()[1]
-        assert not ended, f"over after {kills} kills: {error}"
-    process = start("--resume")
-    assert process.communicate()[1] is not None
-    assert process.returncode == 0
-    stopped = output.rename(tmp_path / "stopped")
-    process = start()
-    process.communicate()
-    assert process.returncode == 0
+def test_killed_at_every_kind_of_moment_and_resumed_each_time(tmp_path):
+    # One image to validate on: its CIDEr-D is 0, so every validation writes a best checkpoint.
+    data, output = make_flickr(tmp_path / "data", val=[5]), tmp_path / "run"
+    words = words_for(
+        data,
+        output,
+        "data.val_splits=[val]",
+        "train.stages=[{epochs: 4, lr: 1e-3, cached_views: 2}, {epochs: 2, lr: 1e-3}]",
+        *("train.save_every=1", "train.ema=0.9", "train.patience=99"),
+    )
+    with ForkServer(tmp_path / "errors.txt") as server:
+        for moment in (*BEFORE_ANY_STATE, *WITH_A_STATE):
+            resume = ["--resume"] * (moment in WITH_A_STATE and moment != WITH_A_STATE[0])
+            statuses, error = server.train([*words, *resume], moment=moment)
+            assert statuses == [-signal.SIGKILL], f"{moment}: {error}"
+            states = list((output / "states").glob("[0-9]*"))
+            assert bool(states) == (moment in WITH_A_STATE), moment
+        statuses, error = server.train([*words, "--resume"])
+        assert statuses == [0], error
+        stopped = output.rename(tmp_path / "stopped")
+        statuses, error = server.train(words)
+        assert statuses == [0], error
     assert_equal(state_of(stopped), state_of(output))
     assert_equal(best_of(stopped), best_of(output))
+    assert (stopped / CAPTIONS).read_text() == (output / CAPTIONS).read_text()
+    epochs = [{(r["stage"], r["epoch"]): r for r in read_rows(p / LOG)} for p in (stopped, output)]
+    assert epochs[0].keys() == epochs[1].keys()
+    assert all(row["loss"] == epochs[1][key]["loss"] for key, row in epochs[0].items())
