@@ -152,6 +152,14 @@ def make_flickr(
     return root
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several test processes, begin with the files that take long, to end at the same time."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        names = ("slow", "browser")
+        long = {i.path for i in items if any(i.get_closest_marker(name) for name in names)}
+        items.sort(key=lambda item: item.path not in long)
+
+
 def pytest_collection_finish() -> None:
     """Exempt the imported libraries and collected tests from garbage collection.
 

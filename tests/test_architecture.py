@@ -193,6 +193,7 @@ def test_using_the_package_imports_no_library_of_training() -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_server_imports_no_torch_but_in_its_lanes() -> None:
     pytest.importorskip("gradio")
     found = loaded("import captioner.serve.app, captioner.serve.page, captioner.serve.lane")

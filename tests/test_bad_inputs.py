@@ -120,6 +120,7 @@ def test_one_alone_gives_its_exit_status(folder, checkpoint, capsys):
             assert (out, err.count("\n")) == ("", 1)
 
 
+@pytest.mark.slow
 def test_a_whole_folder_in_a_process_of_its_own(folder, checkpoint):
     where = next(iter(folder)).parent
     # A folder in a folder is no image, whatever its name; it is one of the kinds if it is named.

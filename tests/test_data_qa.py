@@ -417,6 +417,7 @@ def test_the_seed_draws_other_questions() -> None:
     assert presence(first) != presence(other)
 
 
+@pytest.mark.slow
 def test_no_process_differs_from_another() -> None:
     code = (
         "import sys; sys.path[:0] = [sys.argv[1], sys.argv[2]]; import test_data_qa as t;"

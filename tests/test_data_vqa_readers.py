@@ -737,6 +737,7 @@ def test_captions_of_coco_come_before_its_questions(tmp_path, read):
 # --- real data ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs["daquar"]
 def test_real_daquar(read):
     assert detect_format(SHARED / "daquar") == "daquar"
@@ -750,6 +751,7 @@ def test_real_daquar(read):
     assert Path(rows[0].image).name == "image100.jpg"
 
 
+@pytest.mark.slow
 @needs["easy_vqa"]
 def test_real_easy_vqa(read):
     root = SHARED / "easy_vqa"

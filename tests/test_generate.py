@@ -177,6 +177,7 @@ def test_names_keep_to_their_line_and_column(run, photos, name):
     assert json.loads(out[0])["image"] == str(photos / name)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs file names of any bytes")
 def test_names_that_are_not_utf8(checkpoint, photos):
     name = os.path.join(os.fsencode(photos), b"caf\xe9.png")
@@ -193,6 +194,7 @@ def test_names_that_are_not_utf8(checkpoint, photos):
     assert "missing" in rows[1]["error"]
 
 
+@pytest.mark.slow
 def test_closed_pipe_ends_quietly(checkpoint, photos):
     # Buffered, the lines are written as the process ends; unbuffered, one by one.
     for unbuffered in ("", "1"):
@@ -253,6 +255,7 @@ def test_help_costs_no_torch():
     assert "--num-captions" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (PRETRAINED / "model.safetensors").exists(), reason="there is no bundled checkpoint yet"
 )

@@ -475,6 +475,7 @@ def test_help_tells_of_questions_and_costs_no_torch():
         assert word in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs file names of any bytes")
 def test_names_and_questions_of_any_bytes(checkpoint, photos, tmp_path):
     name = os.fsencode(photos) + b"/caf\xe9.png"

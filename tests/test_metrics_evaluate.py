@@ -44,6 +44,7 @@ def load_and_compute(jobs: list, texts: tuple[list, list], tmp_path: Path) -> li
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_every_metric_loads_and_gives_the_package_s_scores(tmp_path: Path) -> None:
     pytest.importorskip("evaluate", reason="evaluate is not installed")
     df = DocumentFrequency(1000, {"a": 900, "dog": 30})
@@ -66,6 +67,7 @@ def test_every_metric_loads_and_gives_the_package_s_scores(tmp_path: Path) -> No
     assert "image 0" in error[1]
 
 
+@pytest.mark.slow
 def test_the_metric_of_answers_loads_and_gives_the_package_s_scores(tmp_path: Path) -> None:
     pytest.importorskip("evaluate", reason="evaluate is not installed")
     path = "captioner/metrics/vqa_accuracy"

@@ -433,6 +433,7 @@ def test_a_checkpoint_without_its_text_encoder_is_one_line(asking, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["shared", "bert"])
 def test_transformers_is_imported_for_its_own_encoders_only(tmp_path, asking, name):
     path = asking if name == "bert" else make_checkpoint(tmp_path, question=QuestionConfig())

@@ -175,6 +175,7 @@ def faults(*words: str, **variables: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 def test_freed_memory_is_kept_unless_the_user_has_decided():
     block = 32 << 20

@@ -22,6 +22,7 @@ from serving import process
 import captioner
 import serve
 
+pytestmark = pytest.mark.slow
 Q = QUESTIONS[0]
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -26,6 +26,7 @@ from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 pytest.importorskip("gradio")
 from serving import process
 
+pytestmark = pytest.mark.slow
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "10"))
 SLOWEST = 5.0
 Q = QUESTIONS[0]

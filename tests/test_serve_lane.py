@@ -21,6 +21,7 @@ from captioner.errors import CaptionerError, CheckpointError, ImageError, Questi
 from captioner.predict import Captioner
 from captioner.serve.lane import LaneError, RemoteCaptioner, opened
 
+pytestmark = pytest.mark.slow
 Q = QUESTIONS[0]
 PICTURES = [Image.new("RGB", (40, 30), color) for color in ("red", "blue", "white")]
 

@@ -34,6 +34,7 @@ pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 # Learning
 
 
+@pytest.mark.slow
 def test_four_images_are_learnt_to_their_exact_captions(tmp_path, capsys):
     data = make_flickr(tmp_path / "data", captions=1)
     status = run(
@@ -93,6 +94,7 @@ def stages_of(folder: Path) -> list[dict]:
 # Stopping and going on
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("epochs", "words"),
     [
@@ -275,6 +277,7 @@ def test_fine_tuning_with_another_model_is_refused(tmp_path, capsys):
     assert "model" in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_soup_is_the_mean_of_its_parts(tmp_path):
     data = make_flickr(tmp_path / "data")
     stage = "train.stages=[{epochs: 1, encoder_lr: 1e-3}]"
@@ -326,6 +329,7 @@ def test_a_backbone_of_one_size_cannot_be_fine_tuned_at_another(tmp_path, capsys
     assert "image.size" in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_start_that_no_epoch_betters_is_kept(tmp_path):
     data = make_flickr(tmp_path / "data")
     words = ["train.stages=[{epochs: 40, lr: 3e-3}]", "train.eval_every=40"]
@@ -341,6 +345,7 @@ def test_a_start_that_no_epoch_betters_is_kept(tmp_path):
         torch.testing.assert_close(after[key], value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["tokenizer", "pixels", "model", "no start", "no validation"])
 def test_what_cannot_be_mixed_is_refused(tmp_path, capsys, wrong):
     data = make_flickr(tmp_path / "data")
@@ -364,6 +369,7 @@ def test_what_cannot_be_mixed_is_refused(tmp_path, capsys, wrong):
 # What can be wrong
 
 
+@pytest.mark.slow
 def test_without_a_validation_split_a_share_is_held_out(tmp_path, capsys):
     data = make_flickr(tmp_path / "data", train=range(6))
     words = ["data.val_splits=[val]", "data.val_share=0.34", "train.stages=[{epochs: 1}]"]

@@ -28,7 +28,7 @@ from captioner.images import load_image
 from captioner.infer import answer, search
 from captioner.transforms import to_pixels
 
-pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("fresh_accelerate")]
 
 ONCE = "train.stages=[{epochs: 1, lr: 1e-3}]"
 ASKING = "model.question={encoder_layers: 1, fusion_layers: 1}"

@@ -275,6 +275,7 @@ def test_a_disk_without_room_is_told_before_it_is_full(
     features.cached_features(Grid().eval(), pictures, **how)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_a_run_that_still_encodes(tmp_path, monkeypatch, capsys, number):
     data, output = make_flickr(tmp_path / "data"), tmp_path / "run"

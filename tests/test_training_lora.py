@@ -154,6 +154,7 @@ def data(tmp_path) -> Path:
     return make_questions(tmp_path / "data")
 
 
+@pytest.mark.slow
 @needs_peft
 def test_a_checkpoint_is_used_without_peft_and_says_what_the_run_said(
     data, tmp_path, text_encoder, monkeypatch
@@ -183,6 +184,7 @@ def test_a_checkpoint_is_used_without_peft_and_says_what_the_run_said(
     torch.testing.assert_close(logits(model), logits(trained.eval()), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @needs_peft
 @pytest.mark.parametrize("epochs", [2, 3])  # between the stages, and within the second
 def test_resumed_with_adapters_is_uninterrupted_bit_for_bit(
@@ -192,6 +194,7 @@ def test_resumed_with_adapters_is_uninterrupted_bit_for_bit(
     assert_resumed_is_whole(data, tmp_path / "run", words, epochs, monkeypatch)
 
 
+@pytest.mark.slow
 @needs_peft
 def test_a_run_goes_on_from_merged_weights_with_adapters_of_its_own(data, tmp_path, text_encoder):
     once = "train.stages=[{epochs: 1, lr: 1e-2}]"

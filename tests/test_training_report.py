@@ -167,6 +167,7 @@ def test_of_an_empty_folder_there_is_an_empty_report(tmp_path):
     assert read(write_report(tmp_path)).sources == []
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_report_and_a_resumed_one_the_same(tmp_path, monkeypatch):
     data = make_flickr(tmp_path / "data")
     words = ["train.stages=[{epochs: 3, lr: 1e-3}]", "train.ema=0.9"]
