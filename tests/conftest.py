@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -33,6 +34,9 @@ os.environ.update(
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 from PIL import Image, ImageDraw  # noqa: E402
+
+if TYPE_CHECKING:
+    from forks import ForkServer
 
 # A shell has its background jobs ignore SIGINT, and what the tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -187,6 +191,15 @@ def fresh_accelerate() -> Iterator[None]:
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    """Run `train.py` in forks of one process, which imports the libraries once."""
+    from forks import ForkServer
+
+    with ForkServer(tmp_path_factory.mktemp("forks") / "errors.txt") as server:
+        yield server
 
 
 @pytest.fixture

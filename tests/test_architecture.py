@@ -163,29 +163,30 @@ def test_annotations_are_postponed_and_no_import_is_a_star(path: Path) -> None:
     assert not any(name.endswith(".*") for name in imports(path))
 
 
-def loaded(statement: str) -> set[str]:
-    """Top-level modules that a fresh interpreter holds after a statement."""
-    code = f"import sys; {statement}; print(*sorted({{m.split('.')[0] for m in sys.modules}}))"
+def loaded(*statements: str) -> list[set[str]]:
+    """Return the top-level modules that a fresh interpreter holds after each statement."""
+    show = "print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    code = "\n".join(["import sys", *(f"{statement}; {show}" for statement in statements)])
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
-    return set(done.stdout.split())
+    return [set(line.split()) for line in done.stdout.splitlines()]
 
 
-def test_importing_the_package_imports_nothing_heavy() -> None:
+def test_importing_and_using_the_package_imports_nothing_heavy() -> None:
     modules = ("config", "errors", "images", "tokenizer")
-    found = loaded("import captioner, " + ", ".join(f"captioner.{name}" for name in modules))
-    assert "captioner" in found
-    assert not found & {
+    light, predict, found = loaded(
+        "import captioner, " + ", ".join(f"captioner.{name}" for name in modules),
+        "import captioner.predict",
+        "from captioner.predict import Captioner",
+    )
+    assert "captioner" in light
+    assert not light & {
         *("torch", "torchvision", "timm", "transformers", "datasets", "accelerate", "evaluate"),
         *("sentencepiece", "safetensors", "pandas", "scipy"),
     }
-
-
-def test_using_the_package_imports_no_library_of_training() -> None:
-    """Each of them takes longer to import than a photograph takes to caption."""
-    assert "torch" not in loaded("import captioner.predict")
-    found = loaded("from captioner.predict import Captioner")
+    # Each library of training takes longer to import than a photograph takes to caption.
+    assert "torch" not in predict
     assert "torch" in found
     assert not found & {
         *("timm", "torchvision", "transformers", "datasets", "accelerate", "evaluate"),
@@ -196,7 +197,7 @@ def test_using_the_package_imports_no_library_of_training() -> None:
 @pytest.mark.slow
 def test_a_server_imports_no_torch_but_in_its_lanes() -> None:
     pytest.importorskip("gradio")
-    found = loaded("import captioner.serve.app, captioner.serve.page, captioner.serve.lane")
+    (found,) = loaded("import captioner.serve.app, captioner.serve.page, captioner.serve.lane")
     assert "gradio" in found
     assert not found & {"torch", "transformers", "timm"}
 

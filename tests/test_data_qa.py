@@ -601,6 +601,7 @@ def majority(rows: Iterable[Example]) -> float:
     return right / sum(counts.total() for counts in answers.values())
 
 
+@pytest.mark.slow
 def test_flickr8k_gives_several_questions_an_image(
     flickr: tuple[list[Example], list[Example]],
 ) -> None:
@@ -614,6 +615,7 @@ def test_flickr8k_gives_several_questions_an_image(
     assert {len(asdict(row)["references"]) for row in rows} == {1}
 
 
+@pytest.mark.slow
 def test_flickr8k_cannot_be_answered_blind(flickr: tuple[list[Example], list[Example]]) -> None:
     for split in ("train", "val"):
         rows = [row for row in flickr[1] if row.split == split]
@@ -628,6 +630,7 @@ def test_flickr8k_cannot_be_answered_blind(flickr: tuple[list[Example], list[Exa
         assert majority(row for row in rows if row.question_type == "place") <= 0.5
 
 
+@pytest.mark.slow
 def test_flickr8k_answers_come_from_the_captions(
     flickr: tuple[list[Example], list[Example]],
 ) -> None:

@@ -592,6 +592,7 @@ def test_can_flip(text, can):
 
 
 @pytest.mark.skipif(not FLICKR8K.is_dir(), reason=f"needs Flickr8k in {FLICKR8K}")
+@pytest.mark.slow
 def test_real_flickr8k(read):
     assert detect_format(FLICKR8K) == "flickr8k"
     sizes = {}

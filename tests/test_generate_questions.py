@@ -391,6 +391,7 @@ def test_a_person_is_prompted_on_stderr(run, photos, monkeypatch):
     assert err.count("question: ") == 3
 
 
+@pytest.mark.slow
 def test_a_session_answers_each_question_before_the_next_is_typed(checkpoint, photos, answer_of):
     path = photos / "0.png"
     command = [sys.executable, ROOT / "generate.py", path, "--ask", "--checkpoint", checkpoint]

@@ -51,7 +51,11 @@ def test_kept_features_give_what_pixels_give(model):
     config = DecodingConfig(beam_size=3, max_length=8)
     with torch.no_grad():
         features = model.backbone(pixels)
-    assert search([model], [pixels], config) == search([model], [features], config)
+    found, expected = (search([model], [images], config) for images in (features, pixels))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert [h.tokens for h in ours] == [h.tokens for h in theirs]
+        # Kept features may lie otherwise in memory, for which another kernel may be chosen.
+        assert [h.logprob for h in ours] == pytest.approx([h.logprob for h in theirs], abs=1e-4)
 
 
 def test_a_greedy_caption_follows_the_samples(model):

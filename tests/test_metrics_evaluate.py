@@ -20,24 +20,40 @@ ANSWERS = (["Yes.", "2", "dog"], [["yes"] * 7 + ["no"] * 3, ["two"] * 10, ["a ca
 PROGRAM = """
 import json, sys
 import evaluate
-jobs, predictions, references = json.loads(sys.argv[1])
-for path, options in jobs:
-    metric = evaluate.load(path)
-    assert metric.description and metric.citation and metric.inputs_description
-    print(json.dumps(metric.compute(predictions=predictions, references=references, **options)))
-try:
-    metric.compute(predictions=["a"], references=[[]])
-except Exception as error:
-    print(json.dumps([type(error).__name__, str(error)]))
+for jobs, predictions, references in json.loads(sys.argv[1]):
+    found = []
+    for path, options in jobs:
+        metric = evaluate.load(path)
+        assert metric.description and metric.citation and metric.inputs_description
+        found.append(metric.compute(predictions=predictions, references=references, **options))
+    try:
+        metric.compute(predictions=["a"], references=[[]])
+    except Exception as error:
+        found.append([type(error).__name__, str(error)])
+    print(json.dumps(found))
 """
+DF = DocumentFrequency(1000, {"a": 900, "dog": 30})
 
 
-def load_and_compute(jobs: list, texts: tuple[list, list], tmp_path: Path) -> list:
-    """Run `PROGRAM` in the repository root with empty Hugging Face caches."""
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> list[list]:
+    """The results for captions and for answers, each with an error at its end.
+
+    They come from one process, in the repository root, with empty Hugging Face caches.
+    """
+    pytest.importorskip("evaluate", reason="evaluate is not installed")
+    folder = tmp_path_factory.mktemp("evaluate")
+    DF.save(folder / "df.json.gz")
+    relative = [f"captioner/metrics/{name}" for name in ("bleu", "rouge_l", "cider_d")]
+    captions = [(path, {}) for path in [*relative, *(str(ROOT / path) for path in relative)]]
+    captions.append((relative[2], {"df": str(folder / "df.json.gz")}))
+    path = "captioner/metrics/vqa_accuracy"
+    answers = [(path, {}), (str(ROOT / path), {}), (path, {"strict_official": False})]
+
     environment = dict(os.environ, HF_HUB_OFFLINE="1", HF_EVALUATE_OFFLINE="1")
-    environment |= {"HF_HOME": str(tmp_path), "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    environment |= {"HF_HOME": str(folder), "HF_MODULES_CACHE": str(folder / "modules")}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps([jobs, *texts])],
+        [sys.executable, "-c", PROGRAM, json.dumps([[captions, *CAPTIONS], [answers, *ANSWERS]])],
         cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -45,15 +61,8 @@ def load_and_compute(jobs: list, texts: tuple[list, list], tmp_path: Path) -> li
 
 
 @pytest.mark.slow
-def test_every_metric_loads_and_gives_the_package_s_scores(tmp_path: Path) -> None:
-    pytest.importorskip("evaluate", reason="evaluate is not installed")
-    df = DocumentFrequency(1000, {"a": 900, "dog": 30})
-    df.save(tmp_path / "df.json.gz")
-    relative = [f"captioner/metrics/{name}" for name in ("bleu", "rouge_l", "cider_d")]
-    absolute = [str(ROOT / path) for path in relative]
-    jobs = [(path, {}) for path in relative + absolute]
-    jobs.append((relative[2], {"df": str(tmp_path / "df.json.gz")}))
-    *results, rare, error = load_and_compute(jobs, CAPTIONS, tmp_path)
+def test_every_metric_loads_and_gives_the_package_s_scores(computed: list[list]) -> None:
+    *results, rare, error = computed[0]
 
     texts = dict(enumerate(PREDICTIONS)), dict(enumerate(REFERENCES))
     wanted = score_captions(*texts)
@@ -61,18 +70,15 @@ def test_every_metric_loads_and_gives_the_package_s_scores(tmp_path: Path) -> No
         merged = loaded[0] | loaded[1] | loaded[2]
         assert merged == pytest.approx(wanted, abs=1e-12)
         assert list(merged) == list(wanted)
-    assert rare["CIDEr-D"] == pytest.approx(score_captions(*texts, df=df)["CIDEr-D"], abs=1e-12)
+    assert rare["CIDEr-D"] == pytest.approx(score_captions(*texts, df=DF)["CIDEr-D"], abs=1e-12)
     assert rare["CIDEr-D"] != pytest.approx(wanted["CIDEr-D"])
     assert error[0] == "MetricError"
     assert "image 0" in error[1]
 
 
 @pytest.mark.slow
-def test_the_metric_of_answers_loads_and_gives_the_package_s_scores(tmp_path: Path) -> None:
-    pytest.importorskip("evaluate", reason="evaluate is not installed")
-    path = "captioner/metrics/vqa_accuracy"
-    jobs = [(path, {}), (str(ROOT / path), {}), (path, {"strict_official": False})]
-    official, again, always, error = load_and_compute(jobs, ANSWERS, tmp_path)
+def test_the_metric_of_answers_loads_and_gives_the_package_s_scores(computed: list[list]) -> None:
+    official, again, always, error = computed[1]
 
     names = ("accuracy", "exact_match", "macro_f1")
     texts = [dict(enumerate(column)) for column in ANSWERS]

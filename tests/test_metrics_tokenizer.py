@@ -53,6 +53,7 @@ def test_hard_cases_are_what_java_says(cases: list[dict]) -> None:
     assert java_tokens([c["text"] for c in cases]) == [c["tokens"] for c in cases]
 
 
+@pytest.mark.slow
 def test_agrees_with_java_on_flickr8k() -> None:
     if not CAPTIONS.exists():
         pytest.skip(f"no Flickr8k captions at {CAPTIONS.name} beside the repository")

@@ -17,7 +17,6 @@ from runs import (
     best_of,
     last_of,
     run,
-    run_in_processes,
     state_of,
     words_for,
 )
@@ -72,13 +71,13 @@ def test_four_images_are_learnt_to_their_exact_captions(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_model(tmp_path):
-    """The same loop under torchrun; with an odd number of images, and fewer to validate on."""
+def test_two_processes_train_one_model(tmp_path, forks):
+    """The same loop in two processes; with an odd number of images, and fewer to validate on."""
     data = make_flickr(tmp_path / "data", train=range(5), val=[5])
     words = words_for(data, tmp_path / "run", TWO_STAGES, "data.val_splits=[val]")
-    result = run_in_processes(words, folder=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert result.stderr.count("2 process(es)") == 1
+    statuses, error = forks.train(words, ranks=2)
+    assert statuses == [0, 0], error
+    assert error.count("2 process(es)") == 1
     progress = json.loads((last_of(tmp_path / "run") / "progress.json").read_text())["progress"]
     # Five images make a step of four; the one that is left cannot serve both processes.
     assert progress["step"] == sum(stage["epochs"] for stage in stages_of(tmp_path / "run"))

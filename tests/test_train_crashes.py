@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_flickr
-from forks import ForkServer, Moment
+from forks import Moment
 from runs import (
     SELF_CRITICAL,
     assert_equal,
@@ -210,7 +210,7 @@ WITH_A_STATE = [
 
 
 @pytest.mark.slow
-def test_killed_at_every_kind_of_moment_and_resumed_each_time(tmp_path):
+def test_killed_at_every_kind_of_moment_and_resumed_each_time(tmp_path, forks):
     data, output = make_flickr(tmp_path / "data", val=[5]), tmp_path / "run"
     # A reference that no caption has a word of: all scores are 0, of which the latest counts as
     # the best, so every validation writes a best checkpoint.
@@ -225,18 +225,17 @@ def test_killed_at_every_kind_of_moment_and_resumed_each_time(tmp_path):
         "train.stages=[{epochs: 4, lr: 1e-3, cached_views: 2}, {epochs: 2, lr: 1e-3}]",
         *("train.save_every=1", "train.ema=0.9", "train.patience=99"),
     )
-    with ForkServer(tmp_path / "errors.txt") as server:
-        for moment in (*BEFORE_ANY_STATE, *WITH_A_STATE):
-            resume = ["--resume"] * (moment in WITH_A_STATE and moment != WITH_A_STATE[0])
-            statuses, error = server.train([*words, *resume], moment=moment)
-            assert statuses == [-signal.SIGKILL], f"{moment}: {error}"
-            states = list((output / "states").glob("[0-9]*"))
-            assert bool(states) == (moment in WITH_A_STATE), moment
-        statuses, error = server.train([*words, "--resume"])
-        assert statuses == [0], error
-        stopped = output.rename(tmp_path / "stopped")
-        statuses, error = server.train(words)
-        assert statuses == [0], error
+    for moment in (*BEFORE_ANY_STATE, *WITH_A_STATE):
+        resume = ["--resume"] * (moment in WITH_A_STATE and moment != WITH_A_STATE[0])
+        statuses, error = forks.train([*words, *resume], moment=moment)
+        assert statuses == [-signal.SIGKILL], f"{moment}: {error}"
+        states = list((output / "states").glob("[0-9]*"))
+        assert bool(states) == (moment in WITH_A_STATE), moment
+    statuses, error = forks.train([*words, "--resume"])
+    assert statuses == [0], error
+    stopped = output.rename(tmp_path / "stopped")
+    statuses, error = forks.train(words)
+    assert statuses == [0], error
     assert_equal(state_of(stopped), state_of(output))
     assert_equal(best_of(stopped), best_of(output))
     assert (stopped / CAPTIONS).read_text() == (output / CAPTIONS).read_text()

@@ -13,7 +13,6 @@ from runs import (
     assert_resumed_is_whole,
     last_of,
     run,
-    run_in_processes,
     sources,
     state_of,
     words_for,
@@ -395,15 +394,15 @@ def test_a_bad_image_with_questions_is_reported_once(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_two_processes_learn_captions_and_answers(tmp_path):
+def test_two_processes_learn_captions_and_answers(tmp_path, forks):
     """Steps on captions leave the parts for questions without gradient, in every process alike."""
     captions, questions = make_both(tmp_path, train=range(5))
     two = sources({"root": str(captions)}, {"root": str(questions)})
     stages = MIXED.replace("cached_views: 2", "cached_views: 1")
     words = words_for(None, tmp_path / "run", two, ASKING, stages)
-    result = run_in_processes(words, folder=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert result.stderr.count("2 process(es)") == 1
+    statuses, error = forks.train(words, ranks=2)
+    assert statuses == [0, 0], error
+    assert error.count("2 process(es)") == 1
     progress = json.loads((last_of(tmp_path / "run") / "progress.json").read_text())["progress"]
     assert progress["step"] == 4 * 2  # epochs, and of each source the one step that both share
     assert 0 <= metrics_of(tmp_path / "run")["questions exact match"] <= 1
@@ -415,5 +414,5 @@ def test_two_processes_learn_captions_and_answers(tmp_path):
         *("train.tracker=none", "train.precision=no", "train.batch_size=2"),
         *("decoding.max_length=16", ONCE),
     ]
-    result = run_in_processes(again, folder=tmp_path)
-    assert result.returncode == 0, result.stderr
+    statuses, error = forks.train(again, ranks=2)
+    assert statuses == [0, 0], error
