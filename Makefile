@@ -1,6 +1,6 @@
 PYTHON ?= python
 
-.PHONY: install test lint format bench
+.PHONY: install test test-fast lint format bench
 
 install:
 	$(PYTHON) -m pip install -r requirements.txt
@@ -8,6 +8,9 @@ install:
 
 test:
 	$(PYTHON) -m pytest -q
+
+test-fast:
+	$(PYTHON) -m pytest -q -m "not slow and not browser"
 
 lint:
 	$(PYTHON) -m ruff check .
