@@ -62,7 +62,7 @@ def _report_leaks(train: Dataset, val: Dataset, report: Report) -> None:
         sides = [[p for p in group if p in side] for side in (learned, held)]
         for path in sides[1] if sides[0] else ():
             if path not in learned:
-                report.add(LEAKED, f"{path} = {sides[0][0]}")
+                report.add(LEAKED, f"{Path(path).name} = {Path(sides[0][0]).name}")
 
 
 def _name(source: SourceConfig, asks: bool, others: list[Task]) -> str:
