@@ -22,7 +22,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from captioner.cli import Parser, guarded, positive
+from captioner.cli import Parser, guarded, port, positive
 from captioner.config.decoding import DTYPES, LOOKS
 from captioner.errors import CaptionerError
 
@@ -43,7 +43,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--checkpoint", default="bundled", metavar="DIR", help="default: bundled")
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
-    parser.add_argument("--port", type=int, default=7860, help="default: 7860; 0: any that is free")
+    parser.add_argument(
+        "--port", type=port, default=7860, help="default: 7860; 0: any that is free"
+    )
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps ...")
     parser.add_argument("--dtype", default="auto", choices=DTYPES, help="default: auto")
     parser.add_argument(

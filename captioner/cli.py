@@ -175,6 +175,14 @@ def positive(text: str) -> int:
 positive.__name__ = "positive whole number"  # argparse names the type in its messages
 
 
+def port(text: str) -> int:
+    """A TCP port, for an argparse `type`."""
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"{value} is no port; expected 0 to 65535")
+    return value
+
+
 def share(text: str) -> float:
     """A number from 0 to 1, for an argparse `type`."""
     value = float(text)

@@ -322,3 +322,17 @@ def test_every_config_loads_and_opens_with_its_command(path):
 
 def test_there_are_configs():
     assert any(path.name == "flickr8k.yaml" for path in YAMLS)
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "nan", "inf"])
+def test_numbers_are_finite(value):
+    for word in (f"train.clip={value}", f"train.stages=[{{lr: {value}}}]"):
+        with pytest.raises(ConfigError, match="expected a finite number"):
+            load_config(None, [word])
+
+
+def test_a_key_that_comes_twice_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="the key 'epochs' comes twice"):
+        load_config(None, ["train.stages=[{epochs: 1, epochs: 2}]"])
+    with pytest.raises(ConfigError, match="the key 'seed' comes twice"):
+        load_config(write(tmp_path, "train:\n  seed: 1\n  seed: 2\n"))

@@ -370,6 +370,12 @@ LISTS = {
     "array": "array(['a dog runs', \"the dog's ball\"], dtype=object)",
     "tuple": "('a dog runs', \"the dog's ball\")",
     "with a missing value": "['a dog runs', nan, \"the dog's ball\"]",
+    "json with a missing value": '["a dog\\u0020runs", null, "the dog\'s ball"]',
+    "numpy strings": "[np.str_('a dog runs'), np.str_(\"the dog's ball\")]",
+    "set": "{'a dog runs', \"the dog's ball\"}",
+    "objects": "[{'answer': 'a dog runs', 'answer_id': 1}, {'answer': \"the dog's ball\"}]",
+    "json objects": '[{"raw": "a dog runs"}, {"raw": "the dog\'s ball"}]',
+    "a call": "List(['a dog runs', \"the dog's ball\"])",
 }
 
 
@@ -385,12 +391,15 @@ def test_a_cell_that_holds_a_list_becomes_several_texts(form, column, tmp_path, 
     assert not report
 
 
-@pytest.mark.parametrize("cell", ["['a dog', 'a c", "['a', ['b']]", "[1, 2", "['a' 'b',]", "{}]"])
+TORN = ["['a dog', 'a c", "['a', ['b']]", "['a' 'b',]", "a', 'b']", "[b'a']", "[“a”, “b”]"]
+
+
+@pytest.mark.parametrize("cell", [*TORN, "[1, 2", "{}]", "[2 dogs]", "[1] a dog", "a 'b', ['c']?"])
 def test_a_torn_list_is_reported_and_a_text_in_brackets_is_not(cell, tmp_path, read):
     write(tmp_path / "own.csv", ["image,caption", f"a.jpg,{quoted(cell)}", "a.jpg,[a dog] runs"])
     (tmp_path / "a.jpg").touch()
     (example,), report = read(tmp_path)
-    torn = cell.startswith("['")
+    torn = cell in TORN
     assert example.references == (("[a dog] runs",) if torn else (cell, "[a dog] runs"))
     assert ("list that cannot be parsed" in report.problems) is torn
     assert report.rows == 2
@@ -452,11 +461,31 @@ class TestNestedMetadata:
         found, report = read(tmp_path, splits=None)
         assert {(e.image_id, e.references[0], e.split) for e in found} == {
             ("0.jpg", "root", "train"),
-            ("cats/0.jpg", "a cat", "train"),
+            ("cats/0.jpg", "a cat", "cats"),  # beside splits, no training data
             ("train/dogs/0.jpg", "a dog", "train"),
             ("val/0.jpg", "b", "val"),
         }
         assert not report
+
+    def test_without_split_folders_all_is_train(self, tmp_path, read):
+        for name in ("cats", "dogs/wet"):
+            line = json.dumps({"file_name": "0.jpg", "text": name})
+            write(tmp_path / name / "metadata.jsonl", [line])
+            (tmp_path / name / "0.jpg").touch()
+        found, _ = read(tmp_path)
+        assert [e.image_id for e in found] == ["cats/0.jpg", "dogs/wet/0.jpg"]
+
+    @pytest.mark.parametrize(
+        ("name", "split"),
+        [("test_set", "test"), ("Val-images", "val"), ("holdout", "holdout"), ("eval", "val")],
+    )
+    def test_a_folder_beside_train_is_never_trained_on(self, name, split, tmp_path, read):
+        for folder in ("train", name):
+            line = json.dumps({"file_name": "0.jpg", "text": folder})
+            write(tmp_path / folder / "metadata.jsonl", [line])
+            (tmp_path / folder / "0.jpg").touch()
+        found, _ = read(tmp_path, splits=None)
+        assert {(e.references[0], e.split) for e in found} == {("train", "train"), (name, split)}
 
     @pytest.mark.parametrize("place", ["", "cats", "train/cats"])
     def test_both_kinds_are_an_error(self, place, tmp_path, read):
@@ -537,8 +566,93 @@ class TestQuotationMarks:
         assert example.references == ("a dog,\nwhich runs",)
         assert not report
 
+    def test_of_any_image_suffix(self, tmp_path, read):
+        lines = ["0.avif,a dog", '1.avif,"I love you', "2.avif,a cat", '3.avif,he said hello"']
+        write(tmp_path / "own.csv", ["image,caption", *lines])
+        (tmp_path / "0.avif").touch()
+        (example,), report = read(tmp_path)
+        assert example.references == ("a dog",)
+        assert report.problems["unclosed quotation mark"].rows == 3
+
+    def test_of_images_without_a_suffix(self, tmp_path, read):
+        lines = ["who?,a dog,1", 'what?,"open,2', "where?,here,3", 'when?,now,4"']
+        write(tmp_path / "data_train.csv", ["question,answer,image_id", *lines])
+        (tmp_path / "1.jpg").touch()
+        (example,), report = read(tmp_path)
+        assert example.references == ("a dog",)
+        assert (report.rows, report.problems["unclosed quotation mark"].rows) == (4, 3)
+
+
+def test_daquar_rows_have_lists_splits_and_whole_numbers(tmp_path, read):
+    lines = ['0,what?,"[""yes"", ""no""]",val', "1,how many?,['2'],train", '1,torn?,"[\'a",train']
+    write(tmp_path / "data_train.csv", ["image_id,question,answer,split", *lines])
+    for name in "01":
+        (tmp_path / f"{name}.jpg").touch()
+    found, report = read(tmp_path, splits=None)
+    assert [(e.split, e.references) for e in found] == [("val", ("yes", "no")), ("train", ("2",))]
+    assert report.problems["list that cannot be parsed"].rows == 1
+    numbers = ["question,answer,image_id", "how many?,3.0,0", "and now?,12,1"]
+    write(tmp_path / "data_train.csv", numbers)
+    found, _ = read(tmp_path)
+    assert [e.references for e in found] == [("3",), ("12",)]
+
+
+def test_numbered_columns_are_several_captions(tmp_path, read):
+    lines = ["image,caption,caption_2,caption3", "a.jpg,a dog,a wet dog,", "a.jpg,,,a cat"]
+    write(tmp_path / "own.csv", lines)
+    (tmp_path / "a.jpg").touch()
+    (example,), report = read(tmp_path)
+    assert example.references == ("a dog", "a wet dog", "a cat")
+    assert not report
+    write(tmp_path / "own.csv", ["image,caption_1,caption_2", "a.jpg,a dog,a cat"])
+    (example,), _ = read(tmp_path)
+    assert example.references == ("a dog", "a cat")
+
+
+@pytest.mark.parametrize("split", [0, False, 1, []])
+def test_a_split_that_is_no_text_is_a_bad_row(split, tmp_path, read):
+    rows = [{"image": "a.jpg", "text": "a dog", "split": split}, {"image": "a.jpg", "text": "b"}]
+    write(tmp_path / "own.jsonl", list(map(json.dumps, rows)))
+    (tmp_path / "a.jpg").touch()
+    (example,), report = read(tmp_path)
+    assert example.references == ("b",)
+    assert report.problems["row that cannot be parsed"].rows == 1
+
+
+@pytest.mark.parametrize("empty", [{"captions": []}, {"caption": ""}, {"captions": ["", " "]}])
+def test_a_row_of_empty_captions_is_dropped_beside_others(empty, tmp_path, read):
+    rows = [{"image": "a.jpg"} | empty, {"image": "a.jpg", "captions": ["a dog", "a cat"]}]
+    write(tmp_path / "own.jsonl", list(map(json.dumps, rows)))
+    (tmp_path / "a.jpg").touch()
+    (example,), report = read(tmp_path)
+    assert (example.rows, report.used["train"], report.dropped) == (1, 1, 1)
+    assert report.problems["empty caption"].names == ["own.jsonl:1"]
+
+
+def test_captions_of_which_nothing_is_left_are_empty(tmp_path, read):
+    texts = ["...", ". .", '""', "“”", "a dog"]
+    rows = [{"image": "a.jpg", "text": text} for text in texts]
+    write(tmp_path / "own.jsonl", list(map(json.dumps, rows)))
+    (tmp_path / "a.jpg").touch()
+    (example,), report = read(tmp_path)
+    assert example.references == ("a dog",)
+    assert report.problems["empty caption"].rows == 4
+    (example,), _ = read(tmp_path, check_images=False)  # references are scored as they are
+    assert example.references == tuple(texts)
+
 
 class TestTextsBesideImages:
+    def test_one_of_no_image_is_reported(self, tmp_path, read):
+        for name in ("a.txt", "lost.txt", "sub/lost.txt", "b.txt", "b.jpg.txt"):
+            write(tmp_path / name, ["a dog"])
+        write(tmp_path / "c.TXT", ["a cat"])
+        for name in ("a.jpg", "b.jpg", "c.jpg"):
+            (tmp_path / name).touch()
+        found, report = read(tmp_path)
+        assert [e.image_id for e in found] == ["a.jpg", "b.jpg", "c.jpg"]
+        (problem,) = (problem for kind, problem in report if "left unread" in kind)
+        assert [name.split()[0] for name in problem.names] == ["b.txt", "lost.txt", "lost.txt"]
+
     def test_are_a_data_set(self, tmp_path, read):
         for name, lines in (("a", ["a dog"]), ("train/b", ["a cat", "two cats"]), ("val/c", ["x"])):
             write(tmp_path / f"{name}.txt", lines)

@@ -121,6 +121,14 @@ def test_a_single_image_is_named_as_the_problem(tmp_path):
     assert (len(tasks), len(train), len(val)) == (1, 1, 1)
 
 
+def test_two_equal_images_are_named_as_the_problem(tmp_path):
+    data = make_flickr(tmp_path / "data", train=(0, 1))
+    folder = data / "Flicker8k_Dataset"
+    (folder / "1.png").write_bytes((folder / "0.png").read_bytes())
+    with pytest.raises(DataError, match="holds 2 images of equal bytes"):
+        read_rows(load_config(None, [f"data.root={data}"]))
+
+
 def test_images_beyond_a_limit_are_reported(tmp_path):
     data = make_flickr(tmp_path / "data", train=range(5), val=(5,))
     *_, report = read_rows(load_config(None, [f"data.root={data}", "data.limit=2"]))

@@ -37,6 +37,10 @@ kutya a bal oldalon
 कुत्ता बाईं ओर
 สุนัขทางซ้าย
 σκύλος αριστερά
+hundur vinstra megin
+suns pa labi
+hond staan regs
+madra ar dheis
 """.strip().splitlines()
 
 OTHER_LANGUAGES = """
@@ -88,3 +92,10 @@ def test_english_is_recognized(text):
 
 def test_emoji_and_digits_are_no_language():
     assert is_english("🐻 2 + 2 = 4 !")
+
+
+@pytest.mark.parametrize(
+    "text", ["dog in the upperleft", "cat in the bottomright corner", "topleft"]
+)
+def test_compounds_of_sides_are_not_swapped(text):
+    assert not can_flip(text)

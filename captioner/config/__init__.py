@@ -15,7 +15,15 @@ from typing import Any, Literal
 import yaml
 
 from captioner.config.decoding import AnswerConfig, DecodingConfig
-from captioner.config.structure import at_least, build, kind_of, one_line, override, to_dict
+from captioner.config.structure import (
+    at_least,
+    build,
+    kind_of,
+    load_yaml,
+    one_line,
+    override,
+    to_dict,
+)
 from captioner.errors import ConfigError
 
 
@@ -403,7 +411,7 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
     data: dict[str, Any] = {}
     if path is not None:
         try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+            data = load_yaml(Path(path).read_text(encoding="utf-8")) or {}
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError(f"{path}: cannot be read as YAML: {one_line(error)}") from None
         if not isinstance(data, dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,24 @@ from typing import Any, Literal
 import yaml
 
 from captioner.errors import ConfigError
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key that comes twice in a mapping is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping; raise ConstructorError for a key that comes twice."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                problem = f"the key {key!r} comes twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(text: str) -> Any:
+    """Return the value of a YAML text; raises yaml.YAMLError."""
+    return yaml.load(text, _UniqueKeys)
 
 
 def at_least(section: str, settings: Any, lowest: float, *names: str) -> None:
@@ -37,7 +56,7 @@ def override(data: dict[str, Any], word: str) -> None:
     if not equals or not path:
         raise ConfigError(f"{word!r} is no setting; write it as key.path=value")
     try:
-        value = yaml.safe_load(text) if text else None
+        value = load_yaml(text) if text else None
     except yaml.YAMLError as error:
         raise ConfigError(f"{word!r}: the value is no YAML: {one_line(error)}") from None
     *parents, last = path.split(".")
@@ -115,9 +134,13 @@ def _build_scalar(kind: type, value: Any, where: str) -> Any:
     if kind is float and not isinstance(value, bool):
         # YAML 1.1 reads 5e-4 as text, for want of a dot.
         try:
-            return float(value)
+            number = float(value)
         except (TypeError, ValueError):
             pass
+        else:
+            if math.isfinite(number):
+                return number
+            raise ConfigError(f"{where}={value!r}: expected a finite number")
     elif kind is dict and isinstance(value, Mapping):
         return dict(value)
     elif kind is str and isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -8,14 +8,20 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-# `['a', "b"]`, `["a"]`, `('a', 'b')`, `[1 2]`, `array(['a' 'b'], dtype=object)`, and torn ones.
-_LIST = re.compile(r"""\s*(?:(?:np\.|numpy\.)?array\(\s*)?(?:\[|\((?=\s*['"]))\s*""")
+# `['a', "b"]`, `["a"]`, `('a', 'b')`, `{'a', 'b'}`, `[1 2]`, `array(['a' 'b'], dtype=object)`.
+_LIST = re.compile(r"""\s*(?:[\w.]+\(\s*)?(?:\[|[({](?=\s*['"]))\s*""")
 _LIST_BEGINS = re.compile(
-    r"""[\]'"\[]|(?:None|nan|null|True|False)\b\s*[,\])]|[-+\d][-+\d\s.,eE]*[\])]\s*\Z|[bur]['"]"""
+    r"""[\]'"\[{\u2018\u201c]|\.\.\.|(?:None|nan|null|True|False)\b\s*(?:[,\])]|nan|None|null)"""
+    r"""|[-+\d][-+\d\s.,eE]*[\])]\s*\Z|[bur]['"]|np\.|numpy\."""
 )
-_ARRAY = re.compile(r"(?:np\.|numpy\.)?array\((?P<list>.*?)(?:,\s*dtype=[^()]*)?\)", re.DOTALL)
+_LIST_ENDS = re.compile(
+    r"""['"\u2019\u201d]\s*,\s*['"\u2018\u201c].*['"\u2019\u201d]\s*\]\s*\Z""", re.DOTALL
+)
+_ARRAY = re.compile(r"[\w.]+\((?P<list>.*?)(?:,\s*dtype=[^()]*)?\)", re.DOTALL)
 _STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 _MISSING = re.compile(rf"({_STRING.pattern})|\b(?:nan|null|None)\b", re.DOTALL)
+_STR = re.compile(rf"(?:np|numpy)\.str_\(({_STRING.pattern})\)", re.DOTALL)
+_TEXT_KEYS = ("answer", "raw", "caption", "text")
 _SIDE_BY_SIDE = re.compile(rf"(?:{_STRING.pattern})\s*(?:{_STRING.pattern})", re.DOTALL)
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _WHOLE = re.compile(r"([-+]?\d+)\.0*")
@@ -24,11 +30,15 @@ _WHOLE = re.compile(r"([-+]?\d+)\.0*")
 def looks_like_list(text: str) -> bool:
     """Return whether a cell holds a list, whole or torn, and not a text in brackets."""
     begin = _LIST.match(text)
-    return begin is not None and _LIST_BEGINS.match(text, begin.end()) is not None
+    if begin is not None and _LIST_BEGINS.match(text, begin.end()):
+        return True
+    return _LIST_ENDS.search(text) is not None
 
 
 def parse_list(text: str) -> list[Any] | None:
     """Parse a list as JSON, Python's `str(list)` or NumPy's text of an array.
+
+    Of items that are objects, such as `{"answer": "yes"}` or `{"raw": "a dog"}`, the text is taken.
 
     Returns:
         The items (missing values such as None and nan left out), or None where the text is torn or
@@ -37,17 +47,26 @@ def parse_list(text: str) -> list[Any] | None:
     text = text.strip()
     array = _ARRAY.fullmatch(text)
     text = array["list"].strip() if array else text
-    text = _MISSING.sub(lambda match: match[1] or "None", text)
-    for parse in (json.loads, _parse_array, _parse_literal):
+    python = _MISSING.sub(lambda match: match[1] or "None", _STR.sub(r"\1", text))
+    if python.startswith("{"):
+        python = f"[{python[1:-1]}]" if python.endswith("}") else python
+    for parse, form in ((json.loads, text), (_parse_array, python), (_parse_literal, python)):
         try:
-            found = parse(text)
+            found = parse(form)
         except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
             continue
         if isinstance(found, list | tuple):
-            items = [x for x in found if x is not None]
+            items = [_text_in(item) for item in found if item is not None]
             good = all(isinstance(x, str | int | float) and not isinstance(x, bool) for x in items)
             return items if good else None
     return None
+
+
+def _text_in(item: Any) -> Any:
+    """Return the text of an object, and anything else as it is."""
+    if isinstance(item, dict):
+        return next((item[key] for key in _TEXT_KEYS if key in item), item)
+    return item
 
 
 def _parse_literal(text: str) -> Any:

@@ -175,14 +175,25 @@ def read_head(path: Path, *, size: int = 4096) -> str:
         return ""
 
 
-def read_csv(path: Path, report: Report, *, delimiter: str) -> Iterator[tuple[str, list[str]]]:
+_SUFFIX = "|".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
+# A later line of one quoted field that names an image of its own is a row that the quote consumed.
+_IMAGE_IN_LINE = re.compile(
+    rf"(?:^|[,;|])\s*\"?[^\s,;|\"][^,;|\"]*\.(?:{_SUFFIX})\"?\s*(?:[,;|]|$)", re.IGNORECASE
+)
+
+
+def read_csv(
+    path: Path, report: Report, *, delimiter: str, row: re.Pattern[str] | None = None
+) -> Iterator[tuple[str, list[str]]]:
     """Yield `(file:line, fields)` for each row of a CSV, header included, blank rows left out.
 
     With tabs as delimiters, a quotation mark is an ordinary character. Otherwise quoted delimiters,
     quotation marks and line breaks are understood. Rows with broken quoting are reported and left
     out: with a quotation mark that is never closed, or is closed by one of a later row, all rows
-    from the first to that one.
+    from the first to that one. A line inside quotes is a row of its own if it matches `row`, by
+    default if it names an image file.
     """
+    pattern = row or _IMAGE_IN_LINE
     quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     with open_text(path) as file:
         lines = _Recorded(file)
@@ -191,26 +202,20 @@ def read_csv(path: Path, report: Report, *, delimiter: str) -> Iterator[tuple[st
             start = rows.line_num + 1
             lines.recorded.clear()
             try:
-                row = next(rows)
+                fields = next(rows)
             except StopIteration:
                 return
             except csv.Error:
-                row = None
+                fields = None
             consumed = [line for line in lines.recorded if line.strip()]
-            if row is None or any(_IMAGE_IN_LINE.search(line) for line in consumed[1:]):
+            if fields is None or any(pattern.search(line) for line in consumed[1:]):
                 kind = UNCLOSED_QUOTE if len(consumed) > 1 else BAD_ROW
                 where = f"{path.name}:{start}"
                 if len(consumed) > 1:
                     where += f"-{rows.line_num}, {len(consumed)} rows"
                 report.add(kind, where, rows=len(consumed))
-            elif any(field.strip() for field in row):
-                yield f"{path.name}:{start}", row
-
-
-# A later line of one quoted field that names an image of its own is a row that the quote consumed.
-_IMAGE_IN_LINE = re.compile(
-    r"(?:^|[,;|])\s*\"?[^\s,;|\"][^,;|\"]*\.(?:jpe?g|png|webp|gif|bmp|tiff?)\"?\s*(?:[,;|]|$)", re.I
-)
+            elif any(field.strip() for field in fields):
+                yield f"{path.name}:{start}", fields
 
 
 class _Recorded:
@@ -226,9 +231,10 @@ class _Recorded:
 
 
 def list_files(folder: Path) -> list[Path]:
-    """The files directly in a folder, by name; empty where it is not a readable folder."""
+    """Return the files directly in a folder, by name, without hidden ones; none if unreadable."""
     try:
-        return sorted(path for path in folder.iterdir() if path.is_file())
+        files = (path for path in folder.iterdir() if not path.name.startswith("."))
+        return sorted(path for path in files if path.is_file())
     except OSError:
         return []
 

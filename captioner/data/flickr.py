@@ -7,6 +7,7 @@ lists); Young et al., TACL 2014, as repacked with `results.csv` (`image| n| capt
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from captioner.data.files import (
     read_head,
     read_lines,
 )
-from captioner.data.report import BAD_ROW, DUPLICATE, NO_SPLIT
+from captioner.data.own_rows import texts_of
+from captioner.data.report import BAD_LIST, BAD_ROW, DUPLICATE, NO_SPLIT
 from captioner.errors import DataError
 
 _TOKEN_NAMES = re.compile(r"(\.token\.txt|\.token)$", re.IGNORECASE)
@@ -84,6 +86,7 @@ def _kaggle_header(path: Path) -> str:
 def read_kaggle(source: Source) -> Iterator[Example]:
     """Reads Kaggle's `captions.txt`; split lists beside it are used, else everything is train."""
     captions: dict[str, list[str]] = {}
+    counts: Counter[str] = Counter()
     before = _kaggle_header(source.files[0]).count(",")
     """Fields before the caption."""
     rows = read_csv(source.files[0], source.report, delimiter=",")
@@ -93,8 +96,13 @@ def read_kaggle(source: Source) -> Iterator[Example]:
             source.report.add(BAD_ROW, where, rows=1)
         else:
             # Only the caption can hold a comma that was not quoted, so joining restores it.
-            captions.setdefault(row[0].strip(), []).append(",".join(row[before:]))
-    return _examples({name: tuple(texts) for name, texts in captions.items()}, source)
+            found = texts_of(",".join(row[before:]))
+            if found is None:
+                source.report.add(BAD_LIST, where, rows=1)
+                continue
+            captions.setdefault(row[0].strip(), []).extend(map(str, found))
+            counts[row[0].strip()] += 1
+    return _examples({name: tuple(texts) for name, texts in captions.items()}, source, counts)
 
 
 def find_flickr30k(root: Path) -> tuple[Path, ...]:
@@ -130,8 +138,16 @@ def read_flickr30k(source: Source) -> Iterator[Example]:
     return _examples({name: tuple(texts.values()) for name, texts in captions.items()}, source)
 
 
-def _examples(captions: Mapping[str, tuple[str, ...]], source: Source) -> Iterator[Example]:
-    """Joins captions with the split lists; an image of a list without captions has none here."""
+def _examples(
+    captions: Mapping[str, tuple[str, ...]],
+    source: Source,
+    counts: Mapping[str, int] | None = None,
+) -> Iterator[Example]:
+    """Join captions with the split lists; an image of a list may be without captions.
+
+    `counts` are the rows that the captions of each image come from; by default, one from each.
+    """
+    counts = {name: len(texts) for name, texts in captions.items()} if counts is None else counts
     folder = find_images(source, list(captions))
     splits = _split_lists(source.files[0].parent, known=captions)
     splits = splits or _split_lists(source.root, known=captions)
@@ -142,12 +158,12 @@ def _examples(captions: Mapping[str, tuple[str, ...]], source: Source) -> Iterat
         for name in names:
             texts = captions.get(name, ())
             # An image that is listed twice is a duplicate; its captions are rows only once.
-            rows = 0 if name in listed else len(texts)
+            rows = 0 if name in listed else counts.get(name, 0)
             listed.add(name)
             yield Example(str(folder / name), name, texts, split, rows=rows)
-    for name, texts in captions.items():
+    for name in captions:
         if name not in listed:
-            source.report.add(NO_SPLIT, name, rows=len(texts))
+            source.report.add(NO_SPLIT, name, rows=counts[name])
 
 
 def _split_lists(folder: Path, *, known: Iterable[str]) -> dict[str, list[str]]:

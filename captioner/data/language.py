@@ -34,13 +34,13 @@ _OTHER = frozenset(
     )
 )
 _SIDES = re.compile(
-    r"\b(?:links|rechts|linke[mnrs]?|rechte[mnrs]?|linker\w*|rechter\w*|gauche|droite?s?|izquierd\w+"
+    r"\b(?:links\w*|rechts\w*|linke[mnrs]?|rechte[mnrs]?|linker\w*|rechter\w*|gauche|droite?s?|izquierd\w+"
     r"|derech\w+|esquerr?[ad]\w*|direit\w+|dereit\w+|dreta|sinistr\w+|destr[aeio]|st[âa]ng[aăiu]\w*"
-    r"|dre(?:apta|pt\w*)|v[äa]nster|h[öo]ger|venstre|h[øo]jre|h[øo]yre|vinstri|h[æa]gri|vase(?:n|m)\w*"
+    r"|dre(?:apta|pt\w*)|v[äa]nster|h[öo]ger|venstre|h[øo]jre|h[øo]yre|vinstr[iau]|h[æa]gr[iau]|vase(?:n|m)\w*"
     r"|oike\w+|vasak\w*|paremal|balra|jobbra|(?:bal|jobb) ?oldal\w*|lew(?:o|a|e|ej|y|ym|ą)"
     r"|praw(?:o|a|e|ej|y|ym|ą)|v?le[vw][éoý]\w*|v?prav[oýáéu]\w*|v?[ľl]avo|lijev\w+|ljev\w+|desn\w+"
     r"|kair[eėiė]\w*|de[šs]in\w+|kreis\w+|solda|sola|sa[ğg]da|sa[ğg]a|kiri|kanan|kaliwa|kushoto|kulia"
-    r"|tr[áa]i|ph[ảa]i|ezker\w*|eskuin\w*|chwith|majtas|djathtas)\b",
+    r"|tr[áa]i|ph[ảa]i|ezker\w*|eskuin\w*|chwith|majtas|djathtas|labi|regs|dheis|chl[ée]|nalewo|naprawo)\b",
     re.IGNORECASE,
 )
 _NOT_LATIN = re.compile(r"[^\W\d_\u0000-\u024f\u1e00-\u1eff]")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,10 +41,19 @@ from captioner.data.own_rows import (
     NUMBER_COLUMNS,
     Row,
     first_value,
+    is_numbered,
     parse_row,
     says,
 )
-from captioner.data.report import BAD_ROW, DUPLICATE, NO_ANSWER, UNREAD_COLUMN, Report
+from captioner.data.report import (
+    BAD_ROW,
+    DUPLICATE,
+    EMPTY_CAPTION,
+    NO_ANSWER,
+    UNREAD_COLUMN,
+    UNREAD_FILE,
+    Report,
+)
 from captioner.data.text import normalize_question
 from captioner.errors import DataError
 
@@ -129,7 +139,11 @@ def find_texts(root: Path) -> tuple[Path, ...]:
     files = list(walk_files(root))
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     stems = {path.with_suffix("") for path in images} | set(images)
-    return tuple(p for p in files if p.suffix.lower() == ".txt" and p.with_suffix("") in stems)
+    return tuple(path for path in files if _is_text(path) and path.with_suffix("") in stems)
+
+
+def _is_text(path: Path) -> bool:
+    return path.suffix.lower() == ".txt"
 
 
 def read_texts(source: Source) -> Iterator[Example]:
@@ -138,22 +152,24 @@ def read_texts(source: Source) -> Iterator[Example]:
     This is what `generate.py --sidecar` writes. A folder `train`, `val` or `test` is a split. An
     image without a text file is an image without captions.
     """
-    texts = set(source.files)
-    images = [p for p in walk_files(source.root) if p.suffix.lower() in IMAGE_SUFFIXES]
+    files = list(walk_files(source.root))
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    texts = {path.with_suffix(""): path for path in files if _is_text(path)}
     # A text file named after the whole name of an image is that image's alone.
-    own = {path: path.with_name(f"{path.name}.txt") for path in images}
-    shared: dict[Path, list[Path]] = {}
-    for path in images:
-        if own[path] not in texts:
-            shared.setdefault(path.with_suffix(".txt"), []).append(path)
-    for text, users in shared.items():
-        if text in texts and len(users) > 1:
-            names = ", ".join(path.name for path in users)
+    stems = {path: path if path in texts else path.with_suffix("") for path in images}
+    users: dict[Path, list[Path]] = {}
+    for path, stem in stems.items():
+        users.setdefault(stem, []).append(path)
+    for stem, text in texts.items():
+        found = users.get(stem, [])
+        if len(found) > 1:
+            names = ", ".join(path.name for path in found)
             source.report.add(SHARED_TEXT, f"{text.name}: {names}", rows=_count_lines(text))
-            texts.discard(text)
-    for path in images:
-        text = own[path] if own[path] in texts else path.with_suffix(".txt")
-        captions = tuple(line for _, line in read_lines(text)) if text in texts else ()
+        elif not found:
+            source.report.add(UNREAD_FILE, f"{text.name} (no image of its name)")
+    for path, stem in stems.items():
+        text = texts[stem] if stem in texts and len(users[stem]) == 1 else None
+        captions = tuple(line for _, line in read_lines(text)) if text else ()
         name = path.relative_to(source.root).as_posix()
         split = _split_of_folder(path, source.root) or "train"
         yield Example(str(path), name, captions, split, rows=len(captions))
@@ -179,9 +195,26 @@ def own_files(root: Path, fits: Callable[[Path], bool]) -> list[Path]:
 
 
 def _split_of_folder(path: Path, root: Path) -> str | None:
-    """Return the split that the first of the folders below `root` names, or None."""
+    """Return the split that the first of the folders below `root` names, or None.
+
+    The name may have other words beside it, as `test_set` and `val-images` do.
+    """
     folders = path.parent.relative_to(root).parts if path.is_relative_to(root) else ()
-    return next((canonical_split(name) for name in folders if name.lower() in SPLIT_NAMES), None)
+    words = (word for name in folders for word in re.split(r"[^a-z]+", name.lower()))
+    return next((canonical_split(word) for word in words if word in SPLIT_NAMES), None)
+
+
+def _default_split(file: Path, source: Source) -> str:
+    """Return the split of a file's rows that name none.
+
+    Beside folders that are splits, another folder is not training data: it is a split of its own.
+    """
+    split = _split_of_folder(file, source.root)
+    if split is not None or file.name not in _METADATA:
+        return split or "train"
+    folders = file.parent.relative_to(source.root).parts
+    beside = any(_split_of_folder(other, source.root) for other in source.files)
+    return folders[0].lower() if folders and beside else "train"
 
 
 @dataclass
@@ -192,6 +225,10 @@ class _Captions:
     split: str
     texts: list[str] = field(default_factory=list)
     rows: int = 0
+    blank: list[str] = field(default_factory=list)
+    """Captions of the rows that have only blank ones."""
+    blank_rows: list[str] = field(default_factory=list)
+    """Where these rows are."""
 
 
 def _read(source: Source, rows: Rows) -> Iterator[Example]:
@@ -201,7 +238,7 @@ def _read(source: Source, rows: Rows) -> Iterator[Example]:
     for file in source.files:
         base = source.images or file.parent
         folder = file.parent.relative_to(source.root) if file.name in _METADATA else Path()
-        default = split_of_file(file) or _split_of_folder(file, source.root) or "train"
+        default = split_of_file(file) or _default_split(file, source)
         # In two folders the same file name may occur: keep the folder in the id.
         prefix = "" if folder == Path() else f"{folder.as_posix()}/"
         for where, fields in rows(file, source.report):
@@ -219,7 +256,10 @@ def _read(source: Source, rows: Rows) -> Iterator[Example]:
             _collect(row, image, image_id, split, where, captioned, source.report)
     yield from joined.values()
     for image, found in captioned.items():
-        yield Example(image, found.image_id, tuple(found.texts), found.split, rows=found.rows)
+        for where in found.blank_rows if found.texts else ():
+            source.report.add(EMPTY_CAPTION, where, rows=1)
+        texts, rows = found.texts or found.blank, found.rows or len(found.blank_rows)
+        yield Example(image, found.image_id, tuple(texts), found.split, rows=rows)
 
 
 def _collect(
@@ -237,8 +277,12 @@ def _collect(
         # The same image in train and val would make the scores meaningless.
         report.add(DUPLICATE, f"{row.name} is in {found.split} and in {split} ({where})", rows=1)
         return
-    found.texts.extend(row.texts)
-    found.rows += 1
+    if says(row.texts):
+        found.texts.extend(row.texts)
+        found.rows += 1
+    else:
+        found.blank.extend(row.texts)
+        found.blank_rows.append(where)
 
 
 def _join(question: Example, joined: dict[tuple[str, ...], Example], report: Report) -> None:
@@ -309,8 +353,10 @@ def _table(path: Path, report: Report, delimiter: str) -> Iterator[tuple[str, di
         report.add(UNREAD_COLUMN, f"{name}, all but the first of this name in {path.name}")
     for where, row in rows:
         if len(row) == len(columns):
-            # Of equal names the first counts.
-            yield where, dict(zip(reversed(columns), reversed(row), strict=True))
+            cells: dict[str, str] = {}
+            for name, cell in zip(columns, row, strict=True):
+                cells.setdefault(name, cell)  # of equal names the first counts
+            yield where, cells
         else:
             report.add(BAD_ROW, where, rows=1)
 
@@ -320,6 +366,9 @@ def _delimiter(path: Path) -> str | None:
     header = read_head(path).split("\n", 1)[0].strip().lower()
     for delimiter in _DELIMITERS:
         columns = {name.strip().strip('"') for name in header.split(delimiter)}
-        if columns & set(IMAGE_KEYS) and columns & {*CAPTION_KEYS, EITHER, "question"}:
+        texts = columns & {*CAPTION_KEYS, EITHER, "question"}
+        if columns & set(IMAGE_KEYS) and (
+            texts or any(is_numbered(c, CAPTION_KEYS) for c in columns)
+        ):
             return delimiter
     return None

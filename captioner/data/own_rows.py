@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ EITHER = "references"  # what a table of Examples calls captions and answers ali
 ID_KEYS = ("id", "image_id")
 NUMBER_COLUMNS = frozenset((*ANSWER_KEYS, *ID_KEYS, "question_id", EITHER))
 """Columns of a CSV in which whole numbers may have been written as 3.0."""
+_NUMBERED = re.compile(r"([a-z]+)[ _-]?\d+")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Row:
 
 def parse_row(row: dict[str, Any], where: str, report: Report) -> Row | None:
     """Return what a row says; report it, and return None, where it cannot be used."""
+    row = _joined(row)
     name = first_value(row, IMAGE_KEYS)
     captions = first_value(row, (*CAPTION_KEYS, EITHER))
     answers, question = first_value(row, ANSWER_KEYS), row.get("question")
@@ -46,11 +49,12 @@ def parse_row(row: dict[str, Any], where: str, report: Report) -> Row | None:
     value = captions if question is None else first_value(row, keys)
     if question is not None and not says(value):
         value = []
-    texts = _texts(value, numbers=question is not None)
+    texts = texts_of(value, numbers=question is not None)
     if texts is None:
         report.add(BAD_LIST, where, rows=1)
         return None
-    others = [row.get(key) or "" for key in ("split", "question_type", "answer_type")]
+    others = [row.get(key) for key in ("split", "question_type", "answer_type")]
+    others = ["" if value is None else value for value in others]
     ids = [_id(first_value(row, keys, default="")) for keys in (ID_KEYS, ("question_id",))]
     of_text = (*texts, *others, *ids, "" if question is None else question)
     if name is None and isinstance(ids[0], str) and ids[0]:
@@ -64,7 +68,26 @@ def parse_row(row: dict[str, Any], where: str, report: Report) -> Row | None:
     return Row(name.strip(), texts, split, ids[0], question, ids[1], *others[1:])
 
 
-def _texts(value: Any, *, numbers: bool) -> list[Any] | None:
+def _joined(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row in which the values of numbered keys, such as `caption_2`, are one list."""
+    for bases in (CAPTION_KEYS, ANSWER_KEYS):
+        numbered = [key for key in row if is_numbered(key, bases)]
+        if numbered:
+            values = [row[key] for key in (*bases, *numbered) if says(row.get(key))]
+            lists = [texts_of(value) for value in values]
+            torn = [value for value, texts in zip(values, lists, strict=True) if texts is None]
+            row = {key: value for key, value in row.items() if key not in (*bases, *numbered)}
+            row[bases[0]] = torn[0] if torn else [text for texts in lists for text in texts or ()]
+    return row
+
+
+def is_numbered(key: str, bases: Iterable[str]) -> bool:
+    """Return whether a key is one of the bases with a number behind it, as `caption_2` is."""
+    match = _NUMBERED.fullmatch(key)
+    return match is not None and match[1] in bases
+
+
+def texts_of(value: Any, *, numbers: bool = False) -> list[Any] | None:
     """Return the texts of a value, which may be a list or text that holds one; None if it is torn.
 
     With `numbers`, those become text: a count may well be written as a number.

@@ -27,6 +27,7 @@ from captioner.data.report import (
     UNREAD_FILE,
     Report,
 )
+from captioner.data.text import normalize_caption, normalize_question
 from captioner.errors import DataError
 
 
@@ -184,14 +185,16 @@ def _check(
     if not all(map(_is_text, texts)):
         report.add(BAD_TEXT, name, rows=example.rows)
         return None
-    if asks and not example.question.strip():
+    learned = index is not None  # scoring takes references as they are
+    question = normalize_question(example.question) if learned else example.question
+    if asks and not question.strip():
         report.add(EMPTY_QUESTION, name, rows=example.rows)
         return None
     required = require_answers or not asks
     if required and not example.references:
         report.add(NO_ANSWER if asks else NO_CAPTION, name, rows=example.rows)
         return None
-    references, rows = _check_references(example, report, required=required)
+    references, rows = _check_references(example, report, required=required, learned=learned)
     if required and not references:
         return None
     if index is not None and not index.holds(example.image):
@@ -202,15 +205,18 @@ def _check(
 
 
 def _check_references(
-    example: Example, report: Report, *, required: bool
+    example: Example, report: Report, *, required: bool, learned: bool
 ) -> tuple[tuple[str, ...], int]:
-    """Return the usable references and the rows that are left; report the others."""
+    """Return the usable references and the rows that are left; report the others.
+
+    References that are `learned` must keep a character when they are normalized.
+    """
     name, asks = _name(example), bool(example.question_id)
     usable, bad = [], []
     for reference in example.references:
         if not _is_text(reference):
             bad.append((BAD_TEXT, f"{name}: {reference}"))
-        elif not reference.strip():
+        elif not (normalize_caption(reference) if learned else reference).strip():
             bad.append((EMPTY_ANSWER if asks else EMPTY_CAPTION, name))
         else:
             usable.append(reference.strip())

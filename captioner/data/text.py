@@ -41,6 +41,11 @@ _ONLY_IN_FORM = re.compile(
     r"(?:way|angle)s?|time|moment|answer|amount|size|direction|place|thing|kind|field|fielder|now|"
     r"behind|alone|over|there|here"
 )
+# "upperleft", "bottomright": sides that are not swapped.
+_COMPOUND = re.compile(
+    r"\b(?:upper|lower|top|bottom|front|back|rear|mid|middle|far|centre|center)(?:left|right)\b",
+    re.IGNORECASE,
+)
 _HYPHENATED = re.compile(r"(?:hand|handed|hander|side|most|wards?|foot|footed)\b")
 
 _BEFORE_PUNCTUATION = re.compile(r" +(?=[.,;:!?)\]%](?:\s|$|[.,;:!?)\]\"]))")
@@ -118,7 +123,9 @@ def can_flip(text: str) -> bool:
     of", "all right", "left behind", "looks right at the camera", for other languages than English,
     and for whatever is in doubt: such a caption's image should not be mirrored.
     """
-    return all(_names_a_side(text, match) for match in _SIDE.finditer(text)) and is_english(text)
+    if _COMPOUND.search(text) or not is_english(text):
+        return False
+    return all(_names_a_side(text, match) for match in _SIDE.finditer(text))
 
 
 def _names_a_side(text: str, match: re.Match[str]) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from captioner.data.cells import is_whole_column, whole_text
 from captioner.data.files import (
     SPLIT_NAMES,
     Example,
@@ -24,11 +25,14 @@ from captioner.data.files import (
     read_head,
     read_json,
 )
-from captioner.data.report import BAD_ROW, Report
+from captioner.data.own_rows import texts_of
+from captioner.data.report import BAD_LIST, BAD_ROW, Report
 
 _DAQUAR_NAMES = re.compile(rf"^data_({'|'.join(sorted(SPLIT_NAMES))})\.csv$", re.IGNORECASE)
 _DAQUAR_COLUMNS = ("question", "answer", "image_id")
 _ENDINGS = (".jpg", ".png", ".jpeg")
+# A row of DAQUAR inside the quotes of another: three cells, the last of which is an image's number.
+_DAQUAR_ROW = re.compile(r",[^,]*,\s*\"?[\w-]*\d\"?\s*$")
 
 
 def find_daquar(root: Path) -> tuple[Path, ...]:
@@ -49,7 +53,8 @@ def find_daquar(root: Path) -> tuple[Path, ...]:
 def read_daquar(source: Source) -> Iterator[Example]:
     """Reads `question,answer,image_id` rows; image_id is an image's file name without its ending.
 
-    An answer is one text as it stands ("lamp, picture" too). A question's id is its file and the
+    An answer is one text as it stands ("lamp, picture" too), unless it is a list. A column `split`
+    counts where there is one. A question's id is its file and the
     line on which it begins ("train:17"). `data_eval.csv` is val.
     """
     for path in source.files:
@@ -57,23 +62,31 @@ def read_daquar(source: Source) -> Iterator[Example]:
         split = canonical_split(label)
         split = split if split in SPLIT_NAMES else "train"
         rows = list(_daquar_rows(path, source.report))
-        images = _with_endings([image for *_, image in rows], replace(source, files=(path,)))
-        for line, question, answer, image in rows:
-            yield Example(images[image], image, (answer,), split, question, f"{label}:{line}")
+        images = _with_endings([row["image_id"] for _, row in rows], replace(source, files=(path,)))
+        whole = is_whole_column(row["answer"] for _, row in rows)
+        for line, row in rows:
+            answer = whole_text(row["answer"]) if whole else row["answer"]
+            answers = texts_of(answer, numbers=True)
+            if answers is None:
+                source.report.add(BAD_LIST, f"{path.name}:{line}", rows=1)
+                continue
+            name = canonical_split(row["split"]) if row.get("split") else split
+            asked = (row["question"], f"{label}:{line}")
+            yield Example(images[row["image_id"]], row["image_id"], tuple(answers), name, *asked)
 
 
-def _daquar_rows(path: Path, report: Report) -> Iterator[tuple[str, str, str, str]]:
-    """The line, question, answer and image id of each row; a blank answer is one of `_check`'s."""
-    rows = read_csv(path, report, delimiter=",")
+def _daquar_rows(path: Path, report: Report) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the line and the cells of each row; `_check` reports a blank answer."""
+    rows = read_csv(path, report, delimiter=",", row=_DAQUAR_ROW)
     _, header = next(rows, ("", []))
     columns = [name.strip().lower() for name in header]
-    places = [columns.index(name) for name in _DAQUAR_COLUMNS if name in columns]
     for where, row in rows:
-        if len(row) != len(columns) or len(places) < 3 or not row[places[2]].strip():
+        cells = dict(zip(columns, map(str.strip, row), strict=False))
+        complete = len(row) == len(columns) and set(_DAQUAR_COLUMNS) <= set(cells)
+        if not complete or not cells["image_id"]:
             report.add(BAD_ROW, where, rows=1)
         else:
-            question, answer, image = (row[place].strip() for place in places)
-            yield where.rpartition(":")[2], question, answer, image
+            yield where.rpartition(":")[2], cells
 
 
 def _with_endings(images: Sequence[str], source: Source) -> dict[str, str]:

@@ -105,11 +105,15 @@ def _read_source(source: SourceConfig, config: Config, report: Report) -> tuple[
 def _too_few(source: SourceConfig, rows: Dataset) -> DataError | None:
     """Return what is wrong with a data set too small to hold anything out of it."""
     images = list(dict.fromkeys(rows["image"]))
-    if len(images) > 1 or (source.hold_out == "question" and len(rows) > 1):
+    if source.hold_out == "question" and len(rows) > 1:
         return None
+    equal = len(images) > 1 and any(len(group) == len(images) for group in equal_files(images))
+    if len(images) > 1 and not equal:
+        return None
+    what = f"{len(images)} images of equal bytes" if equal else "a single image"
     return DataError(
-        f"{source.root}: holds a single image ({Path(images[0]).name}); training needs at least"
-        " two, one of them for validation; add images, or validate on this one with"
+        f"{source.root}: holds {what} ({Path(images[0]).name}); training needs at least two"
+        " different ones, one of them for validation; add images, or validate on the same with"
         f" data.val_splits=[{source.train_splits[0]}]"
     )
 
