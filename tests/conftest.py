@@ -28,6 +28,8 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     HF_DATASETS_DISABLE_PROGRESS_BARS="1",
     TOKENIZERS_PARALLELISM="false",
+    # Code that was generated for other instructions (ATEN_CPU_CAPABILITY) must not be found.
+    TORCHINDUCTOR_CACHE_DIR=str(Path(_HOME.name) / "inductor"),
     TORCHINDUCTOR_COMPILE_THREADS="1",  # more would each be a process that imports torch
 )
 

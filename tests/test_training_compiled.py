@@ -44,9 +44,10 @@ def inputs(images: int, longest: int) -> tuple[Tensor, Tensor]:
 def losses(model: Seq2Seq, sizes: list[tuple[int, int]]) -> list[float]:
     """Of steps on so many images and texts of such lengths."""
     optimizer, found = torch.optim.AdamW(model.parameters(), lr=1e-3), []
-    for images, longest in sizes:
-        batch = inputs(images, longest)
-        loss = F.cross_entropy(model(*batch), batch[1][batch[1] != PAD])
+    dtype = next(model.parameters()).dtype
+    for count, longest in sizes:
+        images, tokens = inputs(count, longest)
+        loss = F.cross_entropy(model(images.to(dtype), tokens), tokens[tokens != PAD])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -80,6 +81,7 @@ def test_a_compiled_model_learns_the_same_and_is_compiled_once(model, monkeypatc
     if backend == "inductor":  # the one test of generated code; the other has the whole model
         torch.manual_seed(0)
         model.backbone = Patches(model.backbone(torch.zeros(1, 3, 64, 64)).shape[-1])
+        model.double()  # generated code adds in another order, which float32 would show
     use_backend(backend, monkeypatch)
     plain, first = copy.deepcopy(model), [(2, 5), (2, 7)]
     lengths = [(2, longest) for longest in (3, 11, 4, 12, 6)]
