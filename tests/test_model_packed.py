@@ -50,7 +50,8 @@ def test_packed_convolutions_are_the_plain_ones(name, size, dtype):
     plain = MobileNet(name).eval()
     for norm in plain.modules():
         if isinstance(norm, nn.BatchNorm2d):
-            norm.running_var.uniform_(0.02, 0.1)
+            # Smaller variances amplify rounding from layer to layer, up to a few percent.
+            norm.running_var.uniform_(0.2, 1)
             norm.bias.normal_()
     plain.fold()
     plain.to(dtype, memory_format=torch.channels_last)
@@ -60,8 +61,7 @@ def test_packed_convolutions_are_the_plain_ones(name, size, dtype):
     found, expected = packed.forward_features(x), plain.forward_features(x)
     assert found.shape == expected.shape
     assert expected.float().std() > 0.1
-    # Random layers pass roundings on enlarged.
-    assert near(found, expected, 1e-3 if dtype == torch.float32 else 0.1)
+    assert near(found, expected, 1e-5 if dtype == torch.float32 else 0.1)
     with pytest.raises(ValueError, match="laid out for"):
         packed.forward_features(x[..., 1:])
 
