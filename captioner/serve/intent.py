@@ -46,6 +46,13 @@ _CONTRACTIONS = (
     (re.compile(r"\b(what|who|where|how|when|which|that|there|it|he|she)'s\b"), r"\1 is"),
     (re.compile(r"\b(what|who|where|how|when|that|there)s\b"), r"\1 is"),
 )
+_CAPTIONS = re.compile(r"\b(?:caption(?:s|ed|ing)?|alt text)\b")
+_READS = re.compile(r"\b(?:says?|said|reads?|written|means?|spells?)\b")
+"""With these, a caption is a text within the image."""
+_TITLE = re.compile(
+    r"what (?:would|could|should) (?:you|i|we) (?:call|title|name)"
+    rf" (?:(?:this|the|that|my) )?(?:this|it|{'|'.join(sorted(IMAGE))})$"
+)
 _END = re.compile(
     r" (?:please|pls|plz|thanks|thank you|for me"
     r"|in (?:\w+ ){0,3}(?:words?|sentences?|english|details?|brief|short|lines?))$"
@@ -109,6 +116,8 @@ def _read_sentence(sentence: str) -> Reading:
 def _read_start(clause: str, *, alone: bool) -> Reading:
     """Read a clause, of a very long one its start."""
     words = clause.split()
+    if _TITLE.match(clause) or (_CAPTIONS.search(clause) and not _READS.search(clause)):
+        return Reading("caption")
     if len(words) <= MOST_WORDS:
         return read_clause(clause, alone=alone)
     return Reading(read_clause(" ".join(words[:MOST_WORDS]), alone=alone).kind)

@@ -134,7 +134,7 @@ FOREIGN = (
         " voit vois voyez montre passe le la les un une des du de dans y il sont"
         " qué ves ve se muestra pasa hay en esta este el los las"
         " imagen aquí una es son"
-        " che cosa cos vedi vede mostra succede questa questo"
+        " che cosa cos si vedi vede mostra mostrano succede questa questo quest"
         " immagine nella nell di c'è è"
         " o por você vê está acontecendo nesta esta imagem na no há"
     )
