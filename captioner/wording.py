@@ -175,6 +175,8 @@ class _Phrases:
             if n == len(phrase):
                 if self.remember and not (is_word and _is_word(phrase[-1])):
                     return _FOUND
+                if c == " " and not self.remember:
+                    new.add((number, n))  # a text may end in spaces
             elif phrase[n] == c:
                 new.add((number, n + 1))
         for number, phrase in enumerate(self.phrases):

@@ -113,6 +113,16 @@ def test_no_text_ends_in_a_word_that_others_must_follow(text):
 
 
 @pytest.mark.parametrize("tokenizer", tokenizers.values(), ids=tokenizers)
+def test_spaces_behind_such_a_word_change_nothing(tokenizer):
+    space = tokenizer.pieces().index(" ")
+    byte = len(tokenizer.pieces()) - 1 - tokenizer.pieces()[::-1].index(" ")
+    automata = plan(tokenizer, no_dangling=True)
+    for spaces in ([], [space], [byte], [space, byte]):
+        assert not allows(automata, [*tokenizer.encode("a dog with")[:-1], *spaces])
+        assert allows(automata, [*tokenizer.encode("a dog")[:-1], *spaces])
+
+
+@pytest.mark.parametrize("tokenizer", tokenizers.values(), ids=tokenizers)
 @pytest.mark.parametrize("prefix", ["a dog", "A Dog's", "two dogs run with"])
 def test_a_beginning_is_whole(tokenizer, prefix):
     automata = plan(tokenizer, prefix=prefix)
