@@ -173,6 +173,7 @@ def loaded(*statements: str) -> list[set[str]]:
     return [set(line.split()) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_importing_and_using_the_package_imports_nothing_heavy() -> None:
     modules = ("config", "errors", "images", "tokenizer")
     light, predict, found = loaded(

@@ -233,6 +233,7 @@ def noise(width: int, height: int, *, spread: float, grey: bool, seed: int = 0) 
 SIZES = [(64, 64), (100, 80), (224, 224), (300, 200), (640, 480), (1000, 150), (1600, 1200)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_noise_and_single_colours_are_flagged(size):
     for colour in ("black", "white", "teal", (1, 1, 1)):

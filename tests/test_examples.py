@@ -41,6 +41,7 @@ def test_drawing_again_gives_the_committed_picture(name: str) -> None:
     assert np.abs(np.asarray(small[0], int) - np.asarray(small[1], int)).max() <= 6
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_pixels_and_another_seed_others() -> None:
     draw = script()
     assert draw.beach().tobytes() == draw.beach().tobytes()

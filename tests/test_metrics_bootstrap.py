@@ -59,6 +59,7 @@ def test_ninety_five_in_a_hundred_intervals_hold_the_truth():
     assert 180 <= held <= 197
 
 
+@pytest.mark.slow
 def test_a_comparison_sees_what_two_intervals_do_not():
     generator = np.random.default_rng(3)
     images = generator.normal(scale=5, size=1000)  # some images are harder, to both

@@ -280,6 +280,7 @@ def rows(photos) -> list[tuple[Path, str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 100])
 @pytest.mark.parametrize("options", [{}, {"answers": CLOSED, "num_answers": 4}])
 def test_batch_and_order_change_nothing(model, rows, encoded, opened, batch_size, options):

@@ -58,6 +58,7 @@ def test_an_ensemble_is_copied_whole(folder, tmp_path):
     assert text(copied) == text(model)
 
 
+@pytest.mark.slow
 def test_a_pickle_is_small_and_needs_no_working_folder(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(folder.parent)
     data = pickle.dumps(captioner.load(folder.name))

@@ -64,6 +64,7 @@ def test_rows_are_accounted_for(tmp_path):
     assert "1 dropped: missing image (1)" in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["before training", "--check"])
 def test_truncated_texts_are_counted_and_the_limit_can_be_raised(where, tmp_path, capsys):
     long = "a dog runs on the grass and jumps over the fence " * 3
@@ -223,6 +224,7 @@ def test_captions_without_a_word_train_and_are_reported_on(tmp_path):
     assert "Lengths and words" in (output / "report.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["train.patience=5"], ["train.patience=1"]])
 def test_a_complete_run_returns_at_once_when_resumed(words, tmp_path, capsys, monkeypatch):
     data, output = make_flickr(tmp_path / "data"), tmp_path / "out"

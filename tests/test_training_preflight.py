@@ -15,6 +15,8 @@ from captioner.model.decoder import Decoder
 from captioner.tokenizer import EOS, PAD
 from captioner.training import preflight
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def check(tmp_path, capsys):
