@@ -28,7 +28,7 @@ KINDS = {
     },
 }
 DTYPES = ("float32", "bfloat16", "int8")
-IMAGES, CAPTIONS, LENGTH, REPEATS = 8, 5, 16, 7
+IMAGES, CAPTIONS, LENGTH, REPEATS = 2, 5, 16, 5
 
 
 def main() -> None:
@@ -66,9 +66,9 @@ def measure() -> dict[str, object]:
 
     torch.set_num_threads(2)
     models = {dtype: captioner.load(dtype=dtype) for dtype in DTYPES}
-    photographs = [draw_photograph(seed) for seed in range(16)]
+    photographs = [draw_photograph(seed) for seed in range(8)]
     times = {}
-    for name, images in (("one photograph", photographs[:1]), ("16 photographs", photographs)):
+    for name, images in (("one photograph", photographs[:1]), ("8 photographs", photographs)):
         runs: dict[str, Callable[[], object]] = {
             dtype: lambda m=model, i=images: m.caption(i) for dtype, model in models.items()
         }
