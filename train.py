@@ -95,6 +95,7 @@ def train(
     from tqdm import tqdm
 
     from captioner.data.collate import collate
+    from captioner.data.report import UNREADABLE_IMAGE
     from captioner.data.sampler import EpochBatches
     from captioner.training import checkpoint, distributed, setup
     from captioner.training.calibrate import fit_answer_temperature
@@ -386,7 +387,8 @@ def train(
         if temperature:
             checkpoint.set_temperature(output / "best", temperature)
             say(f"answers.temperature {temperature:.3f}")
-    say(report.summary())
+    if unreadable := report.problems.get(UNREADABLE_IMAGE):
+        say(f"{UNREADABLE_IMAGE}: {unreadable}")  # the rest was reported before training
     if main_process:
         say(f"report: {write_report(output)}")
     accelerator.end_training()
