@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
+from captioner.data.files import IMAGE_SUFFIXES
 from captioner.errors import DataError
-from captioner.folders.find import SUFFIXES, find_images, find_inputs
+from captioner.folders.find import find_images, find_inputs
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,7 @@ def names(*paths: str, **options) -> list[str]:
 def test_a_folder_is_its_images_and_with_recursive_those_below():
     assert names("in") == ["a.png", "b.JPG"]
     assert names("in/", recursive=True) == ["a.png", "b.JPG", "deep/c.webp", "deep/er/d.heic"]
-    assert {".heic", ".heif"} <= set(SUFFIXES)
+    assert {".heic", ".heif"} <= set(IMAGE_SUFFIXES)
 
 
 def test_links_to_folders_neither_hang_nor_double():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Hashable, Iterable
+from pathlib import Path
+
+from captioner.data.files import file_digest
 
 _TAIL = 4096
 """Bytes at the end of a file that are compared before the whole file is."""
@@ -45,9 +47,5 @@ def _tail(path: str) -> bytes:
         return file.read()
 
 
-def _digest(path: str) -> bytes:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.digest()
+def _digest(path: str) -> str:
+    return file_digest(Path(path))

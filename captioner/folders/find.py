@@ -8,16 +8,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from captioner.data.files import IMAGE_SUFFIXES
 from captioner.errors import DataError
 from captioner.folders.globs import expand, is_pattern, list_folder, walk
 from captioner.printing import listed, printable
 
-# fmt: off
-SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".ico", ".heic", ".heif",
-)
-# fmt: on
 STDIN = "-"
 SHEET = ".attention.png"
 """What the name of a sheet of `--attention` ends in."""
@@ -122,9 +117,9 @@ class _Finder:
         files = [x for x in sorted(files) if not (self.is_written(x) or _is_sheet(x))]
         unreadable = {x for x in files if os.path.isdir(x)}
         self.problems |= dict.fromkeys(unreadable, "is a folder that cannot be read")
-        images = [x for x in files if x.lower().endswith(SUFFIXES) or x in unreadable]
-        others = [x for x in files if not (x.lower().endswith(SUFFIXES) or x in unreadable)]
-        self.hidden += [x for x in hidden if x.lower().endswith(SUFFIXES)]
+        images = [x for x in files if x.lower().endswith(IMAGE_SUFFIXES) or x in unreadable]
+        others = [x for x in files if not (x.lower().endswith(IMAGE_SUFFIXES) or x in unreadable)]
+        self.hidden += [x for x in hidden if x.lower().endswith(IMAGE_SUFFIXES)]
         folders = [x for x in sorted(folders) if not self.is_written(x)]
         if images:
             self.others += others
@@ -206,7 +201,9 @@ def _without_written(paths: list[str]) -> list[str]:
     beside = {path for path in paths if path.lower().endswith((".txt", SHEET))}
     if not beside:
         return paths
-    images = {path for path in paths if path.lower().endswith(SUFFIXES) and path not in beside}
+    images = {
+        path for path in paths if path.lower().endswith(IMAGE_SUFFIXES) and path not in beside
+    }
     images |= {os.path.splitext(path)[0] for path in images}  # photo.txt and photo.jpg.txt
     return [path for path in paths if path not in beside or _image_of(path) not in images]
 

@@ -6,7 +6,8 @@ import argparse
 import os
 
 from captioner.cli import positive
-from captioner.folders.find import STDIN, SUFFIXES
+from captioner.data.files import IMAGE_SUFFIXES
+from captioner.folders.find import STDIN
 from captioner.folders.meta import meta_of
 
 COPIES = "captioned"
@@ -135,7 +136,7 @@ def _check_files(args: argparse.Namespace) -> None:
     """Refuse to write rows or errors into an image or into a file that the run reads."""
     read = {os.path.realpath(path) for path in _read_files(args) if path}
     for flag, path in (("--output", args.output), ("--errors-to", args.errors_to)):
-        if path and path.lower().endswith(SUFFIXES):
+        if path and path.lower().endswith(IMAGE_SUFFIXES):
             args.usage(f"{flag} {path}: is the name of an image; rows and errors are text")
         if path and os.path.realpath(path) in read:
             args.usage(f"{flag} {path}: is a file that the run reads; give another name")

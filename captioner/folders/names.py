@@ -6,7 +6,8 @@ import os
 import unicodedata
 from collections.abc import Sequence
 
-from captioner.folders.find import STDIN, SUFFIXES
+from captioner.data.files import IMAGE_SUFFIXES
+from captioner.folders.find import STDIN
 
 
 class Names:
@@ -70,7 +71,7 @@ def _images_in(folder: str) -> set[str]:
         names = os.listdir(folder or os.curdir)
     except OSError:
         return set()
-    return {name for name in names if name.lower().endswith(SUFFIXES)}
+    return {name for name in names if name.lower().endswith(IMAGE_SUFFIXES)}
 
 
 def _key(name: str) -> str:

@@ -7,7 +7,6 @@ puts right what a stop between them leaves.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from captioner.data.files import file_digest
 from captioner.errors import CheckpointError
 
 MANIFEST = "manifest.json"
@@ -89,15 +89,6 @@ def _seal(folder: Path) -> None:
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     for path in (*files, folder / MANIFEST, *(p for p in folder.rglob("*") if p.is_dir()), folder):
         _sync(path)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal; raises OSError."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            found.update(block)
-    return found.hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -89,7 +89,10 @@ def _read_source(source: SourceConfig, config: Config, report: Report) -> tuple[
         if source.val_splits != SourceConfig().val_splits:
             raise  # asked for by name
         rows, problems = read_dataset(source.root, splits=source.train_splits, **where)
-        train, val = hold_out(rows, source, seed, _too_few(source, rows) or error, problems)
+        try:
+            train, val = hold_out(rows, source, seed, error, problems)
+        except SplitError:
+            raise _too_few(source, rows) or error from None
         kind = f"held out for validation, which {source.root} has no split for"
         key = "question_id" if source.hold_out == "question" else "image_id"
         for name in dict.fromkeys(val[key]):
