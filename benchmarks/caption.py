@@ -71,7 +71,7 @@ def latency(checkpoint: str, repeats: int) -> None:
     from peer import Peer
 
     import captioner
-    from captioner.config.decoding import LOOKS
+    from captioner.config.decoding_options import LOOKS
 
     models = {looks: captioner.load(checkpoint, looks=looks) for looks in LOOKS}
     peer, (steps,) = Peer(checkpoint), count_steps(models[1], [IMAGE])
@@ -99,7 +99,7 @@ def throughput(checkpoint: str, repeats: int, paths: list[Path]) -> None:
     peer = [str(ROOT / "benchmarks" / "peer.py"), *map(str, paths), *common, "--steps", str(mean)]
     beside = f"timm + transformers, batch {BATCH}, {mean} steps"
     # Who has set glibc up, if only to nothing, is left alone.
-    itself = "the same without captioner.cli.keep_freed_memory"
+    itself = "the same without captioner.cli.process.keep_freed_memory"
     for name, other, told in (
         ("throughput, images/s", lambda: run_process(peer), beside),
         ("  beside itself", lambda: run_process(ours, GLIBC_TUNABLES=""), itself),

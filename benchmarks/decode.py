@@ -34,9 +34,9 @@ import captioner  # noqa: E402
 from captioner.build import load_checkpoint  # noqa: E402
 from captioner.config import Config  # noqa: E402
 from captioner.decoding import beam_search, min_length  # noqa: E402
-from captioner.infer import SPECIAL, score_texts  # noqa: E402
+from captioner.generation.captions import SPECIAL, score_texts  # noqa: E402
+from captioner.model.cpu.packed import pack  # noqa: E402
 from captioner.model.decoder import Decoder  # noqa: E402
-from captioner.model.packed import pack  # noqa: E402
 from captioner.model.seq2seq import Seq2Seq  # noqa: E402
 from captioner.tokenizer import BOS, EOS, PAD, UNK  # noqa: E402
 

@@ -21,6 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from captioner.build import load_checkpoint
+from captioner.cli.train import train
 from captioner.config import (
     AnswerConfig,
     Config,
@@ -31,7 +32,6 @@ from captioner.config import (
     TrainConfig,
     load_config,
 )
-from train import train
 
 FUSIONS = ("concat", "cross_attention", "add", "multiply", "linear token", "linear each", "blind")
 

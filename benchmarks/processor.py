@@ -3,8 +3,8 @@
 
 Captions with the bundled model in float32, bfloat16 and int8, and a training step in float32 and in
 bfloat16 autocast, on this processor and restricted to the instructions of older ones. The choices
-of `captioner.model.processor` (`dtype=auto`, `train.precision=auto`) follow this table. All types
-take turns within a process; printed are medians in milliseconds, and ratios to float32.
+of `captioner.model.cpu.processor` (`dtype=auto`, `train.precision=auto`) follow this table. All
+types take turns within a process; printed are medians in milliseconds, and ratios to float32.
 """
 
 from __future__ import annotations

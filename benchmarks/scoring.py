@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from captioner.metrics import score_captions, tokenize, tokenizer  # noqa: E402
+from captioner.metrics import ptb_tokenizer, score_captions, tokenize  # noqa: E402
 
 Candidates = dict[int, str]
 References = dict[int, list[str]]
@@ -89,7 +89,7 @@ def timed(function: Callable[..., Scores], *arguments: object, **options: object
 
 def from_raw_text(candidates: Candidates, references: References) -> Scores:
     """Our scores of raw text by a tokeniser that remembers nothing yet."""
-    tokenizer._remembered.clear()
+    ptb_tokenizer._remembered.clear()
     return score_captions(candidates, references)
 
 

@@ -44,13 +44,13 @@ from torch.utils.data import DataLoader, Dataset  # noqa: E402
 from captioner.config import Config, load_config  # noqa: E402
 from captioner.data.collate import Batch, collate  # noqa: E402
 from captioner.data.sampler import EpochBatches  # noqa: E402
+from captioner.data.splits import first_images, read_rows  # noqa: E402
 from captioner.model.seq2seq import Seq2Seq  # noqa: E402
 from captioner.tokenizer import BOS, EOS, PAD  # noqa: E402
 from captioner.training import setup  # noqa: E402
 from captioner.training.features import use_cached_features  # noqa: E402
-from captioner.training.objective import Objective  # noqa: E402
+from captioner.training.loss import Objective  # noqa: E402
 from captioner.training.optimizer import build_optimizer  # noqa: E402
-from captioner.training.rows import first_images, read_rows  # noqa: E402
 from captioner.training.scst import CaptionReward  # noqa: E402
 
 IMAGES, CAPTIONS = 32, 5

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from captioner.config import BackboneConfig, Config, ModelConfig, QuestionConfig, load_config
-from captioner.config.structure import one_line
+from captioner.config.parsing import one_line
 from captioner.errors import CheckpointError, ConfigError
+from captioner.images.transforms import PixelSpec
+from captioner.model.cpu.mobilenet import MobileNet, has_twin
 from captioner.model.decoder import Decoder
 from captioner.model.encoder import Backbones, MemoryEncoder
 from captioner.model.fusion import Add, Concat, CrossAttention, Linear, Multiply
-from captioner.model.mobilenet import MobileNet, has_twin
 from captioner.model.question import QuestionEncoder, TextEncoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import PAD, TextEncoderTokenizer, Tokenizer
-from captioner.transforms import PixelSpec
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 TEXT_ENCODER = "text_encoder"
@@ -189,8 +189,8 @@ def load_checkpoint(
     """Model (in evaluation mode, float32, on the CPU), tokenizer and configuration of a folder.
 
     With `question`, a checkpoint that captions only gets new parts for questions, untrained.
-    For use, a backbone that has a light twin (see `captioner.model.mobilenet`) is built without
-    timm, whose import takes longer than a caption. Raises CheckpointError and ConfigError.
+    For use, a backbone that has a light twin (`captioner.model.cpu.mobilenet`) is built
+    without timm, whose import takes longer than a caption. Raises CheckpointError and ConfigError.
     """
     path = resolve_checkpoint(name)
     config = load_config(path / "config.yaml")

@@ -233,7 +233,7 @@ def run(checkpoint, capsys):
     """Runs generate.py in this process: (exit status, lines of stdout, stderr)."""
 
     def call(*words: object) -> tuple[int, list[str], str]:
-        import generate
+        from captioner.cli import generate
 
         status = generate.main([*map(str, words), "--checkpoint", checkpoint])
         out, err = capsys.readouterr()

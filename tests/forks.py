@@ -131,7 +131,7 @@ def _start(job: dict[str, Any], rank: int, port: int) -> int:
         return child
     status = 70
     try:
-        import train
+        from captioner.cli import train
 
         os.dup2(os.open(os.devnull, os.O_RDWR), 1)  # stdout carries the answers
         if job["ranks"] > 1:  # as torchrun does
@@ -160,7 +160,7 @@ def _free_port() -> int:
 def _serve() -> None:
     import captioner.training
 
-    importlib.import_module("train")
+    importlib.import_module("captioner.cli.train")
     names = [
         f"captioner.training.{m.name}" for m in pkgutil.iter_modules(captioner.training.__path__)
     ]

@@ -10,7 +10,7 @@ import sys
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 
-import train
+from captioner.cli import train
 
 _begin = PartialState.__init__
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-import train
-from captioner.training import checkpoint
+from captioner.cli import train
+from captioner.training import run_state
 from captioner.training.optimizer import MovingAverage
 
 TINY = [
@@ -68,11 +68,12 @@ def launch(
     words: list[str], *, folder: Path, kind: str = "ddp", restarts: int = 0
 ) -> subprocess.Popen[str]:
     """Start two processes: by torchrun, or by `accelerate launch` with the ready-made file."""
-    script = root = Path(train.__file__)
+    root = Path(__file__).resolve().parents[1]
+    script = root / "train.py"
     if kind == "ddp":
         command = ["torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     else:
-        file = root.parent / "configs" / "accelerate" / f"{kind}.yaml"
+        file = root / "configs" / "accelerate" / f"{kind}.yaml"
         command = ["accelerate.commands.launch", f"--config_file={file}", "--main_process_port=0"]
     if kind == "fsdp":
         script = Path(__file__).with_name("on_cpu.py")
@@ -82,7 +83,7 @@ def launch(
         stderr=subprocess.PIPE,
         text=True,
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(root.parent), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
     )
 
 
@@ -122,7 +123,7 @@ def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
 
 def stop_after(epochs: int, monkeypatch) -> None:
     """Interrupt the run when so many epochs have been saved."""
-    save, saved = checkpoint.save_state, []
+    save, saved = run_state.save_state, []
 
     def save_and_stop(*args, **kwargs):
         save(*args, **kwargs)
@@ -130,7 +131,7 @@ def stop_after(epochs: int, monkeypatch) -> None:
         if len(saved) == epochs:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "save_state", save_and_stop)
+    monkeypatch.setattr(run_state, "save_state", save_and_stop)
 
 
 def stop_at(step: int, number: int, monkeypatch) -> None:

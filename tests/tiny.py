@@ -19,10 +19,10 @@ from captioner.config import (
     QuestionConfig,
     TokenizerConfig,
 )
+from captioner.model.cpu.mobilenet import STAGES, MobileNet
 from captioner.model.encoder import Backbones
-from captioner.model.mobilenet import STAGES, MobileNet
 from captioner.tokenizer import EOS, Tokenizer
-from captioner.training.checkpoint import save_best
+from captioner.training.run_state import save_best
 
 NAME, SIZE, BYTES = "mobilenetv1_100", 64, 256
 COLOURS = ("red", "green", "blue", "white", "black", "orange", "pink", "brown")

@@ -4,17 +4,12 @@
 
 from __future__ import annotations
 
-from captioner.data.files import Example
-from captioner.data.load import read_dataset
-from captioner.data.readers import READERS, detect_format
+from captioner.data.formats.io import Example
+from captioner.data.formats.registry import READERS, detect_format
+from captioner.data.mirrored_text import can_flip, flip_caption, mentions_side
 from captioner.data.report import Report
-from captioner.data.text import (
-    can_flip,
-    flip_caption,
-    mentions_side,
-    normalize_caption,
-    normalize_question,
-)
+from captioner.data.table import read_dataset
+from captioner.text import normalize_caption, normalize_question
 
 __all__ = [
     "READERS",

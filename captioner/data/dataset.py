@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from captioner.data.text import can_flip, flip_caption, normalize_caption, normalize_question
+from captioner.data.mirrored_text import can_flip, flip_caption
 from captioner.errors import ImageError
 from captioner.images import load_image
+from captioner.images.transforms import PixelSpec, augment, to_pixels
+from captioner.text import normalize_caption, normalize_question
 from captioner.tokenizer import Tokenizer
-from captioner.transforms import PixelSpec, augment, to_pixels
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 
-from captioner.data.files import file_digest
+from captioner.files import file_digest
 
 _TAIL = 4096
 """Bytes at the end of a file that are compared before the whole file is."""

@@ -2,13 +2,7 @@
 
 from captioner.decoding.automaton import FORBIDDEN, Automaton, follow
 from captioner.decoding.beam import beam_search, beam_stream
-from captioner.decoding.rules import (
-    Rule,
-    Written,
-    min_length,
-    no_repeat_ngram,
-    repetition_penalty,
-)
+from captioner.decoding.rules import Rule, Written, min_length, no_repeat_ngram, repetition_penalty
 from captioner.decoding.search import (
     Hypothesis,
     Sampler,

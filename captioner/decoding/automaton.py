@@ -4,7 +4,7 @@ Shapes: B images, K rows of an image, S states, V vocabulary.
 
 An automaton reads a text token by token. It says in every state which tokens may follow, EOS among
 them, and how far the nearest state is in which the text may end. Words are made into automata in
-`captioner.wording`; here they are numbers.
+`captioner.generation.constraints`; here they are numbers.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from captioner.errors import ImageError, ImageFormatError, ImageSizeError
-from captioner.images.colour import clean, to_8_bit
 from captioner.images.formats import check_size, open_image
+from captioner.images.upright_rgb import clean, to_8_bit
 
 
 def load_image(

@@ -41,7 +41,7 @@ from captioner.metrics._vqa import (
     score_answers,
     vqa_accuracy,
 )
-from captioner.metrics.tokenizer import tokenize
+from captioner.metrics.ptb_tokenizer import tokenize
 
 FEW_IMAGES = 25
 """Images below which CIDEr-D says little: its weights of words come from their number in images."""

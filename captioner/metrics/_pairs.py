@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from captioner.errors import MetricError
-from captioner.metrics.tokenizer import tokenize
+from captioner.metrics.ptb_tokenizer import tokenize
 
 _NAMED = 5
 

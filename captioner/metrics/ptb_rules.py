@@ -3,8 +3,8 @@
 The classes follow what the tokeniser that the caption literature scores with (Stanford CoreNLP
 3.4.1) is known to keep together, and were settled by observing it: on every character of the Basic
 Multilingual Plane, on every word of up to four letters before a full stop, and on random strings.
-`RULES` lists (token, right context) pairs; the scanner in `captioner.metrics.tokenizer` takes the
-pair that matches the most characters, context included, and of equals the first. Letters that
+`RULES` lists (token, right context) pairs; the scanner in `captioner.metrics.ptb_tokenizer` takes
+the pair that matches the most characters, context included, and of equals the first. Letters that
 Unicode gained after version 6 count as letters here, while CoreNLP drops them.
 
 Source: Marcus, Santorini, Marcinkiewicz, "Building a Large Annotated Corpus of English: The Penn

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from captioner.config.decoding import DTYPES
+from captioner.config.decoding_options import DTYPES
 from captioner.predict.results import (
     UNSURE,
     Answer,

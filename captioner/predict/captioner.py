@@ -20,9 +20,16 @@ from torch.nn.utils.rnn import pad_sequence
 from captioner.config import Config, DecodingConfig
 from captioner.decoding import Hypothesis
 from captioner.errors import CaptionerError, CheckpointError, ImageError, QuestionError
-from captioner.infer import answer, ask, score_texts, search_stream, spell
+from captioner.generation.captions import answer, ask, score_texts, search_stream, spell
+from captioner.generation.constraints import plan_wording
 from captioner.model.seq2seq import Seq2Seq
-from captioner.predict.asking import (
+from captioner.predict.attention_maps import look
+from captioner.predict.checks import check_count, checked_options
+from captioner.predict.members import Members, load_members
+from captioner.predict.options import DECODING, choose_decoding, encode_text, unfinished
+from captioner.predict.origin import Origin, fingerprint
+from captioner.predict.pieces import Piece, split_text
+from captioner.predict.questions import (
     Asking,
     ClosedSet,
     batches,
@@ -30,15 +37,8 @@ from captioner.predict.asking import (
     identity,
     read_rows,
 )
-from captioner.predict.attention import look
-from captioner.predict.checks import check_count, checked_options
-from captioner.predict.members import Members, load_members
-from captioner.predict.options import DECODING, choose_decoding, encode_text, unfinished
-from captioner.predict.origin import Origin, fingerprint
-from captioner.predict.pieces import Piece, split_text
 from captioner.predict.results import Answers, Attention, Caption, Encoded, Result, Scored
 from captioner.tokenizer import PAD, Tokenizer
-from captioner.wording import plan_wording
 
 ANSWERING = ("answers", "num_answers", "min_confidence", "beam_size", "batch_size")
 """Options of many questions."""

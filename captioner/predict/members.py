@@ -17,20 +17,20 @@ from torch import Tensor
 
 from captioner.build import load_checkpoint, pixel_spec
 from captioner.config import Config
-from captioner.config.decoding import DTYPES, LOOKS
-from captioner.config.structure import one_line
+from captioner.config.decoding_options import DTYPES, LOOKS
+from captioner.config.parsing import one_line
 from captioner.errors import CaptionerError, CheckpointError, ImageError
+from captioner.generation.captions import encode
 from captioner.images import fit, load_image, shows_nothing
-from captioner.infer import encode
-from captioner.model.looks import Looks, look_sizes
-from captioner.model.mobilenet import MobileNet
-from captioner.model.packed import pack
-from captioner.model.processor import can_pack, has_fast_bfloat16, int8_accumulator
+from captioner.images.transforms import normalize
+from captioner.model.cpu.mobilenet import MobileNet
+from captioner.model.cpu.packed import pack
+from captioner.model.cpu.processor import can_pack, has_fast_bfloat16, int8_accumulator
 from captioner.model.question import QuestionEncoder
 from captioner.model.seq2seq import Seq2Seq
+from captioner.model.tta import Looks, look_sizes
 from captioner.predict.results import Encoded
 from captioner.tokenizer import Tokenizer
-from captioner.transforms import normalize
 
 READERS = min(8, max(1, (os.cpu_count() or 1) // 2))
 """Threads that read images while a model is at others."""

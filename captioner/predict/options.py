@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from captioner.config import Config, DecodingConfig
-from captioner.config.structure import build, to_dict
-from captioner.data.text import normalize_caption
+from captioner.config.parsing import build, to_dict
 from captioner.errors import CaptionerError
 from captioner.predict.checks import check_count, check_text, short
+from captioner.text import normalize_caption
 from captioner.tokenizer import Tokenizer
 
 DECODING = tuple(f.name for f in dataclasses.fields(DecodingConfig))

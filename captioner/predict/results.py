@@ -128,7 +128,7 @@ class Answers:
 class Attention:
     """Where the model looked when it wrote a word; of an ensemble, the mean of its members.
 
-    `captioner.overlay.overlay(image, weights, box)` shows it.
+    `captioner.images.heatmap.overlay(image, weights, box)` shows it.
     """
 
     word: str

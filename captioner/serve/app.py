@@ -17,11 +17,11 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from captioner import __version__
 from captioner.errors import CaptionerError
-from captioner.serve import huggingface, native, openai
 from captioner.serve.engine import Engine
 from captioner.serve.fetch import Fetcher
-from captioner.serve.gate import Gate
-from captioner.serve.problems import Refusal, refusal, response
+from captioner.serve.http_errors import Refusal, refusal, response
+from captioner.serve.middleware import Gate
+from captioner.serve.routes import huggingface, native, openai
 from captioner.serve.settings import Settings
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def create_app(
     _add_health(app, engine)
     _add_problems(app, engine)
     if page:
-        from captioner.serve.page import mount
+        from captioner.serve.page.layout import mount
 
         app = mount(app, engine)
     # The last one that is added sees a request first. A browser asks whether its page may call

@@ -11,14 +11,14 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from captioner.config.decoding import widened
+from captioner.config.decoding_options import widened
 from captioner.errors import CaptionerError
 from captioner.serve.batching import Batches
-from captioner.serve.lane import RemoteCaptioner
-from captioner.serve.reader import Picture, Reader
+from captioner.serve.decoder_pool import Picture, Reader
+from captioner.serve.decoder_worker import Limits
+from captioner.serve.model_process import RemoteCaptioner
 from captioner.serve.settings import Settings
 from captioner.serve.telemetry import Telemetry
-from captioner.serve.worker import Limits
 
 if TYPE_CHECKING:
     from captioner.predict import Answers, Captioner, Result, Scored
@@ -37,7 +37,7 @@ class Engine:
     """A captioner that many may ask at once; its methods belong to one event loop.
 
     `load` makes the captioner of each lane, in a thread of its own, after `start`. It may be one
-    for all, or what is in a process of its own (`captioner.serve.lane`).
+    for all, or what is in a process of its own (`captioner.serve.model_process`).
     """
 
     def __init__(self, load: Callable[[], Captioner], settings: Settings) -> None:

@@ -17,7 +17,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpcore
 
-from captioner.serve.problems import Refusal
+from captioner.serve.http_errors import Refusal
 
 MOST_REDIRECTS = 3
 SECONDS = 10.0

@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from captioner.data.dataset import ImageDataset, Key
+from captioner.data.splits import Task
 from captioner.metrics import fit_temperature
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS, PAD, UNK
-from captioner.training.evaluate import QUESTION_IMAGES, load_batches
-from captioner.training.rows import Task
+from captioner.training.validation import QUESTION_IMAGES, load_batches
 
 IMAGES = 400
 """Of each source; logits are kept for the search, and one number needs no more questions."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from captioner.config import Config
 from captioner.data import Report
 from captioner.data.dataset import ImageDataset
-from captioner.training.evaluate import ranking_metric
-from captioner.training.rows import Task
+from captioner.data.splits import Task
+from captioner.training.validation import ranking_metric
 
 MANY_BYTES = 0.1
 """Share of tokens that are bytes above which the vocabulary does not fit the texts."""

@@ -23,9 +23,9 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from captioner.config import TrainConfig
 from captioner.errors import ConfigError
-from captioner.model.processor import has_fast_bfloat16
+from captioner.model.cpu.processor import has_fast_bfloat16
 from captioner.model.seq2seq import Seq2Seq
-from captioner.training import zero
+from captioner.training import deepspeed
 
 
 def start(settings: TrainConfig, *, unused: bool) -> Accelerator:
@@ -33,19 +33,19 @@ def start(settings: TrainConfig, *, unused: bool) -> Accelerator:
 
     With `unused`, there are steps that do not use all weights.
     """
-    cpu, deepspeed = not torch.accelerator.is_available(), _asked("DEEPSPEED")
-    if deepspeed:
-        zero.check(settings)
+    cpu, with_deepspeed = not torch.accelerator.is_available(), _asked("DEEPSPEED")
+    if with_deepspeed:
+        deepspeed.check(settings)
     settings = dataclasses.replace(settings, precision=choose_precision(settings.precision))
     if settings.compile and (deepspeed or _asked("FSDP")):
         raise ConfigError("train.compile=true: not with FSDP or DeepSpeed; leave out one of them")
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=unused)]
-    if deepspeed and cpu:
+    if with_deepspeed and cpu:
         handlers.append(InitProcessGroupKwargs(backend="gloo"))
     _meet_anew("gloo" if cpu else None)
     accelerator = Accelerator(
         # ZeRO's own bfloat16 would round the weights; `zero.configure` asks for autocast.
-        mixed_precision="no" if deepspeed else settings.precision,
+        mixed_precision="no" if with_deepspeed else settings.precision,
         gradient_accumulation_steps=settings.accumulate,
         log_with=None if settings.tracker == "none" else settings.tracker,
         project_dir=settings.output,
@@ -56,7 +56,7 @@ def start(settings: TrainConfig, *, unused: bool) -> Accelerator:
     check_world(accelerator.num_processes, os.environ)
     kind = accelerator.distributed_type
     if kind == DistributedType.DEEPSPEED:
-        zero.configure(accelerator.state.deepspeed_plugin, settings)
+        deepspeed.configure(accelerator.state.deepspeed_plugin, settings)
     elif kind == DistributedType.FSDP:
         if not getattr(accelerator, "is_fsdp2", False):
             raise ConfigError(
@@ -192,8 +192,8 @@ def optimizer_state(
 ) -> Iterator[tuple[str, Tensor]]:
     """The optimiser's state, whole, as `NAME_OF_WEIGHT.KEY`; all ranks must ask for all of it."""
     names = {weight: name for name, weight in model.named_parameters()}
-    if behind := zero.behind(optimizer):
-        for weight, key, value in zero.optimizer_state(behind):
+    if behind := deepspeed.behind(optimizer):
+        for weight, key, value in deepspeed.optimizer_state(behind):
             yield f"{names[weight]}.{key}", value
         return
     for weight, name in names.items():
@@ -210,9 +210,9 @@ def load_optimizer_state(
         name, _, key = path.rpartition(".")
         found.setdefault(name, {})[key] = value
     weights = dict(model.named_parameters())
-    if behind := zero.behind(optimizer):
+    if behind := deepspeed.behind(optimizer):
         states = {weights[name]: values for name, values in found.items()}
-        zero.load_optimizer_state(behind, states)
+        deepspeed.load_optimizer_state(behind, states)
         return
     for name, values in found.items():
         weight = weights[name]

@@ -22,11 +22,10 @@ from captioner.build import feature_shape
 from captioner.config import Config, StageConfig
 from captioner.data.collate import collate
 from captioner.data.dataset import ImageDataset
-from captioner.data.files import file_digest
 from captioner.data.sampler import EpochBatches
 from captioner.errors import CheckpointError
+from captioner.files import check_room, file_digest
 from captioner.training.distributed import any_rank
-from captioner.training.durable import check_room
 
 BATCH = 32
 TOGETHER = 32

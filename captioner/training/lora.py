@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from captioner.config.structure import one_line
+from captioner.config.parsing import one_line
 from captioner.errors import ConfigError
 
 PEFT = "peft>=0.18"

@@ -14,13 +14,13 @@ import torch
 from captioner.config import Config, DecodingConfig
 from captioner.data.collate import Batch, collate
 from captioner.data.dataset import ImageDataset, Key, Sample
-from captioner.infer import answer, search
+from captioner.data.splits import read_rows
+from captioner.generation.captions import answer, search
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS, EOS, PAD, Tokenizer
 from captioner.training import setup
 from captioner.training.data_report import describe_data
 from captioner.training.optimizer import caption_loss
-from captioner.training.rows import read_rows
 
 IMAGES, STEPS, RATE = 4, 300, 1e-3
 LEARNT = 0.1

@@ -10,24 +10,18 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from captioner.build import (
-    build_backbone,
-    build_model,
-    feature_shape,
-    load_checkpoint,
-    pixel_spec,
-)
+from captioner.build import build_backbone, build_model, feature_shape, load_checkpoint, pixel_spec
 from captioner.config import Config, ModelConfig, StageConfig
 from captioner.data import Report, normalize_caption, normalize_question
 from captioner.data.dataset import Augmentation, ImageDataset, Unreadable
 from captioner.data.report import UNREADABLE_IMAGE
+from captioner.data.splits import Task
 from captioner.errors import CheckpointError, ConfigError
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
 from captioner.training.lora import add_adapters
+from captioner.training.model_soup import mix_in
 from captioner.training.optimizer import blocks_back
-from captioner.training.rows import Task
-from captioner.training.soup import mix_in
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 
 from captioner.metrics import cider_d, tokenize
-from captioner.wording import DANGLING
+from captioner.text import DANGLING
 
 ENOUGH = 50
 """Captions below which nothing can be said."""

@@ -1,0 +1,44 @@
+"""Find a training configuration by its name."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+from captioner.errors import ConfigError
+
+RECIPES = Path(__file__).parents[1] / "config" / "recipes"
+
+
+def config_path(name: str) -> str:
+    """Return the file of a training configuration: a local one, or else the package's of that name.
+
+    `finetune`, `finetune.yaml` and `configs/finetune.yaml` are one name.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    local = (name, f"{name}.yaml", f"{name}.yml")
+    for path in local:
+        if os.path.exists(path) and not os.path.isdir(path):
+            return path
+    root = RECIPES
+    known = {x.relative_to(root).with_suffix("").as_posix(): x for x in root.rglob("*.yaml")}
+    key = os.path.normpath(name).replace(os.sep, "/").removeprefix("configs/")
+    key = key.removesuffix(".yaml").removesuffix(".yml")
+    training = sorted(key for key in known if "/" not in key)
+    if key in training:
+        return str(known[key])
+    if key in known:
+        raise ConfigError(
+            f"{name}: is a configuration of the launcher, for `accelerate launch --config_file"
+            f" {known[key]}`"
+        )
+    if "/" in key:  # a path, and not a name
+        return name
+    nearest = difflib.get_close_matches(key, training, n=1, cutoff=0.0)[0]
+    raise ConfigError(
+        f"{name}: no such file, and no configuration of the package; the nearest is {nearest}, of"
+        f" {', '.join(training)}"
+    )

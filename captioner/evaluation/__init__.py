@@ -1,0 +1,1 @@
+"""Candidates against references: the implementation of `score.py`."""

@@ -1,0 +1,1 @@
+"""Run a search on a backend: captions, answers, scores of texts, attention."""

@@ -1,0 +1,1 @@
+"""Modules for inference on a CPU."""

@@ -1,0 +1,52 @@
+"""`torch.compile` in training: of the parts whose shapes allow it, and where gradients are wanted.
+
+A backbone's pixels have one shape, or few; of the layers, each of which sees the packed tokens of
+texts of any number and length, one kind is compiled once for all sizes. What lies between them
+depends on the lengths themselves and stays with Python, and so does the text encoder.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from captioner.config.parsing import one_line
+from captioner.errors import ConfigError
+from captioner.model.seq2seq import Seq2Seq
+
+METHODS = ("self_attention", "cross_attention", "feed_forward")
+"""Of a layer, by which both decoder and encoder call it."""
+
+
+def compile_parts(model: Seq2Seq) -> None:
+    """Compile backbone, memory encoder and decoder at their first use under gradients.
+
+    Without gradients, as in validation and sampling, the model is the plain one; its weights and
+    their names are the same. Raises ConfigError where nothing can be compiled, for want of a C++
+    compiler, say.
+    """
+    try:
+        torch.compile(lambda x: x + 1)(torch.ones(2, device=model.memory_encoder.positions.device))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"train.compile=true: torch.compile does not work here ({one_line(error)[:200]});"
+            " install what it needs, such as a C++ compiler, or set train.compile=false"
+        ) from None
+    _compile(model.backbone, "forward", dynamic=False)
+    decoders = {model.decoder, model.writer(asked=True)}
+    for layer in (*model.memory_encoder.layers, *(x for d in decoders for x in d.layers)):
+        for name in METHODS:
+            if hasattr(layer, name):
+                _compile(layer, name, dynamic=True)
+
+
+def _compile(module: nn.Module, name: str, *, dynamic: bool) -> None:
+    plain = getattr(module, name)
+    fast = torch.compile(plain, dynamic=dynamic)
+
+    def chosen(*args: Any) -> Any:
+        return (fast if torch.is_grad_enabled() else plain)(*args)
+
+    setattr(module, name, chosen)

@@ -1,0 +1,189 @@
+"""Names of what is written for an image: no two images share one, and none is lost."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import make_checkpoint, picture
+
+from captioner.cli.batch.output_names import Names
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(make_checkpoint(tmp_path_factory.mktemp("names") / "best"))
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def same_stem() -> str:
+    """A folder with x.jpg, x.png and y.png."""
+    os.mkdir("in")
+    for i, name in enumerate(("x.jpg", "x.png", "y.png")):
+        picture(i).save(f"in/{name}")
+    return "in"
+
+
+def captions(run, *words: object) -> tuple[dict[str, str], str]:
+    status, out, err = run(*words)
+    assert status == 0
+    return dict(line.split("\t") for line in out), err
+
+
+def texts(folder: str = "in") -> dict[str, str]:
+    return {path.name: path.read_text().strip() for path in sorted(Path(folder).glob("*.txt"))}
+
+
+def test_images_of_one_stem_have_a_text_each(run, same_stem):
+    said, err = captions(run, same_stem, "--sidecar", "--overwrite")
+    assert len(set(said.values())) == 3
+    expected = {
+        "x.jpg.txt": said["in/x.jpg"],
+        "x.png.txt": said["in/x.png"],
+        "y.txt": said["in/y.png"],
+    }
+    assert texts() == expected
+    assert err.count("\n") == 1
+    assert "in/x.jpg and in/x.png" in err
+    # Again, and with each order: the texts are no inputs, and the names the same.
+    for order in itertools.permutations(["in/x.jpg", "in/x.png", "in/y.png"]):
+        assert captions(run, *order, "--sidecar")[0] == said
+        assert texts() == expected
+    assert captions(run, "in/*", "--sidecar")[0] == said
+
+
+def test_separate_runs_agree_on_the_names(run, same_stem):
+    for name in ("x.png", "x.jpg"):
+        status, out, err = run(f"in/{name}", "--sidecar", "--overwrite")
+        assert (status, "in/x.jpg and in/x.png" in err) == (0, True)
+        assert texts()[f"{name}.txt"] == out[0]
+    assert list(texts()) == ["x.jpg.txt", "x.png.txt"]
+
+
+def test_a_resumed_run_agrees_on_the_names(run, same_stem):
+    options = ("--sidecar", "--output", "out.jsonl", "--resume")
+    assert run("in/x.jpg", *options)[0] == 0
+    assert run("in", *options)[0] == 0
+    assert list(texts()) == ["x.jpg.txt", "x.png.txt", "y.txt"]
+    found = {row["image"]: row["caption"] for row in map(json.loads, open("out.jsonl"))}  # noqa: SIM115
+    assert texts()["x.jpg.txt"] == found["in/x.jpg"]
+
+
+def test_a_text_for_an_image_that_was_alone_stays(run, same_stem):
+    os.rename("in/x.png", "z.png")
+    (text,) = run("in/x.jpg", "--sidecar")[1]
+    os.rename("z.png", "in/x.png")
+    run("in", "--sidecar")
+    assert texts()["x.txt"] == texts()["x.jpg.txt"] == text
+
+
+def test_copies_keep_their_suffix_and_their_folders(run, same_stem):
+    os.mkdir("in/sub")
+    picture(5).save("in/sub/x.png")
+    status, _, err = run("in", "--recursive", "--write-xmp", "copies")
+    assert (status, err) == (0, "")
+    copies = sorted(p.relative_to("copies").as_posix() for p in Path("copies").rglob("*.*"))
+    assert copies == ["sub/x.png", "x.jpg", "x.png", "y.png"]
+
+
+def test_a_text_replaces_no_file_of_the_run(run, same_stem):
+    Path("in/y.txt").write_text("in/y.png\n")
+    status, _, err = run("@in/y.txt", "--sidecar", "--overwrite")
+    assert (status, "in/y.txt is read or written by this run" in err) == (1, True)
+    assert Path("in/y.txt").read_text() == "in/y.png\n"
+    os.remove("in/y.txt")
+    status, _, err = run("in/y.png", "--sidecar", "--overwrite", "--output", "in/y.txt")
+    assert (status, "is read or written" in err) == (1, True)
+    assert "sha256" in json.loads(Path("in/y.txt").read_text())
+
+
+def test_two_links_to_one_text_lose_none(run, same_stem):
+    """Names that a file system takes for one file; here by a link."""
+    os.remove("in/x.png")
+    Path("in/x.txt").write_text("old")
+    os.link("in/x.txt", "in/y.txt")
+    # The first is written as a new file, so that the second replaces the old one alone.
+    said, _ = captions(run, "in", "--sidecar", "--overwrite")
+    assert texts() == {"x.txt": said["in/x.jpg"], "y.txt": said["in/y.png"]}
+
+
+def test_an_image_that_is_named_twice_has_one_text(run, same_stem):
+    os.symlink("y.png", "in/link.png")
+    status, _, err = run("in/y.png", "./in/y.png", "in/link.png", "--sidecar", "--overwrite")
+    assert (status, err) == (0, "")
+    assert list(texts()) == ["link.txt", "y.txt"]
+
+
+def test_what_is_no_text_is_not_replaced_by_one(run, same_stem):
+    picture(3).save("in/y.txt", format="PNG")
+    before = Path("in/y.txt").read_bytes()
+    status, out, err = run("in/y.png", "--sidecar", "--overwrite")
+    assert (status, len(out), "in/y.txt is no text" in err) == (1, 1, True)
+    status, out, err = run("in/y.png", "in/y.txt", "--errors-to", "in/y.txt")
+    assert (status, out, err.count("\n")) == (1, [], 1)
+    assert Path("in/y.txt").read_bytes() == before
+
+
+# The rule
+
+
+STEMS = st.sampled_from(["a", "b", "A", "a.jpg", "a.png", "a.jpg.png", "é", "e\u0301"])
+FILES = st.lists(
+    st.tuples(STEMS, st.sampled_from([".jpg", ".png", ".JPG"])).map("".join),
+    unique=True,
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(FILES, st.randoms())
+def test_no_two_images_of_a_folder_share_a_name(tmp_path_factory, names, random):
+    folder = str(tmp_path_factory.mktemp("files"))
+    for name in names:
+        Path(folder, name).touch()
+    paths = [os.path.join(folder, name) for name in names]
+    targets = [Names(paths).beside(path, ".txt") for path in paths]
+    assert len(set(targets)) == len(names)
+    for target in targets:  # as this file system tells names apart
+        Path(target).touch()
+    assert len(list(Path(folder).glob("*.txt"))) == len(names)
+    shutil.rmtree(folder)
+    os.mkdir(folder)
+    for name in names:
+        Path(folder, name).touch()
+    some = random.sample(paths, random.randint(1, len(paths)))
+    for path in some:
+        assert Names(some).beside(path, ".txt") == targets[paths.index(path)]
+
+
+def test_a_file_system_without_case_decides(monkeypatch):
+    """X.JPG and x.png share a text where X.png is x.png."""
+    os.mkdir("in")
+    for name in ("X.JPG", "x.png", "Y.png"):
+        Path("in", name).touch()
+    names = Names(["in/X.JPG"])
+    if not os.path.exists("in/x.jpg"):
+        assert names.beside("in/X.JPG", ".txt") == "in/X.txt"
+    monkeypatch.setattr(os.path, "samefile", lambda a, b: a.casefold() == b.casefold())
+    assert names.beside("in/X.JPG", ".txt") == "in/X.JPG.txt"
+    assert names.beside("in/x.png", ".txt") == "in/x.png.txt"
+    assert names.beside("in/Y.png", ".txt") == "in/Y.txt"
+    assert names.sharing("in/X.JPG") == ["in/X.JPG", "in/x.png"]
+
+
+def test_places_below_another_folder():
+    names = Names(["a/b/x.jpg", "a/y.jpg"])
+    assert names.below("out", "a/b/x.jpg") == os.path.join("out", "b", "x.jpg")
+    assert names.below("out", "a/y.jpg", ".s.png") == os.path.join("out", "y.s.png")
+    assert Names(["a/b/x.jpg"]).below("out", "a/b/x.jpg") == os.path.join("out", "x.jpg")

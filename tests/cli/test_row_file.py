@@ -1,0 +1,262 @@
+"""Rows in a file: appended, gone on with, mended, replaced."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from captioner.cli.batch.dedupe import AHEAD, digest, once_each, put, write_whole
+from captioner.cli.batch.failures import ErrorList
+from captioner.cli.batch.row_file import CAPTIONED, IN_A_FILE, RowFile, csv_line
+from captioner.cli.batch.run_record import meta_of
+from captioner.errors import DataError
+
+ROWS = [
+    {"image": "a.png", "caption": 'a "dog", running', "score": -0.5, "sha256": "0a" * 32},
+    {"image": "b\u2028 é.png", "error": "b: is text", "sha256": "0b" * 32},
+    {"image": "c.png", "caption": "a cat", "score": -1.25, "same_as": "a.png", "sha256": "0a" * 32},
+]
+
+
+@pytest.fixture(params=["jsonl", "csv"])
+def opened(request, tmp_path):
+    """Opens one file of rows: (the RowFile, what was told)."""
+
+    def call(*, resume: bool = True, retry: bool = False, settings=None):
+        told = []
+        file = RowFile(
+            str(tmp_path / f"out.{request.param}"),
+            columns=(*CAPTIONED, *IN_A_FILE) if request.param == "csv" else None,
+            settings=settings or {"beam_size": 3, "ban": ["x"]},
+            resume=resume,
+            retry=retry,
+            tell=told.append,
+        )
+        return file, told
+
+    return call
+
+
+def write(opened, rows, **options) -> Path:
+    file, told = opened(**options)
+    with file:
+        for row in rows:
+            if not file.has(row["image"]):
+                file.append(row)
+    assert told == []
+    return Path(file.path)
+
+
+def test_what_is_appended_is_there_at_once_and_read_back(opened):
+    file, _ = opened(resume=False)
+    for i, row in enumerate(ROWS):
+        file.append(row)
+        assert Path(file.path).read_text("utf-8").count("\n") == i + 1 + bool(file.columns)
+        found = file.row(row["image"])
+        assert found == (dict(zip(row, map(str, row.values()))) if file.columns else row)  # noqa: B905
+    assert list(file.failed) == [ROWS[1]["image"]]
+    file.close()
+
+
+def test_cut_anywhere_it_is_mended_and_ends_as_if_never_cut(opened):
+    path = write(opened, ROWS, resume=False)
+    whole = path.read_bytes()
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        file, told = opened()
+        assert bool(told) == (size > 0 and not whole[:size].endswith(b"\n")), size
+        with file:
+            for row in ROWS:
+                if not file.has(row["image"]):
+                    file.append(row)
+        assert path.read_bytes() == whole
+
+
+def test_a_last_line_that_is_whole_and_no_row_is_cut_but_none_before_it(opened):
+    path = write(opened, ROWS, resume=False)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"\0" * 9 + b"\n")
+    file, told = opened()
+    file.close()
+    assert path.read_bytes() == whole
+    assert "torn" in told[0]
+    path.write_bytes(whole + b"{}\n" + whole)
+    with pytest.raises(DataError, match=rf"{path.name}:\d+: is no row"):
+        opened()
+
+
+def test_a_file_that_is_there_is_refused_without_resume(opened):
+    path = write(opened, ROWS, resume=False)
+    before = path.read_bytes()
+    with pytest.raises(DataError, match="--resume"):
+        opened(resume=False)
+    assert path.read_bytes() == before
+
+
+def test_other_settings_are_refused_by_name(opened):
+    path = write(opened, ROWS, resume=False)
+    for settings, told in (
+        ({"beam_size": 5, "ban": ["x"]}, "beam_size 3, not 5"),
+        ({"ban": ["x"]}, "beam_size 3, not None"),
+        ({"beam_size": 3, "ban": ["x"], "seed": 1}, "seed None, not 1"),
+    ):
+        with pytest.raises(DataError, match=told):
+            opened(settings=settings)
+    opened(settings={"ban": ("x",), "beam_size": 3})[0].close()
+    Path(meta_of(str(path))).write_text("{")
+    with pytest.raises(DataError, match=r"meta\.json is missing or torn"):
+        opened()
+
+
+def test_retried_errors_are_replaced_in_their_place(opened):
+    path = write(opened, ROWS, resume=False)
+    good = ROWS[1] | {"caption": "a boat", "score": -1.0}
+    del good["error"]
+    file, _ = opened(retry=True)
+    assert [file.has(row["image"]) for row in ROWS] == [True, False, True]
+    assert set(file.known.values()) == {"a.png"}  # what failed is to be looked at again
+    file.append(good)
+    assert not file.has_failed(good["image"])
+    file.close()
+    retried = path.read_bytes()
+    path.unlink()
+    write(opened, [ROWS[0], good, ROWS[2]])
+    assert retried == path.read_bytes()
+
+
+def test_a_kill_between_retry_and_replacement_costs_nothing(opened):
+    path = write(opened, ROWS, resume=False)
+    file, _ = opened(retry=True)
+    file.append(ROWS[1] | {"error": "", "caption": "a boat"})
+    after_kill = path.read_bytes()
+    assert after_kill.count(b"0b" * 32) == 2
+    file.close()
+    expected = path.read_bytes()
+    path.write_bytes(after_kill)
+    again, _ = opened()
+    assert not again.failed
+    again.close()
+    assert path.read_bytes() == expected
+    assert expected.count(b"0b" * 32) == 1
+
+
+def test_what_a_full_disk_tears_costs_no_other_row(opened):
+    path = write(opened, ROWS, resume=False)
+    file, _ = opened(retry=True)
+    file.append(ROWS[1] | {"error": "", "caption": "a boat"})
+    with path.open("ab") as torn:
+        torn.write(b"{")
+    file.close()
+    assert [row["image"] for row in ROWS] == list(opened()[0]._places)
+    assert b"a boat" in path.read_bytes()
+
+
+def test_a_repeated_row_names_the_first(opened):
+    file, _ = opened(resume=False)
+    for row in ROWS[:2]:
+        file.append(row)
+    row = file.repeat("d.png", "a.png")
+    assert (row["image"], row["same_as"], row["caption"]) == ("d.png", "a.png", ROWS[0]["caption"])
+    assert row["sha256"] == ROWS[0]["sha256"]
+    file.close()
+
+
+def test_csv_is_read_by_the_standard_library(tmp_path):
+    import csv
+
+    values = ["a,b", 'c"d', "e\nf", ""]
+    (row,) = csv.reader([csv_line(values)])
+    assert row == ["a,b", 'c"d', "e f", ""]
+
+
+def test_a_file_that_cannot_be_written_is_told_in_one_line(tmp_path):
+    with pytest.raises(DataError, match="no/out"):
+        RowFile(
+            str(tmp_path / "no" / "out"), columns=None, settings={}, resume=False, retry=False,
+            tell=print,
+        )  # fmt: skip
+    with pytest.raises(DataError, match="no/errors"):
+        ErrorList(str(tmp_path / "no" / "errors"))
+
+
+@pytest.mark.parametrize("name", ["errors.txt", "errors.jsonl"])
+def test_errors_have_a_line_each(tmp_path, name):
+    path = tmp_path / name
+    with ErrorList(str(path)) as errors:
+        errors.add("a.png", "a.png: is\ntext")
+        assert path.read_text().count("\n") == 1
+    if name.endswith("l"):
+        assert json.loads(path.read_text()) == {"image": "a.png", "error": "is\ntext"}
+    else:
+        assert path.read_text() == "a.png\tis text\n"
+    with ErrorList(None) as errors:
+        errors.add("a.png", "nothing is written")
+
+
+# What is read once
+
+
+def test_each_content_is_described_once_and_in_order(tmp_path):
+    paths = []
+    for i, content in enumerate([b"a", b"b", b"a", b"a", b"c", b"b"] * AHEAD):
+        paths.append(str(tmp_path / f"{i}"))
+        (tmp_path / f"{i}").write_bytes(content)
+    paths.insert(3, str(tmp_path / "missing"))
+    seen, known = [], {}
+
+    def describe(sources):
+        for source in sources:
+            seen.append(source)
+            yield f"of {source}"
+
+    found = list(once_each(paths, describe, known, name=str.upper))
+    assert [path for path, _, _ in found] == paths
+    assert seen == [paths[i] for i in (0, 1, 3, 5)]
+    assert {path: result for path, _, result in found if result} == {p: f"of {p}" for p in seen}
+    assert known[hashlib.sha256(b"b").digest()] == paths[1].upper()
+    assert found[3][1] is None
+
+
+def test_no_more_is_read_ahead_than_is_said(tmp_path):
+    taken = []
+
+    class Paths(list):
+        def __iter__(self):
+            for path in super().__iter__():
+                taken.append(path)
+                yield path
+
+    paths = Paths(str(tmp_path / str(i)) for i in range(5 * AHEAD))
+    found = once_each(paths, lambda sources: (s for s in sources), {}, name=str)
+    next(found)
+    assert len(taken) <= AHEAD + 2
+    found.close()
+
+
+def test_digest_reads_files_only(tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    assert digest(str(tmp_path / "pipe")) is None
+    assert digest(str(tmp_path)) is None
+    (tmp_path / "file").write_bytes(b"x" * 3_000_000)
+    assert digest(str(tmp_path / "file")) == digest(b"x" * 3_000_000)
+
+
+def test_a_file_is_whole_or_as_before(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    write_whole(str(path), b"old")
+    monkeypatch.setattr("os.replace", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_whole(str(path), b"new")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert path.read_bytes() == b"old"
+    monkeypatch.undo()
+    assert put(str(path), b"old", overwrite=False)
+    assert not put(str(path), b"new", overwrite=False)
+    assert path.read_bytes() == b"old"
+    assert put(str(path), b"new", overwrite=True)
+    assert path.read_bytes() == b"new"

@@ -1,0 +1,263 @@
+"""The package: the `captioner` command, its dependencies, and what a wheel carries."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from tiny import make_checkpoint, picture
+
+import captioner
+from captioner.cli import main, process
+from captioner.cli.recipes import RECIPES, config_path
+from captioner.training import lora
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def pyproject() -> dict:
+    # tomllib came with Python 3.11; pytest brings tomli where it is not there.
+    name = "tomllib" if sys.version_info >= (3, 11) else "tomli"
+    module = importlib.import_module(name)
+    return module.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def requirements(name: str) -> list[str]:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith(("#", "-r"))]
+
+
+def distribution(requirement: str) -> str:
+    return re.split(r"[<>=!~\[; ]", requirement)[0].lower()
+
+
+def test_dependencies_are_those_of_requirements_txt():
+    assert pyproject()["project"]["dependencies"] == requirements("requirements.txt")
+
+
+def test_what_is_imported_is_required():
+    """Of all that package and scripts import, each is Python's own, required or an extra."""
+    distributions = {"yaml": "pyyaml", "PIL": "pillow"}
+    found = set()
+    for path in [*(ROOT / "captioner").rglob("*.py"), *ROOT.glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(node.module.split(".")[0])
+    found -= sys.stdlib_module_names | {"captioner"}
+    required = {distribution(line) for line in requirements("requirements.txt")}
+    names = {distributions.get(name, name.replace("_", "-")) for name in found}
+    names -= {"fastapi", "pydantic", "starlette", "uvicorn"}  # gradio brings them
+    extras = pyproject()["project"]["optional-dependencies"].values()
+    assert names <= required | {distribution(line) for lines in extras for line in lines}
+    # timm imports torchvision, Accelerate's tracker TensorBoard.
+    assert required - names <= {"torchvision", "tensorboard"}
+
+
+def test_what_is_missing_is_told_as_it_is_required():
+    extras = pyproject()["project"]["optional-dependencies"]
+    assert requirements("requirements-lora.txt") == extras["lora"] == [lora.PEFT]
+    assert requirements("requirements-serve.txt") == extras["serve"]
+
+
+def test_installed_versions_are_within_the_ranges():
+    from importlib.metadata import version
+
+    from packaging.requirements import Requirement
+
+    for line in requirements("requirements.txt"):
+        requirement = Requirement(line)
+        assert requirement.specifier.contains(version(requirement.name), prereleases=True), line
+
+
+@pytest.mark.parametrize("command", main.COMMANDS)
+def test_command_is_the_script(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main.main([command, "--help"])
+    shown = capsys.readouterr().out
+    script = importlib.import_module(f"captioner.cli.{main.COMMANDS[command][0]}")
+    with pytest.raises(SystemExit, match="0"):
+        script.main(["--help"])
+    # The same but for the name, which changes where lines break.
+    own = capsys.readouterr().out.replace(f"{main.COMMANDS[command][0]}.py", "")
+    shown = shown.replace(f"captioner {command}", "")
+    options = set(re.findall(r"--[a-z-]+", own))
+    assert options == set(re.findall(r"--[a-z-]+", shown)) > {"--help"}
+
+
+def test_score_is_called_by_its_name(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main.main(["score"])
+    assert "usage: captioner score" in capsys.readouterr().err
+
+
+CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("form", ["{}", "{}.yaml", "configs/{}", "./configs/{}.yaml"])
+def test_a_configuration_is_known_by_its_name_from_anywhere(tmp_path, monkeypatch, form):
+    monkeypatch.chdir(tmp_path)
+    for name in CONFIGS:
+        assert Path(config_path(form.format(name))) == RECIPES / f"{name}.yaml"
+    (tmp_path / "smoke").mkdir()  # a folder of that name is no configuration
+    assert Path(config_path("smoke")).parent == RECIPES
+
+
+def test_a_local_file_comes_before_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "smoke.yaml").write_text("train: {seed: 3}")
+    assert config_path("smoke") == "smoke.yaml"
+    assert config_path("smoke.yaml") == "smoke.yaml"
+    (tmp_path / "smoke").write_text("train: {seed: 4}")
+    assert config_path("smoke") == "smoke"
+    assert config_path(str(tmp_path / "smoke.yaml")) == str(tmp_path / "smoke.yaml")
+
+
+def test_an_unknown_configuration_lists_the_known_ones(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main.main(["train", "--config", "finetun"]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert f"the nearest is finetune, of {', '.join(CONFIGS)}" in err
+    assert main.main(["train", "--config", "accelerate/ddp"]) == 1
+    assert f"--config_file {RECIPES / 'accelerate/ddp.yaml'}" in capsys.readouterr().err
+    for missing in ("runs/none.yaml", ""):
+        assert main.main(["train", "--config", missing]) == 1
+        assert capsys.readouterr().err.count("\n") == 1
+    # It is read: what it lacks is the data.
+    assert main.main(["train", "--config", "finetune"]) == 1
+    assert "data.root is not set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [(), ("unknown",), ("--checkpoint", "x")])
+def test_usage_errors(words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main.main(list(words))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "usage: captioner" in err
+
+
+def test_arguments_and_status_pass_through(tmp_path, capsys):
+    checkpoint = make_checkpoint(tmp_path / "best")
+    picture(0).save(tmp_path / "0.png")
+    words = [str(tmp_path / "0.png"), "--checkpoint", str(checkpoint)]
+    assert main.main(["caption", *words]) == 0
+    assert capsys.readouterr().out.strip()
+    assert main.main(["caption", *words, str(tmp_path / "none.png")]) == 3
+
+
+FAULTS = """
+import resource, sys
+from captioner.cli import process
+if "keep" in sys.argv: process.keep_freed_memory()
+import torch
+for _ in range(50): torch.zeros(8 << 20).sum()  # 32 MiB each
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+def faults(*words: str, **variables: str) -> int:
+    """The page faults of a process that takes and frees one large block after the other."""
+    unset = {*process.MALLOPT, "GLIBC_TUNABLES", "LD_PRELOAD", "THP_MEM_ALLOC_ENABLE"}
+    environment = {k: v for k, v in os.environ.items() if k not in unset} | variables
+    command = [sys.executable, "-c", FAULTS, *words]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_freed_memory_is_kept_unless_the_user_has_decided():
+    block = 32 << 20
+    pages = 50 * block // os.sysconf("SC_PAGE_SIZE")
+    plain = faults()
+    assert faults("keep") < plain - pages / 2
+    assert faults("keep", MALLOC_TRIM_THRESHOLD_="1") > plain - pages / 2
+
+
+def test_help_and_version_cost_no_torch():
+    code = (
+        "import sys\nfrom captioner.cli import main\n"
+        "for word in ('--help', '--version'):\n"
+        "    try: main.main([word])\n"
+        "    except SystemExit as end: assert not end.code\n"
+        "assert not {'torch', 'numpy', 'yaml', 'tqdm'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(command in done.stdout for command in main.COMMANDS)
+    assert done.stdout.endswith(f"captioner {captioner.__version__}\n")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the project's wheel was installed into."""
+    pytest.importorskip("hatchling", reason="hatchling builds the wheel: requirements-dev.txt")
+    target = tmp_path_factory.mktemp("installed")
+    words = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([*pip, "wheel", ROOT, *words, "--wheel-dir", folder], check=True)
+    (wheel,) = folder.glob("*.whl")
+    subprocess.run([*pip, "install", wheel, *words[::2], "--quiet", "--target", target], check=True)
+    with zipfile.ZipFile(wheel) as archive:
+        (target / "names.json").write_text(json.dumps(archive.namelist()))
+    return target
+
+
+@pytest.mark.slow
+def test_wheel_carries_everything(installed):
+    names = set(json.loads((installed / "names.json").read_text()))
+    ours = {p.relative_to(ROOT).as_posix() for p in (ROOT / "captioner").rglob("*.py")}
+    ours |= {p.relative_to(ROOT).as_posix() for p in RECIPES.rglob("*.yaml")}
+    ours |= {"captioner/serve/page/page.css", "captioner/py.typed"}
+    bundled = (ROOT / "captioner" / "pretrained").iterdir()
+    ours |= {p.relative_to(ROOT).as_posix() for p in bundled if p.is_file()}
+    assert ours <= names
+    others = {name for name in names - ours if ".dist-info/" not in name}
+    assert not others
+    (metadata,) = installed.glob("captioner-*.dist-info/METADATA")
+    text = metadata.read_text(encoding="utf-8")
+    assert f"\nVersion: {captioner.__version__}\n" in text
+    required = re.findall("\nRequires-Dist: (.*)", text)
+    plain = [line for line in required if "extra ==" not in line]
+    assert len(plain) == len(requirements("requirements.txt"))
+
+
+@pytest.mark.slow
+def test_installed_command_captions_and_scores(installed, tmp_path):
+    """Far from the checkout, the command runs the wheel's code alone."""
+    checkpoint = make_checkpoint(tmp_path / "best")
+    picture(0).save(tmp_path / "0.png")
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+
+    def run(*words: str) -> str:
+        command = [sys.executable, installed / "bin" / "captioner", *words]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    caption = run("caption", "0.png", "--checkpoint", str(checkpoint)).strip()
+    assert caption
+    (tmp_path / "data.jsonl").write_text(json.dumps({"image": "0.png", "caption": caption}))
+    scores = run("score", "--checkpoint", str(checkpoint), "--references", "data.jsonl", "--json")
+    assert json.loads(scores)["BLEU-1"] == pytest.approx(1)
+    assert str(installed / "captioner" / "config" / "recipes") in run("--help")
+    assert "--resume" in run("train", "--help")
+    words = ["train", "--config", "smoke", "data.root=none"]
+    command = [sys.executable, installed / "bin" / "captioner", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "captioner train: none: no such file or folder" in done.stderr

@@ -1,0 +1,463 @@
+"""`train.py` from end to end on four drawn pictures."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SHAPES, captions_of, make_flickr
+from runs import (
+    GREEDY_BASELINE,
+    SELF_CRITICAL,
+    TWO_STAGES,
+    assert_resumed_is_whole,
+    best_of,
+    last_of,
+    run,
+    state_of,
+    words_for,
+)
+
+import captioner
+from captioner.build import load_checkpoint
+from captioner.cli import generate, train
+from captioner.training import run_state
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+
+
+# Learning
+
+
+@pytest.mark.slow
+def test_four_images_are_learnt_to_their_exact_captions(tmp_path, capsys):
+    data = make_flickr(tmp_path / "data", captions=1)
+    status = run(
+        data,
+        tmp_path / "run",
+        "image.flip=false",
+        "image.jitter=0",
+        "model.dropout=0",
+        "tokenizer.kind=bpe",
+        "model.max_length=40",
+        "decoding.max_length=40",
+        "train.batch_size=4",
+        "train.label_smoothing=0",
+        "train.eval_every=120",
+        "train.stages=[{epochs: 120, lr: 4e-3, encoder_lr: 1e-3, augment: false}]",
+    )
+    assert status == 0
+    capsys.readouterr()
+    images = [data / "Flicker8k_Dataset" / f"{i}.png" for i in range(4)]
+    expected = [captions_of(*SHAPES[i])[0] for i in range(4)]
+    best = str(tmp_path / "run" / "best")
+
+    found = captioner.load(best).caption(images)
+    assert [result.text for result in found] == expected
+
+    assert generate.main([str(images[1]), "--checkpoint", best]) == 0
+    assert capsys.readouterr().out == expected[1] + "\n"
+    assert generate.main([*map(str, images), "--checkpoint", best, "--beam-size", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{path}\t{text}" for path, text in zip(images, expected, strict=True)]
+
+    scores = json.loads((tmp_path / "run" / "best" / "metrics.json").read_text())["val"]
+    assert scores["BLEU-4"] == pytest.approx(1)
+    assert scores["ROUGE-L"] == pytest.approx(1)
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(tmp_path, forks):
+    """The same loop in two processes; with an odd number of images, and fewer to validate on."""
+    data = make_flickr(tmp_path / "data", train=range(5), val=[5])
+    words = words_for(data, tmp_path / "run", TWO_STAGES, "data.val_splits=[val]")
+    statuses, error = forks.train(words, ranks=2)
+    assert statuses == [0, 0], error
+    assert error.count("2 process(es)") == 1
+    progress = json.loads((last_of(tmp_path / "run") / "progress.json").read_text())["progress"]
+    # Five images make a step of four; the one that is left cannot serve both processes.
+    assert progress["step"] == sum(stage["epochs"] for stage in stages_of(tmp_path / "run"))
+    assert captioner.load(tmp_path / "run" / "best").caption(data / "Flicker8k_Dataset" / "5.png")
+
+
+def stages_of(folder: Path) -> list[dict]:
+    """The stages that a run was given."""
+    text = (last_of(folder) / "progress.json").read_text()
+    return json.loads(text)["config"]["train"]["stages"]
+
+
+# Stopping and going on
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("epochs", "words"),
+    [
+        (1, []),
+        (2, ["train.patience=1"]),
+        (3, []),
+        (4, []),
+        (1, ["train.accumulate=2"]),
+        (3, ["train.accumulate=3", "train.precision=bf16", "train.save_dtype=float16"]),
+        (3, [SELF_CRITICAL]),
+        (2, [GREEDY_BASELINE]),
+    ],
+    ids=lambda value: str(value) if isinstance(value, int) else " ".join(value),
+)
+def test_resumed_is_uninterrupted_bit_for_bit(tmp_path, monkeypatch, epochs, words):
+    """Stops lie within a stage with kept features, between stages, within and after the last."""
+    data = make_flickr(tmp_path / "data", train=range(6))
+    words = [TWO_STAGES, "train.ema=0.9", *words]
+    assert_resumed_is_whole(data, tmp_path / "run", words, epochs, monkeypatch)
+
+
+def test_resuming_without_a_state_or_with_other_settings_is_refused(tmp_path, capsys):
+    data = make_flickr(tmp_path / "data")
+    once = "train.stages=[{epochs: 1}]"
+    assert run(data, tmp_path / "run", once, resume=True) == 1
+    assert "no state to resume from" in capsys.readouterr().err.splitlines()[-1]
+    assert run(data, tmp_path / "run", once) == 0
+    assert run(data, tmp_path / "run", once, "train.weight_decay=0.1", resume=True) == 1
+    assert "train.weight_decay" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_resuming_with_other_captions_is_refused(tmp_path, capsys):
+    """The tokenizer is trained anew from them, so its ids would mean something else."""
+    data = make_flickr(tmp_path / "data")
+    once = "train.stages=[{epochs: 1}]"
+    assert run(data, tmp_path / "run", once) == 0
+    path = data / "Flickr8k_text" / "Flickr8k.token.txt"
+    path.write_text(path.read_text().replace("circle", "ring"))
+    assert run(data, tmp_path / "run", once, resume=True) == 1
+    assert "images or texts" in capsys.readouterr().err.splitlines()[-1]
+    words = [*words_for(data, tmp_path / "run", once), "--resume", "--force"]
+    assert train.main(words) == 1
+    assert "its tokenizer" in capsys.readouterr().err.splitlines()[-1]
+
+
+# Stages
+
+
+def test_a_frozen_backbone_stays_and_a_freed_one_learns(tmp_path, monkeypatch):
+    data = make_flickr(tmp_path / "data")
+    saved = []
+    save = run_state.save_state
+
+    def save_and_keep(*args, **kwargs):
+        save(*args, **kwargs)
+        saved.append(state_of(tmp_path / "run"))
+
+    monkeypatch.setattr(run_state, "save_state", save_and_keep)
+    assert run(data, tmp_path / "run", TWO_STAGES, "train.patience=9") == 0
+    assert len(saved) == 4
+    names = [k for k in saved[0] if k.startswith("model.")]
+    backbone = [k for k in names if k.startswith("model.backbone.")]
+    rest = [k for k in names if not k.startswith("model.backbone.")]
+    statistics = [k for k in backbone if "running" in k or "batches_tracked" in k]
+    learnt = [k for k in backbone if k not in statistics]
+    # What lies behind the features that the captioner reads (the classifier's head) stays too.
+    assert learnt
+    assert statistics
+
+    def changed(one: dict, other: dict, keys: list[str]) -> int:
+        return sum(not torch.equal(one[k], other[k]) for k in keys)
+
+    assert changed(saved[0], saved[1], backbone) == 0
+    assert changed(saved[0], saved[1], rest) > 0.9 * len(rest)
+    assert changed(saved[1], saved[3], learnt) > 0.9 * len(learnt)
+    assert changed(saved[0], saved[3], statistics) == 0
+
+
+def test_each_stage_is_validated_with_the_backbone_as_it_is(tmp_path, monkeypatch):
+    """Features kept for a frozen stage must not be served once the backbone moves on."""
+    from captioner.training import validation
+
+    shapes = []
+    search = validation.search
+
+    def search_and_look(models, images, *rest):
+        shapes.append(images[0].ndim)
+        return search(models, images, *rest)
+
+    monkeypatch.setattr(validation, "search", search_and_look)
+    data = make_flickr(tmp_path / "data")
+    assert run(data, tmp_path / "run", TWO_STAGES, "train.patience=9") == 0
+    assert shapes == [3, 3, 4, 4]  # features, then pixels
+
+
+def test_a_stage_ends_when_validation_stands_still(tmp_path, monkeypatch, capsys):
+    from captioner.training import validation
+
+    monkeypatch.setattr(validation, "score_captions", lambda c, r: {"CIDEr-D": 0.5, "ROUGE-L": 0.5})
+    data = make_flickr(tmp_path / "data")
+    stages = "train.stages=[{epochs: 6}, {epochs: 6, encoder_lr: 1e-4}]"
+    assert run(data, tmp_path / "run", stages, "train.patience=2") == 0
+    ended = re.findall(r"(stage \d epoch \d) \(", capsys.readouterr().err)
+    # The first stage needs one evaluation to set the mark, the second has that mark to pass.
+    assert ended == [f"stage 0 epoch {i}" for i in range(3)] + [
+        f"stage 1 epoch {i}" for i in (0, 1)
+    ]
+    record = json.loads((tmp_path / "run" / "best" / "metrics.json").read_text())
+    assert (record["stage"], record["epoch"]) == (0, 0)
+
+
+def test_the_average_is_what_is_kept(tmp_path):
+    data = make_flickr(tmp_path / "data")
+    once = "train.stages=[{epochs: 1, encoder_lr: 1e-3}]"
+    assert run(data, tmp_path / "run", once, "train.ema=0.9") == 0
+    state, best = state_of(tmp_path / "run"), best_of(tmp_path / "run")
+    averaged = {k.removeprefix("average."): v for k, v in state.items() if "average." in k[:8]}
+    assert averaged
+    assert all(torch.equal(best[k], v) for k, v in averaged.items())
+    assert any(not torch.equal(state[f"model.{k}"], v) for k, v in averaged.items())
+
+
+def test_accumulated_batches_make_one_step(tmp_path, monkeypatch):
+    """Two batches of two images move the weights as often as one batch of four does."""
+    from captioner.training import optimizer
+
+    updates = []
+    update = optimizer.MovingAverage.update
+
+    def count(self, model):
+        updates.append(1)
+        update(self, model)
+
+    monkeypatch.setattr(optimizer.MovingAverage, "update", count)
+    data = make_flickr(tmp_path / "data", train=range(6))
+    once = "train.stages=[{epochs: 2, warmup: 0}]"
+    assert run(data, tmp_path / "run", once, "train.accumulate=2") == 0
+    # Three batches an epoch: one step of two, and one of what is left.
+    assert len(updates) == 4
+    steps = [v.item() for k, v in state_of(tmp_path / "run").items() if k.endswith(".step")]
+    assert set(steps) == {4}
+
+
+# Starting from a checkpoint
+
+
+def test_fine_tuning_starts_from_a_checkpoint(tmp_path):
+    data = make_flickr(tmp_path / "data")
+    once = "train.stages=[{epochs: 1, encoder_lr: 1e-4}]"
+    assert run(data, tmp_path / "first", once) == 0
+    start = tmp_path / "first" / "best"
+    other = make_flickr(tmp_path / "other", train=(4, 5))
+    command = [
+        f"data.root={other}",
+        "data.val_splits=[train]",
+        f"train.output={tmp_path / 'second'}",
+        f"train.start={start}",
+        "train.tracker=none",
+        "train.precision=no",
+        "decoding.max_length=16",
+        "train.stages=[{epochs: 1, lr: 1e-9, warmup: 0}]",
+    ]
+    assert train.main(command) == 0
+    # Its model, pixels and tokenizer, though this run's own configuration names none of them.
+    before, tokenizer, theirs = load_checkpoint(start)
+    after, same_tokenizer, config = load_checkpoint(tmp_path / "second" / "best")
+    assert same_tokenizer.model == tokenizer.model
+    assert config.model == theirs.model
+    assert (config.image.size, config.image.mean) == (theirs.image.size, theirs.image.mean)
+    weights = after.state_dict()
+    for key, value in before.state_dict().items():
+        torch.testing.assert_close(weights[key], value, atol=1e-6, rtol=0)
+
+
+def test_fine_tuning_with_another_model_is_refused(tmp_path, capsys):
+    data = make_flickr(tmp_path / "data")
+    assert run(data, tmp_path / "first", "train.stages=[{epochs: 1}]") == 0
+    start = f"train.start={tmp_path / 'first' / 'best'}"
+    assert run(data, tmp_path / "second", start, "model.width=64") == 1
+    assert "model" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_soup_is_the_mean_of_its_parts(tmp_path):
+    data = make_flickr(tmp_path / "data")
+    stage = "train.stages=[{epochs: 1, encoder_lr: 1e-3}]"
+    parts = [tmp_path / "first" / "best"]
+    assert run(data, tmp_path / "first", stage) == 0
+    for seed in (1, 2):
+        words = [f"train.start={parts[0]}", f"train.seed={seed}", stage]
+        assert run(data, tmp_path / str(seed), *words) == 0
+        parts.append(tmp_path / str(seed) / "best")
+    soup = f"train.soup=[{parts[1]}, {parts[2]}, {parts[2]}]"
+    words = [f"train.start={parts[0]}", soup, "train.validate_start=true"]
+    assert run(data, tmp_path / "soup", *words, "train.stages=[{epochs: 0}]") == 0
+    found, *each = (
+        load_checkpoint(p)[0].state_dict() for p in (tmp_path / "soup" / "best", *parts)
+    )
+    for key, value in found.items():
+        if value.is_floating_point():
+            mean = (each[0][key] + each[1][key] + 2 * each[2][key]) / 4
+            torch.testing.assert_close(value, mean)
+    record = json.loads((tmp_path / "soup" / "best" / "metrics.json").read_text())
+    assert record["epoch"] == -1
+    assert (tmp_path / "soup" / "report.html").exists()
+
+
+def test_fine_tuning_at_another_size_resizes_the_positions(tmp_path):
+    data = make_flickr(tmp_path / "data")
+    stage = "train.stages=[{epochs: 1}]"
+    assert run(data, tmp_path / "first", stage) == 0
+    start = tmp_path / "first" / "best"
+    words = [f"train.start={start}", "image.size=96", "train.validate_start=true"]
+    assert run(data, tmp_path / "second", *words, "train.stages=[{epochs: 0}]") == 0
+    (before, _, _), (after, _, config) = (
+        load_checkpoint(p) for p in (start, tmp_path / "second" / "best")
+    )
+    assert config.image.size == 96
+    before.memory_encoder.resize(len(after.memory_encoder.positions))
+    assert len(after.memory_encoder.positions) == 9
+    for key, value in before.state_dict().items():
+        torch.testing.assert_close(after.state_dict()[key], value)
+
+
+def test_a_backbone_of_one_size_cannot_be_fine_tuned_at_another(tmp_path, capsys):
+    data = make_flickr(tmp_path / "data")
+    args = "args: {img_size: 64, depth: 1}"
+    backbone = f"model.backbones=[{{name: vit_tiny_patch16_224, weights: none, {args}}}]"
+    assert run(data, tmp_path / "first", backbone, "train.stages=[{epochs: 1}]") == 0
+    start = f"train.start={tmp_path / 'first' / 'best'}"
+    assert run(data, tmp_path / "second", start, backbone, "image.size=96") == 1
+    assert "image.size" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_start_that_no_epoch_betters_is_kept(tmp_path):
+    data = make_flickr(tmp_path / "data")
+    words = ["train.stages=[{epochs: 40, lr: 3e-3}]", "train.eval_every=40"]
+    assert run(data, tmp_path / "first", *words) == 0
+    start = tmp_path / "first" / "best"
+    spoil = "train.stages=[{epochs: 2, lr: 10, warmup: 0}]"
+    words = [f"train.start={start}", "train.validate_start=true", spoil]
+    assert run(data, tmp_path / "second", *words) == 0
+    before, after = (
+        load_checkpoint(p)[0].state_dict() for p in (start, tmp_path / "second" / "best")
+    )
+    for key, value in before.items():
+        torch.testing.assert_close(after[key], value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", ["tokenizer", "pixels", "model", "no start", "no validation"])
+def test_what_cannot_be_mixed_is_refused(tmp_path, capsys, wrong):
+    data = make_flickr(tmp_path / "data")
+    stage = "train.stages=[{epochs: 1}]"
+    assert run(data, tmp_path / "first", stage) == 0
+    start, other = (tmp_path / name / "best" for name in ("first", "other"))
+    different = {"tokenizer": "tokenizer.kind=bpe", "pixels": "image.mean=[0.4, 0.5, 0.5]"}
+    different["model"] = "model.ffn=32"
+    if wrong in different:
+        assert run(data, tmp_path / "other", stage, different[wrong]) == 0
+    words = [f"train.start={start}", f"train.soup=[{other}]"]
+    if wrong == "no start":
+        words = words[1:]
+    if wrong == "no validation":
+        words, stage = words[:1], "train.stages=[{epochs: 0}]"
+    assert run(data, tmp_path / "soup", *words, stage) == 1
+    named = {"no validation": "validate_start", "model": "fc1"}.get(wrong, "train.soup")
+    assert named in capsys.readouterr().err.splitlines()[-1]
+
+
+# What can be wrong
+
+
+@pytest.mark.slow
+def test_without_a_validation_split_a_share_is_held_out(tmp_path, capsys):
+    data = make_flickr(tmp_path / "data", train=range(6))
+    words = ["data.val_splits=[val]", "data.val_share=0.34", "train.stages=[{epochs: 1}]"]
+    assert run(data, tmp_path / "run", *words) == 0
+    errors = capsys.readouterr().err
+    assert "4 training and 2 validation images" in errors
+    held_out = re.search(r"held out for validation.*: 2 \((.*)\)", errors).group(1)
+    # A run that goes on from these weights with another seed must not be tested on their lessons.
+    assert run(data, tmp_path / "again", *words, "train.seed=1") == 0
+    assert held_out in capsys.readouterr().err
+    assert run(data, tmp_path / "other", *words, "data.seed=1") == 0
+    assert held_out not in capsys.readouterr().err
+
+
+def test_what_is_wrong_with_the_files_is_counted_once(tmp_path, capsys):
+    data = make_flickr(tmp_path / "data", train=range(4), val=[5])
+    with open(next(data.rglob("*.token.txt")), "a", encoding="utf-8") as file:
+        file.write("no tab and no number\n")
+    words = ["data.val_splits=[val]", "train.stages=[{epochs: 1}]"]
+    assert run(data, tmp_path / "run", *words) == 0
+    assert "row that cannot be parsed: 1 (" in capsys.readouterr().err
+
+
+def test_of_validations_that_tell_nothing_the_latest_is_kept(tmp_path):
+    data = make_flickr(tmp_path / "data", train=range(4), val=[5])
+    words = ["data.val_splits=[val]", "train.stages=[{epochs: 3, lr: 1e-3}]"]
+    assert run(data, tmp_path / "run", *words) == 0
+    metrics = json.loads((tmp_path / "run" / "best" / "metrics.json").read_text())
+    assert metrics["val"]["CIDEr-D"] == 0  # of one image, where no word is rarer than another
+    assert metrics["epoch"] == 2
+
+
+def test_a_bad_image_is_reported_and_the_run_ends_well(tmp_path, capsys):
+    data = make_flickr(tmp_path / "data", train=range(4), val=(4, 5), bad=(2, 4))
+    assert run(data, tmp_path / "run", TWO_STAGES, "data.val_splits=[val]") == 0
+    messages = capsys.readouterr().err
+    assert "image that cannot be decoded" in messages
+    assert "2.png" in messages
+    # Each once, whatever the number of epochs; one to train on and one to validate on.
+    last = messages[messages.rindex("image that cannot be decoded") :].splitlines()[0]
+    assert last.startswith("image that cannot be decoded: 2 (")
+    assert "4.png" in last
+    assert (tmp_path / "run" / "best" / "model.safetensors").exists()
+
+
+def test_a_batch_of_nothing_but_bad_images_is_passed_over(tmp_path, capsys):
+    data = make_flickr(tmp_path / "data", train=range(3), bad=(2,))
+    assert run(data, tmp_path / "run", "train.batch_size=1", "train.stages=[{epochs: 1}]") == 0
+    assert "2.png" in capsys.readouterr().err
+    assert all(torch.isfinite(v).all() for v in state_of(tmp_path / "run").values())
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["data.root=null"], ["data.root"]),
+        (["data.root=/nowhere/at/all"], ["/nowhere/at/all"]),
+        (["train.stage=3"], ["train.stage", "train.stages"]),
+        (["data.val_splits=[nosuch]"], ["nosuch"]),
+        (["tokenizer.vocab_size=50"], ["tokenizer.vocab_size=50"]),
+        (["model.backbones=[{name: resnot, weights: none}]"], ["model.backbones.0", "resnot"]),
+        (
+            ["model.backbones=[{name: test_efficientnet, weights: none, remove: [blocks.99]}]"],
+            ["model.backbones.0.remove", "blocks.99"],
+        ),
+        (
+            ["model.backbones=[{name: test_efficientnet, weights: gone.safetensors}]"],
+            ["gone.safetensors"],
+        ),
+        (["train.start=/nowhere"], ["/nowhere"]),
+        (["train.output=/dev/null"], ["train.output=/dev/null"]),
+    ],
+)
+def test_errors_are_one_line(tiny_flickr, tmp_path, capsys, words, parts):
+    assert run(tiny_flickr, tmp_path / "run", *words) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert lines[-1].startswith("train.py: ")
+    assert "Traceback" not in "".join(lines)
+    assert len([line for line in lines if line.startswith("train.py: ")]) == 1
+    for part in parts:
+        assert part in lines[-1]
+
+
+def test_no_readable_image_at_all_is_an_error(tmp_path, capsys):
+    data = make_flickr(tmp_path / "data", train=(2, 3), val=(0, 1), bad=(2, 3))
+    words = ["train.stages=[{epochs: 1}]", "data.val_splits=[val]"]
+    assert run(data, tmp_path / "run", *words) == 1
+    assert "2.png" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_missing_config_file_is_one_line(capsys):
+    assert train.main(["--config", "nowhere.yaml"]) == 1
+    assert capsys.readouterr().err.startswith("train.py: nowhere.yaml: ")

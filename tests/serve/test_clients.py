@@ -1,0 +1,199 @@
+"""The real clients, on loopback, against `serve.py` as it is started."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from tiny import picture
+from tiny_vqa import QUESTIONS, make_vqa_checkpoint
+
+pytest.importorskip("gradio")
+from serving import process
+
+import captioner
+from captioner.cli import serve
+
+pytestmark = pytest.mark.slow
+Q = QUESTIONS[0]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_vqa_checkpoint(tmp_path_factory.mktemp("served") / "best")
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photo") / "a.jpg"
+    picture(3, size=(200, 150)).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def expected(checkpoint: Path, photo: Path) -> SimpleNamespace:
+    model = captioner.load(checkpoint)
+    caption, answer = model.caption([photo])[0].text, model.ask(photo, Q).text
+    return SimpleNamespace(caption=caption, answer=answer, streamed="".join(model.stream(photo)))
+
+
+@pytest.fixture(scope="module")
+def server(checkpoint: Path) -> Iterator[SimpleNamespace]:
+    with process("--no-page", "--checkpoint", checkpoint) as found:
+        yield found
+    assert found.process.returncode == 0  # SIGTERM is no error
+
+
+def messages(photo: Path, text: str) -> list[dict]:
+    url = "data:image/jpeg;base64," + base64.b64encode(photo.read_bytes()).decode()
+    image = {"type": "image_url", "image_url": {"url": url}}
+    return [{"role": "user", "content": [{"type": "text", "text": text}, image]}]
+
+
+def test_openai(server, photo, expected) -> None:
+    openai = pytest.importorskip("openai")
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+    (model,) = [found.id for found in client.models.list()]
+    create = client.chat.completions.create
+    for text, said in (("Describe this image.", expected.caption), (Q, expected.answer)):
+        found = create(model=model, messages=messages(photo, text), user="me", logit_bias={})
+        assert found.choices[0].message.content == said
+        assert found.usage.total_tokens > 0
+    stream = create(model=model, messages=messages(photo, ""), stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == expected.streamed
+    with pytest.raises(openai.UnprocessableEntityError, match="no image_url"):
+        create(model=model, messages=[{"role": "user", "content": "hello"}])
+
+
+def test_openai_options(server, photo, expected) -> None:
+    openai = pytest.importorskip("openai")
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+    chat = {"model": "x", "messages": messages(photo, Q)}
+    create = client.chat.completions.create
+    cut = create(**chat, max_tokens=2, frequency_penalty=0, tools=[], response_format={
+        "type": "text"}).choices[0]  # fmt: skip
+    assert (cut.finish_reason, expected.answer.startswith(cut.message.content)) == ("length", True)
+    assert (
+        create(**chat, stop=expected.answer[1:3]).choices[0].message.content == expected.answer[0]
+    )
+    drawn = [create(**chat, temperature=1.5, seed=7, n=2).choices for _ in range(2)]
+    assert [c.message.content for c in drawn[0]] == [c.message.content for c in drawn[1]]
+    options = {"stream": True, "n": 2, "stream_options": {"include_usage": True}}
+    *chunks, last = create(**chat, **options)
+    assert {choice.index for chunk in chunks for choice in chunk.choices} == {0, 1}
+    assert (last.choices, last.usage.completion_tokens > 0) == ([], True)
+    for wrong in ({"frequency_penalty": 1}, {"tools": [{}]}, {"extra_body": {"top_k": 3}}):
+        name = next(iter(wrong.get("extra_body", wrong)))
+        with pytest.raises(openai.UnprocessableEntityError, match=name):
+            create(**chat, **wrong)
+
+
+def test_hugging_face(server, photo, expected, monkeypatch) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)  # of the tests: it is loopback
+    client = hub.InferenceClient(model=f"{server.url}/hf/")
+    assert client.image_to_text(photo).generated_text == expected.caption
+    assert client.image_to_text(photo.read_bytes()).generated_text == expected.caption
+    (answer,) = client.visual_question_answering(photo, Q, top_k=1)
+    assert answer.answer == expected.answer
+    with pytest.raises(hub.errors.HfHubHTTPError, match="415"):
+        client.image_to_text(b"no picture")
+    client = hub.InferenceClient(base_url=f"{server.url}/v1")
+    chat = {"messages": messages(photo, Q), "max_tokens": 50, "temperature": 0, "top_p": 0.9}
+    assert client.chat_completion(**chat).choices[0].message.content == expected.answer
+    chunks = list(client.chat_completion(**chat, stream=True))
+    assert chunks[-1].choices[0].finish_reason == "stop"
+
+
+def test_llm(server, photo, expected, tmp_path: Path) -> None:
+    """Simon Willison's command line, told of the server by its file of models."""
+    pytest.importorskip("llm")
+    entry = {"model_id": "here", "model_name": "x", "api_base": f"{server.url}/v1", "vision": True}
+    (tmp_path / "extra-openai-models.yaml").write_text(json.dumps([entry]))
+    words = ["-m", "llm", "-m", "here", "-a", str(photo), "--no-log", "--key", "none"]
+    env = os.environ | {"LLM_USER_PATH": str(tmp_path), "LLM_LOAD_PLUGINS": ""}
+    options = ["-o", "temperature", "0", "-o", "max_tokens", "100", "-o", "seed", "1"]
+    options += ["--system", "You are helpful.", "--no-stream"]
+    for more, said in (([*options, Q], expected.answer), (["describe it"], expected.streamed)):
+        found = subprocess.run(
+            [sys.executable, *words, *more], env=env, capture_output=True, text=True, timeout=120
+        )
+        assert (found.stdout.strip(), found.returncode) == (said, 0), found.stderr
+
+
+def test_the_log_has_a_line_a_request_and_nothing_of_what_was_asked(checkpoint, photo) -> None:
+    secret = "what is the password of the dog"
+    with process("--no-page", "--checkpoint", checkpoint) as found:
+        sent = {"image": photo.read_bytes()}
+        answer = found.client.post("/v1/vqa", files=sent, data={"question": secret})
+        found.client.post("/v1/caption", files={"image": b"no"})
+    lines = [json.loads(line) for line in found.log.splitlines()]
+    asked = [line for line in lines if line["route"].startswith("/v1/")]
+    assert [line["status"] for line in asked] == [answer.status_code, 415]
+    assert asked[0]["id"] == answer.headers["x-request-id"]
+    assert "password" not in found.log
+
+
+def test_sigterm_finishes_what_has_begun_and_takes_no_more(checkpoint, photo) -> None:
+    """A long stream is under way; while it is, the server says that it is not ready."""
+    with process("--no-page", "--checkpoint", checkpoint) as found:
+        files = {"image": photo.read_bytes()}
+        with found.client.stream(
+            "POST", "/v1/caption", files=files, data={"stream": "true"}
+        ) as answer:
+            found.process.send_signal(signal.SIGTERM)
+            text = answer.read().decode()
+        assert '"done": true' in text
+        assert found.process.wait(timeout=30) == 0
+
+
+def test_ctrl_c_ends_with_130(checkpoint) -> None:
+    with process("--no-page", "--checkpoint", checkpoint) as found:
+        found.process.send_signal(signal.SIGINT)
+        assert found.process.wait(timeout=30) == 130
+    assert "Traceback" not in found.log
+
+
+def test_what_cannot_be_loaded_is_told_in_one_line(tmp_path: Path) -> None:
+    words = [sys.executable, ROOT / "serve.py", "--no-page", "--port", "0"]
+    ended = subprocess.run(
+        [*words, "--checkpoint", tmp_path], capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["--deadline", "-1"], ["--max-batch", "0"], ["--max-body", "nan"], ["--port", "x"]]
+)
+def test_wrong_usage_exits_with_2(words: list[str], capsys) -> None:
+    with pytest.raises(SystemExit) as left:
+        serve.main(words)
+    assert left.value.code == 2
+
+
+def test_an_empty_token_lets_nobody_in_by_mistake(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv(serve.TOKEN, "")
+    assert serve.main([]) == 1
+    (tmp_path / "token").write_text("\n")
+    assert serve.main(["--token-file", str(tmp_path / "token")]) == 1
+    assert serve.main(["--token-file", str(tmp_path / "none")]) == 1
+    assert capsys.readouterr().err.count("\n") == 3
+
+
+def test_this_machine_alone_is_let_in_by_its_own_names() -> None:
+    on = serve.settings(serve.parse([]))
+    assert on.hosts == ("127.0.0.1", "localhost", "[::1]")
+    assert serve.settings(serve.parse(["--host", "0.0.0.0"])).hosts == ()
+    named = serve.settings(serve.parse(["--host", "0.0.0.0", "--allow-host", "a.org"]))
+    assert named.hosts == ("a.org",)

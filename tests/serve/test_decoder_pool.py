@@ -1,0 +1,156 @@
+"""Images are decoded in processes of their own: the same pixels, and no harm done."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import picture
+
+pytest.importorskip("gradio")
+from captioner.errors import ImageError, ImageFormatError, ImageSizeError
+from captioner.images import fit, load_image
+from captioner.serve.decoder_pool import Picture, Reader
+from captioner.serve.decoder_worker import Limits
+
+LIMITS = Limits(size=(32, 48), crop=False, max_pixels=10**6, memory=2**30, seconds=3)
+
+
+def encoded(kind: str, *, size: tuple[int, int] = (300, 200), **options: Any) -> bytes:
+    file = io.BytesIO()
+    picture(0, size=size).save(file, kind, **options)
+    return file.getvalue()
+
+
+def run(test: Callable[[Reader], Coroutine], limits: Limits = LIMITS, **options: Any) -> Any:
+    async def whole() -> Any:
+        reader = Reader(limits, **{"workers": 1, "seconds": 20.0} | options)
+        try:
+            return await test(reader)
+        finally:
+            await reader.close()
+
+    return asyncio.run(whole())
+
+
+@pytest.mark.parametrize("crop", [False, True])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_pixels_are_those_of_reading_it_here(kind: str, crop: bool) -> None:
+    limits, data = replace(LIMITS, crop=crop), encoded(kind)
+
+    async def test(reader: Reader) -> Picture:
+        return await reader.read(data)
+
+    loaded = load_image(data, min_size=96)
+    expected = fit(loaded, limits.size, crop=crop)
+    found = run(test, limits)
+    assert np.array_equal(np.asarray(found.image), np.asarray(expected))
+    assert found.size == (expected.size if crop else loaded.size)
+    assert not found.low_confidence
+
+
+def test_a_large_picture_of_noise_is_told_though_it_comes_small() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (600, 900, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG")
+
+    async def test(reader: Reader) -> Picture:
+        return await reader.read(file.getvalue())
+
+    assert run(test).low_confidence
+
+
+def test_errors_keep_their_kind_and_the_worker_goes_on() -> None:
+    async def test(reader: Reader) -> set[int]:
+        seen = set()
+        for data, kind in (
+            (b"", ImageFormatError),
+            (b"<html>", ImageFormatError),
+            (encoded("PNG", size=(2000, 600)), ImageSizeError),
+            (encoded("PNG")[:-40], ImageError),
+        ):
+            with pytest.raises(ImageError) as error:
+                await reader.read(data)
+            assert type(error.value) is kind
+            seen |= {worker.pid for worker in reader._running}
+        return seen
+
+    assert len(run(test)) == 1
+
+
+def test_a_worker_that_dies_is_the_images_fault_and_is_replaced() -> None:
+    async def test(reader: Reader) -> int:
+        await reader.start()
+        (worker,) = reader._running
+        asyncio.get_running_loop().call_later(0.1, os.kill, worker.pid, signal.SIGKILL)
+        os.kill(worker.pid, signal.SIGSTOP)
+        with pytest.raises(ImageError, match="limits"):
+            await reader.read(encoded("PNG"))
+        await reader.read(encoded("PNG"))
+        return await worker.wait()
+
+    assert run(test) == -signal.SIGKILL
+
+
+def test_a_worker_that_hangs_is_ended_in_time() -> None:
+    async def test(reader: Reader) -> float:
+        await reader.start()
+        (worker,) = reader._running
+        os.kill(worker.pid, signal.SIGSTOP)
+        start = time.perf_counter()
+        with pytest.raises(ImageError, match=r"more than 0\.5 s"):
+            await reader.read(encoded("PNG"))
+        return time.perf_counter() - start
+
+    assert run(test, seconds=0.5) < 5
+
+
+def test_who_leaves_takes_no_answer_from_the_next() -> None:
+    async def test(reader: Reader) -> tuple[int, int]:
+        await reader.start()
+        first = asyncio.create_task(reader.read(encoded("PNG", size=(900, 900))))
+        await asyncio.sleep(0.001)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        return (await reader.read(encoded("PNG"))).image.size
+
+    assert run(test) == (48, 32)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limits")
+def test_memory_is_bounded() -> None:
+    """A PNG of a few kilobytes whose pixels take more than there is."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    head = struct.pack(">2I5B", 20000, 20000, 8, 2, 0, 0, 0)
+    rows = zlib.compress(bytes(60001 * 100), 9)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+    async def test(reader: Reader) -> None:
+        with pytest.raises(ImageError):
+            await reader.read(bomb)
+        await reader.read(encoded("PNG"))
+
+    run(test, replace(LIMITS, max_pixels=10**9))
+
+
+def test_the_worker_imports_no_torch() -> None:
+    code = "import sys, captioner.serve.decoder_worker; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,100 @@
+"""Chat prompts: which ask for a caption, which are questions, and what the model is asked."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("gradio")
+from captioner.serve.prompts.intent import read_intent
+
+PROMPTS = Path(__file__).parents[1] / "data" / "chat_prompts.tsv"
+LOWEST = 0.95
+
+
+def rows() -> list[tuple[str, str]]:
+    """The task and the text of each prompt."""
+    lines = PROMPTS.read_text(encoding="utf-8").splitlines()
+    pairs = [line.split("\t", 1) for line in lines if not line.startswith("#")]
+    return [(task, prompt.replace("\\n", "\n")) for task, prompt in pairs]
+
+
+def is_development(prompt: str) -> bool:
+    """The rule that splits the prompts; nothing may be tuned on the other half."""
+    return hashlib.sha256(prompt.replace("\n", "\\n").encode()).digest()[0] % 2 == 0
+
+
+@pytest.mark.parametrize("development", [True, False], ids=["development", "held out"])
+def test_prompts_are_read_as_they_are_meant(development: bool) -> None:
+    half = [(task, text) for task, text in rows() if is_development(text) == development]
+    wrong = [text for task, text in half if read_intent(text).task != task]
+    assert len(half) > 150
+    assert len({task for task, _ in half}) == 2
+    assert 1 - len(wrong) / len(half) >= LOWEST, wrong
+
+
+@pytest.mark.parametrize(
+    ("prompt", "question"),
+    [
+        # A direct question is asked as it stands.
+        ("What color is the dog?", "What color is the dog?"),
+        ("is there a dog", "is there a dog"),
+        ("How many people are in the picture?", "How many people are in the picture?"),
+        # What does not belong to it is left out.
+        ("Hi, what color is the bus?", "what color is the bus?"),
+        ("You are a helpful assistant. What colour is the bus?", "What colour is the bus?"),
+        ("Question: what is it doing? Answer:", "what is it doing?"),
+        ("Answer yes or no: is there a dog?", "is there a dog?"),
+        ("Is there a dog? Answer in one word.", "Is there a dog?"),
+        ('Answer this: "Who is riding the horse?"', "Who is riding the horse?"),
+        (
+            "What is he holding? And who is behind him?",
+            "What is he holding? And who is behind him?",
+        ),
+        # Indirect questions and requests become direct ones.
+        ("Please tell me what color the dog is.", "what color is the dog?"),
+        ("I wonder what the man is holding", "what is the man holding?"),
+        ("Do you know where this is?", "where is this?"),
+        ("Tell me if it is raining.", "is it raining?"),
+        ("Tell me who is on the left.", "who is on the left?"),
+        ("Tell me how many cars there are", "how many cars are there?"),
+        ("Tell me the color of the dog", "what is the color of the dog?"),
+        ("name the animal", "what is the animal?"),
+        ("count the people", "how many people are there?"),
+        ("Count the birds in the tree", "how many birds are in the tree?"),
+        ("Tell me the number of people in the photo.", "how many people are in the photo?"),
+        # Nothing is made up where the direct form is not clear.
+        ("Name two objects on the table.", "Name two objects on the table."),
+        ("The dog is what color?", "The dog is what color?"),
+    ],
+)
+def test_the_model_is_asked_the_question_itself(prompt: str, question: str) -> None:
+    assert read_intent(prompt).question == question
+
+
+@settings(max_examples=200)
+@given(st.text(max_size=200) | st.lists(st.sampled_from([
+    "what", "is", "the", "describe", "tell me", "if you could", "do", "to", "and", "please",
+    "image", "color", "of", "?", ".", ",", ":", '"', "caption", "can you", "how many", "not", "in",
+])).map(" ".join))  # fmt: skip
+def test_any_text_is_read(prompt: str) -> None:
+    intent = read_intent(prompt)
+    assert (intent.task == "question") == bool(intent.question)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *("a? ", "what ", '"', "“", ", ", "q:", "and what ", "can you ", "tell me if you could "),
+        *("do describe ", "use to tell ", "in a b c words ", "in the ", "please ", "xyzzy"),
+    ],
+)
+def test_long_prompts_take_no_time(part: str) -> None:
+    start = time.perf_counter()
+    read_intent((part * 10_000)[:10_000])
+    assert time.perf_counter() - start < 2

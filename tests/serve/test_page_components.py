@@ -1,0 +1,185 @@
+"""What the page is made of, without a browser: sentences, tables, files of many captions."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from tiny import picture
+
+pytest.importorskip("gradio")
+from gradio import processing_utils
+from serving import Toy
+
+from captioner.errors import CaptionerError, ConfigError, ImageError
+from captioner.predict.results import Answer, Answers, Caption, Result
+from captioner.serve.engine import Engine
+from captioner.serve.page import file_table, html
+from captioner.serve.page.components import EXAMPLES, folder, offered, text_box
+from captioner.serve.page.file_table import Row, caption_files
+from captioner.serve.page.handlers import NOTHING, Events
+from captioner.serve.page.search_settings import decoding
+from captioner.serve.settings import Settings
+
+ROWS = [
+    Row("a,b.jpg", 'a "dog", running', 0.75, False),
+    Row("ü.png", "ein Hund", 0.5, True),
+    Row("bad.jpg", error="This file is empty."),
+]
+PLAIN = (3, 5, 0, 30, "dog|dogs, green grass", " ", False, 1.5, 0.5, 7)
+
+
+def test_files_of_captions_read_back() -> None:
+    table = list(csv.DictReader(io.StringIO(file_table.to_csv(ROWS))))
+    rows = [json.loads(line) for line in file_table.to_jsonl(ROWS).splitlines()]
+    for found in (table, rows):
+        assert [row["file"] for row in found] == [row.file for row in ROWS]
+        assert [row.get("caption", "") for row in found] == [row.caption for row in ROWS]
+        assert [float(row["confidence"]) for row in found[:2]] == [0.75, 0.5]
+    assert table[2] == dict.fromkeys(table[2], "") | {"file": "bad.jpg", "error": ROWS[2].error}
+    assert rows[2] == {"file": "bad.jpg", "error": ROWS[2].error}
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            ImageError("<bytes>: is empty; get an intact copy"),
+            "This file is empty; get an intact copy.",
+        ),
+        (
+            ImageError("<bytes>: cannot be decoded (E: (1) 2); it is damaged, use another copy"),
+            "This file cannot be decoded; it is damaged, use another copy.",
+        ),
+        (ConfigError("decoding.top_p=2: expected a share"), "Top_p=2: expected a share."),
+        (CaptionerError("the model is being loaded"), "The model is being loaded."),
+    ],
+)
+def test_errors_are_sentences(error, expected) -> None:
+    assert file_table.sentence(error) == expected
+
+
+def test_texts_from_outside_are_text() -> None:
+    bad = "<img src=x onerror=alert(1)> ${value} {{value}}"
+    result = Result((Caption(bad, -0.5), Caption(bad, -1.0)), low_confidence=True)
+    answers = Answers((Answer(bad, 0.5), Answer(bad, 0.25)))
+    shown = html.caption(result) + html.answer(bad, answers)
+    shown += html.earlier([(bad, answers)]) + html.batch([Row(bad, error=bad)])
+    shown += html.trouble(bad) + html.note(bad)
+    assert not [piece for piece in ("<img", "$", "{") if piece in shown]
+    assert html.NOTHING_SEEN in shown
+    assert shown.count("&lt;img") == 11
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.0, "under 1%"), (0.456, "46%"), (0.99, "99%"), (1.0, "over 99%")]
+)
+def test_no_share_is_certain(share, expected) -> None:
+    assert html.percent(share) == expected
+
+
+def test_settings_are_those_of_decoding() -> None:
+    count, found = decoding(PLAIN, longest=32)
+    assert count == 3
+    assert found == {
+        "method": "beam",
+        "beam_size": 5,
+        "min_length": 0,
+        "max_length": 30,
+        "must_include": ("dog|dogs", "green grass"),
+        "banned": (),
+    }
+    _, found = decoding((*PLAIN[:6], True, 1.5, 0.5, None), longest=8)
+    assert found == {
+        "method": "sample",
+        "temperature": 1.5,
+        "top_p": 0.5,
+        "seed": 0,
+        "min_length": 0,
+        "max_length": 8,
+        "banned": (),
+    }
+    with pytest.raises(CaptionerError, match="num_captions"):
+        decoding((1000, *PLAIN[1:]), longest=32)
+
+
+def test_there_are_as_many_beams_as_captions_at_least() -> None:
+    for captions, beams, used in ((3, 5, 5), (5, 3, 5), (4, 4, 4)):
+        count, found = decoding((captions, beams, *PLAIN[2:]), longest=32)
+        assert (count, found["beam_size"]) == (captions, used)
+    with pytest.raises(CaptionerError, match="beam_size"):
+        decoding((3, "many", *PLAIN[2:]), longest=32)
+
+
+def test_many_files_wait_for_room_and_one_bad_one_stops_none(tmp_path, monkeypatch) -> None:
+    paths = [tmp_path / f"{i}.png" for i in range(6)]
+    for i, path in enumerate(paths):
+        picture(i).save(path)
+    paths[2].write_bytes(b"<html>")
+    paths[4].unlink()
+    monkeypatch.setattr(file_table, "PAUSE", 0.01)
+    done = []
+
+    async def whole() -> list[Row]:
+        engine = Engine(Toy, Settings(max_requests=1))
+        engine.start()
+        while not engine.ready:
+            await asyncio.sleep(0.01)
+        try:
+            return await caption_files(engine, paths, {}, done.append)
+        finally:
+            await engine.close()
+
+    rows = asyncio.run(whole())
+    assert [row.file for row in rows] == [path.name for path in paths]
+    assert [bool(row.error) for row in rows] == [False, False, True, False, True, False]
+    assert all(row.caption.startswith("red") for row in rows if not row.error)
+    assert sorted(done) == [1, 2, 3, 4, 5, 6]
+
+
+def test_while_the_model_is_loaded_the_page_says_so() -> None:
+    async def whole() -> tuple[dict, list[dict]]:
+        events = Events(Engine(Toy, Settings()))
+        for name in (*NOTHING, "state", "batch_trouble", "beams", "least", "most"):
+            events[name] = name
+        one, many = await events.example("a.jpg", *PLAIN), await events.batch([{}], *PLAIN)
+        opened, told = events.begin(), []
+        told.append(await anext(opened))
+        events.engine.captioner = Toy()
+        told.append(await anext(opened))
+        return one | many, told
+
+    changed, told = asyncio.run(whole())
+    assert changed["picture"] is None
+    assert all("being loaded" in changed[name] for name in ("problem", "batch_trouble"))
+    assert "being loaded" in told[0]["state"]
+    assert told[1]["state"] == ""
+
+
+def test_no_url_is_fetched_in_the_place_of_an_upload(tmp_path) -> None:
+    work = processing_utils.async_ssrf_protected_download("https://example.org/a", str(tmp_path))
+    with pytest.raises(ValueError, match="no URLs"):
+        asyncio.run(work)
+
+
+def test_a_browser_cuts_no_text_that_is_pasted() -> None:
+    assert text_box("Question", "").max_length is None
+
+
+def test_files_to_download_lie_among_the_uploads() -> None:
+    first, second = Path(folder()), Path(folder())
+    assert first != second
+    assert first.parent.name.startswith("captioner-page-")
+
+
+def test_only_uploads_and_examples_are_read(tmp_path) -> None:
+    path = Path(folder()) / "a.jpg"
+    assert offered(str(path)) == str(path.resolve())
+    assert [offered(str(path)) for path in EXAMPLES] == [str(path) for path in EXAMPLES]
+    for other in (None, "", "a.jpg", str(tmp_path / "a.jpg"), f"{folder()}/../../a.jpg"):
+        with pytest.raises(CaptionerError, match="choose it again"):
+            offered(other)

@@ -1,0 +1,56 @@
+"""Where a text ends: stop sequences and the most tokens, against a plain search in the text."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("gradio")
+from captioner.predict.pieces import Piece
+from captioner.serve.routes.truncation import Truncation
+
+
+def cut(pieces: list[str], **options) -> tuple[str, str, int]:
+    """The text that comes through, why it ends, and how many tokens it has."""
+    end, text = Truncation(**options), ""
+    for number, piece in enumerate(pieces, 1):
+        text += end.push(Piece(piece, number))
+        if end.ended:
+            return text, end.reason, end.tokens
+    return text + end.close(), end.reason, end.tokens
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, ("a red dog", "stop", 3)),
+        ({"limit": 3}, ("a red dog", "stop", 3)),
+        ({"limit": 2}, ("a red", "length", 2)),
+        ({"stop": ["red"]}, ("a ", "stop", 2)),
+        ({"stop": ["d d"]}, ("a re", "stop", 3)),
+        ({"stop": ["dogs", "e"]}, ("a r", "stop", 2)),
+        ({"stop": ["dogs"]}, ("a red dog", "stop", 3)),
+        ({"stop": ["dog"], "limit": 2}, ("a red", "length", 2)),
+        ({"stop": ["red"], "limit": 2}, ("a ", "stop", 2)),
+        ({"stop": ["d dogs"], "limit": 2}, ("a red", "length", 2)),
+        ({"stop": ["a"]}, ("", "stop", 1)),
+    ],
+)
+def test_a_text_ends(options, expected) -> None:
+    assert cut(["a", " red", " dog"], **options) == expected
+
+
+@given(
+    st.lists(st.text("ab", max_size=3), max_size=12),
+    st.lists(st.text("ab", min_size=1, max_size=5), max_size=4),
+)
+def test_a_stop_sequence_may_span_pieces(pieces: list[str], stop: list[str]) -> None:
+    expected = "".join(pieces)
+    for count in range(1, len(pieces) + 1):
+        text = "".join(pieces[:count])
+        starts = [text.find(s) for s in stop if s in text]
+        if starts:
+            expected = text[: min(starts)]
+            break
+    assert cut(pieces, stop=stop)[0] == expected

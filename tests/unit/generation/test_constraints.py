@@ -1,0 +1,237 @@
+"""Words as automata, against regular expressions over what the tokens decode to."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from captioner.config import DecodingConfig
+from captioner.decoding import FORBIDDEN, Automaton, Written
+from captioner.errors import CaptionerError, ConfigError
+from captioner.generation.constraints import DANGLING, plan_wording
+from captioner.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
+
+TEXTS = [
+    "a dog runs",
+    "two dogs run with a dog's ball",
+    "a hot-dog on a red ball",
+    "the underdog, a doggy",
+    "a fire truck and a truck",
+    "réd café",
+    "do go og g d",
+    "3 dogs 33 dog",
+]
+PHRASES = ["dog", "dogs", "red ball", "fire truck", "t-shirt", "3", "café", "do g", "dog's"]
+tokenizers = {
+    kind: Tokenizer.train(TEXTS * 3, vocab_size=size, kind=kind)
+    for kind, size in (("unigram", 320), ("bpe", 340))
+}
+
+
+def plan(tokenizer: Tokenizer, **options) -> list[Automaton]:
+    config = DecodingConfig(**{"max_length": 60} | options)
+    found = plan_wording(config, tokenizer, lowercase=True)
+    [rule] = found.rules
+    return next(c.cell_contents for c in rule.__closure__ if isinstance(c.cell_contents, list))
+
+
+def allows(automata: list[Automaton], ids: list[int]) -> bool:
+    """Whether the automata let the tokens come, one after another, with EOS behind them."""
+    for automaton in automata:
+        state = 0
+        for token in [*ids, EOS]:
+            state = automaton.table[state, token].item()
+            if state == FORBIDDEN:
+                return False
+    return True
+
+
+def spelt(phrase: str) -> str:
+    """A pattern of the phrase as a word of a text; spaces come as one."""
+    before = r"(?<![^\W_])" if phrase[0].isalnum() else ""
+    after = r"(?![^\W_])" if phrase[-1].isalnum() else ""
+    return before + re.escape(phrase) + after
+
+
+def holds(text: str, phrase: str) -> bool:
+    return bool(re.search(spelt(phrase), " ".join(text.lower().split())))
+
+
+def ends(text: str, phrase: str) -> bool:
+    if text.endswith(" ") and not phrase.endswith(" "):
+        return False
+    return bool(re.search(spelt(phrase) + r"\Z", " ".join(text.lower().split())))
+
+
+# Whole characters only: of what the bytes of half a character decode to, nothing is promised.
+def ordinary(tokenizer: Tokenizer) -> list[int]:
+    return [i for i, piece in enumerate(tokenizer.pieces())
+            if piece and piece.isprintable() and "_" not in piece]  # fmt: skip
+
+
+@st.composite
+def texts(draw):
+    """Tokens in any order, more often than not those of words that matter."""
+    tokenizer = tokenizers[draw(st.sampled_from(sorted(tokenizers)))]
+    any_piece = st.sampled_from(ordinary(tokenizer)).map(lambda i: [i])
+    words = " ".join([*TEXTS, *PHRASES]).split()
+    whole = st.sampled_from(words).map(lambda word: tokenizer.encode(word)[:-1])
+    parts = draw(st.lists(st.one_of(whole, whole, any_piece), max_size=8))
+    return tokenizer, [token for part in parts for token in part]
+
+
+@given(texts(), st.lists(st.sampled_from(PHRASES), min_size=1, max_size=3, unique=True))
+def test_a_text_must_hold_one_of_the_alternatives(text, phrases):
+    tokenizer, ids = text
+    automata = plan(tokenizer, must_include=("|".join(phrases),))
+    written = tokenizer.decode(ids)
+    assert allows(automata, ids) == any(holds(written, phrase) for phrase in phrases)
+
+
+@given(texts(), st.lists(st.sampled_from(PHRASES), min_size=1, max_size=3, unique=True))
+def test_a_text_holds_nothing_that_is_banned(text, phrases):
+    """And all else may come that does not spell it out at the end of a token."""
+    tokenizer, ids = text
+    automata = plan(tokenizer, banned=tuple(phrases))
+    begun = [tokenizer.decode(ids[:n]) for n in range(1, len(ids) + 1)]
+    spelt_out = any(
+        ends(start, phrase) or holds(start, phrase) for start in begun for phrase in phrases
+    )
+    assert allows(automata, ids) == (not spelt_out)
+
+
+@given(texts())
+def test_no_text_ends_in_a_word_that_others_must_follow(text):
+    tokenizer, ids = text
+    written = tokenizer.decode(ids)
+    dangles = any(ends(written.rstrip(" "), word) for word in DANGLING)
+    assert allows(plan(tokenizer, no_dangling=True), ids) == (not dangles)
+
+
+@pytest.mark.parametrize("tokenizer", tokenizers.values(), ids=tokenizers)
+def test_spaces_behind_such_a_word_change_nothing(tokenizer):
+    space = tokenizer.pieces().index(" ")
+    byte = len(tokenizer.pieces()) - 1 - tokenizer.pieces()[::-1].index(" ")
+    automata = plan(tokenizer, no_dangling=True)
+    for spaces in ([], [space], [byte], [space, byte]):
+        assert not allows(automata, [*tokenizer.encode("a dog with")[:-1], *spaces])
+        assert allows(automata, [*tokenizer.encode("a dog")[:-1], *spaces])
+
+
+@pytest.mark.parametrize("tokenizer", tokenizers.values(), ids=tokenizers)
+@pytest.mark.parametrize("prefix", ["a dog", "A Dog's", "two dogs run with"])
+def test_a_beginning_is_whole(tokenizer, prefix):
+    automata = plan(tokenizer, prefix=prefix)
+    for rest, allowed in ((" runs", True), ("", True), (", too", True), ("gy", False)):
+        ids = tokenizer.encode(prefix.lower())[:-1]
+        more = tokenizer.encode(rest.strip())[:-1] if rest.startswith(" ") else None
+        if more is None:
+            pieces = tokenizer.pieces()
+            more = [pieces.index(c) for c in rest.replace(" ", "")]
+        assert allows(automata, ids + more) is allowed
+    assert not allows(automata, tokenizer.encode("two")[:-1])
+    assert not allows(automata, tokenizer.encode(prefix.lower())[:-2])
+
+
+@pytest.mark.parametrize("tokenizer", tokenizers.values(), ids=tokenizers)
+def test_special_tokens_never_come(tokenizer):
+    options = {"must_include": ("dog",), "banned": ("red",), "no_dangling": True, "prefix": "two"}
+    for automaton in plan(tokenizer, **options):
+        assert (automaton.table[:, [PAD, UNK, BOS]] == FORBIDDEN).all()
+
+
+def test_pieces_are_what_ids_decode_to():
+    for tokenizer in tokenizers.values():
+        pieces = tokenizer.pieces()
+        assert len(pieces) == len(tokenizer)
+        assert [i for i, piece in enumerate(pieces) if piece is None] == [PAD, UNK, BOS, EOS]
+        marker = tokenizer.encode("d")[:-1]
+        for i in ordinary(tokenizer):
+            assert tokenizer.decode([*marker, i]) == tokenizer.decode(marker) + pieces[i]
+
+
+def test_the_state_of_a_row_is_that_of_its_tokens():
+    tokenizer = tokenizers["unigram"]
+    [automaton] = plan(tokenizer, must_include=("dog",))
+    ids = tokenizer.encode("a dog runs")[:-1]
+    rows = torch.tensor([[ids, ids[::-1]]])
+    for n in range(len(ids) + 1):
+        state = automaton.states(Written(rows, torch.tensor([n])))
+        for row in range(2):
+            expected = 0
+            for token in rows[0, row, :n].tolist():
+                expected = automaton.table[expected, token].item()
+            assert state[0, row] == expected
+
+
+@pytest.mark.parametrize("tokenizer", tokenizers.values(), ids=tokenizers)
+@pytest.mark.parametrize("word", ["naïf", "ça", "日本", "a\U0001f600b"])
+def test_words_may_hold_characters_that_no_piece_does(tokenizer, word):
+    assert not set(word) <= set("".join(filter(None, tokenizer.pieces())))
+    automata = plan(tokenizer, must_include=(word,))
+    for text, found in ((f"a {word}", True), (f"a {word}s", False), (f"{word}, too", True)):
+        ids = tokenizer.encode(text)[:-1]
+        assert allows(automata, ids) is found
+        assert allows(plan(tokenizer, banned=(word,)), ids) is (word not in text)
+    assert not allows(automata, tokenizer.encode(f"a {word}")[:-2])
+    assert not allows(automata, tokenizer.encode("a naif")[:-1])
+
+
+def test_words_that_no_piece_and_no_byte_spells():
+    class Bare:
+        def pieces(self):
+            return [None, None, None, None, " a", " dog"]
+
+    with pytest.raises(CaptionerError, match="'cat'"):
+        plan_wording(DecodingConfig(must_include=("cat",)), Bare(), lowercase=True)
+
+
+def test_without_words_there_are_no_rules():
+    found = plan_wording(DecodingConfig(), tokenizers["bpe"], lowercase=True)
+    assert found.rules == found.must == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"must_include": ("...",)}, "must_include"),
+        ({"must_include": ("dog|",)}, "must_include"),
+        ({"banned": (" ",)}, "banned"),
+        ({"prefix": "!"}, "prefix"),
+        ({"must_include": ("a\ud800",), "max_length": 3}, "max_length=3"),
+        ({"must_include": ("fire truck",) * 9, "max_length": 12}, "max_length=12"),
+    ],
+)
+def test_words_that_cannot_be_written(options, named):
+    with pytest.raises(CaptionerError, match=named):
+        plan_wording(DecodingConfig(**options), tokenizers["bpe"], lowercase=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"top_k": 3}, "top_k"),
+        ({"temperature": 0.5}, "temperature"),
+        ({"seed": 1}, "seed"),
+        ({"method": "sample", "groups": 5, "diversity": 1.0}, "groups"),
+        ({"method": "sample", "must_include": ("a",)}, "must_include"),
+        ({"groups": 5}, "diversity"),
+        ({"diversity": 0.5}, "groups"),
+        ({"groups": 2, "diversity": 0.5}, "beam_size=5"),
+        ({"min_length": 30}, "min_length"),
+        ({"must_include": ("Dog",), "banned": ("dog ",)}, "'Dog'"),
+        ({"method": "sample", "temperature": 0.0}, "temperature"),
+        ({"method": "sample", "top_p": 0.0}, "top_p"),
+        ({"method": "sample", "min_p": 1.5}, "min_p"),
+        ({"repetition_penalty": 0.5}, "repetition_penalty"),
+        ({"length_penalty": 1e300}, "length_penalty"),
+        ({"length_penalty": -11.0}, "length_penalty"),
+    ],
+)
+def test_options_that_do_not_go_together(options, named):
+    with pytest.raises(ConfigError, match=named):
+        DecodingConfig(**options)

@@ -1,0 +1,153 @@
+"""The decoder's step and the search together, on a tiny random model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny import make_checkpoint
+
+from captioner.build import load_checkpoint
+from captioner.config import AnswerConfig, DecodingConfig, QuestionConfig
+from captioner.data.collate import pad
+from captioner.generation.captions import answer, sample_captions, search
+from captioner.tokenizer import BOS, EOS, PAD, UNK
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    found, _, config = load_checkpoint(make_checkpoint(tmp_path_factory.mktemp("tiny")))
+    return found, config.image.size
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+@pytest.mark.parametrize("penalty", [0.0, 0.7, 1.0])
+def test_scores_are_those_of_the_whole_caption_decoded_at_once(model, beams, penalty):
+    model, size = model
+    pixels = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
+    config = DecodingConfig(beam_size=beams, max_length=9, length_penalty=penalty)
+    for i, hypotheses in enumerate(search([model], [pixels], config)):
+        assert 1 <= len(hypotheses) <= beams
+        for h in hypotheses:
+            tokens = torch.tensor([[[BOS, *h.tokens[:-1]]]])
+            with torch.no_grad():
+                logits = model(pixels[i : i + 1], tokens)
+            logits[:, [PAD, UNK, BOS]] = float("-inf")
+            logprobs = logits.log_softmax(-1)[torch.arange(len(h.tokens)), h.tokens]
+            assert h.logprob == pytest.approx(logprobs.sum().item(), abs=1e-4)
+            assert h.score == pytest.approx(h.logprob / len(h.tokens) ** penalty)
+
+
+def test_neither_padding_nor_a_start_stands_in_a_caption(model):
+    model, size = model
+    config = DecodingConfig(beam_size=6, max_length=12)
+    found = search([model], [torch.randn(4, 3, size, size)], config)
+    tokens = {t for hypotheses in found for h in hypotheses for t in h.tokens[:-1]}
+    assert not tokens & {PAD, UNK, BOS, EOS}
+
+
+def test_kept_features_give_what_pixels_give(model):
+    model, size = model
+    pixels = torch.randn(2, 3, size, size)
+    config = DecodingConfig(beam_size=3, max_length=8)
+    with torch.no_grad():
+        features = model.backbone(pixels)
+    found, expected = (search([model], [images], config) for images in (features, pixels))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert [h.tokens for h in ours] == [h.tokens for h in theirs]
+        # Kept features may lie otherwise in memory, for which another kernel may be chosen.
+        assert [h.logprob for h in ours] == pytest.approx([h.logprob for h in theirs], abs=1e-4)
+
+
+def test_a_greedy_caption_follows_the_samples(model):
+    model, size = model
+    pixels = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
+    for seed in range(3):
+        drawn = []
+        for greedy in (False, True):
+            torch.manual_seed(seed)
+            drawn.append(sample_captions(model, pixels, rows=2, max_length=9, greedy=greedy))
+        plain, both = drawn
+        assert both.shape[:2] == (3, 3)
+        length = plain.shape[-1]
+        assert torch.equal(both[:, :2, :length], plain)
+        assert (both[:, :2, length:] == PAD).all()
+        expected = search([model], [pixels], DecodingConfig(beam_size=1, max_length=9))
+        found = [[i for i in row if i != PAD] for row in both[:, 2].tolist()]
+        assert found == [h.tokens for (h,) in expected]
+
+
+# Answers
+
+QUESTIONS = ("a red dog by the boat", "a boat", "a pink street by the dog", "a window")
+OWNERS = (2, 0, 2, 0)  # and nothing is asked about image 1
+TEMPERATURE = 0.8
+
+
+FUSIONS = [QuestionConfig(fusion=f) for f in ("concat", "cross_attention", "multiply", "linear")]
+OWN_DECODER = QuestionConfig(decoder_layers=2, decoder_ffn=24)
+
+
+@pytest.fixture(
+    scope="module", params=[*FUSIONS, OWN_DECODER], ids=lambda q: f"{q.fusion} {q.decoder_layers}"
+)
+def asked(request, tmp_path_factory):
+    """A model that answers, memory of three images, question ids and owners."""
+    folder = tmp_path_factory.mktemp("asked")
+    question = request.param
+    found, tokenizer, _ = load_checkpoint(make_checkpoint(folder, question=question))
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        memory = found.encode(torch.randn(3, 3, 64, 64, generator=generator))
+    ids = [tokenizer.encode(text) for text in QUESTIONS]
+    return found, memory, ids, torch.tensor(OWNERS)
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_an_answers_probability_is_that_of_all_of_it(asked, beams):
+    model, memory, ids, owners = asked
+    config = AnswerConfig(beam_size=beams, max_length=6, temperature=TEMPERATURE)
+    found = answer([model], [memory], pad(ids, PAD), owners, config)
+    assert len(found) == len(QUESTIONS)
+    for i, hypotheses in enumerate(found):
+        assert 1 <= len(hypotheses) <= beams
+        assert [h.logprob for h in hypotheses] == sorted(h.logprob for h in hypotheses)[::-1]
+        for h in hypotheses:
+            with torch.inference_mode():
+                fused, mask = model.ask(memory, torch.tensor(ids[i : i + 1]), owners[i : i + 1])
+                tokens = torch.tensor([[[BOS, *h.tokens[:-1]]]])
+                logits = model.decode(fused, tokens, mask, asked=True) / TEMPERATURE
+                logits[:, [PAD, UNK, BOS]] = float("-inf")
+            logprobs = logits.log_softmax(-1)[torch.arange(len(h.tokens)), h.tokens]
+            assert h.logprob == pytest.approx(logprobs.sum().item(), abs=1e-4)
+            assert h.score == pytest.approx(h.logprob)  # no reward for length
+
+
+def test_answers_depend_on_no_other_question(asked):
+    model, memory, ids, owners = asked
+    config = AnswerConfig(beam_size=3, max_length=6)
+    together = answer([model], [memory], pad(ids, PAD), owners, config)
+    order = [3, 0, 2, 1]
+    shuffled = answer([model], [memory], pad([ids[i] for i in order], PAD), owners[order], config)
+    alone = [
+        answer(
+            [model], [memory[o][None]], torch.tensor([q]), torch.zeros(1, dtype=torch.long), config
+        )
+        for q, o in zip(ids, OWNERS, strict=True)
+    ]
+    for i, expected in enumerate(together):
+        for other in (alone[i][0], shuffled[order.index(i)]):
+            assert [h.tokens for h in other] == [h.tokens for h in expected]
+            found = [h.logprob for h in other]
+            assert found == pytest.approx([h.logprob for h in expected], abs=1e-4)
+
+
+def test_a_higher_temperature_is_less_sure_and_answers_the_same(asked):
+    model, memory, ids, owners = asked
+    best = []
+    for temperature in (0.5, 1.0, 2.0):
+        config = AnswerConfig(beam_size=1, max_length=1, temperature=temperature)
+        best.append([h[0] for h in answer([model], [memory], pad(ids, PAD), owners, config)])
+    cold, as_is, hot = best
+    for a, b, c in zip(cold, as_is, hot, strict=True):
+        assert a.tokens == b.tokens == c.tokens
+        assert a.logprob > b.logprob > c.logprob

@@ -1,0 +1,156 @@
+"""Pixels: timm's own values for a plain image, the right geometry, and chance from `rng` alone."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from captioner.images import fit
+from captioner.images.transforms import PixelSpec, augment, normalize, to_pixels
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+
+
+def photograph(width: int, height: int, seed: int = 0) -> Image.Image:
+    """A smooth picture without symmetry."""
+    small = np.random.default_rng(seed).integers(0, 256, (6, 7, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("side", [32, 64, 90, 200])
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+def test_a_square_image_has_timms_pixels(side, resize):
+    data = pytest.importorskip("timm.data")
+    theirs = data.create_transform(
+        (3, 64, 64), interpolation="bicubic", crop_pct=1.0, crop_mode="center", **IMAGENET
+    )
+    image = photograph(side, side)
+    ours = to_pixels(image, PixelSpec((64, 64), resize=resize, **IMAGENET))
+    assert ours.dtype == torch.float32
+    assert ours.shape == (3, 64, 64)
+    torch.testing.assert_close(ours, theirs(image), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(96, 64), (64, 96), (300, 80)])
+def test_crop_keeps_the_middle_as_timm_does(size):
+    data = pytest.importorskip("timm.data")
+    theirs = data.create_transform(
+        (3, 64, 64), interpolation="bicubic", crop_pct=1.0, crop_mode="center", **PLAIN
+    )
+    image = photograph(*size)
+    ours = to_pixels(image, PixelSpec((64, 64), resize="crop", **PLAIN))
+    # timm resizes before it crops, so it rounds at other places.
+    assert (ours - theirs(image)).abs().mean() < 0.02
+
+
+def test_pixels_are_those_of_the_fitted_image():
+    for resize in ("crop", "squash"):
+        spec = PixelSpec((24, 36), resize=resize, **IMAGENET)
+        fitted = fit(photograph(90, 30), spec.size, crop=resize == "crop")
+        assert torch.equal(normalize(fitted, spec), to_pixels(photograph(90, 30), spec))
+        assert torch.equal(to_pixels(fitted, spec), to_pixels(photograph(90, 30), spec))
+
+
+def test_squash_keeps_the_whole_picture_and_crop_its_middle():
+    image = Image.new("RGB", (90, 30), "blue")
+    image.paste((255, 0, 0), (0, 0, 25, 30))
+    image.paste((0, 255, 0), (65, 0, 90, 30))
+    squash = to_pixels(image, PixelSpec((24, 24), resize="squash", **PLAIN))
+    crop = to_pixels(image, PixelSpec((24, 24), resize="crop", **PLAIN))
+    assert squash[0, :, :5].min() > 0.9
+    assert squash[1, :, -5:].min() > 0.9
+    assert crop[2].min() > 0.9
+    assert crop[0].max() < 0.1
+
+
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+def test_height_comes_first(resize):
+    spec = PixelSpec((20, 50), resize=resize, **PLAIN)
+    assert to_pixels(photograph(40, 40), spec).shape == (3, 20, 50)
+    assert augment(photograph(40, 40), spec, random.Random(0)).shape == (3, 20, 50)
+
+
+@given(value=st.tuples(*[st.integers(0, 255)] * 3), size=st.tuples(*[st.integers(1, 40)] * 2))
+def test_a_plain_colour_has_its_normalised_value_everywhere(value, size):
+    spec = PixelSpec((16, 16), **IMAGENET)
+    expected = [(v / 255 - m) / s for v, m, s in zip(value, spec.mean, spec.std, strict=True)]
+    image = Image.new("RGB", size, value)
+    for pixels in (to_pixels(image, spec), augment(image, spec, random.Random(0), flip=True)):
+        for channel, wanted in zip(pixels, expected, strict=True):
+            assert torch.allclose(channel, torch.tensor(wanted), atol=1e-5)
+
+
+def test_normalise_spans_the_stated_range():
+    image = Image.fromarray(np.array([[[0] * 3, [255] * 3]], dtype=np.uint8))
+    pixels = normalize(image, PixelSpec((1, 2), (0.5,) * 3, (0.5,) * 3))
+    assert pixels.tolist() == [[[-1.0, 1.0]]] * 3
+
+
+SPEC = PixelSpec((48, 48), **PLAIN)
+
+
+def test_augmentation_takes_all_chance_from_its_rng():
+    def view(seed):
+        random.seed()
+        torch.seed()
+        return augment(photograph(60, 50), SPEC, random.Random(seed), flip=False, jitter=0.3)
+
+    assert torch.equal(view(1), view(1))
+    assert not torch.equal(view(1), view(2))
+
+
+def test_flip_mirrors_the_same_crop():
+    image = photograph(60, 50)
+    plain = augment(image, SPEC, random.Random(3), flip=False)
+    assert torch.equal(augment(image, SPEC, random.Random(3), flip=True), plain.flip(-1))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_gentlest_augmentation_is_nearly_none(seed):
+    image = photograph(64, 64)
+    gentle = augment(image, SPEC, random.Random(seed), min_scale=1.0)
+    whole = to_pixels(image, SPEC)
+    other = to_pixels(photograph(64, 64, seed=9), SPEC)
+    # The aspect still varies by a tenth, so the two differ a little.
+    assert (gentle - whole).abs().mean() < 0.25 * (other - whole).abs().mean()
+
+
+@given(
+    seed=st.integers(),
+    scale=st.floats(0.05, 1),
+    size=st.tuples(st.integers(1, 80), st.integers(1, 80)),
+)
+def test_a_crop_never_leaves_the_image(seed, scale, size):
+    image = Image.new("RGB", size, (200, 100, 50))
+    pixels = augment(image, SPEC, random.Random(seed), min_scale=scale, flip=True, jitter=0.0)
+    # Anything outside would have shown as another colour.
+    assert torch.allclose(pixels, torch.tensor([200, 100, 50]).view(3, 1, 1) / 255, atol=1e-5)
+
+
+def test_the_smallest_scale_bounds_what_is_kept():
+    """A ramp from 0 to 1 shows by its range how much of the width was kept."""
+    ramp = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8)[:, None], (256, 1, 3)))
+    spans = []
+    for seed in range(200):
+        pixels = augment(ramp, SPEC, random.Random(seed), min_scale=0.25)
+        spans.append((pixels.max() - pixels.min()).item())
+    assert 0.4 < min(spans) < 0.6
+    assert max(spans) > 0.95
+
+
+def test_jitter_changes_colours_within_its_range():
+    image = Image.new("RGB", (8, 8), (100, 100, 100))
+    values = {
+        round(augment(image, SPEC, random.Random(s), jitter=0.2)[0, 0, 0].item() * 255)
+        for s in range(60)
+    }
+    assert min(values) >= 79
+    assert max(values) <= 121
+    assert len(values) > 10

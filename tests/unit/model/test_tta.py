@@ -1,0 +1,113 @@
+"""Several looks are the mean of what a backbone makes of each, in the picture's own places."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny import Grid
+from torch import Tensor, nn
+
+from captioner.model.tta import Looks, look_sizes
+
+SIZE = (32, 32)  # Grid makes 4 x 4 places of it, and 3 x 3 of the next size
+
+
+def backbone() -> nn.Module:
+    torch.manual_seed(0)
+    return Grid().eval()
+
+
+def looks(count: int, inner: nn.Module) -> Looks:
+    return Looks(dict.fromkeys(look_sizes(SIZE, 16, count), inner))
+
+
+def pictures() -> Tensor:
+    return torch.randn(3, 3, *SIZE)
+
+
+def mirrored(features: Tensor) -> Tensor:
+    """Features (B, 16, C) of a 4 x 4 grid, its columns in the other order."""
+    order = [row * 4 + column for row in range(4) for column in reversed(range(4))]
+    return features[:, order]
+
+
+@torch.no_grad()
+def test_two_looks_are_the_mean_of_a_picture_and_its_mirror_image() -> None:
+    inner, pixels = backbone(), pictures()
+    expected = (inner(pixels) + mirrored(inner(pixels.flip(3)))) / 2
+    torch.testing.assert_close(looks(2, inner)(pixels), expected)
+    assert not torch.allclose(expected, inner(pixels), atol=0.1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("count", [2, 4, 6])
+def test_a_mirrored_picture_has_the_same_features_in_mirrored_places(count: int) -> None:
+    found, pixels = looks(count, backbone()), pictures()
+    torch.testing.assert_close(found(pixels.flip(3)), mirrored(found(pixels)))
+
+
+@torch.no_grad()
+def test_a_smaller_copy_is_half_of_four_looks() -> None:
+    inner, pixels = backbone(), pictures()
+    small = Looks({(24, 24): inner})(
+        nn.functional.interpolate(pixels, (24, 24), mode="bicubic", antialias=True)
+    )
+    grid = small.transpose(1, 2).unflatten(2, (3, 3))
+    grid = nn.functional.interpolate(grid, (4, 4), mode="bilinear").flatten(2).transpose(1, 2)
+    expected = (looks(2, inner)(pixels) + grid) / 2
+    torch.testing.assert_close(looks(4, inner)(pixels), expected)
+
+
+@torch.no_grad()
+def test_of_one_colour_all_looks_are_alike() -> None:
+    inner, pixels = backbone(), torch.full((1, 3, *SIZE), 0.3)
+    torch.testing.assert_close(looks(4, inner)(pixels), inner(pixels))
+
+
+@torch.no_grad()
+def test_each_size_has_the_backbone_that_is_laid_out_for_it() -> None:
+    seen = []
+
+    class Sized(nn.Module):
+        def __init__(self, size: tuple[int, int]) -> None:
+            super().__init__()
+            self.size, self.inner = size, backbone()
+
+        def forward(self, pixels: Tensor) -> Tensor:
+            assert pixels.shape[2:] == self.size
+            seen.append(self.size)
+            return self.inner(pixels)
+
+    sizes = look_sizes(SIZE, 16, 4)
+    Looks({size: Sized(size) for size in sizes})(pictures())
+    assert sorted(seen) == sorted(sizes * 2)
+
+
+@torch.no_grad()
+def test_the_mean_is_in_full_precision() -> None:
+    inner, pixels = backbone().bfloat16(), pictures().bfloat16()
+    found = looks(4, inner)(pixels)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, looks(4, backbone())(pixels.float()), atol=0.05, rtol=0.05)
+
+
+def test_each_size_is_a_place_smaller() -> None:
+    assert look_sizes((384, 384), 144, 4) == [(384, 384), (352, 352)]
+    assert look_sizes((384, 384), 144, 2) == [(384, 384)]
+    assert look_sizes((64, 64), 4, 4) == [(64, 64), (32, 32)]
+
+
+@pytest.mark.parametrize(
+    ("size", "positions", "count", "told"),
+    [
+        ((64, 64), 1, 4, "grid of 1 x 1 places over 64 x 64"),
+        ((64, 96), 6, 2, "6 positions are no square grid"),
+        ((100, 100), 9, 2, "grid of 3 x 3 places over 100 x 100"),
+        ((64, 64), 4, 3, "grid of 2 x 2 places over 64 x 64"),
+    ],
+)
+def test_where_there_are_no_such_sizes_that_is_said(
+    size: tuple[int, int], positions: int, count: int, told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        look_sizes(size, positions, count)

@@ -1,0 +1,420 @@
+"""What a caller may ask of decoding, by the Python API and on the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from tiny import make_checkpoint, picture
+from tiny_vqa import QUESTIONS, make_vqa_checkpoint
+
+import captioner
+from captioner.config import DecodingConfig
+from captioner.data.collate import pad
+from captioner.errors import CaptionerError, CheckpointError, ConfigError, ImageError, QuestionError
+from captioner.generation.captions import answer, draw, score_texts, search
+from captioner.predict import Captioner, Scored
+from captioner.predict.questions import encode_question
+from captioner.tokenizer import PAD
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    return make_checkpoint(tmp_path_factory.mktemp("decoding") / "best")
+
+
+@pytest.fixture(scope="session")
+def model(folder) -> Captioner:
+    return captioner.load(folder)
+
+
+@pytest.fixture(scope="session")
+def asked(tmp_path_factory) -> Captioner:
+    return captioner.load(make_vqa_checkpoint(tmp_path_factory.mktemp("asked") / "best"))
+
+
+def best(model: Captioner, number: int, **options) -> str:
+    return model.caption(picture(number), max_length=12, **options)[0].text
+
+
+# Words
+
+
+@pytest.mark.parametrize("beam_size", [1, 3, 8])
+@pytest.mark.parametrize("words", [["dog"], ["pink|brown"], ["boat", "red dog"], "window"])
+def test_captions_hold_what_they_must(model, words, beam_size):
+    for number in range(3):
+        text = best(model, number, must_include=words, beam_size=beam_size)
+        for phrase in [words] if isinstance(words, str) else words:
+            assert any(f" {one} " in f" {text} " for one in phrase.split("|"))
+
+
+def test_captions_hold_nothing_that_is_banned(model):
+    for number in range(3):
+        words = best(model, number).split()
+        for word in set(words):
+            assert word not in best(model, number, banned=[word]).split()
+        none = best(model, number, banned=sorted(set(words)))
+        assert not set(words) & set(none.split())
+
+
+def test_captions_begin_as_they_are_told(model):
+    for prefix in ("a pink", "A Brown Dog by", "the window"):
+        assert f"{best(model, 0, prefix=prefix)} ".startswith(f"{prefix.lower()} ")
+
+
+def test_no_caption_ends_on_a_word_that_others_must_follow(model):
+    options = {"num_captions": 3, "max_length": 12}
+    for result in model.caption([picture(i) for i in range(4)], no_dangling=True, **options):
+        assert all(c.text.split()[-1] not in ("a", "by", "the") for c in result.captions)
+
+
+def test_an_image_of_which_nothing_can_be_said_has_an_error_in_its_place(model):
+    """All words are banned but some that a caption may not end in."""
+    words = [
+        piece.strip() for piece in model.tokenizer.pieces() if piece and piece.strip().isalnum()
+    ]
+    found = model.caption(
+        [picture(0), b"", picture(1)], banned=words, min_length=5, no_repeat_ngram=1, max_length=12
+    )
+    assert isinstance(found[1].error, ImageError)
+    for result in (found[0], found[2]):
+        assert result.error is None or "no caption" in str(result.error)
+
+
+def test_one_plan_serves_many_calls(model):
+    first = best(model, 0, must_include=["dog"])
+    hits = model._wording.cache_info().hits
+    assert best(model, 0, must_include=["dog"]) == first
+    assert model._wording.cache_info().hits == hits + 1
+
+
+# Sampling
+
+
+def test_samples_are_those_of_the_seed_and_of_the_place(model):
+    images = [picture(i) for i in range(5)]
+    options = {"method": "sample", "num_captions": 3, "temperature": 2.0}
+
+    def draw(**more):
+        results = model.caption(images, **(options | more))
+        return [[c.text for c in result.captions] for result in results]
+
+    first = draw(seed=1)
+    assert [len(texts) for texts in first] == [3] * 5
+    assert draw(seed=1) == draw(seed=1, batch_size=2) == first
+    assert draw(seed=2) != first
+    assert [[texts[0]] for texts in first] == draw(seed=1, num_captions=1)
+    # The same image at another place is another draw.
+    same = model.caption([images[0]] * 9, **options)
+    assert len({result.text for result in same}) > 2
+
+
+def test_a_sample_of_the_likeliest_token_is_greedy(model):
+    for number in range(3):
+        greedy = best(model, number, beam_size=1)
+        assert best(model, number, method="sample", top_k=1) == greedy
+        assert best(model, number, method="sample", min_p=1.0) == greedy
+        assert best(model, number, method="sample", temperature=1e-4) == greedy
+
+
+def test_the_score_of_a_sample_is_the_models_own(model):
+    """Whatever the temperature, and whatever was left out."""
+    memories = list(model.encode(picture(1)).memories)
+    config = DecodingConfig(
+        method="sample", max_length=12, temperature=1.5, top_p=0.95, min_p=0.01, seed=3
+    )
+    [pixels] = model.members.stack([model.members.pixels(picture(1))])
+    [found] = draw([model.model], [pixels], config, rows=5)
+    assert len({tuple(h.tokens) for h in found}) > 2
+    for h in found:
+        tokens = torch.tensor([[h.tokens]])
+        logprob = score_texts([model.model], memories, tokens).sum().item()
+        assert h.logprob == pytest.approx(logprob, abs=1e-3)
+
+
+# Streaming
+
+
+def test_a_stream_is_the_greedy_caption_piece_by_piece(model):
+    for number in range(3):
+        pieces = list(model.stream(picture(number)))
+        assert len(pieces) > 2
+        assert "".join(pieces) == model.caption(picture(number), beam_size=1)[0].text
+
+
+def test_a_stream_may_be_drawn_and_kept_to_words(model):
+    options = {"method": "sample", "temperature": 2.0, "seed": 7}
+    expected = model.caption(picture(0), **options)[0].text
+    assert "".join(model.stream(picture(0), **options)) == expected
+    assert "dog" in "".join(model.stream(picture(0), must_include=["dog"], max_length=12)).split()
+
+
+def test_an_answer_can_be_streamed(asked):
+    for number, question in enumerate(QUESTIONS[:3]):
+        expected = asked.ask(picture(number), question, beam_size=1).text
+        assert "".join(asked.stream(picture(number), question=question)).strip() == expected
+
+
+def test_characters_of_several_tokens_come_whole(model, monkeypatch):
+    ids = model.tokenizer.encode("é ☂ dog")[:-1]
+    assert len(ids) > 5
+    monkeypatch.setattr("captioner.predict.captioner.spell", lambda *args, **options: iter(ids))
+    pieces = list(model.stream(picture(0)))
+    assert "".join(pieces) == "é ☂ dog"
+    assert not any("\ufffd" in piece for piece in pieces)
+
+
+@pytest.mark.parametrize("options", [{"beam_size": 2}, {"groups": 3, "diversity": 1.0}])
+def test_beams_cannot_be_streamed(model, options):
+    with pytest.raises(CaptionerError):
+        list(model.stream(picture(0), **options))
+
+
+# Scores of given texts
+
+
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_a_found_caption_has_the_score_that_it_was_found_with(model, beam_size):
+    config = DecodingConfig(beam_size=beam_size, max_length=12)
+    for number in range(3):
+        [pixels] = model.members.stack([model.members.pixels(picture(number))])
+        [found] = search([model.model], [pixels], config)
+        memories = model.encode(picture(number)).memories
+        tokens = pad([h.tokens for h in found], PAD)[None]
+        logprobs = score_texts([model.model], memories, tokens)
+        assert (logprobs[tokens == PAD] == 0).all()
+        assert logprobs.sum(-1)[0].tolist() == pytest.approx([h.logprob for h in found], abs=1e-3)
+
+
+def test_the_score_of_a_text_is_that_of_its_tokens(model):
+    text = " A Dog ."
+    [scored] = model.score(picture(2), [text])
+    tokens = model.tokenizer.encode("a dog")
+    memories = model.encode(picture(2)).memories
+    logprob = score_texts([model.model], memories, torch.tensor([[tokens]])).sum().item()
+    assert scored == Scored(text, pytest.approx(logprob), pytest.approx(logprob / len(tokens)))
+
+
+def test_texts_are_scored_alone_and_in_their_order(model):
+    texts = ["a dog", "a boat", "a dog", "Red."]
+    together = model.score(picture(0), texts)
+    assert [scored.text for scored in together] == texts
+    assert together[0] == together[2]
+    for text, scored in zip(texts, together, strict=True):
+        [alone] = model.score(model.encode(picture(0)), [text])
+        assert alone.logprob == pytest.approx(scored.logprob, abs=1e-4)
+    assert model.score(picture(0), []) == []
+
+
+def test_the_score_of_an_answer_is_its_confidence(asked):
+    """As the temperature has it, under which its answers are searched for."""
+    for number, question in enumerate(QUESTIONS[:3]):
+        answers = ["red", "a boat", "no"]
+        found = asked.score(picture(number), answers, question=question)
+        memories, masks, temperature = asked._memories(picture(number), question)
+        assert temperature == asked.config.answers.temperature
+        ids = encode_question(question, tokenizer=asked.tokenizer, config=asked.config)
+        owners = torch.tensor([0])
+        [best] = answer(
+            [asked.model],
+            list(asked.encode(picture(number)).memories),
+            torch.tensor([ids]),
+            owners,
+            asked.config.answers,
+        )
+        tokens = torch.tensor([[best[0].tokens]])
+        options = {"masks": masks, "temperature": temperature}
+        logprob = score_texts([asked.model], memories, tokens, **options).sum().item()
+        assert best[0].logprob == pytest.approx(logprob, abs=1e-3)
+        assert all(s.logprob <= logprob + 1e-3 for s in found)
+        plain = asked.score(picture(number), answers)
+        assert [s.logprob for s in plain] != [s.logprob for s in found]
+
+
+@pytest.mark.parametrize(
+    ("texts", "told"),
+    [
+        ("a dog", "list"),
+        ([""], "nothing"),
+        (["dog " * 40], "tokens"),
+        ([3], "text"),
+        (["\ud800"], "UTF-8"),
+    ],
+)
+def test_texts_that_cannot_be_scored(model, texts, told):
+    with pytest.raises(CaptionerError, match=told):
+        model.score(picture(0), texts)
+
+
+def test_what_cannot_be_asked(model, asked):
+    with pytest.raises(CaptionerError, match="captions only"):
+        model.score(picture(0), ["red"], question="what colour?")
+    with pytest.raises(QuestionError):
+        asked.score(picture(0), ["red"], question=" ")
+    with pytest.raises(ImageError):
+        asked.score(b"", ["red"])
+
+
+# Ensembles
+
+
+@pytest.fixture(scope="session")
+def other(folder, tmp_path_factory):
+    """A checkpoint with the same tokenizer and other weights."""
+    from safetensors.torch import load_file, save_file
+
+    copy = tmp_path_factory.mktemp("other")
+    for name in ("config.yaml", "tokenizer.model"):
+        (copy / name).write_bytes((folder / name).read_bytes())
+    state = load_file(folder / "model.safetensors")
+    generator = torch.Generator().manual_seed(5)
+    for name, value in state.items():
+        if name.startswith("decoder.layers") and value.is_floating_point():
+            state[name] = value + 0.1 * torch.randn(value.shape, generator=generator)
+    save_file(state, copy / "model.safetensors")
+    return copy
+
+
+def test_an_ensemble_of_one_model_twice_is_that_model(folder, model):
+    twice = captioner.load([folder, folder])
+    for number in range(3):
+        one, two = (m.caption(picture(number), num_captions=3)[0] for m in (model, twice))
+        assert [c.text for c in one.captions] == [c.text for c in two.captions]
+        for a, b in zip(one.captions, two.captions, strict=True):
+            assert a.score == pytest.approx(b.score, abs=1e-4)
+
+
+def test_an_ensembles_probability_is_the_mean_of_its_members(folder, other, model):
+    both, second = captioner.load([folder, other]), captioner.load(other)
+    texts = ["a dog", "red", "a boat"]
+    ids = [model.tokenizer.encode(text) for text in texts]
+    padded = torch.tensor([[x + [PAD] * (12 - len(x)) for x in ids]])
+    each = [
+        score_texts([m.model], m.encode(picture(0)).memories, padded).double().exp()
+        for m in (model, second)
+    ]
+    expected = (sum(each) / 2).log().masked_fill(padded == PAD, 0).sum(-1)[0]
+    found = [scored.logprob for scored in both.score(picture(0), texts)]
+    assert found == pytest.approx(expected.tolist(), abs=1e-3)
+    captions = [m.caption(picture(0))[0].best for m in (model, second, both)]
+    assert len({caption.score for caption in captions}) == 3
+
+
+def test_members_must_share_their_tokenizer(folder, tmp_path):
+    from captioner.tokenizer import Tokenizer
+
+    for name in ("config.yaml", "model.safetensors"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    Tokenizer.train(["another text"] * 9, vocab_size=300).save(tmp_path / "tokenizer.model")
+    with pytest.raises(CheckpointError):
+        captioner.load([folder, tmp_path])
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        captioner.load([])
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "told"),
+    [
+        ({"beam_sise": 3}, ConfigError, "beam_size"),
+        ({"beam_size": "many"}, ConfigError, "beam_size"),
+        ({"method": "guess"}, ConfigError, "method"),
+        ({"method": "sample", "beam_size": 3}, CaptionerError, "beam_size"),
+        ({"top_k": 4}, ConfigError, "top_k"),
+        ({"groups": 2, "diversity": 0.5}, ConfigError, "beam_size"),
+        ({"must_include": ["dog"], "banned": ["dog"]}, ConfigError, "dog"),
+        ({"must_include": ["dog"] * 9}, CaptionerError, "max_length"),
+        ({"must_include": [" "]}, CaptionerError, "must_include"),
+        ({"max_length": 13}, CaptionerError, "12"),
+    ],
+)
+def test_options_that_cannot_be_used(model, options, error, told):
+    with pytest.raises(error, match=told):
+        model.caption(picture(0), **options)
+
+
+# The command line
+
+
+@pytest.fixture(scope="session")
+def checkpoint(folder) -> str:
+    return str(folder)
+
+
+def test_flags_are_the_options_of_the_api(run, photos, model):
+    path = photos / "0.png"
+    for words, options in (
+        (["--must-include", "dog|boat", "--must-include", "pink"],
+         {"must_include": ["dog|boat", "pink"]}),
+        (["--ban", "red", "--prefix", "a dog"], {"banned": ["red"], "prefix": "a dog"}),
+        (["--sample", "--top-p", "0.9", "--seed", "4"],
+         {"method": "sample", "top_p": 0.9, "seed": 4}),
+        (["--min-length", "6", "--length-form", "gnmt", "--no-dangling"],
+         {"min_length": 6, "length_form": "gnmt", "no_dangling": True}),
+        (["--no-repeat-ngram", "2", "--repetition-penalty", "1.2", "--length-penalty", "0.3"],
+         {"no_repeat_ngram": 2, "repetition_penalty": 1.2, "length_penalty": 0.3}),
+    ):  # fmt: skip
+        expected = model.caption(path, **options)[0].text
+        assert run(path, *words) == (0, [expected], "")
+
+
+def test_beams_are_widened_to_what_groups_can_share(run, photos, model):
+    status, out, err = run(photos / "0.png", "--groups", "2", "--diversity", "1")
+    options = {"groups": 2, "diversity": 1.0, "beam_size": 4}
+    assert (status, out, err) == (0, [model.caption(photos / "0.png", **options)[0].text], "")
+
+
+def test_texts_are_ranked(run, photos, model):
+    texts = ["a dog", "a boat", "red"]
+    words = [word for text in texts for word in ("--score", text)]
+    status, out, err = run(photos / "0.png", *words)
+    assert (status, err) == (0, "")
+    found = sorted(model.score(photos / "0.png", texts), key=lambda s: -s.score)
+    assert out == [f"{s.score:.4f}\t{s.text}" for s in found]
+    status, out, _ = run(photos / "0.png", photos / "missing.png", *words, "--jsonl")
+    assert status == 3
+    first, second = map(json.loads, out)
+    assert [row["text"] for row in first["scores"]] == [s.text for s in found]
+    assert "error" in second
+
+
+def test_words_are_printed_as_they_come(run, photos, model):
+    paths = [photos / "0.png", photos / "1.png"]
+    greedy = [model.caption(path, beam_size=1)[0].text for path in paths]
+    assert run(paths[0], "--stream") == (0, [greedy[0]], "")
+    expected = [f"{path}\t{text}" for path, text in zip(paths, greedy, strict=True)]
+    assert run(*paths, "--stream") == (0, expected, "")
+
+
+def test_several_checkpoints_are_an_ensemble(run, photos, folder, other):
+    both = captioner.load([folder, other])
+    words = ["--checkpoint", str(other)]  # beside the one that the fixture names
+    expected = both.caption(photos / "1.png")[0].text
+    assert run(photos / "1.png", *words) == (0, [expected], "")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--top-k", "3"], "--sample"),
+        (["--sample", "--beam-size", "3"], "--beam-size"),
+        (["--sample", "--must-include", "dog"], "--must-include"),
+        (["--groups", "2"], "--diversity"),
+        (["--question", "what?", "--prefix", "a"], "--prefix"),
+        (["--score", "a dog", "--stream"], "--stream"),
+        (["--score", "a dog", "--num-captions", "2"], "--num-captions"),
+        (["--score", "a dog", "--ban", "cat"], "--score"),
+        (["--stream", "--jsonl"], "--jsonl"),
+        (["--stream", "--question", "a?", "--question", "b?"], "--question"),
+        (["--stream", "--ask"], "--ask"),
+    ],
+)
+def test_flags_that_cannot_be_used_together(run, photos, words, told, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(photos / "0.png", *words)
+    assert caught.value.code == 2
+    assert told in capsys.readouterr().err

@@ -1,0 +1,245 @@
+"""The Python API: every kind of input, results in their places, and no effect of the batch."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import io
+import math
+
+import numpy as np
+import pytest
+import torch
+from tiny import make_checkpoint, picture
+
+import captioner
+from captioner.build import load_checkpoint
+from captioner.errors import CaptionerError, CheckpointError, ImageError
+from captioner.generation.captions import search
+from captioner.model.cpu.packed import PackedConv
+from captioner.model.cpu.processor import can_pack
+from captioner.model.tta import Looks, look_sizes
+from captioner.predict import Captioner, Result
+from captioner.tokenizer import BOS, PAD, UNK
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory):
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "best")
+
+
+@pytest.fixture(scope="session")
+def model(folder) -> Captioner:
+    return captioner.load(folder)
+
+
+def texts(results: list[Result]) -> list[list[str]]:
+    return [[c.text for c in result.captions] for result in results]
+
+
+def scores(results: list[Result]) -> np.ndarray:
+    return np.array([[c.score for c in result.captions] for result in results])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_batch_changes_nothing(model, batch_size, beam_size):
+    images = [picture(i) for i in range(7)]
+    options = {"beam_size": beam_size, "num_captions": beam_size}
+    alone = [model.caption(image, **options)[0] for image in images]
+    together = model.caption(images, batch_size=batch_size, **options)
+    assert texts(together) == texts(alone)
+    np.testing.assert_allclose(scores(together), scores(alone), atol=1e-4)
+    assert len({result.text for result in alone}) > 2
+
+
+def test_score_is_that_of_one_pass_over_the_caption(model):
+    """The step-by-step search and the decoder's parallel pass agree on the log-probability."""
+    for image in (picture(1), picture(5)):
+        best = model.caption(image)[0].best
+        [pixels] = model.members.stack([model.members.pixels(image)])
+        hypothesis = search([model.model], [pixels], model.config.decoding)[0][0]
+        assert model.tokenizer.decode(hypothesis.tokens) == best.text
+        inputs = torch.tensor([[[BOS, *hypothesis.tokens[:-1]]]])
+        with torch.no_grad():
+            logits = model.model(pixels, inputs)
+        logits[:, [PAD, UNK, BOS]] = -math.inf
+        targets = torch.tensor(hypothesis.tokens)[:, None]
+        mean = logits.log_softmax(-1).gather(1, targets).mean().item()
+        assert best.score == pytest.approx(mean, abs=1e-4)
+
+
+def test_captions_come_best_first_and_differ(model):
+    for result in model.caption([picture(i) for i in range(3)], beam_size=5, num_captions=5):
+        found = [c.score for c in result.captions]
+        assert found == sorted(found, reverse=True)
+        assert all(score <= 0 for score in found)
+        assert len({c.text for c in result.captions}) == 5
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+def test_errors_stand_in_their_places(model, tmp_path, batch_size):
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no picture")
+    images = [bad, picture(0), b"", picture(1), tmp_path / "missing.png"]
+    found = model.caption(images, batch_size=batch_size)
+    assert [result.error is None for result in found] == [False, True, False, True, False]
+    assert texts(found)[1::2] == texts(model.caption([picture(0), picture(1)]))
+    assert all(result.captions == () for result in found[::2])
+    assert "bad.jpg" in str(found[0].error)
+    with pytest.raises(ImageError, match=r"missing\.png"):
+        _ = found[-1].text
+    with pytest.raises(ImageError, match=r"bad\.jpg"):
+        _ = found[0].best
+
+
+def test_images_in_any_form(model, tmp_path):
+    image = picture(4)
+    path = tmp_path / "a.png"
+    image.save(path)
+    forms = [image, path, str(path), path.read_bytes(), np.asarray(image)]
+    forms.append(io.BytesIO(path.read_bytes()))
+    assert len({result.text for result in model.caption(forms)}) == 1
+    for form in [*forms[:-1], io.BytesIO(path.read_bytes())]:
+        assert texts(model.caption(form)) == texts(model.caption([image]))
+    assert model.caption([]) == []
+    assert texts(model.caption(p for p in (path, path))) == texts(model.caption([image, image]))
+
+
+def test_an_array_of_images_is_several(model):
+    images = [picture(i) for i in range(3)]
+    stacked = np.stack([np.asarray(image) for image in images])
+    assert texts(model.caption(stacked)) == texts(model.caption(images))
+
+
+def test_stream_holds_three_batches(model):
+    taken = []
+
+    def source():
+        for i in range(12):
+            taken.append(i)
+            yield picture(i)
+
+    stream = model.caption_stream(source(), batch_size=3)
+    assert taken == []
+    for n in range(12):
+        assert isinstance(next(stream), Result)
+        assert n < len(taken) <= n + 1 + 3 * 3
+    assert next(stream, None) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"beam_size": 0}, "beam_size"),
+        ({"num_captions": 0}, "num_captions"),
+        ({"num_captions": 4, "beam_size": 3}, "num_captions=4"),
+        ({"max_length": 0}, "max_length"),
+        ({"max_length": 13}, "12"),
+        ({"batch_size": 0}, "batch_size"),
+    ],
+)
+def test_options_are_checked(model, options, told):
+    with pytest.raises(CaptionerError, match=told):
+        model.caption(picture(0), **options)
+
+
+def test_max_length_is_kept(model):
+    for length in (1, 5, 12):
+        found = model.caption(picture(2), max_length=length)[0].text
+        assert len(model.tokenizer.encode(found)) <= length + 2  # EOS, and a piece for the blank
+
+
+def test_auto_is_int8_on_a_cpu_that_has_the_kernels(folder):
+    images = [picture(i) for i in range(3)]
+    name = "int8" if can_pack(torch.device("cpu")) else "float32"
+    found, expected = (captioner.load(folder, dtype=dtype) for dtype in ("auto", name))
+    assert found.dtype == expected.dtype
+    assert (scores(found.caption(images)) == scores(expected.caption(images))).all()
+    assert captioner.load(folder, dtype="auto", compile=True).dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
+def test_lower_precision_runs(folder, model, dtype):
+    half = captioner.load(folder, dtype=dtype)
+    images = [picture(i) for i in range(3)]
+    backbone = half.model.backbone
+    layers = [m for m in backbone.modules() if isinstance(m, (PackedConv, torch.nn.Conv2d))]
+    assert {layer.bias.dtype for layer in layers} == {half.dtype}
+    behind = torch.float32 if dtype == "int8" else half.dtype
+    assert half.model.memory_encoder.positions.dtype == behind
+    difference = scores(half.caption(images)) - scores(model.caption(images))
+    assert np.abs(difference).max() < 0.3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int8"])
+@pytest.mark.parametrize("count", [2, 4])
+def test_captions_of_several_looks_are_of_the_mean_of_their_features(folder, count, dtype):
+    several = captioner.load(folder, looks=count, dtype=dtype)
+    plain, _, _ = load_checkpoint(folder)
+    size = several.members.specs[0].size
+    sizes = look_sizes(size, len(plain.memory_encoder.positions), count)
+    plain.backbone = Looks(dict.fromkeys(sizes, plain.backbone))
+    [pixels] = several.members.stack([several.members.pixels(picture(i)) for i in range(3)])
+    once = captioner.load(folder, dtype=dtype)
+    with torch.inference_mode():
+        found, expected = several.model.backbone(pixels), plain.backbone(pixels.float())
+        other = once.model.backbone(pixels)
+    rounding = 1e-4 if dtype == "float32" else 0.05
+    assert (found - expected).norm() < rounding * expected.norm()
+    assert (other - expected).norm() > 0.2 * expected.norm()
+    if dtype == "float32":  # elsewhere a batch decides between words that are nearly as likely
+        images = [picture(i) for i in range(7)]
+        found = several.caption(images, batch_size=3)
+        assert texts(found) == texts([several.caption(image)[0] for image in images])
+        assert texts(found) != texts(once.caption(images))
+
+
+def test_a_backbone_of_one_size_is_looked_through_twice_and_no_more(tmp_path):
+    folder = make_checkpoint(tmp_path / "best")
+    model, tokenizer, config = load_checkpoint(folder)
+
+    class OneSize(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.models = model.backbone, []
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert x.shape[-1] == config.image.size, "expected\n64 pixels"
+            return self.inner(x)
+
+    model.backbone = OneSize()
+    assert Captioner(copy.deepcopy(model), tokenizer, config, looks=2).caption(picture(0))[0].text
+    with pytest.raises(CaptionerError, match=r"looks=4.*expected 64 pixels"):
+        Captioner(model, tokenizer, config, looks=4)
+
+
+@pytest.mark.parametrize("count", [0, 3, 8, 2.5])
+def test_other_numbers_of_looks_are_refused(folder, count):
+    with pytest.raises(CaptionerError, match=r"looks=.*1, 2, 4"):
+        captioner.load(folder, looks=count)
+
+
+@pytest.mark.slow
+def test_compiled_models_write_the_same(folder, model, monkeypatch):
+    # Traced and guarded as for generated C++, which test_training_compiled.py compiles.
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    images = [picture(i) for i in range(5)]
+    compiled = captioner.load(folder, compile=True)
+    for batch_size in (2, 5):
+        found = compiled.caption(images, batch_size=batch_size)
+        assert texts(found) == texts(model.caption(images))
+        assert scores(found) == pytest.approx(scores(model.caption(images)), abs=1e-4)
+
+
+def test_what_cannot_be_loaded(folder, tmp_path):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        captioner.load(tmp_path)
+    with pytest.raises(CaptionerError, match="int4"):
+        captioner.load(folder, dtype="int4")
+    with pytest.raises(CaptionerError, match="compile"):
+        captioner.load(folder, dtype="int8", compile=True)
+    with pytest.raises(CaptionerError, match="int8"):
+        captioner.load(folder, dtype="int8", device="meta")
+    with pytest.raises(CaptionerError, match="nowhere"):
+        captioner.load(folder, device="nowhere")

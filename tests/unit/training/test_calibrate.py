@@ -1,0 +1,88 @@
+"""The temperature of the answers: fitted on held-out questions, written into the checkpoint."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import SHAPES, draw
+from datasets import Dataset
+from tiny_vqa import make_vqa_checkpoint
+
+from captioner.build import load_checkpoint, pixel_spec
+from captioner.config import SourceConfig, load_config
+from captioner.data.collate import collate
+from captioner.data.dataset import ImageDataset, Key
+from captioner.data.splits import Task
+from captioner.files import fault
+from captioner.tokenizer import BOS, PAD, UNK
+from captioner.training.calibrate import fit_answer_temperature
+from captioner.training.run_state import set_temperature
+
+ASKS = Task("asked", SourceConfig("asked"), asks=True)
+CAPTIONS = Task("told", SourceConfig("told"), asks=False)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return make_vqa_checkpoint(tmp_path / "checkpoint")
+
+
+def dataset(folder: Path, config, tokenizer, *, question: str) -> ImageDataset:
+    rows = []
+    for i, shape in enumerate(SHAPES):
+        draw(*shape).save(folder / f"{i}.png")
+        row = {"image": str(folder / f"{i}.png"), "question": question, "source": 0}
+        rows.append(row | {"references": [shape[0]]})
+    spec, length = pixel_spec(config), config.model.max_length
+    return ImageDataset(Dataset.from_list(rows), spec=spec, tokenizer=tokenizer, max_length=length)
+
+
+@torch.no_grad()
+def loss(model, data: ImageDataset, temperature: float) -> float:
+    """Mean negative log-likelihood of the answers' tokens, written out."""
+    batch = collate([data[Key(0, i, 0)] for i in range(len(data))])
+    logits = model(batch.images, batch.tokens, batch.questions, batch.owners)
+    logits[:, [PAD, UNK, BOS]] = float("-inf")
+    logprobs = (logits / temperature).log_softmax(-1)
+    labels = batch.labels[batch.labels != PAD]
+    return -logprobs[torch.arange(len(labels)), labels].mean().item()
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.5])
+def test_the_fitted_temperature_makes_the_answers_likeliest(checkpoint, tmp_path, sharpness):
+    model, tokenizer, config = load_checkpoint(checkpoint)
+    with torch.no_grad():
+        model.decoder.layer_norm.weight.mul_(sharpness)
+        model.decoder.layer_norm.bias.mul_(sharpness)
+    data = dataset(tmp_path, config, tokenizer, question="what color is it?")
+    found = fit_answer_temperature(model, data, [ASKS], Accelerator(cpu=True))
+    assert 0.25 <= found <= 4
+    best = loss(model, data, found)
+    # Logits are kept in half precision.
+    assert best <= min(loss(model, data, t) for t in (0.3, 0.5, 0.8, 1.0, 1.25, 2.0, 3.5)) + 1e-3
+    if 0.3 < found < 3.5:
+        assert best < loss(model, data, found * 1.2) + 1e-3
+        assert best < loss(model, data, found / 1.2) + 1e-3
+
+
+def test_captions_have_no_temperature(checkpoint, tmp_path):
+    model, tokenizer, config = load_checkpoint(checkpoint)
+    data = dataset(tmp_path, config, tokenizer, question="")
+    assert fit_answer_temperature(model, data, [CAPTIONS], Accelerator(cpu=True)) is None
+
+
+def test_the_temperature_is_all_that_changes_in_the_configuration(checkpoint):
+    path = checkpoint / "config.yaml"
+    before = load_config(path)
+    set_temperature(checkpoint, 1.23456)
+    after = load_config(path)
+    assert math.isclose(after.answers.temperature, 1.2346)
+    assert load_config(path, [f"answers.temperature={before.answers.temperature}"]) == before
+    assert sorted(p.name for p in checkpoint.iterdir()) == [
+        *("config.yaml", "manifest.json", "metrics.json", "model.safetensors", "tokenizer.model")
+    ]
+    assert not fault(checkpoint)

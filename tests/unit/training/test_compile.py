@@ -1,0 +1,141 @@
+"""`train.compile`: the same losses and checkpoints, and no recompilation for new lengths."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import make_flickr
+from runs import best_of, run
+from tiny import make_checkpoint
+from torch import Tensor, nn
+
+from captioner.build import load_checkpoint
+from captioner.generation.captions import sample_captions
+from captioner.model.seq2seq import Seq2Seq
+from captioner.tokenizer import BOS, PAD
+from captioner.training import compile
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+
+
+@pytest.fixture
+def model(tmp_path) -> Seq2Seq:
+    return load_checkpoint(make_checkpoint(tmp_path / "best"), for_training=True)[0]
+
+
+def inputs(images: int, longest: int) -> tuple[Tensor, Tensor]:
+    """Images and three captions of each, of one token to the longest."""
+    generator = torch.Generator().manual_seed(longest)
+    tokens = torch.randint(4, 200, (images, 3, longest), generator=generator)
+    lengths = torch.arange(images * 3).view(images, 3, 1) % longest + 1
+    tokens[torch.arange(longest).expand_as(tokens) >= lengths] = PAD
+    tokens[..., 0] = BOS
+    return torch.randn(images, 3, 64, 64, generator=generator), tokens
+
+
+def losses(model: Seq2Seq, sizes: list[tuple[int, int]]) -> list[float]:
+    """Of steps on so many images and texts of such lengths."""
+    optimizer, found = torch.optim.AdamW(model.parameters(), lr=1e-3), []
+    dtype = next(model.parameters()).dtype
+    for count, longest in sizes:
+        images, tokens = inputs(count, longest)
+        loss = F.cross_entropy(model(images.to(dtype), tokens), tokens[tokens != PAD])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        found.append(loss.item())
+    return found
+
+
+class Patches(nn.Module):
+    """A backbone of one convolution, which is compiled in a fraction of MobileNet's time."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, channels, 32, stride=32)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.conv(images).flatten(2).transpose(1, 2)
+
+
+def use_backend(name: str, monkeypatch) -> None:
+    """Choose torch.compile's backend.
+
+    "eager" and "aot_eager" trace, guard and (the latter) differentiate as "inductor" does, and run
+    the graphs without generating C++.
+    """
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=needs_compiler)])
+def test_a_compiled_model_learns_the_same_and_is_compiled_once(model, monkeypatch, backend):
+    if backend == "inductor":  # the one test of generated code; the other has the whole model
+        torch.manual_seed(0)
+        model.backbone = Patches(model.backbone(torch.zeros(1, 3, 64, 64)).shape[-1])
+        model.double()  # generated code adds in another order, which float32 would show
+    use_backend(backend, monkeypatch)
+    plain, first = copy.deepcopy(model), [(2, 5), (2, 7)]
+    lengths = [(2, longest) for longest in (3, 11, 4, 12, 6)]
+    compile.compile_parts(model)
+    found = losses(model, first)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        found += losses(model, lengths)
+    assert found == pytest.approx(losses(plain, first) + losses(plain, lengths), abs=1e-4)
+    assert model.state_dict().keys() == plain.state_dict().keys()
+
+
+@pytest.mark.slow
+def test_a_compiled_run_is_the_plain_one(tmp_path, monkeypatch):
+    use_backend("eager", monkeypatch)
+    data = make_flickr(tmp_path / "data")
+    words = ["train.stages=[{epochs: 2, lr: 1e-3, encoder_lr: 1e-3}]", "train.threads=1"]
+    logs = []
+    for name in ("false", "true"):
+        assert run(data, tmp_path / name, f"train.compile={name}", *words) == 0
+        lines = (tmp_path / name / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        logs.append([json.loads(line)["loss"] for line in lines])
+    assert logs[1] == pytest.approx(logs[0], abs=1e-4)
+    assert best_of(tmp_path / "true").keys() == best_of(tmp_path / "false").keys()
+    load_checkpoint(tmp_path / "true" / "best")
+
+
+def test_without_gradients_the_model_is_the_plain_one(model, monkeypatch):
+    plain, called = copy.deepcopy(model), []
+
+    def fake(function, **options):
+        return lambda *args: called.append(function) or function(*args)
+
+    monkeypatch.setattr(torch, "compile", fake)
+    compile.compile_parts(model)
+    called.clear()
+    images, tokens = inputs(2, 6)
+    with torch.no_grad():
+        assert torch.equal(model(images, tokens), plain(images, tokens))
+    torch.manual_seed(0)
+    drawn = sample_captions(model, images, rows=2, max_length=4, greedy=False)
+    torch.manual_seed(0)
+    assert torch.equal(drawn, sample_captions(plain, images, rows=2, max_length=4, greedy=False))
+    assert called == []
+    model(images, tokens)
+    assert len(called) == 1 + 2 + 3  # backbone, layer of the memory encoder, layer of the decoder
+
+
+def test_where_nothing_can_be_compiled_one_line_says_so(tmp_path: Path, monkeypatch, capsys):
+    def broken(function, **options):
+        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found\nin a list of many")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    data = make_flickr(tmp_path / "data")
+    assert run(data, tmp_path / "run", "train.compile=true") == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("train.py: train.compile=true:")
+    assert "C++ compiler" in last

@@ -1,0 +1,286 @@
+"""The data report of a run, and runs that have nothing to train."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import runs
+import torch
+from conftest import draw, make_flickr, make_questions
+from runs import TINY
+from tiny import make_checkpoint, make_text_encoder
+
+from captioner.build import load_checkpoint
+from captioner.cli import train
+from captioner.config import load_config
+from captioner.data.splits import read_rows
+from captioner.errors import ConfigError
+from captioner.training import setup
+from captioner.training.data_report import describe_data, measure_lengths
+from captioner.training.validation import ranking_metric
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+CHINESE = "一只狗在草地上奔跑旁边有一个孩子"
+
+
+def captioned(root: Path, captions: list[str]) -> Path:
+    """An image folder with one caption for each image."""
+    root.mkdir()
+    rows = []
+    for number, caption in enumerate(captions):
+        draw("red", "circle", "left").save(root / f"{number}.png")
+        (root / f"{number}.png").write_bytes((root / f"{number}.png").read_bytes() + bytes(number))
+        rows.append(json.dumps({"file_name": f"{number}.png", "caption": caption}))
+    (root / "metadata.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    return root
+
+
+def report_of(*words: str) -> str:
+    config = load_config(None, [*TINY, *words])
+    tasks, rows, val, report = read_rows(config)
+    _, tokenizer, config = setup.build_start(config, rows)
+    data, held = setup.build_datasets(config, tasks, rows, val, tokenizer)
+    return "\n".join(describe_data(config, tasks, data, held, report))
+
+
+def test_rows_are_accounted_for(tmp_path):
+    root = captioned(tmp_path / "data", ["a dog", "a cat", "a bird", "a cow"])
+    splits = ["train", "eval", "holdout", "train"]
+    rows = [
+        {"file_name": f"{i}.png", "caption": f"thing {i}", "split": split}
+        for i, split in enumerate(splits)
+    ]
+    rows.append({"file_name": "none.png", "caption": "missing"})
+    (root / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = report_of(f"data.root={root}")
+    assert "5 rows read, 3 used (2 train, 1 val); 1 of other splits: holdout (1)" in found
+    assert "1 dropped: missing image (1)" in found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["before training", "--check"])
+def test_truncated_texts_are_counted_and_the_limit_can_be_raised(where, tmp_path, capsys):
+    long = "a dog runs on the grass and jumps over the fence " * 3
+    root = captioned(tmp_path / "data", [long, "a dog", long, "a cat sits"])
+    words = [*TINY, f"data.root={root}", "data.val_splits=[train]", f"train.output={tmp_path}/o"]
+    words += ["train.stages=[{epochs: 1, lr: 1e-3}]"]
+    train.main([*words, *["--check"] * (where == "--check")])
+    shown = capsys.readouterr()
+    shown = shown.out if where == "--check" else shown.err
+    (line,) = (line for line in shown.splitlines() if "are truncated" in line)
+    assert "2 of 4 captions are truncated" in line
+    assert "model.max_length=16" in line
+    setting = line.rpartition("; ")[2].split()[0]
+    config = load_config(None, [*words, setting])
+    tasks, rows, val, _ = read_rows(config)
+    _, tokenizer, config = setup.build_start(config, rows)
+    data, _ = setup.build_datasets(config, tasks, rows, val, tokenizer)
+    assert measure_lengths(data)["caption"].cut == 0
+
+
+def test_questions_and_answers_are_counted_too(tmp_path):
+    root = tmp_path / "data"
+    make_questions(root, val=[4])
+    words = [f"data.root={root}", "model.question.fusion=concat", "model.question.max_length=4"]
+    found = report_of(*words, "model.max_length=3", "decoding.max_length=3", "answers.max_length=3")
+    assert "questions are truncated" in found
+    assert "answers are truncated" in found
+    assert "model.question.max_length=" in found
+
+
+def test_a_vocabulary_that_spells_in_bytes_is_reported(tmp_path, checkpoint):
+    root = captioned(tmp_path / "data", [CHINESE, CHINESE[:5]])
+    words = (f"data.root={root}", "data.val_splits=[train]")
+    assert "single bytes" not in report_of(*words)  # a vocabulary of its own
+    assert "single bytes" in report_of_start(checkpoint, *words)
+
+
+def report_of_start(checkpoint: Path, *words: str) -> str:
+    config = load_config(None, [f"train.start={checkpoint}", "decoding.max_length=8", *words])
+    tasks, rows, val, report = read_rows(config)
+    _, tokenizer, config = setup.build_start(config, rows)
+    data, held = setup.build_datasets(config, tasks, rows, val, tokenizer)
+    return "\n".join(describe_data(config, tasks, data, held, report))
+
+
+def test_mirroring_is_reported_once(tmp_path):
+    texts = ["ein Hund links", "un chien à gauche", "左に犬", "a dog on the left", "all right"]
+    root = captioned(tmp_path / "data", texts)
+    words = (f"data.root={root}", "data.val_splits=[train]", "tokenizer.vocab_size=400")
+    found = report_of(*words)
+    (line,) = (line for line in found.splitlines() if "mirrored" in line)
+    assert line.startswith("data: 1 of 5 training images may be mirrored; not mirrored: 4 (0.png")
+    assert "no image is mirrored" in report_of(*words, "image.flip=false")
+
+
+def test_texts_of_other_languages_are_never_mirrored(tmp_path):
+    root = captioned(tmp_path / "data", ["ein Hund links", "un chien à gauche", "左に犬"])
+    config = load_config(
+        None, [*TINY, f"data.root={root}", "data.val_splits=[train]", "tokenizer.vocab_size=400"]
+    )
+    tasks, rows, val, _ = read_rows(config)
+    model, tokenizer, config = setup.build_start(config, rows)
+    data, held = setup.build_datasets(config, tasks, rows, val, tokenizer)
+    setup.start_stage(config.train.stages[0], config, model, data, held)
+    assert not any(any(data.flips(view)) for view in range(20))
+
+
+# Limits of a checkpoint
+
+
+def test_the_limit_of_a_checkpoint_is_raised(tmp_path, checkpoint):
+    config = load_config(
+        None,
+        [f"train.start={checkpoint}", "train.max_length=20", "decoding.max_length=18"],
+    )
+    rows = {"references": [], "question": []}
+    model, _, completed = setup.build_start(config, rows)
+    old, _, _ = load_checkpoint(checkpoint)
+    assert completed.model.max_length == 20
+    positions = model.decoder.embed_positions.weight
+    before = old.decoder.embed_positions.weight
+    assert torch.equal(positions[: len(before)], before)
+    assert torch.equal(positions[len(before) :], before[-1:].expand(20 - len(before), -1))
+    memory = torch.randn(1, 4, 32)
+    tokens = torch.randint(4, 100, (1, 1, 20))
+    assert model.decoder(memory, tokens).shape[0] == 20
+    short = tokens[..., :12]
+    torch.testing.assert_close(model.decoder(memory, short), old.decoder(memory, short))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train.max_length=5"], "5 is less than the 12 positions"),
+        (["train.question_max_length=40"], "no parts for questions"),
+    ],
+)
+def test_limits_that_cannot_be_raised(words, message, checkpoint):
+    config = load_config(None, [f"train.start={checkpoint}", *words, "decoding.max_length=5"])
+    with pytest.raises(ConfigError, match=message):
+        setup.build_start(config, {"references": [], "question": []})
+
+
+@pytest.mark.parametrize("name", ["max_length", "question_max_length"])
+def test_raising_a_limit_is_for_a_checkpoint(name):
+    with pytest.raises(ConfigError, match=r"which is not set; set model\."):
+        load_config(None, [f"train.{name}=50"])
+
+
+# Nothing to train
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train.stages=[{lr: 0.0}]"],
+        ["train.stages=[{lr: 1e-3, epochs: 1}, {lr: 0, epochs: 1}]"],
+        ["train.stages=[{lr: 0, encoder_lr: 1e-4, epochs: 1}]", "model.blind=true"],
+        ["train.stages=[{lr: 1e-3, epochs: 1, parts: question}]", "model.question.fusion=add"],
+    ],
+)
+def test_a_run_that_trains_nothing_is_one_line(words, tmp_path, capsys):
+    data = make_flickr(tmp_path / "data")
+    assert runs.run(data, tmp_path / "out", *words) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train.py: ")]
+    (line,) = lines
+    assert "train nothing" in line or "trains nothing" in line
+    assert "train.stages" in line
+
+
+def test_self_critical_training_of_questions_alone_is_one_line(tmp_path, capsys):
+    data = make_questions(tmp_path / "data")
+    words = ["train.stages=[{lr: 1e-3, epochs: 1, objective: scst}]", "model.question.fusion=add"]
+    assert runs.run(data, tmp_path / "out", *words) == 1
+    assert "objective=scst is for captions" in capsys.readouterr().err
+
+
+# Few images, no words, no steps left
+
+
+def test_few_images_are_ranked_by_another_score(tmp_path, capsys):
+    assert ranking_metric(12) == "ROUGE-L"
+    assert ranking_metric(1000) == "CIDEr-D"
+    data, output = make_flickr(tmp_path / "data"), tmp_path / "out"
+    assert runs.run(data, output, "train.stages=[{epochs: 1, lr: 1e-3}]") == 0
+    assert "too few for CIDEr-D; the best checkpoint is chosen by ROUGE-L" in (
+        capsys.readouterr().err
+    )
+    scores = json.loads((output / "best" / "metrics.json").read_text())["val"]
+    assert scores["score"] == scores["ROUGE-L"]
+
+
+def test_captions_without_a_word_train_and_are_reported_on(tmp_path):
+    data, output = captioned(tmp_path / "data", ["😀🎉", "🎉", "🎉😀🎉"]), tmp_path / "out"
+    words = ["train.stages=[{epochs: 1, lr: 1e-3}]", "tokenizer.vocab_size=400"]
+    assert runs.run(data, output, *words) == 0
+    assert "Lengths and words" in (output / "report.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["train.patience=5"], ["train.patience=1"]])
+def test_a_complete_run_returns_at_once_when_resumed(words, tmp_path, capsys, monkeypatch):
+    data, output = make_flickr(tmp_path / "data"), tmp_path / "out"
+    words = ["train.stages=[{epochs: 2, lr: 1e-3, cached_views: 1}]", *words]
+    assert runs.run(data, output, *words) == 0
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    capsys.readouterr()
+    assert runs.run(data, output, *words, resume=True) == 0
+    shown = capsys.readouterr().err
+    assert "no steps are left" in shown
+    assert "texts/s" not in shown
+    assert "steps an epoch" not in shown
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
+
+
+def test_a_run_that_was_stopped_after_its_last_step_writes_its_report(tmp_path, capsys):
+    data, output = make_flickr(tmp_path / "data"), tmp_path / "out"
+    words = ["train.stages=[{epochs: 1, lr: 1e-3}]"]
+    assert runs.run(data, output, *words) == 0
+    (output / "report.html").unlink()
+    capsys.readouterr()
+    assert runs.run(data, output, *words, resume=True) == 0
+    shown = capsys.readouterr().err
+    assert (output / "report.html").is_file()
+    assert "steps an epoch" not in shown
+
+
+def test_a_text_encoders_questions_are_not_cut_inside_a_character(tmp_path):
+    pytest.importorskip("tokenizers")
+    from tokenizers import Tokenizer as Bytes
+    from tokenizers import decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    from captioner.tokenizer import TextEncoderTokenizer
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {piece: i for i, piece in enumerate([*alphabet, "<pad>"])}
+    words = Bytes(models.BPE(vocab=vocabulary, merges=[]))
+    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>")
+    encoder = TextEncoderTokenizer(tokenizer)
+    text = "what is 狗 doing"
+    for length in range(1, 25):
+        ids = encoder.encode(text, max_length=length)
+        assert len(ids) <= length
+        assert text.startswith(tokenizer.decode(ids))
+
+
+def test_a_text_encoder_has_a_limit_of_its_own(tmp_path):
+    from transformers import AutoModel
+
+    from captioner.model.question import TextEncoder
+
+    model = AutoModel.from_pretrained(make_text_encoder(tmp_path / "bert"))
+    encoder = TextEncoder(model, channels=32, width=16)
+    encoder.lengthen(40)
+    with pytest.raises(ValueError, match="40 tokens at most"):
+        encoder.lengthen(41)

@@ -1,0 +1,193 @@
+"""What a run tells of itself: alarms over captions, the log, and the report."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from conftest import make_flickr
+from runs import run, stop_after
+from tiny import picture
+
+from captioner.metrics import caption_statistics, cider_d, score_captions
+from captioner.training import watch as watching
+from captioner.training.html_report import CAPTIONS, LOG, add_rows, read_rows, write_report
+from captioner.training.watch import ends_dangling
+
+COLOURS = ("red", "green", "blue", "black", "white", "brown", "grey", "pink", "gold", "navy")
+THINGS = ("dog", "boat", "horse", "child", "bird", "car")
+
+
+def paired() -> tuple[dict[int, str], dict[int, list[str]]]:
+    """Captions of sixty images, each right about its own."""
+    names = [f"{c} {t}" for c in COLOURS for t in THINGS]
+    references = {i: [f"a {n} on the grass", f"the {n} runs"] for i, n in enumerate(names)}
+    return {i: f"a {n} runs on the grass" for i, n in enumerate(names)}, references
+
+
+def watch(captions, references):
+    score = cider_d(captions, {i: references[i] for i in captions}).corpus if captions else 0.0
+    return watching.watch(captions, references, score=score)
+
+
+# Alarms
+
+
+def test_captions_that_look_raise_no_alarm():
+    captions, references = paired()
+    found, warnings = watch(captions, references)
+    assert warnings == []
+    assert found["different"] == 1
+    assert found["dangling"] == 0
+    moved = {i: captions[(i + 1) % 60] for i in captions}
+    assert found["CIDEr-D, other image"] == pytest.approx(cider_d(moved, references).corpus)
+
+
+def test_the_same_caption_for_all_is_a_collapse():
+    captions, references = paired()
+    found, (told,) = watch(dict.fromkeys(captions, "a red dog on the grass"), references)
+    assert found["different"] == pytest.approx(1 / 60)
+    assert "1 different captions for 60 images" in told
+
+
+def test_captions_of_other_images_are_noticed():
+    captions, references = paired()
+    shuffled = {i: captions[(i + 17) % 60] for i in captions}
+    _, (told,) = watch(shuffled, references)
+    assert "do not depend on the images" in told
+
+
+def test_few_captions_say_nothing():
+    _, references = paired()
+    assert watch(dict.fromkeys(range(3), "a dog"), references)[1] == []
+    assert watch({0: "a dog"}, references) == ({}, [])
+    assert watch({}, references) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "dangling"),
+    [
+        ("a man with a", True),
+        ("a man with a.", True),
+        ("A man is wearing", True),
+        ("a man", False),
+        ("a man with a hat", False),
+        ("", False),
+    ],
+)
+def test_ends_that_dangle(text, dangling):
+    assert ends_dangling(text) == dangling
+
+
+# The report
+
+
+class Reader(HTMLParser):
+    """Checks that tags close, and collects texts and what is loaded from where."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.sources: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.sources += [v for k, v in attrs if k in ("src", "href", "srcset") and v]
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def read(path: Path) -> Reader:
+    reader = Reader()
+    reader.feed(path.read_text(encoding="utf-8"))
+    reader.close()
+    return reader
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    rows = []
+    for i in range(5):
+        picture(i).save(path := tmp_path / f"{i}.png")
+        references = [f"a {COLOURS[i]} <dog> & ball", "a dog"]
+        rows.append(
+            {"image": str(path), "caption": f"a {COLOURS[i]} dog", "references": references}
+        )
+    (tmp_path / "4.png").unlink()
+    add_rows(tmp_path / CAPTIONS, rows, anew=True)
+    log = [
+        {"stage": 0, "epoch": 0, "loss": 3.25},
+        {"stage": 0, "epoch": 1, "loss": 9.0},
+        {"stage": 0, "epoch": 1, "loss": 2.5, "CIDEr-D": 0.125},
+    ]
+    add_rows(tmp_path / LOG, log)
+    return tmp_path
+
+
+def test_the_report_needs_nothing_but_itself(folder):
+    found = read(write_report(folder))
+    assert found.sources
+    assert all(source.startswith("data:image/jpeg;base64,") for source in found.sources)
+    text = " ".join(found.texts)
+    assert "a red dog" in text
+    assert "a red <dog> & ball" in text
+    assert "4.png" in text  # named where its picture would stand
+
+
+def test_the_scores_stand_there_with_their_intervals(folder):
+    rows = read_rows(folder / CAPTIONS)
+    captions = {i: row["caption"] for i, row in enumerate(rows)}
+    references = {i: row["references"] for i, row in enumerate(rows)}
+    text = " ".join(read(write_report(folder)).texts)
+    for name, value in score_captions(captions, references).items():
+        assert name in text
+        assert f"{value:.3f}" in text
+    _, low, high = caption_statistics(captions, references).intervals()["CIDEr-D"]
+    assert f"{low:.3f} to {high:.3f}" in text
+
+
+def test_an_epoch_done_twice_counts_as_it_was_last(folder):
+    text = write_report(folder).read_text()
+    assert "loss, epoch 2: 2.5" in text
+    assert "loss, epoch 1: 3.25" in text
+    assert ": 9" not in text
+    assert "CIDEr-D, epoch 2: 0.125" in text
+
+
+def test_a_row_that_was_cut_off_is_passed_over(folder):
+    with (folder / LOG).open("a") as file:
+        file.write('{"stage": 1, "ep')
+    assert len(read_rows(folder / LOG)) == 3
+    write_report(folder)
+
+
+def test_of_an_empty_folder_there_is_an_empty_report(tmp_path):
+    assert read(write_report(tmp_path)).sources == []
+
+
+@pytest.mark.slow
+def test_a_run_leaves_a_report_and_a_resumed_one_the_same(tmp_path, monkeypatch):
+    data = make_flickr(tmp_path / "data")
+    words = ["train.stages=[{epochs: 3, lr: 1e-3}]", "train.ema=0.9"]
+    output = tmp_path / "run"
+    assert run(data, output, *words) == 0
+    whole = output.rename(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(2, patch)
+        assert run(data, output, *words) == 130
+    assert run(data, output, *words, resume=True) == 0
+    assert (output / CAPTIONS).read_text() == (whole / CAPTIONS).read_text()
+    logs = [read_rows(one / LOG) for one in (output, whole)]
+    for row in (row for log in logs for row in log):
+        del row["texts/s"], row["TFLOP/s"]  # what the clock says
+    assert logs[0] == logs[1]
+    assert len(read(output / "report.html").sources) == len(read(whole / "report.html").sources) > 0
+    rows = read_rows(output / CAPTIONS)
+    scores = score_captions(
+        {i: row["caption"] for i, row in enumerate(rows)},
+        {i: row["references"] for i, row in enumerate(rows)},
+    )
+    best = json.loads((output / "best" / "metrics.json").read_text())["val"]
+    assert best["CIDEr-D"] == pytest.approx(scores["CIDEr-D"])

@@ -1,0 +1,158 @@
+"""Both losses from a batch: what the backbone computes once, and what each step counts."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from contextlib import nullcontext
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import make_checkpoint
+from torch import nn
+
+from captioner.build import load_checkpoint
+from captioner.config import StageConfig
+from captioner.data.collate import Batch, collate
+from captioner.data.dataset import Sample
+from captioner.model.layers import Dropout
+from captioner.tokenizer import EOS, PAD
+from captioner.training.loss import Objective, Whole
+from captioner.training.setup import train_mode
+
+TEXTS = {0: ["a red dog by the street"], 1: ["a blue boat by the beach", "a boat"]}
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    model, tokenizer, _ = load_checkpoint(make_checkpoint(tmp_path_factory.mktemp("tiny")))
+    model.memory_encoder.requires_grad_(True)
+    for part in model.modules():  # draws are compared
+        if hasattr(part, "p"):
+            part.p = 0.0
+    return model, tokenizer
+
+
+def itself(model: nn.Module) -> Whole:
+    """Alone, captions are drawn from the model that is trained."""
+    return lambda: nullcontext(model)
+
+
+def batch_of(tokenizer) -> Batch:
+    torch.manual_seed(0)
+    samples = [
+        Sample(i, torch.randn(3, 64, 64), [tokenizer.encode(t, max_length=12) for t in texts])
+        for i, texts in TEXTS.items()
+    ]
+    return collate(samples)
+
+
+def objective(tokenizer, *, objective="scst", **stage) -> Objective:
+    stage = StageConfig(objective=objective, samples=4, **stage)
+    reward = like_nothing if objective == "scst" else None
+    return Objective(stage, smoothing=0.0, max_length=8, reward=reward)
+
+
+def like_nothing(drawn: torch.Tensor, images: list[int]) -> torch.Tensor:
+    """A reward that differs from sample to sample, as CIDEr-D of untrained captions does not."""
+    return (drawn % 7).float().mean(-1) + torch.tensor(images)[:, None]
+
+
+def test_cross_entropy_is_summed_over_the_tokens_of_all_captions(loaded):
+    model, tokenizer = loaded
+    batch = batch_of(tokenizer)
+    found = objective(tokenizer, objective="cross_entropy")(model, batch, whole=itself(model))
+    labels = batch.labels[batch.labels != PAD]
+    expected = F.cross_entropy(model(batch.images, batch.tokens), labels, reduction="sum")
+    torch.testing.assert_close(found.total, expected)
+    assert (found.tokens.item(), found.texts) == (len(labels), 3)
+    assert (found.kind, found.reward) == ("loss", None)
+
+
+@pytest.mark.parametrize("baseline", ["mean", "greedy"])
+def test_what_is_rewarded_are_samples_of_the_batch(loaded, baseline):
+    model, tokenizer = loaded
+    train_mode(model)
+    goal = objective(tokenizer, baseline=baseline)
+    batch = batch_of(tokenizer)
+    torch.manual_seed(1)
+    found = goal(model, batch, whole=itself(model))
+    torch.manual_seed(1)
+    drawn = goal.draw(model, batch)[:, :4]
+    assert found.texts == 8
+    assert found.tokens == (drawn != PAD).sum()
+    rows = goal.reward(drawn, batch.indices)
+    assert found.kind == "reward"
+    assert found.reward == rows.mean()
+    assert model.training
+    assert not model.backbone.training
+    assert ((drawn == EOS).sum(-1) <= 1).all()
+
+
+def test_the_policy_that_learns_is_the_one_that_drew(loaded):
+    model, tokenizer = copy.deepcopy(loaded)
+    goal, batch = objective(tokenizer), batch_of(tokenizer)
+    totals = []
+    for rate in (0.0, 0.5):
+        for part in model.modules():
+            if isinstance(part, Dropout):
+                part.p = rate
+        train_mode(model)
+        torch.manual_seed(4)
+        totals.append(goal(model, batch, whole=itself(model)).total)
+    torch.testing.assert_close(*totals)
+    assert model.decoder.training
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-3])
+def test_the_backbone_runs_once_in_a_step_and_learns_unless_it_is_frozen(loaded, rate):
+    model, tokenizer = loaded
+    batch, backbone = batch_of(tokenizer), model.backbone
+    with torch.no_grad():
+        kept = dataclasses.replace(batch, images=backbone(batch.images))
+    model.backbone = counted = Counted(backbone)
+    goal = objective(tokenizer, encoder_lr=rate)
+    torch.manual_seed(2)
+    found = goal(model, batch, whole=itself(model)).total
+    model.backbone = backbone
+    assert counted.calls == 1
+    torch.manual_seed(2)
+    expected = goal(model, kept, whole=itself(model)).total
+    torch.testing.assert_close(found, expected)
+    assert expected != 0
+    found.backward()
+    learnt = [p.grad is not None and bool(p.grad.any()) for p in backbone.parameters()]
+    assert any(learnt) == (rate > 0)
+    model.zero_grad()
+
+
+class Counted(nn.Module):
+    """A module, and how often it was called."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.calls = inner, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return self.inner(x)
+
+
+def test_kept_features_and_a_blind_model_need_no_backbone(loaded):
+    model, tokenizer = loaded
+    batch = batch_of(tokenizer)
+    with torch.no_grad():
+        features = model.backbone(batch.images)
+    kept = dataclasses.replace(batch, images=features)
+    torch.manual_seed(3)
+    expected = objective(tokenizer)(model, batch, whole=itself(model)).total
+    torch.manual_seed(3)
+    torch.testing.assert_close(
+        objective(tokenizer)(model, kept, whole=itself(model)).total, expected
+    )
+    model.blind = True
+    torch.manual_seed(3)
+    blind = objective(tokenizer)(model, batch, whole=itself(model)).total
+    model.blind = False
+    assert blind != expected

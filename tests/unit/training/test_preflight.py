@@ -1,0 +1,102 @@
+"""The check before a run finds nothing where nothing is wrong, and each fault that is put in."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from conftest import make_flickr, make_questions
+from runs import sources, words_for
+
+from captioner.cli import train
+from captioner.data import collate as collating
+from captioner.model.decoder import Decoder
+from captioner.tokenizer import EOS, PAD
+from captioner.training import preflight
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def check(tmp_path, capsys):
+    """`train.py --check`: exit status, and the verdict on each thing that was looked at."""
+
+    def call(*words: str) -> tuple[int, dict[str, str]]:
+        data = None if any(w.startswith("data.sources") for w in words) else tmp_path / "data"
+        if data and not data.exists():
+            make_flickr(data)
+        status = train.main([*words_for(data, tmp_path / "run", *words), "--check"])
+        lines = capsys.readouterr().out.splitlines()
+        report = [line for line in lines if line.startswith("data: ")]
+        assert report == lines[: len(report)] != []
+        lines = lines[len(report) :]
+        return status, {line[6:].rpartition(": ")[0]: line[:5] for line in lines}
+
+    return call
+
+
+NAMES = ["pixels are normalised", "labels are one token ahead", "texts end in EOS",
+         "one batch is learnt", "and said again"]  # fmt: skip
+
+
+def test_nothing_is_found_where_nothing_is_wrong(check, tmp_path):
+    status, found = check()
+    assert status == 0
+    assert found == dict.fromkeys(NAMES, "ok   ")
+    assert not (tmp_path / "run").exists()
+
+
+def wrong(found: dict[str, str]) -> set[str]:
+    return {name for name, told in found.items() if told == "WRONG"}
+
+
+def test_pixels_that_were_not_normalised(check):
+    status, found = check("image.mean=[0, 0, 0]", "image.std=[0.004, 0.004, 0.004]")
+    assert status == 1
+    assert "pixels are normalised" in wrong(found)
+
+
+def test_labels_that_are_not_shifted(check, monkeypatch):
+    monkeypatch.setattr(collating, "decoder_input", lambda labels: labels)
+    status, found = check()
+    assert status == 1
+    # To copy its input is learnt soon; what is said without it is another matter.
+    assert {"labels are one token ahead", "and said again"} <= wrong(found)
+
+
+def test_a_lost_eos(check, monkeypatch):
+    whole = preflight.collate
+
+    def without(samples, **options):
+        batch = whole(samples, **options)
+        labels = batch.labels.masked_fill(batch.labels == EOS, PAD)[..., :-1]
+        return dataclasses.replace(batch, labels=labels, tokens=collating.decoder_input(labels))
+
+    monkeypatch.setattr(preflight, "collate", without)
+    status, found = check()
+    assert status == 1
+    assert "texts end in EOS" in wrong(found)
+
+
+def test_a_decoder_that_does_not_see(check, monkeypatch):
+    forward = Decoder.forward
+
+    def blind(self, memory, tokens, mask=None):
+        return forward(self, torch.zeros_like(memory), tokens, mask)
+
+    monkeypatch.setattr(Decoder, "forward", blind)
+    status, found = check()
+    assert status == 1
+    assert wrong(found)
+
+
+def test_each_data_set_is_looked_at(check, tmp_path):
+    captions, questions = tmp_path / "captions", tmp_path / "questions"
+    make_flickr(captions)
+    make_questions(questions)
+    both = sources({"root": str(captions)}, {"root": str(questions)})
+    status, found = check(both, "model.question.fusion=concat", "model.question.encoder_layers=1")
+    assert status == 0
+    names = [f"{source}: {name}" for source in ("captions", "questions") for name in NAMES]
+    assert found == dict.fromkeys(names, "ok   ")
