@@ -37,7 +37,7 @@ def start(settings: TrainConfig, *, unused: bool) -> Accelerator:
     if with_deepspeed:
         deepspeed.check(settings)
     settings = dataclasses.replace(settings, precision=choose_precision(settings.precision))
-    if settings.compile and (deepspeed or _asked("FSDP")):
+    if settings.compile and (with_deepspeed or _asked("FSDP")):
         raise ConfigError("train.compile=true: not with FSDP or DeepSpeed; leave out one of them")
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=unused)]
     if with_deepspeed and cpu:
@@ -50,7 +50,7 @@ def start(settings: TrainConfig, *, unused: bool) -> Accelerator:
         log_with=None if settings.tracker == "none" else settings.tracker,
         project_dir=settings.output,
         # Otherwise Accelerate takes each of several CPU processes for the only one.
-        cpu=cpu and not deepspeed,
+        cpu=cpu and not with_deepspeed,
         kwargs_handlers=handlers,
     )
     check_world(accelerator.num_processes, os.environ)
