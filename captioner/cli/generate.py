@@ -53,7 +53,7 @@ from captioner.cli.generate_args import (
 from captioner.cli.output import answer_lines, decodable, listed, printable, progress, scored_lines
 from captioner.cli.parser import Parser
 from captioner.cli.process import guarded, terminable
-from captioner.config.decoding_options import widened
+from captioner.config.decoding_options import widen_beam
 from captioner.errors import ImageError, QuestionError
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def described(
     options = decoding_options(args) | {"num_captions": args.num_captions or 1}
     if not args.sample:
         beams = args.beam_size or model.config.decoding.beam_size
-        options["beam_size"] = widened(beams, args.num_captions or 1, groups=args.groups or 1)
+        options["beam_size"] = widen_beam(beams, args.num_captions or 1, groups=args.groups or 1)
         if args.alt_text:  # which chooses among all of them
             options["num_captions"] = options["beam_size"]
     options |= {"alt_length": args.alt_length, "batch_size": args.batch_size}

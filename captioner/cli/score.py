@@ -39,8 +39,8 @@ from captioner.errors import CaptionerError, DataError
 
 if TYPE_CHECKING:
     from captioner.config import Config
-    from captioner.evaluation.scoring import Asking
-    from captioner.evaluation.tasks import Task
+    from captioner.evaluation.scoring import PredictionOptions
+    from captioner.evaluation.tasks import EvaluationTask
     from captioner.predict import Captioner
 
 PROG = "score.py"
@@ -119,7 +119,7 @@ def compare(args: argparse.Namespace) -> int:
     from captioner.evaluation.scoring import compare_captions, few_images_warnings
 
     images = any(map(is_checkpoint, args.compared))
-    task = next((task for task in read(args, images=images) if not task.asks), None)
+    task = next((task for task in read(args, images=images) if not task.has_questions), None)
     if task is None:
         raise DataError(f"{args.references}: has no captions to compare by")
     sides = [captions_of(word, task, args) for word in args.compared]
@@ -145,20 +145,20 @@ def print_differences(differences: dict[str, dict[str, float]]) -> None:
         print(f"{name:<10} {a:6.1f} {b:6.1f} {by:+6.1f} {between:>16} {row['p']:7.4f}")
 
 
-def captions_of(word: str, task: Task, args: argparse.Namespace) -> dict[str, str]:
+def captions_of(word: str, task: EvaluationTask, args: argparse.Namespace) -> dict[str, str]:
     """Return captions by image id, from a file or by a checkpoint."""
     from captioner.evaluation.candidate_files import are_answers, read_candidates
-    from captioner.evaluation.candidates import match
+    from captioner.evaluation.candidates import match_captions
     from captioner.evaluation.scoring import caption_task
     from captioner.predict import load
 
     if is_checkpoint(word):
         captioner = load(word, device=args.device, dtype=args.dtype, looks=args.looks)
-        return caption_task(captioner, task, asking(args, task, file=None))
+        return caption_task(captioner, task, options(args, task, file=None))
     rows = list(read_candidates(word))
     if are_answers(rows):
         raise DataError(f"{word}: holds answers; compare takes captions")
-    return match(rows, task.rows, source=word)
+    return match_captions(rows, task.rows, source=word)
 
 
 def score_checkpoint(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
@@ -170,7 +170,7 @@ def score_checkpoint(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     if args.blind:
         check_blind(args.blind, config, held_out=args.held_out)
     tasks = read(args, config, images=True)
-    asks = any(task.asks for task in tasks)
+    asks = any(task.has_questions for task in tasks)
     if args.blind and not asks:
         raise CaptionerError("--blind is a control of answers, and there is no question here")
     if asks and len(tasks) > 1 and is_official(args):
@@ -181,7 +181,7 @@ def score_checkpoint(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     found, complete = {}, True
     with output(args.output) as file:
         for task in tasks:
-            if task.asks:
+            if task.has_questions:
                 found[task.name], whole = score_answers(task, captioner, args, file, blind=blind)
             else:
                 found[task.name], whole = score_captions(task, captioner, args, file)
@@ -190,18 +190,18 @@ def score_checkpoint(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
 
 
 def score_captions(
-    task: Task, captioner: Captioner, args: argparse.Namespace, file: TextIO | None
+    task: EvaluationTask, captioner: Captioner, args: argparse.Namespace, file: TextIO | None
 ) -> tuple[dict[str, Any], bool]:
     """Caption the images; the scores, and whether nothing was left out."""
-    from captioner.evaluation.scoring import caption_scores, caption_task
+    from captioner.evaluation.scoring import caption_task, score_image_captions
 
-    captions = caption_task(captioner, task, asking(args, task, file))
+    captions = caption_task(captioner, task, options(args, task, file))
     rows = [r for r in task.rows if r.image_id in captions]
-    return caption_scores(captions, rows, seed=args.seed), len(rows) == len(task.rows)
+    return score_image_captions(captions, rows, seed=args.seed), len(rows) == len(task.rows)
 
 
 def score_answers(
-    task: Task,
+    task: EvaluationTask,
     captioner: Captioner,
     args: argparse.Namespace,
     file: TextIO | None,
@@ -209,25 +209,27 @@ def score_answers(
     blind: Captioner | None,
 ) -> tuple[dict[str, Any], bool]:
     """Answer the questions; the scores with their controls, and whether nothing was left out."""
-    from captioner.evaluation.scoring import answer_task, score_answers_of
+    from captioner.evaluation.scoring import answer_task, score_question_answers
     from captioner.evaluation.vqa_results import write_vqa_results
 
     if not args.output and not any(r.references for r in task.rows):
         name = args.references or task.name
         raise DataError(f"{name}: none of its questions has an answer to score by; use --output")
-    how = asking(args, task, None if is_official(args) else file)
+    how = options(args, task, None if is_official(args) else file)
     answers, sure = answer_task(captioner, task, how)
     if is_official(args):
         write_vqa_results(args.output, answers)
-    table = score_answers_of(captioner, task, answers, sure, how, blind=blind)
+    table = score_question_answers(captioner, task, answers, sure, how, blind=blind)
     return table, len(sure) == len(task.rows)
 
 
-def asking(args: argparse.Namespace, task: Task, file: TextIO | None) -> Asking:
+def options(
+    args: argparse.Namespace, task: EvaluationTask, file: TextIO | None
+) -> PredictionOptions:
     """How a checkpoint's texts are made, and kept."""
-    from captioner.evaluation.scoring import Asking
+    from captioner.evaluation.scoring import PredictionOptions
 
-    return Asking(
+    return PredictionOptions(
         prog=PROG,
         name=args.references or task.name,
         keep=partial(write, file=file, task=task, args=args),
@@ -240,7 +242,7 @@ def asking(args: argparse.Namespace, task: Task, file: TextIO | None) -> Asking:
 
 def read(
     args: argparse.Namespace, config: Config | None = None, *, images: bool = False
-) -> list[Task]:
+) -> list[EvaluationTask]:
     """Return what is scored: rows of the data set that is given, or what training held out.
 
     With `images`, the images will be opened, so that rows without a file name are left out.
@@ -259,7 +261,7 @@ def read(
 
 
 def write(
-    row: dict[str, Any], *, file: TextIO | None, task: Task, args: argparse.Namespace
+    row: dict[str, Any], *, file: TextIO | None, task: EvaluationTask, args: argparse.Namespace
 ) -> None:
     """Keep a row, with its task's name where there may be several."""
     if file:

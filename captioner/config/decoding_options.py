@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from captioner.config.parsing import at_least
+from captioner.config.parsing import check_minimum
 from captioner.errors import ConfigError
 
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "seed")
 """Settings that mean nothing to a beam search."""
 
-MOST_PENALTY = 10
+MAX_LENGTH_PENALTY = 10
 """Of lengths: beyond it nothing else counts, and what is computed leaves the numbers there are."""
 
 DTYPES = ("float32", "bfloat16", "float16", "int8", "auto")
@@ -21,7 +21,7 @@ LOOKS = (1, 2, 4)
 """How often a picture may be looked at: as it is; mirrored; and both in a smaller copy."""
 
 
-def widened(beams: int, captions: int, *, groups: int) -> int:
+def widen_beam(beams: int, captions: int, *, groups: int) -> int:
     """As many beams as captions at least, which the groups can share evenly."""
     return -(-max(beams, captions) // groups) * groups
 
@@ -71,15 +71,15 @@ class DecodingConfig:
     """No end on a word that others must follow, such as "with" or "a"."""
 
     def __post_init__(self) -> None:
-        at_least("decoding", self, 1, "beam_size", "max_length", "groups")
-        at_least("decoding", self, 0, "min_length", "diversity", "top_k", "no_repeat_ngram")
-        at_least("decoding", self, 1, "repetition_penalty")
+        check_minimum("decoding", self, 1, "beam_size", "max_length", "groups")
+        check_minimum("decoding", self, 0, "min_length", "diversity", "top_k", "no_repeat_ngram")
+        check_minimum("decoding", self, 1, "repetition_penalty")
         if self.temperature <= 0:
             raise ConfigError(f"decoding.temperature={self.temperature}: expected more than 0")
-        if not -MOST_PENALTY <= self.length_penalty <= MOST_PENALTY:
+        if not -MAX_LENGTH_PENALTY <= self.length_penalty <= MAX_LENGTH_PENALTY:
             raise ConfigError(
-                f"decoding.length_penalty={self.length_penalty}: expected -{MOST_PENALTY} to"
-                f" {MOST_PENALTY}"
+                f"decoding.length_penalty={self.length_penalty}: expected -{MAX_LENGTH_PENALTY} to"
+                f" {MAX_LENGTH_PENALTY}"
             )
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"decoding.top_p={self.top_p}: expected a share above 0, up to 1")
@@ -132,6 +132,6 @@ class AnswerConfig:
     on held-out questions after training."""
 
     def __post_init__(self) -> None:
-        at_least("answers", self, 1, "beam_size", "max_length")
+        check_minimum("answers", self, 1, "beam_size", "max_length")
         if self.temperature <= 0:
             raise ConfigError(f"answers.temperature={self.temperature}: expected more than 0")

@@ -33,7 +33,7 @@ def load_yaml(text: str) -> Any:
     return yaml.load(text, _UniqueKeys)
 
 
-def at_least(section: str, settings: Any, lowest: float, *names: str) -> None:
+def check_minimum(section: str, settings: Any, lowest: float, *names: str) -> None:
     """Raise ConfigError for the first of the settings that is less than `lowest`."""
     for name in names:
         value = getattr(settings, name)
@@ -50,7 +50,7 @@ def to_dict(value: Any) -> Any:
     return value
 
 
-def override(data: dict[str, Any], word: str) -> None:
+def apply_override(data: dict[str, Any], word: str) -> None:
     """Put the value of a `key.path=value` word into plain data; numbers are places in lists."""
     path, equals, text = word.partition("=")
     if not equals or not path:
@@ -77,7 +77,7 @@ def _index(here: dict | list, key: str, word: str) -> Any:
     raise ConfigError(f"{word!r}: {key!r} is no place in a list of {len(here)}")
 
 
-def build(kind: Any, value: Any, where: str = "") -> Any:
+def parse_value(kind: Any, value: Any, where: str = "") -> Any:
     """`value` as an instance of the annotation `kind`; raises ConfigError naming the key."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
@@ -85,7 +85,7 @@ def build(kind: Any, value: Any, where: str = "") -> Any:
     if origin in (types.UnionType, typing.Union):
         if value is None:
             return None
-        return build(next(a for a in args if a is not type(None)), value, where)
+        return parse_value(next(a for a in args if a is not type(None)), value, where)
     if origin is Literal:
         # YAML reads a bare no as false.
         value = "no" if value is False and "no" in args else value
@@ -101,30 +101,30 @@ def build(kind: Any, value: Any, where: str = "") -> Any:
 
 def _build_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
-        raise ConfigError(f"{where}={value!r}: expected a list, found a {kind_of(value)}")
+        raise ConfigError(f"{where}={value!r}: expected a list, found a {type_name(value)}")
     if len(args) != 2 or args[1] is not Ellipsis:
         if len(value) != len(args):
             raise ConfigError(f"{where}: expected {len(args)} values, found {len(value)}")
         pairs = zip(args, value, strict=True)
-        return tuple(build(a, v, f"{where}.{i}") for i, (a, v) in enumerate(pairs))
-    return tuple(build(args[0], v, f"{where}.{i}") for i, v in enumerate(value))
+        return tuple(parse_value(a, v, f"{where}.{i}") for i, (a, v) in enumerate(pairs))
+    return tuple(parse_value(args[0], v, f"{where}.{i}") for i, v in enumerate(value))
 
 
 def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
         raise ConfigError(
-            f"{where or 'the configuration'}: expected keys, found a {kind_of(value)}"
+            f"{where or 'the configuration'}: expected keys, found a {type_name(value)}"
         )
     hints = typing.get_type_hints(kind)
     prefix = f"{where}." if where else ""
     for key in value:
         if key not in hints:
-            near = nearest(str(key), hints)
+            near = find_nearest(str(key), hints)
             raise ConfigError(f"{prefix}{key} is no setting; the nearest is {prefix}{near}")
-    return kind(**{k: build(hints[k], v, f"{prefix}{k}") for k, v in value.items()})
+    return kind(**{k: parse_value(hints[k], v, f"{prefix}{k}") for k, v in value.items()})
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
+def find_nearest(name: str, valid: Iterable[str]) -> str:
     """Return the valid name that is most similar to an unknown one."""
     # Names are short; comparing a very long one would take long.
     return difflib.get_close_matches(name[:100], list(valid), n=1, cutoff=0.0)[0]
@@ -147,10 +147,10 @@ def _build_scalar(kind: type, value: Any, where: str) -> Any:
         return str(value)
     elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
-    raise ConfigError(f"{where}={value!r}: expected a {kind.__name__}, found a {kind_of(value)}")
+    raise ConfigError(f"{where}={value!r}: expected a {kind.__name__}, found a {type_name(value)}")
 
 
-def kind_of(value: Any) -> str:
+def type_name(value: Any) -> str:
     """What a message calls the value."""
     return "nothing" if value is None else type(value).__name__
 

@@ -16,13 +16,13 @@ import yaml
 
 from captioner.config.decoding_options import AnswerConfig, DecodingConfig
 from captioner.config.parsing import (
-    at_least,
-    build,
-    kind_of,
+    apply_override,
+    check_minimum,
     load_yaml,
     one_line,
-    override,
+    parse_value,
     to_dict,
+    type_name,
 )
 from captioner.errors import ConfigError
 
@@ -53,7 +53,7 @@ class SourceConfig:
     """Use only the first so many images of each split (smoke runs)."""
 
     def __post_init__(self) -> None:
-        at_least("data", self, 1, "limit")
+        check_minimum("data", self, 1, "limit")
         if not 0 < self.val_share < 1:
             raise ConfigError(f"data.val_share={self.val_share}: expected a share between 0 and 1")
         if self.weight <= 0:
@@ -83,8 +83,8 @@ class DataConfig(SourceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least("data", self, 1, "captions_per_image", "questions_per_image")
-        at_least("data", self, 0, "workers")
+        check_minimum("data", self, 1, "captions_per_image", "questions_per_image")
+        check_minimum("data", self, 0, "workers")
         for setting in fields(SourceConfig) if self.sources else ():
             if getattr(self, setting.name) != setting.default:
                 raise ConfigError(
@@ -132,7 +132,7 @@ class ImageConfig:
     """Augmentation: the range of brightness, contrast and saturation factors about 1."""
 
     def __post_init__(self) -> None:
-        at_least("image", self, 1, "size")
+        check_minimum("image", self, 1, "size")
         if not 0 < self.min_scale <= 1:
             raise ConfigError(f"image.min_scale={self.min_scale}: expected a share in (0, 1]")
         if not 0 <= self.jitter <= 1:
@@ -179,9 +179,9 @@ class QuestionConfig:
     data report, and rejected in use."""
 
     def __post_init__(self) -> None:
-        at_least("model.question", self, 0, "encoder_layers", "lora_rank", "decoder_layers")
-        at_least("model.question", self, 1, "fusion_layers", "decoder_ffn")
-        at_least("model.question", self, 2, "max_length")
+        check_minimum("model.question", self, 0, "encoder_layers", "lora_rank", "decoder_layers")
+        check_minimum("model.question", self, 1, "fusion_layers", "decoder_ffn")
+        check_minimum("model.question", self, 2, "max_length")
         if self.lora_rank and self.encoder == "shared":
             raise ConfigError(
                 f"model.question.lora_rank={self.lora_rank}: adapters are for trained weights, and"
@@ -213,9 +213,9 @@ class ModelConfig:
     """The control that sees no image: zeros stand in the place of its features."""
 
     def __post_init__(self) -> None:
-        at_least("model", self, 1, "width", "heads", "ffn", "decoder_layers")
-        at_least("model", self, 0, "encoder_layers")
-        at_least("model", self, 2, "max_length")
+        check_minimum("model", self, 1, "width", "heads", "ffn", "decoder_layers")
+        check_minimum("model", self, 0, "encoder_layers")
+        check_minimum("model", self, 2, "max_length")
         for name in ("dropout", "feature_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"model.{name}={getattr(self, name)}: expected 0 to below 1")
@@ -263,11 +263,11 @@ class StageConfig:
     """Frozen only: encode so many augmented views of each image once, then read them back."""
 
     def __post_init__(self) -> None:
-        at_least("train.stages", self, 0, "epochs")
-        at_least("train.stages", self, 1, "encoder_blocks")
-        at_least("train.stages", self, 2, "samples")
+        check_minimum("train.stages", self, 0, "epochs")
+        check_minimum("train.stages", self, 1, "encoder_blocks")
+        check_minimum("train.stages", self, 2, "samples")
         names = ("lr", "encoder_lr", "warmup", "final_lr", "cached_views", "bleu")
-        at_least("train.stages", self, 0, *names)
+        check_minimum("train.stages", self, 0, *names)
         if self.epochs and not (self.lr or self.encoder_lr):
             raise ConfigError(
                 "train.stages: lr=0 and encoder_lr=0 train nothing; set one of them above 0"
@@ -349,8 +349,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         names = ("batch_size", "accumulate", "patience", "eval_every", "eval_images", "threads")
         names += ("save_every", "keep", "bad_steps", "max_length", "question_max_length")
-        at_least("train", self, 1, *names)
-        at_least("train", self, 0, "weight_decay", "clip")
+        check_minimum("train", self, 1, *names)
+        check_minimum("train", self, 0, "weight_decay", "clip")
         if not self.stages:
             raise ConfigError("train.stages is empty; name at least one stage")
         if self.soup and not self.start:
@@ -415,10 +415,10 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError(f"{path}: cannot be read as YAML: {one_line(error)}") from None
         if not isinstance(data, dict):
-            raise ConfigError(f"{path}: expected a mapping of settings, found a {kind_of(data)}")
+            raise ConfigError(f"{path}: expected a mapping of settings, found a {type_name(data)}")
     for word in overrides:
-        override(data, word)
-    return build(Config, data)
+        apply_override(data, word)
+    return parse_value(Config, data)
 
 
 def save_config(config: Config, path: str | Path) -> None:

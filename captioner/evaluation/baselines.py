@@ -2,7 +2,7 @@
 
 - majority: the most frequent training answer to a question's type (Antol et al., "VQA: Visual
   Question Answering", ICCV 2015, section 4, the "per Q-type prior").
-- shuffled: the model itself, each question asked of another image (`other_images`).
+- shuffled: the model itself, each question asked of another image (`shuffle_images`).
 - blind: the same model trained and tested without an image (`model.blind`).
 
 Answers are mappings from question id to text.
@@ -41,7 +41,7 @@ TYPES_SHOWN = 20
 """Types with a line of their own in the text of a table."""
 
 
-def other_images(images: Iterable[str], *, seed: int = 0) -> dict[str, str]:
+def shuffle_images(images: Iterable[str], *, seed: int = 0) -> dict[str, str]:
     """For each distinct image another one, each of them once; empty if there is only one.
 
     The images are put on a circle in an order drawn by the seed, and each has its neighbour's
@@ -77,16 +77,16 @@ def measure(
     missing = {"blind": "not measured (give --blind DIR)"}
     if ask_blind is not None:
         answers, missing = {"blind": ask_blind(rows)}, {}
-    others = other_images((row.image for row in rows), seed=seed)
+    others = shuffle_images((row.image for row in rows), seed=seed)
     if others:
         answers["shuffled"] = ask([replace(row, image=others[row.image]) for row in rows])
     else:
         missing["shuffled"] = "cannot be made of one image"
-    found, why = measure_majority(rows, train)
+    found, why = answer_majority_baseline(rows, train)
     return answers | found, missing | why
 
 
-def measure_majority(
+def answer_majority_baseline(
     rows: Iterable[Example], train: Iterable[Example]
 ) -> tuple[dict[str, Mapping[str, str]], dict[str, str]]:
     """As `measure`, of the control that needs no model."""
@@ -111,7 +111,7 @@ def is_official(rows: Iterable[Example]) -> bool:
     return all(len(row.references) >= ENOUGH_ANSWERS for row in rows)
 
 
-def score_table(
+def build_score_table(
     rows: Sequence[Example],
     answers: Mapping[str, Mapping[str, str]],
     *,
@@ -174,7 +174,7 @@ def calibration(
 
 
 def format_table(table: Mapping[str, Any]) -> Iterator[str]:
-    """The lines of a `score_table`, with its `calibration` where it has one; values x 100."""
+    """The lines of a `build_score_table`, with its `calibration` where it has one; values x 100."""
     scores, missing, measure = table["scores"], table["not measured"], table["measure"]
     first = next(iter(scores))
     names = [first, *(name for name in CONTROLS if name in scores or name in missing)]

@@ -25,7 +25,7 @@ _WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")
 """A whole number as tables with missing values write it."""
 
 
-def match(rows: Rows, references: Sequence[Example], *, source: str) -> dict[str, str]:
+def match_captions(rows: Rows, references: Sequence[Example], *, source: str) -> dict[str, str]:
     """Return the captions by the ids of the references.
 
     Raises:

@@ -11,20 +11,25 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from captioner.errors import DataError
-from captioner.evaluation.baselines import calibration, measure, measure_majority, score_table
+from captioner.evaluation.baselines import (
+    answer_majority_baseline,
+    build_score_table,
+    calibration,
+    measure,
+)
 
 if TYPE_CHECKING:
     from captioner.data import Example
     from captioner.evaluation.candidate_files import Rows
     from captioner.evaluation.predictions import Keep
-    from captioner.evaluation.tasks import Task
+    from captioner.evaluation.tasks import EvaluationTask
     from captioner.predict import Captioner
 
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Asking:
+class PredictionOptions:
     """How a checkpoint's texts are made, and where they go."""
 
     prog: str
@@ -46,7 +51,7 @@ class Asking:
 
 def score_candidates(
     rows: Rows,
-    tasks: Sequence[Task],
+    tasks: Sequence[EvaluationTask],
     *,
     source: str,
     references: str,
@@ -55,26 +60,30 @@ def score_candidates(
 ) -> dict[str, Any]:
     """The scores of captions or answers from `source`; DataError where they fit no task."""
     from captioner.evaluation.candidate_files import are_answers
-    from captioner.evaluation.candidates import match, match_answers
+    from captioner.evaluation.candidates import match_answers, match_captions
 
-    asks = are_answers(rows) if rows else tasks[0].asks
-    task = next((task for task in tasks if task.asks == asks), None)
+    asks = are_answers(rows) if rows else tasks[0].has_questions
+    task = next((task for task in tasks if task.has_questions == asks), None)
     if task is None:
         theirs, ours = ("answers", "captions") if asks else ("captions", "answers")
         hint = "; --questions makes questions of them" if asks else ""
         raise DataError(f"{source}: holds {theirs}, {references} {ours}{hint}")
     if not asks:
-        return caption_scores(match(rows, task.rows, source=source), task.rows, seed=seed)
+        return score_image_captions(
+            match_captions(rows, task.rows, source=source), task.rows, seed=seed
+        )
     answers = match_answers(rows, task.rows, source=source)
     scored = [r for r in task.rows if r.references]
     if not scored:
         raise DataError(f"{references}: none of its questions has an answer to score by")
     _tell_unscored(task, tell)
-    controls, missing = measure_majority(scored, task.train)
-    return score_table(scored, {"answers": _only(scored, answers)} | controls, missing=missing)
+    controls, missing = answer_majority_baseline(scored, task.train)
+    return build_score_table(
+        scored, {"answers": _only(scored, answers)} | controls, missing=missing
+    )
 
 
-def caption_scores(
+def score_image_captions(
     captions: Mapping[str, str], rows: Sequence[Example], *, seed: int = 0
 ) -> dict[str, Any]:
     """Return the scores of captions by image id, with 95 % intervals, counts and warnings."""
@@ -116,35 +125,37 @@ def compare_captions(
     return {name: {"A": a[name], "B": b[name]} | d._asdict() for name, d in differences.items()}
 
 
-def caption_task(captioner: Captioner, task: Task, asking: Asking) -> dict[str, str]:
+def caption_task(
+    captioner: Captioner, task: EvaluationTask, options: PredictionOptions
+) -> dict[str, str]:
     """Captions by image id, without images that cannot be read; DataError if all are such."""
     from captioner.evaluation.predictions import caption_rows
 
-    found = caption_rows(captioner, task.rows, keep=asking.keep, **asking.options)
+    found = caption_rows(captioner, task.rows, keep=options.keep, **options.options)
     if not found:
-        raise DataError(f"{asking.name}: none of its {len(task.rows)} images can be read")
+        raise DataError(f"{options.name}: none of its {len(task.rows)} images can be read")
     if len(found) < len(task.rows):
-        asking.tell(f"scored without {len(task.rows) - len(found)} images that cannot be read")
+        options.tell(f"scored without {len(task.rows) - len(found)} images that cannot be read")
     return found
 
 
 def answer_task(
-    captioner: Captioner, task: Task, asking: Asking
+    captioner: Captioner, task: EvaluationTask, options: PredictionOptions
 ) -> tuple[dict[str, str], dict[str, float]]:
     """Answers, empty where there is an error, and the confidences of the others, by question id."""
     from captioner.evaluation.predictions import answer_rows, texts
 
-    found = answer_rows(captioner, task.rows, keep=asking.keep, **asking.options)
+    found = answer_rows(captioner, task.rows, keep=options.keep, **options.options)
     sure = {name: result.confidence for name, result in found.items() if result.error is None}
     return texts(found), sure
 
 
-def score_answers_of(
+def score_question_answers(
     captioner: Captioner,
-    task: Task,
+    task: EvaluationTask,
     answers: Mapping[str, str],
     sure: Mapping[str, float],
-    asking: Asking,
+    options: PredictionOptions,
     *,
     blind: Captioner | None = None,
 ) -> dict[str, Any]:
@@ -155,23 +166,23 @@ def score_answers_of(
     from captioner.evaluation.predictions import answer_rows, texts
 
     if not sure:
-        raise DataError(f"{asking.name}: none of its {len(task.rows)} questions can be answered")
+        raise DataError(f"{options.name}: none of its {len(task.rows)} questions can be answered")
     if left_out := len(task.rows) - len(sure):
-        asking.tell(f"scored without {left_out} questions that cannot be answered")
-    _tell_unscored(task, asking.tell)
+        options.tell(f"scored without {left_out} questions that cannot be answered")
+    _tell_unscored(task, options.tell)
     rows = [r for r in task.rows if r.references and r.question_id in sure]
     if not rows:
         return {"questions": 0}
-    again = partial(answer_rows, keep=lambda row: None, **asking.options)
+    again = partial(answer_rows, keep=lambda row: None, **options.options)
     controls, missing = measure(
         rows,
         task.train,
         ask=lambda moved: texts(again(captioner, moved, what="shuffled")),
         ask_blind=blind and (lambda same: texts(again(blind, same, what="blind"))),
-        seed=asking.seed,
+        seed=options.seed,
     )
     own = _only(rows, answers)
-    table = score_table(rows, {"model": own} | controls, missing=missing)
+    table = build_score_table(rows, {"model": own} | controls, missing=missing)
     table["calibration"] = calibration(rows, own, sure)
     return table
 
@@ -181,7 +192,7 @@ def _only(rows: Sequence[Example], answers: Mapping[str, str]) -> dict[str, str]
     return {r.question_id: answers[r.question_id] for r in rows}
 
 
-def _tell_unscored(task: Task, tell: Tell) -> None:
+def _tell_unscored(task: EvaluationTask, tell: Tell) -> None:
     """Say how many questions have no answers to score by."""
     count = sum(not r.references for r in task.rows)
     if count:

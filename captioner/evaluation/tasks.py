@@ -23,7 +23,7 @@ DEFAULT_SPLIT, TRAIN_SPLIT = "val", "train"
 
 
 @dataclass(frozen=True)
-class Task:
+class EvaluationTask:
     """Rows of one kind, and the training rows that belong to them."""
 
     name: str
@@ -31,14 +31,14 @@ class Task:
     train: list[Example] = field(default_factory=list)
 
     @property
-    def asks(self) -> bool:
+    def has_questions(self) -> bool:
         """Whether the rows are questions."""
         return bool(self.rows[0].question)
 
 
 def read_tasks(
     root: str, *, splits: Sequence[str] = (), open_images: bool = False, **options: Any
-) -> tuple[list[Task], Report]:
+) -> tuple[list[EvaluationTask], Report]:
     """Return the captions and the questions of a data set, and what was wrong with it.
 
     Images and answers may be missing. Training rows are never those that are scored.
@@ -77,12 +77,14 @@ def read_tasks(
             with contextlib.suppress(DataError):
                 rows = examples(read_dataset(root, splits=[TRAIN_SPLIT], **options)[0])
         train = [row for row in rows if row.split == TRAIN_SPLIT]
-    captions = Task("captions", [row for row in chosen if not row.question])
-    questions = Task("questions", [row for row in chosen if row.question], train)
+    captions = EvaluationTask("captions", [row for row in chosen if not row.question])
+    questions = EvaluationTask("questions", [row for row in chosen if row.question], train)
     return [task for task in (captions, questions) if task.rows], report
 
 
-def read_held_out(config: Config, *, only: str | None = None) -> tuple[list[Task], Report]:
+def read_held_out(
+    config: Config, *, only: str | None = None
+) -> tuple[list[EvaluationTask], Report]:
     """The validation rows of a run's configuration, by task, however few of them the run used.
 
     `only` is the name of one task. Raises DataError where there is none of that name, and what
@@ -99,7 +101,7 @@ def read_held_out(config: Config, *, only: str | None = None) -> tuple[list[Task
     for number, name in enumerate(names):
         if only in (None, name):
             parts = (_of_source(rows, number) for rows in (val, train))
-            found.append(Task(name, *parts))
+            found.append(EvaluationTask(name, *parts))
     found = [task for task in found if task.rows]
     if not found:
         raise DataError(f"no row of {', '.join(names)} is held out")

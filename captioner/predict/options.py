@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from captioner.config import Config, DecodingConfig
-from captioner.config.parsing import build, to_dict
+from captioner.config.parsing import parse_value, to_dict
 from captioner.errors import CaptionerError
 from captioner.predict.checks import check_count, check_text, short
 from captioner.text import normalize_caption
@@ -42,7 +42,7 @@ def choose_decoding(
         if "beam_size" in given:
             raise CaptionerError("beam_size: sampling draws num_captions captions, without beams")
         base |= {"groups": 1, "diversity": 0.0}
-    decoding = build(DecodingConfig, base | given, "decoding")
+    decoding = parse_value(DecodingConfig, base | given, "decoding")
     if not 1 <= decoding.max_length <= longest:
         raise CaptionerError(f"max_length must lie between 1 and this model's {longest}")
     if decoding.method == "sample" or decoding.beam_size == 1:

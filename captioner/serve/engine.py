@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from captioner.config.decoding_options import widened
+from captioner.config.decoding_options import widen_beam
 from captioner.errors import CaptionerError
 from captioner.serve.batching import Batches
 from captioner.serve.decoder_pool import Picture, Reader
@@ -206,7 +206,7 @@ class Engine:
         default = self.captioner.config.decoding
         if options.get("method", default.method) == "beam" and "beam_size" not in options:
             groups = options.get("groups", default.groups)
-            options["beam_size"] = widened(default.beam_size, num_captions, groups=groups)
+            options["beam_size"] = widen_beam(default.beam_size, num_captions, groups=groups)
         return options | {"num_captions": num_captions}
 
     async def _serve(self) -> None:

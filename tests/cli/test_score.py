@@ -17,7 +17,7 @@ from captioner.cli import generate, score
 from captioner.data import Example
 from captioner.errors import MetricError
 from captioner.evaluation.candidate_files import read_candidates
-from captioner.evaluation.candidates import match
+from captioner.evaluation.candidates import match_captions
 from captioner.evaluation.scoring import few_images_warnings
 from captioner.metrics import score_captions
 
@@ -333,7 +333,7 @@ def test_a_path_matches_by_its_longest_ending():
 
     def found(*images: str) -> dict[str, str]:
         rows = [(image, {"image": image, "caption": image}) for image in images]
-        return match(rows, references, source="test")
+        return match_captions(rows, references, source="test")
 
     images = ("/else/val/a.png", "/data/train/a.png", "b.png")
     assert set(found(*images)) == {"train/a.png", "val/a.png", "val/b.png"}
@@ -351,9 +351,11 @@ def test_any_order_matches_and_any_gap_does_not(tmp_path_factory, names, random,
     path = tmp_path_factory.mktemp("rows") / ("rows.jsonl" if lines else "rows.json")
     write(path, [{"image_id": name, "caption": f"this is {name}"} for name in shuffled])
     rows = list(read_candidates(str(path)))
-    found = match(rows, examples(names), source="test")
+    found = match_captions(rows, examples(names), source="test")
     assert found == {name: f"this is {name}" for name in names}
     with pytest.raises(MetricError, match="1 references without candidate"):
-        match(rows[1:], examples(names), source="test")
+        match_captions(rows[1:], examples(names), source="test")
     with pytest.raises(MetricError, match="1 candidates without references"):
-        match(rows, examples([name for name in names if name != shuffled[0]]), source="test")
+        match_captions(
+            rows, examples([name for name in names if name != shuffled[0]]), source="test"
+        )

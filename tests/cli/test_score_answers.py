@@ -262,17 +262,17 @@ def test_types_are_derived_where_the_data_tells_none(run, data, tmp_path):
 
 @given(st.lists(st.text(max_size=3)), st.integers())
 def test_no_image_keeps_its_place(images, seed):
-    others = baselines.other_images(images, seed=seed)
+    others = baselines.shuffle_images(images, seed=seed)
     if len(set(images)) < 2:
         assert others == {}
         return
     assert set(others) == set(others.values()) == set(images)
     assert all(image != other for image, other in others.items())
-    assert others == baselines.other_images(images + images[:3], seed=seed)
+    assert others == baselines.shuffle_images(images + images[:3], seed=seed)
 
 
 def test_the_seed_draws_the_images():
-    drawn = {tuple(baselines.other_images(map(str, range(9)), seed=s).items()) for s in range(20)}
+    drawn = {tuple(baselines.shuffle_images(map(str, range(9)), seed=s).items()) for s in range(20)}
     assert len(drawn) == 20
 
 
@@ -305,7 +305,7 @@ def test_calibration_is_against_the_main_measure(found, many):
 
 def test_an_answerer_must_answer_all():
     with pytest.raises(MetricError):
-        baselines.score_table(
+        baselines.build_score_table(
             [example(0, "what?", "a"), example(1, "who?", "b")], {"x": {"0": "a"}}
         )
 
@@ -314,7 +314,7 @@ def test_many_types_share_a_line():
     """The text shows the largest; what it sums up are all the others."""
     rows = [example(i, f"{'what' * (i // 2)}?", "a") for i in range(60)]
     said = {row.question_id: "a" if int(row.question_id) % 3 else "b" for row in rows}
-    table = baselines.score_table(rows, {"model": said}, missing={"blind": "not made"})
+    table = baselines.build_score_table(rows, {"model": said}, missing={"blind": "not made"})
     assert len(table["question types"]) == 30
     lines = [line for line in baselines.format_table(table) if line]
     start = next(i for i, line in enumerate(lines) if "by question type" in line)
@@ -341,7 +341,7 @@ def test_a_checkpoint_is_scored_with_its_controls(run, data, checkpoint, caption
     assert found["not measured"] == {"blind": "not measured (give --blind DIR)"}
 
     rows = rows_of(data / "val.jsonl")
-    others = baselines.other_images((r["image"] for r in rows), seed=0)
+    others = baselines.shuffle_images((r["image"] for r in rows), seed=0)
     moved = captioner.answer([(others[r["image"]], r["question"]) for r in rows])
     right = [exact_match(a.text, [r["answer"]]) for a, r in zip(moved, rows, strict=True)]
     assert found["scores"]["shuffled"]["exact match"] == sum(right) / 8 < 0.5
@@ -507,7 +507,7 @@ def test_what_was_held_out_is_scored(run, trained, captioner, tmp_path):
     tasks, _ = read_held_out(config)
     assert list(found) == [task.name for task in tasks]
     captions, questions = tasks
-    assert (captions.asks, questions.asks) == (False, True)
+    assert (captions.has_questions, questions.has_questions) == (False, True)
     held = {r.image for r in captions.rows}
     assert held == {r.image for r in questions.rows}
     assert len(held) > 1, "train.eval_images bounds what training looks at, not what is scored"

@@ -19,7 +19,7 @@ from captioner.cli import generate, score
 from captioner.data import Example
 from captioner.errors import DataError, MetricError
 from captioner.evaluation.candidate_files import read_candidates
-from captioner.evaluation.candidates import match, match_answers
+from captioner.evaluation.candidates import match_answers, match_captions
 from captioner.metrics import score_captions
 
 TEXTS = {"a.jpg": "a brown dog runs", "b.jpg": "two girls play", "c.jpg": "a man rides a bicycle"}
@@ -125,21 +125,23 @@ def test_a_shared_name_is_told_apart_by_its_folders():
     ]
     rows = [(f"{i}", {"image": f"/else/{p}/x/1.jpg", "caption": p}) for i, p in
             enumerate(("val", "train"))]  # fmt: skip
-    assert match(rows, references, source="s") == {"1": "val", "0": "train"}
+    assert match_captions(rows, references, source="s") == {"1": "val", "0": "train"}
     rows = [("1", {"id": 0, "image": "1.jpg", "caption": "b"}), rows[0]]
-    assert match(rows, references, source="s") == {"0": "b", "1": "val"}
+    assert match_captions(rows, references, source="s") == {"0": "b", "1": "val"}
 
 
 @pytest.mark.parametrize("image", ["C:\\data\\a.jpg", "https://host/x/a.jpg", "./a.jpg"])
 def test_an_image_is_known_by_the_end_of_any_path(image):
     references = [Example("/data/a.jpg", "0", ("a",), "val")]
-    assert match([("1", {"image": image, "caption": "b"})], references, source="s") == {"0": "b"}
+    assert match_captions([("1", {"image": image, "caption": "b"})], references, source="s") == {
+        "0": "b"
+    }
 
 
 def test_the_content_of_an_image_is_no_path():
     references = [Example("/data/a.jpg", "0", ("a",), "val")]
     row = {"image_id": 0, "image": "data:image/png;base64," + "ab/c" * 500_000, "caption": "b"}
-    assert match([("1", row)], references, source="s") == {"0": "b"}
+    assert match_captions([("1", row)], references, source="s") == {"0": "b"}
 
 
 # Types of ids
@@ -184,11 +186,11 @@ def test_a_row_is_used_as_its_keys_agree_or_is_an_error(ids, images, key):
         for n, (i, j) in enumerate(zip(ids, images, strict=True))
     ]
     if ids == images:
-        found = match(rows, references, source="s")
+        found = match_captions(rows, references, source="s")
         assert found == {str(10 + i): str(n) for n, i in enumerate(ids)}
     else:
         with pytest.raises(MetricError, match=rf"{key} \d+ is \d.jpg .* but image is \d.jpg"):
-            match(rows, references, source="s")
+            match_captions(rows, references, source="s")
 
 
 # Answers

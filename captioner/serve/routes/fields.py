@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from captioner.config.parsing import nearest
+from captioner.config.parsing import find_nearest
 from captioner.serve.http_errors import Refusal
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -71,7 +71,7 @@ def reject_unknown(
         if elsewhere and name in elsewhere:
             message = f"not an option here; {elsewhere[name]}"
         else:
-            near = nearest(name, valid if suggestions is None else suggestions)
+            near = find_nearest(name, valid if suggestions is None else suggestions)
             message = f"unknown option; the nearest valid name is {group}{near}"
         raise Refusal(422, "unknown_option", f"{group}{shown(name)}: {message}")
 
