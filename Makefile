@@ -1,6 +1,10 @@
 PYTHON ?= python
 
-.PHONY: install test test-fast lint format bench
+.PHONY: setup install test test-fast lint format types spell docs bench
+
+setup: install
+	$(PYTHON) -m pip install -r docs/requirements.txt
+	if [ -e .git ]; then $(PYTHON) -m pre_commit install; fi
 
 install:
 	$(PYTHON) -m pip install -r requirements.txt
@@ -19,6 +23,15 @@ lint:
 format:
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
+
+types:
+	$(PYTHON) -m mypy captioner
+
+spell:
+	codespell
+
+docs:
+	$(PYTHON) -m sphinx -W -b html docs docs/_build
 
 bench:
 	$(PYTHON) benchmarks/caption.py
