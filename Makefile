@@ -25,10 +25,10 @@ format:
 	$(PYTHON) -m ruff format .
 
 types:
-	$(PYTHON) -m mypy captioner
+	$(PYTHON) -m mypy
 
 spell:
-	codespell
+	$(PYTHON) -m codespell_lib
 
 docs:
 	$(PYTHON) -m sphinx -W -b html docs docs/_build
