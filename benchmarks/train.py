@@ -147,7 +147,7 @@ class Ours:
             )
         reward = None
         if self.stage.objective == "scst":
-            reward = CaptionReward(self.train.captions(), self.tokenizer)
+            reward = CaptionReward(self.train.group_captions(), self.tokenizer)
         self.objective = Objective(
             self.stage,
             smoothing=self.config.train.label_smoothing,
@@ -286,7 +286,7 @@ class Pairs(Dataset):
             color_jitter=ours.config.image.jitter,
             interpolation="bicubic",
         )
-        captions = data.captions()
+        captions = data.group_captions()
         self.rows = [
             (data.images[i], ours.tokenizer.encode(text, max_length=data.max_length))
             for i, texts in captions.items()

@@ -110,7 +110,7 @@ def build_model(
                 embed_tokens=decoder.embed_tokens,
                 **sizes | {"ffn": config.question.decoder_ffn or config.ffn},
             )
-    pad = tokenizer.questions.pad
+    pad = tokenizer.question_tokenizer.pad
     return Seq2Seq(backbone, memory_encoder, decoder, **parts, pad=pad, blind=config.blind)
 
 
@@ -146,7 +146,7 @@ def _question_encoder(
             f"model.question.encoder={question.encoder}: cannot be loaded ({one_line(error)}); give"
             f" the name or the folder of a Hugging Face text encoder, or {SHARED}"
         ) from None
-    tokenizer.questions = TextEncoderTokenizer(words)
+    tokenizer.question_tokenizer = TextEncoderTokenizer(words)
     # Weights that were published in half precision come, and stay, so unless told otherwise.
     model = model.float()
     return TextEncoder(model, channels=model.config.hidden_size, width=config.width)

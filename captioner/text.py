@@ -11,7 +11,7 @@ _INNER_QUOTES = re.compile(r'(?<!\S)" ([^"]*[^"\s]) "(?!\S)')
 _QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u00ab": "\u00bb"}
 
 # fmt: off
-DANGLING = [
+DANGLING_WORDS = [
     "a", "an", "the", "this", "that", "these", "those", "his", "her", "its", "their", "my", "your",
     "our", "some", "another", "each", "every", "of", "with", "in", "on", "at", "by", "for", "from",
     "to", "into", "onto", "over", "under", "near", "next", "through", "across", "behind", "beside",

@@ -31,7 +31,7 @@ class Tokenizer:
     Characters that the training text did not hold become UTF-8 byte pieces, so `<unk>` is
     never produced; a lone surrogate, which is no Unicode text, is read as U+FFFD.
 
-    `questions` is what encodes questions: this tokenizer, unless it is set to another.
+    `question_tokenizer` is what encodes questions: this tokenizer, unless it is set to another.
     """
 
     pad = PAD
@@ -39,7 +39,7 @@ class Tokenizer:
     def __init__(self, model: bytes) -> None:
         from sentencepiece import SentencePieceProcessor
 
-        self.questions: Tokenizer | TextEncoderTokenizer = self
+        self.question_tokenizer: Tokenizer | TextEncoderTokenizer = self
         self.model = model
         self._processor = SentencePieceProcessor()
         try:
@@ -108,7 +108,7 @@ class Tokenizer:
     def __len__(self) -> int:
         return self._processor.get_piece_size()
 
-    def pieces(self) -> list[str | None]:
+    def list_pieces(self) -> list[str | None]:
         """What each id writes, spaces included; None for the special ones.
 
         A byte beyond ASCII, which alone is no character, stands as U+DC80 to U+DCFF, as Python's

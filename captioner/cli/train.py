@@ -242,7 +242,7 @@ def train(
             continue
         setup.start_stage(stage, config, model, train_set, val_set)
         batches = EpochBatches(
-            [train_set.of_source(number) for number in range(len(tasks))],
+            [train_set.select_images(number) for number in range(len(tasks))],
             settings.batch_size,
             weights=setup.source_weights(stage, tasks),
             seed=settings.seed,
@@ -258,7 +258,7 @@ def train(
         optimizer = build_optimizer(model, settings, stage)
         reward = None
         if stage.objective == "scst":
-            reward = CaptionReward(train_set.captions(), tokenizer, bleu=stage.bleu)
+            reward = CaptionReward(train_set.group_captions(), tokenizer, bleu=stage.bleu)
             say(f"stage {number}: the reward is {reward.record()}")
         objective = Objective(
             stage,
@@ -275,7 +275,7 @@ def train(
             accelerator.scaler.load_state_dict(saved.scaler)
         saved = None
 
-        to_batch = partial(collate, question_pad=tokenizer.questions.pad)
+        to_batch = partial(collate, question_pad=tokenizer.question_tokenizer.pad)
         loader = DataLoader(
             train_set,
             batch_sampler=batches,
@@ -320,7 +320,7 @@ def train(
                 if not distributed.any_rank(accelerator, readable):
                     continue
                 if not readable:  # the other ranks take a step, which needs all
-                    batch = to_batch([train_set.blank(batch.unreadable[0])])
+                    batch = to_batch([train_set.make_blank(batch.unreadable[0])])
                 # Dropout, too, is a function of where the run stands, not of how it got there.
                 torch.manual_seed(hash((settings.seed, number, epoch, i, rank)))
                 batch = batch.to(accelerator.device)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from captioner.data.formats.io import Example
+from captioner.data.example import Example
 from captioner.data.formats.registry import READERS, detect_format
 from captioner.data.mirrored_text import can_flip, flip_caption, mentions_side
 from captioner.data.report import Report

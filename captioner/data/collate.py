@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from captioner.data.dataset import Sample, Unreadable
+from captioner.data.dataset import Sample, UnreadableImage
 from captioner.tokenizer import BOS, PAD
 
 
@@ -40,7 +40,7 @@ class Batch:
     """Place of each image in the data set."""
     rows: list[list[int]]
     """Row of each text of each image in the table."""
-    unreadable: list[Unreadable]
+    unreadable: list[UnreadableImage]
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
@@ -50,7 +50,7 @@ class Batch:
         return replace(self, **moved)
 
 
-def collate(samples: Sequence[Sample | Unreadable], *, question_pad: int = PAD) -> Batch:
+def collate(samples: Sequence[Sample | UnreadableImage], *, question_pad: int = PAD) -> Batch:
     """Stack the images, and pad the texts and the questions to the longest one of the batch.
 
     The samples have questions all or none: a batch is of one source.
@@ -69,7 +69,7 @@ def collate(samples: Sequence[Sample | Unreadable], *, question_pad: int = PAD) 
         source=samples[0].source,
         indices=[s.index for s in good],
         rows=[s.rows for s in good],
-        unreadable=[s for s in samples if isinstance(s, Unreadable)],
+        unreadable=[s for s in samples if isinstance(s, UnreadableImage)],
     )
 
 

@@ -59,7 +59,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Unreadable:
+class UnreadableImage:
     """What stands in the place of a sample whose image does not decode."""
 
     index: int
@@ -104,22 +104,22 @@ class ImageDataset(Dataset):
         self.images = list(grouped)
         """Path of each image."""
         self._rows = list(grouped.values())
-        self.fixed = [not found.keys().isdisjoint(unaugmented) for found in self._rows]
+        self.unaugmented = [not found.keys().isdisjoint(unaugmented) for found in self._rows]
         """Which images are never augmented."""
         self._flippable: dict[int, bool] = {}
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def of_source(self, source: int) -> list[int]:
+    def select_images(self, source: int) -> list[int]:
         """The images that a source has texts about."""
         return [i for i, found in enumerate(self._rows) if source in found]
 
-    def rows_of(self, index: int, source: int) -> list[int]:
+    def select_rows(self, index: int, source: int) -> list[int]:
         """The rows that a source has about an image."""
         return self._rows[index].get(source, [])
 
-    def captions(self) -> dict[int, list[str]]:
+    def group_captions(self) -> dict[int, list[str]]:
         """The captions of each image that has any, from all sources."""
         found: dict[int, list[str]] = {}
         columns = (self.rows[name] for name in ("image", "question", "references"))
@@ -129,7 +129,7 @@ class ImageDataset(Dataset):
                 found.setdefault(places[image], []).extend(references)
         return found
 
-    def __getitem__(self, key: Key) -> Sample | Unreadable:
+    def __getitem__(self, key: Key) -> Sample | UnreadableImage:
         epoch, index, source = key
         # Cached views take turns; shifting by the index mixes them within an epoch.
         view = epoch if self.features is None else (epoch + index) % len(self.features)
@@ -137,15 +137,15 @@ class ImageDataset(Dataset):
         if self.features is not None:
             image = torch.from_numpy(self.features[view, index])
             if image[0, 0].isnan():
-                return Unreadable(index, self.images[index], source)
+                return UnreadableImage(index, self.images[index], source)
         else:
             try:
                 image = self._pixels(index, rng, flip)
             except ImageError as error:
-                return Unreadable(index, str(error), source)
+                return UnreadableImage(index, str(error), source)
         return Sample(index, image, *self._texts(epoch, index, source, flip), source)
 
-    def blank(self, item: Unreadable) -> Sample:
+    def make_blank(self, item: UnreadableImage) -> Sample:
         """Nothing to see, with the texts that there are: for what must be of some shape."""
         if self.features is not None:
             image = torch.zeros(self.features.shape[2:], dtype=torch.float16)
@@ -154,18 +154,18 @@ class ImageDataset(Dataset):
         texts = self._texts(0, item.index, item.source, False)
         return Sample(item.index, image, *texts, item.source)
 
-    def unflippable(self) -> list[int]:
+    def list_unflippable(self) -> list[int]:
         """Return the images that are never mirrored because of what their texts say."""
-        return [i for i in range(len(self)) if not self.fixed[i] and not self._can_flip(i)]
+        return [i for i in range(len(self)) if not self.unaugmented[i] and not self._can_flip(i)]
 
-    def lengths(self) -> Iterator[tuple[str, int, int, int]]:
+    def measure_texts(self) -> Iterator[tuple[str, int, int, int]]:
         """Yield the length of each text of the data set, once.
 
         Yields:
             Its kind (caption, answer or question), its tokens with EOS, how many of them are bytes
             of characters that the tokenizer has no piece for, and the limit for its kind.
         """
-        tokenizer, questions = self.tokenizer, self.tokenizer.questions
+        tokenizer, questions = self.tokenizer, self.tokenizer.question_tokenizer
         columns = (self.rows["references"], self.rows["question"])
         for references, question in zip(*columns, strict=True):
             for text in dict.fromkeys(references):
@@ -176,7 +176,7 @@ class ImageDataset(Dataset):
                 ids = questions.encode(normalize_question(question, lowercase=self.lowercase))
                 yield "question", len(ids), questions.count_bytes(ids), self.question_length
 
-    def flips(self, view: int) -> list[bool]:
+    def list_flips(self, view: int) -> list[bool]:
         """Which images are mirrored in a view."""
         return [self._view(view, index)[1] for index in range(len(self))]
 
@@ -187,7 +187,7 @@ class ImageDataset(Dataset):
         return rng, flip and self.augmentation.flip and self._can_flip(index)
 
     def _augmentation(self, index: int) -> Augmentation | None:
-        return None if self.fixed[index] else self.augmentation
+        return None if self.unaugmented[index] else self.augmentation
 
     def _can_flip(self, index: int) -> bool:
         """Whether all that is said about an image can be said of its mirror image."""
@@ -209,7 +209,7 @@ class ImageDataset(Dataset):
     ) -> tuple[list[list[int]], list[list[int]], list[int]]:
         """Ids of the texts, of their questions, and their row numbers."""
         rng = random.Random(f"texts {self.seed} {epoch} {index} {source}")
-        numbers = _draw(self.rows_of(index, source), self.questions_per_image, rng)
+        numbers = _draw(self.select_rows(index, source), self.questions_per_image, rng)
         texts, questions, rows = [], [], []
         for number in numbers:
             row = self.rows[number]
@@ -228,7 +228,7 @@ class ImageDataset(Dataset):
 
     def _encode_question(self, text: str, flip: bool) -> list[int]:
         text = normalize_question(flip_caption(text) if flip else text, lowercase=self.lowercase)
-        return self.tokenizer.questions.encode(text, max_length=self.question_length)
+        return self.tokenizer.question_tokenizer.encode(text, max_length=self.question_length)
 
 
 def _draw(items: Sequence, limit: int | None, rng: random.Random) -> Sequence:

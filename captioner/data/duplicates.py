@@ -12,7 +12,7 @@ _TAIL = 4096
 """Bytes at the end of a file that are compared before the whole file is."""
 
 
-def equal_files(paths: Iterable[str]) -> list[list[str]]:
+def group_equal_files(paths: Iterable[str]) -> list[list[str]]:
     """Group the paths whose files have equal bytes.
 
     Only files of equal size are opened, and only those with equal ends are read. Paths that cannot

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from captioner.config import Config, SourceConfig
 from captioner.data import Report, normalize_question, read_dataset
-from captioner.data.duplicates import equal_files
+from captioner.data.duplicates import group_equal_files
 from captioner.data.formats.io import canonical_split
-from captioner.data.table import quiet_datasets
+from captioner.data.table import hide_progress_bars
 from captioner.errors import ConfigError, DataError, SplitError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def read_rows(config: Config) -> tuple[list[Task], Dataset, Dataset, Report]:
         for asks in sorted({kind for found in kinds for kind in found}):
             for rows, found, parts in zip(both, kinds, (train, val), strict=True):
                 chosen = rows.select([i for i, kind in enumerate(found) if kind == asks])
-                with quiet_datasets():
+                with hide_progress_bars():
                     parts.append(chosen.add_column("source", [len(tasks)] * len(chosen)))
             tasks.append(Task(_name(source, asks, tasks), source, asks))
     both = concatenate_datasets(train), concatenate_datasets(val)
@@ -58,7 +58,7 @@ def read_rows(config: Config) -> tuple[list[Task], Dataset, Dataset, Report]:
 def _report_leaks(train: Dataset, val: Dataset, report: Report) -> None:
     """Report validation images that are training images under another name."""
     learned, held = set(train["image"]), set(val["image"])
-    for group in equal_files([*learned, *held]):
+    for group in group_equal_files([*learned, *held]):
         sides = [[p for p in group if p in side] for side in (learned, held)]
         for path in sides[1] if sides[0] else ():
             if path not in learned:
@@ -110,7 +110,9 @@ def _too_few(source: SourceConfig, rows: Dataset) -> DataError | None:
     images = list(dict.fromkeys(rows["image"]))
     if source.hold_out == "question" and len(rows) > 1:
         return None
-    equal = len(images) > 1 and any(len(group) == len(images) for group in equal_files(images))
+    equal = len(images) > 1 and any(
+        len(group) == len(images) for group in group_equal_files(images)
+    )
     if len(images) > 1 and not equal:
         return None
     what = f"{len(images)} images of equal bytes" if equal else "a single image"
@@ -186,7 +188,9 @@ def hold_out(
 def _join_equal_images(rows: Dataset, keys: list[str]) -> list[str]:
     """Return the keys, with one key for all images whose files have equal bytes."""
     key_of = dict(zip(rows["image"], keys, strict=True))
-    same = {path: min(map(key_of.get, group)) for group in equal_files(key_of) for path in group}
+    same = {
+        path: min(map(key_of.get, group)) for group in group_equal_files(key_of) for path in group
+    }
     return [same.get(path, key) for path, key in zip(rows["image"], keys, strict=True)]
 
 

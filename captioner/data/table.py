@@ -11,8 +11,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioner.data.formats.io import Example, canonical_split
-from captioner.data.formats.registry import existing_path, format_name, read_examples
+from captioner.data.example import Example
+from captioner.data.formats.io import canonical_split
+from captioner.data.formats.registry import read_examples, resolve_format, resolve_path
 from captioner.data.report import MISSING_IMAGE, NO_QUESTION, Report
 from captioner.errors import DataError, SplitError
 
@@ -59,9 +60,9 @@ def read_dataset(
         DataError: `root` or `images` is missing, the format is unknown or not found, a split does
             not exist, or no usable example is left.
     """
-    path = existing_path(root)
-    name = format_name(path, format)
-    folder = None if images is None else existing_path(images)
+    path = resolve_path(root)
+    name = resolve_format(path, format)
+    folder = None if images is None else resolve_path(images)
     if folder is not None and not folder.is_dir():
         raise DataError(f"{images}: is a file, expected the folder of the images (data.images)")
     wanted = _split_names(splits)
@@ -163,7 +164,7 @@ def _to_arrow(rows: _Stamped, *, cache_dir: str | os.PathLike[str] | None) -> da
     features = datasets.Features({f.name: text for f in fields(Example)})
     features |= {"references": datasets.Sequence(text), "rows": datasets.Value("int32")}
     try:
-        with quiet_datasets():
+        with hide_progress_bars():
             return datasets.Dataset.from_generator(
                 _arrow_rows,
                 features=features,
@@ -178,7 +179,7 @@ def _to_arrow(rows: _Stamped, *, cache_dir: str | os.PathLike[str] | None) -> da
 
 
 @contextlib.contextmanager
-def quiet_datasets() -> Iterator[None]:
+def hide_progress_bars() -> Iterator[None]:
     """Within the block, `datasets` draws no progress bars of its own."""
     import datasets
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from captioner.data.formats.io import Example, has_file_name
+from captioner.data.example import Example, has_file_name
 from captioner.errors import MetricError
 from captioner.evaluation.candidate_files import Row, Rows, id_text, question_label
 from captioner.text import normalize_question

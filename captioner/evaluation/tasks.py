@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from captioner.config import Config, load_config
 from captioner.data import Example, Report, read_dataset
-from captioner.data.formats.io import canonical_split, has_file_name
+from captioner.data.example import has_file_name
+from captioner.data.formats.io import canonical_split
 from captioner.data.report import BAD_ROW
 from captioner.errors import CheckpointError, DataError, SplitError
 

@@ -27,7 +27,7 @@ from captioner.decoding import (
     repetition_penalty,
 )
 from captioner.errors import CaptionerError
-from captioner.text import DANGLING, normalize_caption
+from captioner.text import DANGLING_WORDS, normalize_caption
 from captioner.tokenizer import EOS, Tokenizer
 
 
@@ -49,7 +49,7 @@ def plan_wording(config: DecodingConfig, tokenizer: Tokenizer, *, lowercase: boo
         phrases = [tidy(phrase, "banned") for phrase in config.banned]
         automata.append(_Phrases(phrases, tokenizer).banned())
     if config.no_dangling:
-        automata.append(_Phrases(DANGLING, tokenizer, remember=False).not_last())
+        automata.append(_Phrases(DANGLING_WORDS, tokenizer, remember=False).not_last())
     for alternatives in config.must_include:
         phrases = [tidy(phrase, "must_include") for phrase in alternatives.split("|")]
         try:
@@ -84,7 +84,7 @@ def _tidy(phrase: str, option: str, *, lowercase: bool) -> str:
 
 def _beginning(text: str, tokenizer: Tokenizer) -> Automaton:
     """Texts that begin with these words, and do not go on within the last."""
-    tokens, pieces = tokenizer.encode(text)[:-1], tokenizer.pieces()
+    tokens, pieces = tokenizer.encode(text)[:-1], tokenizer.list_pieces()
     table = np.full((len(tokens) + 2, len(pieces)), FORBIDDEN)
     for state, token in enumerate(tokens):
         table[state, token] = state + 1
@@ -123,7 +123,7 @@ class _Phrases:
     def __init__(
         self, phrases: Sequence[str], tokenizer: Tokenizer, *, remember: bool = True
     ) -> None:
-        pieces = tokenizer.pieces()
+        pieces = tokenizer.list_pieces()
         texts = [(piece or "").lower() for piece in pieces]
         known = set("".join(texts))
         # A character that is in no piece is written byte by byte.

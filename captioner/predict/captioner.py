@@ -393,7 +393,7 @@ class Captioner:
         hypotheses = answer(
             self.members.models,
             [torch.cat(memories) for memories in each],
-            pad_sequence(ids, True, self.tokenizer.questions.pad).to(device),
+            pad_sequence(ids, True, self.tokenizer.question_tokenizer.pad).to(device),
             torch.tensor([good.index(owner[place]) for place in asked], device=device),
             asking.search,
             # Of several, some may turn out to be one text.

@@ -109,7 +109,7 @@ def encode_question(question: Any, *, tokenizer: Tokenizer, config: Config) -> l
     if not any(c.isalnum() for c in text):
         found = f"{short(question)} has no letter and no digit" if text else "is empty"
         raise QuestionError(f"the question {found}; ask in words")
-    ids, longest = tokenizer.questions.encode(text), config.model.question.max_length
+    ids, longest = tokenizer.question_tokenizer.encode(text), config.model.question.max_length
     if len(ids) > longest:
         raise QuestionError(
             f"the question {short(question)} has {len(ids)} tokens; this model reads at most"

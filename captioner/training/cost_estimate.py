@@ -101,7 +101,7 @@ def plan_stage(
     for source, keys in sorted(firsts.items()):
         started = time.perf_counter()
         samples = [data[key] for key in keys]
-        batch = collate(samples, question_pad=data.tokenizer.questions.pad)
+        batch = collate(samples, question_pad=data.tokenizer.question_tokenizer.pad)
         reading = time.perf_counter() - started
         # All ranks must take part in what gathers.
         if any_rank(accelerator, batch.images is None):

@@ -53,7 +53,7 @@ def describe_data(
 def measure_lengths(data: ImageDataset) -> dict[str, Lengths]:
     """Return the lengths of captions, answers and questions, of those that there are."""
     kinds: dict[str, Lengths] = {}
-    for kind, length, count, limit in data.lengths():
+    for kind, length, count, limit in data.measure_texts():
         found = kinds.setdefault(kind, Lengths(limit))
         found.texts += 1
         found.cut += length > limit
@@ -96,7 +96,7 @@ def _lengths(kind: str, found: Lengths, config: Config) -> Iterator[str]:
 
 def _ranking(tasks: list[Task], val: ImageDataset) -> Iterator[str]:
     for number, task in enumerate(tasks):
-        count = len(val.of_source(number))
+        count = len(val.select_images(number))
         metric = ranking_metric(count)
         if not task.asks and metric != "CIDEr-D":
             yield (
@@ -106,11 +106,11 @@ def _ranking(tasks: list[Task], val: ImageDataset) -> Iterator[str]:
 
 
 def _mirroring(config: Config, train: ImageDataset) -> Iterator[str]:
-    augmented = len(train) - sum(train.fixed)
+    augmented = len(train) - sum(train.unaugmented)
     if not config.image.flip or not any(stage.augment for stage in config.train.stages):
         yield "data: no image is mirrored (image.flip or augment is off)"
         return
-    never = train.unflippable()
+    never = train.list_unflippable()
     line = f"data: {augmented - len(never)} of {len(train)} training images may be mirrored"
     if never:
         names = ", ".join(train.images[i].rpartition("/")[2] for i in never[:SHOWN])

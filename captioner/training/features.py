@@ -172,9 +172,9 @@ def _digest(backbone: nn.Module, dataset: ImageDataset, views: int, precision: s
         except OSError:
             digest.update(b"missing")
     # What is said about an image, and by whom, decides on whether it may be mirrored.
-    digest.update(bytes(dataset.fixed))
+    digest.update(bytes(dataset.unaugmented))
     for view in range(views):
-        digest.update(bytes(dataset.flips(view)))
+        digest.update(bytes(dataset.list_flips(view)))
     for name, tensor in backbone.state_dict().items():
         digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -61,7 +61,7 @@ def _of_source(
     model: Seq2Seq, dataset: ImageDataset, source: int, tokenizer: Tokenizer, config: Config
 ) -> Iterator[Finding]:
     samples = []
-    for index in dataset.of_source(source):
+    for index in dataset.select_images(source):
         sample = dataset[Key(0, index, source)]
         if isinstance(sample, Sample):
             samples.append(_first_text(sample))
@@ -70,7 +70,7 @@ def _of_source(
     if not samples:
         yield Finding("images", False, "none of them can be read")
         return
-    batch = collate(samples, question_pad=tokenizer.questions.pad)
+    batch = collate(samples, question_pad=tokenizer.question_tokenizer.pad)
     yield from look_at(batch, config)
     losses = overfit(model, batch)
     detail = f"loss a token {losses[0]:.2f} to {losses[-1]:.3f} in {len(losses)} steps"

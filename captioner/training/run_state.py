@@ -91,7 +91,7 @@ def save_best(
         tokenizer.save(partial / "tokenizer.model")
         if isinstance(model.question_encoder, TextEncoder):
             model.question_encoder.model.config.save_pretrained(partial / TEXT_ENCODER)
-            tokenizer.questions.save(partial / TEXT_ENCODER)
+            tokenizer.question_tokenizer.save(partial / TEXT_ENCODER)
         save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
         # safetensors writes for its owner alone; the folder is made to be shared.
         (partial / "model.safetensors").chmod(0o644)

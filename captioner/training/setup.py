@@ -13,7 +13,7 @@ from torch import nn
 from captioner.build import build_backbone, build_model, feature_shape, load_checkpoint, pixel_spec
 from captioner.config import Config, ModelConfig, StageConfig
 from captioner.data import Report, normalize_caption, normalize_question
-from captioner.data.dataset import Augmentation, ImageDataset, Unreadable
+from captioner.data.dataset import Augmentation, ImageDataset, UnreadableImage
 from captioner.data.report import UNREADABLE_IMAGE
 from captioner.data.splits import Task
 from captioner.errors import CheckpointError, ConfigError
@@ -37,7 +37,9 @@ def make_output(folder: Path) -> None:
         ) from None
 
 
-def report_unreadable(unreadable: list[Unreadable], data: ImageDataset, report: Report) -> None:
+def report_unreadable(
+    unreadable: list[UnreadableImage], data: ImageDataset, report: Report
+) -> None:
     """Count the images that did not decode, each once in a run, however often it is met."""
     for item in unreadable:
         report.add_once(UNREADABLE_IMAGE, item.reason, key=data.images[item.index])
@@ -236,7 +238,7 @@ def describe(
         counts = [Counter(data.rows["source"])[number] for data in (train, val)]
         what = f"{task.name}: {counts[0]} training and {counts[1]} validation rows"
         passes = [f"{source_weights(s, tasks)[number]:g}" for s in config.train.stages]
-        images = f"{len(train.of_source(number))} training images"
+        images = f"{len(train.select_images(number))} training images"
         lines.append(f"{what}, {images} x {', '.join(passes)}")
     return "\n".join(lines)
 

@@ -60,7 +60,7 @@ def validate(
     model.eval()
     scores, main, rows, warnings = {}, [], [], []
     for number, task in enumerate(tasks):
-        images = dataset.of_source(number)
+        images = dataset.select_images(number)
         if not images:
             continue
         run = answers if task.asks else captions
@@ -98,7 +98,7 @@ def ranking_metric(images: int) -> str:
 
 def load_batches(dataset: ImageDataset, batches: list[list[Key]]) -> DataLoader:
     """The batches of these keys, each of one source, in order."""
-    pad = dataset.tokenizer.questions.pad
+    pad = dataset.tokenizer.question_tokenizer.pad
     return DataLoader(dataset, batch_sampler=batches, collate_fn=partial(collate, question_pad=pad))
 
 
@@ -151,7 +151,9 @@ def _answers(
 
 
 def _captions_of(dataset: ImageDataset, index: int, source: int) -> list[str]:
-    return [t for row in dataset.rows_of(index, source) for t in dataset.rows[row]["references"]]
+    return [
+        t for row in dataset.select_rows(index, source) for t in dataset.rows[row]["references"]
+    ]
 
 
 def _score_answers(answers: dict[int, str], dataset: ImageDataset) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 
 from captioner.metrics import cider_d, tokenize
-from captioner.text import DANGLING
+from captioner.text import DANGLING_WORDS
 
 ENOUGH = 50
 """Captions below which nothing can be said."""
@@ -55,4 +55,4 @@ def watch(
 def ends_dangling(text: str) -> bool:
     """Whether a caption ends on a word that another must follow, as "a man with a"."""
     # Without the full stop, which would make an initial of a last "a".
-    return tokenize(text.rstrip(" .!?"))[-1:] in ([word] for word in DANGLING)
+    return tokenize(text.rstrip(" .!?"))[-1:] in ([word] for word in DANGLING_WORDS)

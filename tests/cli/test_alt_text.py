@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captioner.cli.batch.alt_text import alt_text
-from captioner.text import DANGLING
+from captioner.text import DANGLING_WORDS
 
 LONG = "a man in a red shirt is standing on a wall, and a dog with a ball is sitting beside him"
-WORDS = st.sampled_from([*LONG.split(), *DANGLING[:9], "É", "x" * 40, ".", "ball."])
+WORDS = st.sampled_from([*LONG.split(), *DANGLING_WORDS[:9], "É", "x" * 40, ".", "ball."])
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,4 @@ def test_what_comes_is_always_a_sentence_of_whole_words(captions, length):
     words, source = text[:-1].lower().split(), captions[place].lower().split()
     assert words[:-1] == source[: len(words) - 1]
     assert source[len(words) - 1].rstrip(".,") == words[-1]
-    assert words[-1] not in DANGLING
+    assert words[-1] not in DANGLING_WORDS

@@ -62,7 +62,7 @@ def ask(checkpoint: Path, asked: list[tuple[Path, str]]) -> list[str]:
     """The answers of a checkpoint to questions about pictures."""
     model, tokenizer, config = load_checkpoint(checkpoint)
     pixels = torch.stack([to_pixels(load_image(p), pixel_spec(config)) for p, _ in asked])
-    ids = [tokenizer.questions.encode(normalize_question(text)) for _, text in asked]
+    ids = [tokenizer.question_tokenizer.encode(normalize_question(text)) for _, text in asked]
     owners = torch.arange(len(asked))
     with torch.inference_mode():
         memory = model.encode(pixels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from captioner.text import DANGLING
+from captioner.text import DANGLING_WORDS
 
 # fmt: off
 _CLAUSES = {
@@ -30,7 +30,7 @@ def alt_text(captions: Sequence[str], *, length: int) -> tuple[int, str] | None:
                 text = " ".join(words[:end]).rstrip(_MARKS)
                 last = text.split()[-1:]
                 found = f"{text[:1].upper()}{text[1:]}."
-                if last and last[0].lower() not in DANGLING and len(found) <= length:
+                if last and last[0].lower() not in DANGLING_WORDS and len(found) <= length:
                     return place, found
     return None
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from captioner.data.formats.io import Example
+from captioner.data.example import Example
 
 if TYPE_CHECKING:
     from captioner.data.caption_questions.subject import Pair

@@ -15,7 +15,7 @@ from functools import cache, cached_property
 
 from captioner.data.caption_questions import nouns
 from captioner.data.caption_questions.lexicon import may_be, plural, with_article
-from captioner.data.caption_questions.presence_words import ASK_PRESENCE, ASKED
+from captioner.data.caption_questions.presence_words import PRESENCE_NOUNS, QUESTION_FORMS
 from captioner.data.caption_questions.scene import Scene
 from captioner.data.caption_questions.subject import Pair
 
@@ -51,11 +51,11 @@ def ask_presence(
 
 
 @cache
-def asked_nouns() -> dict[str, tuple[frozenset[str], tuple[str, ...]]]:
+def load_presence_nouns() -> dict[str, tuple[frozenset[str], tuple[str, ...]]]:
     """Noun -> the words and the stems that make its absence doubtful."""
     table: dict[str, list[str]] = {}
     noun = ""
-    for line in ASKED.strip().splitlines():
+    for line in PRESENCE_NOUNS.strip().splitlines():
         head, colon, rest = line.partition(":")
         noun = head if colon else noun
         table.setdefault(noun, []).extend((rest if colon else line).split())
@@ -68,9 +68,9 @@ def asked_nouns() -> dict[str, tuple[frozenset[str], tuple[str, ...]]]:
     }
 
 
-def in_doubt(scene: Scene, noun: str) -> bool:
+def is_doubtful(scene: Scene, noun: str) -> bool:
     """Whether the noun may be there, whatever the captions call it or leave out."""
-    exact, stems = asked_nouns()[noun]
+    exact, stems = load_presence_nouns()[noun]
     if scene.words & exact or any(word.startswith(stems) for word in scene.words):
         return True
     return any(may_be(other, noun) for other in scene.hinted)
@@ -81,10 +81,10 @@ class _Survey:
 
     def __init__(self, scenes: Sequence[Scene]) -> None:
         self.scenes = scenes
-        self.nouns = [noun for noun in asked_nouns() if self._agreement(noun) >= AGREEMENT]
+        self.nouns = [noun for noun in load_presence_nouns() if self._agreement(noun) >= AGREEMENT]
         self.shown = [{n for n in self.nouns if scene.shares[n] >= scene.need} for scene in scenes]
         self.absent = [
-            {n for n in self.nouns if not in_doubt(scene, n)}
+            {n for n in self.nouns if not is_doubtful(scene, n)}
             if len(scene.captions) >= CAPTIONS_FOR_NO
             else set()
             for scene in scenes
@@ -164,4 +164,4 @@ def _question(noun: str, rng: random.Random) -> str:
         form, name = "scene", with_article(noun)
     else:
         form, name = "singular", with_article(noun)
-    return rng.choice(ASK_PRESENCE[form]).format(a=name, plural=plural(noun))
+    return rng.choice(QUESTION_FORMS[form]).format(a=name, plural=plural(noun))

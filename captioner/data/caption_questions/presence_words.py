@@ -1,13 +1,13 @@
-"""What is asked after in presence questions, how, and what makes an absence doubtful.
+"""Word lists for presence questions: the nouns, their hint words, and the question templates.
 
-Only what a caption would hardly leave out is in ASKED: no sky, ground, clothes, hair, hands, walls
-or windows. Behind the colon stands whatever else in a caption makes it likely that the object is
-there unmentioned or under another name; "*" ends a stem.
+PRESENCE_NOUNS holds only things that captions rarely leave out: no sky, ground, clothes, hair,
+hands, walls or windows. The hint words after a colon, where a caption contains one, suggest that
+the object is present but unmentioned or named differently. A "*" marks the end of a stem.
 """
 
 from __future__ import annotations
 
-ASKED = """
+PRESENCE_NOUNS = """
 person: leash owner hand* rid* driv* crowd* team game match* play* street city traffic train bus
   boat* market store restaurant building* they people parade beach park sidewalk road race* stadium
   fight* finger* arm lap
@@ -110,7 +110,7 @@ sink: bathroom kitchen faucet wash* counter
 refrigerator: kitchen fridge
 """
 
-ASK_PRESENCE = {
+QUESTION_FORMS = {
     "scene": (
         "is there {a}",
         "is there {a} in the picture",

@@ -12,13 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from captioner.data.example import NO_FILE_NAME, Example, has_file_name
 from captioner.data.formats.io import (
-    NO_FILE_NAME,
-    Example,
     Source,
     canonical_split,
     find_images,
-    has_file_name,
     list_files,
     list_in,
     locate_images,

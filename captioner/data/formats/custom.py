@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from captioner.data.example import Example
 from captioner.data.formats.cells import is_whole_column, whole_text
 from captioner.data.formats.custom_rows import (
     CAPTION_KEYS,
@@ -32,7 +33,6 @@ from captioner.data.formats.custom_rows import (
 from captioner.data.formats.io import (
     IMAGE_SUFFIXES,
     SPLIT_NAMES,
-    Example,
     Source,
     canonical_split,
     list_files,
@@ -86,15 +86,15 @@ def read_jsonl(source: Source) -> Iterator[Example]:
 
 def find_csv(root: Path) -> tuple[Path, ...]:
     """A `.csv` with columns image and caption or question; in a folder as for `find_jsonl`."""
-    return _find(root, is_own_csv)
+    return _find(root, is_custom_csv)
 
 
-def is_own_csv(path: Path) -> bool:
+def is_custom_csv(path: Path) -> bool:
     """Return whether a file is a CSV or TSV whose header names images and texts."""
     return path.suffix.lower() in (".csv", ".tsv") and _delimiter(path) is not None
 
 
-def read_own_csv(source: Source) -> Iterator[Example]:
+def read_custom_csv(source: Source) -> Iterator[Example]:
     """Reads a CSV (comma, semicolon or tab) with the columns image, caption[, split][, id].
 
     Or with question and answer, as `read_jsonl`; a cell holds one answer, commas included, or a
@@ -179,14 +179,14 @@ def _count_lines(path: Path) -> int:
 def _find(root: Path, fits: Callable[[Path], bool]) -> tuple[Path, ...]:
     if root.is_file():
         return (root,) if fits(root) else ()
-    found = own_files(root, fits)
+    found = list_custom_files(root, fits)
     splits = [path for path in found if split_of_file(path)]
     if splits:
         return tuple(splits)
     return tuple(found) if len(found) == 1 else ()
 
 
-def own_files(root: Path, fits: Callable[[Path], bool]) -> list[Path]:
+def list_custom_files(root: Path, fits: Callable[[Path], bool]) -> list[Path]:
     """Return the files of a folder in a format, `metadata` files left out."""
     return [path for path in list_files(root) if path.name not in _METADATA and fits(path)]
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from captioner.data.example import NO_FILE_NAME
 from captioner.data.formats.cells import looks_like_list, number_text, parse_list
-from captioner.data.formats.io import NO_FILE_NAME, canonical_split
+from captioner.data.formats.io import canonical_split
 from captioner.data.report import BAD_LIST, BAD_ROW, UNREAD_COLUMN, Report
 
 IMAGE_KEYS = ("image", "file_name", "filename", "image_path")
@@ -49,7 +50,7 @@ def parse_row(row: dict[str, Any], where: str, report: Report) -> Row | None:
     value = captions if question is None else first_value(row, keys)
     if question is not None and not says(value):
         value = []
-    texts = texts_of(value, numbers=question is not None)
+    texts = parse_texts(value, numbers=question is not None)
     if texts is None:
         report.add(BAD_LIST, where, rows=1)
         return None
@@ -74,7 +75,7 @@ def _joined(row: dict[str, Any]) -> dict[str, Any]:
         numbered = [key for key in row if is_numbered(key, bases)]
         if numbered:
             values = [row[key] for key in (*bases, *numbered) if says(row.get(key))]
-            lists = [texts_of(value) for value in values]
+            lists = [parse_texts(value) for value in values]
             torn = [value for value, texts in zip(values, lists, strict=True) if texts is None]
             row = {key: value for key, value in row.items() if key not in (*bases, *numbered)}
             row[bases[0]] = torn[0] if torn else [text for texts in lists for text in texts or ()]
@@ -87,7 +88,7 @@ def is_numbered(key: str, bases: Iterable[str]) -> bool:
     return match is not None and match[1] in bases
 
 
-def texts_of(value: Any, *, numbers: bool = False) -> list[Any] | None:
+def parse_texts(value: Any, *, numbers: bool = False) -> list[Any] | None:
     """Return the texts of a value, which may be a list or text that holds one; None if it is torn.
 
     With `numbers`, those become text: a count may well be written as a number.

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from captioner.data.example import Example
 from captioner.data.formats.cells import is_whole_column, whole_text
-from captioner.data.formats.custom_rows import texts_of
+from captioner.data.formats.custom_rows import parse_texts
 from captioner.data.formats.io import (
     SPLIT_NAMES,
-    Example,
     FolderIndex,
     Source,
     canonical_split,
@@ -66,7 +66,7 @@ def read_daquar(source: Source) -> Iterator[Example]:
         whole = is_whole_column(row["answer"] for _, row in rows)
         for line, row in rows:
             answer = whole_text(row["answer"]) if whole else row["answer"]
-            answers = texts_of(answer, numbers=True)
+            answers = parse_texts(answer, numbers=True)
             if answers is None:
                 source.report.add(BAD_LIST, f"{path.name}:{line}", rows=1)
                 continue

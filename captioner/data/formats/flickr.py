@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from captioner.data.formats.custom_rows import texts_of
+from captioner.data.example import Example
+from captioner.data.formats.custom_rows import parse_texts
 from captioner.data.formats.io import (
     SPLIT_NAMES,
-    Example,
     Source,
     canonical_split,
     find_images,
@@ -96,7 +96,7 @@ def read_kaggle(source: Source) -> Iterator[Example]:
             source.report.add(BAD_ROW, where, rows=1)
         else:
             # Only the caption can hold a comma that was not quoted, so joining restores it.
-            found = texts_of(",".join(row[before:]))
+            found = parse_texts(",".join(row[before:]))
             if found is None:
                 source.report.add(BAD_LIST, where, rows=1)
                 continue

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from captioner.data.example import Example
 from captioner.data.formats import coco, custom, daquar_easy_vqa, flickr, vqa
-from captioner.data.formats.io import Example, FolderIndex, Source
+from captioner.data.formats.io import FolderIndex, Source
 from captioner.data.report import (
     BAD_TEXT,
     DUPLICATE,
@@ -37,7 +38,7 @@ class Reader:
 
     find: Callable[[Path], tuple[Path, ...]]
     read: Callable[[Source], Iterator[Example]]
-    looks_for: str
+    layout: str
 
 
 # The order is the order of detection: what is told by a specific name comes first.
@@ -68,7 +69,7 @@ READERS: dict[str, Reader] = {
     ),
     "csv": Reader(
         custom.find_csv,
-        custom.read_own_csv,
+        custom.read_custom_csv,
         "one *.csv with columns image and caption (or image, question, answer), or train.csv ...",
     ),
     "texts": Reader(custom.find_texts, custom.read_texts, "photo.txt beside photo.jpg"),
@@ -76,23 +77,23 @@ READERS: dict[str, Reader] = {
 
 
 # The user's own formats, in which any file of a folder may be.
-OWN = (("jsonl", custom.is_jsonl), ("csv", custom.is_own_csv))
+OWN = (("jsonl", custom.is_jsonl), ("csv", custom.is_custom_csv))
 
 
 def detect_format(root: str | os.PathLike[str]) -> str:
     """Names the format of a folder or file; raises DataError if it is missing or of none."""
-    path = existing_path(root)
+    path = resolve_path(root)
     for name, reader in READERS.items():
         if reader.find(path):
             return name
-    wanted = "; ".join(f"{reader.looks_for} ({name})" for name, reader in READERS.items())
+    wanted = "; ".join(f"{reader.layout} ({name})" for name, reader in READERS.items())
     raise DataError(
         f"{path}: no known data set here; looked for {wanted}; "
         f"put one of these there or name the file itself"
     )
 
 
-def existing_path(path: str | os.PathLike[str]) -> Path:
+def resolve_path(path: str | os.PathLike[str]) -> Path:
     """The absolute path; raises DataError where there is nothing."""
     if not os.fspath(path):
         raise DataError("no path to the data was given; set data.root=PATH")
@@ -102,7 +103,7 @@ def existing_path(path: str | os.PathLike[str]) -> Path:
     return absolute
 
 
-def format_name(path: Path, name: str) -> str:
+def resolve_format(path: Path, name: str) -> str:
     """The format to use; raises DataError where `name` is unknown or `path` is not in it."""
     if name == "auto":
         return detect_format(path)
@@ -112,7 +113,7 @@ def format_name(path: Path, name: str) -> str:
         raise DataError(f"data format {name!r} is unknown; {hint}known: auto, {', '.join(READERS)}")
     if not READERS[name].find(path):
         raise DataError(
-            f"{path}: not in the format {name!r}: found no {READERS[name].looks_for}; "
+            f"{path}: not in the format {name!r}: found no {READERS[name].layout}; "
             f"check the path or use format 'auto'"
         )
     return name
@@ -163,7 +164,7 @@ def read_examples(
 
 def _report_unread(root: Path, files: tuple[Path, ...], report: Report) -> None:
     """Report the other annotation files of a folder: they may be the ones that were meant."""
-    others = {path: name for name, fits in OWN for path in custom.own_files(root, fits)}
+    others = {path: name for name, fits in OWN for path in custom.list_custom_files(root, fits)}
     for name, reader in READERS.items():
         try:
             others |= {path: name for path in reader.find(root) if name != "texts"}

@@ -13,15 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from captioner.data.formats.io import (
-    Example,
-    Source,
-    find_images,
-    list_files,
-    list_in,
-    read_head,
-    read_json,
-)
+from captioner.data.example import Example
+from captioner.data.formats.io import Source, find_images, list_files, list_in, read_head, read_json
 from captioner.data.report import BAD_ROW, DUPLICATE, Report
 from captioner.errors import DataError
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from captioner.data import Report, read_dataset
 from captioner.data.formats.custom import SHARED_TEXT
-from captioner.data.formats.registry import format_name, read_examples
+from captioner.data.formats.registry import read_examples, resolve_format
 from captioner.errors import DataError
 
 SPLITS = ("train", "dev", "eval", "test", "holdout")
@@ -259,7 +259,7 @@ def test_rows_read_and_rows_reported_are_the_rows_written(name, rows, splits, mi
             missing = set()  # a text file without an image is no row of this format
         images(kind, root, splits, missing)
         try:
-            format_name(root, kind)
+            resolve_format(root, kind)
         except DataError:
             assert kind == "texts"
             assert written == 0

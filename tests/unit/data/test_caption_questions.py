@@ -20,8 +20,8 @@ from captioner.data.caption_questions import questions_from_captions
 from captioner.data.caption_questions.chunker import parse
 from captioner.data.caption_questions.lexicon import is_a, kinds_of, lexicon, may_be, plural
 from captioner.data.caption_questions.nouns import spaced
-from captioner.data.caption_questions.presence import asked_nouns, in_doubt
-from captioner.data.caption_questions.presence_words import ASK_PRESENCE
+from captioner.data.caption_questions.presence import is_doubtful, load_presence_nouns
+from captioner.data.caption_questions.presence_words import QUESTION_FORMS
 from captioner.data.caption_questions.scene import Scene
 
 ROOT = Path(__file__).parents[3]
@@ -235,8 +235,10 @@ def presence(rows: Iterable[Example]) -> list[Example]:
 
 def noun_of(question: str) -> str:
     """The noun that a presence question asks after."""
-    names = {plural(noun): noun for noun in asked_nouns()} | {noun: noun for noun in asked_nouns()}
-    for templates in ASK_PRESENCE.values():
+    names = {plural(noun): noun for noun in load_presence_nouns()} | {
+        noun: noun for noun in load_presence_nouns()
+    }
+    for templates in QUESTION_FORMS.values():
         for template in templates:
             before, _, after = template.partition("{")
             after = after.partition("}")[2]
@@ -272,7 +274,7 @@ def test_presence_is_true() -> None:
             assert found.shares[noun] >= 2
         else:
             assert not found.shares[noun]
-            assert not in_doubt(found, noun)
+            assert not is_doubtful(found, noun)
 
 
 def test_presence_is_at_most_two_fifths() -> None:
@@ -310,7 +312,7 @@ def test_presence_is_at_most_two_fifths() -> None:
     ],
 )
 def test_what_may_be_there_under_another_name_is_in_doubt(caption: str, noun: str) -> None:
-    assert in_doubt(scene(caption), noun)
+    assert is_doubtful(scene(caption), noun)
 
 
 @pytest.mark.parametrize(
@@ -326,7 +328,7 @@ def test_what_may_be_there_under_another_name_is_in_doubt(caption: str, noun: st
     ],
 )
 def test_what_is_surely_not_there_is_not_in_doubt(caption: str, noun: str) -> None:
-    assert not in_doubt(scene(caption), noun)
+    assert not is_doubtful(scene(caption), noun)
 
 
 def test_synonyms_are_never_asked_as_absent() -> None:
@@ -554,7 +556,7 @@ def test_the_kinds_are_a_hierarchy() -> None:
 
 def test_what_is_asked_is_in_the_lexicon() -> None:
     forms = lexicon().nouns
-    for noun in asked_nouns():
+    for noun in load_presence_nouns():
         assert forms[noun][0] == noun, f"{noun} is asked after but never understood"
 
 

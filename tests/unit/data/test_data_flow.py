@@ -16,7 +16,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from captioner.data.collate import collate
-from captioner.data.dataset import Augmentation, ImageDataset, Key, Sample, Unreadable
+from captioner.data.dataset import Augmentation, ImageDataset, Key, Sample, UnreadableImage
 from captioner.data.sampler import EpochBatches
 from captioner.images.transforms import PixelSpec, to_pixels
 from captioner.tokenizer import BOS, EOS, PAD, Tokenizer
@@ -303,14 +303,14 @@ def test_images_of_some_sources_are_never_augmented(pictures, tokenizer):
     )
     data = dataset(table, tokenizer, augmentation=FLIPPING, unaugmented=[1])
     plain = dataset(table, tokenizer)
-    assert data.fixed == [False, True, True]
+    assert data.unaugmented == [False, True, True]
     for epoch in range(10):
         for index, source in ((1, 1), (2, 0), (2, 1)):
             found = data[Key(epoch, index, source)].image
             assert torch.equal(found, plain[Key(0, index, source)].image)
     assert any(not torch.equal(data[Key(e, 0)].image, plain[Key(0, 0)].image) for e in range(10))
-    assert not any(flips[1] or flips[2] for flips in map(data.flips, range(20)))
-    assert any(data.flips(view)[0] for view in range(20))
+    assert not any(flips[1] or flips[2] for flips in map(data.list_flips, range(20)))
+    assert any(data.list_flips(view)[0] for view in range(20))
 
 
 def test_each_source_has_its_own_images_and_rows(pictures, tokenizer):
@@ -326,14 +326,14 @@ def test_each_source_has_its_own_images_and_rows(pictures, tokenizer):
     )
     data = dataset(table, tokenizer)
     assert data.images == [pictures[0], pictures[1], pictures[2]]
-    assert [data.of_source(s) for s in range(4)] == [[0, 1], [0, 2], [0], []]
-    assert data.rows_of(2, 1) == [2, 4]
-    assert data.rows_of(1, 1) == []
-    assert data.captions() == {0: ["a circle", "one", "seen again"], 1: ["a square"]}
+    assert [data.select_images(s) for s in range(4)] == [[0, 1], [0, 2], [0], []]
+    assert data.select_rows(2, 1) == [2, 4]
+    assert data.select_rows(1, 1) == []
+    assert data.group_captions() == {0: ["a circle", "one", "seen again"], 1: ["a square"]}
     assert read(data[Key(0, 0, 1)], tokenizer) == ["red"]
     assert [data[Key(0, 0, s)].source for s in range(3)] == [0, 1, 2]
     for source in range(3):
-        for index in data.of_source(source):
+        for index in data.select_images(source):
             sample = data[Key(0, index, source)]
             assert {table[n]["source"] for n in sample.rows} == {source}
             assert {table[n]["image"] for n in sample.rows} == {data.images[index]}
@@ -367,7 +367,7 @@ def test_nan_features_are_an_unreadable_image(pictures, tokenizer):
     data.features = np.zeros((1, 6, 4, 3), np.float16)
     data.features[0, 2] = np.nan
     found = data[Key(0, 2)]
-    assert isinstance(found, Unreadable)
+    assert isinstance(found, UnreadableImage)
     assert pictures[2] in found.reason
     assert isinstance(data[Key(0, 1)], Sample)
 
@@ -423,7 +423,9 @@ def test_questions_are_flat_and_know_their_images(asked, question_pad):
         )
         for i, of_image in enumerate(asked)
     ]
-    batch = collate([samples[0], Unreadable(9, "why"), *samples[1:]], question_pad=question_pad)
+    batch = collate(
+        [samples[0], UnreadableImage(9, "why"), *samples[1:]], question_pad=question_pad
+    )
     flat = [(i, *pair) for i, of_image in enumerate(asked) for pair in of_image]
     assert batch.owners.tolist() == [i for i, *_ in flat]
     assert batch.indices == [10 + i for i in range(len(asked))]
@@ -452,7 +454,7 @@ def test_a_batch_of_captions_has_no_questions(pictures, tokenizer):
 
 
 def test_a_batch_without_any_image():
-    batch = collate([Unreadable(4, "why")])
+    batch = collate([UnreadableImage(4, "why")])
     assert batch.images is None
     assert batch.indices == []
     assert [item.index for item in batch.unreadable] == [4]
@@ -476,7 +478,7 @@ def test_a_blank_takes_the_place_of_a_batch_that_cannot_be_read(
         good, bad = collate([data[Key(0, 0, source)]]), collate([data[Key(0, 1, source)]])
         assert bad.images is None
         assert bad.source == source
-        blank = collate([data.blank(bad.unreadable[0])])
+        blank = collate([data.make_blank(bad.unreadable[0])])
         assert (blank.images.shape, blank.images.dtype) == (good.images.shape, good.images.dtype)
         assert (blank.questions is None) == (good.questions is None) == (source == 0)
         assert (blank.source, blank.indices) == (source, [1])

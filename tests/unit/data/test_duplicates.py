@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from captioner.config import SourceConfig, load_config
 from captioner.data import Report
-from captioner.data.duplicates import equal_files
+from captioner.data.duplicates import group_equal_files
 from captioner.data.splits import ASKED_BEFORE, LEAKED, hold_out, read_rows
 from captioner.errors import DataError
 
@@ -28,7 +28,7 @@ def test_groups_are_those_of_equal_bytes(tmp_path):
         names.setdefault(place, []).append(str(path))
     paths = [str(path) for path in tmp_path.iterdir()]
     missing = [str(tmp_path / "missing"), "no\0name"]
-    found = equal_files([*paths, *missing, *paths])
+    found = group_equal_files([*paths, *missing, *paths])
     expected = [sorted(group) for group in names.values() if len(group) > 1]
     assert sorted(map(sorted, found)) == sorted(expected)
 
@@ -45,7 +45,7 @@ def test_only_files_of_equal_size_and_end_are_read(tmp_path, monkeypatch):
 
     original = module._digest
     monkeypatch.setattr(module, "_digest", counting)
-    assert equal_files(str(tmp_path / str(n)) for n in range(6)) == []
+    assert group_equal_files(str(tmp_path / str(n)) for n in range(6)) == []
     assert opened == []
 
 
@@ -139,4 +139,4 @@ def test_images_beyond_a_limit_are_reported(tmp_path):
 def test_a_link_has_the_bytes_of_its_file(tmp_path):
     (tmp_path / "a").write_bytes(b"x")
     (tmp_path / "b").symlink_to(tmp_path / "a")
-    assert len(equal_files([str(tmp_path / "a"), str(tmp_path / "b")])) == 1
+    assert len(group_equal_files([str(tmp_path / "a"), str(tmp_path / "b")])) == 1

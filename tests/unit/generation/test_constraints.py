@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from captioner.config import DecodingConfig
 from captioner.decoding import FORBIDDEN, Automaton, Written
 from captioner.errors import CaptionerError, ConfigError
-from captioner.generation.constraints import DANGLING, plan_wording
+from captioner.generation.constraints import DANGLING_WORDS, plan_wording
 from captioner.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
 
 TEXTS = [
@@ -69,7 +69,7 @@ def ends(text: str, phrase: str) -> bool:
 
 # Whole characters only: of what the bytes of half a character decode to, nothing is promised.
 def ordinary(tokenizer: Tokenizer) -> list[int]:
-    return [i for i, piece in enumerate(tokenizer.pieces())
+    return [i for i, piece in enumerate(tokenizer.list_pieces())
             if piece and piece.isprintable() and "_" not in piece]  # fmt: skip
 
 
@@ -108,14 +108,14 @@ def test_a_text_holds_nothing_that_is_banned(text, phrases):
 def test_no_text_ends_in_a_word_that_others_must_follow(text):
     tokenizer, ids = text
     written = tokenizer.decode(ids)
-    dangles = any(ends(written.rstrip(" "), word) for word in DANGLING)
+    dangles = any(ends(written.rstrip(" "), word) for word in DANGLING_WORDS)
     assert allows(plan(tokenizer, no_dangling=True), ids) == (not dangles)
 
 
 @pytest.mark.parametrize("tokenizer", tokenizers.values(), ids=tokenizers)
 def test_spaces_behind_such_a_word_change_nothing(tokenizer):
-    space = tokenizer.pieces().index(" ")
-    byte = len(tokenizer.pieces()) - 1 - tokenizer.pieces()[::-1].index(" ")
+    space = tokenizer.list_pieces().index(" ")
+    byte = len(tokenizer.list_pieces()) - 1 - tokenizer.list_pieces()[::-1].index(" ")
     automata = plan(tokenizer, no_dangling=True)
     for spaces in ([], [space], [byte], [space, byte]):
         assert not allows(automata, [*tokenizer.encode("a dog with")[:-1], *spaces])
@@ -130,7 +130,7 @@ def test_a_beginning_is_whole(tokenizer, prefix):
         ids = tokenizer.encode(prefix.lower())[:-1]
         more = tokenizer.encode(rest.strip())[:-1] if rest.startswith(" ") else None
         if more is None:
-            pieces = tokenizer.pieces()
+            pieces = tokenizer.list_pieces()
             more = [pieces.index(c) for c in rest.replace(" ", "")]
         assert allows(automata, ids + more) is allowed
     assert not allows(automata, tokenizer.encode("two")[:-1])
@@ -146,7 +146,7 @@ def test_special_tokens_never_come(tokenizer):
 
 def test_pieces_are_what_ids_decode_to():
     for tokenizer in tokenizers.values():
-        pieces = tokenizer.pieces()
+        pieces = tokenizer.list_pieces()
         assert len(pieces) == len(tokenizer)
         assert [i for i, piece in enumerate(pieces) if piece is None] == [PAD, UNK, BOS, EOS]
         marker = tokenizer.encode("d")[:-1]
@@ -171,7 +171,7 @@ def test_the_state_of_a_row_is_that_of_its_tokens():
 @pytest.mark.parametrize("tokenizer", tokenizers.values(), ids=tokenizers)
 @pytest.mark.parametrize("word", ["naïf", "ça", "日本", "a\U0001f600b"])
 def test_words_may_hold_characters_that_no_piece_does(tokenizer, word):
-    assert not set(word) <= set("".join(filter(None, tokenizer.pieces())))
+    assert not set(word) <= set("".join(filter(None, tokenizer.list_pieces())))
     automata = plan(tokenizer, must_include=(word,))
     for text, found in ((f"a {word}", True), (f"a {word}s", False), (f"{word}, too", True)):
         ids = tokenizer.encode(text)[:-1]
@@ -183,7 +183,7 @@ def test_words_may_hold_characters_that_no_piece_does(tokenizer, word):
 
 def test_words_that_no_piece_and_no_byte_spells():
     class Bare:
-        def pieces(self):
+        def list_pieces(self):
             return [None, None, None, None, " a", " dog"]
 
     with pytest.raises(CaptionerError, match="'cat'"):

@@ -309,7 +309,7 @@ def test_a_checkpoint_keeps_the_parts_for_questions(tmp_path, name):
     saved = make_checkpoint(tmp_path / "one", question=QUESTIONS[name])
     model, tokenizer, config = load_checkpoint(saved)
     assert config.model.question == QUESTIONS[name]
-    assert tokenizer.questions is tokenizer
+    assert tokenizer.question_tokenizer is tokenizer
     again = load_checkpoint(make_checkpoint(tmp_path / "two", question=QUESTIONS[name]))[0]
     questions = torch.tensor([tokenizer.encode("a red dog"), tokenizer.encode("a red boat")])
     images, tokens = torch.randn(1, 3, 64, 64), torch.tensor([[[BOS, 7]], [[BOS, 8]]])
@@ -343,9 +343,9 @@ def test_a_text_encoder_comes_with_its_weights_and_tokenizer(text_encoder, token
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[k], v) for k, v in theirs.items())
     # [CLS] what colour [SEP], and a padding that is not this project's.
-    ids = own.questions.encode("what colour")
+    ids = own.question_tokenizer.encode("what colour")
     assert len(ids) == 4
-    assert own.questions.pad == model.pad != PAD
+    assert own.question_tokenizer.pad == model.pad != PAD
     assert own.encode("what colour") == tokenizer.encode("what colour")
 
 
@@ -367,11 +367,11 @@ def test_a_checkpoint_holds_all_of_its_text_encoder(asking):
     names = [k for k in expected if k.startswith("question_encoder.model.")]
     assert names
     assert all(torch.equal(state[k], expected[k]) for k in names)
-    ids = torch.tensor([tokenizer.questions.encode("what colour")])
+    ids = torch.tensor([tokenizer.question_tokenizer.encode("what colour")])
     owners, tokens = torch.zeros(1, dtype=torch.long), torch.tensor([[[BOS, 7]]])
     with torch.no_grad():
         logits = model(torch.randn(1, 3, 64, 64), tokens, ids, owners)
-        padded = F.pad(ids, (0, 2), value=tokenizer.questions.pad)
+        padded = F.pad(ids, (0, 2), value=tokenizer.question_tokenizer.pad)
         same = model(torch.randn(1, 3, 64, 64), tokens, padded, owners)
     assert logits.shape == same.shape
     assert not model.question_encoder.training
@@ -394,8 +394,11 @@ def test_a_saved_text_encoder_answers_as_before(text_encoder, tmp_path):
     save_best(tmp_path / "two", config, tokenizer, model, {})
     again, other, _ = load_checkpoint(tmp_path / "two")
     text = "on which side is it"
-    assert tokenizer.questions.encode(text) == other.questions.encode(text)
-    ids, owners = torch.tensor([other.questions.encode(text)]), torch.zeros(1, dtype=torch.long)
+    assert tokenizer.question_tokenizer.encode(text) == other.question_tokenizer.encode(text)
+    ids, owners = (
+        torch.tensor([other.question_tokenizer.encode(text)]),
+        torch.zeros(1, dtype=torch.long),
+    )
     images, tokens = torch.randn(1, 3, 64, 64), torch.tensor([[[BOS, 7]]])
     with torch.no_grad():
         features = again.backbone(images)  # a light twin's, nearly those of timm
@@ -408,7 +411,7 @@ def test_a_text_encoder_of_half_precision_is_single_in_here(tmp_path, tokenizer)
     sizes = dataclasses.replace(SIZES, question=QuestionConfig(encoder=str(path)))
     model = build_model(sizes, Grid(), tokenizer=own, channels=6, positions=4).eval()
     assert {p.dtype for p in model.parameters()} == {torch.float32}
-    ids = torch.tensor([own.questions.encode("what colour")])
+    ids = torch.tensor([own.question_tokenizer.encode("what colour")])
     tokens, owners = torch.tensor([[[BOS, 7]]]), torch.zeros(1, dtype=torch.long)
     assert model(torch.randn(1, 3, 16, 16), tokens, ids, owners).dtype == torch.float32
     saved = make_checkpoint(tmp_path / "saved", question=QuestionConfig(encoder=str(path)))

@@ -72,7 +72,7 @@ def grids(found) -> np.ndarray:
 def test_weights_are_those_of_the_layers_meaned_over_the_tokens_of_a_word(folder, model):
     image, tokens = picture(3), model.tokenizer.encode(TEXT)
     weights = by_hand(folder, image, tokens)
-    pieces = model.tokenizer.pieces()
+    pieces = model.tokenizer.list_pieces()
     starts = [i for i, token in enumerate(tokens[:-1]) if i == 0 or pieces[token][0] == " "]
     assert 1 < len(starts) == len(TEXT.split())
     expected = [weights[a:b].mean(0) for a, b in zip(starts, [*starts[1:], None], strict=True)]

@@ -73,7 +73,9 @@ def test_no_caption_ends_on_a_word_that_others_must_follow(model):
 def test_an_image_of_which_nothing_can_be_said_has_an_error_in_its_place(model):
     """All words are banned but some that a caption may not end in."""
     words = [
-        piece.strip() for piece in model.tokenizer.pieces() if piece and piece.strip().isalnum()
+        piece.strip()
+        for piece in model.tokenizer.list_pieces()
+        if piece and piece.strip().isalnum()
     ]
     found = model.caption(
         [picture(0), b"", picture(1)], banned=words, min_length=5, no_repeat_ngram=1, max_length=12

@@ -35,7 +35,7 @@ def planned(data, *words: str, batch: int = 2):
     stage = config.train.stages[0]
     setup.start_stage(stage, config, model, train_set, val_set)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    images = [train_set.of_source(number) for number in range(len(tasks))]
+    images = [train_set.select_images(number) for number in range(len(tasks))]
     batches = EpochBatches(images, batch)
     objective = Objective(stage, smoothing=0.1, max_length=8)
     accelerator = Accelerator(cpu=True)

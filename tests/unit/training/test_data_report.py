@@ -129,7 +129,7 @@ def test_texts_of_other_languages_are_never_mirrored(tmp_path):
     model, tokenizer, config = setup.build_start(config, rows)
     data, held = setup.build_datasets(config, tasks, rows, val, tokenizer)
     setup.start_stage(config.train.stages[0], config, model, data, held)
-    assert not any(any(data.flips(view)) for view in range(20))
+    assert not any(any(data.list_flips(view)) for view in range(20))
 
 
 # Limits of a checkpoint

@@ -21,7 +21,7 @@ from tiny import Grid
 from torch import nn
 
 from captioner import files
-from captioner.data.dataset import Augmentation, ImageDataset, Key, Unreadable
+from captioner.data.dataset import Augmentation, ImageDataset, Key, UnreadableImage
 from captioner.errors import CheckpointError
 from captioner.images.transforms import PixelSpec
 from captioner.tokenizer import Tokenizer
@@ -83,7 +83,7 @@ def test_kept_features_are_the_backbones_own(pictures, accelerator, tmp_path):
             sample = pictures[Key(epoch, i)]
             assert torch.equal(sample.image, torch.from_numpy(kept[view, i]))
             assert sample.texts == captions[view, i]  # mirrored with the view
-        assert isinstance(pictures[Key(epoch, 2)], Unreadable)
+        assert isinstance(pictures[Key(epoch, 2)], UnreadableImage)
 
 
 @torch.no_grad()
@@ -99,7 +99,7 @@ def test_features_of_all_sources_are_kept_once(tokenizer, accelerator, tmp_path)
             table.append(row | {"question": "", "source": 2})
     data = ImageDataset(Table(table), spec=SPEC, tokenizer=tokenizer, max_length=20)
     backbone = Grid().eval()
-    expected = {(i, s): data[Key(0, i, s)] for s in (1, 2) for i in data.of_source(s)}
+    expected = {(i, s): data[Key(0, i, s)] for s in (1, 2) for i in data.select_images(s)}
     data.features = features.cached_features(
         backbone, data, views=1, folder=tmp_path / "cache", accelerator=accelerator
     )

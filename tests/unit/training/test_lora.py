@@ -180,7 +180,7 @@ def test_a_checkpoint_is_used_without_peft_and_says_what_the_run_said(
     trained = copy.deepcopy(model)
     add_adapters(trained.question_encoder.model, 2)
     trained.load_state_dict(trained.state_dict() | own)  # the average is what was kept
-    assert tokenizer.questions.pad == model.pad
+    assert tokenizer.question_tokenizer.pad == model.pad
     torch.testing.assert_close(logits(model), logits(trained.eval()), atol=1e-5, rtol=0)
 
 
