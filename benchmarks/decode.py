@@ -35,7 +35,7 @@ from captioner.build import load_checkpoint  # noqa: E402
 from captioner.config import Config  # noqa: E402
 from captioner.decoding import beam_search, min_length  # noqa: E402
 from captioner.generation.captions import SPECIAL, score_texts  # noqa: E402
-from captioner.model.cpu.packed import pack  # noqa: E402
+from captioner.model.cpu.packed import pack_linear_layers  # noqa: E402
 from captioner.model.decoder import Decoder  # noqa: E402
 from captioner.model.seq2seq import Seq2Seq  # noqa: E402
 from captioner.tokenizer import BOS, EOS, PAD, UNK  # noqa: E402
@@ -127,7 +127,7 @@ def in_type(decoder: Decoder, dtype: str) -> Decoder:
     found = copy.deepcopy(decoder)
     if dtype == "bfloat16":
         found = found.bfloat16()
-    pack(found, int8=dtype == "int8")
+    pack_linear_layers(found, int8=dtype == "int8")
     return found
 
 

@@ -13,7 +13,7 @@ from captioner.config import BackboneConfig, Config, ModelConfig, QuestionConfig
 from captioner.config.parsing import one_line
 from captioner.errors import CheckpointError, ConfigError
 from captioner.images.transforms import PixelSpec
-from captioner.model.cpu.mobilenet import MobileNet, has_twin
+from captioner.model.cpu.mobilenet import MobileNet, is_supported_mobilenet
 from captioner.model.decoder import Decoder
 from captioner.model.encoder import Backbones, MemoryEncoder
 from captioner.model.fusion import Add, Concat, CrossAttention, Linear, Multiply
@@ -160,7 +160,7 @@ def _fusion(question: QuestionConfig, dropout: float, sizes: dict[str, int]) -> 
         "cross_attention": lambda: CrossAttention(**deep),
         "add": lambda: Add(**width),
         "multiply": lambda: Multiply(**width),
-        "linear": lambda: Linear(**width, each=question.linear_memory == "each"),
+        "linear": lambda: Linear(**width, per_position=question.linear_memory == "each"),
     }
     return builders[question.fusion]()
 
@@ -199,7 +199,9 @@ def load_checkpoint(
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, question=new))
     tokenizer = Tokenizer.load(path / "tokenizer.model")
     state = load_weights(path / "model.safetensors")
-    light = not for_training and all(has_twin(b.name, b.args) for b in config.model.backbones)
+    light = not for_training and all(
+        is_supported_mobilenet(b.name, b.args) for b in config.model.backbones
+    )
     if light:
         backbone = Backbones([_build_twin(b) for b in config.model.backbones])
     else:
@@ -220,7 +222,7 @@ def load_checkpoint(
     model.eval()
     if light:
         for twin in backbone.models:
-            twin.fold()
+            twin.fold_batch_norms()
     return model, tokenizer, config
 
 

@@ -1,39 +1,39 @@
 """Searches over a `step` function; they know no image, no text and no model."""
 
-from captioner.decoding.automaton import FORBIDDEN, Automaton, follow
+from captioner.decoding.automaton import FORBIDDEN, Automaton, satisfy_automata
 from captioner.decoding.beam import beam_search, beam_stream
-from captioner.decoding.rules import Rule, Written, min_length, no_repeat_ngram, repetition_penalty
+from captioner.decoding.rules import Prefixes, Rule, min_length, no_repeat_ngram, repetition_penalty
 from captioner.decoding.search import (
     Hypothesis,
     Sampler,
+    choose_best,
+    collect_hypotheses,
+    generate_steps,
     greedy_search,
-    hypotheses,
-    length_score,
-    likeliest,
+    length_normalization,
     sample,
-    write,
 )
-from captioner.decoding.trie import Trie, constrain
+from captioner.decoding.trie import Trie, constrain_to_trie
 
 __all__ = [
     "FORBIDDEN",
     "Automaton",
     "Hypothesis",
+    "Prefixes",
     "Rule",
     "Sampler",
     "Trie",
-    "Written",
     "beam_search",
     "beam_stream",
-    "constrain",
-    "follow",
+    "choose_best",
+    "collect_hypotheses",
+    "constrain_to_trie",
+    "generate_steps",
     "greedy_search",
-    "hypotheses",
-    "length_score",
-    "likeliest",
+    "length_normalization",
     "min_length",
     "no_repeat_ngram",
     "repetition_penalty",
     "sample",
-    "write",
+    "satisfy_automata",
 ]

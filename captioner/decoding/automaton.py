@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captioner.decoding.rules import NEVER, Rule, Written
+from captioner.decoding.rules import NEVER, Prefixes, Rule
 
 FORBIDDEN = -1
 
@@ -22,17 +22,17 @@ FORBIDDEN = -1
 class Automaton:
     """A table (S, V) of next states, 0 the first one, `FORBIDDEN` where a token may not come.
 
-    Where a text may end, EOS leads to any state. `need` (S,) is how many tokens at least are to
-    come before it may. Raises ValueError where a text that is begun can never end.
+    Where a text may end, EOS leads to any state. `min_remaining` (S,) is how many tokens at least
+    are to come before it may. Raises ValueError where a text that is begun can never end.
     """
 
     def __init__(self, table: Tensor, *, eos: int) -> None:
         self.table, self.eos = table.long(), eos
-        self.need = _need(self.table, eos)
-        if not 0 <= self.need[0] < len(table):
+        self.min_remaining = _min_remaining(self.table, eos)
+        if not 0 <= self.min_remaining[0] < len(table):
             raise ValueError("an automaton that no text can satisfy")
 
-    def states(self, written: Written) -> Tensor:
+    def states(self, written: Prefixes) -> Tensor:
         """The state (B, K) of each row; that of a row which was forbidden means nothing."""
         table = self.table.to(written.tokens.device)
         state = written.tokens.new_zeros(written.tokens.shape[:2])
@@ -42,7 +42,7 @@ class Automaton:
         return state
 
 
-def _need(table: Tensor, eos: int) -> Tensor:
+def _min_remaining(table: Tensor, eos: int) -> Tensor:
     """Tokens to the nearest state in which EOS is allowed; S where there is none."""
     states = len(table)
     need = torch.full((states + 1,), states, dtype=torch.long)  # the last is what is forbidden
@@ -57,19 +57,19 @@ def _need(table: Tensor, eos: int) -> Tensor:
     return need[:states]
 
 
-def follow(automata: Sequence[Automaton], *, max_length: int) -> Rule:
+def satisfy_automata(automata: Sequence[Automaton], *, max_length: int) -> Rule:
     """What all automata allow, and leaves them the tokens that they need to an end.
 
     Every text then ends in EOS, within `max_length` tokens; where their needs are more than that
     together, nothing is left. Needs are added up, although one token may serve two of them.
     """
 
-    def rule(logprobs: Tensor, written: Written) -> Tensor:
+    def rule(logprobs: Tensor, written: Prefixes) -> Tensor:
         need = torch.zeros((), dtype=torch.long, device=logprobs.device)
         for automaton in automata:
             table = automaton.table.to(logprobs.device)
             following = table[automaton.states(written)]  # (B, K, V)
-            need = need + automaton.need.to(logprobs.device)[following.clamp(min=0)]
+            need = need + automaton.min_remaining.to(logprobs.device)[following.clamp(min=0)]
             logprobs = logprobs.masked_fill(following == FORBIDDEN, NEVER)
         left = max_length - written.lengths - 1  # after this token
         late = need + 1 > left[:, None, None]

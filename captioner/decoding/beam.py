@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from captioner.decoding.automaton import Automaton
-from captioner.decoding.rules import NEVER, Rule, Written, apply_rules
-from captioner.decoding.search import Hypothesis, LengthForm, Score, Step, length_score
+from captioner.decoding.rules import NEVER, Prefixes, Rule, apply_rules
+from captioner.decoding.search import Hypothesis, LengthForm, Score, Step, length_normalization
 
 Reorder = Callable[[Tensor], None]
 Admit = Callable[[Tensor], int]
@@ -47,11 +47,11 @@ def beam_stream(
     length_penalty: float = 1.0,
     length_form: LengthForm = "average",
     stop: Stop = "heuristic",
-    wanted: int | None = None,
+    num_return: int | None = None,
     groups: int = 1,
     diversity: float = 0.0,
     rules: Sequence[Rule] = (),
-    must: Sequence[Automaton] = (),
+    required: Sequence[Automaton] = (),
     admit: Admit | None = None,
     device: str = "cpu",
 ) -> Iterator[tuple[int, list[Hypothesis]]]:
@@ -62,7 +62,7 @@ def beam_stream(
     and no running one can beat the worst of them: judged at the present length
     (`heuristic`, what transformers does by default), at the length that favours the running
     one most (`exact`), or not at all (`first`). Nothing of an image depends on the others.
-    Where only the first `wanted` hypotheses matter, an image is done when it has those, and the
+    Where only the first `num_return` hypotheses matter, an image is done when it has those, and the
     others are what had been found by then.
 
     `groups` share the beams evenly; a group is kept from the tokens of those before it at the same
@@ -70,28 +70,34 @@ def beam_stream(
     in the scores. The hypotheses are then the best of each group, the second best, and so on
     (Vijayakumar et al., Diverse beam search, 2018).
 
-    `must` are automata that `rules` hold the texts to; the beams are dealt out evenly over how far
-    hypotheses have come with them, and those that come further are considered however unlikely
-    (Post and Vilar, Fast lexically constrained decoding, NAACL 2018).
+    `required` are automata that `rules` hold the texts to; the beams are dealt out evenly over
+    how far hypotheses have come with them, and those that come further are considered however
+    unlikely (Post and Vilar, Fast lexically constrained decoding, NAACL 2018).
 
     `admit(places)` is asked for images in the places (n,) of those that are done. It prepares as
     many as there are for the first of the places, and says how many; they are numbered on.
     """
     if beams % groups:
         raise ValueError(f"{beams} beams cannot be shared evenly by {groups} groups")
-    score = length_score(length_penalty, length_form)
+    score = length_normalization(length_penalty, length_form)
     if stop == "exact" and length_penalty <= 0:
         stop = "heuristic"  # no later length is any better
     shape = {"beams": beams // groups, "bos": bos, "eos": eos, "max_length": max_length}
-    own = {"score": score, "stop": stop, "wanted": wanted, "must": must, "device": device}
+    own = {
+        "score": score,
+        "stop": stop,
+        "num_return": num_return,
+        "required": required,
+        "device": device,
+    }
     parts = [_Beams(images, **shape, **own) for _ in range(groups)]
     running, came = list(range(images)), images
     while running:
         logprobs = step(_joined(parts, "last")).float().log_softmax(-1)  # (B, K, V)
         if rules:
-            written = Written(_joined(parts, "tokens"), parts[0].lengths)
+            written = Prefixes(_joined(parts, "tokens"), parts[0].lengths)
             longest = int(written.lengths.max())
-            written = Written(written.tokens[..., :longest], written.lengths)
+            written = Prefixes(written.tokens[..., :longest], written.lengths)
             logprobs = apply_rules(rules, logprobs, written)
         parents = _advance(parts, logprobs, diversity)  # (B, K)
         done = parts[0].done if len(parts) == 1 else torch.stack([p.done for p in parts]).all(0)
@@ -166,13 +172,13 @@ class _Beams:
         max_length: int,
         score: Score,
         stop: Stop,
-        wanted: int | None,
-        must: Sequence[Automaton],
+        num_return: int | None,
+        required: Sequence[Automaton],
         device: str,
     ) -> None:
         self.beams, self.bos, self.eos, self.max_length = beams, bos, eos, max_length
-        self.score, self.stop, self.must, self.device = score, stop, must, device
-        self.wanted = min(wanted or beams, beams)
+        self.score, self.stop, self.required, self.device = score, stop, required, device
+        self.num_return = min(num_return or beams, beams)
         self.lengths = torch.zeros(images, dtype=torch.long, device=device)
         self.done = torch.zeros(images, dtype=torch.bool, device=device)
         shape = (images, beams)
@@ -205,7 +211,7 @@ class _Beams:
         ranked = logprobs if cost is None else logprobs - cost[:, None]
         # 2K of each row hold the 2K of all rows, and K small selections beat one over K * V.
         best, token = ranked.topk(min(2 * k, logprobs.shape[-1]), dim=-1)  # (B, K, C)
-        if self.must:
+        if self.required:
             token, best, bank = self._further(ranked, token, best)
             place = _dealt((self.total[..., None] + best).flatten(1), bank.flatten(1))
             place = place[:, : 2 * k]
@@ -240,10 +246,10 @@ class _Beams:
         self, ranked: Tensor, token: Tensor, best: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Candidates (B, K, C) and those that come further in an automaton; what they have met."""
-        written = Written(self.tokens[..., : int(self.lengths.max())], self.lengths)
+        written = Prefixes(self.tokens[..., : int(self.lengths.max())], self.lengths)
         gains, more = [], []
-        for automaton in self.must:
-            need = automaton.need.to(ranked.device)
+        for automaton in self.required:
+            need = automaton.min_remaining.to(ranked.device)
             state = automaton.states(written)
             after = need[automaton.table.to(ranked.device)[state].clamp(min=0)]  # (B, K, V)
             gains.append((need[0] - after).clamp(min=0))
@@ -270,7 +276,7 @@ class _Beams:
 
     def _settle(self) -> None:
         """Note which images are done."""
-        worst, best = self.finished_score[:, self.wanted - 1], self.total.amax(1)
+        worst, best = self.finished_score[:, self.num_return - 1], self.total.amax(1)
         if self.stop == "first":
             self.done = self.done | (worst > NEVER)
         else:

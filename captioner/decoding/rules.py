@@ -20,7 +20,7 @@ NEVER = float("-inf")
 
 
 @dataclass(frozen=True)
-class Written:
+class Prefixes:
     """The tokens (B, K, T) so far, of image b the first `lengths[b]`, which are (B,)."""
 
     tokens: Tensor
@@ -32,10 +32,10 @@ class Written:
         return (steps < self.lengths[:, None])[:, None]
 
 
-Rule = Callable[[Tensor, Written], Tensor]
+Rule = Callable[[Tensor, Prefixes], Tensor]
 
 
-def apply_rules(rules: tuple[Rule, ...], logprobs: Tensor, written: Written) -> Tensor:
+def apply_rules(rules: tuple[Rule, ...], logprobs: Tensor, written: Prefixes) -> Tensor:
     """One rule after another, in their order."""
     for rule in rules:
         logprobs = rule(logprobs, written)
@@ -45,7 +45,7 @@ def apply_rules(rules: tuple[Rule, ...], logprobs: Tensor, written: Written) -> 
 def min_length(tokens: int, *, eos: int) -> Rule:
     """No end before so many tokens, EOS not counted."""
 
-    def rule(logprobs: Tensor, written: Written) -> Tensor:
+    def rule(logprobs: Tensor, written: Prefixes) -> Tensor:
         short = written.lengths < tokens
         logprobs[..., eos].masked_fill_(short[:, None], NEVER)
         return logprobs
@@ -56,7 +56,7 @@ def min_length(tokens: int, *, eos: int) -> Rule:
 def no_repeat_ngram(n: int) -> Rule:
     """No `n` tokens that a row holds already in their order (Paulus et al. 2018, section 2.5)."""
 
-    def rule(logprobs: Tensor, written: Written) -> Tensor:
+    def rule(logprobs: Tensor, written: Prefixes) -> Tensor:
         tokens, lengths = written.tokens, written.lengths
         if tokens.shape[-1] < n:
             return logprobs
@@ -80,7 +80,7 @@ def repetition_penalty(penalty: float) -> Rule:
     have their zero; a log-probability has no such freedom, and is always made smaller.
     """
 
-    def rule(logprobs: Tensor, written: Written) -> Tensor:
+    def rule(logprobs: Tensor, written: Prefixes) -> Tensor:
         seen = torch.zeros(logprobs.shape, dtype=torch.int32, device=logprobs.device)
         held = written.valid().expand_as(written.tokens).int()
         seen.scatter_add_(-1, written.tokens, held)

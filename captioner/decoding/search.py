@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from captioner.decoding.rules import NEVER, Rule, Written, apply_rules
+from captioner.decoding.rules import NEVER, Prefixes, Rule, apply_rules
 
 Step = Callable[[Tensor], Tensor]
 Choose = Callable[[Tensor], Tensor]
@@ -34,7 +34,7 @@ class Hypothesis:
     """What the search ranks by: `logprob` over what the length penalty makes of the length."""
 
 
-def length_score(penalty: float, form: LengthForm = "average") -> Score:
+def length_normalization(penalty: float, form: LengthForm = "average") -> Score:
     """What a sum of log-probabilities (...) counts at a length (...): it over the length penalty.
 
     `average` is the length to the power `penalty`; `gnmt` is ((5 + length) / 6) to that power
@@ -63,8 +63,8 @@ def greedy_search(
     One hypothesis of each image, or none where the rules come to leave nothing.
     """
     shape = {"images": images, "rows": 1, "bos": bos, "eos": eos, "max_length": max_length}
-    steps = list(write(step, likeliest, **shape, rules=rules, device=device))
-    return hypotheses(steps, eos=eos, score=length_score(length_penalty))
+    steps = list(generate_steps(step, choose_best, **shape, rules=rules, device=device))
+    return collect_hypotheses(steps, eos=eos, score=length_normalization(length_penalty))
 
 
 def sample(
@@ -84,14 +84,14 @@ def sample(
     """
     shape = {"images": images, "rows": rows, "bos": bos, "eos": eos, "max_length": max_length}
     draws = torch.rand(max_length, images, rows, device=device)
-    found = write(step, Sampler(draws), **shape, device=device)
+    found = generate_steps(step, Sampler(draws), **shape, device=device)
     tokens = torch.stack([tokens for tokens, _ in found], -1)
     after = ((tokens == eos).cumsum(-1) > 0).roll(1, -1)
     after[..., 0] = False
     return tokens.masked_fill(after, pad)
 
 
-def write(
+def generate_steps(
     step: Step,
     choose: Choose,
     *,
@@ -114,7 +114,7 @@ def write(
     for t in range(max_length):
         logprobs = step(last).float().log_softmax(-1)  # (B, K, V)
         lengths = torch.full((images,), t, device=device)
-        logprobs = apply_rules(rules, logprobs, Written(tokens[..., :t], lengths))
+        logprobs = apply_rules(rules, logprobs, Prefixes(tokens[..., :t], lengths))
         last = choose(logprobs).masked_fill(~running, eos)
         tokens[..., t] = last
         yield last, logprobs.gather(-1, last[..., None])[..., 0].where(running, 0.0)
@@ -123,7 +123,7 @@ def write(
             break
 
 
-def likeliest(logprobs: Tensor) -> Tensor:
+def choose_best(logprobs: Tensor) -> Tensor:
     """The best token of each row."""
     return logprobs.argmax(-1)
 
@@ -181,7 +181,7 @@ def _draw(weights: Tensor, draw: Tensor) -> Tensor:
     return torch.minimum(place, last)
 
 
-def hypotheses(
+def collect_hypotheses(
     steps: Sequence[tuple[Tensor, Tensor]], *, eos: int, score: Score
 ) -> list[list[Hypothesis]]:
     """What `write` gave, of each image its rows in their order, but for what is forbidden."""

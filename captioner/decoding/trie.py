@@ -66,7 +66,7 @@ class Trie:
                 setattr(moved, name, value.to(device))
         return moved
 
-    def follow(self, nodes: Tensor, tokens: Tensor) -> Tensor:
+    def next_nodes(self, nodes: Tensor, tokens: Tensor) -> Tensor:
         """The nodes (N,) that tokens (N,) lead to; `end` for a token that is not allowed."""
         keys = nodes * self.width + tokens
         edge = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
@@ -82,7 +82,7 @@ class Trie:
         return rows, self.tokens[torch.arange(len(rows), device=rows.device) + shift[rows]]
 
 
-def constrain(step: Step, reorder: Reorder, trie: Trie) -> tuple[Step, Reorder]:
+def constrain_to_trie(step: Step, reorder: Reorder, trie: Trie) -> tuple[Step, Reorder]:
     """`step` and `reorder` of one search that finds members of the trie and nothing else.
 
     The logits of all other tokens become -inf, so the probabilities that a search makes of them
@@ -107,7 +107,7 @@ def constrain(step: Step, reorder: Reorder, trie: Trie) -> tuple[Step, Reorder]:
             trie = trie.to(tokens.device)
             nodes = torch.zeros_like(tokens.flatten(), dtype=torch.long)
         else:
-            nodes = trie.follow(nodes, tokens.flatten())
+            nodes = trie.next_nodes(nodes, tokens.flatten())
         rows, columns = trie.allowed(nodes)
         flat = logits.flatten(0, 1)  # (N, V)
         offered = flat[rows, columns]

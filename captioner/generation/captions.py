@@ -25,13 +25,13 @@ from captioner.decoding import (
     Trie,
     beam_search,
     beam_stream,
-    constrain,
+    choose_best,
+    collect_hypotheses,
+    constrain_to_trie,
+    generate_steps,
     greedy_search,
-    hypotheses,
-    length_score,
-    likeliest,
+    length_normalization,
     sample,
-    write,
 )
 from captioner.generation.constraints import Wording
 from captioner.model.decoder import Decoder
@@ -100,7 +100,7 @@ def search_stream(
         length_form=config.length_form,
         groups=config.groups,
         diversity=config.diversity,
-        must=wording.must,
+        required=wording.must,
         admit=admit,
         **_common(config, wording, memories),
     )
@@ -130,15 +130,15 @@ def draw(
     steps = _Steps(models, memories, rows=rows, room=config.max_length)
     numbers = range(first, first + len(memories[0]))
     choose = _sampler(config, numbers, rows, memories[0].device)
-    found = write(
+    found = generate_steps(
         steps.step,
         choose,
         images=len(numbers),
         rows=rows,
         **_common(config, wording, memories),
     )
-    return hypotheses(
-        list(found), eos=EOS, score=length_score(config.length_penalty, config.length_form)
+    return collect_hypotheses(
+        list(found), eos=EOS, score=length_normalization(config.length_penalty, config.length_form)
     )
 
 
@@ -156,11 +156,11 @@ def spell(
     steps = _Steps(
         models, memories, rows=1, room=config.max_length, masks=masks, temperature=temperature
     )
-    choose = likeliest
+    choose = choose_best
     if config.method == "sample":
         choose = _sampler(config, range(1), 1, memories[0].device)
     common = _common(config, wording, memories)
-    for tokens, logprobs in write(steps.step, choose, images=1, rows=1, **common):
+    for tokens, logprobs in generate_steps(steps.step, choose, images=1, rows=1, **common):
         if tokens.item() == EOS or logprobs.item() == float("-inf"):
             return
         yield tokens.item()
@@ -191,12 +191,12 @@ def answer(
     )
     step, reorder = steps.step, steps.reorder
     if closed is not None:
-        step, reorder = constrain(step, reorder, closed)
+        step, reorder = constrain_to_trie(step, reorder, closed)
     common = {"images": len(questions), "bos": BOS, "eos": EOS, "device": questions.device}
     common |= {"max_length": length, "length_penalty": 0.0}
     if beams == 1:
         return greedy_search(step, **common)
-    return beam_search(step, reorder, beams=beams, stop="exact", wanted=wanted, **common)
+    return beam_search(step, reorder, beams=beams, stop="exact", num_return=wanted, **common)
 
 
 def ask(
@@ -204,7 +204,7 @@ def ask(
 ) -> tuple[list[Tensor], list[Tensor | None]]:
     """Each model's memory of the questions (N, S) about its images, and its mask."""
     pairs = zip(models, memories, strict=True)
-    found = [model.ask(memory, questions, owners) for model, memory in pairs]
+    found = [model.fuse_questions(memory, questions, owners) for model, memory in pairs]
     return [memory for memory, _ in found], [mask for _, mask in found]
 
 
@@ -254,7 +254,7 @@ def _decoders(
     models: Models, memories: Sequence[Tensor], masks: Sequence[Tensor | None] | None
 ) -> list[tuple[Decoder, Tensor, Tensor | None]]:
     """Each model's decoder, of answers where there are masks, with its memory and the mask."""
-    decoders = [model.writer(asked=masks is not None) for model in models]
+    decoders = [model.decoder_for(answers=masks is not None) for model in models]
     return list(zip(decoders, memories, masks or [None] * len(models), strict=True))
 
 

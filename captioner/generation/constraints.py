@@ -21,10 +21,10 @@ from captioner.decoding import (
     FORBIDDEN,
     Automaton,
     Rule,
-    follow,
     min_length,
     no_repeat_ngram,
     repetition_penalty,
+    satisfy_automata,
 )
 from captioner.errors import CaptionerError
 from captioner.text import DANGLING_WORDS, normalize_caption
@@ -65,13 +65,13 @@ def plan_wording(config: DecodingConfig, tokenizer: Tokenizer, *, lowercase: boo
     if config.repetition_penalty != 1:
         rules.append(repetition_penalty(config.repetition_penalty))
     if automata or must:
-        least = sum(int(automaton.need[0]) for automaton in (*automata, *must)) + 1
+        least = sum(int(automaton.min_remaining[0]) for automaton in (*automata, *must)) + 1
         if least > config.max_length:
             raise CaptionerError(
                 f"the words of must_include and prefix take {least} tokens with the end mark;"
                 f" max_length={config.max_length} has no room for them"
             )
-        rules.append(follow([*automata, *must], max_length=config.max_length))
+        rules.append(satisfy_automata([*automata, *must], max_length=config.max_length))
     return Wording(tuple(rules), tuple(must))
 
 

@@ -10,7 +10,7 @@ every row decoded, no metadata left. Deep greys are scaled to 8 bits, never clip
 
 from __future__ import annotations
 
-from captioner.images.fit import center_box, fit, shows_nothing
-from captioner.images.load import load_image
+from captioner.images.loader import load_image
+from captioner.images.resize import center_box, fit, is_blank
 
-__all__ = ["center_box", "fit", "load_image", "shows_nothing"]
+__all__ = ["center_box", "fit", "is_blank", "load_image"]

@@ -66,7 +66,7 @@ def normalize(image: Image.Image, spec: PixelSpec) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
 
 
-def covered(size: tuple[int, int], spec: PixelSpec) -> tuple[float, float, float, float]:
+def visible_box(size: tuple[int, int], spec: PixelSpec) -> tuple[float, float, float, float]:
     """What the pixels show of an image of this width and height: left, top, right and bottom.
 
     These are shares of its width and its height.

@@ -13,7 +13,7 @@ _FLIPS = "FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSV
 _TURNS = {i: Image.Transpose[name] for i, name in enumerate(_FLIPS.split(), 2)}  # EXIF tag 0x0112
 
 
-def clean(image: Image.Image) -> Image.Image:
+def to_upright_rgb(image: Image.Image) -> Image.Image:
     """Decode `image` and return a new upright RGB image without metadata."""
     raw_mode = tile[0][3] if (tile := getattr(image, "tile", None)) else None
     image.load()  # drops `tile`, which tells the depth of the samples in the file

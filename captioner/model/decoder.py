@@ -20,12 +20,12 @@ from captioner.model.layers import (
     Attention,
     Dropout,
     Layer,
-    Layout,
-    additive,
+    PackedLayout,
+    additive_mask,
     attend,
-    lengthened,
-    over_keys,
-    weigh,
+    attention_weights,
+    extend_embedding,
+    key_mask,
 )
 
 _MBART_OFFSET = 2  # MBart's position table starts with two unused rows.
@@ -40,18 +40,18 @@ class DecoderLayer(Layer):
         self.encoder_attn_layer_norm = nn.LayerNorm(width)
 
     def cross_attention(
-        self, x: Tensor, layout: Layout, cross: tuple[Tensor, Tensor], mask: Tensor | None
+        self, x: Tensor, layout: PackedLayout, cross: tuple[Tensor, Tensor], mask: Tensor | None
     ) -> Tensor:
         """Attention of all rows of an image to its memory, in one product."""
         a = self.encoder_attn
-        h = a.merge(attend(self.queries(x, layout), *cross, over_keys(mask)))
+        h = a.merge_heads(attend(self.queries(x, layout), *cross, key_mask(mask)))
         return x + self.dropout(a.out_proj(layout.pack(h)))
 
-    def queries(self, x: Tensor, layout: Layout) -> Tensor:
+    def queries(self, x: Tensor, layout: PackedLayout) -> Tensor:
         """What all rows of an image ask of its memory: (B, H, K * T, D/H)."""
         a = self.encoder_attn
         q = layout.unpack(a.q_proj(self.encoder_attn_layer_norm(x)))  # (B, K, T, D)
-        return a.split(q.flatten(1, 2))
+        return a.split_heads(q.flatten(1, 2))
 
 
 class Decoder(nn.Module):
@@ -92,9 +92,9 @@ class Decoder(nn.Module):
                 self.embed_tokens.weight[pad].zero_()
         nn.init.normal_(self.embed_positions.weight, std=0.02)
 
-    def lengthen(self, max_length: int) -> None:
+    def extend_positions(self, max_length: int) -> None:
         """Raise the limit of a text to so many tokens; the new positions begin as the last one."""
-        self.embed_positions = lengthened(self.embed_positions, max_length)
+        self.embed_positions = extend_embedding(self.embed_positions, max_length)
         self.max_length = max_length
 
     def forward(self, memory: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -104,7 +104,7 @@ class Decoder(nn.Module):
         of a row. What is padding is never computed, so it cannot change anything. `mask` (B, P)
         is False at the memory positions that do not count.
         """
-        layout = Layout(tokens != self.pad)
+        layout = PackedLayout(tokens != self.pad)
         positions = torch.arange(tokens.shape[-1], device=tokens.device).expand(tokens.shape)
         x = self.embed(layout.pack_ids(tokens), layout.pack_ids(positions))
         for layer in self.layers:
@@ -120,14 +120,16 @@ class Decoder(nn.Module):
         Arguments are those of `forward`: the weights at t are those of the position that reads
         token t and predicts the one after it. They sum to 1 there, and are 0 at padding.
         """
-        layout = Layout(tokens != self.pad)
+        layout = PackedLayout(tokens != self.pad)
         positions = torch.arange(tokens.shape[-1], device=tokens.device).expand(tokens.shape)
         x = self.embed(layout.pack_ids(tokens), layout.pack_ids(positions))
         each = []
         for layer in self.layers:
             x = layer.self_attention(x, layout, layout.causal)
             cross = layer.encoder_attn.keys_values(memory)
-            each.append(weigh(layer.queries(x, layout), cross[0], over_keys(mask)).mean(1))
+            each.append(
+                attention_weights(layer.queries(x, layout), cross[0], key_mask(mask)).mean(1)
+            )
             x = layer.feed_forward(layer.cross_attention(x, layout, cross, mask))
         weights = torch.stack(each).mean(0).unflatten(1, tokens.shape[1:])
         return weights.masked_fill((tokens == self.pad)[..., None], 0)
@@ -142,7 +144,7 @@ class Decoder(nn.Module):
         x = self.layer_norm(x)
         return F.linear(x, self.embed_tokens.weight) if self._head is None else self._head(x)
 
-    def fuse(self, head: nn.Module) -> None:
+    def replace_head(self, head: nn.Module) -> None:
         """Compute the logits of normed states by this from now on."""
         self._head = head
 
@@ -170,16 +172,18 @@ class Decoder(nn.Module):
         rows = tokens.shape[1]
         if cache.length == 0 < rows - 1 and (tokens == tokens[:, :1]).all():
             return self.step(tokens[:, :1], cache).repeat(1, rows, 1)  # they begin alike
-        masks = cache.advance(rows), over_keys(cache.mask)
-        seen, over = (additive(mask, cache.own.dtype) for mask in masks)
+        masks = cache.advance(rows), key_mask(cache.mask)
+        seen, over = (additive_mask(mask, cache.own.dtype) for mask in masks)
         ages = cache.ages().clamp(max=self.max_length - 1)[:, None]
         x = self.embed(tokens, ages)  # (B, K, D)
         for i, layer in enumerate(self.layers):
             a, h = layer.self_attn, layer.self_attn_layer_norm(x)
-            q, *_ = found = a.split_three(a.queries_keys_values(h))  # (3, B, H, K, D/H)
-            x = x + a.out_proj(a.merge(attend(q, *cache.append(i, found[1:]), seen)))
+            q, *_ = found = a.split_qkv(a.qkv(h))  # (3, B, H, K, D/H)
+            x = x + a.out_proj(a.merge_heads(attend(q, *cache.append(i, found[1:]), seen)))
             a, h = layer.encoder_attn, layer.encoder_attn_layer_norm(x)
-            x = x + a.out_proj(a.merge(attend(a.split(a.q_proj(h)), *cache.cross[i], over)))
+            x = x + a.out_proj(
+                a.merge_heads(attend(a.split_heads(a.q_proj(h)), *cache.cross[i], over))
+            )
             x = layer.feed_forward(x)
         return self.logits(x)
 

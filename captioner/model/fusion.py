@@ -3,7 +3,7 @@
 Shapes: B images, N questions, P image positions, S question positions, M fused positions, D width.
 Each takes the images' memory (B, P, D), the image that each question is about (N,), the questions
 (N, S, D) and their mask (N, S), and gives the fused memory (N, M, D) with its mask (N, M), or None
-where all of it counts. `keeps_places` says whether its first P positions are the image's.
+where all of it counts. `keeps_positions` says whether its first P positions are the image's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captioner.model.layers import Attention, Dropout, EncoderLayer, attend, over_keys
+from captioner.model.layers import Attention, Dropout, EncoderLayer, attend, key_mask
 
 Fused = tuple[Tensor, Tensor | None]
 
@@ -23,7 +23,7 @@ class Concat(nn.Module):
     The single-stream form of VisualBERT (Li et al. 2019) and ViLT (Kim et al. 2021).
     """
 
-    keeps_places = True
+    keeps_positions = True
 
     def __init__(self, *, width: int, heads: int, ffn: int, layers: int, dropout: float) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class CrossAttention(nn.Module):
     image's questions and are projected one time.
     """
 
-    keeps_places = False
+    keeps_positions = False
 
     def __init__(self, *, width: int, heads: int, ffn: int, layers: int, dropout: float) -> None:
         super().__init__()
@@ -83,19 +83,19 @@ class _CrossBlock(nn.Module):
         self.dropout = Dropout(dropout)
 
     def queries(self, x: Tensor) -> Tensor:
-        return self.attn.split(self.attn.q_proj(self.layer_norm(x)))
+        return self.attn.split_heads(self.attn.q_proj(self.layer_norm(x)))
 
     def forward(
         self, x: Tensor, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None
     ) -> Tensor:
-        h = self.attn.merge(attend(queries, keys, values, over_keys(mask)))
+        h = self.attn.merge_heads(attend(queries, keys, values, key_mask(mask)))
         return x + self.dropout(self.attn.out_proj(h))
 
 
 class Add(nn.Module):
     """Each image position plus the question as one vector, both projected; M = P."""
 
-    keeps_places = True
+    keeps_positions = True
 
     def __init__(self, *, width: int) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Add(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, memory: Tensor, owners: Tensor, question: Tensor, mask: Tensor) -> Fused:
-        pooled = self.question(pool(question, mask))[:, None]
+        pooled = self.question(mean_pool(question, mask))[:, None]
         return self.norm(_of(owners, self.image(memory)) + pooled), None
 
 
@@ -113,7 +113,7 @@ class Multiply(nn.Module):
     The element-wise product of the VQA baseline (Antol et al. 2015), position by position.
     """
 
-    keeps_places = True
+    keeps_positions = True
 
     def __init__(self, *, width: int) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class Multiply(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, memory: Tensor, owners: Tensor, question: Tensor, mask: Tensor) -> Fused:
-        pooled = F.gelu(self.question(pool(question, mask)))[:, None]
+        pooled = F.gelu(self.question(mean_pool(question, mask)))[:, None]
         return self.norm(_of(owners, F.gelu(self.image(memory))) * pooled), None
 
 
@@ -131,20 +131,20 @@ class Linear(nn.Module):
     With `each`, that sum is added to every image position instead, and M = P.
     """
 
-    def __init__(self, *, width: int, each: bool = False) -> None:
+    def __init__(self, *, width: int, per_position: bool = False) -> None:
         super().__init__()
-        self.each = self.keeps_places = each
+        self.keeps_positions = per_position
         self.image = nn.Linear(width, width)
         self.question = nn.Linear(width, width, bias=False)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, memory: Tensor, owners: Tensor, question: Tensor, mask: Tensor) -> Fused:
         image = _of(owners, self.image(memory.mean(1)))
-        fused = (self.question(pool(question, mask)) + image)[:, None]
-        return self.norm(_of(owners, memory) + fused if self.each else fused), None
+        fused = (self.question(mean_pool(question, mask)) + image)[:, None]
+        return self.norm(_of(owners, memory) + fused if self.keeps_positions else fused), None
 
 
-def pool(x: Tensor, mask: Tensor) -> Tensor:
+def mean_pool(x: Tensor, mask: Tensor) -> Tensor:
     """The mean (N, D) of x (N, S, D) over the positions that the mask (N, S) lets count."""
     weights = mask[..., None].to(x.dtype)
     return (x * weights).sum(1) / weights.sum(1)

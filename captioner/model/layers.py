@@ -40,7 +40,7 @@ class Dropout(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention over (N, H, T, D/H) and (N, H, S, D/H).
 
-    `mask` is boolean, True = may attend, or what `additive` makes of that, and broadcasts to
+    `mask` is boolean, True = may attend, or what `additive_mask` makes of that, and broadcasts to
     (N, H, T, S). On a CPU the products are written out where the fused kernel is slow: its
     backward took 37 % of a training step on captions, and it takes twice as long over the few
     queries of many images. Keys and values may be of a higher precision than queries.
@@ -63,7 +63,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
     return torch.bmm(scores.softmax(-1).to(v.dtype), v).unflatten(0, (n, h))
 
 
-def weigh(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
+def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
     """The weights that `attend` gives the keys: (N, H, T, S), of which each row sums to 1.
 
     `mask` is boolean. Computed in float32 or better.
@@ -80,12 +80,12 @@ def _many_small(q: Tensor) -> bool:
     return q.shape[-2] < 32 and q.shape[:-1].numel() > 100
 
 
-def additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+def additive_mask(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     """A boolean mask as what is added to the scores: converted once for all layers."""
     return None if mask is None else mask.logical_not().to(dtype).mul_(torch.finfo(dtype).min)
 
 
-def lengthened(positions: nn.Embedding, count: int) -> nn.Embedding:
+def extend_embedding(positions: nn.Embedding, count: int) -> nn.Embedding:
     """Return so many position embeddings: the old ones, then copies of the last.
 
     Raises ValueError where there are more already.
@@ -108,34 +108,34 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(width, width)
         self.v_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width)
-        self._fused: nn.Module | None = None
+        self._fused_qkv: nn.Module | None = None
 
-    def fuse(self, queries_keys_values: nn.Module) -> None:
+    def fuse_qkv(self, qkv: nn.Module) -> None:
         """Compute these three at once from now on; there is no one without the others then."""
-        self._fused = queries_keys_values
+        self._fused_qkv = qkv
         del self.q_proj, self.k_proj, self.v_proj
 
-    def queries_keys_values(self, x: Tensor) -> Tensor:
+    def qkv(self, x: Tensor) -> Tensor:
         """Of self-attention over x (..., D), side by side: (..., 3 * D)."""
-        if self._fused is not None:
-            return self._fused(x)
+        if self._fused_qkv is not None:
+            return self._fused_qkv(x)
         return torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], -1)
 
-    def split(self, x: Tensor) -> Tensor:
+    def split_heads(self, x: Tensor) -> Tensor:
         """(N, T, D) to (N, H, T, D/H)."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def split_three(self, x: Tensor) -> Tensor:
+    def split_qkv(self, x: Tensor) -> Tensor:
         """(N, T, 3 * D) to (3, N, H, T, D/H)."""
         return x.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
 
-    def merge(self, x: Tensor) -> Tensor:
+    def merge_heads(self, x: Tensor) -> Tensor:
         """(N, H, T, D/H) to (N, T, D)."""
         return x.transpose(1, 2).flatten(2)
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of (N, S, D), each (N, H, S, D/H)."""
-        return self.split(self.k_proj(x)), self.split(self.v_proj(x))
+        return self.split_heads(self.k_proj(x)), self.split_heads(self.v_proj(x))
 
 
 class Layer(nn.Module):
@@ -151,12 +151,12 @@ class Layer(nn.Module):
         self.final_layer_norm = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
 
-    def self_attention(self, x: Tensor, layout: Layout, mask: Tensor | None) -> Tensor:
+    def self_attention(self, x: Tensor, layout: PackedLayout, mask: Tensor | None) -> Tensor:
         """Attention within each row of the layout; x holds the packed tokens (M, D)."""
         a = self.self_attn
-        found = a.queries_keys_values(self.self_attn_layer_norm(x))
-        q, k, v = a.split_three(layout.unpack(found).flatten(0, -3))
-        h = a.merge(attend(q, k, v, mask))
+        found = a.qkv(self.self_attn_layer_norm(x))
+        q, k, v = a.split_qkv(layout.unpack(found).flatten(0, -3))
+        h = a.merge_heads(attend(q, k, v, mask))
         return x + self.dropout(a.out_proj(layout.pack(h)))
 
     def feed_forward(self, x: Tensor) -> Tensor:
@@ -173,17 +173,19 @@ class EncoderLayer(Layer):
     """
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        layout = Layout(mask if mask is not None else x.new_ones(x.shape[:2], dtype=torch.bool))
-        x = self.self_attention(layout.pack(x), layout, over_keys(mask))
+        layout = PackedLayout(
+            mask if mask is not None else x.new_ones(x.shape[:2], dtype=torch.bool)
+        )
+        x = self.self_attention(layout.pack(x), layout, key_mask(mask))
         return layout.unpack(self.feed_forward(x))
 
 
-def over_keys(mask: Tensor | None) -> Tensor | None:
+def key_mask(mask: Tensor | None) -> Tensor | None:
     """A mask (N, S) of key positions, as `attend` takes it: (N, 1, 1, S)."""
     return None if mask is None else mask[:, None, None]
 
 
-class Layout:
+class PackedLayout:
     """Which places of a mask (..., T) hold tokens, and the way between them and a packed row.
 
     Texts of one batch differ in length; the linear layers, where nearly all the work lies,
@@ -204,16 +206,16 @@ class Layout:
     def pack(self, x: Tensor) -> Tensor:
         """(..., D) over all places to (M, D)."""
         x = x.flatten(0, -2)
-        return x if self.full else _Pack.apply(x, self.index)
+        return x if self.full else _GatherRows.apply(x, self.index)
 
     def unpack(self, x: Tensor) -> Tensor:
         """(M, D) to (..., T, D), zero where there is no token."""
         if not self.full:
-            x = _Unpack.apply(x, self.index, self.shape.numel())
+            x = _ScatterRows.apply(x, self.index, self.shape.numel())
         return x.unflatten(0, self.shape)
 
 
-class _Pack(torch.autograd.Function):
+class _GatherRows(torch.autograd.Function):
     """Rows by distinct indices; the gradient is a copy, where autograd's own would add."""
 
     @staticmethod
@@ -228,8 +230,8 @@ class _Pack(torch.autograd.Function):
         return _scatter(grad, index, ctx.rows), None
 
 
-class _Unpack(torch.autograd.Function):
-    """The inverse of `_Pack`, with zeros elsewhere."""
+class _ScatterRows(torch.autograd.Function):
+    """The inverse of `_GatherRows`, with zeros elsewhere."""
 
     @staticmethod
     def forward(ctx, x: Tensor, index: Tensor, rows: int) -> Tensor:

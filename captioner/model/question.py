@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from captioner.model.layers import Dropout, EncoderLayer, lengthened
+from captioner.model.layers import Dropout, EncoderLayer, extend_embedding
 
 
 class QuestionEncoder(nn.Module):
@@ -32,9 +32,9 @@ class QuestionEncoder(nn.Module):
         self.dropout = Dropout(dropout)
         nn.init.normal_(self.embed_positions.weight, std=0.02)
 
-    def lengthen(self, max_length: int) -> None:
+    def extend_positions(self, max_length: int) -> None:
         """Raise the limit of a question to so many tokens; new positions begin as the last one."""
-        self.embed_positions = lengthened(self.embed_positions, max_length)
+        self.embed_positions = extend_embedding(self.embed_positions, max_length)
 
     def forward(self, tokens: Tensor, mask: Tensor, embedding: nn.Embedding) -> Tensor:
         """Ids (N, S) to states (N, S, D); `embedding` is (V, D)."""
@@ -58,7 +58,7 @@ class TextEncoder(nn.Module):
         self.projection = nn.Linear(channels, width)
         self.norm = nn.LayerNorm(width)
 
-    def lengthen(self, max_length: int) -> None:
+    def extend_positions(self, max_length: int) -> None:
         """Raise ValueError where the encoder does not take questions of so many tokens."""
         limit = getattr(self.model.config, "max_position_embeddings", None)
         if limit is not None and max_length > limit:

@@ -52,7 +52,9 @@ class Seq2Seq(nn.Module):
         features = self.backbone(images) if images.ndim == 4 else images
         return head(features.to(head.positions.dtype))
 
-    def ask(self, memory: Tensor, questions: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
+    def fuse_questions(
+        self, memory: Tensor, questions: Tensor, owners: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The memories (N, M, D), with their mask (N, M) or None, that answers are decoded from.
 
         Question i, ids (N, S), is about image `owners[i]` of memory (B, P, D), which serves any
@@ -63,14 +65,14 @@ class Seq2Seq(nn.Module):
         return self.fusion(memory, owners, states, mask)
 
     def decode(
-        self, memory: Tensor, tokens: Tensor, mask: Tensor | None = None, *, asked: bool = False
+        self, memory: Tensor, tokens: Tensor, mask: Tensor | None = None, *, answers: bool = False
     ) -> Tensor:
         """Logits (L, V) at the L places of tokens (B, K, T) that are no padding."""
-        return self.writer(asked=asked)(memory, tokens, mask)
+        return self.decoder_for(answers=answers)(memory, tokens, mask)
 
-    def writer(self, *, asked: bool) -> Decoder:
+    def decoder_for(self, *, answers: bool) -> Decoder:
         """The decoder of captions, or, of what is `asked`, that of answers."""
-        return self.answerer if asked and self.answerer is not None else self.decoder
+        return self.answerer if answers and self.answerer is not None else self.decoder
 
     def forward(
         self,
@@ -83,5 +85,5 @@ class Seq2Seq(nn.Module):
         memory = self.encode(images)
         if questions is None:
             return self.decode(memory, tokens)
-        memory, mask = self.ask(memory, questions, owners)
-        return self.decode(memory, tokens, mask, asked=True)
+        memory, mask = self.fuse_questions(memory, questions, owners)
+        return self.decode(memory, tokens, mask, answers=True)

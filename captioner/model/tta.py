@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Looks(nn.Module):
+class TestTimeAugmentation(nn.Module):
     """A backbone, or one for each size (H, W) that pictures are looked at in, as one backbone.
 
     The first size is the pictures' own, and its grid that of the features; each picture is seen in
@@ -30,16 +30,16 @@ class Looks(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W) to float32 features (B, P, C)."""
-        looks = []
+        views = []
         for size, backbone in zip(self.sizes, self.backbones, strict=True):
             seen = pixels if size == self.sizes[0] else _resize(pixels, size)
-            looks += [_grid(backbone, seen), _grid(backbone, seen.flip(-1)).flip(-1)]
-        grid = looks[0].shape[2:]
-        total = sum(x if x.shape[2:] == grid else _stretch(x, grid) for x in looks)
-        return (total / len(looks)).flatten(2).transpose(1, 2)
+            views += [_grid(backbone, seen), _grid(backbone, seen.flip(-1)).flip(-1)]
+        grid = views[0].shape[2:]
+        total = sum(x if x.shape[2:] == grid else _stretch(x, grid) for x in views)
+        return (total / len(views)).flatten(2).transpose(1, 2)
 
 
-def look_sizes(size: tuple[int, int], positions: int, looks: int) -> list[tuple[int, int]]:
+def view_sizes(size: tuple[int, int], positions: int, views: int) -> list[tuple[int, int]]:
     """The sizes of so many looks, two of each, at a picture of `size` with so many positions.
 
     Each is smaller by a place of the grid than the one before. Raises ValueError where there are
@@ -48,8 +48,8 @@ def look_sizes(size: tuple[int, int], positions: int, looks: int) -> list[tuple[
     side = math.isqrt(positions)
     if side**2 != positions:
         raise ValueError(f"{positions} positions are no square grid")
-    smaller = range(looks // 2)
-    if looks % 2 or side <= smaller[-1] or any(length % side for length in size):
+    smaller = range(views // 2)
+    if views % 2 or side <= smaller[-1] or any(length % side for length in size):
         raise ValueError(f"a grid of {side} x {side} places over {size[0]} x {size[1]} pixels")
     return [tuple(length // side * (side - n) for length in size) for n in smaller]
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from captioner.errors import CaptionerError
 from captioner.generation.captions import attention
-from captioner.images.transforms import covered
+from captioner.images.transforms import visible_box
 from captioner.predict.members import Members
 from captioner.predict.results import Attention, Box, Encoded
 from captioner.tokenizer import Tokenizer
@@ -38,7 +38,7 @@ def look(
     With `masks`, memories are those of a question: what went to its words is left out of the
     weights. Raises CaptionerError where nothing would be left, or positions are not in a grid.
     """
-    if masks is not None and not all(model.fusion.keeps_places for model in members.models):
+    if masks is not None and not all(model.fusion.keeps_positions for model in members.models):
         raise CaptionerError(
             "attention: this model's fusion gives the decoder no places of the image to look at;"
             " ask for a caption's, or use a model with concat, add or multiply"
@@ -51,7 +51,7 @@ def look(
         own = weights[0, 0, :-1, :positions].double().cpu().numpy()  # (T, P), without EOS
         own /= own.sum(-1, keepdims=True)
         maps.append(own.reshape(-1, *grid(positions, spec.size)))
-        boxes.append(covered(image.size, spec))
+        boxes.append(visible_box(image.size, spec))
     each, box = join(maps, boxes)  # (T, R, C)
     numbers = word_numbers(tokens, tokenizer)[:-1]
     words = tokenizer.decode(tokens).split()

@@ -21,14 +21,14 @@ from captioner.config.decoding_options import DTYPES, LOOKS
 from captioner.config.parsing import one_line
 from captioner.errors import CaptionerError, CheckpointError, ImageError
 from captioner.generation.captions import encode
-from captioner.images import fit, load_image, shows_nothing
+from captioner.images import fit, is_blank, load_image
 from captioner.images.transforms import normalize
 from captioner.model.cpu.mobilenet import MobileNet
-from captioner.model.cpu.packed import pack
+from captioner.model.cpu.packed import pack_linear_layers
 from captioner.model.cpu.processor import can_pack, has_fast_bfloat16, int8_accumulator
 from captioner.model.question import QuestionEncoder
 from captioner.model.seq2seq import Seq2Seq
-from captioner.model.tta import Looks, look_sizes
+from captioner.model.tta import TestTimeAugmentation, view_sizes
 from captioner.predict.results import Encoded
 from captioner.tokenizer import Tokenizer
 
@@ -90,8 +90,8 @@ class Members:
             model.backbone.to(self.dtype)
             if compile:
                 # The backbone's time lies in convolutions, which are the libraries' own either way.
-                for writer in {model.decoder, model.writer(asked=True)}:
-                    writer.step = torch.compile(writer.step, dynamic=True)
+                for decoder in {model.decoder, model.decoder_for(answers=True)}:
+                    decoder.step = torch.compile(decoder.step, dynamic=True)
             if packs:
                 _pack(model, int8=dtype == "int8")
             _look(model, spec.size, looks=looks, pack=packs)
@@ -107,7 +107,7 @@ class Members:
             loaded = load_image(image, min_size=size)
             fitted = [fit(loaded, s.size, crop=s.resize == "crop") for s in self.specs]
             tensors = tuple(map(normalize, fitted, self.specs))
-            return Pixels(tensors, loaded.size, shows_nothing(loaded, fitted[0]))
+            return Pixels(tensors, loaded.size, is_blank(loaded, fitted[0]))
         except ImageError as error:
             return error
 
@@ -168,7 +168,7 @@ def _pack(model: Seq2Seq, *, int8: bool) -> None:
     asking = [model.fusion, model.answerer, *[model.question_encoder] * own]
     for part in (model.memory_encoder, model.decoder, *asking):
         if part is not None:
-            pack(part, int8=int8)
+            pack_linear_layers(part, int8=int8)
 
 
 def _look(model: Seq2Seq, size: tuple[int, int], *, looks: int, pack: bool) -> None:
@@ -180,9 +180,9 @@ def _look(model: Seq2Seq, size: tuple[int, int], *, looks: int, pack: bool) -> N
     if pack:
         for seen, backbone in backbones.items():
             for net in (n for n in backbone.models if isinstance(n, MobileNet)):
-                net.pack(seen)
+                net.pack_convolutions(seen)
     if looks > 1:
-        model.backbone = Looks(backbones)
+        model.backbone = TestTimeAugmentation(backbones)
 
 
 @torch.inference_mode()
@@ -192,7 +192,7 @@ def _smaller(model: Seq2Seq, size: tuple[int, int], looks: int) -> list[tuple[in
         return []
     weight = next(model.backbone.parameters())
     try:
-        _, *sizes = look_sizes(size, len(model.memory_encoder.positions), looks)
+        _, *sizes = view_sizes(size, len(model.memory_encoder.positions), looks)
         for smaller in sizes:
             model.backbone(weight.new_zeros(1, 3, *smaller))
     except (RuntimeError, AssertionError, ValueError) as error:  # timm asserts the input size

@@ -38,7 +38,7 @@ class Picture:
     size: tuple[int, int]
     """Width and height of what it shows, before it was brought to the model's size."""
     low_confidence: bool = False
-    """As `captioner.images.shows_nothing` found."""
+    """As `captioner.images.is_blank` found."""
     encoded: Any = None
     """As `Captioner.encode_batch` gives it, once it has been asked for."""
 

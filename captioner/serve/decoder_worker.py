@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
 from captioner.errors import ImageError
-from captioner.images import fit, load_image, shows_nothing
+from captioner.images import fit, is_blank, load_image
 
 try:
     import resource
@@ -69,7 +69,7 @@ def reply(data: bytes, limits: Limits) -> list[bytes]:
         image = load_image(data, max_pixels=limits.max_pixels, min_size=least)
         small = fit(image, limits.size, crop=limits.crop)
         of = small.size if limits.crop else image.size
-        nothing = shows_nothing(image, small)
+        nothing = is_blank(image, small)
         head = {"size": small.size, "of": of, "low_confidence": nothing}
         return [json.dumps(head).encode(), small.tobytes()]
     except ImageError as error:

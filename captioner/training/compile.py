@@ -35,7 +35,7 @@ def compile_parts(model: Seq2Seq) -> None:
             " install what it needs, such as a C++ compiler, or set train.compile=false"
         ) from None
     _compile(model.backbone, "forward", dynamic=False)
-    decoders = {model.decoder, model.writer(asked=True)}
+    decoders = {model.decoder, model.decoder_for(answers=True)}
     for layer in (*model.memory_encoder.layers, *(x for d in decoders for x in d.layers)):
         for name in METHODS:
             if hasattr(layer, name):

@@ -133,12 +133,12 @@ def _lengthen(model: Seq2Seq, config: Config) -> Config:
     try:
         if train.max_length:
             for decoder in filter(None, (model.decoder, model.answerer)):
-                decoder.lengthen(train.max_length)
+                decoder.extend_positions(train.max_length)
             sizes = dataclasses.replace(sizes, max_length=train.max_length)
         if train.question_max_length:
             if model.question_encoder is None:
                 raise ValueError("the model has no parts for questions")
-            model.question_encoder.lengthen(train.question_max_length)
+            model.question_encoder.extend_positions(train.question_max_length)
             question = dataclasses.replace(sizes.question, max_length=train.question_max_length)
             sizes = dataclasses.replace(sizes, question=question)
     except ValueError as error:

@@ -20,7 +20,7 @@ from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 import captioner
 from captioner.cli import generate
 from captioner.errors import ImageError
-from captioner.images import fit, load_image, shows_nothing
+from captioner.images import fit, is_blank, load_image
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 5
@@ -219,7 +219,7 @@ def test_results_and_answers_are_marked(tmp_path):
 
 
 def flagged(image: Image.Image, size: tuple[int, int] = (224, 224)) -> bool:
-    return shows_nothing(image, fit(image, size, crop=False))
+    return is_blank(image, fit(image, size, crop=False))
 
 
 def noise(width: int, height: int, *, spread: float, grey: bool, seed: int = 0) -> Image.Image:

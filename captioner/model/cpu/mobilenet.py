@@ -42,15 +42,16 @@ _STEM, _EXPANSION = 32, 6
 _STEM_LAYERS, _HEAD_LAYERS = ("conv_stem", "bn1", True), ("conv_head", "bn2", True)
 
 
-def has_twin(name: str, args: Mapping[str, Any]) -> bool:
+def is_supported_mobilenet(name: str, args: Mapping[str, Any]) -> bool:
     """Whether a timm model made with these arguments has a twin here."""
     known = args.keys() <= {"pad_type", "bn_eps"}
     return name in STAGES and args.get("pad_type") == "same" and known
 
 
 class MobileNet(nn.Module):
-    """The features of a timm MobileNet with `pad_type="same"`; load timm's state, then `fold`.
+    """The features of a timm MobileNet with `pad_type="same"`.
 
+    Load timm's state, then call `fold_batch_norms`.
     `remove` names blocks that are left out, as `blocks.4.1`.
     """
 
@@ -78,14 +79,14 @@ class MobileNet(nn.Module):
         x = self.blocks(_run(self, *_STEM_LAYERS, x))
         return x if self.conv_head is None else _run(self, *_HEAD_LAYERS, x)
 
-    def fold(self) -> None:
+    def fold_batch_norms(self) -> None:
         """Put every batch norm into its convolution; needs evaluation mode."""
         for module, conv, norm, _ in self._layers():
             folded = fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm))
             setattr(module, conv, folded)
             setattr(module, norm, nn.Identity())
 
-    def pack(self, size: tuple[int, int]) -> None:
+    def pack_convolutions(self, size: tuple[int, int]) -> None:
         """Lay out the folded convolutions for pixels of this height and width, on a CPU."""
         for module, conv, _, activate in self._layers():
             packed = PackedConv(getattr(module, conv), size, relu6=activate)

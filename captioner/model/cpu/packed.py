@@ -77,13 +77,13 @@ class PackedConv(nn.Module):
         return how(x, self.packed, self.bias, *self.how, *self.then)
 
 
-def pack(module: nn.Module, *, int8: bool = False) -> None:
+def pack_linear_layers(module: nn.Module, *, int8: bool = False) -> None:
     """Replace the linear layers within a module, in place; it is for use only then."""
     for name, child in list(module.named_modules()):
         if isinstance(child, Decoder):
-            child.fuse(PackedLinear(_head(child), int8=int8))
+            child.replace_head(PackedLinear(_head(child), int8=int8))
         elif isinstance(child, Attention) and name.endswith("self_attn"):
-            child.fuse(PackedLinear(child.q_proj, child.k_proj, child.v_proj, int8=int8))
+            child.fuse_qkv(PackedLinear(child.q_proj, child.k_proj, child.v_proj, int8=int8))
         elif isinstance(child, Layer) and not int8:
             child.fc1, child.gelu = PackedLinear(child.fc1, gelu=True), nn.Identity()
         for own, layer in list(child.named_children()):

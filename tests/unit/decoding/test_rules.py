@@ -18,20 +18,20 @@ from captioner.decoding import (
     FORBIDDEN,
     Automaton,
     Hypothesis,
+    Prefixes,
     Rule,
     Sampler,
-    Written,
     beam_search,
     beam_stream,
-    follow,
+    choose_best,
+    collect_hypotheses,
+    generate_steps,
     greedy_search,
-    hypotheses,
-    length_score,
-    likeliest,
+    length_normalization,
     min_length,
     no_repeat_ngram,
     repetition_penalty,
-    write,
+    satisfy_automata,
 )
 
 VOCAB, LONGEST = 5, 4
@@ -146,14 +146,14 @@ tokens_of_rows = st.lists(
 @given(tokens_of_rows, st.lists(st.integers(0, 7), min_size=2, max_size=2), st.integers(1, 4))
 def test_rules_see_no_more_than_has_been_written(rows, lengths, n):
     """Two images of two rows, each image at a length of its own, against its rows alone."""
-    written = Written(torch.tensor(rows).view(2, 2, 7), torch.tensor(lengths))
+    written = Prefixes(torch.tensor(rows).view(2, 2, 7), torch.tensor(lengths))
     logprobs = torch.randn(2, 2, 4, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
     automaton = holding((2, 2), (3,), vocab=4)
     for rule in (
         no_repeat_ngram(n),
         repetition_penalty(2.0),
         min_length(n, eos=EOS),
-        follow([automaton], max_length=7),
+        satisfy_automata([automaton], max_length=7),
     ):
         found = rule(logprobs.clone(), written)
         for image, length in enumerate(lengths):
@@ -161,7 +161,7 @@ def test_rules_see_no_more_than_has_been_written(rows, lengths, n):
                 text = torch.tensor(rows[2 * image + row])[:length].view(1, 1, length)
                 alone = rule(
                     logprobs[image, row].clone().view(1, 1, 4),
-                    Written(text, torch.tensor([length])),
+                    Prefixes(text, torch.tensor([length])),
                 )
                 assert torch.equal(found[image, row], alone[0, 0])
     # And the first two against what they say.
@@ -179,9 +179,9 @@ def test_rules_see_no_more_than_has_been_written(rows, lengths, n):
 
 
 def test_what_an_automaton_needs():
-    assert holding((2, 3), (4,)).need.tolist() == [1, 1, 0, 0, 0]
-    assert holding((2, 3, 2)).need.tolist() == [3, 2, 1, 0, 0]
-    assert forbidding(2, last=(3,)).need.tolist() == [0, 1]
+    assert holding((2, 3), (4,)).min_remaining.tolist() == [1, 1, 0, 0, 0]
+    assert holding((2, 3, 2)).min_remaining.tolist() == [3, 2, 1, 0, 0]
+    assert forbidding(2, last=(3,)).min_remaining.tolist() == [0, 1]
 
 
 def test_an_automaton_that_nothing_satisfies_is_refused():
@@ -197,13 +197,13 @@ def ended(tokens: list[int]) -> bool:
 
 @pytest.mark.parametrize("penalty", PENALTIES)
 def test_what_is_banned_does_not_come_and_all_else_does(penalty):
-    rules = [follow([forbidding(3)], max_length=LONGEST)]
+    rules = [satisfy_automata([forbidding(3)], max_length=LONGEST)]
     keep = lambda tokens: ended(tokens) and 3 not in tokens  # noqa: E731
     assert_exhaustive(rules, keep, length_penalty=penalty)
 
 
 def test_what_may_not_be_last_is_not():
-    rules = [follow([forbidding(last=(2, 4))], max_length=LONGEST)]
+    rules = [satisfy_automata([forbidding(last=(2, 4))], max_length=LONGEST)]
     assert_exhaustive(rules, lambda x: ended(x) and x[-2:-1] not in ([2], [4]))
 
 
@@ -224,13 +224,13 @@ forced = pytest.mark.parametrize("words", FORCED.values(), ids=FORCED)
 @pytest.mark.parametrize("banks", [False, True])
 def test_a_wide_beam_finds_all_texts_that_hold_the_words(words, penalty, banks):
     automata = [holding(*alternatives) for alternatives in words]
-    rules = [follow(automata, max_length=LONGEST)]
+    rules = [satisfy_automata(automata, max_length=LONGEST)]
 
     def keep(tokens):
         return ended(tokens) and all(any(has(tokens, p) for p in some) for some in words)
 
-    must = {"must": automata} if banks else {}
-    assert_exhaustive(rules, keep, length_penalty=penalty, **must)
+    required = {"required": automata} if banks else {}
+    assert_exhaustive(rules, keep, length_penalty=penalty, **required)
 
 
 @forced
@@ -242,8 +242,8 @@ def test_a_narrow_beam_holds_the_words_too(words, beams):
     plain = toy.logits
     unlikely = torch.tensor([0.0, 0.0, -15.0, -15.0, -15.0])
     toy.logits = lambda seed, prefix: plain(seed, prefix) + unlikely
-    rules = [follow(automata, max_length=8)]
-    for found in search(toy, rules, must=automata, max_length=8):
+    rules = [satisfy_automata(automata, max_length=8)]
+    for found in search(toy, rules, required=automata, max_length=8):
         assert 1 <= len(found) <= beams
         assert len({tuple(h.tokens) for h in found}) == len(found)
         for h in found:
@@ -256,12 +256,12 @@ def test_banks_find_better_texts_than_masks_alone():
     seeds, vocab, scores = list(range(30)), 20, []
     automata = [holding((2, 3), vocab=vocab), holding((4,), vocab=vocab)]
     unlikely = torch.tensor([0.0, 0.0, -4.0, -4.0, -4.0] + [0.0] * (vocab - 5))
-    for must in ([], automata):
+    for required in ([], automata):
         toy = Toy(seeds, vocab=vocab, beams=5, sharp=2)
         plain = toy.logits
         toy.logits = lambda seed, prefix, plain=plain: plain(seed, prefix) + unlikely
-        rules = [follow(automata, max_length=10)]
-        found = search(toy, rules, must=must, max_length=10)
+        rules = [satisfy_automata(automata, max_length=10)]
+        found = search(toy, rules, required=required, max_length=10)
         scores.append([rows[0].score for rows in found])
     better = sum(banks > masks + 1e-6 for masks, banks in zip(*scores, strict=True))
     worse = sum(banks < masks - 1e-6 for masks, banks in zip(*scores, strict=True))
@@ -271,9 +271,9 @@ def test_banks_find_better_texts_than_masks_alone():
 @pytest.mark.parametrize("beams", [1, 3])
 def test_words_that_do_not_fit_leave_nothing(beams):
     automata = [holding((2, 3, 4, 2, 3))]
-    rules = [follow(automata, max_length=5)]
+    rules = [satisfy_automata(automata, max_length=5)]
     toy = Toy([1, 2], vocab=VOCAB, beams=beams)
-    assert search(toy, rules, must=automata, max_length=5) == [[], []]
+    assert search(toy, rules, required=automata, max_length=5) == [[], []]
     greedy = Toy([1, 2], vocab=VOCAB, beams=1)
     options = {"images": 2, "bos": BOS, "eos": EOS, "max_length": 5, "rules": rules}
     assert greedy_search(greedy.step, **options) == [[], []]
@@ -286,10 +286,10 @@ def test_rules_work_together(beams):
         min_length(3, eos=EOS),
         no_repeat_ngram(2),
         repetition_penalty(1.5),
-        follow(automata, max_length=7),
+        satisfy_automata(automata, max_length=7),
     ]
     toy = Toy(list(range(10)), vocab=VOCAB, beams=beams)
-    for found in search(toy, rules, must=automata[:1], max_length=7):
+    for found in search(toy, rules, required=automata[:1], max_length=7):
         for h in found:
             text = h.tokens[:-1]
             assert ended(h.tokens)
@@ -448,8 +448,8 @@ def test_a_row_does_not_depend_on_the_others():
         toy = Toy(seeds, vocab=VOCAB, beams=len(rows))
         sampler = Sampler(draws[:, images][:, :, rows], top_p=0.9)
         shape = {"images": len(images), "rows": len(rows), "bos": BOS, "eos": EOS}
-        steps = list(write(toy.step, sampler, **shape, max_length=6))
-        return hypotheses(steps, eos=EOS, score=length_score(1.0))
+        steps = list(generate_steps(toy.step, sampler, **shape, max_length=6))
+        return collect_hypotheses(steps, eos=EOS, score=length_normalization(1.0))
 
     together = run([0, 1, 2, 3], [0, 1, 2])
     for image in range(4):
@@ -466,8 +466,10 @@ def test_the_likeliest_each_time_is_greedy_search():
     seeds = list(range(9))
     one, two = (Toy(seeds, vocab=VOCAB, beams=1) for _ in range(2))
     shape = {"images": 9, "bos": BOS, "eos": EOS, "max_length": 6}
-    steps = list(write(one.step, likeliest, rows=1, **shape))
-    assert hypotheses(steps, eos=EOS, score=length_score(1.0)) == greedy_search(two.step, **shape)
+    steps = list(generate_steps(one.step, choose_best, rows=1, **shape))
+    assert collect_hypotheses(steps, eos=EOS, score=length_normalization(1.0)) == greedy_search(
+        two.step, **shape
+    )
 
 
 # A queue of images

@@ -442,7 +442,7 @@ def test_a_search_for_the_first_finds_the_first_and_ends_sooner(seed, wanted):
         steps.append(len(count))
         return found
 
-    whole, first = search(), search(wanted=wanted)
+    whole, first = search(), search(num_return=wanted)
     assert steps[1] <= steps[0]
     for every, some in zip(whole, first, strict=True):
         assert some[:wanted] == every[:wanted]

@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from test_search import BOS, EOS, PENALTIES, Sequence, Toy, assert_same, never_stopping
 from torch import Tensor
 
-from captioner.decoding import Hypothesis, Trie, beam_search, constrain, greedy_search, sample
+from captioner.decoding import (
+    Hypothesis,
+    Trie,
+    beam_search,
+    constrain_to_trie,
+    greedy_search,
+    sample,
+)
 
 VOCAB, PAD = 6, 2
 NEVER = float("-inf")
@@ -76,7 +83,7 @@ def closed_beam(
     max_length: int | None = None,
 ) -> list[list[Hypothesis]]:
     toy, trie = Toy(seeds, vocab=VOCAB, beams=beams), Trie(answers, eos=EOS)
-    step, reorder = constrain(toy.step, toy.reorder, trie)
+    step, reorder = constrain_to_trie(toy.step, toy.reorder, trie)
     return beam_search(
         step,
         reorder,
@@ -92,14 +99,14 @@ def closed_beam(
 
 def closed_greedy(answers: Answers, seeds: list[int]) -> list[Hypothesis]:
     toy = Toy(seeds, vocab=VOCAB, beams=1)
-    step, _ = constrain(toy.step, toy.reorder, Trie(answers, eos=EOS))
+    step, _ = constrain_to_trie(toy.step, toy.reorder, Trie(answers, eos=EOS))
     options = {"bos": BOS, "eos": EOS, "max_length": longest(answers)}
     return [found for [found] in greedy_search(step, images=len(seeds), **options)]
 
 
 def closed_sample(answers: Answers, seeds: list[int], rows: int) -> list[list[list[int]]]:
     toy = Toy(seeds, vocab=VOCAB, beams=rows)
-    step, _ = constrain(toy.step, toy.reorder, Trie(answers, eos=EOS))
+    step, _ = constrain_to_trie(toy.step, toy.reorder, Trie(answers, eos=EOS))
     options = {"images": len(seeds), "rows": rows, "bos": BOS, "eos": EOS, "pad": PAD}
     return sample(step, **options, max_length=longest(answers) + 2).tolist()
 
@@ -225,7 +232,7 @@ def test_one_trie_serves_searches_side_by_side() -> None:
     """The place in the trie is the search's and not the trie's."""
     trie = Trie(SETS["one path"] + SETS["prefixes"], eos=EOS)
     logits = torch.zeros(1, 1, VOCAB)
-    one, two = (constrain(lambda x: logits, lambda rows: None, trie)[0] for _ in range(2))
+    one, two = (constrain_to_trie(lambda x: logits, lambda rows: None, trie)[0] for _ in range(2))
     start, three, five = (torch.tensor([[token]]) for token in (BOS, 3, 5))
 
     def offered(found: Tensor) -> set[int]:
@@ -246,7 +253,7 @@ def test_any_row_of_tokens_has_what_may_follow_and_no_nan(answers: Answers, data
     logits = torch.randn((*shape, VOCAB), generator=torch.Generator().manual_seed(0))
     before = logits.clone()
     asked: list[list[int]] = []
-    step, reorder = constrain(
+    step, reorder = constrain_to_trie(
         lambda x: logits, lambda rows: asked.append(rows.tolist()), Trie(answers, eos=EOS)
     )
     histories: list[Sequence] = [()] * 6
@@ -277,15 +284,15 @@ def test_a_token_beyond_those_of_the_trie_leads_nowhere() -> None:
     nodes, tokens = torch.arange(trie.end + 1).tile(3 * trie.width), torch.arange(3 * trie.width)
     tokens = tokens.repeat_interleave(trie.end + 1)
     beyond = tokens >= trie.width
-    assert (trie.follow(nodes, tokens)[beyond] == trie.end).all()
-    assert (trie.follow(nodes, tokens)[~beyond] != trie.end).any()
+    assert (trie.next_nodes(nodes, tokens)[beyond] == trie.end).all()
+    assert (trie.next_nodes(nodes, tokens)[~beyond] != trie.end).any()
 
 
 def test_where_the_model_forbids_all_that_may_follow_each_is_as_likely() -> None:
     toy = Toy([1, 2], vocab=VOCAB, beams=8)
     toy.forbidden = (3, 4)
     answers = [[3, 5, EOS], [3, EOS], [4, 5, EOS], [4, 3, EOS]]
-    step, reorder = constrain(toy.step, toy.reorder, Trie(answers, eos=EOS))
+    step, reorder = constrain_to_trie(toy.step, toy.reorder, Trie(answers, eos=EOS))
     options = {"images": 2, "beams": 8, "bos": BOS, "eos": EOS, "max_length": 3}
     for seed, found in zip(toy.seeds, beam_search(step, reorder, **options), strict=True):
         # After 3 the model chooses; after 4 it forbids one of the two, which is then never found.
@@ -301,7 +308,9 @@ def test_where_the_model_forbids_all_that_may_follow_each_is_as_likely() -> None
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_the_logits_keep_their_type(dtype: torch.dtype) -> None:
     logits = torch.arange(VOCAB, dtype=dtype).expand(2, 1, -1)
-    step, _ = constrain(lambda x: logits, lambda rows: None, Trie([[4, EOS], [5, EOS]], eos=EOS))
+    step, _ = constrain_to_trie(
+        lambda x: logits, lambda rows: None, Trie([[4, EOS], [5, EOS]], eos=EOS)
+    )
     found = step(torch.full((2, 1), BOS))
     assert found.dtype == dtype
     assert found.tolist() == [[[NEVER] * 4 + [4.0, 5.0]]] * 2
@@ -342,7 +351,7 @@ def test_what_is_no_set_of_ended_sequences_is_refused(answers: Answers, message:
 
 def test_tokens_that_the_model_has_not_are_refused() -> None:
     toy = Toy([0], vocab=VOCAB, beams=1)
-    step, _ = constrain(toy.step, toy.reorder, Trie([[VOCAB, EOS]], eos=EOS))
+    step, _ = constrain_to_trie(toy.step, toy.reorder, Trie([[VOCAB, EOS]], eos=EOS))
     with pytest.raises(ValueError, match="has the token 6, the model 6 tokens"):
         step(torch.full((1, 1), BOS))
 
@@ -362,7 +371,7 @@ def test_a_search_on_an_accelerator_finds_the_same() -> None:
     answers, logits = SETS["prefixes"] + SETS["one end"], torch.arange(VOCAB) / VOCAB
     trie, found = Trie(answers, eos=EOS), []
     for device in ("cpu", "cuda"):
-        step, reorder = constrain(
+        step, reorder = constrain_to_trie(
             lambda x, device=device: logits.to(device).expand(*x.shape, -1),
             lambda rows: None,
             trie,
@@ -384,7 +393,7 @@ def test_thousands_of_answers_are_small_and_quick(seed: int) -> None:
     assert sum(x.nbytes for x in tensors(trie).values()) < 2**20
 
     logits = torch.randn((16, 5, vocab), generator=torch.Generator().manual_seed(seed))
-    step, reorder = constrain(lambda x: logits[: len(x)], lambda rows: None, trie)
+    step, reorder = constrain_to_trie(lambda x: logits[: len(x)], lambda rows: None, trie)
     times = []
 
     def timed(tokens: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captioner.config import DecodingConfig
-from captioner.decoding import FORBIDDEN, Automaton, Written
+from captioner.decoding import FORBIDDEN, Automaton, Prefixes
 from captioner.errors import CaptionerError, ConfigError
 from captioner.generation.constraints import DANGLING_WORDS, plan_wording
 from captioner.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
@@ -160,7 +160,7 @@ def test_the_state_of_a_row_is_that_of_its_tokens():
     ids = tokenizer.encode("a dog runs")[:-1]
     rows = torch.tensor([[ids, ids[::-1]]])
     for n in range(len(ids) + 1):
-        state = automaton.states(Written(rows, torch.tensor([n])))
+        state = automaton.states(Prefixes(rows, torch.tensor([n])))
         for row in range(2):
             expected = 0
             for token in rows[0, row, :n].tolist():

@@ -113,9 +113,11 @@ def test_an_answers_probability_is_that_of_all_of_it(asked, beams):
         assert [h.logprob for h in hypotheses] == sorted(h.logprob for h in hypotheses)[::-1]
         for h in hypotheses:
             with torch.inference_mode():
-                fused, mask = model.ask(memory, torch.tensor(ids[i : i + 1]), owners[i : i + 1])
+                fused, mask = model.fuse_questions(
+                    memory, torch.tensor(ids[i : i + 1]), owners[i : i + 1]
+                )
                 tokens = torch.tensor([[[BOS, *h.tokens[:-1]]]])
-                logits = model.decode(fused, tokens, mask, asked=True) / TEMPERATURE
+                logits = model.decode(fused, tokens, mask, answers=True) / TEMPERATURE
                 logits[:, [PAD, UNK, BOS]] = float("-inf")
             logprobs = logits.log_softmax(-1)[torch.arange(len(h.tokens)), h.tokens]
             assert h.logprob == pytest.approx(logprobs.sum().item(), abs=1e-4)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captioner.model.fusion import Add, Concat, CrossAttention, Linear, Multiply, pool
+from captioner.model.fusion import Add, Concat, CrossAttention, Linear, Multiply, mean_pool
 
 WIDTH, HEADS, POSITIONS = 12, 3, 5
 # Image 1 has no question, the others several, in no order.
@@ -24,7 +24,7 @@ FUSIONS: dict[str, Callable[[], nn.Module]] = {
     "add": lambda: Add(width=WIDTH),
     "multiply": lambda: Multiply(width=WIDTH),
     "linear": lambda: Linear(width=WIDTH),
-    "linear of each": lambda: Linear(width=WIDTH, each=True),
+    "linear of each": lambda: Linear(width=WIDTH, per_position=True),
 }
 every_fusion = pytest.mark.parametrize("name", FUSIONS)
 
@@ -260,8 +260,8 @@ def test_concat_tells_image_from_question() -> None:
 def test_pool_is_the_mean_of_what_counts() -> None:
     _, _, states, mask = make_inputs()
     expected = torch.stack([x[:n].mean(0) for x, n in zip(states, LENGTHS, strict=True)])
-    torch.testing.assert_close(pool(states, mask), expected)
-    half = pool(states.bfloat16(), mask)
+    torch.testing.assert_close(mean_pool(states, mask), expected)
+    half = mean_pool(states.bfloat16(), mask)
     assert half.dtype == torch.bfloat16
 
 

@@ -148,10 +148,10 @@ def test_attention_in_half_precision_has_its_type_and_no_nan(grad: bool) -> None
 def test_split_and_merge_are_inverse() -> None:
     attention = Attention(12, 3)
     x = torch.randn(2, 5, 12)
-    heads = attention.split(x)
+    heads = attention.split_heads(x)
     assert heads.shape == (2, 3, 5, 4)
     torch.testing.assert_close(heads[:, 1], x[..., 4:8])
-    assert torch.equal(attention.merge(heads), x)
+    assert torch.equal(attention.merge_heads(heads), x)
 
 
 def test_encoder_layer_is_that_of_pytorch() -> None:

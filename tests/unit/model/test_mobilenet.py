@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from captioner.build import build_backbone, build_model, feature_shape, load_checkpoint, pixel_spec
 from captioner.config import BackboneConfig, Config, ImageConfig, ModelConfig, save_config
 from captioner.errors import CheckpointError
-from captioner.model.cpu.mobilenet import MobileNet, has_twin
+from captioner.model.cpu.mobilenet import MobileNet, is_supported_mobilenet
 from captioner.tokenizer import Tokenizer
 
 timm = pytest.importorskip("timm")
@@ -98,7 +98,7 @@ def test_parameters_are_named_and_shaped_as_those_of_timm(kind: str) -> None:
 def test_folding_leaves_no_norm_and_changes_nothing(kind: str) -> None:
     model, x = twin(kind), pixels(97, 65)
     before = model.forward_features(x)
-    model.fold()
+    model.fold_batch_norms()
     close(model.forward_features(x), before)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
 
@@ -132,7 +132,7 @@ def test_the_wrong_epsilon_would_be_seen(kind: str) -> None:
 def test_only_what_is_known_exactly_has_a_twin(
     name: str, args: dict[str, Any], expected: bool
 ) -> None:
-    assert has_twin(name, args) is expected
+    assert is_supported_mobilenet(name, args) is expected
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from captioner.model.cpu.mobilenet import STAGES, MobileNet
-from captioner.model.cpu.packed import PackedLinear, pack
+from captioner.model.cpu.packed import PackedLinear, pack_linear_layers
 from captioner.model.cpu.processor import can_pack
 from captioner.model.decoder import Decoder
 from captioner.model.fusion import CrossAttention
@@ -53,10 +53,10 @@ def test_packed_convolutions_are_the_plain_ones(name, size, dtype):
             # Smaller variances amplify rounding from layer to layer, up to a few percent.
             norm.running_var.uniform_(0.2, 1)
             norm.bias.normal_()
-    plain.fold()
+    plain.fold_batch_norms()
     plain.to(dtype, memory_format=torch.channels_last)
     packed = copy.deepcopy(plain)
-    packed.pack(size)
+    packed.pack_convolutions(size)
     x = torch.randn(2, 3, *size).to(dtype, memory_format=torch.channels_last)
     found, expected = packed.forward_features(x), plain.forward_features(x)
     assert found.shape == expected.shape
@@ -88,7 +88,7 @@ def test_a_packed_decoder_is_the_decoder(int8, tolerance):
     torch.manual_seed(0)
     decoder = Decoder(60, layers=2, max_length=12, pad=0, **SIZES).eval()
     packed = copy.deepcopy(decoder)
-    pack(packed, int8=int8)
+    pack_linear_layers(packed, int8=int8)
     assert not any(type(layer) is nn.Linear for layer in packed.modules())
     memory, tokens = torch.randn(3, 7, 32), torch.randint(1, 60, (3, 2, 6))
     assert near(packed(memory, tokens), decoder(memory, tokens), tolerance)
@@ -113,8 +113,8 @@ def test_packed_encoder_and_fusion_layers():
     mask, owners = torch.rand(3, 4) > 0.3, torch.tensor([0, 1, 1])
     mask[:, 0] = True
     expected = layer(memory), *fusion(memory, owners, states, mask)
-    pack(layer)
-    pack(fusion)
+    pack_linear_layers(layer)
+    pack_linear_layers(fusion)
     found = layer(memory), *fusion(memory, owners, states, mask)
     for one, two in zip(found, expected, strict=True):
         torch.testing.assert_close(one, two) if two is not None else None

@@ -38,7 +38,7 @@ needs_int8 = pytest.mark.skipif(
 
 MEASURE = """
 import itertools, json, torch
-from captioner.model.processor import has_fast_bfloat16, int8_accumulator, int8_error
+from captioner.model.cpu.processor import has_fast_bfloat16, int8_accumulator, int8_error
 
 torch.manual_seed(0)
 accumulator, errors = int8_accumulator(), []

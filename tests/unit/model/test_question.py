@@ -160,7 +160,7 @@ def test_the_shared_encoder_reads_the_decoders_embedding(tokenizer):
     assert names == ["decoder.embed_tokens.weight"]
     memory = model.encode(make_images())
     _, _, questions, owners = make_inputs()
-    fused, _ = model.ask(memory.detach(), questions, owners)
+    fused, _ = model.fuse_questions(memory.detach(), questions, owners)
     (grad,) = torch.autograd.grad(fused.square().sum(), model.decoder.embed_tokens.weight)
     assert (grad.abs().sum(1) > 0)[questions.unique()[1:]].all()
 

@@ -7,7 +7,8 @@ import torch
 from tiny import Grid
 from torch import Tensor, nn
 
-from captioner.model.tta import Looks, look_sizes
+from captioner.model import tta
+from captioner.model.tta import view_sizes
 
 SIZE = (32, 32)  # Grid makes 4 x 4 places of it, and 3 x 3 of the next size
 
@@ -17,8 +18,8 @@ def backbone() -> nn.Module:
     return Grid().eval()
 
 
-def looks(count: int, inner: nn.Module) -> Looks:
-    return Looks(dict.fromkeys(look_sizes(SIZE, 16, count), inner))
+def looks(count: int, inner: nn.Module) -> tta.TestTimeAugmentation:
+    return tta.TestTimeAugmentation(dict.fromkeys(view_sizes(SIZE, 16, count), inner))
 
 
 def pictures() -> Tensor:
@@ -49,7 +50,7 @@ def test_a_mirrored_picture_has_the_same_features_in_mirrored_places(count: int)
 @torch.no_grad()
 def test_a_smaller_copy_is_half_of_four_looks() -> None:
     inner, pixels = backbone(), pictures()
-    small = Looks({(24, 24): inner})(
+    small = tta.TestTimeAugmentation({(24, 24): inner})(
         nn.functional.interpolate(pixels, (24, 24), mode="bicubic", antialias=True)
     )
     grid = small.transpose(1, 2).unflatten(2, (3, 3))
@@ -78,8 +79,8 @@ def test_each_size_has_the_backbone_that_is_laid_out_for_it() -> None:
             seen.append(self.size)
             return self.inner(pixels)
 
-    sizes = look_sizes(SIZE, 16, 4)
-    Looks({size: Sized(size) for size in sizes})(pictures())
+    sizes = view_sizes(SIZE, 16, 4)
+    tta.TestTimeAugmentation({size: Sized(size) for size in sizes})(pictures())
     assert sorted(seen) == sorted(sizes * 2)
 
 
@@ -92,9 +93,9 @@ def test_the_mean_is_in_full_precision() -> None:
 
 
 def test_each_size_is_a_place_smaller() -> None:
-    assert look_sizes((384, 384), 144, 4) == [(384, 384), (352, 352)]
-    assert look_sizes((384, 384), 144, 2) == [(384, 384)]
-    assert look_sizes((64, 64), 4, 4) == [(64, 64), (32, 32)]
+    assert view_sizes((384, 384), 144, 4) == [(384, 384), (352, 352)]
+    assert view_sizes((384, 384), 144, 2) == [(384, 384)]
+    assert view_sizes((64, 64), 4, 4) == [(64, 64), (32, 32)]
 
 
 @pytest.mark.parametrize(
@@ -110,4 +111,4 @@ def test_where_there_are_no_such_sizes_that_is_said(
     size: tuple[int, int], positions: int, count: int, told: str
 ) -> None:
     with pytest.raises(ValueError, match=told):
-        look_sizes(size, positions, count)
+        view_sizes(size, positions, count)

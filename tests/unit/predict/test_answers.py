@@ -88,8 +88,10 @@ def logprobs_of(model: Captioner, image, question: str, tokens: list[int]) -> to
     with torch.no_grad():
         memory = model.model.encode(model.members.stack([model.members.pixels(image)])[0])
         ids = torch.tensor([ids_of(model, question)])
-        memory, mask = model.model.ask(memory, ids, torch.tensor([0]))
-        logits = model.model.decode(memory, torch.tensor([[[BOS, *tokens[:-1]]]]), mask, asked=True)
+        memory, mask = model.model.fuse_questions(memory, ids, torch.tensor([0]))
+        logits = model.model.decode(
+            memory, torch.tensor([[[BOS, *tokens[:-1]]]]), mask, answers=True
+        )
     logits[:, [PAD, UNK, BOS]] = -math.inf
     return logits / model.config.answers.temperature
 

@@ -52,12 +52,12 @@ def by_hand(folder: Path, image: Image.Image, tokens: list[int], question: str =
     memory, mask = plain.encode(members.stack([members.pixels(image)])[0]), None
     if question:
         ids = torch.tensor([tokenizer.encode(question)])
-        memory, mask = plain.ask(memory, ids, torch.tensor([0]))
+        memory, mask = plain.fuse_questions(memory, ids, torch.tensor([0]))
     plain.decode(memory, torch.tensor([[[BOS, *tokens[:-1]]]]), mask)
     each = []
     for number, layer in enumerate(plain.decoder.layers):
         q, k = (
-            layer.encoder_attn.split(found[number, name].reshape(1, -1, 32))
+            layer.encoder_attn.split_heads(found[number, name].reshape(1, -1, 32))
             for name in ("q_proj", "k_proj")
         )
         each.append((q @ k.mT / q.shape[-1] ** 0.5).softmax(-1).mean(1)[0])

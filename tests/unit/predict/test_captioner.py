@@ -16,9 +16,10 @@ import captioner
 from captioner.build import load_checkpoint
 from captioner.errors import CaptionerError, CheckpointError, ImageError
 from captioner.generation.captions import search
+from captioner.model import tta
 from captioner.model.cpu.packed import PackedConv
 from captioner.model.cpu.processor import can_pack
-from captioner.model.tta import Looks, look_sizes
+from captioner.model.tta import view_sizes
 from captioner.predict import Captioner, Result
 from captioner.tokenizer import BOS, PAD, UNK
 
@@ -178,8 +179,8 @@ def test_captions_of_several_looks_are_of_the_mean_of_their_features(folder, cou
     several = captioner.load(folder, looks=count, dtype=dtype)
     plain, _, _ = load_checkpoint(folder)
     size = several.members.specs[0].size
-    sizes = look_sizes(size, len(plain.memory_encoder.positions), count)
-    plain.backbone = Looks(dict.fromkeys(sizes, plain.backbone))
+    sizes = view_sizes(size, len(plain.memory_encoder.positions), count)
+    plain.backbone = tta.TestTimeAugmentation(dict.fromkeys(sizes, plain.backbone))
     [pixels] = several.members.stack([several.members.pixels(picture(i)) for i in range(3)])
     once = captioner.load(folder, dtype=dtype)
     with torch.inference_mode():

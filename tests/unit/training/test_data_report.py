@@ -281,6 +281,6 @@ def test_a_text_encoder_has_a_limit_of_its_own(tmp_path):
 
     model = AutoModel.from_pretrained(make_text_encoder(tmp_path / "bert"))
     encoder = TextEncoder(model, channels=32, width=16)
-    encoder.lengthen(40)
+    encoder.extend_positions(40)
     with pytest.raises(ValueError, match="40 tokens at most"):
-        encoder.lengthen(41)
+        encoder.extend_positions(41)

@@ -36,7 +36,7 @@ def center_box(size: tuple[int, int], aspect: float) -> tuple[float, float, floa
     return left, top, left + w, top + h
 
 
-def shows_nothing(image: Image.Image, fitted: Image.Image) -> bool:
+def is_blank(image: Image.Image, fitted: Image.Image) -> bool:
     """Whether an RGB image is of one colour, or noise alone, at the size where a model sees it.
 
     White noise is told by two things that no picture has together: neighbouring pixels have

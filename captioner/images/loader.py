@@ -14,7 +14,7 @@ from PIL import Image
 
 from captioner.errors import ImageError, ImageFormatError, ImageSizeError
 from captioner.images.formats import check_size, open_image
-from captioner.images.upright_rgb import clean, to_8_bit
+from captioner.images.upright_rgb import to_8_bit, to_upright_rgb
 
 
 def load_image(
@@ -41,12 +41,12 @@ def load_image(
             return _from_array(source, max_pixels)
         if isinstance(source, Image.Image):
             check_size(source.size, max_pixels)
-            return clean(source)
+            return to_upright_rgb(source)
         with _opened(source) as file:
             image = open_image(file, max_pixels)
             if min_size is not None:
                 image.draft(None, (max(1, min_size), max(1, min_size)))
-            return clean(image)
+            return to_upright_rgb(image)
     except Exception as error:  # Pillow raises a dozen types on bad files: no list is complete
         line = f"{_name(source)}: {_reason(error)}"
         escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
@@ -114,4 +114,4 @@ def _from_array(array: np.ndarray, max_pixels: int) -> Image.Image:
         top = 1 if array.dtype.kind == "b" else 65535 if array.dtype == np.uint16 else None
         array = to_8_bit(array, top=top, stretch=False)
     array = array[..., 0] if array.shape[2:] == (1,) else array
-    return clean(Image.fromarray(np.ascontiguousarray(array)))
+    return to_upright_rgb(Image.fromarray(np.ascontiguousarray(array)))
