@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from captioner.config import BackboneConfig, Config, ModelConfig, QuestionConfig, load_config
-from captioner.config.parsing import one_line
 from captioner.errors import CheckpointError, ConfigError
 from captioner.images.transforms import PixelSpec
 from captioner.model.cpu.mobilenet import MobileNet, is_supported_mobilenet
@@ -19,6 +18,7 @@ from captioner.model.encoder import Backbones, MemoryEncoder
 from captioner.model.fusion import Add, Concat, CrossAttention, Linear, Multiply
 from captioner.model.question import QuestionEncoder, TextEncoder
 from captioner.model.seq2seq import Seq2Seq
+from captioner.text import one_line
 from captioner.tokenizer import PAD, TextEncoderTokenizer, Tokenizer
 
 PRETRAINED = Path(__file__).parent / "pretrained"

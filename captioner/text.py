@@ -62,3 +62,8 @@ def _tidy_once(text: str) -> str:
         if text[0] not in inner and text[-1] not in inner:
             text = inner
     return text
+
+
+def one_line(text: object) -> str:
+    """Return a text, or the message of an error, with single spaces for all white space."""
+    return " ".join(str(text).split())

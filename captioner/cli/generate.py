@@ -52,25 +52,23 @@ from captioner.cli.generate_args import (
 )
 from captioner.cli.output import answer_lines, decodable, listed, printable, progress, scored_lines
 from captioner.cli.parser import Parser
-from captioner.cli.process import guarded, terminable
+from captioner.cli.process import notify, run_command, terminable
 from captioner.config.decoding_options import widen_beam
 from captioner.errors import ImageError, QuestionError
 
 if TYPE_CHECKING:
     from captioner.predict import Answers, Captioner, Result
 
-PROG = "generate.py"
+
+def main(argv: list[str] | None = None, *, prog: str = "generate.py") -> int:
+    """Run the command; return the exit status."""
+    return run_command(parse, run, argv, prog)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
-    return guarded(run, parse(argv), PROG)
-
-
-def parse(argv: list[str] | None) -> argparse.Namespace:
+def parse(argv: list[str] | None, *, prog: str = "generate.py") -> argparse.Namespace:
     """Return the arguments; exit with status 2 if they are wrong."""
     parser = Parser(
-        prog=PROG, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_captioning(parser)
     add_decoding(parser)
@@ -85,7 +83,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> int:
     """Caption or answer, and print the results; return the exit status."""
     with terminable():
-        args.answers = closed_answers(args.answers, tell)
+        args.answers = closed_answers(args.answers, notify)
         if args.ask:
             return session(args)
         if args.score or args.stream:
@@ -111,7 +109,7 @@ def describe(args: argparse.Namespace) -> int:
         partial(described, args, captioner),
         settings=settings,
         show=partial(print, flush=args.jsonl or args.csv),
-        tell=tell,
+        tell=notify,
         draw=draw,
         reserved=reserved_files(args),
     )
@@ -127,7 +125,7 @@ def inputs(args: argparse.Namespace) -> Inputs:
         sheets=args.attention,
     )
     for remark in images.remarks:
-        tell(remark)
+        notify(remark)
     return images
 
 
@@ -159,11 +157,6 @@ def described(
     return captions_of(model, sources, **options)
 
 
-def tell(message: str) -> None:
-    """Print a message for the user."""
-    print(f"{PROG}: {message}", file=sys.stderr)
-
-
 def one_by_one(args: argparse.Namespace) -> int:
     """Score texts, or stream one, image after image."""
     images = inputs(args)
@@ -182,7 +175,7 @@ def one_by_one(args: argparse.Namespace) -> int:
                 print()
         except ImageError as problem:
             failed, error = failed + 1, images.error_of(path, problem)
-            tell(error)
+            notify(error)
         scores = sorted(scores, key=lambda scored: -scored.score)
         for line in scored_lines(path, scores, error, alone=alone, as_json=args.jsonl):
             print(line)
@@ -205,7 +198,7 @@ def typed() -> Iterator[str]:
 def tell_repeated(captioner: Captioner, args: argparse.Namespace) -> None:
     """Print which of the answers that are allowed are the same to the model as earlier ones."""
     if args.answers and (repeated := captioner.repeated_answers(args.answers)):
-        tell(f"--answers: used once, since they repeat others: {listed(repeated)}")
+        notify(f"--answers: used once, since they repeat others: {listed(repeated)}")
 
 
 def load(args: argparse.Namespace) -> Captioner:
@@ -213,8 +206,13 @@ def load(args: argparse.Namespace) -> Captioner:
     # Imported here so that --help does not import torch.
     from captioner.predict import load
 
-    on = {name: getattr(args, name) for name in ("device", "dtype", "looks", "compile")}
-    return load(args.checkpoint or "bundled", **on)
+    return load(
+        args.checkpoint or "bundled",
+        device=args.device,
+        dtype=args.dtype,
+        looks=args.tta,
+        compile=args.compile,
+    )
 
 
 def status(failed: int, total: int) -> int:
@@ -244,7 +242,7 @@ def answer(args: argparse.Namespace) -> int:
         failed += bool(error)
         if error and error not in reported:  # an unreadable image may be asked many questions
             reported.add(error)
-            tell(error)
+            notify(error)
         for line in answer_lines(row, result, error, columns=columns, as_json=args.jsonl):
             print(line, flush=args.jsonl)
     return status(failed, len(rows))
@@ -272,7 +270,7 @@ def session(args: argparse.Namespace) -> int:
             result = captioner.ask(encoded, question, **answer_options(args))
         except QuestionError as problem:
             failed, error = failed + 1, str(problem)
-            tell(error)
+            notify(error)
         for line in answer_lines(row, result, error, columns=[], as_json=args.jsonl):
             print(line, flush=True)
     return status(failed, total)

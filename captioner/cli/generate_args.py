@@ -7,8 +7,8 @@ from typing import Any
 
 from captioner.cli.batch.args import check_folders
 from captioner.cli.batch.find_images import STDIN
-from captioner.cli.parser import positive, share
-from captioner.config.decoding_options import DTYPES, LOOKS, SAMPLING
+from captioner.cli.parser import add_tta, positive, share
+from captioner.config.decoding_options import DTYPES, SAMPLING
 
 BATCH_SIZE = 16
 _BEAMS = ("groups", "diversity", "length_penalty", "length_form")
@@ -44,9 +44,7 @@ def add_captioning(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=positive, metavar="N", help="default: 16")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps ...")
     parser.add_argument("--dtype", default="float32", choices=DTYPES)
-    parser.add_argument(
-        "--looks", type=int, default=1, choices=LOOKS, help="at a picture; more: better and slower"
-    )
+    add_tta(parser, default=1)
     parser.add_argument("--compile", action="store_true", help="the decoder, by torch.compile")
     parser.add_argument("--jsonl", action="store_true", help="one JSON object a line")
     parser.add_argument("--stream", action="store_true", help="print words as they are found")
@@ -184,7 +182,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     names = ("dtype", "num_captions", "question", "csv", "alt_length", "sidecar", "write_xmp")
     names += ("in_place", "attention")
     settings = {name: getattr(args, name) for name in names} | decoding_options(args)
-    settings["looks"] = args.looks > 1 and args.looks
+    settings["looks"] = args.tta > 1 and args.tta
     return {name: value for name, value in settings.items() if value not in (None, False)}
 
 

@@ -11,40 +11,40 @@ from captioner.cli.parser import Parser
 from captioner.cli.recipes import RECIPES
 
 COMMANDS = {
-    "caption": ("generate", "caption images, or answer questions about them"),
-    "train": ("train", "train a captioner on a data set"),
-    "score": ("score", "score captions, or a checkpoint, against references"),
-    "serve": ("serve", "a page for browsers, and an API for programs"),
+    "caption": ("generate", "Write captions for images, or answer questions about them."),
+    "train": ("train", "Train a captioner on a data set."),
+    "score": ("score", "Score captions, answers or a checkpoint against references."),
+    "serve": ("serve", "Serve a web page for people and an HTTP API for programs."),
 }
+"""The module in `captioner.cli` and the description of each command."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """Run one of the commands; return the exit status."""
     words = sys.argv[1:] if argv is None else argv
-    # What follows the command is parsed by its module, --help included.
-    command = parser().parse_args(words[:1]).command
+    # The module of the command parses the rest, --help included.
+    command = build_parser().parse_args(words[:1]).command
     module = importlib.import_module(f"captioner.cli.{COMMANDS[command][0]}")
-    program = module.PROG
-    module.PROG = f"captioner {command}"  # what usage and error messages begin with
-    try:
-        return module.main(words[1:])
-    finally:
-        module.PROG = program
+    status: int = module.main(words[1:], prog=f"captioner {command}")
+    return status
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of the first word."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the first argument, which names the command."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {what}" for name, (_, what) in COMMANDS.items()]
-    found = Parser(
+    lines = [f"  {name:{width}}  {description}" for name, (_, description) in COMMANDS.items()]
+    parser = Parser(
         prog="captioner",
         usage="captioner [-h] [--version] COMMAND ...",
-        description="Caption images, answer questions about them; train, score, serve captioners.",
-        epilog="commands (each has its own --help):\n"
+        description="Caption images, answer questions about them, and train, score and serve the"
+        " models that do this.",
+        epilog="commands (`captioner COMMAND --help` describes the options of one):\n"
         + "\n".join(lines)
         + f"\n\nconfigurations for `captioner train --config NAME`: {RECIPES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    found.add_argument("--version", action="version", version=f"captioner {__version__}")
-    found.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=", ".join(COMMANDS))
-    return found
+    parser.add_argument("--version", action="version", version=f"captioner {__version__}")
+    parser.add_argument(
+        "command", choices=COMMANDS, metavar="COMMAND", help=f"One of {', '.join(COMMANDS)}."
+    )
+    return parser

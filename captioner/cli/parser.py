@@ -1,10 +1,13 @@
-"""Argument parsers that suggest the nearest flag, and types of arguments."""
+"""Argument parsers that suggest the nearest flag, and flags and types that commands share."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from captioner.cli.process import notify
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,10 +42,77 @@ class Parser(argparse.ArgumentParser):
         name = word.partition("=")[0].replace("_", "-")
         if self.settings and "." in name:
             return f"settings have no dashes: {word.lstrip('-').partition('=')[0]}=VALUE"
-        flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        actions = self._option_string_actions.items()
+        flags = [flag for flag, action in actions if not isinstance(action, _RenamedFlag)]
+        flags = [flag for flag in flags if flag.startswith("--")]
         nearest = difflib.get_close_matches(name, flags, n=1, cutoff=0.0)[0]
         hint = f"the nearest to {word.partition('=')[0]} is {nearest}"
         return f"{hint}; settings are given as key.path=value" if self.settings else hint
+
+
+class _RenamedFlag(argparse.Action):
+    """Store the value of a flag that was given under its old name, and print a warning."""
+
+    def __init__(self, *args: Any, new: str, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.new = new
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Store the value under the name of the new flag."""
+        notify(f"{self.option_strings[0]} is deprecated; use {self.new}")
+        setattr(namespace, self.dest, values)
+
+
+def add_renamed_flag(
+    parser: argparse._ActionsContainer,
+    old: str,
+    new: str,
+    *,
+    type: Callable[[str], Any] = str,
+    choices: Iterable[Any] | None = None,
+) -> None:
+    """Keep the old name of a flag working, with a warning; `--help` does not show it.
+
+    Args:
+        parser: A parser or a group of flags.
+        old: The old flag, such as `--looks`.
+        new: The new flag, such as `--tta`, which is added separately and takes one value.
+        type: The type of the value.
+        choices: The values that are allowed.
+    """
+    parser.add_argument(
+        old,
+        action=_RenamedFlag,
+        new=new,
+        dest=new.lstrip("-").replace("-", "_"),
+        type=type,
+        choices=choices,
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
+    )
+
+
+def add_tta(parser: argparse._ActionsContainer, *, default: int | None) -> None:
+    """Add the flag of test-time augmentation."""
+    # Imported here so that `captioner --help` does not import YAML.
+    from captioner.config.decoding_options import LOOKS
+
+    parser.add_argument(
+        "--tta",
+        type=int,
+        default=default,
+        choices=LOOKS,
+        help="Test-time augmentation: encode so many views of each image and average their"
+        " features. 2 adds the mirrored image, 4 also smaller copies of both. More views are more"
+        " accurate and slower. Default: 1.",
+    )
+    add_renamed_flag(parser, "--looks", "--tta", type=int, choices=LOOKS)
 
 
 def positive(text: str) -> int:

@@ -1,9 +1,11 @@
-"""The process of a command: exit status, signals and memory."""
+"""The process of a command: messages, exit status, signals and memory."""
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import io
+import logging
 import os
 import signal
 import sys
@@ -11,8 +13,14 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol, TypeVar
 
 from captioner.errors import CaptionerError
+
+Options = TypeVar("Options")
+
+_logger = logging.getLogger("captioner.cli")
+_logger.propagate = False
 
 MALLOPT = {
     "MALLOC_TRIM_THRESHOLD_": (-1, 2**31 - 1),
@@ -22,24 +30,83 @@ MALLOPT = {
 """glibc's settings by their variables, each with mallopt's number of it, and the value."""
 
 
-def guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace, prog: str) -> int:
-    """`run(args)`, with a user's error on one line of stderr; returns the exit status."""
+class UsageError(CaptionerError):
+    """Options that do not fit the inputs, which is found only when the inputs are read."""
+
+
+class Parse(Protocol[Options]):
+    """The function of a command that turns its arguments into options."""
+
+    def __call__(self, argv: list[str] | None, *, prog: str) -> Options:
+        """Return the options; exit with status 2 if the arguments are wrong."""
+
+
+class _StderrHandler(logging.Handler):
+    """Print records to the current `sys.stderr`, which tests replace."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        print(self.format(record), file=sys.stderr)
+
+
+def notify(message: object) -> None:
+    """Print a message for the user to stderr, as `PROG: message`."""
+    _logger.warning("%s", message)
+
+
+def show_messages(prog: str) -> None:
+    """Make `notify` print to stderr, with the name of the program before each message."""
+    handler = _StderrHandler()
+    handler.setFormatter(logging.Formatter(f"{prog}: %(message)s"))
+    _logger.handlers = [handler]
+
+
+def run_command(
+    parse: Parse[Options],
+    run: Callable[[Options], int],
+    argv: list[str] | None,
+    prog: str,
+    *,
+    build_parser: Callable[[str], argparse.ArgumentParser] | None = None,
+) -> int:
+    """Parse the arguments and run a command.
+
+    An error that the user can correct is one line on stderr.
+
+    Args:
+        parse: Turns the arguments into options.
+        run: Does the work and returns the exit status.
+        argv: The arguments; None for those of the process.
+        prog: The name of the program in help texts and messages.
+        build_parser: Builds the parser that reports a `UsageError` raised by `run`.
+
+    Returns:
+        The exit status: that of `run`; 1 after an error or a closed pipe; 130 after Ctrl-C.
+    """
+    show_messages(prog)
+    options = parse(argv, prog=prog)
     keep_freed_memory()
-    # What is wrong with an image is told in a line of its own.
+    # The ImageError of an image already describes the problem.
     warnings.filterwarnings("ignore", module="PIL")
     # A file name in another encoding must not stop the run that prints it.
-    sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        status = run(args)
-        sys.stdout.flush()  # a closed pipe is met here at the latest, not at exit
+        status = run(options)
+        sys.stdout.flush()  # Raises BrokenPipeError here, and not at exit.
         return status
+    except UsageError as error:
+        if build_parser is not None:
+            build_parser(prog).error(str(error))
+        notify(error)
+        return 2
     except CaptionerError as error:
-        print(f"{prog}: {error}", file=sys.stderr)
+        notify(error)
         return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader has gone; what is left in the buffer must not be complained about at exit.
+        # Without this, Python would complain at exit that the buffer cannot be flushed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 

@@ -28,12 +28,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import sys
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
-from captioner.cli.process import guarded
+from captioner.cli.process import notify, run_command
 from captioner.cli.score_args import build_parser, check, is_checkpoint, is_official
 from captioner.errors import CaptionerError, DataError
 
@@ -43,19 +42,17 @@ if TYPE_CHECKING:
     from captioner.evaluation.tasks import EvaluationTask
     from captioner.predict import Captioner
 
-PROG = "score.py"
+
+def main(argv: list[str] | None = None, *, prog: str = "score.py") -> int:
+    """Run the command; return the exit status."""
+    return run_command(parse, run, argv, prog)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    return guarded(run, parse(argv), PROG)
-
-
-def parse(argv: list[str] | None) -> argparse.Namespace:
+def parse(argv: list[str] | None, *, prog: str = "score.py") -> argparse.Namespace:
     """The arguments; exits with status 2 where they are wrong."""
-    parser = build_parser(PROG, __doc__)
+    parser = build_parser(prog, __doc__)
     args = parser.parse_intermixed_args(argv)
-    args.usage = parser.error
+    args.prog, args.usage = prog, parser.error
     check(args)
     return args
 
@@ -153,7 +150,7 @@ def captions_of(word: str, task: EvaluationTask, args: argparse.Namespace) -> di
     from captioner.predict import load
 
     if is_checkpoint(word):
-        captioner = load(word, device=args.device, dtype=args.dtype, looks=args.looks)
+        captioner = load(word, device=args.device, dtype=args.dtype, looks=args.tta)
         return caption_task(captioner, task, options(args, task, file=None))
     rows = list(read_candidates(word))
     if are_answers(rows):
@@ -175,7 +172,7 @@ def score_checkpoint(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
         raise CaptionerError("--blind is a control of answers, and there is no question here")
     if asks and len(tasks) > 1 and is_official(args):
         raise CaptionerError(f"{args.output}: would hold captions too; name a .jsonl file")
-    on = {"device": args.device, "dtype": args.dtype, "looks": args.looks}
+    on = {"device": args.device, "dtype": args.dtype, "looks": args.tta}
     captioner = load(args.checkpoint, **on)
     blind = load(args.blind, **on) if args.blind else None
     found, complete = {}, True
@@ -230,7 +227,7 @@ def options(
     from captioner.evaluation.scoring import PredictionOptions
 
     return PredictionOptions(
-        prog=PROG,
+        prog=args.prog,
         name=args.references or task.name,
         keep=partial(write, file=file, task=task, args=args),
         tell=say,
@@ -280,4 +277,4 @@ def output(path: str | None) -> AbstractContextManager[Any]:
 def say(message: object) -> None:
     """One message on stderr, each of its lines with the program's name."""
     for line in str(message).splitlines():
-        print(f"{PROG}: {line}", file=sys.stderr)
+        notify(line)

@@ -6,15 +6,15 @@ import argparse
 import os
 from pathlib import Path
 
-from captioner.cli.parser import Parser, positive
-from captioner.config.decoding_options import DTYPES, LOOKS
+from captioner.cli.parser import Parser, add_tta, positive
+from captioner.config.decoding_options import DTYPES
 
 _CHECKPOINT_DEFAULTS = {
     "beam_size": None,
     "batch_size": 16,
     "device": "cpu",
     "dtype": "float32",
-    "looks": 1,
+    "tta": 1,
 }
 """Options of how a checkpoint is used; None on the command line until `check` has run."""
 _WITHOUT_EFFECT = (
@@ -83,9 +83,7 @@ def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--device", help="cpu (default), cuda, cuda:1, mps ...")
     group.add_argument("--dtype", choices=DTYPES, help="default: float32")
-    group.add_argument(
-        "--looks", type=int, choices=LOOKS, help="at a picture; more: better and slower"
-    )
+    add_tta(group, default=None)
 
 
 def check(args: argparse.Namespace) -> None:

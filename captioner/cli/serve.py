@@ -20,25 +20,24 @@ import os
 from functools import partial
 from pathlib import Path
 
-from captioner.cli.parser import Parser, port, positive
-from captioner.cli.process import guarded
-from captioner.config.decoding_options import DTYPES, LOOKS
+from captioner.cli.parser import Parser, add_tta, port, positive
+from captioner.cli.process import run_command
+from captioner.config.decoding_options import DTYPES
 from captioner.errors import CaptionerError
 
-PROG = "serve.py"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TOKEN = "CAPTIONER_TOKEN"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    return guarded(run, parse(argv), PROG)
+def main(argv: list[str] | None = None, *, prog: str = "serve.py") -> int:
+    """Run the command; return the exit status."""
+    return run_command(parse, run, argv, prog)
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
+def parse(argv: list[str] | None, *, prog: str = "serve.py") -> argparse.Namespace:
     """The arguments; exits with status 2 where they are wrong."""
     parser = Parser(
-        prog=PROG, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--checkpoint", default="bundled", metavar="DIR", help="default: bundled")
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
@@ -47,9 +46,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps ...")
     parser.add_argument("--dtype", default="auto", choices=DTYPES, help="default: auto")
-    parser.add_argument(
-        "--looks", type=int, default=1, choices=LOOKS, help="at a picture; more: better and slower"
-    )
+    add_tta(parser, default=1)
     parser.add_argument("--no-page", action="store_true", help="the API alone")
     parser.add_argument(
         "--corrections", metavar="DIR", help="where the page saves captions; default: corrections"
@@ -94,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
     allowed = settings(args)
 
-    options = {"device": args.device, "dtype": args.dtype, "looks": args.looks}
+    options = {"device": args.device, "dtype": args.dtype, "looks": args.tta}
     options["share"] = allowed.lanes
     load = partial(RemoteCaptioner, partial(opened, args.checkpoint, **options))
     name = args.checkpoint if args.checkpoint == "bundled" else Path(args.checkpoint).name

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioner.cli.parser import Parser
-from captioner.cli.process import guarded
+from captioner.cli.process import notify, run_command
 from captioner.cli.recipes import config_path
 from captioner.config import Config, load_config
 from captioner.errors import CheckpointError, DataError
@@ -26,17 +26,15 @@ from captioner.errors import CheckpointError, DataError
 if TYPE_CHECKING:
     from captioner.training.signals import Signals
 
-PROG = "train.py"
+
+def main(argv: list[str] | None = None, *, prog: str = "train.py") -> int:
+    """Run the command; return the exit status."""
+    return run_command(parse, run, argv, prog)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
-    return guarded(run, parse(argv), PROG)
-
-
-def parse(argv: list[str] | None) -> argparse.Namespace:
+def parse(argv: list[str] | None, *, prog: str = "train.py") -> argparse.Namespace:
     """Return the arguments; exit with status 2 if they are wrong."""
-    parser = Parser(prog=PROG, description=__doc__.splitlines()[0], settings=True)
+    parser = Parser(prog=prog, description=__doc__.splitlines()[0], settings=True)
     parser.add_argument(
         "--config", help="a YAML file, or the name of one in configs; without it, the defaults"
     )
@@ -65,10 +63,10 @@ def run(args: argparse.Namespace) -> int:
         with Signals() as signals:
             train(config, resume=args.resume, force=args.force, signals=signals)
     except Stopped as stop:
-        print(f"{PROG}: {stop}", file=sys.stderr)
+        notify(stop)
         return stop.status
     except KeyboardInterrupt:
-        print(f"{PROG}: stopped; --resume goes on from the last state", file=sys.stderr)
+        notify("stopped; --resume goes on from the last state")
         raise
     return 0
 

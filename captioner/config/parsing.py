@@ -13,6 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from captioner.errors import ConfigError
+from captioner.text import one_line
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -153,8 +154,3 @@ def _build_scalar(kind: type, value: Any, where: str) -> Any:
 def type_name(value: Any) -> str:
     """What a message calls the value."""
     return "nothing" if value is None else type(value).__name__
-
-
-def one_line(error: Exception) -> str:
-    """The error's text without line breaks."""
-    return " ".join(str(error).split())

@@ -19,12 +19,12 @@ from captioner.config.parsing import (
     apply_override,
     check_minimum,
     load_yaml,
-    one_line,
     parse_value,
     to_dict,
     type_name,
 )
 from captioner.errors import ConfigError
+from captioner.text import one_line
 
 
 @dataclass(frozen=True)

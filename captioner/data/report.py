@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from captioner.text import one_line
+
 # The kinds that the readers report. Others may be added freely: a kind is only a string.
 MISSING_IMAGE = "missing image"
 NO_CAPTION = "image without captions"
@@ -82,7 +84,7 @@ class Report:
         problem.count += 1
         problem.rows += rows
         if len(problem.names) < FIRST_NAMES:
-            problem.names.append(_one_line(str(name)))
+            problem.names.append(_shorten(str(name)))
 
     def add_once(self, kind: str, name: object, *, key: object, rows: int = 0) -> None:
         """As `add`, but equal keys count once, as for what each epoch meets again.
@@ -119,7 +121,7 @@ class Report:
         return f"Report({self.summary()!r})"
 
 
-def _one_line(name: str) -> str:
+def _shorten(name: str) -> str:
     # A name with a line break or a broken encoding must not spoil the log that shows it.
-    text = " ".join(name.split()).encode("utf-8", "backslashreplace").decode("utf-8")
+    text = one_line(name).encode("utf-8", "backslashreplace").decode("utf-8")
     return text if len(text) <= 200 else text[:197] + "..."

@@ -18,7 +18,6 @@ from torch import Tensor
 from captioner.build import load_checkpoint, pixel_spec
 from captioner.config import Config
 from captioner.config.decoding_options import DTYPES, LOOKS
-from captioner.config.parsing import one_line
 from captioner.errors import CaptionerError, CheckpointError, ImageError
 from captioner.generation.captions import encode
 from captioner.images import fit, is_blank, load_image
@@ -30,6 +29,7 @@ from captioner.model.question import QuestionEncoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.model.tta import TestTimeAugmentation, view_sizes
 from captioner.predict.results import Encoded
+from captioner.text import one_line
 from captioner.tokenizer import Tokenizer
 
 READERS = min(8, max(1, (os.cpu_count() or 1) // 2))

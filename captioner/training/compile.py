@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from captioner.config.parsing import one_line
 from captioner.errors import ConfigError
 from captioner.model.seq2seq import Seq2Seq
+from captioner.text import one_line
 
 METHODS = ("self_attention", "cross_attention", "feed_forward")
 """Of a layer, by which both decoder and encoder call it."""

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from captioner.config.parsing import one_line
 from captioner.errors import ConfigError
+from captioner.text import one_line
 
 PEFT = "peft>=0.18"
 

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from tiny import picture
 
 from captioner.cli import generate, score, serve, train
-from captioner.cli.parser import Parser
+from captioner.cli.parser import Parser, add_renamed_flag
+from captioner.cli.process import show_messages
 from captioner.config import DecodingConfig
 from captioner.predict import Answer, Answers, Caption, Result, Scored
 
-PROGRAMS = {module.PROG: module for module in (generate, score, serve, train)}
+PROGRAMS = {"generate.py": generate, "score.py": score, "serve.py": serve, "train.py": train}
 
 
 def flags_of(module: Any) -> list[str]:
@@ -95,6 +96,50 @@ def test_a_prefix_of_one_flag_is_that_flag_and_of_several_an_error(capsys):
     assert "ambiguous" in usage(capsys, generate, "a.png", "--num", "2")
 
 
+# Renamed flags
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (generate, "a.png"),
+        (score, "--checkpoint c --references r"),
+        (serve, "--no-page"),
+    ],
+)
+def test_looks_is_a_deprecated_name_of_tta(capsys, program, words):
+    show_messages("prog")
+    assert program.parse([*words.split(), "--looks", "2"]).tta == 2
+    assert capsys.readouterr() == ("", "prog: --looks is deprecated; use --tta\n")
+    assert program.parse([*words.split(), "--tta", "2"]).tta == 2
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_warning_of_a_renamed_flag_begins_with_the_program(capsys):
+    assert generate.main(["--looks", "4", "none.png"], prog="captioner caption") == 1
+    warning = capsys.readouterr().err.splitlines()[0]
+    assert warning == "captioner caption: --looks is deprecated; use --tta"
+
+
+def test_a_renamed_flag_is_checked_and_is_in_no_help(capsys):
+    assert "argument --looks: invalid choice" in usage(capsys, generate, "a.png", "--looks", "3")
+    assert "the nearest to --lookz is --lo" not in usage(capsys, generate, "a", "--lookz=2")
+    with pytest.raises(SystemExit):
+        generate.parse(["--help"])
+    shown = capsys.readouterr().out
+    assert "--tta" in shown
+    assert "--looks" not in shown
+
+
+def test_one_flag_is_parsed_by_its_old_and_its_new_name():
+    parser = Parser()
+    parser.add_argument("--new-name", type=int, default=1)
+    add_renamed_flag(parser, "--old-name", "--new-name", type=int)
+    assert parser.parse_args([]).new_name == 1
+    assert parser.parse_args(["--old-name", "2"]).new_name == 2
+    assert parser.parse_args(["--new-name", "3"]).new_name == 3
+
+
 # Flags without effect
 
 
@@ -140,9 +185,9 @@ def test_a_blank_prefix_is_no_prefix(capsys):
         *(
             (f"a.json --references r {flag}", f"{flag.split()[0]} has no effect")
             for flag in ("--beam-size 2", "--batch-size 2", "--device cpu", "--dtype float32",
-                         "--looks 1", "--images d")
+                         "--tta 1", "--images d")
         ),
-        ("compare a b --references r --looks 2", "two files are compared"),
+        ("compare a b --references r --tta 2", "two files are compared"),
         ("compare a b --references r --questions", "does not go with compare"),
         ("--checkpoint c --held-out model.width=3", "changes nothing that is scored"),
         ("--checkpoint c --held-out data.sources.0.weight=3", "changes nothing that is scored"),
@@ -156,8 +201,8 @@ def test_flags_of_score_without_effect(capsys, words, told):
 
 def test_flags_of_a_checkpoint_are_for_a_comparison_with_one(capsys):
     words = ["compare", "bundled", "b.jsonl", "--references", "r"]
-    args = score.parse([*words, "--looks", "2", "--images", "d"])
-    assert (args.looks, args.batch_size, args.dtype, args.device) == (2, 16, "float32", "cpu")
+    args = score.parse([*words, "--tta", "2", "--images", "d"])
+    assert (args.tta, args.batch_size, args.dtype, args.device) == (2, 16, "float32", "cpu")
 
 
 def test_an_output_of_score_replaces_no_references(capsys, tmp_path):
@@ -199,7 +244,7 @@ VALUES: dict[str, st.SearchStrategy[list[str]]] = {
         "--batch-size": "3",
         "--device": "cuda",
         "--dtype": "bfloat16",
-        "--looks": "2",
+        "--tta": "2",
         "--score": "a dog",
         "--question": "what?",
         "--answers": "yes,no",
@@ -326,8 +371,9 @@ def test_flags_of_generate_are_applied_or_rejected(folder, given, data):
     names |= {"--write-xmp": "in_place"} if "--in-place" in given else {}
     unread = {flag for flag in given if names[flag] not in recorder._read}
     assert not unread, f"{unread} were not read"
-    for name in ("device", "dtype", "looks", "compile"):
+    for name in ("device", "dtype", "compile"):
         assert loaded[name] == getattr(args, name)
+    assert loaded["looks"] == args.tta
     assert_reached(recorder, given, captioner.options)
     assert Path("out.jsonl").exists() == ("--output" in given)
     assert Path("errors.txt").exists() == ("--errors-to" in given)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from captioner.cli.batch.dedupe import is_binary
-from captioner.cli.batch.row_file import one_line
+from captioner.cli.batch.row_file import replace_line_breaks
 from captioner.cli.output import printable
 from captioner.errors import DataError
 
@@ -46,7 +46,7 @@ class ErrorList:
         if self._file is None:
             return
         reason = reason.removeprefix(f"{image}: ")
-        line = f"{printable(image)}\t{one_line(reason)}"
+        line = f"{printable(image)}\t{replace_line_breaks(reason)}"
         if self._path.lower().endswith((".jsonl", ".ndjson")):
             line = json.dumps({"image": image, "error": reason}, ensure_ascii=False)
         with self._guarded():

@@ -25,15 +25,17 @@ IN_A_FILE = ("same_as", "sha256")
 """Columns of a CSV of captions, one of answers, and what a file has besides."""
 
 
-def one_line(text: str) -> str:
-    """The text without line breaks."""
+def replace_line_breaks(text: str) -> str:
+    """Return the text with a space for each line break."""
     return text.replace("\r", " ").replace("\n", " ")
 
 
 def csv_line(values: Sequence[Any]) -> str:
     """One line of CSV, without its end; a line break within a value becomes a space."""
     out = io.StringIO()
-    csv.writer(out, lineterminator="").writerow([one_line(str(value)) for value in values])
+    csv.writer(out, lineterminator="").writerow(
+        [replace_line_breaks(str(value)) for value in values]
+    )
     return out.getvalue()
 
 
