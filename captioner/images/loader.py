@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from captioner.errors import ImageError, ImageFormatError, ImageSizeError
-from captioner.images.formats import check_size, open_image
+from captioner.images.file_types import check_size, open_image
 from captioner.images.upright_rgb import to_8_bit, to_upright_rgb
 
 

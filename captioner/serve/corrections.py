@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 
 from captioner.errors import CaptionerError
-from captioner.images.formats import detect_format
+from captioner.images.file_types import identify_format
 
 METADATA = "metadata.jsonl"
 LONGEST = 1000
@@ -44,7 +44,7 @@ class Corrections:
             raise CaptionerError("the corrected caption is empty; write one")
         if len(caption) > LONGEST:
             raise CaptionerError(f"the corrected caption has more than {LONGEST} characters")
-        kind = detect_format(data)
+        kind = identify_format(data)
         suffix = _SUFFIXES.get(kind, f".{kind.lower()}")
         name = hashlib.sha256(data).hexdigest()[:32] + suffix
         if any("\ud800" <= character <= "\udfff" for character in caption):

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from captioner.errors import CaptionerError
-from captioner.images.formats import detect_format
+from captioner.images.file_types import identify_format
 from captioner.images.heatmap import overlay
 from captioner.serve.corrections import Corrections
 from captioner.serve.engine import Engine
@@ -125,7 +125,7 @@ class Events:
         data = await read_file(offered(path))
         picture = await self.engine.read(data)
         changed = await self._caption(path, picture, settings)
-        if detect_format(data) not in _IN_BROWSERS:
+        if identify_format(data) not in _IN_BROWSERS:
             changed["picture"] |= {"value": as_it_was(picture)}
         return changed
 

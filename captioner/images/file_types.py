@@ -53,7 +53,7 @@ def open_image(file: BinaryIO, max_pixels: int) -> Image.Image:
     return image
 
 
-def detect_format(data: bytes) -> str:
+def identify_format(data: bytes) -> str:
     """Pillow's name of the format that a file's first bytes tell; raises ImageFormatError."""
     return _identify(data[:512])[0]
 
