@@ -71,9 +71,9 @@ def latency(checkpoint: str, repeats: int) -> None:
     from peer import Peer
 
     import captioner
-    from captioner.config.decoding_options import LOOKS
+    from captioner.config.decoding_options import TTA_VIEWS
 
-    models = {looks: captioner.load(checkpoint, looks=looks) for looks in LOOKS}
+    models = {looks: captioner.load(checkpoint, tta=looks) for looks in TTA_VIEWS}
     peer, (steps,) = Peer(checkpoint), count_steps(models[1], [IMAGE])
     # Each run is of several captions, since one takes milliseconds.
     several = range(10)
@@ -83,7 +83,7 @@ def latency(checkpoint: str, repeats: int) -> None:
     sides = found[1], found["peer"]
     row("latency, ms", *sides, f"timm + transformers, {steps} steps of beam {peer.beams}")
     row("  per step, ms", *(x / steps for x in sides), "the encoder's share included")
-    for looks in LOOKS[1:]:
+    for looks in TTA_VIEWS[1:]:
         row(f"  of {looks} looks, ms", found[looks], found[1], "one look")
 
 

@@ -86,7 +86,7 @@ class Toy:
     `batches` are the kinds and sizes of the calls so far.
     """
 
-    longest = 8
+    max_length = 8
     view = (16, 16), False
 
     def __init__(self) -> None:

@@ -210,7 +210,7 @@ def load(args: argparse.Namespace) -> Captioner:
         args.checkpoint or "bundled",
         device=args.device,
         dtype=args.dtype,
-        looks=args.tta,
+        tta=args.tta,
         compile=args.compile,
     )
 

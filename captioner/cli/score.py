@@ -150,7 +150,7 @@ def captions_of(word: str, task: EvaluationTask, args: argparse.Namespace) -> di
     from captioner.predict import load
 
     if is_checkpoint(word):
-        captioner = load(word, device=args.device, dtype=args.dtype, looks=args.tta)
+        captioner = load(word, device=args.device, dtype=args.dtype, tta=args.tta)
         return caption_task(captioner, task, options(args, task, file=None))
     rows = list(read_candidates(word))
     if are_answers(rows):
@@ -172,7 +172,7 @@ def score_checkpoint(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
         raise CaptionerError("--blind is a control of answers, and there is no question here")
     if asks and len(tasks) > 1 and is_official(args):
         raise CaptionerError(f"{args.output}: would hold captions too; name a .jsonl file")
-    on = {"device": args.device, "dtype": args.dtype, "looks": args.tta}
+    on = {"device": args.device, "dtype": args.dtype, "tta": args.tta}
     captioner = load(args.checkpoint, **on)
     blind = load(args.blind, **on) if args.blind else None
     found, complete = {}, True

@@ -91,8 +91,8 @@ def run(args: argparse.Namespace) -> int:
 
     allowed = settings(args)
 
-    options = {"device": args.device, "dtype": args.dtype, "looks": args.tta}
-    options["share"] = allowed.lanes
+    options = {"device": args.device, "dtype": args.dtype, "tta": args.tta}
+    options["workers"] = allowed.lanes
     load = partial(RemoteCaptioner, partial(opened, args.checkpoint, **options))
     name = args.checkpoint if args.checkpoint == "bundled" else Path(args.checkpoint).name
     app = create_app(load, allowed, name=f"captioner-{name}", page=not args.no_page)

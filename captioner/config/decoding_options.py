@@ -17,7 +17,7 @@ MAX_LENGTH_PENALTY = 10
 DTYPES = ("float32", "bfloat16", "float16", "int8", "auto")
 """Of weights and arithmetic, where a checkpoint is used; `auto` is the fastest on the device."""
 
-LOOKS = (1, 2, 4)
+TTA_VIEWS = (1, 2, 4)
 """How often a picture may be looked at: as it is; mirrored; and both in a smaller copy."""
 
 

@@ -33,13 +33,13 @@ from captioner.decoding import (
     length_normalization,
     sample,
 )
-from captioner.generation.constraints import Wording
+from captioner.generation.constraints import Constraints
 from captioner.model.decoder import Decoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS, EOS, PAD
 
 Models = Sequence[Seq2Seq]
-FREE = Wording()
+FREE = Constraints()
 SPECIAL = slice(PAD, EOS)
 """PAD, UNK and BOS are never part of a text."""
 
@@ -51,10 +51,13 @@ def encode(models: Models, images: Sequence[Tensor]) -> list[Tensor]:
 
 
 def search(
-    models: Models, images: Sequence[Tensor], config: DecodingConfig, wording: Wording = FREE
+    models: Models,
+    images: Sequence[Tensor],
+    config: DecodingConfig,
+    constraints: Constraints = FREE,
 ) -> list[list[Hypothesis]]:
     """The captions of each image, best first (of sampling, one); images as in `encode`."""
-    return list(search_stream(models, [images], config, wording))
+    return list(search_stream(models, [images], config, constraints))
 
 
 @torch.inference_mode()
@@ -62,7 +65,7 @@ def search_stream(
     models: Models,
     batches: Iterable[Sequence[Tensor]],
     config: DecodingConfig,
-    wording: Wording = FREE,
+    constraints: Constraints = FREE,
     *,
     rows: int = 1,
 ) -> Iterator[list[Hypothesis]]:
@@ -74,7 +77,7 @@ def search_stream(
     if config.method == "sample":
         count = 0
         for images in batches:
-            found = draw(models, images, config, wording, rows=rows, first=count)
+            found = draw(models, images, config, constraints, rows=rows, first=count)
             count += len(found)
             yield from found
         return
@@ -100,9 +103,9 @@ def search_stream(
         length_form=config.length_form,
         groups=config.groups,
         diversity=config.diversity,
-        required=wording.must,
+        required=constraints.must,
         admit=admit,
-        **_common(config, wording, memories),
+        **_common(config, constraints, memories),
     )
     early, turn = {}, 0
     for number, found in stream:
@@ -117,7 +120,7 @@ def draw(
     models: Models,
     images: Sequence[Tensor],
     config: DecodingConfig,
-    wording: Wording = FREE,
+    constraints: Constraints = FREE,
     *,
     rows: int,
     first: int = 0,
@@ -135,7 +138,7 @@ def draw(
         choose,
         images=len(numbers),
         rows=rows,
-        **_common(config, wording, memories),
+        **_common(config, constraints, memories),
     )
     return collect_hypotheses(
         list(found), eos=EOS, score=length_normalization(config.length_penalty, config.length_form)
@@ -147,7 +150,7 @@ def spell(
     models: Models,
     memories: Sequence[Tensor],
     config: DecodingConfig,
-    wording: Wording = FREE,
+    constraints: Constraints = FREE,
     *,
     masks: Sequence[Tensor | None] | None = None,
     temperature: float = 1.0,
@@ -159,7 +162,7 @@ def spell(
     choose = choose_best
     if config.method == "sample":
         choose = _sampler(config, range(1), 1, memories[0].device)
-    common = _common(config, wording, memories)
+    common = _common(config, constraints, memories)
     for tokens, logprobs in generate_steps(steps.step, choose, images=1, rows=1, **common):
         if tokens.item() == EOS or logprobs.item() == float("-inf"):
             return
@@ -287,9 +290,11 @@ def sample_captions(
     return torch.cat([found, found.new_tensor(best)[:, None]], 1)
 
 
-def _common(config: DecodingConfig, wording: Wording, memories: Sequence[Tensor]) -> dict[str, Any]:
+def _common(
+    config: DecodingConfig, constraints: Constraints, memories: Sequence[Tensor]
+) -> dict[str, Any]:
     """What every search is given."""
-    common = {"bos": BOS, "eos": EOS, "max_length": config.max_length, "rules": wording.rules}
+    common = {"bos": BOS, "eos": EOS, "max_length": config.max_length, "rules": constraints.rules}
     return common | {"device": memories[0].device}
 
 

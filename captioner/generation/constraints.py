@@ -32,14 +32,16 @@ from captioner.tokenizer import EOS, Tokenizer
 
 
 @dataclass(frozen=True)
-class Wording:
+class Constraints:
     """What a `DecodingConfig` asks of words, as the searches take it."""
 
     rules: tuple[Rule, ...] = ()
     must: tuple[Automaton, ...] = ()
 
 
-def plan_wording(config: DecodingConfig, tokenizer: Tokenizer, *, lowercase: bool) -> Wording:
+def build_constraints(
+    config: DecodingConfig, tokenizer: Tokenizer, *, lowercase: bool
+) -> Constraints:
     """The rules of a configuration; raises CaptionerError for words that cannot be written."""
     tidy = partial(_tidy, lowercase=lowercase)
     automata, must, rules = [], [], []
@@ -72,7 +74,7 @@ def plan_wording(config: DecodingConfig, tokenizer: Tokenizer, *, lowercase: boo
                 f" max_length={config.max_length} has no room for them"
             )
         rules.append(satisfy_automata([*automata, *must], max_length=config.max_length))
-    return Wording(tuple(rules), tuple(must))
+    return Constraints(tuple(rules), tuple(must))
 
 
 def _tidy(phrase: str, option: str, *, lowercase: bool) -> str:

@@ -35,8 +35,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Captioner", "load"):
-        from captioner.predict import captioner
+    if name == "load":
+        from captioner.predict.loading import load
 
-        return getattr(captioner, name)
+        return load
+    if name == "Captioner":
+        from captioner.predict.captioner import Captioner
+
+        return Captioner
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,15 +18,15 @@ from torch.nn.utils.rnn import pad_sequence
 
 from captioner.config import Config, DecodingConfig
 from captioner.decoding import Hypothesis
-from captioner.errors import CaptionerError, CheckpointError, ImageError, QuestionError
+from captioner.errors import CaptionerError, ImageError, QuestionError
 from captioner.generation.captions import answer, ask, score_texts, search_stream, spell
-from captioner.generation.constraints import plan_wording
+from captioner.generation.constraints import build_constraints
 from captioner.model.seq2seq import Seq2Seq
 from captioner.predict.attention_maps import look
 from captioner.predict.checks import check_count, checked_options
-from captioner.predict.members import Members, load_members
+from captioner.predict.members import Members
 from captioner.predict.options import DECODING, choose_decoding, encode_text, unfinished
-from captioner.predict.origin import Origin, fingerprint
+from captioner.predict.origin import Origin
 from captioner.predict.pieces import Piece, split_text
 from captioner.predict.questions import (
     Asking,
@@ -43,51 +42,7 @@ from captioner.tokenizer import PAD, Tokenizer
 ANSWERING = ("answers", "num_answers", "min_confidence", "beam_size", "batch_size")
 """Options of many questions."""
 REMEMBERED = 8
-"""How many closed answer sets, and how many plans of wording, a captioner keeps."""
-
-
-@checked_options()
-def load(
-    checkpoint: str | Path | Sequence[str | Path] = "bundled",
-    *,
-    device: str | torch.device = "cpu",
-    dtype: str = "float32",
-    looks: int = 1,
-    compile: bool = False,
-) -> Captioner:
-    """Load a captioner from a checkpoint folder, or an ensemble from several.
-
-    The members of an ensemble must share one tokenizer, as runs do that start from one checkpoint.
-    The configuration is that of the first. See `Captioner` for the keyword arguments.
-
-    Raises:
-        CheckpointError: A folder holds no checkpoint, or one that does not fit.
-    """
-    several = not isinstance(checkpoint, (str, os.PathLike))
-    names = [str(name) for name in (checkpoint if several else [checkpoint])]
-    options = {"device": device, "dtype": dtype, "looks": looks, "compile": compile}
-    origin = Origin.of(names, options) if names else None
-    models, tokenizer = load_members(names)
-    (model, config), *others = models
-    captioner = Captioner(model, tokenizer, config, others=others, **options)
-    captioner._origin = origin
-    return captioner
-
-
-def load_again(names: Sequence[str], options: Mapping[str, Any], expected: str) -> Captioner:
-    """Load a copy of a pickled captioner; raise CheckpointError if its checkpoint differs."""
-    if fingerprint(names) != expected:
-        raise CheckpointError(
-            f"{', '.join(names)}: not the checkpoint of the captioner that was pickled; load the"
-            " captioner again and pickle that one"
-        )
-    return load(names, **options)
-
-
-def load_share(checkpoint: str | Path, *, share: int, **options: Any) -> Captioner:
-    """As `load`, to compute with one of so many equal shares of this process's threads."""
-    torch.set_num_threads(max(1, torch.get_num_threads() // share))
-    return load(checkpoint, **options)
+"""How many closed answer sets, and how many plans of constraints, a captioner keeps."""
 
 
 class Captioner:
@@ -96,7 +51,7 @@ class Captioner:
     `dtype` is that of weights and arithmetic: float32 (default), bfloat16 or float16; or int8, on a
     CPU, for the weights behind the backbone, which is in bfloat16 then where the CPU has that; or
     auto, for int8 on a CPU and bfloat16 on a GPU, where they have it.
-    With 2 `looks`, captions and answers are of the mean of a picture's features and its mirror
+    With `tta` 2, captions and answers are of the mean of a picture's features and its mirror
     image's, with 4, of those of a smaller copy of both as well; each costs what the first does.
     `compile` has torch compile the decoder at its first use; on a CPU that takes a C++ compiler
     and is slower than the packed weights that are used without it.
@@ -111,17 +66,17 @@ class Captioner:
         others: Sequence[tuple[Seq2Seq, Config]] = (),
         device: str | torch.device = "cpu",
         dtype: str = "float32",
-        looks: int = 1,
+        tta: int = 1,
         compile: bool = False,
     ) -> None:
-        options = {"device": device, "dtype": dtype, "looks": looks, "compile": compile}
+        options = {"device": device, "dtype": dtype, "tta": tta, "compile": compile}
         self.members = Members([(model, config), *others], **options)
         self.tokenizer, self.config = tokenizer, config
-        self.longest = min(c.model.max_length for c in (config, *(c for _, c in others)))
+        self.max_length = min(c.model.max_length for c in (config, *(c for _, c in others)))
         closed = partial(ClosedSet, tokenizer=tokenizer, config=config)
         self._closed_set = lru_cache(REMEMBERED)(closed)
-        plan = partial(plan_wording, tokenizer=tokenizer, lowercase=config.data.lowercase)
-        self._wording = lru_cache(REMEMBERED)(plan)
+        plan = partial(build_constraints, tokenizer=tokenizer, lowercase=config.data.lowercase)
+        self._constraints = lru_cache(REMEMBERED)(plan)
         self._origin: Origin | None = None
 
     def __copy__(self) -> Captioner:
@@ -137,6 +92,8 @@ class Captioner:
                 " save the model as a checkpoint and use captioner.load"
             )
         names, options = self._origin.names, self._origin.options
+        from captioner.predict.loading import load_again
+
         return load_again, (names, options, self._origin.fingerprint())
 
     @property
@@ -186,8 +143,10 @@ class Captioner:
         **options: Any,
     ) -> Iterator[Result]:
         """As `caption`, from an iterable of any length; three batches are held at a time."""
-        decoding = choose_decoding(self.config, options, longest=self.longest, count=num_captions)
-        wording = self._wording(decoding)
+        decoding = choose_decoding(
+            self.config, options, longest=self.max_length, count=num_captions
+        )
+        constraints = self._constraints(decoding)
         check_count("batch_size", batch_size)
         read: deque[ImageError | bool] = deque()  # error or low_confidence, of what has no result
 
@@ -206,7 +165,7 @@ class Captioner:
                 yield self.members.stack(batch)
 
         models = self.members.models
-        for found in search_stream(models, good(), decoding, wording, rows=num_captions):
+        for found in search_stream(models, good(), decoding, constraints, rows=num_captions):
             while isinstance(image := read.popleft(), ImageError):
                 yield Result(error=image)
             yield self._result(found[:num_captions], decoding, low_confidence=image)
@@ -223,7 +182,7 @@ class Captioner:
         options = {"beam_size": 1} | options if options.get("method") != "sample" else options
         if question is not None:
             options = {"max_length": self.config.answers.max_length} | options
-        decoding = choose_decoding(self.config, options, longest=self.longest, count=1)
+        decoding = choose_decoding(self.config, options, longest=self.max_length, count=1)
         if decoding.method == "beam" and decoding.beam_size > 1:
             raise CaptionerError(
                 f"beam_size={decoding.beam_size}: beams are not known word by word; stream with"
@@ -234,7 +193,7 @@ class Captioner:
             self.members.models,
             memories,
             decoding,
-            self._wording(decoding),
+            self._constraints(decoding),
             masks=masks,
             temperature=temperature,
         )
@@ -439,7 +398,7 @@ class Captioner:
 
     def _ids(self, text: Any) -> list[int]:
         lowercase = self.config.data.lowercase
-        return encode_text(text, self.tokenizer, longest=self.longest, lowercase=lowercase)
+        return encode_text(text, self.tokenizer, longest=self.max_length, lowercase=lowercase)
 
     def _result(
         self, hypotheses: Sequence[Hypothesis], decoding: DecodingConfig, *, low_confidence: bool

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import inspect
 import unicodedata
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from numbers import Integral
 from typing import Any, TypeVar
@@ -15,11 +16,14 @@ from captioner.errors import CaptionerError, ConfigError
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def checked_options(more: Sequence[str] = ()) -> Callable[[Function], Function]:
+def checked_options(
+    more: Sequence[str] = (), *, renamed: Mapping[str, str] | None = None
+) -> Callable[[Function], Function]:
     """Decorate a function to raise ConfigError for an unknown keyword, with the nearest one.
 
     Args:
         more: Keywords beside those of the signature, of a function that takes `**options`.
+        renamed: Deprecated keywords and the ones that replace them.
     """
 
     def decorate(function: Function) -> Function:
@@ -29,6 +33,10 @@ def checked_options(more: Sequence[str] = ()) -> Callable[[Function], Function]:
 
         @wraps(function)
         def checked(*args: Any, **options: Any) -> Any:
+            for name in options.keys() & (renamed or {}).keys():
+                message = f"{function.__name__}({name}=...) is now {renamed[name]}=..."
+                warnings.warn(message, DeprecationWarning, stacklevel=2)
+                options[renamed[name]] = options.pop(name)
             for name in options:
                 if name not in names:
                     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from captioner.build import load_checkpoint, pixel_spec
 from captioner.config import Config
-from captioner.config.decoding_options import DTYPES, LOOKS
+from captioner.config.decoding_options import DTYPES, TTA_VIEWS
 from captioner.errors import CaptionerError, CheckpointError, ImageError
 from captioner.generation.captions import encode
 from captioner.images import fit, is_blank, load_image
@@ -49,7 +49,7 @@ class Pixels(NamedTuple):
 class Members:
     """One model, or several that write each text together, on one device in one type.
 
-    Raises CaptionerError for a device, a type or a number of looks that cannot be used.
+    Raises CaptionerError for a device, a type or a number of views that cannot be used.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class Members:
         device: str | torch.device,
         dtype: str,
         compile: bool,
-        looks: int = 1,
+        tta: int = 1,
     ) -> None:
         if dtype not in DTYPES:
             raise CaptionerError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
-        if looks not in LOOKS:
-            raise CaptionerError(f"looks={looks}: expected one of {', '.join(map(str, LOOKS))}")
+        if tta not in TTA_VIEWS:
+            raise CaptionerError(f"tta={tta}: expected one of {', '.join(map(str, TTA_VIEWS))}")
         try:
             self.device = torch.device(device)
             dtype = _fastest(self.device, compile=compile) if dtype == "auto" else dtype
@@ -94,7 +94,7 @@ class Members:
                     decoder.step = torch.compile(decoder.step, dynamic=True)
             if packs:
                 _pack(model, int8=dtype == "int8")
-            _look(model, spec.size, looks=looks, pack=packs)
+            _look(model, spec.size, tta=tta, pack=packs)
         self.specs = list(dict.fromkeys(self.model_specs))
         self._places = [self.specs.index(spec) for spec in self.model_specs]
 
@@ -171,33 +171,33 @@ def _pack(model: Seq2Seq, *, int8: bool) -> None:
             pack_linear_layers(part, int8=int8)
 
 
-def _look(model: Seq2Seq, size: tuple[int, int], *, looks: int, pack: bool) -> None:
+def _look(model: Seq2Seq, size: tuple[int, int], *, tta: int, pack: bool) -> None:
     """Have the backbone look so often; with `pack`, its convolutions are laid out for each size."""
     backbones = {size: model.backbone}
-    for smaller in _smaller(model, size, looks):
+    for smaller in _smaller(model, size, tta):
         # Convolutions are laid out for one size.
         backbones[smaller] = copy.deepcopy(model.backbone) if pack else model.backbone
     if pack:
         for seen, backbone in backbones.items():
             for net in (n for n in backbone.models if isinstance(n, MobileNet)):
                 net.pack_convolutions(seen)
-    if looks > 1:
+    if tta > 1:
         model.backbone = TestTimeAugmentation(backbones)
 
 
 @torch.inference_mode()
-def _smaller(model: Seq2Seq, size: tuple[int, int], looks: int) -> list[tuple[int, int]]:
+def _smaller(model: Seq2Seq, size: tuple[int, int], tta: int) -> list[tuple[int, int]]:
     """The sizes of all looks but those at `size`; CaptionerError where there can be none."""
-    if looks == 1:
+    if tta == 1:
         return []
     weight = next(model.backbone.parameters())
     try:
-        _, *sizes = view_sizes(size, len(model.memory_encoder.positions), looks)
+        _, *sizes = view_sizes(size, len(model.memory_encoder.positions), tta)
         for smaller in sizes:
             model.backbone(weight.new_zeros(1, 3, *smaller))
     except (RuntimeError, AssertionError, ValueError) as error:  # timm asserts the input size
         raise CaptionerError(
-            f"looks={looks}: not with this checkpoint's backbone: {one_line(error)}"
+            f"tta={tta}: not with this checkpoint's backbone: {one_line(error)}"
         ) from None
     return sizes
 

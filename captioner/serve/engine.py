@@ -64,7 +64,7 @@ class Engine:
     @property
     def longest(self) -> int:
         """The most tokens that the model can write."""
-        return self.captioner.longest
+        return self.captioner.max_length
 
     def count_tokens(self, texts: Sequence[str]) -> int:
         """Of all the texts."""

@@ -86,7 +86,7 @@ class RemoteCaptioner:
         if self._closed:  # meanwhile, by another thread
             self._process.kill()
         self._pipe = _Pipe(own, seal=_Sealed.data_of, unseal=_Sealed)
-        self.config, self.longest, self.tokenizer, self.view = self._receive()
+        self.config, self.max_length, self.tokenizer, self.view = self._receive()
 
     def _answer(self, name: str, *args: Any, **options: Any) -> Any:
         if not self._process.is_alive() and not self._closed:
@@ -166,7 +166,7 @@ def _serve(connection: Connection, load: Callable[[], Captioner]) -> None:
             captioner = load()
         except Exception as error:
             return pipe.send((error, None))
-        facts = captioner.config, captioner.longest, captioner.tokenizer, captioner.view
+        facts = captioner.config, captioner.max_length, captioner.tokenizer, captioner.view
         pipe.send((None, facts))
         while True:
             name, args, options = pipe.receive()
@@ -195,7 +195,7 @@ def _do(captioner: Captioner, pipe: _Pipe, name: str, *args: Any, **options: Any
 
 
 def opened(checkpoint: str, **options: Any) -> Captioner:
-    """As `captioner.predict.captioner.load_share`, which brings torch with it."""
-    from captioner.predict.captioner import load_share
+    """As `captioner.predict.loading.load_worker`, which brings torch with it."""
+    from captioner.predict.loading import load_worker
 
-    return load_share(checkpoint, **options)
+    return load_worker(checkpoint, **options)

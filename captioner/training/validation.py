@@ -18,7 +18,7 @@ from captioner.data.collate import Batch, collate
 from captioner.data.dataset import ImageDataset, Key
 from captioner.data.splits import Task
 from captioner.generation.captions import answer, search
-from captioner.generation.constraints import Wording, plan_wording
+from captioner.generation.constraints import Constraints, build_constraints
 from captioner.metrics import FEW_IMAGES, score_answers, score_captions
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
@@ -55,8 +55,11 @@ def validate(
     before it.
     """
     shared = {"model": model, "tokenizer": tokenizer, "config": config}
-    wording = plan_wording(config.decoding, tokenizer, lowercase=config.data.lowercase)
-    answers, captions = partial(_answers, **shared), partial(_captions, wording=wording, **shared)
+    constraints = build_constraints(config.decoding, tokenizer, lowercase=config.data.lowercase)
+    answers, captions = (
+        partial(_answers, **shared),
+        partial(_captions, constraints=constraints, **shared),
+    )
     model.eval()
     scores, main, rows, warnings = {}, [], [], []
     for number, task in enumerate(tasks):
@@ -130,10 +133,10 @@ def _over_ranks(
 
 
 def _captions(
-    batch: Batch, *, model: Seq2Seq, tokenizer: Tokenizer, config: Config, wording: Wording
+    batch: Batch, *, model: Seq2Seq, tokenizer: Tokenizer, config: Config, constraints: Constraints
 ) -> Iterator[tuple[int, str]]:
     """Image number and caption."""
-    found = search([model], [batch.images], config.decoding, wording)
+    found = search([model], [batch.images], config.decoding, constraints)
     # Rules that the configuration sets may leave an image without a caption.
     texts = (tokenizer.decode(some[0].tokens) if some else "" for some in found)
     return zip(batch.indices, texts, strict=True)

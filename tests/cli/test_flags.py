@@ -373,7 +373,7 @@ def test_flags_of_generate_are_applied_or_rejected(folder, given, data):
     assert not unread, f"{unread} were not read"
     for name in ("device", "dtype", "compile"):
         assert loaded[name] == getattr(args, name)
-    assert loaded["looks"] == args.tta
+    assert loaded["tta"] == args.tta
     assert_reached(recorder, given, captioner.options)
     assert Path("out.jsonl").exists() == ("--output" in given)
     assert Path("errors.txt").exists() == ("--errors-to" in given)

@@ -46,7 +46,7 @@ def there(checkpoint: Path) -> Iterator[RemoteCaptioner]:
 
 
 def loading(checkpoint: Path) -> partial:
-    return partial(opened, str(checkpoint), device="cpu", dtype="float32", share=1)
+    return partial(opened, str(checkpoint), device="cpu", dtype="float32", workers=1)
 
 
 def pid(lane: RemoteCaptioner) -> int:
@@ -81,7 +81,7 @@ def test_it_answers_as_one_in_this_process_does(here: Captioner, there: RemoteCa
     assert there.caption(PICTURES)[0].best.tokens == here.caption(PICTURES)[0].best.tokens != ()
     rows = [(picture, Q) for picture in PICTURES]
     assert_same(there.answer(rows, num_answers=2), here.answer(rows, num_answers=2))
-    assert (there.config, there.longest) == (here.config, here.longest)
+    assert (there.config, there.max_length) == (here.config, here.max_length)
     assert there.view == here.view
     assert there.tokenizer.encode("a red square") == here.tokenizer.encode("a red square")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from captioner.config import DecodingConfig
 from captioner.decoding import FORBIDDEN, Automaton, Prefixes
 from captioner.errors import CaptionerError, ConfigError
-from captioner.generation.constraints import DANGLING_WORDS, plan_wording
+from captioner.generation.constraints import DANGLING_WORDS, build_constraints
 from captioner.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
 
 TEXTS = [
@@ -34,7 +34,7 @@ tokenizers = {
 
 def plan(tokenizer: Tokenizer, **options) -> list[Automaton]:
     config = DecodingConfig(**{"max_length": 60} | options)
-    found = plan_wording(config, tokenizer, lowercase=True)
+    found = build_constraints(config, tokenizer, lowercase=True)
     [rule] = found.rules
     return next(c.cell_contents for c in rule.__closure__ if isinstance(c.cell_contents, list))
 
@@ -187,11 +187,11 @@ def test_words_that_no_piece_and_no_byte_spells():
             return [None, None, None, None, " a", " dog"]
 
     with pytest.raises(CaptionerError, match="'cat'"):
-        plan_wording(DecodingConfig(must_include=("cat",)), Bare(), lowercase=True)
+        build_constraints(DecodingConfig(must_include=("cat",)), Bare(), lowercase=True)
 
 
 def test_without_words_there_are_no_rules():
-    found = plan_wording(DecodingConfig(), tokenizers["bpe"], lowercase=True)
+    found = build_constraints(DecodingConfig(), tokenizers["bpe"], lowercase=True)
     assert found.rules == found.must == ()
 
 
@@ -208,7 +208,7 @@ def test_without_words_there_are_no_rules():
 )
 def test_words_that_cannot_be_written(options, named):
     with pytest.raises(CaptionerError, match=named):
-        plan_wording(DecodingConfig(**options), tokenizers["bpe"], lowercase=True)
+        build_constraints(DecodingConfig(**options), tokenizers["bpe"], lowercase=True)
 
 
 @pytest.mark.parametrize(

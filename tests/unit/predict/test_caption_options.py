@@ -87,9 +87,9 @@ def test_an_image_of_which_nothing_can_be_said_has_an_error_in_its_place(model):
 
 def test_one_plan_serves_many_calls(model):
     first = best(model, 0, must_include=["dog"])
-    hits = model._wording.cache_info().hits
+    hits = model._constraints.cache_info().hits
     assert best(model, 0, must_include=["dog"]) == first
-    assert model._wording.cache_info().hits == hits + 1
+    assert model._constraints.cache_info().hits == hits + 1
 
 
 # Sampling

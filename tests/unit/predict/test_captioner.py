@@ -6,6 +6,7 @@ import copy
 import functools
 import io
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -176,7 +177,7 @@ def test_lower_precision_runs(folder, model, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int8"])
 @pytest.mark.parametrize("count", [2, 4])
 def test_captions_of_several_looks_are_of_the_mean_of_their_features(folder, count, dtype):
-    several = captioner.load(folder, looks=count, dtype=dtype)
+    several = captioner.load(folder, tta=count, dtype=dtype)
     plain, _, _ = load_checkpoint(folder)
     size = several.members.specs[0].size
     sizes = view_sizes(size, len(plain.memory_encoder.positions), count)
@@ -210,15 +211,24 @@ def test_a_backbone_of_one_size_is_looked_through_twice_and_no_more(tmp_path):
             return self.inner(x)
 
     model.backbone = OneSize()
-    assert Captioner(copy.deepcopy(model), tokenizer, config, looks=2).caption(picture(0))[0].text
-    with pytest.raises(CaptionerError, match=r"looks=4.*expected 64 pixels"):
-        Captioner(model, tokenizer, config, looks=4)
+    assert Captioner(copy.deepcopy(model), tokenizer, config, tta=2).caption(picture(0))[0].text
+    with pytest.raises(CaptionerError, match=r"tta=4.*expected 64 pixels"):
+        Captioner(model, tokenizer, config, tta=4)
 
 
 @pytest.mark.parametrize("count", [0, 3, 8, 2.5])
 def test_other_numbers_of_looks_are_refused(folder, count):
-    with pytest.raises(CaptionerError, match=r"looks=.*1, 2, 4"):
-        captioner.load(folder, looks=count)
+    with pytest.raises(CaptionerError, match=r"tta=.*1, 2, 4"):
+        captioner.load(folder, tta=count)
+
+
+def test_the_old_name_of_tta_warns_and_works(folder):
+    with pytest.warns(DeprecationWarning, match=r"load\(looks=...\) is now tta=...") as caught:
+        model = captioner.load(folder, looks=2)
+    assert len(caught) == 1
+    assert Path(caught[0].filename).name == Path(__file__).name
+    expected = captioner.load(folder, tta=2)
+    assert texts(model.caption(picture(0))) == texts(expected.caption(picture(0)))
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ def text(model: Captioner) -> str:
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"dtype": "bfloat16", "looks": 2}, {"dtype": "int8"}, {"compile": True}],
+    [{}, {"dtype": "bfloat16", "tta": 2}, {"dtype": "int8"}, {"compile": True}],
     ids=str,
 )
 def test_a_copy_is_loaded_with_the_same_options(folder, again, options):

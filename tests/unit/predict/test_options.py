@@ -22,7 +22,7 @@ from captioner.predict import captioner as module
 DECODING = tuple(field.name for field in dataclasses.fields(DecodingConfig))
 ANSWERING = ("answers", "num_answers", "min_confidence", "beam_size")
 OPTIONS = {
-    "load": ("checkpoint", "device", "dtype", "looks", "compile"),
+    "load": ("checkpoint", "device", "dtype", "tta", "compile"),
     "caption": ("images", "num_captions", "batch_size", *DECODING),
     "caption_stream": ("images", "num_captions", "batch_size", *DECODING),
     "stream": ("image", "question", *DECODING),
@@ -92,7 +92,7 @@ def test_an_unknown_keyword_is_an_error_that_names_the_nearest(model, case):
         ("stream", "temprature", "temperature"),
         ("ask", "num_answer", "num_answers"),
         ("answer", "batchsize", "batch_size"),
-        ("load", "look", "looks"),
+        ("load", "tta_", "tta"),
         ("score", "questions", "question"),
     ],
 )
@@ -139,13 +139,13 @@ def searches() -> Iterator[list[tuple[DecodingConfig, int]]]:
     """The configuration of each search, and how many captions it is to give."""
     seen: list[tuple[DecodingConfig, int]] = []
 
-    def search_stream(models, batches, config, wording, *, rows=1) -> Iterator[Any]:
+    def search_stream(models, batches, config, constraints, *, rows=1) -> Iterator[Any]:
         seen.append((config, rows))
-        yield from original(models, batches, config, wording, rows=rows)
+        yield from original(models, batches, config, constraints, rows=rows)
 
-    def spell(models, memories, config, wording, **rest) -> Iterator[int]:
+    def spell(models, memories, config, constraints, **rest) -> Iterator[int]:
         seen.append((config, 1))
-        return original_spell(models, memories, config, wording, **rest)
+        return original_spell(models, memories, config, constraints, **rest)
 
     original, original_spell = module.search_stream, module.spell
     with pytest.MonkeyPatch.context() as patch:
