@@ -101,18 +101,18 @@ def add_renamed_flag(
 def add_tta(parser: argparse._ActionsContainer, *, default: int | None) -> None:
     """Add the flag of test-time augmentation."""
     # Imported here so that `captioner --help` does not import YAML.
-    from captioner.config.decoding_options import LOOKS
+    from captioner.config.decoding_options import TTA_VIEWS
 
     parser.add_argument(
         "--tta",
         type=int,
         default=default,
-        choices=LOOKS,
+        choices=TTA_VIEWS,
         help="Test-time augmentation: encode so many views of each image and average their"
         " features. 2 adds the mirrored image, 4 also smaller copies of both. More views are more"
         " accurate and slower. Default: 1.",
     )
-    add_renamed_flag(parser, "--looks", "--tta", type=int, choices=LOOKS)
+    add_renamed_flag(parser, "--looks", "--tta", type=int, choices=TTA_VIEWS)
 
 
 def positive(text: str) -> int:
