@@ -89,7 +89,7 @@ def timed(function: Callable[..., Scores], *arguments: object, **options: object
 
 def from_raw_text(candidates: Candidates, references: References) -> Scores:
     """Our scores of raw text by a tokeniser that remembers nothing yet."""
-    ptb_tokenizer._remembered.clear()
+    ptb_tokenizer._cache.clear()
     return score_captions(candidates, references)
 
 

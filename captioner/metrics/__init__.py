@@ -1,14 +1,23 @@
-"""Metrics of captions and of answers: strings in, numbers out, without Java and without torch.
+"""Metrics of captions and answers: strings to numbers, without Java and without torch.
 
-`score_captions` gives the numbers of a results table; `score_images` gives those of every image;
-`bleu`, `rouge_l` and `cider_d` give one metric; `CiderD` scores often against fixed references;
-`caption_statistics` gives 95 % intervals, and compares two systems.
-The numbers are those of pycocoevalcap 1.2. `score_answers` gives the table of a set of questions,
-by the official VQA accuracy; `majority_answers` is what to beat. `expected_calibration_error`
-judges confidences, which `fit_temperature` mends. Each metric also loads through
-`evaluate.load("captioner/metrics/NAME")`, NAME being `bleu`, `rouge_l`, `cider_d` or
-`vqa_accuracy`. Sources: see `_bleu` (Papineni et al. 2002), `_rouge` (Lin 2004), `_cider`
-(Vedantam et al. 2015), `_vqa` (Antol et al. 2015), `_calibration` (Guo et al. 2017).
+Captions (the values equal those of pycocoevalcap 1.2):
+
+- `score_captions`: BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D of a corpus; `score_images`: per image.
+- `bleu`, `rouge_l`, `cider_d`: one metric each. `CiderD`: many scores against fixed references.
+- `caption_statistics`: 95 % confidence intervals and the comparison of two systems.
+
+Answers:
+
+- `score_answers`: VQA accuracy, exact match and macro-F1; `majority_answers`: the baseline.
+- `expected_calibration_error`, `reliability`: calibration of confidences, which `fit_temperature`
+  improves.
+
+Each metric also loads through `evaluate.load("captioner/metrics/NAME")`, where NAME is `bleu`,
+`rouge_l`, `cider_d` or `vqa_accuracy`.
+
+Sources: `_bleu` (Papineni et al. 2002), `_rouge` (Lin 2004), `_cider` (Vedantam et al. 2015), 
+`_vqa` (Antol et al. 2015), `_calibration` (Guo et al. 2017), `_bootstrap` (Koehn 2004).
+Shapes: I images.
 """
 
 from __future__ import annotations
@@ -28,8 +37,8 @@ from captioner.metrics._calibration import (
 )
 from captioner.metrics._cider import CiderD, DocumentFrequency
 from captioner.metrics._ngrams import ReferenceIndex
-from captioner.metrics._pairs import Candidates, Pairs, References, pair
-from captioner.metrics._rouge import rouge_l_of
+from captioner.metrics._pairs import Candidates, Pairs, References, pair_texts
+from captioner.metrics._rouge import score_rouge_l
 from captioner.metrics._vqa import (
     AnswerGroup,
     AnswerScores,
@@ -44,7 +53,7 @@ from captioner.metrics._vqa import (
 from captioner.metrics.ptb_tokenizer import tokenize
 
 FEW_IMAGES = 25
-"""Images below which CIDEr-D says little: its weights of words come from their number in images."""
+"""With fewer images, CIDEr-D is unreliable: its idf weights are counted over the images."""
 
 __all__ = [
     "FEW_IMAGES",
@@ -81,35 +90,42 @@ __all__ = [
 
 
 class Score(NamedTuple):
-    """A metric's value for the corpus and (I,) for its images, in the order of the references."""
+    """The value of a metric for a corpus and for its images."""
 
     corpus: float
     images: np.ndarray
+    """(I,) in the order of the references."""
 
 
 class BleuScore(NamedTuple):
-    """BLEU-1..4: (4,) for the corpus, (I, 4) for its images, and what the corpus is summed from.
-
-    `bleu_from_statistics(statistics[rows].sum(axis=0))` is the corpus BLEU of a resample.
-    """
+    """BLEU-1 to BLEU-4 for a corpus and for its images."""
 
     corpus: np.ndarray
+    """(4,)"""
     images: np.ndarray
+    """(I, 4) in the order of the references."""
     statistics: np.ndarray
+    """(I, 10) counts; `bleu_from_statistics(statistics[rows].sum(axis=0))` is the BLEU of a sample
+    of the images."""
 
 
 def bleu(candidates: Candidates, references: References, *, tokenized: bool = False) -> BleuScore:
-    """BLEU-1 to BLEU-4 of one candidate per image (Papineni et al. 2002), as fractions.
+    """Return BLEU-1 to BLEU-4 (Papineni et al. 2002), from 0 to 1.
 
-    `tokenized` says that the texts are tokens joined by blanks. Raises MetricError if ids differ
-    or an image has no references; so do the other metrics.
+    Args:
+        candidates: One caption per image id.
+        references: The reference captions per image id.
+        tokenized: Whether the texts are tokens joined by spaces already.
+
+    Raises:
+        MetricError: The ids differ, or an image has no references.
     """
-    return _bleu(_Matched(pair(candidates, references, tokenized=tokenized)))
+    return _bleu(_MatchedPairs(pair_texts(candidates, references, tokenized=tokenized)))
 
 
 def rouge_l(candidates: Candidates, references: References, *, tokenized: bool = False) -> Score:
-    """ROUGE-L with beta = 1.2 (Lin 2004), the mean over images, as a fraction."""
-    return _rouge_l(pair(candidates, references, tokenized=tokenized))
+    """Return ROUGE-L with beta = 1.2 (Lin 2004), from 0 to 1; the arguments are those of `bleu`."""
+    return _rouge_l(pair_texts(candidates, references, tokenized=tokenized))
 
 
 def cider_d(
@@ -119,12 +135,20 @@ def cider_d(
     df: DocumentFrequency | None = None,
     tokenized: bool = False,
 ) -> Score:
-    """CIDEr-D (Vedantam et al. 2015), the mean over images, between 0 and 10.
+    """Return CIDEr-D (Vedantam et al. 2015), from 0 to 10.
 
-    Document frequencies come from `references`, or from `df` if it is given: a few images on
-    their own say little about which words are rare.
+    Args:
+        candidates: One caption per image id.
+        references: The reference captions per image id.
+        df: Document frequencies of n-grams, by default counted over `references`. Give those of a
+            larger corpus if there are few images.
+        tokenized: Whether the texts are tokens joined by spaces already.
+
+    Raises:
+        MetricError: The ids differ, or an image has no references.
     """
-    return _cider_d(_Matched(pair(candidates, references, tokenized=tokenized), df=df), df)
+    pairs = pair_texts(candidates, references, tokenized=tokenized)
+    return _cider_d(_MatchedPairs(pairs, df=df), df)
 
 
 def score_captions(
@@ -134,8 +158,11 @@ def score_captions(
     df: DocumentFrequency | None = None,
     tokenized: bool = False,
 ) -> dict[str, float]:
-    """BLEU-1, BLEU-2, BLEU-3, BLEU-4, ROUGE-L and CIDEr-D of a corpus, in this order."""
-    scores = _score(candidates, references, df, tokenized)
+    """Return BLEU-1, BLEU-2, BLEU-3, BLEU-4, ROUGE-L and CIDEr-D of a corpus, in this order.
+
+    The arguments and errors are those of `cider_d`.
+    """
+    scores = _score_all(candidates, references, df, tokenized)
     return {name: float(corpus) for name, (corpus, _) in scores.items()}
 
 
@@ -146,8 +173,8 @@ def score_images(
     df: DocumentFrequency | None = None,
     tokenized: bool = False,
 ) -> dict[Hashable, dict[str, float]]:
-    """The same six numbers for every image, to list the best and the worst."""
-    scores = _score(candidates, references, df, tokenized)
+    """Return the six values of `score_captions` for each image."""
+    scores = _score_all(candidates, references, df, tokenized)
     columns = [images.tolist() for _, images in scores.values()]
     rows = zip(*columns, strict=True)
     return {
@@ -159,15 +186,18 @@ def score_images(
 def caption_statistics(
     candidates: Candidates, references: References, *, tokenized: bool = False
 ) -> CaptionStatistics:
-    """What each image contributes, in the order of the references, for intervals."""
-    pairs = pair(candidates, references, tokenized=tokenized)
-    matched = _Matched(pairs)
+    """Return the statistics of each image, from which intervals and comparisons are computed.
+
+    The arguments and errors are those of `bleu`.
+    """
+    pairs = pair_texts(candidates, references, tokenized=tokenized)
+    matched = _MatchedPairs(pairs)
     means = {"ROUGE-L": _rouge_l(pairs).images, "CIDEr-D": _cider_d(matched, None).images}
     return CaptionStatistics(_bleu(matched).statistics, means)
 
 
-class _Matched:
-    """Pairs whose n-grams were counted and matched once, for BLEU and CIDEr-D alike."""
+class _MatchedPairs:
+    """Pairs whose n-grams are counted and matched once, for both BLEU and CIDEr-D."""
 
     def __init__(self, pairs: Pairs, *, df: DocumentFrequency | None = None) -> None:
         extra = [gram.split() for gram in df.counts] if df else ()
@@ -177,17 +207,17 @@ class _Matched:
         self.matches = self.index.match(pairs.candidates, self.rows)
 
 
-def _score(
+def _score_all(
     candidates: Candidates, references: References, df: DocumentFrequency | None, tokenized: bool
-) -> dict[str, tuple[float, np.ndarray]]:
-    pairs = pair(candidates, references, tokenized=tokenized)
-    matched = _Matched(pairs, df=df)
+) -> dict[str, Score]:
+    pairs = pair_texts(candidates, references, tokenized=tokenized)
+    matched = _MatchedPairs(pairs, df=df)
     b = _bleu(matched)
-    scores = {f"BLEU-{n + 1}": (b.corpus[n], b.images[:, n]) for n in range(MAX_ORDER)}
+    scores = {f"BLEU-{n + 1}": Score(b.corpus[n], b.images[:, n]) for n in range(MAX_ORDER)}
     return scores | {"ROUGE-L": _rouge_l(pairs), "CIDEr-D": _cider_d(matched, df)}
 
 
-def _bleu(matched: _Matched) -> BleuScore:
+def _bleu(matched: _MatchedPairs) -> BleuScore:
     statistics = bleu_statistics(matched.index, matched.matches, matched.rows, matched.lengths)
     corpus = bleu_from_statistics(statistics.sum(axis=0))
     return BleuScore(corpus, bleu_from_statistics(statistics), statistics)
@@ -195,11 +225,11 @@ def _bleu(matched: _Matched) -> BleuScore:
 
 def _rouge_l(pairs: Pairs) -> Score:
     texts = zip(pairs.candidates, pairs.references.values(), strict=True)
-    images = np.array([rouge_l_of(candidate, references) for candidate, references in texts])
+    images = np.array([score_rouge_l(candidate, references) for candidate, references in texts])
     return Score(float(images.mean()), images)
 
 
-def _cider_d(matched: _Matched, df: DocumentFrequency | None) -> Score:
+def _cider_d(matched: _MatchedPairs, df: DocumentFrequency | None) -> Score:
     scorer = CiderD.from_index(matched.index, df=df)
     images = scorer.score_matches(matched.matches, matched.rows, matched.lengths)
     return Score(float(images.mean()), images)

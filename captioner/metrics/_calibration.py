@@ -1,7 +1,9 @@
-"""How far a confidence can be believed, and one number that mends it.
+"""Calibration of confidences: reliability diagram, expected calibration error, temperature.
 
 Source: Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017): reliability diagrams and
-the expected calibration error (section 2), temperature scaling (section 4.2).
+the expected calibration error (section 2, range 0 to 1), temperature scaling (section 4.2).
+
+Shapes: N answers.
 """
 
 from __future__ import annotations
@@ -14,38 +16,45 @@ import numpy as np
 
 from captioner.errors import MetricError
 
-_GOLDEN = (math.sqrt(5) - 1) / 2
+_GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
 
 class ReliabilityBin(NamedTuple):
-    """Answers whose confidence lies in (low, high]; the lowest bin has 0 as well."""
+    """Answers whose confidence lies in (low, high]; the lowest bin includes 0."""
 
     low: float
     high: float
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count; the name is a JSON key
+    """Answers in the bin."""
     confidence: float
-    """The mean."""
+    """Mean confidence."""
     accuracy: float
+    """Mean accuracy."""
 
 
 def reliability(
     confidences: Sequence[float], correct: Sequence[float], *, bins: int = 15
 ) -> list[ReliabilityBin]:
-    """A reliability diagram's rows, of equal width; bins without an answer are left out.
+    """Return the non-empty bins of a reliability diagram, all of equal width.
 
-    `correct` holds whether each answer is right, or its VQA accuracy: numbers between 0 and 1.
-    Raises MetricError if the two differ in length, are empty or hold other numbers.
+    Args:
+        confidences: (N) confidences from 0 to 1.
+        correct: (N) whether each answer is right, or its VQA accuracy, from 0 to 1.
+        bins: Bins into which 0 to 1 is divided.
+
+    Raises:
+        MetricError: The two differ in length, are empty or hold numbers outside 0 to 1.
     """
     if bins < 1:
         raise ValueError(f"bins: found {bins}, expected at least 1")
-    p, y = _fractions(confidences, "confidences"), _fractions(correct, "correct")
+    p, y = _check_fractions(confidences, "confidences"), _check_fractions(correct, "correct")
     if len(p) != len(y):
         raise MetricError(f"found {len(p)} confidences of {len(y)} answers, expected one of each")
     edges = np.linspace(0, 1, bins + 1)
-    place = np.digitize(p, edges[1:-1], right=True)  # (N,)
+    bin_of = np.digitize(p, edges[1:-1], right=True)  # (N,)
     rows = []
-    for i in np.unique(place):
-        inside = place == i
+    for i in np.unique(bin_of):
+        inside = bin_of == i
         means = float(p[inside].mean()), float(y[inside].mean())
         rows.append(ReliabilityBin(float(edges[i]), float(edges[i + 1]), int(inside.sum()), *means))
     return rows
@@ -54,9 +63,10 @@ def reliability(
 def expected_calibration_error(
     confidences: Sequence[float], correct: Sequence[float], *, bins: int = 15
 ) -> float:
-    """The mean distance of confidence and accuracy over `reliability`'s bins, by their counts.
+    """Return the expected calibration error, from 0 (calibrated) to 1.
 
-    A fraction: 0 for confidences that come true, at most 1.
+    It is the mean distance of confidence and accuracy over the bins of `reliability`, weighted by
+    their number of answers. The arguments are those of `reliability`.
     """
     rows = reliability(confidences, correct, bins=bins)
     gaps = sum(row.count * abs(row.confidence - row.accuracy) for row in rows)
@@ -70,42 +80,51 @@ def fit_temperature(
     high: float = 4.0,
     tolerance: float = 1e-4,
 ) -> float:
-    """The temperature between `low` and `high` for which `nll(temperature)` is least.
+    """Return the temperature between `low` and `high` that minimizes `nll(temperature)`.
 
-    `nll` is the mean negative log-likelihood of the right answers when logits are divided by the
-    temperature; it has one valley, which golden-section search on the logarithm narrows down to
-    the relative `tolerance`. A temperature no better than 1 is not worth having: then 1 is
-    returned. Raises MetricError if `nll` is not finite somewhere.
+    The minimum is found by golden-section search on the logarithm of the temperature. If it is no
+    better than temperature 1, 1 is returned.
+
+    Args:
+        nll: Mean negative log-likelihood of the right answers when logits are divided by the
+            temperature; it must have a single minimum.
+        low: Lower bound.
+        high: Upper bound.
+        tolerance: Relative precision of the result.
+
+    Raises:
+        MetricError: A value of `nll` is not finite.
     """
     if not 0 < low < high:
         raise ValueError(f"found low {low} and high {high}, expected 0 < low < high")
-
-    def at(log_t: float) -> float:
-        value = float(nll(math.exp(log_t)))
-        if not math.isfinite(value):
-            raise MetricError(f"nll at temperature {math.exp(log_t):.4g}: found {value}")
-        return value
-
     left, right = math.log(low), math.log(high)
-    a, b = right - _GOLDEN * (right - left), left + _GOLDEN * (right - left)
-    at_a, at_b = at(a), at(b)
+    a, b = right - _GOLDEN_RATIO * (right - left), left + _GOLDEN_RATIO * (right - left)
+    nll_a, nll_b = _finite_nll(nll, a), _finite_nll(nll, b)
     while right - left > tolerance:
-        if at_a <= at_b:
-            right, b, at_b = b, a, at_a
-            a = right - _GOLDEN * (right - left)
-            at_a = at(a)
+        if nll_a <= nll_b:
+            right, b, nll_b = b, a, nll_a
+            a = right - _GOLDEN_RATIO * (right - left)
+            nll_a = _finite_nll(nll, a)
         else:
-            left, a, at_a = a, b, at_b
-            b = left + _GOLDEN * (right - left)
-            at_b = at(b)
+            left, a, nll_a = a, b, nll_b
+            b = left + _GOLDEN_RATIO * (right - left)
+            nll_b = _finite_nll(nll, b)
     best = (left + right) / 2
-    if low <= 1 <= high and at(0.0) <= at(best):
+    if low <= 1 <= high and _finite_nll(nll, 0.0) <= _finite_nll(nll, best):
         return 1.0
     return math.exp(best)
 
 
-def _fractions(values: Sequence[float], name: str) -> np.ndarray:
-    """(N,) numbers between 0 and 1."""
+def _finite_nll(nll: Callable[[float], float], log_temperature: float) -> float:
+    temperature = math.exp(log_temperature)
+    value = float(nll(temperature))
+    if not math.isfinite(value):
+        raise MetricError(f"nll at temperature {temperature:.4g}: found {value}")
+    return value
+
+
+def _check_fractions(values: Sequence[float], name: str) -> np.ndarray:
+    """Return the values as an array (N,); raise MetricError unless all lie between 0 and 1."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not array.size:
         raise MetricError(f"{name}: found shape {array.shape}, expected a list of 1 or more")

@@ -1,10 +1,11 @@
-"""CIDEr-D: agreement with the references, each n-gram weighted by how telling it is.
+"""CIDEr-D: tf-idf weighted n-gram similarity with the references.
 
 Source: Vedantam, Zitnick, Parikh, "CIDEr: Consensus-based Image Description Evaluation" (CVPR
 2015), section 7.2 (CIDEr-D): n = 1..4, clipped tf-idf, a Gaussian penalty with sigma = 6 on the
-difference in length (which the COCO evaluation code counts in bigrams), times 10.
+difference in length (counted in bigrams, as in the COCO evaluation code), times 10. Range: 0 to 10.
+With document frequencies from the references, the values equal those of pycocoevalcap 1.2.
 
-Legend: I images, R the most references of an image, C candidates.
+Shapes: I images, R the most references of an image, C candidates.
 """
 
 from __future__ import annotations
@@ -30,21 +31,23 @@ SIGMA = 6.0
 
 @dataclass(frozen=True)
 class DocumentFrequency:
-    """In how many of `images` images each n-gram (its words joined by a blank) was said."""
+    """Document frequencies of n-grams: the number of images whose references contain each."""
 
     images: int
+    """Images of the corpus."""
     counts: Mapping[str, int]
+    """Images by n-gram, whose words are joined by a space."""
 
     @classmethod
     def from_references(
         cls, references: References, *, tokenized: bool = False
     ) -> DocumentFrequency:
-        """Count over a corpus, usually the training references. Raises MetricError if empty."""
+        """Count over a corpus, usually the training references; raise MetricError if empty."""
         tokens = tokenize_references(references, tokenized=tokenized)
         index = ReferenceIndex(tokens, max_order=MAX_ORDER)
         counts: dict[str, int] = {}
         for order in range(1, MAX_ORDER + 1):
-            frequencies = index.images_with(order).tolist()
+            frequencies = index.document_frequencies(order).tolist()
             counts.update(zip(index.table.spellings(order), frequencies, strict=True))
         return cls(len(index.index), counts)
 
@@ -57,8 +60,8 @@ class DocumentFrequency:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> DocumentFrequency:
-        """Read what `save` wrote. Raises MetricError naming the file if it holds something else."""
-        wanted = 'expected {"images": N, "counts": {"n-gram": images}} as `save` writes it'
+        """Read a file that `save` wrote; raise MetricError for any other file."""
+        expected = 'expected {"images": N, "counts": {"n-gram": images}} as `save` writes it'
         try:
             data = Path(path).read_bytes()
             content = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
@@ -67,17 +70,27 @@ class DocumentFrequency:
             if frequency.images < 1 or most > frequency.images:
                 raise ValueError(f"an n-gram in {most} of {frequency.images} images")
         except OSError as error:
-            raise MetricError(f"{path}: cannot be read ({error}); {wanted}") from error
+            raise MetricError(f"{path}: cannot be read ({error}); {expected}") from error
         except (ValueError, TypeError, KeyError, AttributeError, EOFError, zlib.error) as error:
-            raise MetricError(f"{path}: no document frequencies ({error!r}); {wanted}") from error
+            raise MetricError(f"{path}: no document frequencies ({error!r}); {expected}") from error
         return frequency
 
 
 class CiderD:
-    """CIDEr-D against fixed references, whose vectors are computed once.
+    """CIDEr-D against fixed references, whose tf-idf vectors are computed once.
 
-    Cheap to call often, as a reward in training: `score` looks up only the candidates' n-grams.
-    Without `df` the references themselves are the corpus, as in the papers' tables.
+    `score` looks up only the n-grams of the candidates, so that it is cheap enough for the reward
+    of self-critical training.
+
+    Args:
+        references: The reference texts of each image, by image id.
+        df: Document frequencies; by default they are counted over `references`, as in the tables
+            of papers.
+        tokenized: Whether the texts are tokens joined by spaces already.
+        sigma: Standard deviation of the length penalty, in bigrams.
+
+    Raises:
+        MetricError: There is no image, or an image has no references.
     """
 
     def __init__(
@@ -96,7 +109,7 @@ class CiderD:
     def from_index(
         cls, index: ReferenceIndex, *, df: DocumentFrequency | None = None, sigma: float = SIGMA
     ) -> CiderD:
-        """Share an index that exists already; with `df` it must know the n-grams of `df`."""
+        """Return a scorer on an existing index, which must know the n-grams of `df`, if given."""
         self = cls.__new__(cls)
         self._prepare(index, df, sigma)
         return self
@@ -104,15 +117,18 @@ class CiderD:
     def _prepare(self, index: ReferenceIndex, df: DocumentFrequency | None, sigma: float) -> None:
         self.index = index
         self._spread = 2 * sigma**2
-        self._rarest = math.log(df.images if df else len(index.index))
-        self._idf, self._weights, self._norms = [], [], []
+        self._max_idf = math.log(df.images if df else len(index.index))
+        # One array per order of n-grams.
+        self._idf: list[np.ndarray] = []
+        self._weights: list[np.ndarray] = []
+        self._norms: list[np.ndarray] = []  # (I, R)
         for order, entries in enumerate(index.entries, start=1):
             if df:
-                seen = np.array([df.counts.get(g, 0) for g in index.table.spellings(order)])
+                images = np.array([df.counts.get(g, 0) for g in index.table.spellings(order)])
             else:
-                seen = index.images_with(order)
-            idf = self._rarest - np.log(np.maximum(1.0, seen))
-            weights = entries.count * idf[entries.gram]
+                images = index.document_frequencies(order)
+            idf = self._max_idf - np.log(np.maximum(1.0, images))
+            weights = entries.counts * idf[entries.gram]
             norms = np.zeros_like(index.lengths, dtype=np.float64)  # (I, R)
             squares = np.bincount(entries.sentence, weights**2, minlength=len(index.image))
             norms[index.image, index.slot] = np.sqrt(squares)
@@ -121,10 +137,17 @@ class CiderD:
             self._norms.append(norms)
 
     def score(self, candidates: Sequence[Sequence[str]], images: Sequence[Hashable]) -> np.ndarray:
-        """Score tokenised candidates, each against the references of the image of that id.
+        """Score tokenized candidates, each against the references of one image.
 
-        An image may come several times or never. Returns (C,) float64. Raises MetricError for an
-        id without references or for lists of different lengths.
+        Args:
+            candidates: (C) tokenized texts.
+            images: (C) image ids; an id may occur several times or never.
+
+        Returns:
+            (C,) float64 scores from 0 to 10.
+
+        Raises:
+            MetricError: An id has no references, or the lists differ in length.
         """
         if len(candidates) != len(images):
             raise MetricError(
@@ -144,26 +167,36 @@ class CiderD:
     def score_matches(
         self, matches: Sequence[Matches], images: np.ndarray, lengths: np.ndarray
     ) -> np.ndarray:
-        """As `score`, from what `ReferenceIndex.match` found: (C,) images, (C,) lengths -> (C,)."""
-        bigrams = np.maximum(lengths - 1, 0)[:, None]
-        theirs = np.maximum(self.index.lengths[images] - 1, 0)
-        penalty = np.exp(-((bigrams - theirs) ** 2) / self._spread)  # (C, R)
+        """Score candidates whose n-grams `ReferenceIndex.match` has matched.
+
+        Args:
+            matches: The shared n-grams per order.
+            images: (C,) position of each candidate's image in the index.
+            lengths: (C,) words of each candidate.
+
+        Returns:
+            (C,) float64 scores from 0 to 10.
+        """
+        bigrams = np.maximum(lengths - 1, 0)[:, None]  # (C, 1)
+        reference_bigrams = np.maximum(self.index.lengths[images] - 1, 0)  # (C, R)
+        penalty = np.exp(-((bigrams - reference_bigrams) ** 2) / self._spread)  # (C, R)
         total = np.zeros(len(lengths))
         for order, match in enumerate(matches):
             total += (self._similarity(order, match, images) * penalty).sum(axis=1)
         return 10.0 * total / len(matches) / self.index.per_image[images]
 
     def _similarity(self, order: int, match: Matches, images: np.ndarray) -> np.ndarray:
+        """Return the clipped cosine similarity with each reference, (C, R)."""
         entries, slots = match.entries, self.index.slots
-        idf = np.full(max(entries.gram.max(initial=0) + 1, len(self._idf[order])), self._rarest)
+        idf = np.full(max(entries.gram.max(initial=0) + 1, len(self._idf[order])), self._max_idf)
         idf[: len(self._idf[order])] = self._idf[order]
-        weights = entries.count * idf[entries.gram]
-        mine = weights[match.candidate_entry]
+        weights = entries.counts * idf[entries.gram]
+        ours = weights[match.candidate_entry]
         theirs = self._weights[order][match.reference_entry]
         slot = self.index.slot[self.index.entries[order].sentence[match.reference_entry]]
         cell = entries.sentence[match.candidate_entry] * slots + slot
         shape = (len(images), slots)
-        dot = np.bincount(cell, np.minimum(mine, theirs) * theirs, minlength=shape[0] * slots)
+        dot = np.bincount(cell, np.minimum(ours, theirs) * theirs, minlength=shape[0] * slots)
         norms = np.sqrt(np.bincount(entries.sentence, weights**2, minlength=shape[0]))[:, None]
         norms = norms * self._norms[order][images]  # (C, R)
         return np.divide(dot.reshape(shape), norms, out=np.zeros(shape), where=norms > 0)

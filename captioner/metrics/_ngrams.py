@@ -1,10 +1,10 @@
-"""Word n-grams as integers, counted and matched for a whole corpus at once.
+"""N-grams of words as integers, counted and matched for a whole corpus at once.
 
-BLEU and CIDEr-D need the same two things: how often each n-gram stands in each sentence, and which
-n-grams of a candidate stand in which of its image's references. Both are computed here once, with
-sorted integer arrays in place of dictionaries of tuples.
+BLEU and CIDEr-D need the same two things: the count of each n-gram in each sentence, and the
+n-grams that a candidate shares with the references of its image. Both are computed here once, with
+sorted integer arrays instead of dictionaries of tuples.
 
-Legend: I images, R the most references of an image, C candidates, E entries, an entry being one
+Shapes: I images, R the most references of an image, C candidates, E entries. An entry is one
 distinct n-gram of one sentence.
 """
 
@@ -24,11 +24,11 @@ class Entries(NamedTuple):
 
     sentence: np.ndarray
     gram: np.ndarray
-    count: np.ndarray
+    counts: np.ndarray
 
 
 class Matches(NamedTuple):
-    """Entries of candidates, and the pairs of a candidate's and a reference's entry that agree."""
+    """Entries of the candidates, and the pairs of equal candidate and reference entries."""
 
     entries: Entries
     candidate_entry: np.ndarray
@@ -36,10 +36,10 @@ class Matches(NamedTuple):
 
 
 class NgramTable:
-    """Numbers for all n-grams of some sentences, for the orders 1 to `max_order`.
+    """Ids of all n-grams of some sentences, for the orders 1 to `max_order`.
 
-    An n-gram's number is the rank of (number of its first n-1 words, number of its last word), so
-    that any vocabulary fits in 64 bits and no two n-grams share a number.
+    The id of an n-gram is the rank of the pair (id of its first n-1 words, id of its last word), so
+    that any vocabulary fits in 64 bits and no two n-grams share an id.
     """
 
     def __init__(self, sentences: Sequence[Sequence[str]], *, max_order: int) -> None:
@@ -48,37 +48,38 @@ class NgramTable:
         self._keys: list[np.ndarray] = []
         words = self.words
         flat = [words.setdefault(word, len(words)) for word in chain.from_iterable(sentences)]
-        self.grams = self._number(_as_ids(flat), _lengths(sentences), grow=True)
+        self.grams = self._assign_ids(_as_ids(flat), _lengths(sentences), grow=True)
 
     def size(self, order: int) -> int:
-        """How many n-grams of this order are known."""
+        """Return the number of known n-grams of this order."""
         return len(self.words) if order == 1 else len(self._keys[order - 2])
 
     def encode(self, sentences: Sequence[Sequence[str]]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Per order, (sentence, gram) of every n-gram; numbers from `size` upwards are unknown."""
-        known, fresh = self.words, {}
+        """Return, per order, (sentence, id) of each n-gram; ids from `size` upwards are unknown."""
+        known = self.words
+        unknown: dict[str, int] = {}
         size = len(known)
         flat = [
-            known[word] if word in known else fresh.setdefault(word, size + len(fresh))
+            known[word] if word in known else unknown.setdefault(word, size + len(unknown))
             for word in chain.from_iterable(sentences)
         ]
-        return self._number(_as_ids(flat), _lengths(sentences), grow=False)
+        return self._assign_ids(_as_ids(flat), _lengths(sentences), grow=False)
 
     def spellings(self, order: int) -> list[str]:
-        """All n-grams of one order in the order of their numbers, words joined by a blank."""
+        """Return all n-grams of one order, sorted by id, their words joined by a space."""
         names = words = list(self.words)
         for keys in self._keys[: order - 1]:
             heads, tails = (keys >> _WORD_BITS).tolist(), (keys & ((1 << _WORD_BITS) - 1)).tolist()
             names = [f"{names[h]} {words[t]}" for h, t in zip(heads, tails, strict=True)]
         return names
 
-    def _number(
+    def _assign_ids(
         self, flat: np.ndarray, lengths: np.ndarray, *, grow: bool
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         sentence = np.repeat(np.arange(len(lengths)), lengths)
         end = np.repeat(np.cumsum(lengths), lengths)
         start, gram = np.arange(len(flat)), flat
-        numbered = [(sentence, gram)]
+        encoded = [(sentence, gram)]
         for order in range(2, self.max_order + 1):
             last = start + order - 1
             inside = last < end[start]
@@ -89,15 +90,17 @@ class NgramTable:
                 self._keys.append(keys)
             else:
                 gram = _rank(self._keys[order - 2], key)
-            numbered.append((sentence[start], gram))
-        return numbered
+            encoded.append((sentence[start], gram))
+        return encoded
 
 
 class ReferenceIndex:
-    """The n-gram counts of all references, sorted so that an image's n-gram is found quickly.
+    """The n-gram counts of all references, sorted for lookups by image and n-gram.
 
-    `references` maps an image id to its tokenised references. `extra` holds n-grams that must be
-    known although no reference has them.
+    Args:
+        references: The tokenized references of each image, by image id.
+        max_order: The largest order of the n-grams.
+        extra: N-grams that the index must know although no reference contains them.
     """
 
     def __init__(
@@ -117,37 +120,39 @@ class ReferenceIndex:
         self.lengths = np.full((len(self.index), self.slots), -1)  # (I, R), -1: no such reference
         self.lengths[self.image, self.slot] = _lengths(sentences)
         self.table = NgramTable([*sentences, *extra], max_order=max_order)
-        self.entries = [self._sort(order) for order in range(1, max_order + 1)]
+        self.entries = [self._sort_entries(order) for order in range(1, max_order + 1)]
         self._positions = [  # image and gram of each entry, ascending
             self.image[e.sentence] * self.table.size(n) + e.gram
             for n, e in enumerate(self.entries, start=1)
         ]
         del self.table.grams  # only needed to count
 
-    def _sort(self, order: int) -> Entries:
+    def _sort_entries(self, order: int) -> Entries:
         sentence, gram = self.table.grams[order - 1]
-        mine = sentence < len(self.image)
-        sentence, gram = sentence[mine], gram[mine]
+        in_references = sentence < len(self.image)
+        sentence, gram = sentence[in_references], gram[in_references]
         size = max(1, self.table.size(order))
-        place = (self.image[sentence] * size + gram) * self.slots + self.slot[sentence]
-        place, count = np.unique(place, return_counts=True)
-        position, slot = np.divmod(place, self.slots)
+        key = (self.image[sentence] * size + gram) * self.slots + self.slot[sentence]
+        key, counts = np.unique(key, return_counts=True)
+        position, slot = np.divmod(key, self.slots)
         image, gram = np.divmod(position, size)
         first = np.cumsum(self.per_image) - self.per_image
-        return Entries(first[image] + slot, gram, count)
+        return Entries(first[image] + slot, gram, counts)
 
-    def images_with(self, order: int) -> np.ndarray:
-        """For each known n-gram of this order, how many images have it in a reference."""
+    def document_frequencies(self, order: int) -> np.ndarray:
+        """Return, for each known n-gram of this order, the number of images that have it."""
         size = max(1, self.table.size(order))
         gram = np.unique(self._positions[order - 1]) % size
         return np.bincount(gram, minlength=self.table.size(order))
 
     def match(self, candidates: Sequence[Sequence[str]], images: np.ndarray) -> list[Matches]:
-        """Per order, the n-grams that tokenised candidates share with their images' references.
+        """Return, per order, the n-grams that candidates share with the references.
 
-        `images` (C,) holds each candidate's image by position in this index.
+        Args:
+            candidates: (C) tokenized texts.
+            images: (C,) position of each candidate's image in this index.
         """
-        found = []
+        matches = []
         for order, (sentence, gram) in enumerate(self.table.encode(candidates), start=1):
             entries = _count(sentence, gram)
             size = self.table.size(order)
@@ -157,18 +162,18 @@ class ReferenceIndex:
             hits = np.where(entries.gram < size, high - low, 0)
             candidate = np.repeat(np.arange(len(hits)), hits)
             within = np.arange(len(candidate)) - np.repeat(np.cumsum(hits) - hits, hits)
-            found.append(Matches(entries, candidate, low[candidate] + within))
-        return found
+            matches.append(Matches(entries, candidate, low[candidate] + within))
+        return matches
 
 
 def _count(sentence: np.ndarray, gram: np.ndarray) -> Entries:
     size = int(gram.max(initial=0)) + 1
-    place, count = np.unique(sentence * size + gram, return_counts=True)
-    return Entries(*np.divmod(place, size), count)
+    key, counts = np.unique(sentence * size + gram, return_counts=True)
+    return Entries(*np.divmod(key, size), counts)
 
 
 def _rank(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Ranks of `wanted` among the sorted `keys`; what is not among them is ranked after them."""
+    """Return the ranks of `wanted` among the sorted `keys`; unknown ones rank after all keys."""
     rank = np.searchsorted(keys, wanted)
     known = np.zeros(len(wanted), dtype=bool)
     below = rank < len(keys)

@@ -1,11 +1,11 @@
-"""Answers to visual questions: the official VQA accuracy, exact match, macro-F1, majority answers.
+"""Metrics of answers to visual questions: VQA accuracy, exact match, macro-F1, majority answers.
 
-Sources: Antol et al., "VQA: Visual Question Answering" (ICCV 2015), section 3, the rules at
-visualqa.org/evaluation, and what the official vqaEval.py makes of them (GT-Vision-Lab/VQA, commit
-a013f00): where code and page differ, the numbers here are the code's. Its earlier version, which
-some toolkits still carry, always normalised the candidate, but of the answers only the punctuation.
-It leaves an answer out by comparing records, which VQA's `answer_id` tells apart; here it is the
-place in the list that tells.
+Sources: Antol et al., "VQA: Visual Question Answering" (ICCV 2015), section 3; the rules at
+visualqa.org/evaluation; and the official vqaEval.py (GT-Vision-Lab/VQA, commit a013f00). Where the
+code and the page differ, the values here equal those of the code. An earlier version of it, which
+some toolkits still contain, always normalized the candidate, but only the punctuation of the
+answers. The official code recognizes the answer that it leaves out by its `answer_id`; here it is
+the position in the list. All metrics range from 0 to 1.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from captioner.errors import MetricError
-from captioner.metrics._pairs import Candidates, References, pair
+from captioner.metrics._pairs import Candidates, References, pair_texts
 
-# Neither the apostrophe, which marks possessives, nor the colon, which times have.
+# Without the apostrophe (possessives) and the colon (times).
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _DIGIT_COMMA = re.compile(r"\d,\d")
-# The official pattern means to spare a full stop after a digit too, but writes (?!<=\d) for
-# (?<!\d), which is always true; and hands re.UNICODE over where `sub` takes a number of
-# replacements, so that no more than 32 full stops go.
+# Two errors of the official code are reproduced. Its pattern contains (?!<=\d), which is always
+# true, where (?<!\d) was intended, so that a full stop after a digit is deleted too. And it passes
+# re.UNICODE as the `count` of `sub`, so that at most 32 full stops are deleted.
 _FULL_STOP = re.compile(r"\.(?!\d)")
-_FULL_STOPS = int(re.UNICODE)
-_COUNTING = "zero one two three four five six seven eight nine ten"
-_NUMBERS = {"none": "0"} | {word: str(n) for n, word in enumerate(_COUNTING.split())}
+_MAX_FULL_STOPS = int(re.UNICODE)
+_NUMERALS = "zero one two three four five six seven eight nine ten"
+_NUMBERS = {"none": "0"} | {word: str(n) for n, word in enumerate(_NUMERALS.split())}
 _ARTICLES = {"a", "an", "the"}
 
-# A word of the table is mended where one of its apostrophes is missing, whichever it is. Words with
-# an "I" wait in vain: texts are in lower case by then.
+# A word of this list is restored if any one of its apostrophes is missing. Words with an "I" never
+# match, because texts are in lower case at that point; the official table contains them too.
 _APOSTROPHES = """
     ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
     haven't he'd he'd've he's how'd how'll how's I'd've I'm I've isn't it'd it'd've it'll ma'am
@@ -48,13 +48,13 @@ CONTRACTIONS = {
     for word in _APOSTROPHES.split()
     for at in re.finditer("'", word)
 }
-"""The official table: what a word is replaced by."""
-# Slips of the table: two words stand for themselves, and one loses its apostrophe.
+"""The official table of contractions: a word and its replacement."""
+# Errors of the official table: two words map to themselves, and one loses its apostrophe.
 CONTRACTIONS |= {"let's": "let's", "she's": "she's", "somebody'd": "somebodyd"}
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
-_ASKING = {"what", "which", "who", "whom", "whose", "where", "when", "why", "how"}
-_IS_SHORT = re.compile(rf"\b({'|'.join(sorted(_ASKING))})['\u2019]s\b")
+_QUESTION_WORDS = {"what", "which", "who", "whom", "whose", "where", "when", "why", "how"}
+_SHORT_IS = re.compile(rf"\b({'|'.join(sorted(_QUESTION_WORDS))})['\u2019]s\b")
 _AUXILIARY = {
     *("is", "are", "was", "were", "do", "does", "did", "has", "have", "had"),
     *("can", "could", "will", "would", "should"),
@@ -63,18 +63,22 @@ _NUMBER = re.compile(r"\d*\.?\d+")
 
 
 class AnswerGroup(NamedTuple):
-    """Questions of one type: how many they are, their mean accuracy and exact match."""
+    """Scores of the questions of one type, as fractions."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count; the name is public
+    """Questions of the type."""
     accuracy: float
+    """Mean VQA accuracy."""
     exact_match: float
 
 
 class AnswerScores(NamedTuple):
-    """Scores of a data set, as fractions, and those of each type of question and of answer."""
+    """Scores of a data set as fractions, also by question type and by answer type."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count; the name is public
+    """Questions of the data set."""
     accuracy: float
+    """Mean VQA accuracy."""
     exact_match: float
     macro_f1: float
     question_types: dict[str, AnswerGroup]
@@ -82,40 +86,47 @@ class AnswerScores(NamedTuple):
 
 
 def normalize_answer(text: str) -> str:
-    """An answer as the official evaluator compares it.
+    """Normalize an answer as the official evaluator does before it compares answers.
 
-    A punctuation mark becomes a blank; it is deleted instead wherever it stands if it stands beside
-    a blank anywhere, and so are all marks if there is a comma between two digits ("1,000"). Full
-    stops are deleted (the first 32) unless a digit follows. The text is put in lower case, "none"
-    and "zero" to "ten" become digits, articles are dropped, missing apostrophes are added.
+    A punctuation mark is replaced by a space. It is deleted instead, at each of its positions, if
+    it is next to a space at any position; all marks are deleted if there is a comma between two
+    digits ("1,000"). Full stops (the first 32) are deleted unless a digit follows. The text is put
+    in lower case, "none" and "zero" to "ten" become digits, articles are removed, and missing
+    apostrophes are restored.
     """
-    text = _clean(text)
-    joined = _DIGIT_COMMA.search(text) is not None
-    marks = {
-        mark: "" if joined or f"{mark} " in text or f" {mark}" in text else " "
+    text = _strip(text)
+    has_digit_comma = _DIGIT_COMMA.search(text) is not None
+    marks: dict[str, str | int | None] = {
+        mark: "" if has_digit_comma or f"{mark} " in text or f" {mark}" in text else " "
         for mark in _PUNCTUATION
     }
-    text = _FULL_STOP.sub("", text.translate(str.maketrans(marks)), count=_FULL_STOPS)
+    text = _FULL_STOP.sub("", text.translate(str.maketrans(marks)), count=_MAX_FULL_STOPS)
     words = (_NUMBERS.get(word, word) for word in text.lower().split())
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
 
 
 def vqa_accuracy(candidate: str, answers: Sequence[str], *, strict_official: bool = True) -> float:
-    """The VQA accuracy of one candidate: min(1, matches / 3) over all but one of the answers.
+    """Return the VQA accuracy of one candidate: min(1, matches / 3) over all answers but one.
 
-    It is the mean over which answer is left out, a fraction, and unrounded (the official evaluator
-    rounds a data set's percentage to two decimals). With ten answers, one match gives 0.3, two
-    give 0.6, three 0.9, more 1.
+    The value is the mean over the choices of the answer that is left out, and it is not rounded
+    (the official evaluator rounds the percentage of a data set to two decimals). With ten answers,
+    one match gives 0.3, two give 0.6, three 0.9, more 1.
 
-    Officially, texts are normalised only where the answers differ before they are: if ten people
-    said "Yes!", then "yes" is wrong. And one answer gives 0, since none is left to match it, two
-    equal ones 1/3. With `strict_official=False` texts are always normalised and as many matches
-    as other answers, if these are fewer than three, are enough: with up to four answers the value
-    is the share of them that match, with a single one exact match. Raises MetricError if there are
-    no answers.
+    Args:
+        candidate: The answer to score.
+        answers: All human answers to the question.
+        strict_official: Follow the official code, which normalizes texts only if the answers
+            differ before that: if all ten answers are "Yes!", then "yes" is wrong. A single answer
+            gives 0, because no answer is left to match, and two equal ones give 1/3. With False,
+            texts are always normalized, and if fewer than three other answers are left, that
+            number of matches suffices: with up to four answers the value is the share that
+            matches, with one it is exact match.
+
+    Raises:
+        MetricError: There are no answers.
     """
-    answers = [_clean(answer) for answer in _checked(answers)]
-    candidate = _clean(candidate)
+    answers = [_strip(answer) for answer in _check_answers(answers)]
+    candidate = _strip(candidate)
     if len(set(answers)) > 1 or not strict_official:
         answers = [normalize_answer(answer) for answer in answers]
         candidate = normalize_answer(candidate)
@@ -127,100 +138,111 @@ def vqa_accuracy(candidate: str, answers: Sequence[str], *, strict_official: boo
 
 
 def exact_match(candidate: str, answers: Sequence[str]) -> bool:
-    """Whether a candidate is one of the answers once all are normalised."""
+    """Return whether a candidate equals one of the answers after normalization of both."""
     candidate = normalize_answer(candidate)
-    return any(normalize_answer(answer) == candidate for answer in _checked(answers))
+    return any(normalize_answer(answer) == candidate for answer in _check_answers(answers))
 
 
 def score_answers(
     candidates: Candidates,
     references: References,
     *,
-    question_types: Mapping[Hashable, str] | None = None,
-    answer_types: Mapping[Hashable, str] | None = None,
+    question_types: Mapping[Any, str] | None = None,
+    answer_types: Mapping[Any, str] | None = None,
     strict_official: bool = True,
 ) -> AnswerScores:
     """Score one candidate for each question, given all of its answers.
 
-    Accuracy and exact match are means over questions (see `vqa_accuracy`, above all for questions
-    with fewer than ten answers). Macro-F1 takes each question's most frequent normalised answer as
-    its class, and is the mean of F1 over the classes that occur among the references. A table
-    lists the larger groups first; a question that is not in the mapping has type "". Raises
-    MetricError if ids differ or a question has no answers.
+    Accuracy and exact match are means over questions. For macro-F1, the class of a question is its
+    most frequent normalized answer; F1 is averaged over the classes of the references.
+
+    Args:
+        candidates: One answer per question id.
+        references: All human answers per question id.
+        question_types: Type by question id, by which scores are grouped; "" where it is missing.
+        answer_types: The same for the types of answers.
+        strict_official: See `vqa_accuracy`; it matters for questions with fewer than ten answers.
+
+    Returns:
+        The scores. Groups are sorted by decreasing number of questions.
+
+    Raises:
+        MetricError: The ids differ, or a question has no answers.
     """
-    pair(candidates, references, tokenized=True)  # For its errors: words do not matter here.
+    pair_texts(candidates, references, tokenized=True)  # only to raise its errors
     accuracy = {
         i: vqa_accuracy(candidates[i], answers, strict_official=strict_official)
         for i, answers in references.items()
     }
     exact = {i: exact_match(candidates[i], answers) for i, answers in references.items()}
 
-    def group(ids: Iterable[Hashable]) -> AnswerGroup:
-        ids = list(ids)
-        total, matches = sum(accuracy[i] for i in ids), sum(exact[i] for i in ids)
-        return AnswerGroup(len(ids), total / len(ids), matches / len(ids))
-
-    def table(types: Mapping[Hashable, str] | None) -> dict[str, AnswerGroup]:
-        members = defaultdict(list)
-        for i in references if types is not None else ():
-            members[types.get(i, "")].append(i)
-        ordered = sorted(members, key=lambda name: (-len(members[name]), name))
-        return {name: group(members[name]) for name in ordered}
-
-    f1 = _macro_f1(candidates, references)
-    return AnswerScores(*group(references), f1, table(question_types), table(answer_types))
+    return AnswerScores(
+        *_score_group(list(references), accuracy, exact),
+        _macro_f1(candidates, references),
+        _score_types(question_types, accuracy, exact),
+        _score_types(answer_types, accuracy, exact),
+    )
 
 
 def majority_answers(rows: Iterable[tuple[str, Sequence[str]]]) -> dict[str, str]:
-    """The most frequent answer to each type of question, from (question type, answers) rows.
+    """Return the most frequent answer to each type of question.
 
-    Under "" stands that of all rows, for types that are not among them. Answers are counted as
-    `normalize_answer` leaves them; the most frequent way to write the winner is returned, since
-    the official accuracy may compare texts as they are. A tie goes to the first in the alphabet.
-    Raises MetricError if there are no answers.
+    Answers are counted after normalization. The most frequent spelling of the winner is returned,
+    because the official accuracy may compare texts without normalization. Ties are resolved in
+    alphabetical order.
+
+    Args:
+        rows: Pairs of a question type and the answers to one question.
+
+    Returns:
+        Answers by question type, with that of all rows under "", for types without rows.
+
+    Raises:
+        MetricError: There are no rows, or a question has no answers.
     """
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for kind, answers in rows:
         for name in {kind, ""}:
-            counts[name].update(_checked(answers))
+            counts[name].update(_check_answers(answers))
     if not counts:
         raise MetricError("no question to take majority answers from: found 0, expected at least 1")
-    return {name: _majority(counts[name]) for name in sorted(counts)}
+    return {name: _most_frequent(counts[name]) for name in sorted(counts)}
 
 
 def question_type(question: str) -> str:
-    """The opening of a question, for data that does not tell its types.
+    """Return the first words of a question in lower case, as its type.
 
-    It is the first two words in lower case ("how many", "what color", "is there"), three where a
-    question word meets a verb such as "is" or "does" ("what is on", "where are the").
+    For data sets without question types. The type has two words ("how many", "what color", "is
+    there"), or three where a question word is followed by a verb such as "is" or "does" ("what is
+    on", "where are the").
     """
-    words = _WORD.findall(_IS_SHORT.sub(r"\1 is", question.lower()))
-    three = words[:1] and words[0] in _ASKING and words[1:2] and words[1] in _AUXILIARY
+    words = _WORD.findall(_SHORT_IS.sub(r"\1 is", question.lower()))
+    three = len(words) > 1 and words[0] in _QUESTION_WORDS and words[1] in _AUXILIARY
     return " ".join(words[: 3 if three else 2])
 
 
 def answer_type(answer: str) -> str:
-    """How VQA sorts answers: "yes/no", "number" ("two" and "none" are numbers too) or "other"."""
+    """Return VQA's type of an answer: "yes/no", "number" (also "two" and "none") or "other"."""
     answer = normalize_answer(answer)
     if answer in ("yes", "no"):
         return "yes/no"
     return "number" if _NUMBER.fullmatch(answer) else "other"
 
 
-def _clean(text: str) -> str:
+def _strip(text: str) -> str:
     return text.replace("\n", " ").replace("\t", " ").strip()
 
 
-def _checked(answers: Sequence[str]) -> Sequence[str]:
-    """The answers themselves; MetricError unless they are a list with something in it."""
+def _check_answers(answers: Sequence[str]) -> Sequence[str]:
+    """Return the answers; raise MetricError unless they are a non-empty list."""
     if isinstance(answers, str) or not answers:
         found = repr(answers) if isinstance(answers, str) else "none"
         raise MetricError(f"answers of a question: found {found}, expected a list of 1 or more")
     return answers
 
 
-def _majority(answers: Counter[str]) -> str:
-    """The most frequent spelling of the most frequent normalised answer."""
+def _most_frequent(answers: Counter[str]) -> str:
+    """Return the most frequent spelling of the most frequent normalized answer."""
     spellings: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for answer, count in answers.items():
         spellings[normalize_answer(answer)][answer] = count
@@ -228,12 +250,33 @@ def _majority(answers: Counter[str]) -> str:
     return min(spellings[winner], key=lambda text: (-answers[text], text))
 
 
+def _score_group(
+    ids: Sequence[Hashable], accuracy: Mapping[Any, float], exact: Mapping[Any, bool]
+) -> AnswerGroup:
+    total, matches = sum(accuracy[i] for i in ids), sum(exact[i] for i in ids)
+    return AnswerGroup(len(ids), total / len(ids), matches / len(ids))
+
+
+def _score_types(
+    types: Mapping[Any, str] | None, accuracy: Mapping[Any, float], exact: Mapping[Any, bool]
+) -> dict[str, AnswerGroup]:
+    """Return the scores by type, types with more questions first."""
+    if types is None:
+        return {}
+    members = defaultdict(list)
+    for i in accuracy:
+        members[types.get(i, "")].append(i)
+    ordered = sorted(members, key=lambda name: (-len(members[name]), name))
+    return {name: _score_group(members[name], accuracy, exact) for name in ordered}
+
+
 def _macro_f1(candidates: Candidates, references: References) -> float:
-    golds, found, right = Counter[str](), Counter[str](), Counter[str]()
+    expected, predicted, correct = Counter[str](), Counter[str](), Counter[str]()
     for i, answers in references.items():
-        gold = normalize_answer(_majority(Counter(answers)))
+        label = normalize_answer(_most_frequent(Counter(answers)))
         answer = normalize_answer(candidates[i])
-        golds[gold] += 1
-        found[answer] += 1
-        right[gold] += gold == answer
-    return sum(2 * right[x] / (golds[x] + found[x]) for x in golds) / len(golds)
+        expected[label] += 1
+        predicted[answer] += 1
+        correct[label] += label == answer
+    f1 = (2 * correct[x] / (expected[x] + predicted[x]) for x in expected)
+    return sum(f1) / len(expected)

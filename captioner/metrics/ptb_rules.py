@@ -1,21 +1,22 @@
-"""The token classes of Penn Treebank tokenisation, as regular expressions.
+"""The token classes of Penn Treebank tokenization, as regular expressions.
 
-The classes follow what the tokeniser that the caption literature scores with (Stanford CoreNLP
-3.4.1) is known to keep together, and were settled by observing it: on every character of the Basic
-Multilingual Plane, on every word of up to four letters before a full stop, and on random strings.
-`RULES` lists (token, right context) pairs; the scanner in `captioner.metrics.ptb_tokenizer` takes
-the pair that matches the most characters, context included, and of equals the first. Letters that
-Unicode gained after version 6 count as letters here, while CoreNLP drops them.
+The classes reproduce Stanford CoreNLP 3.4.1, the tokenizer of the COCO evaluation code. They were
+derived from its output on every character of the Basic Multilingual Plane, on every word of up to
+four letters before a full stop, and on random strings. `RULES` lists (token, right context) pairs;
+the scanner in `captioner.metrics.ptb_tokenizer` takes the pair that matches the most characters,
+context included, and the first of equal ones. Difference: letters that Unicode added after
+version 6 count as letters here, while CoreNLP drops them.
 
-Source: Marcus, Santorini, Marcinkiewicz, "Building a Large Annotated Corpus of English: The Penn
-Treebank" (Computational Linguistics 1993), whose conventions these are.
+Source of the conventions: Marcus, Santorini, Marcinkiewicz, "Building a Large Annotated Corpus of
+English: The Penn Treebank" (Computational Linguistics 1993).
 """
 
 from __future__ import annotations
 
-# Blanks, line separators included: a caption is one line.
+# White space, including line separators, because a caption is one line.
 _SPACE = r" \t\n\v\f\r\x85\xa0\u2000-\u200a\u2028\u2029\u3000"
-# Combining marks and their like: part of a word, but not of a compound with digits or hyphens.
+# Combining marks and similar characters: part of a word, but not of a compound with digits or
+# hyphens.
 _MARKS = (
     r"\xad\u02c2-\u02c5\u02d2-\u02df\u02e5-\u02eb\u02ed\u02ef-\u036f\u0375\u0378\u0379\u0384"
     r"\u0385\u03f6\u0483-\u0487\u055a-\u055f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7"
@@ -26,8 +27,8 @@ _MARKS = (
     r"\u0bc6-\u0bc8\u0bca-\u0bcd\u0c01-\u0c03\u0c3e-\u0c56\u0d3e-\u0d44\u0d46-\u0d48\u0e31"
     r"\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ecd"
 )
-# Numerals that `\w` counts as word characters though they are neither letters nor digits, digits
-# that are younger than the class, and everything beyond the Basic Multilingual Plane.
+# Numerals that `\w` matches although they are neither letters nor digits, digits that Unicode added
+# later, and all characters beyond the Basic Multilingual Plane.
 _NOT_LETTERS = (
     r"\xb2\xb3\xb9\xbc-\xbe\u09f4-\u09f9\u0b72-\u0b77\u0bf0-\u0bf2\u0c78-\u0c7e\u0d58-\u0d5e"
     r"\u0d70-\u0d78\u0de6-\u0def\u0f2a-\u0f33\u1369-\u137c\u16ee-\u16f0\u17f0-\u17f9\u19da"
@@ -35,7 +36,7 @@ _NOT_LETTERS = (
     r"\u3038-\u303a\u3192-\u3195\u3220-\u3229\u3248-\u325f\u3280-\u3289\u32b1-\u32bf"
     r"\ua6e6-\ua6ef\ua830-\ua835\ua9f0-\ua9f9\U00010000-\U0010ffff"
 )
-# Signs that are a token each. What is in no class (emoji, private use, controls) is dropped.
+# Signs that are a token each. Characters of no class (emoji, private use, controls) are dropped.
 _SIGNS = (
     r"!-/:-@\[-`{-~\xa1-\xad\xae-\xb1\xb4\xb6-\xb8\xbb-\xbf\xd7\xf7\x80\x91-\x94\u037e\u0387"
     r"\u0589\u05be\u05c0\u05c3\u05c6\u05f3\u05f4\u0600-\u0603\u0606-\u060c\u0614\u061b\u061e"
@@ -46,8 +47,8 @@ _SIGNS = (
     r"\u3001\u3002\u3012\u30fb\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\uffe0\uffe1"
     r"\uffe5\uffe6"
 )
-# Words that keep their full stop: in any case; not in lower case; not in upper case; and only
-# before a number.
+# Abbreviations that keep their full stop: in any case, not in lower case, not in upper case, and
+# only before a number.
 _ABBREVIATIONS = """
     adj adm adv al ala alex apr ariz assn assoc asst atty attys aug ave bancorp bhd bldg blvd brig
     bros calif capt cf cie cmdr co col colo comdr conn corp cos cpl ct dak dec dept det dr drs elec
@@ -60,7 +61,7 @@ _ABBREVIATIONS = """
 _NEVER_LOWER = "Ark Az Del Ill La Mass Miss Ore Pa Tex Wash"
 _NEVER_UPPER = "mfg mtg ppte ppty pte ptes pty ptys"
 _BEFORE_NUMBER = "art ca figs fig nos no op pp prop"
-# A single letter keeps its full stop unless one of these seems to open the next sentence.
+# A single letter keeps its full stop unless one of these words follows, as the start of a sentence.
 _OPENERS = """
     A About According Additionally After An As At But Earlier He Her Here However If In It Last
     Many More Now Once One Other Our She Since So Some Such That The Their Then There These They
@@ -100,10 +101,10 @@ _NO_STOP = r"(?<![.!?,-])"  # a stop after an address belongs to the sentence
 _PATH = rf"(?:/{_IN_ADDRESS}{{2,}}{_NO_STOP})?"
 _EYE = r"[-^x=~<>']"
 
-# (token, what must follow it). The scan goes on after the token, so a context is read again.
+# (token, right context). The scan continues after the token, so the context is scanned again.
 RULES: tuple[tuple[str, str], ...] = (
     (r"<[!?][A-Za-z-][^>]*>|</?[A-Za-z][A-Za-z0-9:.-]*(?: +[^<>]*)?/?>", ""),  # markup
-    (r"-(?:[LR][RCS]B|[lr][rcs]b)-", ""),  # brackets that were spelled out before
+    (r"-(?:[LR][RCS]B|[lr][rcs]b)-", ""),  # brackets in their Penn Treebank spelling
     (r"&(?:MD|mdash|ndash);|[\x96\x97\u2013-\u2015]", ""),  # dashes
     # two words written as one
     (r"(?i:can)", r"(?i:not)"),
@@ -155,7 +156,7 @@ RULES: tuple[tuple[str, str], ...] = (
     (rf"\+{{0,2}}(?:[0-9]{{2,4}}{_GAP}){{1,2}}[0-9]{{3,4}}{_GAP}?[0-9]{{3,5}}", ""),
     (r"(?:\+{0,2}[0-9]{2,4}\.)?[0-9]{2,4}\.[0-9]{3,4}\.[0-9]{3,5}", ""),
     (r"[A-Z]*\$", ""),
-    # faces
+    # emoticons
     (r"[<>]?[:;=][-'*o]?[\[\](){@|\\DPdpO]", r"[^A-Za-z0-9]"),
     (rf"{_EYE}_{_EYE}|\({_EYE}[_.]?{_EYE}\)|\([\^x=~<>']-[\^x=~<>'`]\)", ""),
     # signs

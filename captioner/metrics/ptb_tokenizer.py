@@ -1,12 +1,12 @@
-"""Penn Treebank tokenisation of captions, without Java.
+"""Penn Treebank tokenization of captions, without Java.
 
-The captioning literature scores the tokens of Stanford CoreNLP's PTBTokenizer, in lower case and
-without punctuation (Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Server",
-2015, section 4). `tokenize` yields those tokens.
+Captions are scored on the tokens of Stanford CoreNLP's PTBTokenizer, in lower case and without
+punctuation (Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Server", 2015,
+section 4). `tokenize` returns those tokens.
 
-Most chunks between blanks have been seen before, so the tokens of a chunk are remembered. A
-decision that spans a blank (a phone number, "no. 5", "plan b. The dog") needs a digit, a "<" or a
-lone letter before a full stop and a capital; a caption with one of them is scanned as a whole.
+The tokens of each chunk between spaces are cached, because most chunks recur. A token can extend
+over a space only if there is a digit ("no. 5", a phone number), a "<", or a single letter before a
+full stop and a capital ("plan b. The dog"); a caption with one of these is scanned as a whole.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import re
 
 from captioner.metrics.ptb_rules import CLITIC, NOT, RULES
 
-_MAX_REMEMBERED = 200_000
+_MAX_CACHED = 200_000
 _LINE_ENDS = re.compile(r"[\n\v\f\r\x85\u2028\u2029]+")
-_SPANS_BLANKS = re.compile(r"[\d<]|(?<![A-Za-z])[A-Za-z]\.\s+[A-Z]")
-# Every rule looks ahead from the same place, so that one match tells how far each would reach:
-# groups come in pairs, the token with its context and the token alone.
+_SPANS_SPACES = re.compile(r"[\d<]|(?<![A-Za-z])[A-Za-z]\.\s+[A-Z]")
+# Every rule is a lookahead from the same position, so that one match gives the end of each rule.
+# Groups come in pairs: the token with its context, and the token alone.
 _RULES = re.compile("".join(f"(?:(?=(({token})(?:{context})))|)" for token, context in RULES))
 _SHORT_FORM = re.compile(f"{CLITIC}|{NOT}")
-_TWO_IN_ONE = frozenset(["cannot", "gonna", "gotta", "wanna", "lemme", "gimme"])
+_SPLIT_WORDS = frozenset(["cannot", "gonna", "gotta", "wanna", "lemme", "gimme"])
 
-# What signs are called in the Penn Treebank, and which names are punctuation to remove. (That the
-# brackets stay is how the literature scores: its list spells them in capitals, its tokens do not.)
+# Names of signs in the Penn Treebank, and the names that are removed as punctuation. Brackets are
+# not removed: the list of the COCO evaluation code has them in upper case, its tokens are in lower.
 _QUOTES = {"'": "'", "\x92": "'", "\u2019": "'", "\u203a": "'", "&apos;": "'"}
 _QUOTES |= {"`": "`", "\x91": "`", "\u2018": "`", "\u201b": "`", "\u2039": "`"}
 _QUOTES |= {"\x93": "``", "\xab": "``", "\u201c": "``", '"': "``", "&quot;": "``"}
@@ -37,42 +37,44 @@ _NAMES |= {"&amp;": "&", "&lt;": "<", "&gt;": ">", "\u2026": "...", "\xad": "-"}
 _NAMES |= dict.fromkeys(["&MD;", "&mdash;", "&ndash;", *"\x96\x97\u2013\u2014\u2015"], "--")
 _PUNCTUATION = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
 
-_remembered: dict[str, tuple[str, ...]] = {}
+_cache: dict[str, tuple[str, ...]] = {}
 
 
 def tokenize(text: str) -> list[str]:
     """Split one caption into lower-case Penn Treebank tokens without punctuation.
 
-    Line separators inside the caption count as blanks. The result equals the words of the string
-    that pycocoevalcap 1.2 makes with Stanford CoreNLP 3.4.1.
+    Line separators inside the caption count as spaces. The result equals the words of the string
+    that pycocoevalcap 1.2 returns with Stanford CoreNLP 3.4.1.
     """
-    if _SPANS_BLANKS.search(text):
+    if _SPANS_SPACES.search(text):
         return _scan(text)
     tokens: list[str] = []
     for chunk in text.split():
-        found = _remembered.get(chunk)
-        if found is None:
-            found = _remember(chunk)
-        tokens += found
+        cached = _cache.get(chunk)
+        if cached is None:
+            cached = _tokenize_chunk(chunk)
+        tokens += cached
     return tokens
 
 
-def _remember(chunk: str) -> tuple[str, ...]:
-    if len(_remembered) >= _MAX_REMEMBERED:
-        _remembered.clear()
-    plain = chunk.isascii() and chunk.isalpha() and chunk.lower() not in _TWO_IN_ONE
+def _tokenize_chunk(chunk: str) -> tuple[str, ...]:
+    if len(_cache) >= _MAX_CACHED:
+        _cache.clear()
+    plain = chunk.isascii() and chunk.isalpha() and chunk.lower() not in _SPLIT_WORDS
     tokens = (chunk.lower(),) if plain else tuple(_scan(chunk))
-    _remembered[chunk] = tokens
+    _cache[chunk] = tokens
     return tokens
 
 
 def _scan(text: str) -> list[str]:
-    """Take the longest match of all rules, again and again; skip what none of them matches."""
+    """Take the longest match of all rules repeatedly; skip characters that match none."""
     text = _LINE_ENDS.sub(" ", text) + "\n"
     tokens: list[str] = []
     position = 0
     while position < len(text):
-        spans = _RULES.match(text, position).regs
+        match = _RULES.match(text, position)
+        assert match is not None  # every rule is optional
+        spans = match.regs
         reach, end = position, position
         for i in range(1, len(spans), 2):
             if spans[i][1] > reach:
@@ -86,7 +88,7 @@ def _scan(text: str) -> list[str]:
 
 
 def _spell(token: str) -> str:
-    """The Penn Treebank spelling of a token that was cut out of a text."""
+    """Return the Penn Treebank spelling of a token."""
     if token in _QUOTES:
         return _QUOTES[token]
     if token in _NAMES:
@@ -99,7 +101,7 @@ def _spell(token: str) -> str:
         return "".join(_QUOTES.get(sign, sign) for sign in token)
     if _SHORT_FORM.fullmatch(token):
         return re.sub(r"[\x92\u2019]|&apos;", "'", token)
-    if token.replace("&amp;", "").isalpha():  # R&amp;B, but no address
+    if token.replace("&amp;", "").isalpha():  # R&amp;B, but not an address
         token = token.replace("&amp;", "&")
     token = token.replace("\xad", "")
     return token.replace("(", "-lrb-").replace(")", "-rrb-")

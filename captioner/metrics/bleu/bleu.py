@@ -1,14 +1,16 @@
 """BLEU-1 to BLEU-4 of image captions for `evaluate.load("captioner/metrics/bleu")`.
 
-The `captioner` package must be importable: run from the repository root, or install it. (The
-loader reads the import lines below one by one and fetches nothing.)
 Source: Papineni et al., "BLEU: a Method for Automatic Evaluation of Machine Translation" (2002).
+Range: 0 to 1. The values equal those of pycocoevalcap 1.2.
+
+The `captioner` package must be importable: run from the repository root, or install it. The loader
+of `evaluate` parses the import lines below, each of which must be a single line.
 """
 
-import datasets
 import evaluate
 
 from captioner.metrics import bleu
+from captioner.metrics._evaluate_module import metric_info, number_texts
 
 _CITATION = """\
 @inproceedings{papineni2002bleu,
@@ -17,14 +19,14 @@ _CITATION = """\
   booktitle = {ACL}, year = {2002}}
 """
 _DESCRIPTION = """\
-BLEU-1 to BLEU-4 over the corpus, Penn Treebank tokens, closest reference length; the numbers of
-pycocoevalcap, without Java.
+BLEU-1 to BLEU-4 over the corpus, with Penn Treebank tokens and the closest reference length. The
+values equal those of pycocoevalcap. Java is not needed.
 """
 _USAGE = """\
 Args:
     predictions: one caption per image.
     references: for each image, its list of reference captions.
-    tokenized: whether the texts are tokens joined by blanks already (False).
+    tokenized: whether the texts are tokens joined by spaces already (default: False).
 Returns:
     "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4": fractions.
 """
@@ -34,18 +36,10 @@ class Bleu(evaluate.Metric):
     """Corpus BLEU; raises captioner.errors.MetricError for an image without references."""
 
     def _info(self) -> evaluate.MetricInfo:
-        text = datasets.Value("string")
-        features = {"predictions": text, "references": datasets.Sequence(text)}
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_USAGE,
-            features=datasets.Features(features),
-        )
+        return metric_info(description=_DESCRIPTION, citation=_CITATION, usage=_USAGE)
 
     def _compute(
         self, predictions: list[str], references: list[list[str]], *, tokenized: bool = False
     ) -> dict[str, float]:
-        candidates, texts = dict(enumerate(predictions)), dict(enumerate(references))
-        score = bleu(candidates, texts, tokenized=tokenized)
+        score = bleu(*number_texts(predictions, references), tokenized=tokenized)
         return {f"BLEU-{n}": float(value) for n, value in enumerate(score.corpus, start=1)}

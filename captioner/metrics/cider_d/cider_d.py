@@ -1,14 +1,16 @@
 """CIDEr-D of image captions for `evaluate.load("captioner/metrics/cider_d")`.
 
-The `captioner` package must be importable: run from the repository root, or install it. (The
-loader reads the import lines below one by one and fetches nothing.)
 Source: Vedantam et al., "CIDEr: Consensus-based Image Description Evaluation" (CVPR 2015).
+Range: 0 to 10. Without `df`, the value equals that of pycocoevalcap 1.2.
+
+The `captioner` package must be importable: run from the repository root, or install it. The loader
+of `evaluate` parses the import lines below, each of which must be a single line.
 """
 
-import datasets
 import evaluate
 
 from captioner.metrics import DocumentFrequency, cider_d
+from captioner.metrics._evaluate_module import metric_info, number_texts
 
 _CITATION = """\
 @inproceedings{vedantam2015cider,
@@ -17,16 +19,16 @@ _CITATION = """\
   booktitle = {CVPR}, year = {2015}}
 """
 _DESCRIPTION = """\
-CIDEr-D, n = 1..4, sigma 6, the mean over images, Penn Treebank tokens; the numbers of
-pycocoevalcap, without Java.
+CIDEr-D with n = 1..4, sigma 6 and Penn Treebank tokens, averaged over images. The value equals that
+of pycocoevalcap. Java is not needed.
 """
 _USAGE = """\
 Args:
     predictions: one caption per image.
     references: for each image, its list of reference captions.
-    df: a file of `captioner.metrics.DocumentFrequency.save`; without it the references are the
-        corpus that says which n-grams are rare.
-    tokenized: whether the texts are tokens joined by blanks already (False).
+    df: a file written by `captioner.metrics.DocumentFrequency.save`; without it, the document
+        frequencies of n-grams are counted over the references.
+    tokenized: whether the texts are tokens joined by spaces already (default: False).
 Returns:
     "CIDEr-D": between 0 and 10.
 """
@@ -36,14 +38,7 @@ class CiderDMetric(evaluate.Metric):
     """Mean CIDEr-D; raises captioner.errors.MetricError for an image without references."""
 
     def _info(self) -> evaluate.MetricInfo:
-        text = datasets.Value("string")
-        features = {"predictions": text, "references": datasets.Sequence(text)}
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_USAGE,
-            features=datasets.Features(features),
-        )
+        return metric_info(description=_DESCRIPTION, citation=_CITATION, usage=_USAGE)
 
     def _compute(
         self,
@@ -53,6 +48,6 @@ class CiderDMetric(evaluate.Metric):
         df: str | None = None,
         tokenized: bool = False,
     ) -> dict[str, float]:
-        candidates, texts = dict(enumerate(predictions)), dict(enumerate(references))
         frequencies = DocumentFrequency.load(df) if df else None
-        return {"CIDEr-D": cider_d(candidates, texts, df=frequencies, tokenized=tokenized).corpus}
+        texts = number_texts(predictions, references)
+        return {"CIDEr-D": cider_d(*texts, df=frequencies, tokenized=tokenized).corpus}

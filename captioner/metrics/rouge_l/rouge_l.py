@@ -1,14 +1,16 @@
 """ROUGE-L of image captions for `evaluate.load("captioner/metrics/rouge_l")`.
 
-The `captioner` package must be importable: run from the repository root, or install it. (The
-loader reads the import lines below one by one and fetches nothing.)
 Source: Lin, "ROUGE: A Package for Automatic Evaluation of Summaries" (2004).
+Range: 0 to 1. The value equals that of pycocoevalcap 1.2.
+
+The `captioner` package must be importable: run from the repository root, or install it. The loader
+of `evaluate` parses the import lines below, each of which must be a single line.
 """
 
-import datasets
 import evaluate
 
 from captioner.metrics import rouge_l
+from captioner.metrics._evaluate_module import metric_info, number_texts
 
 _CITATION = """\
 @inproceedings{lin2004rouge,
@@ -16,14 +18,15 @@ _CITATION = """\
   author = {Lin, Chin-Yew}, booktitle = {Text Summarization Branches Out}, year = {2004}}
 """
 _DESCRIPTION = """\
-ROUGE-L, beta 1.2, the best precision and recall over an image's references, the mean over images,
-Penn Treebank tokens; the numbers of pycocoevalcap, without Java.
+ROUGE-L with beta 1.2 and Penn Treebank tokens: the best precision and the best recall over the
+references of an image, averaged over images. The value equals that of pycocoevalcap. Java is not
+needed.
 """
 _USAGE = """\
 Args:
     predictions: one caption per image.
     references: for each image, its list of reference captions.
-    tokenized: whether the texts are tokens joined by blanks already (False).
+    tokenized: whether the texts are tokens joined by spaces already (default: False).
 Returns:
     "ROUGE-L": a fraction.
 """
@@ -33,17 +36,10 @@ class RougeL(evaluate.Metric):
     """Mean ROUGE-L; raises captioner.errors.MetricError for an image without references."""
 
     def _info(self) -> evaluate.MetricInfo:
-        text = datasets.Value("string")
-        features = {"predictions": text, "references": datasets.Sequence(text)}
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_USAGE,
-            features=datasets.Features(features),
-        )
+        return metric_info(description=_DESCRIPTION, citation=_CITATION, usage=_USAGE)
 
     def _compute(
         self, predictions: list[str], references: list[list[str]], *, tokenized: bool = False
     ) -> dict[str, float]:
-        candidates, texts = dict(enumerate(predictions)), dict(enumerate(references))
-        return {"ROUGE-L": rouge_l(candidates, texts, tokenized=tokenized).corpus}
+        score = rouge_l(*number_texts(predictions, references), tokenized=tokenized)
+        return {"ROUGE-L": score.corpus}

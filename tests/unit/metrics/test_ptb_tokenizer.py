@@ -83,11 +83,11 @@ def test_a_second_time_gives_the_same_and_its_own_list() -> None:
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ptb_tokenizer, "_MAX_REMEMBERED", 10)
-    monkeypatch.setattr(ptb_tokenizer, "_remembered", {})
+    monkeypatch.setattr(ptb_tokenizer, "_MAX_CACHED", 10)
+    monkeypatch.setattr(ptb_tokenizer, "_cache", {})
     for i in range(500):
         tokenize("x" * (i % 50) + "y")
-        assert len(ptb_tokenizer._remembered) <= 10
+        assert len(ptb_tokenizer._cache) <= 10
 
 
 def test_tokens_are_lower_case_words_without_blanks_or_punctuation() -> None:
