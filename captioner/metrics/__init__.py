@@ -15,7 +15,7 @@ Answers:
 Each metric also loads through `evaluate.load("captioner/metrics/NAME")`, where NAME is `bleu`,
 `rouge_l`, `cider_d` or `vqa_accuracy`.
 
-Sources: `_bleu` (Papineni et al. 2002), `_rouge` (Lin 2004), `_cider` (Vedantam et al. 2015), 
+Sources: `_bleu` (Papineni et al. 2002), `_rouge` (Lin 2004), `_cider` (Vedantam et al. 2015),
 `_vqa` (Antol et al. 2015), `_calibration` (Guo et al. 2017), `_bootstrap` (Koehn 2004).
 Shapes: I images.
 """
