@@ -21,7 +21,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from captioner.build import build_backbone, feature_shape, pixel_spec, resolve_checkpoint
+from captioner.build import build_backbone, feature_shape, pixel_spec
+from captioner.checkpoint import resolve_checkpoint
 from captioner.config import load_config
 from captioner.tokenizer import BOS, PAD, Tokenizer
 

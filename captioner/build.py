@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from captioner.checkpoint import (
+    CONFIG,
+    TEXT_ENCODER,
+    TOKENIZER,
+    WEIGHTS,
+    load_strictly,
+    load_weights,
+    resolve_checkpoint,
+    stored_feature_shape,
+)
 from captioner.config import BackboneConfig, Config, ModelConfig, QuestionConfig, load_config
 from captioner.errors import CheckpointError, ConfigError
 from captioner.images.transforms import PixelSpec
@@ -21,21 +30,7 @@ from captioner.model.seq2seq import Seq2Seq
 from captioner.text import one_line
 from captioner.tokenizer import PAD, TextEncoderTokenizer, Tokenizer
 
-PRETRAINED = Path(__file__).parent / "pretrained"
-TEXT_ENCODER = "text_encoder"
-"""The folder within a checkpoint that holds a Hugging Face encoder's configuration."""
 SHARED = "shared"
-
-
-def resolve_checkpoint(name: str | Path) -> Path:
-    """The folder of a checkpoint; `bundled` is the one that ships with the package."""
-    path = PRETRAINED if str(name) == "bundled" else Path(name)
-    if not (path / "model.safetensors").is_file():
-        raise CheckpointError(
-            f"{name}: no model.safetensors there; expected a checkpoint folder, such as the"
-            " best/ of a training run, or the word bundled"
-        )
-    return path
 
 
 def build_backbone(config: Config, *, load_weights: bool = True) -> tuple[Backbones, Config]:
@@ -193,12 +188,12 @@ def load_checkpoint(
     without timm, whose import takes longer than a caption. Raises CheckpointError and ConfigError.
     """
     path = resolve_checkpoint(name)
-    config = load_config(path / "config.yaml")
+    config = load_config(path / CONFIG)
     new = question if config.model.question is None else None
     if new is not None:
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, question=new))
-    tokenizer = Tokenizer.load(path / "tokenizer.model")
-    state = load_weights(path / "model.safetensors")
+    tokenizer = Tokenizer.load(path / TOKENIZER)
+    state = load_weights(path / WEIGHTS)
     light = not for_training and all(
         is_supported_mobilenet(b.name, b.args) for b in config.model.backbones
     )
@@ -206,7 +201,7 @@ def load_checkpoint(
         backbone = Backbones([_build_twin(b) for b in config.model.backbones])
     else:
         backbone, _ = build_backbone(config, load_weights=False)
-    positions, channels = _feature_shape_of(state, path)
+    positions, channels = stored_feature_shape(state, path)
     model = build_model(
         config.model,
         backbone,
@@ -229,39 +224,6 @@ def load_checkpoint(
 def _build_twin(config: BackboneConfig) -> MobileNet:
     args = {k: v for k, v in config.args.items() if k != "pad_type"}
     return MobileNet(config.name, remove=config.remove, **args)
-
-
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """The float32 tensors of a safetensors file; raises CheckpointError."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from None
-    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-
-
-def _feature_shape_of(state: Mapping[str, Tensor], path: Path) -> tuple[int, int]:
-    try:
-        positions = state["memory_encoder.positions"].shape[0]
-        return positions, state["memory_encoder.projection.weight"].shape[1]
-    except KeyError as error:
-        raise CheckpointError(f"{path}: not a captioner's weights; {error} is missing") from None
-
-
-def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load weights that must be exactly the model's; CheckpointError names what is not."""
-    own = model.state_dict()
-    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
-    extra = [k for k in state if k not in own]
-    shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
-    problems = [("missing", missing), ("not the model's", extra), ("of another shape", shapes)]
-    found = [f"{len(keys)} {what} (first: {keys[0]})" for what, keys in problems if keys]
-    if found:
-        raise CheckpointError(f"{path} does not fit the model: {'; '.join(found)}")
-    model.load_state_dict(state, strict=False)
 
 
 def _timm_model(config: BackboneConfig, index: int, load_weights: bool) -> nn.Module:
@@ -301,7 +263,7 @@ def _load_backbone(model: nn.Module, config: BackboneConfig, index: int) -> None
     """Weights from a file, strictly, but for a classifier, which no captioner has."""
     path, prefix = Path(config.weights), ""
     if config.weights == "bundled":
-        path = resolve_checkpoint("bundled") / "model.safetensors"
+        path = resolve_checkpoint("bundled") / WEIGHTS
         prefix = f"backbone.models.{index}."
     state = load_weights(path)
     heads = tuple(f"{prefix}{name}." for name in ("classifier", "head", "fc"))

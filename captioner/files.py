@@ -1,34 +1,131 @@
-"""Folders that are whole or not there, whatever stops the program or the machine.
+"""Atomic writes of files and folders: the old content or the new one, never a part.
 
-A folder is written beside its place, with the SHA-256 of each file in a manifest; it is brought to
-the disk and only then takes its name. Where the name is taken, that needs two renamings, and `mend`
-puts right what a stop between them leaves.
+A file is written under a temporary name beside its place and then renamed. A folder is written in
+the same way, with the SHA-256 of each file in a manifest. Replacing a folder takes two renames;
+`restore_folder` repairs what an interruption between them leaves.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-from safetensors import SafetensorError
+from typing import Any, BinaryIO
 
 from captioner.errors import CheckpointError
 
 MANIFEST = "manifest.json"
 SPARE = 2**20
-"""Bytes that a folder may take beside what is asked for: the small files, the file system's own."""
+"""Bytes that a folder may need beyond its requested size, for small files and metadata."""
 
 
 @contextmanager
-def writing(folder: Path, size: int) -> Iterator[Path]:
-    """Where to write the files of `folder`, of about `size` bytes; it is there when this ends.
+def open_replacement(
+    path: str | os.PathLike[str],
+    *,
+    like: str | None = None,
+    times: bool = True,
+    sync: bool = False,
+    private: bool = False,
+) -> Iterator[BinaryIO]:
+    """Open a temporary file that replaces `path` when the block ends without an error.
 
-    Raises CheckpointError where there is no room or a write fails; what was there before stays.
+    If a file is there already, the new content is flushed to the disk before the rename, so that a
+    power failure cannot lose both versions.
+
+    Args:
+        path: The file to replace or create.
+        like: A file whose permissions, and with `times` whose times, the new file gets.
+        times: Copy the times of `like` as well.
+        sync: Flush to the disk even if there is no file yet.
+        private: Let only the owner read the file.
+
+    Yields:
+        The temporary file, open for writing bytes.
+
+    Raises:
+        OSError: The file cannot be written; `path` is unchanged.
+    """
+    folder, name = os.path.split(path)
+    # The name is hidden, so no run takes the file for an image. It is always the same, so repeated
+    # interruptions leave at most one file.
+    short = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+    partial = os.path.join(folder, f".{short}.partial")
+    try:
+        with open(partial, "wb") as file:
+            if private:
+                os.chmod(partial, 0o600)
+            yield file
+            if sync or os.path.exists(path):
+                file.flush()
+                os.fsync(file.fileno())
+        if like is not None:
+            (shutil.copystat if times else shutil.copymode)(like, partial)
+        os.replace(partial, path)
+    except BaseException:
+        if os.path.exists(partial):
+            os.remove(partial)
+        raise
+
+
+def replace_file(
+    path: str | os.PathLike[str],
+    data: bytes,
+    *,
+    like: str | None = None,
+    times: bool = True,
+    sync: bool = False,
+    private: bool = False,
+) -> None:
+    """Write `data` to a file atomically; see `open_replacement` for the arguments."""
+    with open_replacement(path, like=like, times=times, sync=sync, private=private) as file:
+        file.write(data)
+
+
+def write_file(path: str, data: bytes, *, overwrite: bool, like: str | None = None) -> bool:
+    """Write `data` to a file atomically, unless that would replace other content.
+
+    Args:
+        path: The file to write.
+        data: Its content.
+        overwrite: Replace other content.
+        like: A file whose permissions and times the new file gets.
+
+    Returns:
+        Whether the file now holds `data`.
+    """
+    if os.path.lexists(path):
+        same = _holds(path, data)
+        if same or not overwrite:
+            return same
+    replace_file(path, data, like=like)
+    return True
+
+
+def _holds(path: str, data: bytes) -> bool:
+    try:
+        # A named pipe would block.
+        return os.path.isfile(path) and file_digest(path) == hashlib.sha256(data).hexdigest()
+    except OSError:
+        return False
+
+
+@contextmanager
+def replace_folder(folder: Path, size: int) -> Iterator[Path]:
+    """Yield a temporary folder that replaces `folder` when the block ends without an error.
+
+    Args:
+        folder: The folder to replace or create.
+        size: Bytes that will be written, about.
+
+    Raises:
+        CheckpointError: There is too little space or a write fails; `folder` is unchanged.
     """
     partial, old = _beside(folder, "partial"), _beside(folder, "old")
     try:
@@ -43,23 +140,27 @@ def writing(folder: Path, size: int) -> Iterator[Path]:
         partial.rename(folder)
         _sync(folder.parent)
         shutil.rmtree(old, ignore_errors=True)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
-        reason = getattr(error, "strerror", None) or str(error)
         raise CheckpointError(
-            f"{folder}: cannot be written: {reason}; what was saved before is whole"
+            f"{folder}: cannot be written: {error.strerror or error}; what was saved before is"
+            " intact"
         ) from None
 
 
-def mend(folder: Path) -> None:
-    """Where a stop between two renamings left no `folder`, the newer whole one beside it."""
+def restore_folder(folder: Path) -> None:
+    """Restore a folder that is missing because `replace_folder` was interrupted."""
     for other in (_beside(folder, "partial"), _beside(folder, "old")):
-        if not folder.exists() and not fault(other):
+        if not folder.exists() and not find_damage(other):
             other.rename(folder)
 
 
-def fault(folder: Path) -> str:
-    """What is wrong with a folder that `writing` made; nothing where it is whole."""
+def find_damage(folder: Path) -> str:
+    """Compare a folder with its manifest.
+
+    Returns:
+        A description of the first difference; an empty string for an intact folder.
+    """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         for name, digest in manifest.items():
@@ -74,25 +175,38 @@ def _beside(folder: Path, kind: str) -> Path:
     return folder.with_name(f".{folder.name}.{kind}")
 
 
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's content, in hexadecimal; raises OSError."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file's content in hexadecimal; raise OSError."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
         while block := file.read(2**20):
-            found.update(block)
-    return found.hexdigest()
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def check_room(folder: Path, size: int) -> None:
-    """Raises OSError where `size` bytes and the small files beside them have no room."""
+    """Raise OSError if the disk of `folder` has no room for `size` bytes and a few small files."""
     free = shutil.disk_usage(folder).free
     if free < size + SPARE:
         needed = (size + SPARE) / 1e6
         raise OSError(f"{needed:.0f} MB are needed and {free / 1e6:.0f} MB free")
 
 
+def csv_line(values: Sequence[Any]) -> str:
+    """Return one line of CSV without its line end; line breaks within a value become spaces."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="").writerow([replace_line_breaks(str(v)) for v in values])
+    return out.getvalue()
+
+
+def replace_line_breaks(text: str) -> str:
+    """Return the text with a space in the place of each line break."""
+    return text.replace("\r", " ").replace("\n", " ")
+
+
 def _seal(folder: Path) -> None:
-    (folder / MANIFEST).unlink(missing_ok=True)  # of a folder that was copied
+    """Write the manifest of a folder and flush all of its files to the disk."""
+    (folder / MANIFEST).unlink(missing_ok=True)  # there is one if the folder was copied
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     manifest = {str(path.relative_to(folder)): file_digest(path) for path in files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
@@ -101,9 +215,9 @@ def _seal(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Bring a file, or a folder's names, to the disk."""
+    """Flush a file, or the entries of a folder, to the disk."""
     if path.is_dir() and os.name == "nt":
-        return  # Windows opens no folder, and needs none
+        return  # Windows cannot open folders and does not need it
     handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(handle)

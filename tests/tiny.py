@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 from captioner.build import build_model
+from captioner.checkpoint import save_best
 from captioner.config import (
     BackboneConfig,
     Config,
@@ -22,7 +23,6 @@ from captioner.config import (
 from captioner.model.cpu.mobilenet import STAGES, MobileNet
 from captioner.model.encoder import Backbones
 from captioner.tokenizer import EOS, Tokenizer
-from captioner.training.run_state import save_best
 
 NAME, SIZE, BYTES = "mobilenetv1_100", 64, 256
 COLOURS = ("red", "green", "blue", "white", "black", "orange", "pink", "brown")

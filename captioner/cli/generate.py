@@ -36,7 +36,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from captioner.cli.batch.args import add_folders, reserved_files, written_places
-from captioner.cli.batch.dedupe import Source, fingerprint, source_of
+from captioner.cli.batch.dedupe import Source, source_of
 from captioner.cli.batch.describe import answers_of, captions_of
 from captioner.cli.batch.find_images import STDIN, Inputs, find_inputs
 from captioner.cli.batch.questions import answer_options, closed_answers, error_of, read_questions
@@ -131,11 +131,11 @@ def inputs(args: argparse.Namespace) -> Inputs:
 
 def checkpoints(args: argparse.Namespace) -> dict[str, Any]:
     """Return what identifies the checkpoints, and the answers that are allowed."""
-    from captioner.build import resolve_checkpoint
+    from captioner.checkpoint import fingerprint
 
     names = args.checkpoint or ["bundled"]
     answers = answer_options(args) if args.question else {}
-    return answers | {"checkpoint": [fingerprint(resolve_checkpoint(name)) for name in names]}
+    return answers | {"checkpoint": [fingerprint([name])[:16] for name in names]}
 
 
 def described(

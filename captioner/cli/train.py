@@ -93,6 +93,7 @@ def train(
     from torch.utils.data import DataLoader
     from tqdm import tqdm
 
+    from captioner import checkpoint
     from captioner.data.collate import collate
     from captioner.data.report import UNREADABLE_IMAGE
     from captioner.data.sampler import EpochBatches
@@ -153,7 +154,7 @@ def train(
         if run_state.is_complete(progress, settings, output / REPORT):
             say(f"no steps are left: the run is complete; checkpoint in {output / 'best'}")
             accelerator.end_training()
-            return run_state.best_scores(output / "best")
+            return checkpoint.best_scores(output / "best")
         say(
             f"resuming after epoch {progress.epoch} of stage {progress.stage}"
             + f" and {progress.batch} batches" * bool(progress.batch)
@@ -219,7 +220,7 @@ def train(
                 if reward:
                     record["reward"] = reward.record()
                 if main_process:
-                    run_state.save_best(output / "best", config, tokenizer, plain, record)
+                    checkpoint.save_best(output / "best", config, tokenizer, plain, record)
                     add_rows(output / CAPTIONS, captions, anew=True)
         return scores
 
@@ -234,7 +235,7 @@ def train(
         if number > progress.stage:
             progress.stage, progress.epoch, progress.batch, progress.stale = number, 0, 0, 0
             torch.manual_seed(hash((settings.seed, number)))  # of new adapters
-            run_state.load_best(output / "best", model)
+            checkpoint.load_best(output / "best", model)
             average.reset(model)
         elif run_state.is_stage_finished(progress, settings):
             continue
@@ -378,13 +379,13 @@ def train(
         model = prepared.end()
 
     if main_process and config.model.question:
-        run_state.load_best(output / "best", model)
+        checkpoint.load_best(output / "best", model)
         val_set.features = None  # they may be another stage's
         temperature = fit_answer_temperature(
             model.to(accelerator.device), val_set, tasks, accelerator
         )
         if temperature:
-            run_state.set_temperature(output / "best", temperature)
+            checkpoint.set_temperature(output / "best", temperature)
             say(f"answers.temperature {temperature:.3f}")
     if unreadable := report.problems.get(UNREADABLE_IMAGE):
         say(f"{UNREADABLE_IMAGE}: {unreadable}")  # the rest was reported before training
@@ -392,4 +393,4 @@ def train(
         say(f"report: {write_report(output)}")
     accelerator.end_training()
     say(f"best validation score {progress.best:.4f}; checkpoint in {output / 'best'}")
-    return run_state.best_scores(output / "best")
+    return checkpoint.best_scores(output / "best")

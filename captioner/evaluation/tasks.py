@@ -127,7 +127,7 @@ def check_blind(blind: str, config: Config, *, held_out: bool) -> None:
 def checkpoint_config(name: str, overrides: Sequence[str] = ()) -> Config:
     """A checkpoint's configuration with `key.path=value` words applied."""
     # Imported here so that scoring a file costs no torch.
-    from captioner.build import resolve_checkpoint
+    from captioner.checkpoint import resolve_checkpoint
 
     return load_config(resolve_checkpoint(name) / "config.yaml", overrides)
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from captioner.build import resolve_checkpoint
-from captioner.errors import CaptionerError, CheckpointError
-
-_FILES = ("config.yaml", "model.safetensors", "tokenizer.model")
+from captioner.checkpoint import checkpoint_files, fingerprint
+from captioner.errors import CaptionerError
 
 
 @dataclass(frozen=True)
@@ -46,22 +42,6 @@ class Origin:
         return fingerprint(self.names)
 
 
-def fingerprint(names: Sequence[str]) -> str:
-    """Return a digest of the files of checkpoints; raise CheckpointError for a missing one."""
-    digest = hashlib.sha256()
-    for name in names:
-        for path in _files(name):
-            try:
-                digest.update(hashlib.sha256(path.read_bytes()).digest())
-            except OSError as error:
-                raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
-    return digest.hexdigest()
-
-
-def _files(name: str) -> list[Path]:
-    return [resolve_checkpoint(name) / file for file in _FILES]
-
-
 def _stamps(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    stats = [path.stat() for name in names for path in _files(name) if path.exists()]
+    stats = [path.stat() for name in names for path in checkpoint_files(name) if path.exists()]
     return tuple((stat.st_size, stat.st_mtime_ns) for stat in stats)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from threading import Lock
 
 from captioner.errors import CaptionerError
+from captioner.files import replace_file
 from captioner.images.file_types import identify_format
 
 METADATA = "metadata.jsonl"
@@ -60,12 +59,15 @@ class Corrections:
     def _save(self, name: str, data: bytes, row: dict[str, str]) -> int:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / name).exists():
-            _write(self.folder / name, data)  # before the row that names it
+            replace_file(
+                self.folder / name, data, sync=True, private=True
+            )  # before the row that names it
         metadata = self.folder / METADATA
         lines = metadata.read_bytes().split(b"\n") if metadata.exists() else []
         lines = [line for line in lines if line.strip() and _name(line) != name]
         lines.append(json.dumps(row, ensure_ascii=False).encode())
-        _write(metadata, b"".join(line + b"\n" for line in lines))
+        text = b"".join(line + b"\n" for line in lines)
+        replace_file(metadata, text, sync=True, private=True)
         return len(lines)
 
 
@@ -76,17 +78,3 @@ def _name(line: bytes) -> str | None:
     except (ValueError, RecursionError):
         return None
     return row.get("file_name") if isinstance(row, dict) else None
-
-
-def _write(path: Path, data: bytes) -> None:
-    """A whole file or none, whatever happens meanwhile."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".saving-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

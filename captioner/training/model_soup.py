@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from captioner.build import load_weights, pixel_spec, resolve_checkpoint
+from captioner.build import pixel_spec
+from captioner.checkpoint import CONFIG, TOKENIZER, WEIGHTS, load_weights, resolve_checkpoint
 from captioner.config import Config, load_config
 from captioner.errors import CheckpointError
 from captioner.model.seq2seq import Seq2Seq
@@ -27,11 +28,11 @@ def mix_in(model: Seq2Seq, tokenizer: Tokenizer, config: Config, others: Sequenc
     counts = Counter(dict.fromkeys(sums, 1))
     for name in others:
         path = resolve_checkpoint(name)
-        if Tokenizer.load(path / "tokenizer.model").model != tokenizer.model:
+        if Tokenizer.load(path / TOKENIZER).model != tokenizer.model:
             raise CheckpointError(f"train.soup: {path}: has another tokenizer than train.start")
-        if pixel_spec(load_config(path / "config.yaml")) != pixel_spec(config):
+        if pixel_spec(load_config(path / CONFIG)) != pixel_spec(config):
             raise CheckpointError(f"train.soup: {path}: sees other pixels than train.start")
-        for key, value in load_weights(path / "model.safetensors").items():
+        for key, value in load_weights(path / WEIGHTS).items():
             if key not in sums or sums[key].shape != value.shape:
                 raise CheckpointError(
                     f"train.soup: {path}: {key} does not fit train.start; begin with the"

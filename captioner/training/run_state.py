@@ -20,18 +20,15 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from captioner.build import TEXT_ENCODER, load_strictly, load_weights
-from captioner.config import Config, TrainConfig, load_config, save_config, to_dict
+from captioner.checkpoint import save_tensors, tensor_bytes
+from captioner.config import Config, TrainConfig, to_dict
 from captioner.errors import CheckpointError
-from captioner.files import fault, mend, writing
-from captioner.model.question import TextEncoder
-from captioner.model.seq2seq import Seq2Seq
+from captioner.files import find_damage, replace_folder
 from captioner.tokenizer import Tokenizer
 from captioner.training import distributed
-from captioner.training.lora import merged, unmerged
 from captioner.training.optimizer import MovingAverage
 
 HARMLESS = {"data.workers", "train.cache", "train.keep", "train.save_every", "train.tracker"}
@@ -74,50 +71,6 @@ def is_complete(progress: Progress, settings: TrainConfig, report: Path) -> bool
     """Return whether a run has no step left, and has written its report, the last thing it does."""
     last = progress.stage == len(settings.stages) - 1
     return last and is_stage_finished(progress, settings) and report.is_file()
-
-
-def save_best(
-    folder: Path, config: Config, tokenizer: Tokenizer, model: Seq2Seq, metrics: dict[str, Any]
-) -> None:
-    """Write a checkpoint for use, its weights in `train.save_dtype`; CheckpointError."""
-    dtype = getattr(torch, config.train.save_dtype)
-    weights = {
-        k: v.to("cpu", dtype).contiguous()
-        for k, v in merged(model).items()
-        if v.is_floating_point()
-    }
-    with writing(folder, _bytes(weights)) as partial:
-        save_config(config, partial / "config.yaml")
-        tokenizer.save(partial / "tokenizer.model")
-        if isinstance(model.question_encoder, TextEncoder):
-            model.question_encoder.model.config.save_pretrained(partial / TEXT_ENCODER)
-            tokenizer.question_tokenizer.save(partial / TEXT_ENCODER)
-        save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
-        # safetensors writes for its owner alone; the folder is made to be shared.
-        (partial / "model.safetensors").chmod(0o644)
-        metrics = json.dumps(metrics, indent=2) + "\n"
-        (partial / "metrics.json").write_text(metrics, encoding="utf-8")
-
-
-def set_temperature(folder: Path, temperature: float) -> None:
-    """Put a fitted `answers.temperature` into a checkpoint's configuration."""
-    config = load_config(folder / "config.yaml", [f"answers.temperature={temperature:.4f}"])
-    size = sum(path.stat().st_size for path in folder.rglob("*"))
-    with writing(folder, size) as partial:
-        shutil.copytree(folder, partial, dirs_exist_ok=True)
-        save_config(config, partial / "config.yaml")
-
-
-def load_best(folder: Path, model: nn.Module) -> None:
-    """Put the best weights so far into the model; its adapters, if any, begin anew."""
-    mend(folder)
-    load_strictly(model, unmerged(model, load_weights(folder / "model.safetensors")), folder)
-
-
-def best_scores(folder: Path) -> dict[str, float]:
-    """The validation scores of the best checkpoint; empty when none was written."""
-    path = folder / "metrics.json"
-    return json.loads(path.read_text(encoding="utf-8"))["val"] if path.exists() else {}
 
 
 def gather_state(
@@ -164,8 +117,8 @@ def save_state(
         "data": data,
         "launch": distributed.launch(),
     }
-    with writing(folder / progress.name, _bytes(tensors)) as partial:
-        save_file(tensors, partial / "state.safetensors")
+    with replace_folder(folder / progress.name, tensor_bytes(tensors)) as partial:
+        save_tensors(tensors, partial / "state.safetensors")
         text = json.dumps(record, indent=2) + "\n"
         (partial / "progress.json").write_text(text, encoding="utf-8")
     for old in _states(folder)[: -config.train.keep]:
@@ -193,7 +146,7 @@ def _newest(folder: Path) -> tuple[Path | None, list[str]]:
     """The newest whole state, if any, and what is wrong with newer ones."""
     passed_over: list[str] = []
     for path in reversed(_states(folder)):
-        if not (problem := fault(path)):
+        if not (problem := find_damage(path)):
             return path, passed_over
         passed_over.append(f"{path}: {problem}; passed over")
     return None, passed_over
@@ -206,10 +159,6 @@ def _states(folder: Path) -> list[Path]:
 
 def _digest(tokenizer: Tokenizer) -> str:
     return hashlib.sha256(tokenizer.model).hexdigest()
-
-
-def _bytes(tensors: Mapping[str, Tensor]) -> int:
-    return sum(x.nbytes for x in tensors.values())
 
 
 class SavedState:

@@ -17,9 +17,9 @@ from captioner.data.dataset import Augmentation, ImageDataset, UnreadableImage
 from captioner.data.report import UNREADABLE_IMAGE
 from captioner.data.splits import Task
 from captioner.errors import CheckpointError, ConfigError
+from captioner.model.lora import add_adapters
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
-from captioner.training.lora import add_adapters
 from captioner.training.model_soup import mix_in
 from captioner.training.optimizer import blocks_back
 

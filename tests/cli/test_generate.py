@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tiny import make_checkpoint, picture
 
-from captioner.build import PRETRAINED
+from captioner.checkpoint import PRETRAINED
 from captioner.cli import generate
 
 ROOT = Path(__file__).resolve().parents[2]

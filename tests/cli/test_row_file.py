@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from captioner.cli.batch.dedupe import AHEAD, digest, once_each, put, write_whole
+from captioner.cli.batch.dedupe import AHEAD, digest, once_each
 from captioner.cli.batch.failures import ErrorList
-from captioner.cli.batch.row_file import CAPTIONED, IN_A_FILE, RowFile, csv_line
+from captioner.cli.batch.row_file import CAPTIONED, IN_A_FILE, RowFile
 from captioner.cli.batch.run_record import meta_of
 from captioner.errors import DataError
+from captioner.files import csv_line, replace_file, write_file
 
 ROWS = [
     {"image": "a.png", "caption": 'a "dog", running', "score": -0.5, "sha256": "0a" * 32},
@@ -248,15 +249,15 @@ def test_digest_reads_files_only(tmp_path):
 
 def test_a_file_is_whole_or_as_before(tmp_path, monkeypatch):
     path = tmp_path / "a"
-    write_whole(str(path), b"old")
+    replace_file(str(path), b"old")
     monkeypatch.setattr("os.replace", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        write_whole(str(path), b"new")
+        replace_file(str(path), b"new")
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
     assert path.read_bytes() == b"old"
     monkeypatch.undo()
-    assert put(str(path), b"old", overwrite=False)
-    assert not put(str(path), b"new", overwrite=False)
+    assert write_file(str(path), b"old", overwrite=False)
+    assert not write_file(str(path), b"new", overwrite=False)
     assert path.read_bytes() == b"old"
-    assert put(str(path), b"new", overwrite=True)
+    assert write_file(str(path), b"new", overwrite=True)
     assert path.read_bytes() == b"new"

@@ -18,7 +18,7 @@ from tiny import make_checkpoint, picture
 import captioner
 from captioner.cli import main, process
 from captioner.cli.recipes import RECIPES, config_path
-from captioner.training import lora
+from captioner.model import lora
 
 ROOT = Path(__file__).resolve().parents[2]
 

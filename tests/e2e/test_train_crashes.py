@@ -181,18 +181,19 @@ def test_a_run_that_diverges_stops_with_the_last_good_state(data, tmp_path, monk
     assert_equal(found, good)
 
 
-CHECKPOINT, DURABLE = "captioner.training.run_state", "captioner.files"
+CHECKPOINT, FILES = "captioner.checkpoint", "captioner.files"
+RUN_STATE = "captioner.training.run_state"
 REPORT = "captioner.training.html_report"
 RENAME, SAVE_BEST = "pathlib:Path.rename", f"{CHECKPOINT}:save_best"
 BEFORE_ANY_STATE = [
     Moment("captioner.training.features:_note"),  # features are encoded
     Moment("accelerate:Accelerator.backward", 2, "after"),  # between two steps
     Moment(f"{CHECKPOINT}:save_file", 1, "half"),  # half of the tensors are written
-    Moment(f"{DURABLE}:_seal"),  # the files are written, the manifest is not
-    Moment(f"{DURABLE}:_seal", 1, "after"),  # complete, under its temporary name
+    Moment(f"{FILES}:_seal"),  # the files are written, the manifest is not
+    Moment(f"{FILES}:_seal", 1, "after"),  # complete, under its temporary name
 ]
 WITH_A_STATE = [
-    Moment(RENAME, 1, "after", f"{CHECKPOINT}:save_state"),  # under its name, not yet synced
+    Moment(RENAME, 1, "after", f"{RUN_STATE}:save_state"),  # under its name, not yet synced
     Moment("captioner.training.optimizer:MovingAverage.update"),  # after a step, before its state
     Moment("captioner.training.validation:score_captions"),  # in the validation
     Moment(f"{CHECKPOINT}:save_file", 1, "half", SAVE_BEST),  # in the first best checkpoint
@@ -201,7 +202,7 @@ WITH_A_STATE = [
     Moment(f"{REPORT}:add_rows", 2, "after"),  # log written, state not
     Moment(RENAME, 1, "after", SAVE_BEST),  # the best checkpoint has only its temporary names
     Moment(RENAME, 2, "after", SAVE_BEST),  # the old best checkpoint is still there
-    Moment("shutil:rmtree", 4, "before", f"{CHECKPOINT}:save_state"),  # old states are removed
+    Moment("shutil:rmtree", 4, "before", f"{RUN_STATE}:save_state"),  # old states are removed
     Moment(f"{CHECKPOINT}:load_best", 1, "after"),  # between the stages
     Moment("accelerate:Accelerator.backward"),  # in the first step of the second stage
     Moment(f"{REPORT}:write_report"),  # all steps are done, the report is not written

@@ -69,15 +69,16 @@ LEAVES = {"config", "decoding", "files", "images", "metrics", "model", "text", "
 ALLOWED: dict[str, set[str]] = {part: set() for part in LEAVES | {"errors"}}
 ALLOWED |= {
     "config": {"text"},
-    "files": {"text"},
+    "model": {"text"},
     "data": {"config", "files", "images", "text", "tokenizer"},
-    "build": LEAVES,
+    "checkpoint": LEAVES,
+    "build": LEAVES | {"checkpoint"},
     "generation": {"config", "decoding", "model", "text", "tokenizer"},
-    "training": LEAVES | {"data", "build", "generation"},
-    "predict": LEAVES | {"build", "generation"},
-    "evaluation": {"config", "data", "build", "metrics", "predict", "text"},
-    "cli": LEAVES | {"data", "build", "evaluation", "predict", "serve", "training"},
-    "serve": {"predict", "config", "images"},
+    "training": LEAVES | {"data", "build", "checkpoint", "generation"},
+    "predict": LEAVES | {"build", "checkpoint", "generation"},
+    "evaluation": {"config", "data", "build", "checkpoint", "metrics", "predict", "text"},
+    "cli": LEAVES | {"data", "build", "checkpoint", "evaluation", "predict", "serve", "training"},
+    "serve": {"predict", "config", "files", "images"},
     "__main__": {"cli"},
     "": {"predict"},  # captioner/__init__.py, lazily
 }

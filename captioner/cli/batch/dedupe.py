@@ -1,10 +1,9 @@
-"""Digests of files, and writing files as a whole."""
+"""Digests of files, so that a file that occurs twice is read and described once."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import stat
 import sys
 from collections import deque
@@ -13,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from captioner.cli.batch.find_images import STDIN
+from captioner.files import file_digest
 
 Source = str | bytes
 """A path, or what came from stdin."""
@@ -31,16 +31,12 @@ def digest(source: Source) -> bytes | None:
     """The SHA-256 of a file's bytes; None where it cannot be read, or is no regular file."""
     if isinstance(source, bytes):
         return hashlib.sha256(source).digest()
-    found = hashlib.sha256()
     try:
         if not stat.S_ISREG(os.stat(source).st_mode):  # a pipe would block
             return None
-        with open(source, "rb") as file:
-            while block := file.read(2**20):
-                found.update(block)
+        return bytes.fromhex(file_digest(source))
     except (OSError, ValueError):
         return None
-    return found.digest()
 
 
 def read_bytes(path: str) -> bytes | None:
@@ -63,13 +59,6 @@ def is_binary(path: str) -> bool:
             return b"\0" in file.read(1024)
     except OSError:
         return False
-
-
-def fingerprint(checkpoint: str | os.PathLike) -> str:
-    """What tells a checkpoint's folder from another, whatever its name; it costs a reading."""
-    names = ("config.yaml", "model.safetensors", "tokenizer.model")
-    parts = [digest(os.path.join(checkpoint, name)) or b"" for name in names]
-    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
 def once_each(
@@ -120,38 +109,3 @@ def digested(
                 yield first, source, found.result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def write_whole(path: str, data: bytes, *, like: str | None = None, times: bool = True) -> None:
-    """Put `data` in the place of a file, or nothing; OSError.
-
-    With `like`, it gets the permissions of that file, and its times. What replaces a file is
-    first brought to the disk: a power cut must not cost the old one and the new one.
-    """
-    folder, name = os.path.split(path)
-    # Hidden, so that no run takes it for a picture; always the same, so that a kill leaves one.
-    short = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
-    partial = os.path.join(folder, f".{short}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            if os.path.exists(path):
-                file.flush()
-                os.fsync(file.fileno())
-        if like is not None:
-            (shutil.copystat if times else shutil.copymode)(like, partial)
-        os.replace(partial, path)
-    except BaseException:
-        if os.path.exists(partial):
-            os.remove(partial)
-        raise
-
-
-def put(path: str, data: bytes, *, overwrite: bool, like: str | None = None) -> bool:
-    """`write_whole`, but whether it is there then: without `overwrite`, no other file gives way."""
-    if os.path.lexists(path):
-        same = digest(path) == hashlib.sha256(data).digest()
-        if same or not overwrite:
-            return same
-    write_whole(path, data, like=like)
-    return True

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from captioner.cli.batch.dedupe import is_binary
-from captioner.cli.batch.row_file import replace_line_breaks
 from captioner.cli.output import printable
 from captioner.errors import DataError
+from captioner.files import replace_line_breaks
 
 
 def _create(path: str) -> TextIO:

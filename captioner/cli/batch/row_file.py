@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import io
 import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -17,26 +16,13 @@ from typing import Any
 
 from captioner.cli.batch.run_record import read_meta, write_meta
 from captioner.errors import DataError
+from captioner.files import csv_line, open_replacement
 
 Row = dict[str, Any]
 CAPTIONED = ("image", "caption", "score", "error")
 ANSWERED = ("image", "question", "answer", "confidence", "error")
 IN_A_FILE = ("same_as", "sha256")
 """Columns of a CSV of captions, one of answers, and what a file has besides."""
-
-
-def replace_line_breaks(text: str) -> str:
-    """Return the text with a space for each line break."""
-    return text.replace("\r", " ").replace("\n", " ")
-
-
-def csv_line(values: Sequence[Any]) -> str:
-    """One line of CSV, without its end; a line break within a value becomes a space."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="").writerow(
-        [replace_line_breaks(str(value)) for value in values]
-    )
-    return out.getvalue()
 
 
 class RowFile:
@@ -231,12 +217,11 @@ class RowFile:
                 self.known.setdefault(self._digests[image], image)
 
     def _compact(self) -> None:
-        partial = f"{self.path}.partial"
         missing = set(self._places)
         with (
             open(self.path, "rb") as rows,
             open(self.path, "rb") as last,
-            open(partial, "wb") as new,
+            open_replacement(self.path) as new,
         ):
             if self.columns:
                 new.write(rows.readline())
@@ -248,9 +233,6 @@ class RowFile:
                     missing.remove(image)
                     last.seek(self._places[image])
                     new.write(last.readline())
-            new.flush()
-            os.fsync(new.fileno())
-        os.replace(partial, self.path)
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -12,9 +12,9 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from captioner.cli.batch.dedupe import write_whole
 from captioner.cli.batch.find_images import STDIN
 from captioner.errors import DataError
+from captioner.files import replace_file
 
 BASE = "base"
 """The key of the folder that the image paths of the rows are relative to, as seen from the folder
@@ -32,7 +32,7 @@ def write_meta(path: str, settings: Mapping[str, Any], base: str) -> None:
     with contextlib.suppress(ValueError):  # another drive of Windows
         bases.insert(0, os.path.relpath(base, _folder_of(path)))
     data = json.dumps({**settings, BASE: bases}, indent=2).encode() + b"\n"
-    write_whole(meta_of(path), data)
+    replace_file(meta_of(path), data)
 
 
 def read_meta(path: str, settings: Mapping[str, Any]) -> str | None:

@@ -15,7 +15,7 @@ from captioner.cli.batch.failures import ErrorList
 from captioner.cli.batch.find_images import SHEET, Inputs
 from captioner.cli.batch.output_names import Names
 from captioner.cli.batch.resume import check_rows
-from captioner.cli.batch.row_file import ANSWERED, CAPTIONED, IN_A_FILE, Row, RowFile, csv_line
+from captioner.cli.batch.row_file import ANSWERED, CAPTIONED, IN_A_FILE, Row, RowFile
 from captioner.cli.batch.run_record import relative_to
 from captioner.cli.batch.sidecars import Texts
 from captioner.cli.output import (
@@ -27,6 +27,7 @@ from captioner.cli.output import (
     progress,
     record,
 )
+from captioner.files import csv_line
 
 if TYPE_CHECKING:
     from captioner.predict import Answers, Result

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 
-from captioner.cli.batch.dedupe import is_binary, put, read_bytes, write_whole
+from captioner.cli.batch.dedupe import is_binary, read_bytes
 from captioner.cli.batch.output_names import Names
 from captioner.cli.batch.xmp import Described, describe, description
 from captioner.cli.output import printable
 from captioner.errors import ImageError
+from captioner.files import replace_file, write_file
 
 
 class Texts:
@@ -68,7 +69,7 @@ class Texts:
         if self._overwrite and is_binary(target):
             raise ImageError(f"{printable(target)} is no text and is kept; rename it")
         own = previous is not None and read_bytes(target) == f"{previous}\n".encode()
-        if put(target, f"{text}\n".encode(), overwrite=self._overwrite or own):
+        if write_file(target, f"{text}\n".encode(), overwrite=self._overwrite or own):
             self._note(path, target)
             return ""
         return (
@@ -89,7 +90,7 @@ class Texts:
         if self._in_place:
             if described != data:
                 # A new time of change, so that backups take notice.
-                write_whole(os.path.realpath(path), described, like=path, times=False)
+                replace_file(os.path.realpath(path), described, like=path, times=False)
             return ""
         target = self._names.below(self._copies, path)
         if os.path.realpath(target) == os.path.realpath(path):
@@ -97,7 +98,7 @@ class Texts:
         self._check(path, target)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         own = _is_described(read_bytes(target), previous)
-        if put(target, described, overwrite=self._overwrite or own, like=path):
+        if write_file(target, described, overwrite=self._overwrite or own, like=path):
             self._note(path, target)
             return ""
         return f"{printable(target)}: is there and differs; it is kept, and --overwrite replaces it"

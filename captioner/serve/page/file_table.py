@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import csv
-import io
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from captioner.errors import CaptionerError, ImageError
+from captioner.files import csv_line
 from captioner.serve.engine import Busy, Engine
 
 PAUSE = 0.5
@@ -88,11 +87,9 @@ def sentence(error: CaptionerError) -> str:
 
 def to_csv(rows: Sequence[Row]) -> str:
     """With a head; an empty cell is what a row does not have."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, [field.name for field in fields(Row)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    return out.getvalue()
+    names = [field.name for field in fields(Row)]
+    cells = [["" if value is None else value for value in astuple(row)] for row in rows]
+    return "".join(f"{csv_line(line)}\n" for line in [names, *cells])
 
 
 def to_jsonl(rows: Sequence[Row]) -> str:

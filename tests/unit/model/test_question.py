@@ -387,7 +387,7 @@ def load_file(path: Path) -> dict[str, Tensor]:
 
 def test_a_saved_text_encoder_answers_as_before(text_encoder, tmp_path):
     """From the folder of the encoder and from the checkpoint: the same model."""
-    from captioner.training.run_state import save_best
+    from captioner.checkpoint import save_best
 
     first = make_checkpoint(tmp_path / "one", question=QuestionConfig(encoder=str(text_encoder)))
     model, tokenizer, config = load_checkpoint(first, for_training=True)

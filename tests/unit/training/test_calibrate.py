@@ -13,14 +13,14 @@ from datasets import Dataset
 from tiny_vqa import make_vqa_checkpoint
 
 from captioner.build import load_checkpoint, pixel_spec
+from captioner.checkpoint import set_temperature
 from captioner.config import SourceConfig, load_config
 from captioner.data.collate import collate
 from captioner.data.dataset import ImageDataset, Key
 from captioner.data.splits import Task
-from captioner.files import fault
+from captioner.files import find_damage
 from captioner.tokenizer import BOS, PAD, UNK
 from captioner.training.calibrate import fit_answer_temperature
-from captioner.training.run_state import set_temperature
 
 ASKS = Task("asked", SourceConfig("asked"), asks=True)
 CAPTIONS = Task("told", SourceConfig("told"), asks=False)
@@ -85,4 +85,4 @@ def test_the_temperature_is_all_that_changes_in_the_configuration(checkpoint):
     assert sorted(p.name for p in checkpoint.iterdir()) == [
         *("config.yaml", "manifest.json", "metrics.json", "model.safetensors", "tokenizer.model")
     ]
-    assert not fault(checkpoint)
+    assert not find_damage(checkpoint)

@@ -15,7 +15,7 @@ from torch import nn
 
 from captioner.config import TrainConfig
 from captioner.errors import ConfigError
-from captioner.files import writing
+from captioner.files import replace_folder
 from captioner.training import distributed, run_state
 from captioner.training.loss import Loss
 from captioner.training.optimizer import MovingAverage
@@ -177,7 +177,7 @@ def test_only_a_state_of_the_same_launch_is_taken_up_again(tmp_path, monkeypatch
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "this")
     assert not run_state.begun(tmp_path)
     for number, launch in enumerate(("other", "this")):
-        with writing(tmp_path / f"00-{number:04}-0000000", 0) as folder:
+        with replace_folder(tmp_path / f"00-{number:04}-0000000", 0) as folder:
             (folder / "progress.json").write_text(json.dumps({"launch": launch}))
         assert run_state.begun(tmp_path) == (launch == "this")
 

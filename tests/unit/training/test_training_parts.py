@@ -24,8 +24,9 @@ from safetensors import SafetensorError
 from tiny import Grid, make_text_encoder
 from torch import nn
 
-from captioner import files
+from captioner import checkpoint, files
 from captioner.build import build_model, load_checkpoint
+from captioner.checkpoint import save_best
 from captioner.config import (
     Config,
     ImageConfig,
@@ -49,7 +50,7 @@ from captioner.training.optimizer import (
     caption_loss,
     set_learning_rate,
 )
-from captioner.training.run_state import Progress, SavedState, gather_state, save_best, save_state
+from captioner.training.run_state import Progress, SavedState, gather_state, save_state
 from captioner.training.signals import BadSteps, Diverged
 
 SIZES = ModelConfig(width=8, heads=2, ffn=16, decoder_layers=1, max_length=8, dropout=0.0)
@@ -402,12 +403,14 @@ def test_without_a_state_there_is_nothing_to_resume(trained, tmp_path):
     "error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("I/O error")]
 )
 def test_a_write_that_fails_leaves_the_old_state(trained, monkeypatch, error):
-    def full(tensors, path):
+    def full(tensors, path, metadata):
         path.write_bytes(b"a part of it")
         raise error
 
-    monkeypatch.setattr(run_state, "save_file", full)
-    with pytest.raises(CheckpointError, match=r"cannot be written.*what was saved before is whole"):
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(
+        CheckpointError, match=r"cannot be written.*what was saved before is intact"
+    ):
         save_another(trained, Progress(epoch=9))
     assert newest(trained).progress == trained.progress
     assert [p.name for p in trained.folder.iterdir()] == [trained.progress.name]
@@ -415,7 +418,7 @@ def test_a_write_that_fails_leaves_the_old_state(trained, monkeypatch, error):
 
 def test_too_little_room_is_told_before_anything_is_written(trained, monkeypatch):
     monkeypatch.setattr(files.shutil, "disk_usage", lambda path: SimpleNamespace(free=10**6))
-    monkeypatch.setattr(run_state, "save_file", lambda *args: pytest.fail("written"))
+    monkeypatch.setattr(checkpoint, "save_file", lambda *args: pytest.fail("written"))
     with pytest.raises(CheckpointError, match=r"\d MB are needed and 1 MB free"):
         save_another(trained, Progress(epoch=9))
     assert newest(trained).progress == trained.progress
@@ -446,7 +449,7 @@ def test_a_stop_between_two_renamings_is_mended(tmp_path, monkeypatch, moment):
     folder, content = tmp_path / "best", "file"
 
     def write(text: str) -> None:
-        with files.writing(folder, 10) as partial:
+        with files.replace_folder(folder, 10) as partial:
             (partial / content).write_text(text)
 
     write("old")
@@ -463,9 +466,9 @@ def test_a_stop_between_two_renamings_is_mended(tmp_path, monkeypatch, moment):
         write("new")
     monkeypatch.undo()
     assert folder.exists() == (moment == "sealed")
-    files.mend(folder)
+    files.restore_folder(folder)
     assert (folder / content).read_text() == {"sealed": "old", "moved away": "new"}[moment]
-    assert not files.fault(folder)
+    assert not files.find_damage(folder)
     write("newest")
     assert [p.name for p in tmp_path.iterdir()] == ["best"]
 
@@ -485,13 +488,13 @@ def test_the_best_weights_come_back_rounded_to_their_type(dtype, tokenizer, tmp_
     config = Config(model=SIZES, train=TrainConfig(save_dtype=dtype), decoding=_short())
     save_best(tmp_path / "best", config, tokenizer, model, {"val": {"CIDEr-D": 0.5}})
     other = small_model(tokenizer, seed=1)
-    run_state.load_best(tmp_path / "best", other)
+    checkpoint.load_best(tmp_path / "best", other)
     for name, value in model.state_dict().items():
         if value.is_floating_point():
             rounded = value.to(getattr(torch, dtype)).float()
             assert torch.equal(other.state_dict()[name], rounded), name
-    assert run_state.best_scores(tmp_path / "best") == {"CIDEr-D": 0.5}
-    assert run_state.best_scores(tmp_path / "none") == {}
+    assert checkpoint.best_scores(tmp_path / "best") == {"CIDEr-D": 0.5}
+    assert checkpoint.best_scores(tmp_path / "none") == {}
 
 
 def _short():
@@ -506,7 +509,7 @@ def test_weights_of_another_model_are_refused(tokenizer, tmp_path):
     other = Tokenizer.train(["a red circle", "two blue squares"] * 20, vocab_size=301)
     assert len(other) != len(tokenizer)
     with pytest.raises(CheckpointError, match="shape"):
-        run_state.load_best(tmp_path / "best", small_model(other))
+        checkpoint.load_best(tmp_path / "best", small_model(other))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.model", "config.yaml"])

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from captioner.build import load_checkpoint
 from captioner.config import QuestionConfig, StageConfig, TrainConfig
+from captioner.model.lora import add_adapters, add_new_adapters, merge_adapters
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS
-from captioner.training.lora import add_adapters, merged, unmerged
 from captioner.training.optimizer import build_optimizer
 
 needs_peft = pytest.mark.skipif(
@@ -86,7 +86,7 @@ def test_the_plain_model_of_an_adapted_one_says_the_same(plain, adapted):
     before, own = logits(plain), snapshot(adapted)
     expected = logits(adapted)
     assert (expected - before).abs().max() > 1e-2
-    plain.load_state_dict(merged(adapted))
+    plain.load_state_dict(merge_adapters(adapted))
     torch.testing.assert_close(logits(plain), expected)
     assert all(torch.equal(own[k], v) for k, v in adapted.state_dict().items())
 
@@ -94,8 +94,8 @@ def test_the_plain_model_of_an_adapted_one_says_the_same(plain, adapted):
 @needs_peft
 def test_new_adapters_change_nothing_and_are_new(plain, adapted):
     old = snapshot(adapted)
-    plain.load_state_dict(merged(adapted))
-    adapted.load_state_dict(unmerged(adapted, merged(adapted)))
+    plain.load_state_dict(merge_adapters(adapted))
+    adapted.load_state_dict(add_new_adapters(adapted, merge_adapters(adapted)))
     assert torch.equal(logits(adapted), logits(plain))
     for key, value in adapted.state_dict().items():
         if ".lora_" in key:
@@ -103,7 +103,7 @@ def test_new_adapters_change_nothing_and_are_new(plain, adapted):
             assert bool(value.any()) == (".lora_A." in key)
     # Of a model without any, both are the state itself.
     state = plain.state_dict()
-    for same in (merged(plain), unmerged(plain, state)):
+    for same in (merge_adapters(plain), add_new_adapters(plain, state)):
         assert same.keys() == state.keys()
         assert all(torch.equal(same[k], v) for k, v in state.items())
 

@@ -1,0 +1,183 @@
+"""The checkpoint format: a folder with the weights of a model and all that is needed to use them.
+
+It holds `config.yaml`, `model.safetensors`, `tokenizer.model` and `metrics.json`; for a Hugging
+Face question encoder also its configuration and tokenizer, in the folder `text_encoder`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from captioner.config import Config, load_config, save_config
+from captioner.errors import CheckpointError
+from captioner.files import file_digest, replace_folder, restore_folder
+from captioner.model.lora import add_new_adapters, merge_adapters
+from captioner.model.question import TextEncoder
+from captioner.model.seq2seq import Seq2Seq
+from captioner.tokenizer import Tokenizer
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+CONFIG, WEIGHTS, TOKENIZER = "config.yaml", "model.safetensors", "tokenizer.model"
+METRICS = "metrics.json"
+TEXT_ENCODER = "text_encoder"
+"""The folder within a checkpoint that holds a Hugging Face encoder's configuration."""
+
+
+def resolve_checkpoint(name: str | Path) -> Path:
+    """Return the folder of a checkpoint; `bundled` is the one that ships with the package.
+
+    Raises:
+        CheckpointError: The folder has no weights.
+    """
+    path = PRETRAINED if str(name) == "bundled" else Path(name)
+    if not (path / WEIGHTS).is_file():
+        raise CheckpointError(
+            f"{name}: no model.safetensors there; expected a checkpoint folder, such as the"
+            " best/ of a training run, or the word bundled"
+        )
+    return path
+
+
+def fingerprint(names: Iterable[str | Path]) -> str:
+    """Return a digest of the configurations, weights and tokenizers of checkpoints.
+
+    Raises:
+        CheckpointError: A file is missing or cannot be read.
+    """
+    digest = hashlib.sha256()
+    for name in names:
+        for path in checkpoint_files(name):
+            try:
+                digest.update(bytes.fromhex(file_digest(path)))
+            except OSError as error:
+                raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    return digest.hexdigest()
+
+
+def checkpoint_files(name: str | Path) -> list[Path]:
+    """Return the files on which a model's output depends."""
+    folder = resolve_checkpoint(name)
+    return [folder / file for file in (CONFIG, WEIGHTS, TOKENIZER)]
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, floating-point ones as float32.
+
+    Raises:
+        CheckpointError: The file cannot be read.
+    """
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from None
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
+def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load weights whose names and shapes must match the model's exactly.
+
+    Args:
+        model: The model to load into.
+        state: The weights by name.
+        path: The file or folder that an error message names.
+
+    Raises:
+        CheckpointError: Names or shapes differ.
+    """
+    own = model.state_dict()
+    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+    extra = [k for k in state if k not in own]
+    shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
+    problems = [("missing", missing), ("not the model's", extra), ("of another shape", shapes)]
+    parts = [f"{len(keys)} {what} (first: {keys[0]})" for what, keys in problems if keys]
+    if parts:
+        raise CheckpointError(f"{path} does not fit the model: {'; '.join(parts)}")
+    model.load_state_dict(state, strict=False)
+
+
+def stored_feature_shape(state: Mapping[str, Tensor], path: Path) -> tuple[int, int]:
+    """Return the (positions, channels) of the backbone features that stored weights expect."""
+    try:
+        positions = state["memory_encoder.positions"].shape[0]
+        return positions, state["memory_encoder.projection.weight"].shape[1]
+    except KeyError as error:
+        raise CheckpointError(f"{path}: not a captioner's weights; {error} is missing") from None
+
+
+def save_best(
+    folder: Path, config: Config, tokenizer: Tokenizer, model: Seq2Seq, metrics: Mapping[str, Any]
+) -> None:
+    """Write a checkpoint atomically.
+
+    Args:
+        folder: Where to write it.
+        config: The configuration of the run; `train.save_dtype` is the type of the weights.
+        tokenizer: The tokenizer, and that of a Hugging Face question encoder.
+        model: The model. LoRA adapters are merged into the weights.
+        metrics: What `metrics.json` states, such as the validation scores.
+
+    Raises:
+        CheckpointError: The folder cannot be written.
+    """
+    dtype = getattr(torch, config.train.save_dtype)
+    weights = {
+        k: v.to("cpu", dtype).contiguous()
+        for k, v in merge_adapters(model).items()
+        if v.is_floating_point()
+    }
+    with replace_folder(folder, tensor_bytes(weights)) as partial:
+        save_config(config, partial / CONFIG)
+        tokenizer.save(partial / TOKENIZER)
+        if isinstance(model.question_encoder, TextEncoder):
+            model.question_encoder.model.config.save_pretrained(partial / TEXT_ENCODER)
+            tokenizer.question_tokenizer.save(partial / TEXT_ENCODER)
+        save_tensors(weights, partial / WEIGHTS, metadata={"format": "pt"})
+        # safetensors lets only the owner read its files, but checkpoints are meant to be shared.
+        (partial / WEIGHTS).chmod(0o644)
+        (partial / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+
+
+def save_tensors(
+    tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write a safetensors file; raise OSError if that fails."""
+    try:
+        save_file(dict(tensors), path, metadata)
+    except SafetensorError as error:
+        raise OSError(str(error)) from None
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """Return the size of tensors in bytes."""
+    return sum(x.nbytes for x in tensors.values())
+
+
+def set_temperature(folder: Path, temperature: float) -> None:
+    """Write a fitted `answers.temperature` into a checkpoint's configuration."""
+    config = load_config(folder / CONFIG, [f"answers.temperature={temperature:.4f}"])
+    size = sum(path.stat().st_size for path in folder.rglob("*"))
+    with replace_folder(folder, size) as partial:
+        shutil.copytree(folder, partial, dirs_exist_ok=True)
+        save_config(config, partial / CONFIG)
+
+
+def load_best(folder: Path, model: nn.Module) -> None:
+    """Load the best weights of a run so far; LoRA adapters are initialized again."""
+    restore_folder(folder)
+    load_strictly(model, add_new_adapters(model, load_weights(folder / WEIGHTS)), folder)
+
+
+def best_scores(folder: Path) -> dict[str, float]:
+    """Return the validation scores of the best checkpoint; empty if there is none."""
+    path = folder / METRICS
+    return json.loads(path.read_text(encoding="utf-8"))["val"] if path.exists() else {}

@@ -1,0 +1,67 @@
+"""LoRA adapters on a frozen text encoder, through peft (Hu et al., ICLR 2022).
+
+They exist only during a training run. A checkpoint holds plain weights with the adapters merged
+in, so that using it does not need peft.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from captioner.errors import ConfigError
+from captioner.text import one_line
+
+PEFT = "peft>=0.18"
+
+
+def add_adapters(encoder: nn.Module, rank: int) -> None:
+    """Freeze a Hugging Face model and add a trainable adapter to each of its linear layers.
+
+    All linear layers get one, because adapters on attention alone do not match full fine-tuning
+    (Dettmers et al., QLoRA, 2023, section 4), and because peft knows the attention layers' names
+    for a few architectures only. The product is not scaled (alpha = rank): a scale would only be a
+    factor on the learning rate.
+
+    Args:
+        encoder: The text encoder, changed in place.
+        rank: Inner width of the adapters.
+
+    Raises:
+        ConfigError: peft is not installed.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise ConfigError(
+            f"model.question.lora_rank={rank} needs peft ({one_line(error)});"
+            f' install it with: pip install "{PEFT}"'
+        ) from None
+    settings = LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear")
+    inject_adapter_in_model(settings, encoder)
+
+
+@torch.no_grad()
+def merge_adapters(model: nn.Module) -> dict[str, Tensor]:
+    """Return the state of the equivalent plain model; the weights of `model` do not change."""
+    state = model.state_dict()
+    for name, layer in model.named_modules():
+        if hasattr(layer, "get_delta_weight"):
+            weight = f"{name}.base_layer.weight"
+            state[weight] = state[weight] + layer.get_delta_weight("default")
+    return {k.replace(".base_layer.", "."): v for k, v in state.items() if ".lora_" not in k}
+
+
+def add_new_adapters(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a plain model's state with new adapters, whose product is zero, for `model`."""
+    own = model.state_dict()
+    places = {key.replace(".base_layer.", "."): key for key in own}
+    adapted = {places.get(key, key): value for key, value in state.items()}
+    for key, value in own.items():
+        if ".lora_A." in key:
+            adapted[key] = nn.init.kaiming_uniform_(torch.empty_like(value), a=5**0.5)
+        elif ".lora_B." in key:
+            adapted[key] = torch.zeros_like(value)
+    return adapted
