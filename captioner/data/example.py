@@ -3,37 +3,69 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+
+NO_FILE_NAME = " (no file_name)"
+"""Suffix of `Example.image` where the data set gives an id but no file name."""
+
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "restval": "train",  # Karpathy's split: COCO val images that are used for training
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "eval": "val",
+    "evaluation": "val",
+    "test": "test",
+    "testing": "test",
+}
+SPLIT_NAMES = frozenset(_SPLITS)
+"""All names of the splits train, val and test, in lower case."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One image with the texts that people wrote for it: captions, or a question's answers.
+    """One image with its reference texts: captions, or the answers to one question.
 
-    `image` is an absolute path; `image_id` is what candidates are matched by (the file name for
-    Flickr, COCO's numeric id as a string, a row's id or its file name for own data); `split` is
-    "train", "val" or "test" (or whatever an own file calls it). Each question about an image is
-    an example of its own, matched by `question_id`.
+    Each question about an image is an example of its own.
     """
 
     image: str
+    """Absolute path."""
     image_id: str
+    """Key that captions to be scored are matched by: the file name for Flickr, the numeric id for
+    COCO, the row's id or else its file name for custom data."""
     references: tuple[str, ...]
     split: str
+    """"train", "val", "test" or another name that custom data uses."""
     question: str = ""
     """Empty where the references are captions."""
     question_id: str = ""
+    """Key that answers to be scored are matched by."""
     question_type: str = ""
-    """What results are grouped by, such as "how many" or "presence"; empty where unknown."""
+    """Group for reporting scores, such as "how many" or "presence"; empty where unknown."""
     answer_type: str = ""
     """"yes/no", "number" or "other"; empty where unknown."""
     rows: int = field(default=1, compare=False)
-    """Number of rows in the files that it was read from."""
-
-
-NO_FILE_NAME = " (no file_name)"
-"""What the image of an example ends in if the data set names no file, only an id."""
+    """Number of rows in the files that the example was read from."""
 
 
 def has_file_name(image: str) -> bool:
-    """Return whether an example's image is a file; scoring needs none."""
+    """Return whether `Example.image` names a file; scoring alone needs none."""
     return not image.endswith(NO_FILE_NAME)
+
+
+def normalize_split(name: str) -> str:
+    """Return train, val or test for any of `SPLIT_NAMES`, and other names in lower case.
+
+    An empty name is train.
+    """
+    key = name.strip().lower()
+    return _SPLITS.get(key, key or "train")
+
+
+def split_in_file_name(path: Path) -> str | None:
+    """Return the split that a file is named after (`valid.jsonl`, `train.csv`), or None."""
+    return _SPLITS.get(path.stem.lower())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from captioner.config import Config, SourceConfig
 from captioner.data import Report, normalize_question, read_dataset
 from captioner.data.duplicates import group_equal_files
-from captioner.data.formats.io import canonical_split
+from captioner.data.example import normalize_split
 from captioner.data.table import hide_progress_bars
 from captioner.errors import ConfigError, DataError, SplitError
 
@@ -141,7 +141,7 @@ def first_images(rows: Dataset, limit: int | None) -> Dataset:
 
 
 def _of_splits(rows: Dataset, names: tuple[str, ...]) -> Dataset:
-    wanted = {canonical_split(name) for name in names}
+    wanted = {normalize_split(name) for name in names}
     return rows.select([i for i, split in enumerate(rows["split"]) if split in wanted])
 
 

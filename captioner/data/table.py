@@ -1,4 +1,4 @@
-"""Any known data set on disk -> a memory-mapped table of Examples, and a Report of its faults."""
+"""Read a data set into a memory-mapped Arrow table of examples."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioner.data.example import Example
-from captioner.data.formats.io import canonical_split
-from captioner.data.formats.registry import read_examples, resolve_format, resolve_path
+from captioner.data.example import Example, normalize_split
+from captioner.data.example_checks import Selection, read_examples
+from captioner.data.formats.registry import resolve_format, resolve_path
 from captioner.data.report import MISSING_IMAGE, NO_QUESTION, Report
 from captioner.errors import DataError, SplitError
 
 if TYPE_CHECKING:
     import datasets
 
-# Raised whenever the readers yield other rows for the same files, so that old caches are not used.
 _CACHE_VERSION = 3
+"""Part of the cache key; raise it if the readers yield other rows for the same files."""
 
 
 def read_dataset(
@@ -36,128 +36,140 @@ def read_dataset(
     seed: int = 0,
     require_answers: bool = True,
 ) -> tuple[datasets.Dataset, Report]:
-    """Reads a data set from disk into an Arrow table that is memory-mapped, not held in memory.
+    """Read a data set from disk into an Arrow table that is memory-mapped.
 
     Args:
         root: A folder, or the annotation file itself.
         format: A key of `READERS`, or "auto".
-        splits: Which splits ("dev" and "valid" mean val, "restval" train); None takes all. A data
+        splits: Splits to read ("dev" and "valid" mean val, "restval" train); None reads all. A data
             set without splits is all train.
-        images: Folder of the images, where it is not one of the usual ones beside the captions.
-        check_images: False for references alone, as in scoring: images may then be absent.
-        cache_dir: Where the Arrow file goes; by default where `datasets` keeps its cache.
-        questions: True turns captioned images into questions (`captioner.data.caption_questions`);
-            these follow the questions that the data holds, which stay as they are.
-        seed: Of the questions made from captions.
-        require_answers: False keeps questions without any answer, as in a test set whose answers
-            only a server knows.
+        images: Folder of the images if it is none of the usual ones beside the annotations.
+        check_images: False for scoring, which needs references only: images may be missing.
+        cache_dir: Folder of the Arrow file; by default the cache of `datasets`.
+        questions: Turn captioned images into questions (`captioner.data.caption_questions`). They
+            follow the questions of the data set, which remain unchanged.
+        seed: Seed of the questions made from captions.
+        require_answers: False keeps questions without answers, as in a test set whose answers are
+            not public.
 
     Returns:
         A `datasets.Dataset` with the fields of `Example` as columns, in the order of the files,
-        and the Report.
+        and the report on the rows.
 
     Raises:
-        DataError: `root` or `images` is missing, the format is unknown or not found, a split does
-            not exist, or no usable example is left.
+        DataError: `root` or `images` does not exist, the format is unknown or not found, a split
+            does not exist, or no usable example is left.
     """
     path = resolve_path(root)
-    name = resolve_format(path, format)
-    folder = None if images is None else resolve_path(images)
-    if folder is not None and not folder.is_dir():
-        raise DataError(f"{images}: is a file, expected the folder of the images (data.images)")
-    wanted = _split_names(splits)
-    request = {
-        "splits": wanted,
-        "images": folder,
-        "check_images": check_images,
-        "require_answers": require_answers,
-    }
-    report, found, digest, usable = Report(), Counter[str](), hashlib.sha256(), 0
-    rows: Iterable[Example] = read_examples(path, name, **request, report=report, found=found)
+    selection = Selection(
+        root=path,
+        format=resolve_format(path, format),
+        splits=_normalize_splits(splits),
+        images=_resolve_images(images),
+        check_images=check_images,
+        require_answers=require_answers,
+    )
+    report, split_counts = Report(), Counter[str]()
+    rows: Iterable[Example] = read_examples(selection, report, split_counts)
     if questions:
-        rows = list(rows)
-        _check_splits(root, wanted, found)  # before the work, which takes longer than the reading
-        rows = _as_questions(rows, seed, report)
+        captioned = list(rows)
+        _check_splits(root, selection, split_counts)  # first, because making questions is slow
+        rows = _make_questions(captioned, seed, report)
+    digest = _hash_rows(rows)
+    _check_splits(root, selection, split_counts)
+    if digest is None:
+        reason = _explain_empty(report, questions)
+        raise DataError(f"{root}: no usable example in the format {selection.format}: {reason}")
+    # The cache key is a digest of the rows: a change of a file that changes a row, or an image that
+    # was added or removed, gives a new table. The files are parsed again only to write a new table.
+    source = rows if questions else _RereadRows(selection)
+    return _to_arrow(_KeyedRows(f"{_CACHE_VERSION} {digest}", source), cache_dir=cache_dir), report
+
+
+def _resolve_images(images: str | os.PathLike[str] | None) -> Path | None:
+    if images is None:
+        return None
+    folder = resolve_path(images)
+    if not folder.is_dir():
+        raise DataError(f"{images}: is a file, expected the folder of the images (data.images)")
+    return folder
+
+
+def _hash_rows(rows: Iterable[Example]) -> str | None:
+    """Return the SHA-256 of all rows in order, or None if there are none."""
+    digest, is_empty = hashlib.sha256(), True
     for row in rows:
         digest.update(repr(row).encode("utf-8"))
-        usable += 1
-    _check_splits(root, wanted, found)
-    if not usable:
-        raise DataError(
-            f"{root}: no usable example in the format {name}: {_why(report, questions)}"
-        )
-    # The rows themselves are the cache key: any change of a file that changes a row, and an image
-    # that came or went, gives another table. The files are parsed again only to write a new one;
-    # questions made from captions, which are in memory, are not made again.
-    again = rows if questions else _Again(path, name, request)
-    stamp = f"{_CACHE_VERSION} {digest.hexdigest()}"
-    return _to_arrow(_Stamped(stamp, again), cache_dir=cache_dir), report
+        is_empty = False
+    return None if is_empty else digest.hexdigest()
 
 
 def _check_splits(
-    root: str | os.PathLike[str], wanted: tuple[str, ...] | None, found: Counter[str]
+    root: str | os.PathLike[str], selection: Selection, split_counts: Counter[str]
 ) -> None:
-    absent = [split for split in wanted or () if split not in found]
-    if found and absent:
-        there = ", ".join(f"{split} ({count})" for split, count in sorted(found.items()))
-        raise SplitError(f"{root}: has no split {', '.join(absent)}; it has {there}")
+    missing = [split for split in selection.splits or () if split not in split_counts]
+    if split_counts and missing:
+        present = ", ".join(f"{split} ({count})" for split, count in sorted(split_counts.items()))
+        raise SplitError(f"{root}: has no split {', '.join(missing)}; it has {present}")
 
 
-def _as_questions(rows: Iterable[Example], seed: int, report: Report) -> list[Example]:
-    """Turn captioned images into questions; images whose captions give none are reported."""
+def _make_questions(rows: list[Example], seed: int, report: Report) -> list[Example]:
+    """Turn captioned images into questions; report images whose captions give none."""
     from captioner.data.caption_questions import questions_from_captions
 
-    asked, captioned = [], []
-    for row in rows:
-        (asked if row.question else captioned).append(row)
+    questions = [row for row in rows if row.question]
+    captioned = [row for row in rows if not row.question]
     made = questions_from_captions(captioned, seed=seed)
     used = {row.image_id for row in made}
     for row in captioned if made else ():
         if row.image_id not in used:
             report.add(NO_QUESTION, row.image_id)
-    return asked + made
+    return questions + made
 
 
 @dataclass(frozen=True)
-class _Again:
-    """The usable rows of a data set, read anew by each iteration."""
+class _RereadRows:
+    """The usable rows of a data set; each iteration reads the files."""
 
-    root: Path
-    name: str
-    request: dict[str, Any]
+    selection: Selection
 
     def __iter__(self) -> Iterator[Example]:
-        return read_examples(self.root, self.name, **self.request, report=Report(), found=Counter())
+        return read_examples(self.selection, Report(), Counter())
 
 
-class _Stamped:
-    """Rows for `datasets`, which names the cache by what it would pickle: the stamp alone."""
+class _KeyedRows:
+    """Rows whose pickle is the cache key alone, because `datasets` hashes it to name the cache."""
 
-    def __init__(self, stamp: str, rows: Iterable[Example] | None) -> None:
-        self.stamp, self.rows = stamp, rows
+    def __init__(self, key: str, rows: Iterable[Example] | None) -> None:
+        self.key, self.rows = key, rows
 
-    def __reduce__(self) -> tuple[type[_Stamped], tuple[str, None]]:
-        return _Stamped, (self.stamp, None)  # rows that cannot be iterated, rather than none
+    def __reduce__(self) -> tuple[type[_KeyedRows], tuple[str, None]]:
+        return _KeyedRows, (self.key, None)  # a copy fails on iteration instead of being empty
+
+    def __iter__(self) -> Iterator[Example]:
+        if self.rows is None:
+            raise TypeError("a pickled copy has no rows")
+        return iter(self.rows)
 
 
-def _split_names(splits: str | Iterable[str] | None) -> tuple[str, ...] | None:
+def _normalize_splits(splits: str | Iterable[str] | None) -> tuple[str, ...] | None:
     if splits is None:
         return None
     names = [splits] if isinstance(splits, str) else list(splits)
     if not names:
-        raise DataError("no split was asked for; name at least one, such as train")
-    return tuple(dict.fromkeys(canonical_split(name) for name in names))
+        raise DataError("no split was given; name at least one, such as train")
+    return tuple(dict.fromkeys(normalize_split(name) for name in names))
 
 
-def _why(report: Report, questions: bool) -> str:
+def _explain_empty(report: Report, questions: bool) -> str:
     nothing = "its captions give no question" if questions else "it holds no rows"
     problems = "; ".join(report.summary().splitlines()) or nothing
     if MISSING_IMAGE in report.problems:
-        problems += "; if the images lie elsewhere, name their folder with data.images=PATH"
+        problems += "; if the images are elsewhere, name their folder with data.images=PATH"
     return problems
 
 
-def _to_arrow(rows: _Stamped, *, cache_dir: str | os.PathLike[str] | None) -> datasets.Dataset:
+def _to_arrow(rows: _KeyedRows, *, cache_dir: str | os.PathLike[str] | None) -> datasets.Dataset:
     import datasets  # takes a second, and most commands do not need it
 
     text = datasets.Value("string")
@@ -166,7 +178,7 @@ def _to_arrow(rows: _Stamped, *, cache_dir: str | os.PathLike[str] | None) -> da
     try:
         with hide_progress_bars():
             return datasets.Dataset.from_generator(
-                _arrow_rows,
+                _iterate_fields,
                 features=features,
                 cache_dir=None if cache_dir is None else str(cache_dir),
                 gen_kwargs={"rows": rows},
@@ -180,7 +192,7 @@ def _to_arrow(rows: _Stamped, *, cache_dir: str | os.PathLike[str] | None) -> da
 
 @contextlib.contextmanager
 def hide_progress_bars() -> Iterator[None]:
-    """Within the block, `datasets` draws no progress bars of its own."""
+    """Switch off the progress bars of `datasets` within the block."""
     import datasets
 
     were_off = datasets.are_progress_bars_disabled()
@@ -192,6 +204,6 @@ def hide_progress_bars() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _arrow_rows(rows: _Stamped) -> Iterator[dict[str, Any]]:
-    for row in rows.rows:
+def _iterate_fields(rows: _KeyedRows) -> Iterator[dict[str, Any]]:
+    for row in rows:
         yield vars(row)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from captioner.config import Config, load_config
 from captioner.data import Example, Report, read_dataset
-from captioner.data.example import has_file_name
-from captioner.data.formats.io import canonical_split
+from captioner.data.example import has_file_name, normalize_split
 from captioner.data.report import BAD_ROW
 from captioner.errors import CheckpointError, DataError, SplitError
 
@@ -61,7 +60,7 @@ def read_tasks(
         table, report = read_dataset(root, splits=splits or None, **options)
     rows = examples(table)
     counts = Counter(row.split for row in rows)
-    wanted = set(map(canonical_split, splits or counts))
+    wanted = set(map(normalize_split, splits or counts))
     if not splits and len(counts) > 1:
         wanted = {DEFAULT_SPLIT}
         if DEFAULT_SPLIT not in counts:

@@ -1,1 +1,1 @@
-"""Readers, one module for each layout of files."""
+"""Readers of data sets: one module per layout of files; `registry` lists them."""

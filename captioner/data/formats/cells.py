@@ -1,4 +1,4 @@
-"""Values of table cells: lists written as text, and whole numbers written as 3.0."""
+"""Parse table cells: lists written as text, and whole numbers written as 3.0."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 _MISSING = re.compile(rf"({_STRING.pattern})|\b(?:nan|null|None)\b", re.DOTALL)
 _STR = re.compile(rf"(?:np|numpy)\.str_\(({_STRING.pattern})\)", re.DOTALL)
 _TEXT_KEYS = ("answer", "raw", "caption", "text")
-_SIDE_BY_SIDE = re.compile(rf"(?:{_STRING.pattern})\s*(?:{_STRING.pattern})", re.DOTALL)
+_ADJACENT_STRINGS = re.compile(rf"(?:{_STRING.pattern})\s*(?:{_STRING.pattern})", re.DOTALL)
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _WHOLE = re.compile(r"([-+]?\d+)\.0*")
 
 
-def looks_like_list(text: str) -> bool:
-    """Return whether a cell holds a list, whole or torn, and not a text in brackets."""
+def is_list_text(text: str) -> bool:
+    """Return whether a cell holds a list, complete or truncated, and not a text in brackets."""
     begin = _LIST.match(text)
     if begin is not None and _LIST_BEGINS.match(text, begin.end()):
         return True
@@ -36,13 +36,13 @@ def looks_like_list(text: str) -> bool:
 
 
 def parse_list(text: str) -> list[Any] | None:
-    """Parse a list as JSON, Python's `str(list)` or NumPy's text of an array.
+    """Parse a list written as JSON, by Python's `str(list)` or by NumPy's `str(array)`.
 
-    Of items that are objects, such as `{"answer": "yes"}` or `{"raw": "a dog"}`, the text is taken.
+    Items that are objects, such as `{"answer": "yes"}` or `{"raw": "a dog"}`, become their text.
 
     Returns:
-        The items (missing values such as None and nan left out), or None where the text is torn or
-        holds something else than texts and numbers.
+        The items without missing values (None, nan), or None if the text is truncated or holds
+        items other than texts and numbers.
     """
     text = text.strip()
     array = _ARRAY.fullmatch(text)
@@ -52,32 +52,32 @@ def parse_list(text: str) -> list[Any] | None:
         python = f"[{python[1:-1]}]" if python.endswith("}") else python
     for parse, form in ((json.loads, text), (_parse_array, python), (_parse_literal, python)):
         try:
-            found = parse(form)
+            value = parse(form)
         except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
             continue
-        if isinstance(found, list | tuple):
-            items = [_text_in(item) for item in found if item is not None]
+        if isinstance(value, list | tuple):
+            items = [_extract_text(item) for item in value if item is not None]
             good = all(isinstance(x, str | int | float) and not isinstance(x, bool) for x in items)
             return items if good else None
     return None
 
 
-def _text_in(item: Any) -> Any:
-    """Return the text of an object, and anything else as it is."""
+def _extract_text(item: Any) -> Any:
+    """Return the text of an object; other items are returned unchanged."""
     if isinstance(item, dict):
         return next((item[key] for key in _TEXT_KEYS if key in item), item)
     return item
 
 
 def _parse_literal(text: str) -> Any:
-    """Parse a Python literal; raise ValueError for texts side by side, which Python joins."""
-    if _SIDE_BY_SIDE.search(text):
+    """Parse a Python literal; raise ValueError for adjacent strings, which Python would join."""
+    if _ADJACENT_STRINGS.search(text):
         raise ValueError("a comma is missing")
     return ast.literal_eval(text)
 
 
 def _parse_array(text: str) -> list[Any]:
-    """Parse NumPy's text of an array, which has no commas; raise ValueError otherwise."""
+    """Parse an array as NumPy prints it, without commas; raise ValueError for other text."""
     if not (text.startswith("[") and text.endswith("]")):
         raise ValueError("not an array")
     inner = text[1:-1]
@@ -91,25 +91,25 @@ def _parse_array(text: str) -> list[Any]:
 
 
 def number_text(value: float) -> str:
-    """Return a number as text, a whole one without a fraction: "3" for 3.0."""
+    """Return a number as text; whole numbers have no decimal point: "3" for 3.0."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def is_whole_column(cells: Iterable[str]) -> bool:
-    """Return whether a column holds whole numbers, some of them written as 3.0.
+    """Return whether a column holds whole numbers only, at least one of them written as 3.0.
 
-    Programs write a column of whole numbers so where a cell of it is empty.
+    Pandas writes whole numbers like this if the column has an empty cell.
     """
-    found = False
+    has_fraction = False
     for cell in filter(None, map(str.strip, cells)):
         if _WHOLE.fullmatch(cell):
-            found = True
+            has_fraction = True
         elif not cell.lstrip("+-").isdecimal():
             return False
-    return found
+    return has_fraction
 
 
 def whole_text(cell: str) -> str:
-    """Return the text of a whole number without its fraction, and any other text as it is."""
+    """Return "3" for "3.0"; other texts are returned unchanged."""
     match = _WHOLE.fullmatch(cell.strip())
     return match[1] if match else cell

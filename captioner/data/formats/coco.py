@@ -1,7 +1,7 @@
-"""Readers of the two JSON layouts: COCO's caption annotations and Karpathy's splits.
+"""Readers of COCO caption annotations and of Karpathy's split files.
 
 Sources: Chen et al., "Microsoft COCO Captions", arXiv:1504.00325 (`captions_*.json`); Karpathy and
-Fei-Fei, CVPR 2015 (`dataset_*.json`, where `restval` is the part of COCO val given to training).
+Fei-Fei, CVPR 2015 (`dataset_*.json`, where `restval` is the part of COCO val used for training).
 """
 
 from __future__ import annotations
@@ -12,17 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from captioner.data.example import NO_FILE_NAME, Example, has_file_name
-from captioner.data.formats.io import (
-    Source,
-    canonical_split,
-    find_images,
-    list_files,
-    list_in,
-    locate_images,
-    read_head,
-    read_json,
-)
+from captioner.data.example import NO_FILE_NAME, Example, has_file_name, normalize_split
+from captioner.data.formats.image_folders import choose_image_folder, find_image_folder
+from captioner.data.formats.io import Source, get_list, list_files, read_head, read_json
 from captioner.data.report import BAD_ROW, DUPLICATE, Report
 from captioner.errors import DataError
 
@@ -34,42 +26,46 @@ _TEXT_FOLDERS = ("annotations", "caption_datasets", "captions")
 
 
 def find_karpathy(root: Path) -> tuple[Path, ...]:
-    """`dataset*.json` with `sentences`, given or in the folder (or its `annotations/`)."""
+    """Return the `dataset*.json` with `sentences`: `root`, or a file in `root` or `annotations/`.
+
+    Raises:
+        DataError: A folder holds several such files.
+    """
     if root.is_file():
         is_json = root.suffix.lower() == ".json" and not _COCO_NAMES.match(root.name)
         return (root,) if is_json and '"sentences"' in read_head(root, size=65536) else ()
     for folder in (root, *(root / name for name in _TEXT_FOLDERS)):
-        found = [path for path in list_files(folder) if re.match(r"dataset.*\.json$", path.name)]
-        found = [path for path in found if find_karpathy(path)]
-        if len(found) > 1:
-            names = ", ".join(path.name for path in found)
+        files = [path for path in list_files(folder) if re.match(r"dataset.*\.json$", path.name)]
+        files = [path for path in files if find_karpathy(path)]
+        if len(files) > 1:
+            names = ", ".join(path.name for path in files)
             raise DataError(f"{folder}: holds several data sets ({names}); give the path of one")
-        if found:
-            return tuple(found)
+        if files:
+            return tuple(files)
     return ()
 
 
 def read_karpathy(source: Source) -> Iterator[Example]:
-    """Reads `{"images": [{filename, filepath, split, sentences: [{raw}], cocoid}]}`.
+    """Read `{"images": [{filename, filepath, split, sentences: [{raw}], cocoid}]}`.
 
-    `restval` counts as train, as in all published work on COCO. The id is `cocoid` where there is
-    one (so that COCO result files match), else the file name.
+    `restval` is read as train, as in all published results on COCO. The image id is `cocoid`
+    where there is one, to match COCO result files, otherwise the file name.
     """
     path = source.files[0]
     rows = [
         example
-        for index, row in enumerate(list_in(read_json(path), "images", path, kind="caption"))
-        if (example := _karpathy_row(row, f"{path.name}:images[{index}]", source.report))
+        for index, row in enumerate(get_list(read_json(path), "images", path, kind="caption"))
+        if (example := _parse_karpathy_row(row, f"{path.name}:images[{index}]", source.report))
     ]
-    folder = locate_images(source, _file_names(row.image for row in rows))
+    folder = find_image_folder(source, _keep_file_names(row.image for row in rows))
     if folder is None:  # all images in one folder, without `train2014/` and `val2014/`
         rows = [replace(row, image=Path(row.image).name) for row in rows]
-        folder = find_images(source, _file_names(row.image for row in rows))
+        folder = choose_image_folder(source, _keep_file_names(row.image for row in rows))
     for row in rows:
         yield replace(row, image=str(folder / row.image))
 
 
-def _karpathy_row(row: Any, where: str, report: Report) -> Example | None:
+def _parse_karpathy_row(row: Any, where: str, report: Report) -> Example | None:
     try:
         texts = tuple(
             sentence["raw"] if "raw" in sentence else " ".join(sentence["tokens"])
@@ -78,7 +74,7 @@ def _karpathy_row(row: Any, where: str, report: Report) -> Example | None:
         name = row["filename"] if "cocoid" not in row else row.get("filename")
         name = f"{where}{NO_FILE_NAME}" if name is None else name
         image = f"{row['filepath']}/{name}" if row.get("filepath") else name
-        split = canonical_split(row.get("split", "train"))
+        split = normalize_split(row.get("split", "train"))
         image_id = str(row.get("cocoid", name))
     except (TypeError, KeyError, AttributeError):
         report.add(BAD_ROW, where, rows=1)
@@ -90,39 +86,38 @@ def _karpathy_row(row: Any, where: str, report: Report) -> Example | None:
 
 
 def find_coco(root: Path) -> tuple[Path, ...]:
-    """`captions_{train,val}{2014,2017}.json` in `annotations/` or the folder, or one such JSON."""
+    """Return `captions_{train,val,test}*.json` in `annotations/` or `root`, or one given JSON."""
     if root.is_file():
         if _COCO_NAMES.match(root.name):
             return (root,)
         head = read_head(root, size=65536) if root.suffix.lower() == ".json" else ""
-        keys = ('"annotations"', '"images"')
-        other = ('"sentences"', '"question_id"')  # Karpathy's, and VQA's
+        other = ('"sentences"', '"question_id"')  # keys of Karpathy's files and of VQA
         if any(key in head for key in other):
             return ()
-        return (root,) if any(key in head for key in keys) else ()
+        return (root,) if any(key in head for key in ('"annotations"', '"images"')) else ()
     for folder in (root / "annotations", root):
-        found = [path for path in list_files(folder) if _COCO_NAMES.match(path.name)]
-        if found:
-            return tuple(found)
+        files = [path for path in list_files(folder) if _COCO_NAMES.match(path.name)]
+        if files:
+            return tuple(files)
     return ()
 
 
 def read_coco(source: Source) -> Iterator[Example]:
-    """Reads COCO caption files, each a split that its name states (train if it states none).
+    """Read `{"images": [{id, file_name}], "annotations": [{id, image_id, caption}]}`.
 
-    2014 and 2017 divide the same photographs differently, so of a folder with both only the later
-    year is read, and that is reported.
+    The file name gives the split; without one, the rows are train. The releases of 2014 and 2017
+    split the same images differently: if a folder has both, the later one is read and the other
+    is reported.
     """
-    for path in _latest_year(source):
+    for path in _select_latest_year(source):
         match = _COCO_NAMES.match(path.name)
         split, year = (match[1].lower(), match[2] or "") if match else ("train", "")
         document = read_json(path)
-        images = _coco_images(
-            list_in(document, "images", path, kind="caption"), path, source.report
-        )
-        captions = _coco_captions(document, images, path=path, report=source.report)
+        rows = get_list(document, "images", path, kind="caption")
+        images = _read_images(rows, path, source.report)
+        captions = _read_captions(document, images, path=path, report=source.report)
         folders = (f"{split}{year}", f"images/{split}{year}", split)
-        folder = find_images(source, _file_names(images.values()), folders=folders)
+        folder = choose_image_folder(source, _keep_file_names(images.values()), folders=folders)
         for key, name in images.items():
             texts = tuple(captions.get(key, ()))
             if not texts and not has_file_name(name):
@@ -131,12 +126,15 @@ def read_coco(source: Source) -> Iterator[Example]:
                 yield Example(str(folder / name), key, texts, split, rows=len(texts))
 
 
-def _file_names(images: Iterable[str]) -> list[str]:
+def _keep_file_names(images: Iterable[str]) -> list[str]:
     return [image for image in images if has_file_name(image)]
 
 
-def _latest_year(source: Source) -> list[Path]:
-    years = {path: (_COCO_NAMES.match(path.name) or [None] * 3)[2] or "" for path in source.files}
+def _select_latest_year(source: Source) -> list[Path]:
+    years = {}
+    for path in source.files:
+        match = _COCO_NAMES.match(path.name)
+        years[path] = (match and match[2]) or ""
     latest = max(years.values())
     for path, year in years.items():
         if year != latest:
@@ -144,10 +142,11 @@ def _latest_year(source: Source) -> list[Path]:
     return [path for path, year in years.items() if year == latest]
 
 
-def _coco_images(rows: list[Any], path: Path, report: Report) -> dict[str, str]:
+def _read_images(rows: list[Any], path: Path, report: Report) -> dict[str, str]:
     """Return the file names by image id.
 
-    Karpathy's ground truth for the COCO test split states ids alone, which is enough to score.
+    Karpathy's ground truth for the COCO test split has ids without file names, which is enough
+    for scoring.
     """
     images: dict[str, str] = {}
     for index, row in enumerate(rows):
@@ -167,13 +166,13 @@ def _coco_images(rows: list[Any], path: Path, report: Report) -> dict[str, str]:
     return images
 
 
-def _coco_captions(
+def _read_captions(
     document: dict[str, Any], images: dict[str, str], *, path: Path, report: Report
 ) -> dict[str, list[str]]:
-    """Maps image id to captions."""
+    """Return the captions by image id."""
     captions: dict[str, list[str]] = {}
-    seen: set[Any] = set()
-    for index, row in enumerate(list_in(document, "annotations", path, kind="caption")):
+    seen: set[str] = set()
+    for index, row in enumerate(get_list(document, "annotations", path, kind="caption")):
         where = f"{path.name}:annotations[{index}]"
         try:
             key, text, number = str(row["image_id"]), row["caption"], str(row.get("id", where))

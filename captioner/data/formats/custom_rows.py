@@ -1,4 +1,4 @@
-"""One row of a user's own data: the image that it names, its texts and its ids."""
+"""Interpret one row of custom data: its image, texts and ids."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from captioner.data.example import NO_FILE_NAME
-from captioner.data.formats.cells import looks_like_list, number_text, parse_list
-from captioner.data.formats.io import canonical_split
+from captioner.data.example import NO_FILE_NAME, normalize_split
+from captioner.data.formats.cells import is_list_text, number_text, parse_list
 from captioner.data.report import BAD_LIST, BAD_ROW, UNREAD_COLUMN, Report
 
 IMAGE_KEYS = ("image", "file_name", "filename", "image_path")
 CAPTION_KEYS = ("captions", "caption", "text")
 ANSWER_KEYS = ("answers", "answer")
-EITHER = "references"  # what a table of Examples calls captions and answers alike
+REFERENCE_KEY = "references"
+"""Column of captions and answers in a table of `Example`s."""
 ID_KEYS = ("id", "image_id")
-NUMBER_COLUMNS = frozenset((*ANSWER_KEYS, *ID_KEYS, "question_id", EITHER))
-"""Columns of a CSV in which whole numbers may have been written as 3.0."""
+NUMBER_COLUMNS = frozenset((*ANSWER_KEYS, *ID_KEYS, "question_id", REFERENCE_KEY))
+"""CSV columns in which whole numbers may be written as 3.0."""
 _NUMBERED = re.compile(r"([a-z]+)[ _-]?\d+")
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a row says; a text is "" where the row leaves it out."""
+    """A parsed row; values that the row leaves out are ""."""
 
     name: str
+    """Image path as written in the row."""
     texts: list[str]
-    """Captions, or a question's answers."""
+    """Captions, or the answers to the question."""
     split: str
     image_id: str
     question: str | None
@@ -39,61 +40,79 @@ class Row:
 
 
 def parse_row(row: dict[str, Any], where: str, report: Report) -> Row | None:
-    """Return what a row says; report it, and return None, where it cannot be used."""
-    row = _joined(row)
-    name = first_value(row, IMAGE_KEYS)
-    captions = first_value(row, (*CAPTION_KEYS, EITHER))
+    """Parse a row; report it and return None if it cannot be used."""
+    row = _merge_numbered(row)
+    captions = first_value(row, (*CAPTION_KEYS, REFERENCE_KEY))
     answers, question = first_value(row, ANSWER_KEYS), row.get("question")
-    if says(captions) and not says(question) and not says(answers):
-        question = None  # in a table of both kinds, the cells of the other kind are empty
-    keys = (*CAPTION_KEYS, EITHER) if question is None else (*ANSWER_KEYS, EITHER)
+    if has_value(captions) and not has_value(question) and not has_value(answers):
+        question = None  # in a table of captions and questions, a caption's question is empty
+    keys = (*(CAPTION_KEYS if question is None else ANSWER_KEYS), REFERENCE_KEY)
     value = captions if question is None else first_value(row, keys)
-    if question is not None and not says(value):
+    if question is not None and not has_value(value):
         value = []
     texts = parse_texts(value, numbers=question is not None)
     if texts is None:
         report.add(BAD_LIST, where, rows=1)
         return None
-    others = [row.get(key) for key in ("split", "question_type", "answer_type")]
-    others = ["" if value is None else value for value in others]
-    ids = [_id(first_value(row, keys, default="")) for keys in (ID_KEYS, ("question_id",))]
-    of_text = (*texts, *others, *ids, "" if question is None else question)
-    if name is None and isinstance(ids[0], str) and ids[0]:
-        name = f"{ids[0]}{NO_FILE_NAME}"  # enough for scoring, which opens no image
-    of_text = (name, *of_text)
-    if not all(isinstance(text, str) for text in of_text) or not name.strip():
+    split, question_type, answer_type = (
+        "" if row.get(key) is None else row[key]
+        for key in ("split", "question_type", "answer_type")
+    )
+    image_id = _parse_id(first_value(row, ID_KEYS, default=""))
+    question_id = _parse_id(first_value(row, ("question_id",), default=""))
+    name = first_value(row, IMAGE_KEYS)
+    if name is None and isinstance(image_id, str) and image_id:
+        name = f"{image_id}{NO_FILE_NAME}"  # enough for scoring, which opens no image
+    values = [name, *texts, split, question_type, answer_type, image_id, question_id]
+    values += [] if question is None else [question]
+    if not all(isinstance(value, str) for value in values) or not name.strip():
         report.add(BAD_ROW, where, rows=1)
         return None
     _report_unread(row, keys, where, report)
-    split = others[0] and canonical_split(others[0])
-    return Row(name.strip(), texts, split, ids[0], question, ids[1], *others[1:])
+    return Row(
+        name.strip(),
+        texts,
+        split and normalize_split(split),
+        image_id,
+        question,
+        question_id,
+        question_type,
+        answer_type,
+    )
 
 
-def _joined(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row in which the values of numbered keys, such as `caption_2`, are one list."""
+def _merge_numbered(row: dict[str, Any]) -> dict[str, Any]:
+    """Merge the values of numbered keys, such as `caption_1` and `caption_2`, into one list."""
     for bases in (CAPTION_KEYS, ANSWER_KEYS):
         numbered = [key for key in row if is_numbered(key, bases)]
         if numbered:
-            values = [row[key] for key in (*bases, *numbered) if says(row.get(key))]
+            values = [row[key] for key in (*bases, *numbered) if has_value(row.get(key))]
             lists = [parse_texts(value) for value in values]
-            torn = [value for value, texts in zip(values, lists, strict=True) if texts is None]
+            broken = [value for value, texts in zip(values, lists, strict=True) if texts is None]
             row = {key: value for key, value in row.items() if key not in (*bases, *numbered)}
-            row[bases[0]] = torn[0] if torn else [text for texts in lists for text in texts or ()]
+            texts = [text for texts in lists for text in texts or ()]
+            row[bases[0]] = broken[0] if broken else texts
     return row
 
 
 def is_numbered(key: str, bases: Iterable[str]) -> bool:
-    """Return whether a key is one of the bases with a number behind it, as `caption_2` is."""
+    """Return whether a key is one of `bases` followed by a number, such as `caption_2`."""
     match = _NUMBERED.fullmatch(key)
     return match is not None and match[1] in bases
 
 
 def parse_texts(value: Any, *, numbers: bool = False) -> list[Any] | None:
-    """Return the texts of a value, which may be a list or text that holds one; None if it is torn.
+    """Return the texts of a cell: a text, a list, or a list written as text.
 
-    With `numbers`, those become text: a count may well be written as a number.
+    Args:
+        value: The cell.
+        numbers: Convert numbers to text, as for answers that are counts.
+
+    Returns:
+        The texts, or None if the cell holds a list that cannot be parsed. Items that are no texts
+        remain as they are.
     """
-    if isinstance(value, str) and looks_like_list(value):
+    if isinstance(value, str) and is_list_text(value):
         value = parse_list(value)
         if value is None:
             return None
@@ -102,8 +121,8 @@ def parse_texts(value: Any, *, numbers: bool = False) -> list[Any] | None:
 
 
 def _report_unread(row: dict[str, Any], keys: Iterable[str], where: str, report: Report) -> None:
-    """Report texts that a row has under a second key."""
-    filled = [key for key in keys if says(row.get(key))]
+    """Report further keys of `keys` that hold other texts than the first with a value."""
+    filled = [key for key in keys if has_value(row.get(key))]
     for key in filled[1:]:
         used, other = row[filled[0]], row[key]
         if other != used and not (isinstance(used, list) and other in used):
@@ -112,15 +131,15 @@ def _report_unread(row: dict[str, Any], keys: Iterable[str], where: str, report:
 
 
 def first_value(row: dict[str, Any], keys: Iterable[str], *, default: Any = None) -> Any:
-    """Return the first value that says something, or else the first that is there."""
+    """Return the first value that is not blank, otherwise the first that exists."""
     values = [row[key] for key in keys if row.get(key) is not None]
-    return next(filter(says, values), values[0] if values else default)
+    return next(filter(has_value, values), values[0] if values else default)
 
 
-def says(value: Any) -> bool:
-    """Return whether a value is there and not blank; a zero is."""
+def has_value(value: Any) -> bool:
+    """Return whether a value, or any item of a list, is neither None nor blank text."""
     if isinstance(value, list):
-        return any(map(says, value))
+        return any(map(has_value, value))
     return bool(value.strip()) if isinstance(value, str) else value is not None
 
 
@@ -128,8 +147,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _id(value: Any) -> Any:
-    """Return an id as text; what is neither text nor a whole number stays, and is a bad row."""
+def _parse_id(value: Any) -> Any:
+    """Return a whole number as text; other values remain and are rejected unless they are text."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value) if isinstance(value, int) else value

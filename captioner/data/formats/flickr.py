@@ -1,7 +1,7 @@
 """Readers of Flickr8k (official and Kaggle layout) and Flickr30k.
 
-Sources of the layouts: Hodosh, Young, Hockenmaier, JAIR 2013 (`image#n<TAB>caption` and the split
-lists); Young et al., TACL 2014, as repacked with `results.csv` (`image| n| caption`).
+Sources: Hodosh, Young, Hockenmaier, JAIR 2013 (`image#n<TAB>caption` and the split lists); Young
+et al., TACL 2014, as repacked with `results.csv` (`image| n| caption`).
 """
 
 from __future__ import annotations
@@ -11,18 +11,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from captioner.data.example import Example
+from captioner.data.example import SPLIT_NAMES, Example, normalize_split
 from captioner.data.formats.custom_rows import parse_texts
-from captioner.data.formats.io import (
-    SPLIT_NAMES,
-    Source,
-    canonical_split,
-    find_images,
-    list_files,
-    read_csv,
-    read_head,
-    read_lines,
-)
+from captioner.data.formats.image_folders import choose_image_folder
+from captioner.data.formats.io import Source, list_files, read_csv, read_header, read_lines
 from captioner.data.report import BAD_LIST, BAD_ROW, DUPLICATE, NO_SPLIT
 from captioner.errors import DataError
 
@@ -37,12 +29,16 @@ _TEXT_FOLDERS = ("Flickr8k_text", "flickr8k_text", "Flickr30k_text", "text", "ca
 
 
 def find_flickr8k(root: Path) -> tuple[Path, ...]:
-    """`*.token.txt` given, in the folder or in its `Flickr8k_text/`."""
+    """Return the `*.token.txt`: `root`, or a file in `root` or its `Flickr8k_text/`.
+
+    Raises:
+        DataError: A folder holds several such files.
+    """
     if root.is_file():
         return (root,) if _TOKEN_NAMES.search(root.name) else ()
     for folder in (root, *(root / name for name in _TEXT_FOLDERS)):
         tokens = [path for path in list_files(folder) if _TOKEN_NAMES.search(path.name)]
-        # The archive has the captions a second time, each word in its base form.
+        # The archive also holds the lemmatized captions.
         tokens = [path for path in tokens if not _LEMMAS.search(path.name)] or tokens
         if len(tokens) > 1:
             names = ", ".join(path.name for path in tokens)
@@ -55,7 +51,7 @@ def find_flickr8k(root: Path) -> tuple[Path, ...]:
 
 
 def read_flickr8k(source: Source) -> Iterator[Example]:
-    """Reads `image#n<TAB>caption` lines and the split lists beside them."""
+    """Read `image#n<TAB>caption` lines, and the split lists in the same folder."""
     captions: dict[str, dict[str, str]] = {}
     for where, line in read_lines(source.files[0]):
         key, tab, caption = line.partition("\t")
@@ -66,63 +62,65 @@ def read_flickr8k(source: Source) -> Iterator[Example]:
             source.report.add(DUPLICATE, f"{image}#{number} ({where})", rows=1)
         else:
             captions[image][number] = caption
-    return _examples({name: tuple(texts.values()) for name, texts in captions.items()}, source)
+    return _join_splits({name: tuple(texts.values()) for name, texts in captions.items()}, source)
 
 
 def find_kaggle(root: Path) -> tuple[Path, ...]:
-    """`captions.txt` with one of Kaggle's headers, given or in the folder.
+    """Return the `captions.txt`, in `root` or given, that has one of Kaggle's headers.
 
-    They are `image,caption` and `image_name,comment_number,comment`.
+    These are `image,caption` and `image_name,comment_number,comment`.
     """
     path = root if root.is_file() else root / "captions.txt"
     is_text = path.suffix.lower() == ".txt"
-    return (path,) if is_text and _kaggle_header(path) in _KAGGLE_HEADERS else ()
+    return (path,) if is_text and _read_kaggle_header(path) in _KAGGLE_HEADERS else ()
 
 
-def _kaggle_header(path: Path) -> str:
-    return read_head(path).split("\n", 1)[0].strip().lower().replace(" ", "").replace('"', "")
+def _read_kaggle_header(path: Path) -> str:
+    return read_header(path).replace(" ", "").replace('"', "")
 
 
 def read_kaggle(source: Source) -> Iterator[Example]:
-    """Reads Kaggle's `captions.txt`; split lists beside it are used, else everything is train."""
+    """Read Kaggle's `captions.txt`, a CSV whose last column is the caption.
+
+    Split lists in the same folder are used; without them, all rows are train.
+    """
     captions: dict[str, list[str]] = {}
     counts: Counter[str] = Counter()
-    before = _kaggle_header(source.files[0]).count(",")
-    """Fields before the caption."""
+    first = _read_kaggle_header(source.files[0]).count(",")  # index of the caption's column
     rows = read_csv(source.files[0], source.report, delimiter=",")
     next(rows, None)  # the header
     for where, row in rows:
-        if len(row) <= before or not row[0].strip():
+        if len(row) <= first or not row[0].strip():
             source.report.add(BAD_ROW, where, rows=1)
-        else:
-            # Only the caption can hold a comma that was not quoted, so joining restores it.
-            found = parse_texts(",".join(row[before:]))
-            if found is None:
-                source.report.add(BAD_LIST, where, rows=1)
-                continue
-            captions.setdefault(row[0].strip(), []).extend(map(str, found))
-            counts[row[0].strip()] += 1
-    return _examples({name: tuple(texts) for name, texts in captions.items()}, source, counts)
+            continue
+        # Captions may hold commas without quotes; no other column does.
+        texts = parse_texts(",".join(row[first:]))
+        if texts is None:
+            source.report.add(BAD_LIST, where, rows=1)
+            continue
+        captions.setdefault(row[0].strip(), []).extend(map(str, texts))
+        counts[row[0].strip()] += 1
+    return _join_splits({name: tuple(texts) for name, texts in captions.items()}, source, counts)
 
 
 def find_flickr30k(root: Path) -> tuple[Path, ...]:
-    """`results.csv` with `|` between its fields, given, in the folder or beside the images."""
+    """Return the `results.csv` with the delimiter `|`, given, in `root` or beside the images."""
     paths = [root]
     if not root.is_file():
         folders = (root, root / "flickr30k_images")
         paths = [folder / name for folder in folders for name in ("results.csv", "captions.txt")]
     for path in paths:
-        header = read_head(path).split("\n", 1)[0].lower()
+        header = read_header(path)
         if path.suffix.lower() in (".csv", ".txt") and header.count("|") == 2 and "image" in header:
             return (path,)
     return ()
 
 
 def read_flickr30k(source: Source) -> Iterator[Example]:
-    """Reads `image| n| caption` lines; split lists beside them are used, else all is train.
+    """Read `image| n| caption` lines; split lists are used, without them all rows are train.
 
-    The published file holds one row that lacks its second bar (2199200615.jpg); it is reported.
-    The fields are not CSV in the usual sense: quotation marks in captions are plain characters.
+    Quotation marks in captions are ordinary characters. In the published file, one row lacks its
+    second delimiter (2199200615.jpg); it is reported.
     """
     captions: dict[str, dict[str, str]] = {}
     lines = read_lines(source.files[0])
@@ -135,29 +133,30 @@ def read_flickr30k(source: Source) -> Iterator[Example]:
             source.report.add(DUPLICATE, f"{fields[0]}#{fields[1]} ({where})", rows=1)
         else:
             captions[fields[0]][fields[1]] = fields[2]
-    return _examples({name: tuple(texts.values()) for name, texts in captions.items()}, source)
+    return _join_splits({name: tuple(texts.values()) for name, texts in captions.items()}, source)
 
 
-def _examples(
+def _join_splits(
     captions: Mapping[str, tuple[str, ...]],
     source: Source,
     counts: Mapping[str, int] | None = None,
 ) -> Iterator[Example]:
-    """Join captions with the split lists; an image of a list may be without captions.
+    """Join captions with the split lists; a listed image may have no captions.
 
-    `counts` are the rows that the captions of each image come from; by default, one from each.
+    Args:
+        captions: Captions by image name.
+        source: The data set.
+        counts: Rows that the captions of each image were read from; by default one per caption.
     """
     counts = {name: len(texts) for name, texts in captions.items()} if counts is None else counts
-    folder = find_images(source, list(captions))
-    splits = _split_lists(source.files[0].parent, known=captions)
-    splits = splits or _split_lists(source.root, known=captions)
-    if not splits:
-        splits = {"train": captions}
+    folder = choose_image_folder(source, list(captions))
+    splits: Mapping[str, Iterable[str]] = _read_split_lists(source.files[0].parent, captions)
+    splits = splits or _read_split_lists(source.root, captions)
     listed: set[str] = set()
-    for split, names in splits.items():
+    for split, names in (splits or {"train": captions}).items():
         for name in names:
             texts = captions.get(name, ())
-            # An image that is listed twice is a duplicate; its captions are rows only once.
+            # An image that is listed twice is a duplicate; its rows count once.
             rows = 0 if name in listed else counts.get(name, 0)
             listed.add(name)
             yield Example(str(folder / name), name, texts, split, rows=rows)
@@ -166,15 +165,15 @@ def _examples(
             source.report.add(NO_SPLIT, name, rows=counts[name])
 
 
-def _split_lists(folder: Path, *, known: Iterable[str]) -> dict[str, list[str]]:
-    """Reads the split lists of a folder: one image name, with or without ending, per line."""
-    full_name = {Path(name).stem: name for name in known}
+def _read_split_lists(folder: Path, images: Iterable[str]) -> dict[str, list[str]]:
+    """Read the split lists of a folder: one image name per line, with or without its suffix."""
+    full_name = {Path(name).stem: name for name in images}
     splits: dict[str, list[str]] = {}
     for path in list_files(folder):
         match = _LIST_NAMES.search(path.name)
         if match:
             names = [line.strip() for _, line in read_lines(path)]
             names = [name if Path(name).suffix else full_name.get(name, name) for name in names]
-            splits.setdefault(canonical_split(match[1]), []).extend(names)
+            splits.setdefault(normalize_split(match[1]), []).extend(names)
     order = ("train", "val", "test")
     return {split: splits[split] for split in order if split in splits}

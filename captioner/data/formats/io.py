@@ -1,4 +1,7 @@
-"""What every reader needs: the Example, careful text and CSV input, and finding the images."""
+"""Text, CSV and JSON input shared by the readers.
+
+A broken row is reported and skipped. A file that cannot be read as a whole raises DataError.
+"""
 
 from __future__ import annotations
 
@@ -7,39 +10,13 @@ import csv
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from captioner.data.report import BAD_ROW, UNCLOSED_QUOTE, Report
 from captioner.errors import DataError
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a reader is given: the files it found, where to look for images, where to complain."""
-
-    root: Path
-    files: tuple[Path, ...]
-    images: Path | None
-    report: Report
-
-
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "restval": "train",  # Karpathy: COCO val images that his split gives back to training
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "eval": "val",
-    "evaluation": "val",
-    "test": "test",
-    "testing": "test",
-}
-SPLIT_NAMES = frozenset(_SPLITS)
 
 # fmt: off
 IMAGE_SUFFIXES = (
@@ -48,36 +25,37 @@ IMAGE_SUFFIXES = (
 )
 # fmt: on
 
-# Names under which the usual archives unpack their photographs (compared in lower case).
-_IMAGE_FOLDERS = (
-    "flicker8k_dataset",  # the spelling of the official archive
-    "flickr8k_dataset",
-    "flickr8k_images",
-    "flickr30k_images",
-    "flickr30k-images",
-    "images",
-    "image",
-    "imgs",
+_SUFFIX = "|".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
+# A quoted field with an image file name on a later line: a missing closing quotation mark has
+# merged two rows.
+_IMAGE_IN_LINE = re.compile(
+    rf"(?:^|[,;|])\s*\"?[^\s,;|\"][^,;|\"]*\.(?:{_SUFFIX})\"?\s*(?:[,;|]|$)", re.IGNORECASE
 )
 
 
-def canonical_split(name: str) -> str:
-    """Maps a split's name to train, val or test; a name that is none of these stays itself."""
-    key = name.strip().lower()
-    return _SPLITS.get(key, key or "train")
+@dataclass(frozen=True)
+class Source:
+    """The input of a reader."""
 
-
-def split_of_file(path: Path) -> str | None:
-    """The split that a file's name states (`val.jsonl`, `train.csv`), or None."""
-    return _SPLITS.get(path.stem.lower())
+    root: Path
+    """Folder of the data set."""
+    files: tuple[Path, ...]
+    """Annotation files, as the `find_*` function of the format returned them."""
+    images: Path | None
+    """Folder of the images if the user has given one."""
+    report: Report
+    """Receives the rows that cannot be used."""
 
 
 @contextlib.contextmanager
 def open_text(path: Path) -> Iterator[TextIO]:
-    """Opens a UTF-8 text, with or without a BOM; raises DataError if it cannot be opened.
+    """Open a UTF-8 text file, with or without a byte order mark.
 
-    Bytes that are not UTF-8 come out as lone surrogates, so that one bad row is reported as such
-    by `readers` and does not end the reading of all others.
+    Bytes that are not UTF-8 become lone surrogates, so that a single row is reported as bad text
+    and the other rows are still read.
+
+    Raises:
+        DataError: The file cannot be opened or is UTF-16.
     """
     try:
         with open(path, "rb") as raw:
@@ -93,10 +71,10 @@ def open_text(path: Path) -> Iterator[TextIO]:
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Yields `(file:line, text)` for every line that is not blank, without its line end."""
+    """Yield `(file:line, text)` for each line that is not blank, without its line ending."""
     with open_text(path) as file:
         for number, line in enumerate(file, 1):
-            # newline="" keeps "\r\n"; only real line ends go, not U+2028 inside a caption.
+            # str.splitlines would also split at U+2028 inside a caption.
             line = line.rstrip("\r\n")
             if line.strip():
                 yield f"{path.name}:{number}", line
@@ -105,9 +83,15 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
 def read_json(
     path: Path, *, kind: type = dict, hook: Callable[[dict[str, Any]], Any] | None = None
 ) -> Any:
-    """Reads a JSON object, or a list with `kind=list`; `hook` may replace any object within.
+    """Read a JSON file.
 
-    Raises DataError where the file is torn or holds something else.
+    Args:
+        path: The file.
+        kind: Expected type of the document: dict or list.
+        hook: Replaces each object in the document, as `object_hook` of `json.load`.
+
+    Raises:
+        DataError: The file is not complete JSON or holds another type.
     """
     with open_text(path) as file:
         try:
@@ -118,22 +102,26 @@ def read_json(
             ) from error
     if not isinstance(document, kind):
         expected = "list" if kind is list else "object"
-        found = type(document).__name__
-        raise DataError(f"{path}: holds a {found}, expected a JSON {expected}")
+        actual = type(document).__name__
+        raise DataError(f"{path}: holds a {actual}, expected a JSON {expected}")
     return document
 
 
-def list_in(document: dict[str, Any], key: str, path: Path, *, kind: str) -> list[Any]:
-    """The list under a key of a file's JSON object; DataError where it is no `kind` file."""
+def get_list(document: dict[str, Any], key: str, path: Path, *, kind: str) -> list[Any]:
+    """Return the list under a key of a JSON object.
+
+    Raises:
+        DataError: There is no such list, so the file is probably no `kind` file.
+    """
     rows = document.get(key)
     if not isinstance(rows, list):
-        found = ", ".join(sorted(document)[:8]) or "nothing"
-        raise DataError(f'{path}: has no list "{key}" (it holds: {found}); is it a {kind} file?')
+        keys = ", ".join(sorted(document)[:8]) or "nothing"
+        raise DataError(f'{path}: has no list "{key}" (it holds: {keys}); is it a {kind} file?')
     return rows
 
 
 def read_head(path: Path, *, size: int = 4096) -> str:
-    """The first characters of a file, to tell its format by; empty if it cannot be read."""
+    """Return the first `size` bytes as text for format detection; empty if unreadable."""
     try:
         with open(path, "rb") as file:
             return file.read(size).decode("utf-8-sig", "replace")
@@ -141,32 +129,38 @@ def read_head(path: Path, *, size: int = 4096) -> str:
         return ""
 
 
-_SUFFIX = "|".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
-# A later line of one quoted field that names an image of its own is a row that the quote consumed.
-_IMAGE_IN_LINE = re.compile(
-    rf"(?:^|[,;|])\s*\"?[^\s,;|\"][^,;|\"]*\.(?:{_SUFFIX})\"?\s*(?:[,;|]|$)", re.IGNORECASE
-)
+def read_header(path: Path) -> str:
+    """Return the first line of a file in lower case; empty if unreadable."""
+    return read_head(path).split("\n", 1)[0].strip().lower()
 
 
 def read_csv(
     path: Path, report: Report, *, delimiter: str, row: re.Pattern[str] | None = None
 ) -> Iterator[tuple[str, list[str]]]:
-    """Yield `(file:line, fields)` for each row of a CSV, header included, blank rows left out.
+    """Yield `(file:line, fields)` for each row of a CSV file that is not blank, header included.
 
-    With tabs as delimiters, a quotation mark is an ordinary character. Otherwise quoted delimiters,
-    quotation marks and line breaks are understood. Rows with broken quoting are reported and left
-    out: with a quotation mark that is never closed, or is closed by one of a later row, all rows
-    from the first to that one. A line inside quotes is a row of its own if it matches `row`, by
-    default if it names an image file.
+    With a tab as the delimiter, quotation marks are ordinary characters. Otherwise a quoted field
+    may hold delimiters, quotation marks and line breaks.
+
+    Rows with broken quoting are reported and skipped. A missing closing quotation mark merges
+    all rows up to the next quotation mark into one field; this is recognized by a later line of
+    the field that matches `row`.
+
+    Args:
+        path: The file.
+        report: Receives the skipped rows.
+        delimiter: The delimiter.
+        row: Pattern of a line that starts a new row; by default a line that names an image file.
     """
     pattern = row or _IMAGE_IN_LINE
     quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     with open_text(path) as file:
-        lines = _Recorded(file)
+        lines = _LineRecorder(file)
         rows = csv.reader(lines, delimiter=delimiter, strict=True, quoting=quoting)
         while True:
             start = rows.line_num + 1
             lines.recorded.clear()
+            fields: list[str] | None
             try:
                 fields = next(rows)
             except StopIteration:
@@ -174,18 +168,18 @@ def read_csv(
             except csv.Error:
                 fields = None
             consumed = [line for line in lines.recorded if line.strip()]
+            where = f"{path.name}:{start}"
             if fields is None or any(pattern.search(line) for line in consumed[1:]):
-                kind = UNCLOSED_QUOTE if len(consumed) > 1 else BAD_ROW
-                where = f"{path.name}:{start}"
                 if len(consumed) > 1:
                     where += f"-{rows.line_num}, {len(consumed)} rows"
+                kind = UNCLOSED_QUOTE if len(consumed) > 1 else BAD_ROW
                 report.add(kind, where, rows=len(consumed))
             elif any(field.strip() for field in fields):
-                yield f"{path.name}:{start}", fields
+                yield where, fields
 
 
-class _Recorded:
-    """The lines of a file, kept until `recorded` is cleared."""
+class _LineRecorder:
+    """Iterates over the lines of a file and keeps those read since `recorded` was cleared."""
 
     def __init__(self, file: TextIO) -> None:
         self._file, self.recorded = file, list[str]()
@@ -197,7 +191,7 @@ class _Recorded:
 
 
 def list_files(folder: Path) -> list[Path]:
-    """Return the files directly in a folder, by name, without hidden ones; none if unreadable."""
+    """Return the visible files directly in a folder, sorted; empty if it cannot be read."""
     try:
         files = (path for path in folder.iterdir() if not path.name.startswith("."))
         return sorted(path for path in files if path.is_file())
@@ -206,91 +200,10 @@ def list_files(folder: Path) -> list[Path]:
 
 
 def walk_files(root: Path) -> Iterator[Path]:
-    """Yield the files in a folder and in those below it, in a fixed order.
+    """Yield the visible files in a folder and its subfolders, in a fixed order.
 
-    Hidden files and folders are left out, and links to folders are not followed.
+    Symbolic links to folders are not followed.
     """
     for folder, names, files in os.walk(root):
         names[:] = sorted(name for name in names if not name.startswith("."))
         yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
-
-
-class FolderIndex:
-    """Answers "is there such a file?" with one directory listing per folder.
-
-    COCO keeps 120,000 images in a folder: one `scandir` takes a fraction of what as many `stat`
-    calls take, above all over a network.
-    """
-
-    def __init__(self) -> None:
-        self._names: dict[str, frozenset[str]] = {}
-
-    def holds(self, path: str) -> bool:
-        """Whether the file exists; a folder is listed once."""
-        folder, name = os.path.split(path)
-        if folder not in self._names:
-            self._names[folder] = _names_in(folder)
-        return name in self._names[folder]
-
-
-def _names_in(folder: str) -> frozenset[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return frozenset(entry.name for entry in entries if not entry.is_dir())
-    except (OSError, ValueError):  # ValueError: a NUL in a name from a broken row
-        return frozenset()
-
-
-def find_images(source: Source, names: Sequence[str], *, folders: Sequence[str] = ()) -> Path:
-    """Finds the folder below which the images `names` (relative paths) lie.
-
-    As `locate_images`; where none of a sample of the names is found, it is the first likely folder
-    that exists, and the missing images are then reported one by one.
-    """
-    return locate_images(source, names, folders=folders) or _likely(source, folders)[0]
-
-
-def locate_images(
-    source: Source, names: Sequence[str], *, folders: Sequence[str] = ()
-) -> Path | None:
-    """The first likely folder that holds any of a sample of the names, or None.
-
-    Likely are `source.images` if it is given, otherwise the folders of the annotation file and of
-    the data set, and in them `folders` and the usual names, once nested too (some archives unpack
-    into `Images/Images`).
-    """
-    sample = names[:: max(1, len(names) // 16)]
-    for folder in _likely(source, folders):
-        if any(_is_file(folder, name) for name in sample):
-            return folder
-    return None
-
-
-def _likely(source: Source, folders: Sequence[str]) -> list[Path]:
-    wanted = (*(name.lower() for name in folders), *_IMAGE_FOLDERS)
-    if source.images is not None:
-        return [source.images, *_below(source.images, wanted)]
-    beside = source.files[0].parent
-    bases = list(dict.fromkeys([source.root, beside, beside.parent]))
-    named = [folder for base in bases for folder in _below(base, wanted)]
-    nested = [inner for folder in named for inner in _below(folder, wanted)]
-    return [*named, *nested, *bases]
-
-
-def _below(base: Path, wanted: Sequence[str]) -> list[Path]:
-    """The existing folders `base/name`, compared in lower case, in the order of `wanted`."""
-    try:
-        with os.scandir(base) as entries:
-            present = {entry.name.lower(): entry.name for entry in entries if entry.is_dir()}
-    except OSError:
-        return []
-    found = [base / present[name] for name in wanted if name in present]
-    deeper = [base / name for name in wanted if "/" in name and (base / name).is_dir()]
-    return found + deeper
-
-
-def _is_file(folder: Path, name: str) -> bool:
-    try:
-        return os.path.isfile(folder / name)
-    except ValueError:  # a NUL in the name
-        return False

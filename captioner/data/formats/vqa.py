@@ -1,4 +1,4 @@
-"""Reader of VQAv2 (and VQA v1): official questions and annotations, ten answers to each question.
+"""Reader of VQAv2 and VQA v1: official questions and annotations, ten answers per question.
 
 Each question is an Example whose references are its answers. Source of the layout: Goyal et al.,
 "Making the V in VQA Matter", arXiv:1612.00837.
@@ -11,10 +11,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from captioner.data.example import Example
-from captioner.data.formats.io import Source, find_images, list_files, list_in, read_head, read_json
+from captioner.data.formats.image_folders import choose_image_folder
+from captioner.data.formats.io import Source, get_list, list_files, read_head, read_json
 from captioner.data.report import BAD_ROW, DUPLICATE, Report
 from captioner.errors import DataError
 
@@ -26,84 +27,100 @@ _QUESTION_NAMES = re.compile(
     rf"^(v2_)?OpenEnded_mscoco_({'|'.join(_SUBSETS)})_questions\.json$", re.IGNORECASE
 )
 _TEXT_FOLDERS = ("questions", "Questions", "annotations", "Annotations")
-_Answers = tuple[tuple[str, ...], str, str]
-"""Answers, question type and answer type."""
+
+
+class _Annotation(NamedTuple):
+    """The annotations of one question."""
+
+    answers: tuple[str, ...] = ()
+    question_type: str = ""
+    answer_type: str = ""
 
 
 def find_vqav2(root: Path) -> tuple[Path, ...]:
-    """`v2_OpenEnded_mscoco_*_questions.json` in the folder, its `questions/` or `annotations/`."""
+    """Return the `v2_OpenEnded_mscoco_*_questions.json`, given or in a folder.
+
+    The folder is `root` or its subfolder `questions/` or `annotations/`.
+    """
     if root.is_file():
         if _QUESTION_NAMES.match(root.name):
             return (root,)
         head = read_head(root, size=65536) if root.suffix.lower() == ".json" else ""
         return (root,) if '"questions"' in head and '"question_id"' in head else ()
     for folder in (root, *(root / name for name in _TEXT_FOLDERS)):
-        found = [path for path in list_files(folder) if _QUESTION_NAMES.match(path.name)]
-        if found:
-            return tuple(sorted(found, key=_rank))
+        matches = [m for path in list_files(folder) if (m := _QUESTION_NAMES.match(path.name))]
+        if matches:
+            # By subset, and version 2 before version 1.
+            matches.sort(key=lambda match: (_SUBSETS.index(match[2].lower()), match[1] is None))
+            return tuple(folder / match[0] for match in matches)
     return ()
 
 
-def _rank(path: Path) -> tuple[int, bool]:
-    match = _QUESTION_NAMES.match(path.name)
-    return _SUBSETS.index(match[2].lower()), match[1] is None
-
-
 def read_vqav2(source: Source) -> Iterator[Example]:
-    """Reads `{"questions": [{question_id, image_id, question}]}` and the annotations beside it.
+    """Read `{"questions": [{question_id, image_id, question}]}` and the annotations.
 
-    The annotations give each question its `answers`, in the order of the file, `question_type` and
-    `answer_type`. A question without annotation, as in the test sets, has no references. Of a
-    folder with v1 and v2 only v2 is read, and `test-dev2015`, a part of `test2015`, only where it
-    stands alone; that is reported.
+    The annotations file `{"annotations": [{question_id, answers, question_type, answer_type}]}`
+    gives the references, in the order of the file. A question without annotation, as in the test
+    sets, has no references. Only v2 is read from a folder with v1 and v2, and `test-dev2015`, a
+    part of `test2015`, only if `test2015` is absent; files that are not read are reported.
     """
-    for path in _fullest(source):
+    for path in _select_files(source):
         document = read_json(path)
-        subset = _subset(document, path)
-        answers = _annotations(_beside(path, source), source.report)
-        rows = _questions(document, path=path, subset=subset, report=source.report)
+        subset = _find_subset(document, path)
+        annotations = _read_annotations(_find_annotations(path, source), source.report)
+        rows = _read_questions(document, path=path, subset=subset, report=source.report)
         folders = (subset, f"images/{subset}", f"mscoco/{subset}", f"images/mscoco/{subset}")
         names = list(dict.fromkeys(row.image for row in rows))
-        folder = find_images(replace(source, files=(path,)), names, folders=folders)
+        folder = choose_image_folder(replace(source, files=(path,)), names, folders=folders)
         paths = {name: str(folder / name) for name in names}
         for row in rows:
-            references, of_question, of_answer = answers.pop(row.question_id, ((), "", ""))
-            types = {"question_type": of_question, "answer_type": of_answer}
-            yield replace(row, image=paths[row.image], references=references, **types)
-        for question_id in answers:
+            annotation = annotations.pop(row.question_id, _Annotation())
+            yield replace(
+                row,
+                image=paths[row.image],
+                references=annotation.answers,
+                question_type=annotation.question_type,
+                answer_type=annotation.answer_type,
+            )
+        for question_id in annotations:
             source.report.add(UNKNOWN_QUESTION, f"{question_id} ({path.name})")
 
 
-def _fullest(source: Source) -> list[Path]:
-    """The files to read: of each subset v2 before v1, and test-dev only without test."""
-    chosen: dict[str, Path] = {}
+def _select_files(source: Source) -> list[Path]:
+    """Return the files to read: v2 before v1 for each subset, test-dev only without test."""
+    selected: dict[str, Path] = {}
     for path in source.files:
         match = _QUESTION_NAMES.match(path.name)
         subset = match[2].lower() if match else path.name
-        if subset in chosen or (subset == "test-dev2015" and "test2015" in chosen):
+        if subset in selected or (subset == "test-dev2015" and "test2015" in selected):
             source.report.add(OTHER_QUESTIONS, path.name)
         else:
-            chosen[subset] = path
-    return list(chosen.values())
+            selected[subset] = path
+    return list(selected.values())
 
 
-def _subset(document: dict[str, Any], path: Path) -> str:
-    """The part of COCO that the images are of, such as train2014; raises DataError."""
+def _find_subset(document: dict[str, Any], path: Path) -> str:
+    """Return the subset of COCO that the images belong to, such as train2014.
+
+    Raises:
+        DataError: Neither the file name nor `data_subtype` names it.
+    """
     match = _QUESTION_NAMES.match(path.name)
     subset = match[2] if match else document.get("data_subtype")
     if not (isinstance(subset, str) and re.match(r"(?i:train|val|test)[\w-]*$", subset)):
         raise DataError(
             f"{path}: names no part of COCO under data_subtype (found {subset!r}), expected one of "
-            f"{', '.join(_SUBSETS)}; its images cannot be named without"
+            f"{', '.join(_SUBSETS)}; the file names of the images contain it"
         )
     return subset.lower().replace("test-dev", "test")
 
 
-def _questions(
+def _read_questions(
     document: dict[str, Any], *, path: Path, subset: str, report: Report
 ) -> list[Example]:
-    rows, split = [], re.match("train|val|test", subset)[0]
-    for index, row in enumerate(list_in(document, "questions", path, kind="VQA")):
+    split = next(name for name in ("train", "val", "test") if subset.startswith(name))
+    rows = []
+    for index, row in enumerate(get_list(document, "questions", path, kind="VQA")):
         match row:
             case {"image_id": int(image), "question": str(question), "question_id": int() | str()}:
                 name = f"COCO_{subset}_{image:012d}.jpg"
@@ -113,41 +130,44 @@ def _questions(
     return rows
 
 
-def _beside(path: Path, source: Source) -> Path | None:
-    """The annotations that belong to a file of questions, in its folder or in one beside it."""
+def _find_annotations(path: Path, source: Source) -> Path | None:
+    """Return the annotations of a file of questions, in its folder or one beside it, or None."""
     name = re.sub("openended_", "", path.name, flags=re.IGNORECASE)
     name = re.sub("questions", "annotations", name, flags=re.IGNORECASE)
     bases = (path.parent, path.parent.parent, source.root)
     folders = [base / inner for base in bases for inner in ("", *_TEXT_FOLDERS)]
-    found = (folder / name for folder in folders if (folder / name).is_file())
-    return next((file for file in found if file != path), None)
+    files = (folder / name for folder in folders if (folder / name).is_file())
+    return next((file for file in files if file != path), None)
 
 
-def _annotations(path: Path | None, report: Report) -> dict[str, _Answers]:
-    """Maps question id to what the annotations say about it."""
-    found: dict[str, _Answers] = {}
+def _read_annotations(path: Path | None, report: Report) -> dict[str, _Annotation]:
+    """Return the annotations by question id."""
+    annotations: dict[str, _Annotation] = {}
     if path is None:
-        return found
-    for index, row in enumerate(
-        list_in(read_json(path, hook=_bare), "annotations", path, kind="VQA")
-    ):
+        return annotations
+    rows = get_list(read_json(path, hook=_unwrap_answer), "annotations", path, kind="VQA")
+    for index, row in enumerate(rows):
         where = f"{path.name}:annotations[{index}]"
         match row:
             case {"question_id": int() | str() as key, "answers": [*answers]}:
                 types = [row.get(name, "") for name in ("question_type", "answer_type")]
+                valid = all(isinstance(text, str) for text in (*answers, *types))
             case _:
-                key, answers, types = None, (), ()
-        if key is None or not all(isinstance(text, str) for text in (*answers, *types)):
+                valid = False
+        if not valid:
             report.add(BAD_ROW, where)
-        elif str(key) in found:
+        elif str(key) in annotations:
             report.add(DUPLICATE, f"answers to {key} ({where})")
         else:
-            found[str(key)] = (tuple(answers), *types)
-    return found
+            annotations[str(key)] = _Annotation(tuple(answers), *types)
+    return annotations
 
 
-def _bare(value: dict[str, Any]) -> Any:
-    """An answer's text alone, once: millions of small objects would take gigabytes."""
+def _unwrap_answer(value: dict[str, Any]) -> Any:
+    """Return the text of an answer object, interned; other objects are returned unchanged.
+
+    VQAv2 has millions of answer objects, which would take gigabytes of memory.
+    """
     if "answer" not in value or "answers" in value:
         return value
     answer = value["answer"]

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captioner.data import Report, read_dataset
-from captioner.data.formats.custom import SHARED_TEXT
-from captioner.data.formats.registry import read_examples, resolve_format
+from captioner.data.example_checks import Selection, read_examples
+from captioner.data.formats.registry import resolve_format
+from captioner.data.formats.sidecar_texts import SHARED_TEXT
 from captioner.errors import DataError
 
 SPLITS = ("train", "dev", "eval", "test", "holdout")
@@ -265,17 +266,8 @@ def test_rows_read_and_rows_reported_are_the_rows_written(name, rows, splits, mi
             assert written == 0
             return
         report = Report()
-        found = list(
-            read_examples(
-                root,
-                kind,
-                splits=WANTED,
-                images=None,
-                check_images=True,
-                report=report,
-                found=Counter(),
-            )
-        )
+        selection = Selection(root, kind, splits=WANTED)
+        found = list(read_examples(selection, report, Counter()))
     assert report.rows == written
     assert report.used.total() == sum(example.rows for example in found)
     assert set(report.used) <= set(WANTED)

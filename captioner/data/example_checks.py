@@ -1,0 +1,173 @@
+"""Read the usable examples of a data set and report the others.
+
+Images are not decoded here: those that cannot be decoded are reported during training.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from captioner.data.example import Example
+from captioner.data.formats.image_folders import FolderIndex
+from captioner.data.formats.io import Source
+from captioner.data.formats.registry import READERS, find_other_files
+from captioner.data.report import (
+    BAD_TEXT,
+    DUPLICATE,
+    EMPTY_ANSWER,
+    EMPTY_CAPTION,
+    EMPTY_QUESTION,
+    MISSING_IMAGE,
+    NO_ANSWER,
+    NO_CAPTION,
+    UNREAD_FILE,
+    Report,
+)
+from captioner.text import normalize_caption, normalize_question
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The examples to read from a data set."""
+
+    root: Path
+    """The folder or the annotation file."""
+    format: str
+    """A key of `READERS`."""
+    splits: tuple[str, ...] | None = None
+    """Normalized names of the splits; None reads all."""
+    images: Path | None = None
+    """The folder of the images if it is none of the usual ones."""
+    check_images: bool = True
+    """False for scoring: images may be missing, and references keep texts that training drops."""
+    require_answers: bool = True
+    """Whether a question without answers is unusable."""
+
+
+def read_examples(
+    selection: Selection, report: Report, split_counts: Counter[str]
+) -> Iterator[Example]:
+    """Yield the usable examples of the selection, in the order of the files.
+
+    Args:
+        selection: What to read.
+        report: Receives the rows that cannot be used.
+        split_counts: Receives the number of examples of every split, selected or not.
+
+    Raises:
+        DataError: A file cannot be read as a whole.
+    """
+    root, reader = selection.root, READERS[selection.format]
+    base = root if root.is_dir() else root.parent
+    source = Source(root=base, files=reader.find(root), images=selection.images, report=report)
+    if root.is_dir():
+        for path, name in find_other_files(root, source.files).items():
+            report.add(UNREAD_FILE, f"{path.name} ({name})")
+    checker = _Checker(selection, report)
+    for example in reader.read(source):
+        split_counts[example.split] += 1
+        if checker.is_duplicate(example):
+            continue
+        if selection.splits is not None and example.split not in selection.splits:
+            if example.rows:  # an image of a split list may have no captions
+                report.unused[example.split] += example.rows
+            continue
+        if checked := checker.check(example):
+            report.used[checked.split] += checked.rows
+            yield checked
+
+
+class _Checker:
+    """Checks the examples of one data set."""
+
+    def __init__(self, selection: Selection, report: Report) -> None:
+        self._report = report
+        self._require_answers = selection.require_answers
+        self._index = FolderIndex() if selection.check_images else None
+        self._seen: set[tuple[bool, str]] = set()
+
+    def is_duplicate(self, example: Example) -> bool:
+        """Report an image, or a question, that an earlier example has; over all splits.
+
+        A validation image that is also a training image would make the score too high.
+        """
+        key = (bool(example.question_id), _name(example))
+        if key in self._seen:
+            place = f"{_name(example)} (again in {example.split})"
+            self._report.add(DUPLICATE, place, rows=example.rows)
+            return True
+        self._seen.add(key)
+        return False
+
+    def check(self, example: Example) -> Example | None:
+        """Return the usable part of an example, or None; report the rest."""
+        problem = self._find_problem(example)
+        if problem is not None:
+            self._report.add(problem, _name(example), rows=example.rows)
+            return None
+        references, rows = self._check_references(example)
+        if self._needs_references(example) and not references:
+            return None
+        if self._index is not None and not self._index.contains(example.image):
+            self._report.add_once(MISSING_IMAGE, example.image, key=example.image, rows=rows)
+            return None
+        question = example.question.strip()
+        return replace(example, references=references, question=question, rows=rows)
+
+    def _needs_references(self, example: Example) -> bool:
+        return self._require_answers or not example.question_id
+
+    def _is_blank(self, text: str, *, is_question: bool = False) -> bool:
+        """Return whether nothing is left of a text; for training, after its normalization."""
+        if self._index is not None:
+            text = normalize_question(text) if is_question else normalize_caption(text)
+        return not text.strip()
+
+    def _find_problem(self, example: Example) -> str | None:
+        """Return the problem that makes the whole example unusable, or None."""
+        is_question = bool(example.question_id)
+        texts = (value for value in vars(example).values() if isinstance(value, str))
+        if not all(map(_is_unicode, texts)):
+            return BAD_TEXT
+        if is_question and self._is_blank(example.question, is_question=True):
+            return EMPTY_QUESTION
+        if self._needs_references(example) and not example.references:
+            return NO_ANSWER if is_question else NO_CAPTION
+        return None
+
+    def _check_references(self, example: Example) -> tuple[tuple[str, ...], int]:
+        """Report the unusable references; return the usable ones and their number of rows."""
+        name, required = _name(example), self._needs_references(example)
+        usable: list[str] = []
+        problems: list[tuple[str, str]] = []
+        for reference in example.references:
+            if not _is_unicode(reference):
+                problems.append((BAD_TEXT, f"{name}: {reference}"))
+            elif self._is_blank(reference):
+                problems.append((EMPTY_ANSWER if example.question_id else EMPTY_CAPTION, name))
+            else:
+                usable.append(reference.strip())
+        # Either each reference has a row of its own, or one row holds all of them.
+        has_rows = example.rows == len(example.references) and bool(usable or required)
+        left = example.rows - (len(problems) if has_rows else 0)
+        for kind, where in problems:
+            self._report.add(kind, where, rows=int(has_rows))
+        if required and not usable and left:
+            self._report.problems[problems[0][0]].rows += left
+            left = 0
+        return tuple(usable), left
+
+
+def _name(example: Example) -> str:
+    return example.question_id or example.image_id
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether a text has no lone surrogates, which Arrow cannot store.
+
+    They come from bytes that are not UTF-8, or from escaped surrogates in JSON.
+    """
+    return text.isprintable() or not any("\ud800" <= char <= "\udfff" for char in text)

@@ -1,0 +1,60 @@
+"""Reader of text files beside the images, the layout that `captioner generate --sidecar` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from captioner.data.example import Example
+from captioner.data.formats.custom import split_in_folders
+from captioner.data.formats.io import IMAGE_SUFFIXES, Source, read_lines, walk_files
+from captioner.data.report import UNREAD_FILE
+
+SHARED_TEXT = "text file of several images (name it after the whole name of one, as photo.jpg.txt)"
+
+
+def find_sidecar_texts(root: Path) -> tuple[Path, ...]:
+    """Return each `photo.txt` or `photo.jpg.txt` beside its `photo.jpg`, in `root` or below."""
+    if not root.is_dir():
+        return ()
+    files = list(walk_files(root))
+    images = _keep_images(files)
+    stems = {path.with_suffix("") for path in images} | set(images)
+    return tuple(path for path in files if _is_text(path) and path.with_suffix("") in stems)
+
+
+def read_sidecar_texts(source: Source) -> Iterator[Example]:
+    """Read one caption from each line of the text files beside the images.
+
+    A folder `train`, `val` or `test` is a split. An image without a text file is reported as an
+    image without captions, a text file that belongs to no image or to several as unused.
+    """
+    files = list(walk_files(source.root))
+    texts = {path.with_suffix(""): path for path in files if _is_text(path)}
+    # `photo.jpg.txt` belongs to `photo.jpg` alone, `photo.txt` to any image of that stem.
+    stems = {path: path if path in texts else path.with_suffix("") for path in _keep_images(files)}
+    images: dict[Path, list[Path]] = {}
+    for path, stem in stems.items():
+        images.setdefault(stem, []).append(path)
+    for stem, text in texts.items():
+        owners = images.get(stem, [])
+        if len(owners) > 1:
+            names = ", ".join(path.name for path in owners)
+            rows = sum(1 for _ in read_lines(text))
+            source.report.add(SHARED_TEXT, f"{text.name}: {names}", rows=rows)
+        elif not owners:
+            source.report.add(UNREAD_FILE, f"{text.name} (no image of its name)")
+    for path, stem in stems.items():
+        single = stem in texts and len(images[stem]) == 1
+        captions = tuple(line for _, line in read_lines(texts[stem])) if single else ()
+        name = path.relative_to(source.root).as_posix()
+        split = split_in_folders(path, source.root) or "train"
+        yield Example(str(path), name, captions, split, rows=len(captions))
+
+
+def _keep_images(files: list[Path]) -> list[Path]:
+    return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def _is_text(path: Path) -> bool:
+    return path.suffix.lower() == ".txt"
