@@ -1,4 +1,8 @@
-"""Searches over a `step` function; they know no image, no text and no model."""
+"""Search over a `step` function: greedy, beam, sampling, rules and constraints.
+
+The package imports no model, image or text code. A search receives `step`, and `reorder` where it
+has beams; every rule that changes its output is a named parameter that is off by default.
+"""
 
 from captioner.decoding.automaton import FORBIDDEN, Automaton, satisfy_automata
 from captioner.decoding.beam import beam_search, beam_stream

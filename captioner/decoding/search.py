@@ -1,9 +1,9 @@
 """Greedy search and sampling for many images at once; beam search is in `beam.py`.
 
-Shapes: B images, K rows of an image, V vocabulary, L generated tokens.
+Shapes: B images, K rows per image, V vocabulary, L generated tokens.
 
-A search is handed `step`: `step(tokens)` takes the last token of each row, (B, K), and gives the
-logits of the next one, (B, K, V); it owns whatever cache it needs.
+A search receives `step`: `step(tokens)` takes the last token of each row, (B, K), and returns the
+logits of the next one, (B, K, V). The function keeps its own cache.
 """
 
 from __future__ import annotations
@@ -25,24 +25,26 @@ LengthForm = Literal["average", "gnmt"]
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A found sequence: generated tokens (EOS last, unless it was cut at the maximum length)."""
+    """A generated sequence: its tokens end in EOS, unless the maximum length was reached."""
 
     tokens: list[int]
     logprob: float
     """Sum of the tokens' log-probabilities."""
     score: float
-    """What the search ranks by: `logprob` over what the length penalty makes of the length."""
+    """`logprob` after length normalization; hypotheses are ranked by it."""
 
 
 def length_normalization(penalty: float, form: LengthForm = "average") -> Score:
-    """What a sum of log-probabilities (...) counts at a length (...): it over the length penalty.
+    """Return a function from a sum of log-probabilities and a length, of any shape, to a score.
 
-    `average` is the length to the power `penalty`; `gnmt` is ((5 + length) / 6) to that power
-    (Wu et al. 2016, section 7).
+    Args:
+        penalty: Exponent; 0 leaves the sum as it is.
+        form: "average" divides by length ** penalty, "gnmt" by ((5 + length) / 6) ** penalty (Wu
+            et al. 2016, section 7).
     """
 
-    def score(total: Any, length: Any) -> Any:
-        return total / (length if form == "average" else (5 + length) / 6) ** penalty
+    def score(logprob: Any, length: Any) -> Any:
+        return logprob / (length if form == "average" else (5 + length) / 6) ** penalty
 
     return score
 
@@ -56,15 +58,25 @@ def greedy_search(
     max_length: int,
     length_penalty: float = 1.0,
     rules: Sequence[Rule] = (),
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
 ) -> list[list[Hypothesis]]:
-    """The likeliest token, one after another, until EOS or `max_length` tokens.
+    """Choose the most probable token at each step, until EOS or `max_length` tokens.
 
-    One hypothesis of each image, or none where the rules come to leave nothing.
+    Returns:
+        One hypothesis per image, or none where the rules forbid every token.
     """
-    shape = {"images": images, "rows": 1, "bos": bos, "eos": eos, "max_length": max_length}
-    steps = list(generate_steps(step, choose_best, **shape, rules=rules, device=device))
-    return collect_hypotheses(steps, eos=eos, score=length_normalization(length_penalty))
+    steps = generate_steps(
+        step,
+        choose_best,
+        images=images,
+        rows=1,
+        bos=bos,
+        eos=eos,
+        max_length=max_length,
+        rules=rules,
+        device=device,
+    )
+    return collect_hypotheses(list(steps), eos=eos, score=length_normalization(length_penalty))
 
 
 def sample(
@@ -76,16 +88,17 @@ def sample(
     eos: int,
     pad: int,
     max_length: int,
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Tokens (B, K, L) drawn from the model itself, K = `rows` of each image, `pad` after EOS.
+    """Sample from the model's own distribution, with torch's global random generator.
 
-    The draws come from torch's global generator, which the caller seeds.
+    Returns:
+        Tokens (B, K, L) with K = `rows`, and `pad` after EOS.
     """
-    shape = {"images": images, "rows": rows, "bos": bos, "eos": eos, "max_length": max_length}
-    draws = torch.rand(max_length, images, rows, device=device)
-    found = generate_steps(step, Sampler(draws), **shape, device=device)
-    tokens = torch.stack([tokens for tokens, _ in found], -1)
+    sampler = Sampler(torch.rand(max_length, images, rows, device=device))
+    shape = {"images": images, "rows": rows, "max_length": max_length}
+    steps = generate_steps(step, sampler, **shape, bos=bos, eos=eos, rules=(), device=device)
+    tokens = torch.stack([tokens for tokens, _ in steps], -1)  # (B, K, L)
     after = ((tokens == eos).cumsum(-1) > 0).roll(1, -1)
     after[..., 0] = False
     return tokens.masked_fill(after, pad)
@@ -101,12 +114,12 @@ def generate_steps(
     eos: int,
     max_length: int,
     rules: Sequence[Rule] = (),
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each step's tokens and their log-probabilities, both (B, K), until all rows have ended.
+    """Yield the tokens of each step and their log-probabilities, both (B, K).
 
-    `choose` makes tokens of log-probabilities (B, K, V). A row that has ended goes on with EOS at
-    no cost.
+    `choose` selects tokens (B, K) from log-probabilities (B, K, V). A row that has ended continues
+    with EOS and log-probability 0; generation stops when all rows have ended.
     """
     last = torch.full((images, rows), bos, device=device)
     running = torch.ones((images, rows), dtype=torch.bool, device=device)
@@ -115,7 +128,7 @@ def generate_steps(
         logprobs = step(last).float().log_softmax(-1)  # (B, K, V)
         lengths = torch.full((images,), t, device=device)
         logprobs = apply_rules(rules, logprobs, Prefixes(tokens[..., :t], lengths))
-        last = choose(logprobs).masked_fill(~running, eos)
+        last = choose(logprobs).masked_fill(~running, eos)  # (B, K)
         tokens[..., t] = last
         yield last, logprobs.gather(-1, last[..., None])[..., 0].where(running, 0.0)
         running = running & (last != eos)
@@ -124,17 +137,24 @@ def generate_steps(
 
 
 def choose_best(logprobs: Tensor) -> Tensor:
-    """The best token of each row."""
+    """Return the most probable token of each row, (B, K, V) to (B, K)."""
     return logprobs.argmax(-1)
 
 
 class Sampler:
-    """Draws tokens by numbers (L, B, K) from [0, 1), those of one step after another.
+    """Choose tokens at random, from uniform numbers that are given in advance.
 
-    `temperature` sharpens (below 1) or flattens the distribution. Of that, what is kept is: the
-    `top_k` likeliest tokens (Fan et al. 2018), those before which less than `top_p` of the mass
-    lies (the nucleus, Holtzman et al. 2020), and those of at least `min_p` times the likeliest's
-    probability (Nguyen et al. 2024). The likeliest is always kept. 0, 1 and 0 keep everything.
+    The most probable token is always kept. The defaults keep all tokens.
+
+    Args:
+        draws: (L, B, K), uniform in [0, 1): one number per step and row.
+        temperature: Divides the logits: below 1 it sharpens the distribution, above 1 it flattens
+            it.
+        top_k: Keep this many of the most probable tokens (Fan et al. 2018); 0 keeps all.
+        top_p: Keep the most probable tokens whose predecessors have less than this share of the
+            probability (nucleus sampling, Holtzman et al. 2020).
+        min_p: Keep tokens with at least this multiple of the highest probability (Nguyen et al.
+            2024).
     """
 
     def __init__(
@@ -151,11 +171,11 @@ class Sampler:
         self.top_k, self.top_p, self.min_p = top_k, top_p, min_p
 
     def __call__(self, logprobs: Tensor) -> Tensor:
-        """Tokens (B, K)."""
+        """Return the tokens (B, K) of the next step."""
         draw = next(self.draws)[..., None]
-        # Of a row to which everything is forbidden, the best is -inf; any token will do.
+        # If a row's tokens are all forbidden, its best value is -inf, and any token will do.
         best = logprobs.amax(-1, keepdim=True).clamp(min=torch.finfo(logprobs.dtype).min)
-        weights = ((logprobs - best) / self.temperature).exp()  # the likeliest has 1
+        weights = ((logprobs - best) / self.temperature).exp()  # the highest is 1
         order = None
         if self.top_k or self.top_p < 1:
             weights, order = weights.sort(dim=-1, descending=True, stable=True)
@@ -166,32 +186,40 @@ class Sampler:
             weights = weights.masked_fill(before >= self.top_p * weights.sum(-1, True), 0)
         if self.min_p:
             weights = weights.masked_fill(weights < self.min_p, 0)
-        place = _draw(weights, draw)
-        return place[..., 0] if order is None else order.gather(-1, place)[..., 0]
+        index = _draw(weights, draw)
+        return index[..., 0] if order is None else order.gather(-1, index)[..., 0]
 
 
 def _draw(weights: Tensor, draw: Tensor) -> Tensor:
-    """The first place (B, K, 1) at which the sum of weights (B, K, V) exceeds its share, `draw`."""
-    # In float32 the sum of many small weights would shift the borders.
+    """Invert the cumulative distribution of weights (B, K, V) at `draw` (B, K, 1)."""
+    # In float32, rounding in the sum of many small weights would shift the limits.
     sums = weights.cumsum(-1, dtype=torch.float64)
     total = sums[..., -1:]
-    place = torch.searchsorted(sums, draw.double() * total, right=True)
-    # Rounding may reach the total, behind which nothing has weight.
+    index = torch.searchsorted(sums, draw.double() * total, right=True)
+    # Rounding may reach the total, after which all weights are 0.
     last = (sums < total).sum(-1, keepdim=True)
-    return torch.minimum(place, last)
+    return torch.minimum(index, last)
 
 
 def collect_hypotheses(
     steps: Sequence[tuple[Tensor, Tensor]], *, eos: int, score: Score
 ) -> list[list[Hypothesis]]:
-    """What `write` gave, of each image its rows in their order, but for what is forbidden."""
+    """Return the hypotheses of each image, in the order of its rows, without forbidden ones.
+
+    Args:
+        steps: The results of `generate_steps`.
+        eos: Id of the token that ends a sequence.
+        score: The length normalization.
+    """
     tokens = torch.stack([token for token, _ in steps], -1)  # (B, K, L)
     ended = (tokens == eos).long().cumsum(-1)
     lengths = (ended == 0).sum(-1) + (ended[..., -1] > 0)  # (B, K)
-    # One after another, so that the steps of others in the batch do not change the rounding.
-    totals = sum(logprob for _, logprob in steps)
-    found = []
+    # Added step by step, so that the other images' number of steps does not affect the rounding.
+    totals = torch.zeros_like(steps[0][1])
+    for _, logprob in steps:
+        totals = totals + logprob
+    results = []
     for image in zip(tokens.tolist(), lengths.tolist(), totals.tolist(), strict=True):
         rows = zip(*image, strict=True)
-        found.append([Hypothesis(row[:n], p, score(p, n)) for row, n, p in rows if p > NEVER])
-    return found
+        results.append([Hypothesis(row[:n], p, score(p, n)) for row, n, p in rows if p > NEVER])
+    return results
