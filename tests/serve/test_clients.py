@@ -17,7 +17,7 @@ from tiny import picture
 from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 
 pytest.importorskip("gradio")
-from serving import process
+from serving import start_process
 
 import captioner
 from captioner.cli import serve
@@ -48,7 +48,7 @@ def expected(checkpoint: Path, photo: Path) -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def server(checkpoint: Path) -> Iterator[SimpleNamespace]:
-    with process("--no-page", "--checkpoint", checkpoint) as found:
+    with start_process("--no-page", "--checkpoint", checkpoint) as found:
         yield found
     assert found.process.returncode == 0  # SIGTERM is no error
 
@@ -132,7 +132,7 @@ def test_llm(server, photo, expected, tmp_path: Path) -> None:
 
 def test_the_log_has_a_line_a_request_and_nothing_of_what_was_asked(checkpoint, photo) -> None:
     secret = "what is the password of the dog"
-    with process("--no-page", "--checkpoint", checkpoint) as found:
+    with start_process("--no-page", "--checkpoint", checkpoint) as found:
         sent = {"image": photo.read_bytes()}
         answer = found.client.post("/v1/vqa", files=sent, data={"question": secret})
         found.client.post("/v1/caption", files={"image": b"no"})
@@ -145,7 +145,7 @@ def test_the_log_has_a_line_a_request_and_nothing_of_what_was_asked(checkpoint, 
 
 def test_sigterm_finishes_what_has_begun_and_takes_no_more(checkpoint, photo) -> None:
     """A long stream is under way; while it is, the server says that it is not ready."""
-    with process("--no-page", "--checkpoint", checkpoint) as found:
+    with start_process("--no-page", "--checkpoint", checkpoint) as found:
         files = {"image": photo.read_bytes()}
         with found.client.stream(
             "POST", "/v1/caption", files=files, data={"stream": "true"}
@@ -157,7 +157,7 @@ def test_sigterm_finishes_what_has_begun_and_takes_no_more(checkpoint, photo) ->
 
 
 def test_ctrl_c_ends_with_130(checkpoint) -> None:
-    with process("--no-page", "--checkpoint", checkpoint) as found:
+    with start_process("--no-page", "--checkpoint", checkpoint) as found:
         found.process.send_signal(signal.SIGINT)
         assert found.process.wait(timeout=30) == 130
     assert "Traceback" not in found.log

@@ -23,7 +23,7 @@ from tiny import picture
 pytest.importorskip("gradio")
 from captioner.errors import ImageError, ImageFormatError, ImageSizeError
 from captioner.images import fit, load_image
-from captioner.serve.decoder_pool import Picture, Reader
+from captioner.serve.decoder_pool import DecodedImage, DecoderPool
 from captioner.serve.decoder_worker import Limits
 
 LIMITS = Limits(size=(32, 48), crop=False, max_pixels=10**6, memory=2**30, seconds=3)
@@ -35,9 +35,9 @@ def encoded(kind: str, *, size: tuple[int, int] = (300, 200), **options: Any) ->
     return file.getvalue()
 
 
-def run(test: Callable[[Reader], Coroutine], limits: Limits = LIMITS, **options: Any) -> Any:
+def run(test: Callable[[DecoderPool], Coroutine], limits: Limits = LIMITS, **options: Any) -> Any:
     async def whole() -> Any:
-        reader = Reader(limits, **{"workers": 1, "seconds": 20.0} | options)
+        reader = DecoderPool(limits, **{"workers": 1, "seconds": 20.0} | options)
         try:
             return await test(reader)
         finally:
@@ -51,7 +51,7 @@ def run(test: Callable[[Reader], Coroutine], limits: Limits = LIMITS, **options:
 def test_pixels_are_those_of_reading_it_here(kind: str, crop: bool) -> None:
     limits, data = replace(LIMITS, crop=crop), encoded(kind)
 
-    async def test(reader: Reader) -> Picture:
+    async def test(reader: DecoderPool) -> DecodedImage:
         return await reader.read(data)
 
     loaded = load_image(data, min_size=96)
@@ -67,14 +67,14 @@ def test_a_large_picture_of_noise_is_told_though_it_comes_small() -> None:
     file = io.BytesIO()
     Image.fromarray(noise).save(file, "PNG")
 
-    async def test(reader: Reader) -> Picture:
+    async def test(reader: DecoderPool) -> DecodedImage:
         return await reader.read(file.getvalue())
 
     assert run(test).low_confidence
 
 
 def test_errors_keep_their_kind_and_the_worker_goes_on() -> None:
-    async def test(reader: Reader) -> set[int]:
+    async def test(reader: DecoderPool) -> set[int]:
         seen = set()
         for data, kind in (
             (b"", ImageFormatError),
@@ -92,7 +92,7 @@ def test_errors_keep_their_kind_and_the_worker_goes_on() -> None:
 
 
 def test_a_worker_that_dies_is_the_images_fault_and_is_replaced() -> None:
-    async def test(reader: Reader) -> int:
+    async def test(reader: DecoderPool) -> int:
         await reader.start()
         (worker,) = reader._running
         asyncio.get_running_loop().call_later(0.1, os.kill, worker.pid, signal.SIGKILL)
@@ -106,7 +106,7 @@ def test_a_worker_that_dies_is_the_images_fault_and_is_replaced() -> None:
 
 
 def test_a_worker_that_hangs_is_ended_in_time() -> None:
-    async def test(reader: Reader) -> float:
+    async def test(reader: DecoderPool) -> float:
         await reader.start()
         (worker,) = reader._running
         os.kill(worker.pid, signal.SIGSTOP)
@@ -119,7 +119,7 @@ def test_a_worker_that_hangs_is_ended_in_time() -> None:
 
 
 def test_who_leaves_takes_no_answer_from_the_next() -> None:
-    async def test(reader: Reader) -> tuple[int, int]:
+    async def test(reader: DecoderPool) -> tuple[int, int]:
         await reader.start()
         first = asyncio.create_task(reader.read(encoded("PNG", size=(900, 900))))
         await asyncio.sleep(0.001)
@@ -143,7 +143,7 @@ def test_memory_is_bounded() -> None:
     rows = zlib.compress(bytes(60001 * 100), 9)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
-    async def test(reader: Reader) -> None:
+    async def test(reader: DecoderPool) -> None:
         with pytest.raises(ImageError):
             await reader.read(bomb)
         await reader.read(encoded("PNG"))

@@ -19,7 +19,7 @@ from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 pytest.importorskip("gradio")
 pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
-from serving import process
+from serving import start_process
 
 import captioner
 from captioner.config import load_config, save_config
@@ -67,7 +67,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
         "--corrections",
         made / "corrections",
     )
-    with process(*words) as found:
+    with start_process(*words) as found:
         found.corrections = made / "corrections"
         found.model = captioner.load(checkpoint)
         yield found
@@ -307,7 +307,7 @@ def test_a_model_that_captions_only_says_so_and_open_pages_let_the_server_end(
 ) -> None:
     checkpoint = make_checkpoint(tmp_path / "best")
     page = browser.new_page()
-    with process("--checkpoint", checkpoint) as server:
+    with start_process("--checkpoint", checkpoint) as server:
         page.goto(server.url)
         choose(page, folder / "a.jpg")
         captioned(page)
@@ -323,7 +323,7 @@ def test_a_model_that_captions_only_says_so_and_open_pages_let_the_server_end(
 def test_a_browser_shows_the_token_as_a_password(browser, tmp_path, folder) -> None:
     (tmp_path / "token").write_text("secret\n")
     checkpoint = make_checkpoint(tmp_path / "best")
-    with process("--checkpoint", checkpoint, "--token-file", tmp_path / "token") as server:
+    with start_process("--checkpoint", checkpoint, "--token-file", tmp_path / "token") as server:
         assert server.client.get("/").status_code == 401
         known = {"username": "any", "password": "secret"}
         page = browser.new_page(http_credentials=known)
@@ -334,7 +334,7 @@ def test_a_browser_shows_the_token_as_a_password(browser, tmp_path, folder) -> N
 
 
 def test_no_file_of_the_server_is_taken_for_an_upload(tmp_path, folder) -> None:
-    with process("--checkpoint", make_checkpoint(tmp_path / "best")) as server:
+    with start_process("--checkpoint", make_checkpoint(tmp_path / "best")) as server:
         for upload in ({"path": str(folder / "a.jpg")}, {"path": "https://example.org/a.jpg"}):
             assert not chosen(server.client, upload)["success"]
 

@@ -13,7 +13,7 @@ from tiny import picture
 
 pytest.importorskip("gradio")
 from gradio import processing_utils
-from serving import Toy
+from serving import FakeCaptioner
 
 from captioner.errors import CaptionerError, ConfigError, ImageError
 from captioner.predict.results import Answer, Answers, Caption, Result
@@ -125,7 +125,7 @@ def test_many_files_wait_for_room_and_one_bad_one_stops_none(tmp_path, monkeypat
     done = []
 
     async def whole() -> list[Row]:
-        engine = Engine(Toy, Settings(max_requests=1))
+        engine = Engine(FakeCaptioner, Settings(max_requests=1))
         engine.start()
         while not engine.ready:
             await asyncio.sleep(0.01)
@@ -143,13 +143,13 @@ def test_many_files_wait_for_room_and_one_bad_one_stops_none(tmp_path, monkeypat
 
 def test_while_the_model_is_loaded_the_page_says_so() -> None:
     async def whole() -> tuple[dict, list[dict]]:
-        events = Events(Engine(Toy, Settings()))
+        events = Events(Engine(FakeCaptioner, Settings()))
         for name in (*NOTHING, "state", "batch_trouble", "beams", "least", "most"):
             events[name] = name
         one, many = await events.example("a.jpg", *PLAIN), await events.batch([{}], *PLAIN)
-        opened, told = events.begin(), []
+        load_in_worker, told = events.begin(), []
         told.append(await anext(opened))
-        events.engine.captioner = Toy()
+        events.engine.captioner = FakeCaptioner()
         told.append(await anext(opened))
         return one | many, told
 
