@@ -78,7 +78,8 @@ def parse(argv: list[str] | None, *, prog: str = "serve.py") -> ServeOptions:
     args = parser.parse_args(argv)
     if args.no_page and args.corrections is not None:
         parser.error("--corrections applies to the page and cannot be used with --no-page")
-    # One process uses several cores badly, because the operations of the model are small.
+    # Two processes with half of the cores each are faster than one with all cores, because the
+    # operations of the model are too small to be split well.
     default_workers = 2 if args.device == "cpu" and (os.cpu_count() or 1) > 1 else 1
     return ServeOptions(
         checkpoint=args.checkpoint,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from captioner.config.decoding_options import widen_beam
 from captioner.errors import CaptionerError
@@ -21,10 +21,11 @@ from captioner.serve.settings import Settings
 from captioner.serve.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from captioner.predict import Answers, Attention, Captioner, Result, Scored
+    from captioner.predict.captioner import Captioner
     from captioner.predict.pieces import Piece
+    from captioner.predict.results import Answers, Attention, Result, Scored
 
-    AnyCaptioner = Captioner | RemoteCaptioner
+    AnyCaptioner: TypeAlias = Captioner | RemoteCaptioner
 
 
 class QueueFullError(CaptionerError):
@@ -219,11 +220,12 @@ class Engine:
         def run(captioner: AnyCaptioner, _: list[DecodedImage]) -> Sequence[Any]:
             _encode(captioner, [image])
             stream = captioner.stream(image.encoded, question=question, **(options or {}))
-            with closing(stream):
-                for piece in stream:
-                    if closed:
-                        break
-                    loop.call_soon_threadsafe(pieces.put_nowait, piece)
+            for piece in stream:
+                if closed:
+                    break
+                loop.call_soon_threadsafe(pieces.put_nowait, piece)
+            if isinstance(stream, Generator):
+                stream.close()
             return [None]
 
         job = asyncio.ensure_future(self._scheduler.submit("stream", run, image, None))

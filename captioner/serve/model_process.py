@@ -25,7 +25,8 @@ from captioner.errors import CaptionerError
 from captioner.predict.results import Encoded
 
 if TYPE_CHECKING:
-    from captioner.predict import Captioner
+    from captioner.predict.captioner import Captioner
+    from captioner.predict.pieces import Piece
 
 _STOP = "stop"
 """Request to end the current stream; ignored if the stream has already ended."""
@@ -65,7 +66,7 @@ class RemoteCaptioner:
     attention = partialmethod(_call, "attention")
     encode_batch = partialmethod(_call, "encode_batch")
 
-    def stream(self, image: Any, **options: Any) -> Iterator[str]:
+    def stream(self, image: Any, **options: Any) -> Iterator[Piece]:
         """Yield the pieces of `Captioner.stream`; closing the iterator stops the generation."""
         piece = self._request("stream", image, **options)
         try:
@@ -178,7 +179,7 @@ class _ObjectPipe:
 
 
 def _serve_captioner(connection: Connection, load: Callable[[], Captioner]) -> None:
-    """Main function of the child process: answer requests until the pipe is closed."""
+    """Answer requests in the child process until the pipe is closed."""
     # Signals to the process group are handled by the server, which finishes accepted requests.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

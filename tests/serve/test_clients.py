@@ -183,7 +183,7 @@ def test_wrong_usage_exits_with_2(words: list[str], capsys) -> None:
 
 
 def test_an_empty_token_lets_nobody_in_by_mistake(tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setenv(serve.TOKEN, "")
+    monkeypatch.setenv(serve.TOKEN_VARIABLE, "")
     assert serve.main([]) == 1
     (tmp_path / "token").write_text("\n")
     assert serve.main(["--token-file", str(tmp_path / "token")]) == 1
@@ -192,8 +192,8 @@ def test_an_empty_token_lets_nobody_in_by_mistake(tmp_path, monkeypatch, capsys)
 
 
 def test_this_machine_alone_is_let_in_by_its_own_names() -> None:
-    on = serve.settings(serve.parse([]))
+    on = serve.create_settings(serve.parse([]))
     assert on.hosts == ("127.0.0.1", "localhost", "[::1]")
-    assert serve.settings(serve.parse(["--host", "0.0.0.0"])).hosts == ()
-    named = serve.settings(serve.parse(["--host", "0.0.0.0", "--allow-host", "a.org"]))
+    assert serve.create_settings(serve.parse(["--host", "0.0.0.0"])).hosts == ()
+    named = serve.create_settings(serve.parse(["--host", "0.0.0.0", "--allow-host", "a.org"]))
     assert named.hosts == ("a.org",)

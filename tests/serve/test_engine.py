@@ -126,7 +126,9 @@ def test_one_request_waits_for_company_while_another_lane_is_at_work() -> None:
 
 
 @pytest.mark.parametrize("max_single_wait", [0.05, 20])
-def test_it_waits_no_longer_than_it_may_and_than_the_other_lane_works(max_single_wait: float) -> None:
+def test_waiting_ends_after_the_maximum_or_with_the_other_batch(
+    max_single_wait: float,
+) -> None:
     toy = FakeCaptioner()
 
     async def test(engine: Engine) -> float:

@@ -126,7 +126,7 @@ def test_an_allowed_host_is_fetched(host: list[str]) -> None:
     ("path", "what"),
     [
         ("/large", "more than 100 bytes"),
-        ("/missing", "answered 404"),
+        ("/missing", "returned status 404"),
         ("/to/http://other.org/", "host"),
         ("/to/http://inner.org/", "not public"),
         ("/to/file:///etc/passwd", "http or https"),

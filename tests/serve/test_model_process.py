@@ -21,7 +21,7 @@ from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 import captioner
 from captioner.errors import CaptionerError, CheckpointError, ImageError, QuestionError
 from captioner.predict import Captioner
-from captioner.serve.model_process import ModelProcessError, RemoteCaptioner
+from captioner.serve.model_process import ModelProcessError, RemoteCaptioner, load_in_worker
 
 pytestmark = pytest.mark.slow
 Q = QUESTIONS[0]

@@ -93,19 +93,10 @@ def format_error(error: CaptionerError) -> str:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-<<<<<<< HEAD
-    """With a head; an empty cell is what a row does not have."""
+    """Return the rows as CSV with a header; missing values are empty."""
     names = [field.name for field in fields(Row)]
     cells = [["" if value is None else value for value in astuple(row)] for row in rows]
     return "".join(f"{csv_line(line)}\n" for line in [names, *cells])
-=======
-    """Return the rows as CSV with a header; missing values are empty."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, [field.name for field in fields(Row)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    return out.getvalue()
->>>>>>> c341cda (Rewrite the server package in plain English with standard names)
 
 
 def to_jsonl(rows: Sequence[Row]) -> str:

@@ -34,7 +34,7 @@ from captioner.serve.routes.fields import validate
 from captioner.serve.routes.native_fields import VqaRequest
 
 if TYPE_CHECKING:
-    from captioner.predict import Answers
+    from captioner.predict.results import Answers
 
     History = tuple[tuple[str, Answers], ...]
 
@@ -136,7 +136,8 @@ class PageHandlers:
 
     async def show_upload(self, upload: dict[str, Any] | None, *settings: Any) -> Updates:
         """Caption an uploaded image; without one, clear the page."""
-        updates = await self._caption_file(upload and upload.get("path"), settings)
+        path = upload.get("path") if upload else None
+        updates = await self._caption_file(path, settings)
         return self._by_component(EMPTY_PAGE) | updates
 
     async def show_example(self, path: str, *settings: Any) -> Updates:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from captioner.serve.page.file_table import Row
 
 if TYPE_CHECKING:
-    from captioner.predict import Answers, Result
+    from captioner.predict.results import Answers, Result
 
 NOTHING_SEEN = "This image shows little that can be recognized; do not rely on the caption."
 
