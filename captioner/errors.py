@@ -1,45 +1,45 @@
-"""Exceptions with messages for users.
+"""The one family of errors that a user may see.
 
-A message says what happened, where, what was expected and what to do. The command line prints it
-on one line, without a traceback.
+A message names the file or key, what was found, what was expected and what to do; the
+command line prints it on one line and never shows a traceback for it.
 """
 
 
 class CaptionerError(Exception):
-    """Base class of all errors that the user can correct."""
+    """Base of every error that is the input's or the user's to mend."""
 
 
 class ConfigError(CaptionerError):
-    """A configuration key is unknown, or a value is invalid."""
+    """A configuration key or value that cannot be used."""
 
 
 class DataError(CaptionerError):
-    """A data set cannot be read: a file is missing or its format unknown."""
+    """A data set that cannot be read: a missing file, an unknown format, a bad row."""
 
 
 class SplitError(DataError):
-    """A data set does not have the split."""
+    """A split that the data set does not have."""
 
 
 class ImageError(CaptionerError):
-    """An image cannot be decoded, because it is damaged or missing, or for a reason below."""
+    """An image that cannot be turned into pixels: of neither kind below, damaged or missing."""
 
 
 class ImageFormatError(ImageError):
-    """The bytes are no image of a supported format."""
+    """Bytes that are no image of a format that is read."""
 
 
 class ImageSizeError(ImageError):
-    """An image has too many pixels, or none."""
+    """An image of too many pixels, or of none."""
 
 
 class QuestionError(CaptionerError):
-    """A question is empty, too long or no text."""
+    """A question that cannot be asked: no text, nothing in it, or too long."""
 
 
 class CheckpointError(CaptionerError):
-    """A checkpoint is missing, incomplete or does not match the model."""
+    """A checkpoint that is missing, torn or of another shape."""
 
 
 class MetricError(CaptionerError):
-    """Candidates cannot be scored against the references."""
+    """Candidates and references that cannot be scored together."""

@@ -1,4 +1,4 @@
-"""Contact sheets: an image, and beside it the attention of the model for each word of a caption."""
+"""Attention sheets: an image, and one copy with the attention map of each word of its caption."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ if TYPE_CHECKING:
 
 COLUMNS = 5
 TILE = 240
-"""Pixels of a picture's longer side on a sheet."""
+"""Length in pixels of the longer side of an image on a sheet."""
 LABEL, MARGIN, TEXT = 28, 8, 18
-"""Pixels of the line below a picture, of what is between pictures, and of a letter's height."""
+"""Heights in pixels of the label below an image, of the margin, and of a letter."""
 _IMAGE, _CONTENT = "captioner-image", "captioner-content"
-"""Texts of a sheet's PNG that say which image it is of, by digests of path and content."""
+"""Keys of PNG texts that identify the image of a sheet: digests of its path and content."""
 
 
-class Sheets:
-    """Writes sheets below a folder, one for each captioned image.
+class SheetWriter:
+    """Writes one sheet per captioned image.
 
-    A sheet states which image it is of, so that it is not replaced by another image's.
+    A sheet stores which image it shows, so that the sheet of another image does not replace it.
 
     Args:
-        captioner: Gives the captioner that has written the captions.
+        folder: The folder of the sheets, which is created.
+        captioner: Returns the captioner that has written the captions.
         overwrite: Replace the sheets of other images.
 
     Raises:
@@ -48,10 +49,16 @@ class Sheets:
         _make_folder(Path(folder))
 
     def draw(self, path: str, text: str, target: str) -> tuple[str, str]:
-        """Write the sheet of an image and its caption.
+        """Write the sheet of an image and its caption to a file.
+
+        Args:
+            path: The image.
+            text: The caption.
+            target: The file.
 
         Returns:
-            Why it cannot be drawn, and why the file that is there is kept; empty texts if neither.
+            An error if the sheet cannot be drawn, and a remark if the file has the sheet of another
+            image and is kept; empty if not.
         """
         own = _identity(path)
         if not self._overwrite and _is_of_another(target, own):
@@ -61,16 +68,16 @@ class Sheets:
             )
         try:
             words = self._captioner().attention(path, text) if text.strip() else []
-            drawn = sheet(load_image(path, min_size=2 * TILE), words)
+            sheet = draw_sheet(load_image(path, min_size=2 * TILE), words)
             _make_folder(Path(target).parent)
-            _save(drawn, target, own)
+            _save(sheet, target, own)
         except CaptionerError as error:
             return str(error), ""
         return "", ""
 
 
 def _identity(path: str) -> dict[str, str]:
-    """Return what a sheet states of its image: digests of its path, and of its content."""
+    """Return the PNG texts that identify an image: digests of its path and of its content."""
     digests = {_IMAGE: hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()}
     with contextlib.suppress(OSError):
         digests[_CONTENT] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
@@ -78,15 +85,15 @@ def _identity(path: str) -> dict[str, str]:
 
 
 def _is_of_another(target: str, own: Mapping[str, str]) -> bool:
-    """Return whether a file is a sheet that states another image."""
+    """Return whether a file is the sheet of another image."""
     try:
-        with Image.open(target) as found:
-            stated = {key: found.info.get(key) for key in (_IMAGE, _CONTENT)}
+        with Image.open(target) as sheet:
+            stored = {key: sheet.info.get(key) for key in (_IMAGE, _CONTENT)}
     except (OSError, ValueError, SyntaxError):
         return False
-    if stated[_IMAGE] is None:
+    if stored[_IMAGE] is None:
         return False
-    return all(stated[key] != own.get(key) for key in stated)
+    return all(stored[key] != own.get(key) for key in stored)
 
 
 def _make_folder(folder: Path) -> None:
@@ -96,12 +103,12 @@ def _make_folder(folder: Path) -> None:
         raise _unwritable(folder, error) from None
 
 
-def _save(drawn: Image.Image, target: str, own: Mapping[str, str]) -> None:
+def _save(sheet: Image.Image, target: str, own: Mapping[str, str]) -> None:
     text = PngInfo()
     for key, value in own.items():
         text.add_text(key, value)
     try:
-        drawn.save(target, pnginfo=text)
+        sheet.save(target, pnginfo=text)
     except OSError as error:
         raise _unwritable(target, error) from None
 
@@ -110,28 +117,33 @@ def _unwritable(path: str | Path, error: OSError) -> CaptionerError:
     return CaptionerError(f"{path}: no sheet can be written there ({error.strerror or error})")
 
 
-def sheet(image: Image.Image, words: Sequence[Attention]) -> Image.Image:
-    """The RGB image, and one overlay for each word, with the word below it, row by row."""
+def draw_sheet(image: Image.Image, words: Sequence[Attention]) -> Image.Image:
+    """Return the image and one overlay per word, with the word below it, in rows.
+
+    Args:
+        image: An RGB image.
+        words: The attention map of each word.
+    """
     scale = TILE / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     small = image.resize((width, height), Image.Resampling.BICUBIC)
     tiles = [(small, "")]
-    tiles += [(overlay(small, found.weights, found.box), found.word) for found in words]
+    tiles += [(overlay(small, x.weights, x.box), x.word) for x in words]
     columns = min(COLUMNS, len(tiles))
     rows = -(-len(tiles) // columns)
     wide, high = TILE + MARGIN, height + LABEL + MARGIN
-    found = Image.new("RGB", (columns * wide + MARGIN, rows * high + MARGIN), "white")
-    pen = ImageDraw.Draw(found)
+    sheet = Image.new("RGB", (columns * wide + MARGIN, rows * high + MARGIN), "white")
+    pen = ImageDraw.Draw(sheet)
     for i, (tile, word) in enumerate(tiles):
         row, column = divmod(i, columns)
         left, top = MARGIN + column * wide, MARGIN + row * high
-        found.paste(tile, (left + (TILE - width) // 2, top))
+        sheet.paste(tile, (left + (TILE - width) // 2, top))
         middle = left + TILE // 2, top + height + LABEL // 2
         pen.text(middle, word, fill="black", font=_font(word), anchor="mm")
-    return found
+    return sheet
 
 
-def _font(word: str) -> ImageFont.FreeTypeFont:
-    """Pillow's own letters, small enough for the word to be as wide as a tile."""
+def _font(word: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return the font of Pillow in a size at which the word is no wider than a tile."""
     font = ImageFont.load_default(TEXT)
     return ImageFont.load_default(min(TEXT, TEXT * TILE / max(1, font.getlength(word))))

@@ -1,58 +1,66 @@
-"""Caption images, or answer questions about them: `python generate.py PATH...`.
+"""Write captions for images, or answer questions about them: `python generate.py PATH...`.
 
-A PATH is an image, a folder, a glob, - (an image on stdin) or @LIST (a file of paths; @- is stdin).
-What exists under its name is never a glob. One image prints its caption alone, several print path
-and caption, tab-separated; --jsonl prints an object a line, --csv a table.
+PATH is an image, a folder, a glob pattern, - (one image on stdin) or @LIST (a text file with one
+path per line; @- reads the list from stdin). The name of an existing file is never a pattern. The
+caption of one image is printed alone; for several, a line has the path and the caption, separated
+by a tab. --jsonl prints one JSON object per line, --csv a table.
 
---output writes a row for each image to a file as it is made. --resume goes on with that file:
-images that have a row are skipped, unless their file has changed, which the SHA-256 in the row
-tells. An image with the bytes of an earlier one is not captioned again: its row repeats the other's
-and names it in `same_as`. Paths in the rows are relative to the folder where the first run started.
+--output writes one row per image to a file, as soon as it is ready. --resume continues that file:
+images that have a row are skipped, unless their file has changed according to the SHA-256 in the
+row. An image with the same bytes as an earlier one is not captioned again: its row repeats the row
+of the other image and names it in `same_as`. Paths in the rows are relative to the folder where the
+first run was started.
 
-Questions take the place of captions. --question asks all images. --questions FILE does so with
-each line of a text file; or FILE is JSONL, rows of `image` and `question`, and no PATH is given:
-rows are answered in their order, an image's path is relative to FILE (or else to this folder), and
-other keys come back in --jsonl. --ask reads questions about one image from stdin, a line each, and
-answers at once, until an empty line. One answer is printed alone, several with path (if there is
-more than one) and question before them, tab-separated.
+Questions replace captions. --question asks all images. --questions FILE asks them each line of a
+text file. If FILE is JSONL, its rows have `image` and `question`, and no PATH is given: rows are
+answered in their order, the path of an image is relative to FILE (or else to the working folder),
+and --jsonl returns the other keys of the row. --ask reads questions about one image from stdin, one
+per line, and answers each at once, until an empty line. A single answer is printed alone. Several
+have the path (if there are several images) and the question before them, separated by tabs.
 
---score ranks given texts as captions, or as answers to one --question: likeliest first, each with
-its mean log-probability per token. --stream prints words as soon as they are decoded.
+--score ranks given texts as captions, or as answers to one --question, and prints them with their
+mean log-probability per token, likeliest first. --stream prints words as soon as they are decoded.
 
---sidecar writes photo.txt beside photo.jpg, --write-xmp copies of the images with the caption in
-their XMP, and --attention DIR a sheet for each image, DIR/NAME.attention.png, of where the model
-looked for each word of its (best) caption. Images of a folder that differ in their suffix alone
-keep it in these names: photo.jpg.txt and photo.png.txt.
+--sidecar writes photo.txt beside photo.jpg. --write-xmp writes copies of the images with the
+caption in their XMP metadata. --attention DIR writes DIR/NAME.attention.png for each image, which
+shows the attention of the model for each word of its (best) caption. Images in a folder whose names
+differ only in their suffix keep it in these names: photo.jpg.txt and photo.png.txt.
 
-Exit status: 0 all done, 1 nothing done, 2 usage, 3 some inputs failed.
+Exit status: 0 all inputs succeeded, 1 nothing succeeded, 2 wrong usage, 3 some inputs failed.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from captioner.cli.batch.args import add_folders, reserved_files, written_places
-from captioner.cli.batch.dedupe import Source, source_of
-from captioner.cli.batch.describe import answers_of, captions_of
+from captioner.cli.batch.alt_text import to_alt_text
+from captioner.cli.batch.dedupe import Source, read_source
 from captioner.cli.batch.find_images import STDIN, Inputs, find_inputs
-from captioner.cli.batch.questions import answer_options, closed_answers, error_of, read_questions
 from captioner.cli.batch.runner import run_many
-from captioner.cli.generate_args import (
-    add_captioning,
-    add_decoding,
-    add_questions,
-    check,
-    decoding_options,
-    kinds_asked,
-    settings_of,
+from captioner.cli.flag_conflicts import conflicts
+from captioner.cli.generate_args import add_flags, read_options
+from captioner.cli.generate_options import BATCH_SIZE, CaptionOptions
+from captioner.cli.output import (
+    escape_path,
+    format_answers,
+    format_scores,
+    list_paths,
+    show_progress,
+    to_unicode,
 )
-from captioner.cli.output import answer_lines, decodable, listed, printable, progress, scored_lines
 from captioner.cli.parser import Parser
-from captioner.cli.process import notify, run_command, terminable
+from captioner.cli.process import UsageError, notify, run_command, terminable
+from captioner.cli.question_file import (
+    QuestionRow,
+    describe_error,
+    read_allowed_answers,
+    read_questions,
+)
 from captioner.config.decoding_options import widen_beam
 from captioner.errors import ImageError, QuestionError
 
@@ -62,130 +70,228 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None, *, prog: str = "generate.py") -> int:
     """Run the command; return the exit status."""
-    return run_command(parse, run, argv, prog)
+    return run_command(parse, run, argv, prog, build_parser=build_parser)
 
 
-def parse(argv: list[str] | None, *, prog: str = "generate.py") -> argparse.Namespace:
-    """Return the arguments; exit with status 2 if they are wrong."""
+def build_parser(prog: str) -> Parser:
+    """Return the parser of the command."""
     parser = Parser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_captioning(parser)
-    add_decoding(parser)
-    add_questions(parser)
-    add_folders(parser)
-    args = parser.parse_intermixed_args(argv)
-    args.usage = parser.error
-    check(args)
-    return args
+    add_flags(parser)
+    return parser
 
 
-def run(args: argparse.Namespace) -> int:
-    """Caption or answer, and print the results; return the exit status."""
+def parse(argv: list[str] | None, *, prog: str = "generate.py") -> CaptionOptions:
+    """Return the options; exit with status 2 if the arguments are wrong."""
+    parser = build_parser(prog)
+    options = read_options(parser.parse(argv))
+    for conflict in conflicts(options):
+        parser.error(conflict)
+    return options
+
+
+def run(options: CaptionOptions) -> int:
+    """Caption images or answer questions, and print the results; return the exit status."""
     with terminable():
-        args.answers = closed_answers(args.answers, notify)
-        if args.ask:
-            return session(args)
-        if args.score or args.stream:
-            return one_by_one(args)
-        if kinds_asked(args) and not (args.output or args.csv):
-            return answer(args)
-        return describe(args)
+        allowed = read_allowed_answers(options.questions.answers)
+        if options.questions.interactive:
+            return answer_typed_questions(options, allowed)
+        if options.score or options.stream:
+            return process_one_by_one(options)
+        if options.questions.flags and not (options.output.path or options.output.csv):
+            return answer_questions(options, allowed)
+        return describe_images(options, allowed)
 
 
-def describe(args: argparse.Namespace) -> int:
+def describe_images(options: CaptionOptions, allowed: list[str] | None) -> int:
     """Caption the images, or ask one question about each, and write the results."""
-    images = inputs(args)
-    settings = settings_of(args) | checkpoints(args) if args.output else None
-    captioner = cache(partial(load, args))
+    images = find(options)
+    settings = None
+    if options.output.path:
+        answering = options.answering(allowed) if options.questions.questions else {}
+        settings = options.settings() | answering | identify_checkpoints(options)
+    captioner = cache(partial(load, options))
     draw = None
-    if args.attention:
-        from captioner.cli.attention_sheets import Sheets
+    if options.batch.attention:
+        from captioner.cli.attention_sheets import SheetWriter
 
-        draw = Sheets(args.attention, captioner, overwrite=args.overwrite).draw
-    done = run_many(
-        args,
+        overwrite = options.batch.overwrite
+        draw = SheetWriter(options.batch.attention, captioner, overwrite=overwrite).draw
+    failed, total = run_many(
+        options,
         images,
-        partial(described, args, captioner),
+        partial(describe, options, allowed, captioner),
         settings=settings,
-        show=partial(print, flush=args.jsonl or args.csv),
-        tell=notify,
+        show=partial(print, flush=options.output.jsonl or options.output.is_csv),
         draw=draw,
-        reserved=reserved_files(args),
     )
-    return status(*done)
+    return exit_status(failed, total)
 
 
-def inputs(args: argparse.Namespace) -> Inputs:
-    """Return the images that are named, without what the run writes, and print what is skipped."""
+def describe(
+    options: CaptionOptions,
+    allowed: list[str] | None,
+    captioner: Callable[[], Captioner],
+    sources: Iterator[Source],
+) -> Iterator[Result | Answers]:
+    """Return the captions of each image, or the answers about it, in order."""
+    model, batch_size = captioner(), options.batch_size or BATCH_SIZE
+    if options.questions.questions:
+        report_repeated(model, allowed)
+        answering = options.answering(allowed) | {"batch_size": batch_size}
+        return ask_each(model, sources, options.questions.questions[0], **answering)
+    count, decoding = options.num_captions or 1, options.decoding.given()
+    if options.decoding.method != "sample":
+        beams = options.decoding.beam_size or model.config.decoding.beam_size
+        beams = widen_beam(beams, count, groups=options.decoding.groups or 1)
+        decoding["beam_size"] = beams
+        # The alternative text is chosen among all captions that the search finds.
+        count = beams if options.batch.alt_text else count
+    results = model.caption_stream(sources, num_captions=count, batch_size=batch_size, **decoding)
+    length = options.batch.sentence_length
+    return results if length is None else (to_alt_text(result, length) for result in results)
+
+
+def ask_each(
+    captioner: Captioner, sources: Iterator[Source], question: str, **answering: Any
+) -> Iterator[Answers]:
+    """Yield the answers to one question about each image, a batch at a time."""
+    while batch := list(islice(sources, answering["batch_size"])):
+        yield from captioner.answer_stream([(source, question) for source in batch], **answering)
+
+
+def find(options: CaptionOptions) -> Inputs:
+    """Return the images of the paths, without the files that the run writes."""
     images = find_inputs(
-        args.paths,
-        recursive=args.recursive,
-        leave_out=written_places(args),
-        sheets=args.attention,
+        options.paths,
+        recursive=options.recursive,
+        exclude=options.written_paths(),
+        sheets=options.batch.attention,
     )
     for remark in images.remarks:
         notify(remark)
     return images
 
 
-def checkpoints(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what identifies the checkpoints, and the answers that are allowed."""
+def identify_checkpoints(options: CaptionOptions) -> dict[str, Any]:
+    """Return a digest of each checkpoint, as the settings of a run store them."""
     from captioner.checkpoint import fingerprint
 
-    names = args.checkpoint or ["bundled"]
-    answers = answer_options(args) if args.question else {}
-    return answers | {"checkpoint": [fingerprint([name])[:16] for name in names]}
+    names = options.checkpoint or ["bundled"]
+    return {"checkpoint": [fingerprint([name])[:16] for name in names]}
 
 
-def described(
-    args: argparse.Namespace, captioner: Callable[[], Captioner], sources: Iterator[Source]
-) -> Iterator[Result | Answers]:
-    """Return the captions of each image, or the answers about it, in order."""
-    model = captioner()
-    if args.question:
-        tell_repeated(model, args)
-        options = answer_options(args) | {"batch_size": args.batch_size}
-        return answers_of(model, sources, args.question[0], **options)
-    options = decoding_options(args) | {"num_captions": args.num_captions or 1}
-    if not args.sample:
-        beams = args.beam_size or model.config.decoding.beam_size
-        options["beam_size"] = widen_beam(beams, args.num_captions or 1, groups=args.groups or 1)
-        if args.alt_text:  # which chooses among all of them
-            options["num_captions"] = options["beam_size"]
-    options |= {"alt_length": args.alt_length, "batch_size": args.batch_size}
-    return captions_of(model, sources, **options)
+def load(options: CaptionOptions) -> Captioner:
+    """Load the checkpoint."""
+    # Imported here so that --help does not import torch.
+    from captioner.predict import load
+
+    return load(
+        options.checkpoint or "bundled",
+        device=options.device,
+        dtype=options.dtype,
+        tta=options.tta,
+        compile=options.compile,
+    )
 
 
-def one_by_one(args: argparse.Namespace) -> int:
-    """Score texts, or stream one, image after image."""
-    images = inputs(args)
-    captioner, failed = load(args), 0
-    question = args.question[0] if args.question else None
+def report_repeated(captioner: Captioner, allowed: list[str] | None) -> None:
+    """Report allowed answers that have the same tokens as earlier ones."""
+    if allowed and (repeated := captioner.repeated_answers(allowed)):
+        notify(f"--answers: used once, since they repeat others: {list_paths(repeated)}")
+
+
+def exit_status(failed: int, total: int) -> int:
+    """Return the exit status of a run."""
+    return 0 if not failed else 1 if failed == total else 3
+
+
+def process_one_by_one(options: CaptionOptions) -> int:
+    """Score the texts, or stream one, for one image after the other."""
+    images = find(options)
+    captioner, failed = load(options), 0
+    alone = len(images.paths) == 1
+    question = options.questions.questions[0] if options.questions.questions else None
     for path in images.paths:
-        alone, error, scores = len(images.paths) == 1, "", []
+        error, scores = "", []
         try:
-            image = captioner.encode(source_of(path))
-            if args.score:
-                scores = captioner.score(image, args.score, question=question)
+            image = captioner.encode(read_source(path))
+            if options.score:
+                scores = captioner.score(image, options.score, question=question)
             else:
-                print(end="" if alone else f"{printable(path)}\t")
-                for piece in captioner.stream(image, question=question, **decoding_options(args)):
+                print(end="" if alone else f"{escape_path(path)}\t")
+                given = options.decoding.given()
+                for piece in captioner.stream(image, question=question, **given):
                     print(piece, end="", flush=True)
                 print()
         except ImageError as problem:
-            failed, error = failed + 1, images.error_of(path, problem)
+            failed, error = failed + 1, images.describe_error(path, problem)
             notify(error)
         scores = sorted(scores, key=lambda scored: -scored.score)
-        for line in scored_lines(path, scores, error, alone=alone, as_json=args.jsonl):
-            print(line)
-    return status(failed, len(images.paths))
+        print_lines(format_scores(path, scores, error, alone=alone, as_json=options.output.jsonl))
+    return exit_status(failed, len(images.paths))
 
 
-def typed() -> Iterator[str]:
-    """Yield the lines of stdin up to an empty one; on a terminal, prompt for each."""
+def answer_questions(options: CaptionOptions, allowed: list[str] | None) -> int:
+    """Answer the questions about the paths, or those of a file that names the images."""
+    rows, images = read_questions(options, find)
+    valid = [row for row in rows if not row.error]
+    sources: dict[str, Source] = {row.path: row.path for row in valid}
+    if STDIN in options.paths:
+        sources[STDIN] = read_source(STDIN)
+    captioner = load(options)
+    report_repeated(captioner, allowed)
+    pairs = ((sources[row.path], row.question) for row in valid)
+    results = captioner.answer_stream(
+        pairs, batch_size=options.batch_size or BATCH_SIZE, **options.answering(allowed)
+    )
+    # A column with the same value in all lines is left out.
+    varies = {"image": len(sources) > 1, "question": len(rows) > 1}
+    columns = [name for name, is_shown in varies.items() if is_shown]
+    failed, reported, as_json = 0, set(), options.output.jsonl
+    for row in show_progress(rows, len(rows), "question"):
+        result = None if row.error else next(results)
+        error = row.error if result is None else describe_error(result, row, images)
+        failed += bool(error)
+        if error and error not in reported:  # All questions about a bad image have one error.
+            reported.add(error)
+            notify(error)
+        lines = format_answers(row, result, error, columns=columns, as_json=as_json)
+        print_lines(lines, flush=as_json)
+    return exit_status(failed, len(rows))
+
+
+def answer_typed_questions(options: CaptionOptions, allowed: list[str] | None) -> int:
+    """Answer questions about one image as they are typed on stdin."""
+    images = find(options)
+    if len(images.paths) != 1:
+        raise UsageError(f"--ask is about one image, not {len(images.paths)}")
+    (path,) = images.paths
+    captioner = load(options)
+    report_repeated(captioner, allowed)
+    try:
+        encoded = captioner.encode(path)
+    except ImageError as error:
+        raise ImageError(images.describe_error(path, error)) from None
+    total = failed = 0
+    for question in read_typed_lines():
+        row, result, problem = QuestionRow(question, to_unicode(path)), None, ""
+        total += 1
+        try:
+            result = captioner.ask(encoded, question, **options.answering(allowed))
+        except QuestionError as error:
+            failed, problem = failed + 1, str(error)
+            notify(problem)
+        lines = format_answers(row, result, problem, columns=[], as_json=options.output.jsonl)
+        print_lines(lines, flush=True)
+    return exit_status(failed, total)
+
+
+def read_typed_lines() -> Iterator[str]:
+    """Yield the lines of stdin up to an empty one, with a prompt for each on a terminal."""
     if hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(errors="surrogateescape")  # other encodings are an error of the line
+        sys.stdin.reconfigure(errors="surrogateescape")  # Bad bytes are an error of their line.
     while True:
         if sys.stdin.isatty():
             print("question: ", end="", file=sys.stderr, flush=True)
@@ -195,82 +301,7 @@ def typed() -> Iterator[str]:
         yield line
 
 
-def tell_repeated(captioner: Captioner, args: argparse.Namespace) -> None:
-    """Print which of the answers that are allowed are the same to the model as earlier ones."""
-    if args.answers and (repeated := captioner.repeated_answers(args.answers)):
-        notify(f"--answers: used once, since they repeat others: {listed(repeated)}")
-
-
-def load(args: argparse.Namespace) -> Captioner:
-    """Load the checkpoint."""
-    # Imported here so that --help does not import torch.
-    from captioner.predict import load
-
-    return load(
-        args.checkpoint or "bundled",
-        device=args.device,
-        dtype=args.dtype,
-        tta=args.tta,
-        compile=args.compile,
-    )
-
-
-def status(failed: int, total: int) -> int:
-    """Return the exit status of a run."""
-    return 0 if not failed else 1 if failed == total else 3
-
-
-def answer(args: argparse.Namespace) -> int:
-    """Answer the questions about the paths, or those of a file that names the images."""
-    rows, images = read_questions(args, inputs)
-    good = [row for row in rows if not row.error]
-    sources = {row.path: row.path for row in good}
-    if STDIN in args.paths:
-        sources[STDIN] = source_of(STDIN)
-    captioner = load(args)
-    tell_repeated(captioner, args)
-    pairs = ((sources[row.path], row.question) for row in good)
-    options = answer_options(args) | {"batch_size": args.batch_size}
-    results = captioner.answer_stream(pairs, **options)
-    # What is the same in all lines is left out of them.
-    several = {"image": len(sources) > 1, "question": len(rows) > 1}
-    columns = [name for name, shown in several.items() if shown]
-    failed, reported = 0, set()
-    for row in progress(rows, len(rows), "question"):
-        result = None if row.error else next(results)
-        error = row.error or error_of(result, row, images)
-        failed += bool(error)
-        if error and error not in reported:  # an unreadable image may be asked many questions
-            reported.add(error)
-            notify(error)
-        for line in answer_lines(row, result, error, columns=columns, as_json=args.jsonl):
-            print(line, flush=args.jsonl)
-    return status(failed, len(rows))
-
-
-def session(args: argparse.Namespace) -> int:
-    """Answer questions about one image as they come on stdin."""
-    from captioner.cli.question_file import Asked
-
-    images = inputs(args)
-    if len(images.paths) != 1:
-        args.usage(f"--ask is about one image, not {len(images.paths)}")
-    (path,) = images.paths
-    captioner = load(args)
-    tell_repeated(captioner, args)
-    try:
-        encoded = captioner.encode(path)
-    except ImageError as error:
-        raise ImageError(images.error_of(path, error)) from None
-    total = failed = 0
-    for question in typed():
-        row, result, error = Asked(question, decodable(path)), None, ""
-        total += 1
-        try:
-            result = captioner.ask(encoded, question, **answer_options(args))
-        except QuestionError as problem:
-            failed, error = failed + 1, str(problem)
-            notify(error)
-        for line in answer_lines(row, result, error, columns=[], as_json=args.jsonl):
-            print(line, flush=True)
-    return status(failed, total)
+def print_lines(lines: Iterable[str], *, flush: bool = False) -> None:
+    """Print lines of data to stdout."""
+    for line in lines:
+        print(line, flush=flush)

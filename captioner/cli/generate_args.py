@@ -1,212 +1,314 @@
-"""The flags of `generate.py`, and which of them go together."""
+"""The flags of `captioner caption`, and the options that they set."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from captioner.cli.batch.args import check_folders
-from captioner.cli.batch.find_images import STDIN
-from captioner.cli.parser import add_tta, positive, share
-from captioner.config.decoding_options import DTYPES, SAMPLING
+from captioner.cli.generate_options import (
+    ALT_LENGTH,
+    BATCH_SIZE,
+    BatchOptions,
+    CaptionOptions,
+    DecodingOptions,
+    OutputOptions,
+    QuestionOptions,
+)
+from captioner.cli.parser import Parser, add_tta, positive, share
+from captioner.config.decoding_options import DTYPES
 
-BATCH_SIZE = 16
-_BEAMS = ("groups", "diversity", "length_penalty", "length_form")
-"""Options that have no effect without several beams."""
+COPIES = "captioned"
+"""The folder of the copies that --write-xmp makes if it names none."""
 
-# Flag, metavar and help of each field that takes a number or words.
-_NUMBERS = (
-    ("max_length", "N", int, "tokens at most"),
-    ("min_length", "N", int, "tokens at least"),
-    ("length_penalty", "A", float, "score = log-probability / length ** A; default: 1"),
-    ("groups", "G", int, "diverse beams: groups that share the beams"),
-    ("diversity", "L", float, "what a word costs a group for each beam that has it"),
-    ("temperature", "T", float, "of --sample: below 1 nearer to the likeliest"),
-    ("top_k", "N", int, "of --sample: only the N likeliest tokens"),
-    ("top_p", "P", float, "of --sample: only the likeliest tokens with P of the probability"),
-    ("min_p", "P", float, "of --sample: only tokens P times as likely as the likeliest"),
-    ("seed", "N", int, "of --sample; default: 0"),
-    ("no_repeat_ngram", "N", int, "no N tokens twice"),
-    ("repetition_penalty", "X", float, "multiplies the log-probability of tokens written before"),
+# Name, metavar, type and help of the decoding options that take a number.
+_BEAM_NUMBERS = (
+    ("max_length", "N", int, "The greatest length of a caption in tokens."),
+    ("min_length", "N", int, "The least length of a caption in tokens."),
+    (
+        "length_penalty",
+        "A",
+        float,
+        "Rank captions by log-probability / length ** A: a greater A favors longer captions.",
+    ),
+    ("groups", "G", int, "Diverse beam search: divide the beams into G groups."),
+    (
+        "diversity",
+        "L",
+        float,
+        "Diverse beam search: subtract L from the log-probability of a token for each beam of an"
+        " earlier group that has chosen it.",
+    ),
+    ("no_repeat_ngram", "N", int, "Never write the same N tokens in a row twice; 0 turns it off."),
+    (
+        "repetition_penalty",
+        "X",
+        float,
+        "Multiply the log-probability of tokens that the caption already has by X.",
+    ),
+)
+_SAMPLING_NUMBERS = (
+    (
+        "temperature",
+        "T",
+        float,
+        "Divide the logits by T: below 1, likely tokens become more likely.",
+    ),
+    ("top_k", "N", int, "Draw only from the N likeliest tokens; 0 is all tokens."),
+    ("top_p", "P", float, "Draw only from the likeliest tokens with a total probability of P."),
+    ("min_p", "P", float, "Draw only tokens that are at least P times as likely as the likeliest."),
+    ("seed", "N", int, "The seed of the random numbers. Default: 0."),
 )
 
 
-def add_captioning(parser: argparse.ArgumentParser) -> None:
-    """Add what is described, by which checkpoint, where, and how it is printed."""
-    parser.add_argument("paths", nargs="*", metavar="PATH", help="image, folder, glob, - or @LIST")
+def add_flags(parser: Parser) -> None:
+    """Add all flags of the command."""
     parser.add_argument(
+        "paths", nargs="*", metavar="PATH", help="An image, a folder, a glob pattern, - or @LIST."
+    )
+    parser.add_argument(
+        "--recursive", action="store_true", help="Also take the images in folders below folders."
+    )
+    _add_model(parser)
+    _add_output(parser)
+    add_decoding(parser)
+    _add_questions(parser)
+    _add_rows(parser)
+    _add_batch(parser)
+
+
+def _add_model(parser: Parser) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument(
         "--checkpoint",
         action="append",
         metavar="DIR",
-        help="default: bundled; several: an ensemble",
+        help="The folder of a checkpoint. Given several times, the models form an ensemble."
+        " Default: bundled, the checkpoint that comes with the package.",
     )
-    parser.add_argument("--num-captions", type=positive, metavar="N", help="per image; default: 1")
-    parser.add_argument("--batch-size", type=positive, metavar="N", help="default: 16")
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps ...")
-    parser.add_argument("--dtype", default="float32", choices=DTYPES)
-    add_tta(parser, default=1)
-    parser.add_argument("--compile", action="store_true", help="the decoder, by torch.compile")
-    parser.add_argument("--jsonl", action="store_true", help="one JSON object a line")
-    parser.add_argument("--stream", action="store_true", help="print words as they are found")
-    parser.add_argument(
-        "--attention", metavar="DIR", help="for each image, draw there where the model looked"
+    group.add_argument(
+        "--batch-size",
+        type=positive,
+        metavar="N",
+        help=f"Number of images, or of questions, in a batch. Default: {BATCH_SIZE}.",
     )
-    parser.add_argument(
-        "--score", action="append", metavar="TEXT", help="rank given texts; may be repeated"
+    group.add_argument(
+        "--device", default="cpu", help="cpu, cuda, cuda:1, mps or another device. Default: cpu."
+    )
+    group.add_argument(
+        "--dtype",
+        default="float32",
+        choices=DTYPES,
+        help="The type of weights and arithmetic; auto is the fastest of the device."
+        " Default: float32.",
+    )
+    add_tta(group, default=1)
+    group.add_argument(
+        "--compile", action="store_true", help="Compile the decoder with torch.compile."
     )
 
 
-def add_questions(parser: argparse.ArgumentParser) -> None:
-    """Add what is asked, and how it may be answered."""
-    group = parser.add_argument_group("questions")
-    group.add_argument("--question", action="append", metavar="Q", help="may be repeated")
-    group.add_argument("--questions", metavar="FILE", help="one a line, or JSONL with images")
-    group.add_argument("--ask", action="store_true", help="a session on one image")
+def _add_output(parser: Parser) -> None:
+    group = parser.add_argument_group("output")
     group.add_argument(
-        "--answers", metavar="A,B,...", help="the only ones allowed; @FILE: one a line"
+        "--num-captions",
+        type=positive,
+        metavar="N",
+        help="Number of captions of each image. Default: 1.",
     )
-    group.add_argument("--num-answers", type=positive, metavar="N", help="at most; default: 1")
+    group.add_argument("--jsonl", action="store_true", help="Print one JSON object per line.")
+    group.add_argument("--csv", action="store_true", help="Print, or write, CSV with a header.")
     group.add_argument(
-        "--min-confidence", type=share, metavar="P", help="answer `unsure` below; 0 to 1"
+        "--stream", action="store_true", help="Print each word as soon as it is decoded."
+    )
+    group.add_argument(
+        "--score",
+        action="append",
+        metavar="TEXT",
+        help="Rank the given texts instead of writing a caption. May be repeated.",
     )
 
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:
-    """Add a flag for each field of `DecodingConfig`; unset, it is as the checkpoint has it."""
-    group = parser.add_argument_group("how captions are found")
-    group.add_argument("--beam-size", type=positive, metavar="N", help="widened where needed")
-    group.add_argument("--sample", action="store_true", help="draw captions; no beams")
+    """Add a flag for each field of `DecodingConfig`."""
+    group = parser.add_argument_group(
+        "decoding", "Options that are not given have the value in the checkpoint's configuration."
+    )
+    group.add_argument(
+        "--beam-size",
+        type=positive,
+        metavar="N",
+        help="Number of beams; raised to the number of captions or answers if it is smaller.",
+    )
+    _add_numbers(group, _BEAM_NUMBERS)
+    group.add_argument(
+        "--length-form",
+        choices=("average", "gnmt"),
+        help="The length in the formula of --length-penalty: the number of tokens, or with gnmt"
+        " (5 + number of tokens) / 6.",
+    )
     group.add_argument(
         "--must-include",
         action="append",
         metavar="W",
-        help="a word or phrase, or alternatives W|W; may be repeated",
+        help="A word or phrase that each caption must contain; W|W are alternatives. May be"
+        " repeated.",
     )
     group.add_argument(
-        "--ban", action="append", metavar="W", help="a word or phrase; may be repeated"
+        "--ban",
+        dest="banned",
+        action="append",
+        metavar="W",
+        help="A word or phrase that no caption may contain. May be repeated.",
     )
-    group.add_argument("--prefix", metavar="TEXT", help="what captions begin with")
-    group.add_argument("--no-dangling", action="store_true", help='no end such as "... with a"')
+    group.add_argument("--prefix", metavar="TEXT", help="The words that each caption begins with.")
     group.add_argument(
-        "--length-form", choices=("average", "gnmt"), help="gnmt: (5 + length) / 6 as the length"
+        "--no-dangling",
+        action="store_true",
+        default=None,
+        help='Do not end a caption on a word such as "with" or "a", which others must follow.',
     )
-    for name, metavar, kind, text in _NUMBERS:
+    group = parser.add_argument_group("sampling")
+    group.add_argument(
+        "--sample",
+        dest="method",
+        action="store_const",
+        const="sample",
+        help="Draw captions at random instead of searching with beams.",
+    )
+    _add_numbers(group, _SAMPLING_NUMBERS)
+
+
+def _add_numbers(
+    group: argparse._ArgumentGroup, numbers: tuple[tuple[str, str, Callable[[str], Any], str], ...]
+) -> None:
+    for name, metavar, kind, text in numbers:
         group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)
 
 
-def decoding_options(args: argparse.Namespace) -> dict[str, Any]:
-    """What was set, as `Captioner.caption` takes it."""
-    names = [name for name, *_ in _NUMBERS]
-    names += ["beam_size", "must_include", "prefix", "length_form"]
-    options = {name: getattr(args, name) for name in names}
-    options |= {"banned": args.ban, "no_dangling": args.no_dangling or None}
-    options["method"] = "sample" if args.sample else None
-    return {name: value for name, value in options.items() if value is not None}
+def _add_questions(parser: Parser) -> None:
+    group = parser.add_argument_group("questions")
+    group.add_argument(
+        "--question",
+        dest="questions",
+        action="append",
+        metavar="Q",
+        help="Ask this question about each image. May be repeated.",
+    )
+    group.add_argument(
+        "--questions",
+        dest="file",
+        metavar="FILE",
+        help="Ask the questions in a text file, one per line, or in JSONL rows that name images.",
+    )
+    group.add_argument(
+        "--ask",
+        dest="interactive",
+        action="store_true",
+        help="Answer questions about one image that are typed on stdin, one per line.",
+    )
+    group.add_argument(
+        "--answers",
+        metavar="A,B,...",
+        help="Allow only these answers. @FILE reads them from a text file, one per line.",
+    )
+    group.add_argument(
+        "--num-answers",
+        type=positive,
+        metavar="N",
+        help="The greatest number of answers to each question. Default: 1.",
+    )
+    group.add_argument(
+        "--min-confidence",
+        type=share,
+        metavar="P",
+        help="Answer `unsure` if the confidence, from 0 to 1, is below P. Default: 0.",
+    )
 
 
-def kinds_asked(args: argparse.Namespace) -> list[str]:
-    """The flags that ask questions in the place of captions."""
-    kinds = {
-        "--question": args.question is not None,
-        "--questions": args.questions is not None,
-        "--ask": args.ask,
+def _add_rows(parser: Parser) -> None:
+    group = parser.add_argument_group("rows in a file")
+    group.add_argument(
+        "--output",
+        dest="path",
+        metavar="FILE",
+        help="Write one row per image to FILE: CSV if its name ends in .csv, else JSONL.",
+    )
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="Continue the file of --output. Images whose file has changed are done again.",
+    )
+    group.add_argument(
+        "--retry-failed", action="store_true", help="With --resume, also replace rows with errors."
+    )
+    group.add_argument(
+        "--errors-to",
+        metavar="FILE",
+        help="Write the path and the error of each failed input to FILE: JSONL if its name ends in"
+        " .jsonl, else separated by a tab.",
+    )
+
+
+def _add_batch(parser: Parser) -> None:
+    group = parser.add_argument_group("files for each image")
+    group.add_argument(
+        "--sidecar", action="store_true", help="Write the caption of photo.jpg to photo.txt."
+    )
+    group.add_argument(
+        "--write-xmp",
+        nargs="?",
+        const=COPIES,
+        metavar="DIR",
+        help="Write copies of JPEG, PNG and WebP files with the caption in their XMP metadata."
+        f" DIR is the folder of the copies. Default: {COPIES}.",
+    )
+    group.add_argument(
+        "--in-place",
+        action="store_true",
+        help="With --write-xmp, write to the images themselves and make no copies.",
+    )
+    group.add_argument(
+        "--attention",
+        metavar="DIR",
+        help="Write an image to DIR that shows the attention for each word of the caption.",
+    )
+    group.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="Replace other texts and images (--sidecar, --write-xmp, --attention).",
+    )
+    group.add_argument(
+        "--alt-text",
+        action="store_true",
+        help="Turn each caption into one sentence, for use as alternative text.",
+    )
+    group.add_argument(
+        "--alt-length",
+        type=positive,
+        metavar="N",
+        help="With --alt-text, the greatest length of the sentence in characters."
+        f" Default: {ALT_LENGTH}.",
+    )
+
+
+Options = TypeVar(
+    "Options", CaptionOptions, DecodingOptions, QuestionOptions, OutputOptions, BatchOptions
+)
+
+
+def read_options(args: argparse.Namespace) -> CaptionOptions:
+    """Return the options that the flags set."""
+    values = vars(args)
+    nested = {
+        "decoding": _select(DecodingOptions, values),
+        "questions": _select(QuestionOptions, values),
+        "output": _select(OutputOptions, values),
+        "batch": _select(BatchOptions, values),
     }
-    return [name for name, given in kinds.items() if given]
+    return _select(CaptionOptions, values | nested)
 
 
-def check(args: argparse.Namespace) -> None:
-    """Exit with status 2 if the arguments cannot be used together; set the batch size."""
-    asked = kinds_asked(args)
-    if len(asked) > 1:
-        args.usage(f"{' and '.join(asked)}: give one of them")
-    if not args.paths and asked != ["--questions"]:
-        args.usage("the following arguments are required: PATH")
-    if args.recursive and set(args.paths) == {STDIN}:
-        args.usage("--recursive has no effect: - (stdin) is one image")
-    check_folders(args, asked)
-    check_decoding(args, answers=bool(asked) and not args.stream)
-    _check_special(args, asked)
-    if args.attention and (asked or args.score or args.stream or STDIN in args.paths):
-        args.usage("--attention is of captions of files: no questions, --score, --stream or -")
-    _check_answers(args, asked)
-    args.batch_size = args.batch_size or BATCH_SIZE
-
-
-def _check_answers(args: argparse.Namespace, asked: list[str]) -> None:
-    """Refuse options of answers without a question, and what a question cannot take."""
-    for name in ("answers", "num_answers", "min_confidence"):
-        if getattr(args, name) is not None and not asked:
-            option = name.replace("_", "-")
-            args.usage(f"--{option} needs --question, --questions or --ask")
-    if args.num_captions and asked:
-        args.usage(f"--num-captions: {asked[0]} asks for answers; see --num-answers")
-    if args.ask and len(args.paths) > 1:
-        args.usage(f"--ask is about one image, not {len(args.paths)}")
-    if args.ask and STDIN in args.paths:
-        args.usage("--ask reads the questions from stdin; name the image by its path")
-    if args.ask and args.batch_size:
-        args.usage("--batch-size cannot be used with --ask, which answers one by one")
-    if args.answers is not None and not all(map(str.strip, args.answers.split(","))):
-        args.usage(f"--answers {args.answers!r}: an answer in it is empty")
-
-
-def _check_special(args: argparse.Namespace, asked: list[str]) -> None:
-    """Refuse what --score and --stream, which take at most one question, do not use."""
-    special = "--score" if args.score else "--stream"
-    if not args.score and not args.stream:
-        return
-    others = {
-        "--stream": args.score and args.stream,
-        "--num-captions": args.num_captions,
-        "--answers": args.answers,
-        "--num-answers": args.num_answers,
-        "--min-confidence": args.min_confidence is not None,
-        "--batch-size": args.batch_size,
-        "--jsonl": args.stream and args.jsonl,
-        "--compile": args.score and args.compile,
-        **{name: name in asked for name in ("--questions", "--ask")},
-    }
-    for name, given in others.items():
-        if given:
-            args.usage(f"{name} cannot be used with {special}")
-    if len(args.question or ()) > 1:
-        args.usage(f"{special} takes one --question, not {len(args.question)}")
-    if args.score and decoding_options(args):
-        args.usage("--score searches for nothing; leave out the options of how captions are found")
-    if args.stream and (args.beam_size or 1) > 1:
-        args.usage("--beam-size cannot be used with --stream, which decodes word by word")
-
-
-def settings_of(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what the rows of a run depend on, without the checkpoint, and what is beside them."""
-    names = ("dtype", "num_captions", "question", "csv", "alt_length", "sidecar", "write_xmp")
-    names += ("in_place", "attention")
-    settings = {name: getattr(args, name) for name in names} | decoding_options(args)
-    settings["looks"] = args.tta > 1 and args.tta
-    return {name: value for name, value in settings.items() if value not in (None, False)}
-
-
-def check_decoding(args: argparse.Namespace, *, answers: bool) -> None:
-    """Exit with status 2, by `args.usage`, if options of decoding cannot be used together."""
-    options = decoding_options(args)
-    if answers:
-        for name in (name for name in options if name != "beam_size"):
-            args.usage(f"{_flag(name)} is for captions; a question takes --beam-size alone")
-    for name in SAMPLING:
-        if name in options and not args.sample:
-            args.usage(f"{_flag(name)} needs --sample")
-    for name in ("beam_size", "must_include", *_BEAMS):
-        if name in options and args.sample:
-            args.usage(f"{_flag(name)} is of beam search and cannot be used with --sample")
-    for name in _BEAMS:
-        if name in options and args.stream:
-            args.usage(f"{_flag(name)} is of beam search and cannot be used with --stream")
-    if (args.groups is None) != (args.diversity is None):
-        args.usage("--groups and --diversity belong together: set both or neither")
-    if args.prefix is not None and not args.prefix.strip():
-        args.usage("--prefix is empty; give the words that captions begin with")
-
-
-def _flag(option: str) -> str:
-    """The flag that sets an option."""
-    return {"banned": "--ban", "method": "--sample"}.get(option, f"--{option.replace('_', '-')}")
+def _select(kind: type[Options], values: dict[str, Any]) -> Options:
+    """Return the dataclass with those of the values that are its fields."""
+    return kind(**{name: values[name] for name in kind.__dataclass_fields__})

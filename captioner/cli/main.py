@@ -23,13 +23,13 @@ def main(argv: list[str] | None = None) -> int:
     """Run one of the commands; return the exit status."""
     words = sys.argv[1:] if argv is None else argv
     # The module of the command parses the rest, --help included.
-    command = build_parser().parse_args(words[:1]).command
+    command = build_parser().parse(words[:1]).command
     module = importlib.import_module(f"captioner.cli.{COMMANDS[command][0]}")
     status: int = module.main(words[1:], prog=f"captioner {command}")
     return status
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser of the first argument, which names the command."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {description}" for name, (_, description) in COMMANDS.items()]

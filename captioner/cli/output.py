@@ -1,4 +1,4 @@
-"""What `generate.py` prints: lines of text, tab-separated, or an object of JSON a line."""
+"""The results that `captioner caption` prints: text separated by tabs, or JSON lines."""
 
 from __future__ import annotations
 
@@ -6,107 +6,110 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from captioner.text import one_line
 
 if TYPE_CHECKING:
-    from captioner.cli.question_file import Asked
+    from captioner.cli.question_file import QuestionRow
     from captioner.predict import Answers, Result, Scored
 
+Item = TypeVar("Item")
 
-def lines(path: str, row: Mapping[str, Any], *, alone: bool, as_json: bool) -> Iterator[str]:
-    """What is printed of one image's record."""
+
+def caption_record(path: str, result: Result) -> dict[str, Any]:
+    """Return the JSON object of one image."""
+    record: dict[str, Any] = {"image": to_unicode(path)}
+    if result.error is not None:
+        return record | {"error": str(result.error)}
+    record |= {"caption": result.text, "score": round(result.best.score, 4)}
+    record |= {"low_confidence": True} if result.low_confidence else {}
+    if len(result.captions) > 1:
+        record["captions"] = [
+            {"caption": c.text, "score": round(c.score, 4)} for c in result.captions
+        ]
+    return record
+
+
+def answer_record(row: QuestionRow, result: Answers | None, error: str) -> dict[str, Any]:
+    """Return the JSON object of one question."""
+    keys = {"image": row.image, "question": row.question}
+    record = {key: value for key, value in keys.items() if value is not None}
+    if error or result is None:
+        return record | {"error": error, **row.other}
+    record |= {"answer": result.text, "confidence": round_confidence(result.confidence)}
+    record |= {"low_confidence": True} if result.low_confidence else {}
+    if len(result.answers) > 1:
+        record["answers"] = [
+            {"answer": a.text, "confidence": round_confidence(a.confidence)} for a in result.answers
+        ]
+    return {**record, **row.other}
+
+
+def format_captions(
+    path: str, row: Mapping[str, Any], *, alone: bool, as_json: bool
+) -> Iterator[str]:
+    """Yield the lines of one image; its path is left out if it is alone."""
     if as_json:
         yield json.dumps(row, ensure_ascii=False)
     elif "error" not in row:
-        for found in row.get("captions", [row]):
-            text = " ".join(found["caption"].split())
-            yield text if alone else f"{printable(path)}\t{text}"
+        for caption in row.get("captions", [row]):
+            text = one_line(caption["caption"])
+            yield text if alone else f"{escape_path(path)}\t{text}"
 
 
-def record(path: str, result: Result) -> dict[str, Any]:
-    """The JSON object of one image."""
-    found: dict[str, Any] = {"image": decodable(path)}
-    if result.error is not None:
-        return found | {"error": str(result.error)}
-    found |= {"caption": result.text, "score": round(result.best.score, 4)}
-    found |= {"low_confidence": True} if result.low_confidence else {}
-    if len(result.captions) > 1:
-        found["captions"] = [
-            {"caption": c.text, "score": round(c.score, 4)} for c in result.captions
-        ]
-    return found
-
-
-def answer_lines(
-    row: Asked, result: Answers | None, error: str, *, columns: Sequence[str], as_json: bool
+def format_answers(
+    row: QuestionRow, result: Answers | None, error: str, *, columns: Sequence[str], as_json: bool
 ) -> Iterator[str]:
-    """What is printed for one question; `columns` name what stands before an answer."""
+    """Yield the lines of one question; `columns` names what stands before each answer."""
     if as_json:
         yield json.dumps(answer_record(row, result, error), ensure_ascii=False)
-    elif not error:
-        shown = {"image": printable(row.image), "question": " ".join(row.question.split())}
-        before = [shown[name] for name in columns]
+    elif result is not None and not error:
+        cells = {"image": escape_path(row.image), "question": one_line(row.question)}
         alternatives = [] if result.unsure else [a.text for a in result.answers[1:]]
         for text in [result.text, *alternatives]:
-            yield "\t".join([*before, " ".join(text.split())])
+            yield "\t".join([*(cells[name] for name in columns), one_line(text)])
 
 
-def answer_record(row: Asked, result: Answers | None, error: str) -> dict[str, Any]:
-    """The JSON object of one question."""
-    known = {"image": row.image, "question": row.question}
-    found = {key: value for key, value in known.items() if value is not None}
-    if error:
-        return found | {"error": error} | row.carried
-    found |= {"answer": result.text, "confidence": rounded(result.confidence)}
-    found |= {"low_confidence": True} if result.low_confidence else {}
-    if len(result.answers) > 1:
-        found["answers"] = [
-            {"answer": a.text, "confidence": rounded(a.confidence)} for a in result.answers
-        ]
-    return found | row.carried
-
-
-def scored_lines(
-    path: str, found: Sequence[Scored], error: str, *, alone: bool, as_json: bool
+def format_scores(
+    path: str, scores: Sequence[Scored], error: str, *, alone: bool, as_json: bool
 ) -> Iterator[str]:
-    """What is printed of the texts that were scored against one image, likeliest first."""
+    """Yield the lines of the texts that were scored for one image."""
     if as_json:
-        image = {"image": decodable(path)}
-        scores = [
+        texts = [
             {"text": s.text, "logprob": round(s.logprob, 4), "score": round(s.score, 4)}
-            for s in found
+            for s in scores
         ]
-        yield json.dumps(
-            image | ({"error": error} if error else {"scores": scores}), ensure_ascii=False
-        )
+        record = {"image": to_unicode(path)} | ({"error": error} if error else {"scores": texts})
+        yield json.dumps(record, ensure_ascii=False)
         return
-    for scored in found:
-        columns = [] if alone else [printable(path)]
-        yield "\t".join([*columns, f"{scored.score:.4f}", " ".join(scored.text.split())])
+    for scored in scores:
+        columns = [] if alone else [escape_path(path)]
+        yield "\t".join([*columns, f"{scored.score:.4f}", one_line(scored.text)])
 
 
-def rounded(confidence: float) -> float:
-    """Four digits that count, so that what is small is not 0."""
+def round_confidence(confidence: float) -> float:
+    """Return a probability with four significant digits."""
     return float(f"{confidence:.4g}")
 
 
-def decodable(path: str) -> str:
-    """The path as valid Unicode, whatever bytes its name holds."""
+def to_unicode(path: str) -> str:
+    """Return a path as valid Unicode, with an escape for each byte that is not UTF-8."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def printable(path: str) -> str:
-    """The path on one line and in one column."""
-    return decodable(path).translate({ord(c): repr(c)[1:-1] for c in "\n\r\t"})
+def escape_path(path: str) -> str:
+    """Return a path on one line and without tabs."""
+    return to_unicode(path).translate({ord(c): repr(c)[1:-1] for c in "\n\r\t"})
 
 
-def listed(paths: Sequence[str], *, most: int = 3) -> str:
-    """Return the first of some paths, for messages."""
-    return ", ".join(map(printable, paths[:most])) + ", ..." * (len(paths) > most)
+def list_paths(paths: Sequence[str], *, most: int = 3) -> str:
+    """Return the first few paths, for messages."""
+    return ", ".join(map(escape_path, paths[:most])) + ", ..." * (len(paths) > most)
 
 
-def progress(items: Iterable[Any], total: int, unit: str) -> Iterator[Any]:
-    """The items, with a bar on a terminal's stderr where there are many."""
+def show_progress(items: Iterable[Item], total: int, unit: str) -> Iterator[Item]:
+    """Return an iterator with a progress bar, if stderr is a terminal and `total` is not 1."""
     if total == 1 or not sys.stderr.isatty():
         return iter(items)
     from tqdm import tqdm

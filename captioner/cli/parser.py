@@ -13,30 +13,28 @@ from captioner.cli.process import notify
 class Parser(argparse.ArgumentParser):
     """A parser that names the nearest flag when it meets an unknown one.
 
-    With `settings`, positional arguments may be settings of a configuration (key.path=value).
+    Args:
+        settings: Positional arguments may be settings of a configuration (key.path=value).
+        options: Arguments of `argparse.ArgumentParser`.
     """
 
-    def __init__(self, *, settings: bool = False, **options: object) -> None:
+    def __init__(self, *, settings: bool = False, **options: Any) -> None:
         super().__init__(**options)
         self.settings = settings
 
-    def parse_args(
-        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
-    ) -> argparse.Namespace:
-        """Parse all words; exit with status 2 if one is unknown."""
-        return self._all_known(*self.parse_known_args(args, namespace))
+    def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        """Parse all arguments, with flags allowed between positional arguments.
 
-    def parse_intermixed_args(
-        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
-    ) -> argparse.Namespace:
-        """Parse all words, flags among positional arguments; exit with status 2 as `parse_args`."""
-        return self._all_known(*self.parse_known_intermixed_args(args, namespace))
-
-    def _all_known(self, args: argparse.Namespace, rest: Sequence[str]) -> argparse.Namespace:
-        if rest:
-            hints = dict.fromkeys(self._hint(word) for word in rest if word.startswith("-"))
-            self.error("; ".join([f"unrecognized arguments: {' '.join(rest)}", *hints]))
+        Exits with status 2 if an argument is unknown.
+        """
+        args, unknown = self.parse_known_intermixed_args(argv)
+        self._reject_unknown(unknown)
         return args
+
+    def _reject_unknown(self, unknown: Sequence[str]) -> None:
+        if unknown:
+            hints = dict.fromkeys(self._hint(word) for word in unknown if word.startswith("-"))
+            self.error("; ".join([f"unrecognized arguments: {' '.join(unknown)}", *hints]))
 
     def _hint(self, word: str) -> str:
         name = word.partition("=")[0].replace("_", "-")
@@ -116,26 +114,26 @@ def add_tta(parser: argparse._ActionsContainer, *, default: int | None) -> None:
 
 
 def positive(text: str) -> int:
-    """A whole number of 1 or more, for an argparse `type`."""
+    """Parse a whole number of 1 or more, as the `type` of a flag."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is less than 1")
     return value
 
 
-positive.__name__ = "positive whole number"  # argparse names the type in its messages
+positive.__name__ = "positive whole number"  # argparse shows it in messages.
 
 
 def port(text: str) -> int:
-    """A TCP port, for an argparse `type`."""
+    """Parse a TCP port, as the `type` of a flag."""
     value = int(text)
     if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"{value} is no port; expected 0 to 65535")
+        raise argparse.ArgumentTypeError(f"{value} is not a port; expected 0 to 65535")
     return value
 
 
 def share(text: str) -> float:
-    """A number from 0 to 1, for an argparse `type`."""
+    """Parse a number from 0 to 1, as the `type` of a flag."""
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{value} does not lie between 0 and 1")

@@ -13,7 +13,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from captioner.errors import CaptionerError
 
@@ -27,18 +27,11 @@ MALLOPT = {
     "MALLOC_TOP_PAD_": (-2, 64 << 20),
     "MALLOC_MMAP_MAX_": (-4, 0),
 }
-"""glibc's settings by their variables, each with mallopt's number of it, and the value."""
+"""Environment variables of glibc's allocator: mallopt's number and the value of each."""
 
 
 class UsageError(CaptionerError):
     """Options that do not fit the inputs, which is found only when the inputs are read."""
-
-
-class Parse(Protocol[Options]):
-    """The function of a command that turns its arguments into options."""
-
-    def __call__(self, argv: list[str] | None, *, prog: str) -> Options:
-        """Return the options; exit with status 2 if the arguments are wrong."""
 
 
 class _StderrHandler(logging.Handler):
@@ -62,7 +55,7 @@ def show_messages(prog: str) -> None:
 
 
 def run_command(
-    parse: Parse[Options],
+    parse: Callable[..., Options],
     run: Callable[[Options], int],
     argv: list[str] | None,
     prog: str,
@@ -112,19 +105,19 @@ def run_command(
 
 
 def keep_freed_memory() -> None:
-    """What is freed stays with the process, and with those that it starts, in huge pages.
+    """Keep freed memory in this process, and in those that it starts, in huge pages.
 
-    A forward pass takes and frees the same large blocks again and again, and glibc gives each back
-    to the system, which hands it out anew, page by page and zeroed (mallopt(3), M_MMAP_THRESHOLD).
-    Whoever has set one of the variables is left alone; without glibc, nothing happens. To be
-    called before torch is imported.
+    A forward pass allocates and frees the same large blocks repeatedly. By default glibc returns
+    each to the system, which then maps it again page by page, filled with zeros (mallopt(3),
+    M_MMAP_THRESHOLD). Variables that the user has set are kept; without glibc, nothing changes.
+    Must be called before torch is imported.
     """
     if sys.platform != "linux" or {*MALLOPT, "GLIBC_TUNABLES", "LD_PRELOAD"} & os.environ.keys():
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # Read by torch.
     for variable, (number, value) in MALLOPT.items():
         mallopt(number, value)
         os.environ[variable] = str(value)
@@ -132,16 +125,16 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Within it, SIGTERM ends the program in good order: what is open is closed; status 143."""
+    """Within it, SIGTERM raises SystemExit with status 143, so that files are closed."""
 
-    def end(number: int, _: object) -> None:
+    def stop(number: int, _: object) -> None:
         raise SystemExit(128 + number)
 
-    if threading.current_thread() is not threading.main_thread():  # where no signal is met
+    if threading.current_thread() is not threading.main_thread():  # Only it receives signals.
         yield
         return
-    before = signal.signal(signal.SIGTERM, end)
+    previous = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)

@@ -1,65 +1,105 @@
-"""Questions to ask a model, on disk: a text file of them, or JSONL rows that name their images."""
+"""The questions and the allowed answers of a command line, from flags and from files."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from captioner.errors import DataError
+from captioner.cli.batch.find_images import Inputs
+from captioner.cli.generate_options import CaptionOptions
+from captioner.cli.output import escape_path, to_unicode
+from captioner.cli.process import UsageError, notify
+from captioner.errors import DataError, QuestionError
+
+if TYPE_CHECKING:
+    from captioner.predict import Answers
 
 JSONL = (".jsonl", ".ndjson")
-OWN_KEYS = ("image", "question", "answer", "confidence", "answers", "error")
-"""Keys of what is said of an answer, which a row cannot carry through."""
+OUTPUT_KEYS = ("image", "question", "answer", "confidence", "answers", "error")
+"""Keys of a result, which the other keys of a row cannot have."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One question, and the image that it is about where its file names one."""
+class QuestionRow:
+    """One question and its image, if the file of questions names one."""
 
     question: Any = None
     image: Any = None
-    """As the row has it."""
+    """The image as the row names it."""
     path: str = ""
-    """Where the image is looked for."""
+    """The path of the image file."""
     where: str = ""
-    """File and line."""
-    carried: Mapping[str, Any] = field(default_factory=dict)
-    """Further keys of the row."""
+    """File and line of the row."""
+    other: Mapping[str, Any] = field(default_factory=dict)
+    """The other keys of the row, which are copied to its result."""
     error: str = ""
-    """What is wrong with the row, which then cannot be asked."""
+    """Why the row cannot be used; empty if it can."""
 
 
-def read_asked(path: str) -> tuple[list[Asked], bool]:
-    """The questions of a file in their order, and whether its rows name images.
+def read_questions(
+    options: CaptionOptions, find: Callable[[CaptionOptions], Inputs]
+) -> tuple[list[QuestionRow], Inputs]:
+    """Return the questions with their images, row by row, and the images that `find` gives.
 
-    It is JSONL by its suffix, or if it begins with a brace; else text, a question a line. Blank
-    lines are passed over. An image's path is relative to the file, or, where nothing is there, to
-    the working folder. A row that cannot be used has an `error`.
-
-    Raises DataError for a file that cannot be read, and for one without a question.
+    Raises:
+        DataError: A file or a list cannot be read.
+        UsageError: Images are named twice, by the file and by paths, or not at all.
     """
-    text = read_text(path)
+    path = options.questions.file
+    if path is None:
+        questions = [QuestionRow(question) for question in options.questions.questions or ()]
+    else:
+        questions, has_images = read_question_file(path)
+        if has_images:
+            for flag, given in (("PATH", options.paths), ("--recursive", options.recursive)):
+                if given:
+                    raise UsageError(f"--questions {path} names its images; leave out {flag}")
+            return questions, Inputs([])
+        if not options.paths:
+            raise UsageError(f"--questions {path} names no images; give them as PATH")
+    images = find(options)
+    rows = [
+        QuestionRow(row.question, to_unicode(path), path, row.where)
+        for path in images.paths
+        for row in questions
+    ]
+    return rows, images
+
+
+def read_question_file(path: str) -> tuple[list[QuestionRow], bool]:
+    """Return the questions of a file in their order, and whether its rows name images.
+
+    A file is JSONL if its suffix says so or its first character is a brace. Any other file is text
+    with one question per line. Blank lines are skipped. The path of an image is relative to the
+    file, or to the working folder if no such file exists. A row that cannot be used has an `error`.
+
+    Raises:
+        DataError: The file cannot be read, has no question or is a JSON list.
+    """
+    text = _read_text(path)
+    _check_no_json_list(path, text)
     rows = [(f"{path}:{n}", line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not rows:
         raise DataError(f"{path}: no question in it; expected one a line")
     if not path.lower().endswith(JSONL) and not text.lstrip().startswith("{"):
-        return [Asked(line.strip(), where=where) for where, line in rows], False
-    return [_row(line, where, os.path.dirname(path)) for where, line in rows], True
+        return [QuestionRow(line.strip(), where=where) for where, line in rows], False
+    return [_parse_row(line, where, os.path.dirname(path)) for where, line in rows], True
 
 
-def read_lines(path: str) -> Iterator[str]:
-    """The lines of a text file that are not blank, stripped; raises DataError."""
-    return filter(None, map(str.strip, read_text(path).split("\n")))
+def _check_no_json_list(path: str, text: str) -> None:
+    """Raise DataError for a JSON list, whose lines would be asked as questions."""
+    if text.lstrip().startswith("["):
+        with contextlib.suppress(ValueError, RecursionError):
+            json.loads(text)
+            raise DataError(f"{path}: is a JSON list; expected its rows as JSONL, an object a line")
 
 
-def read_text(path: str) -> str:
-    """A UTF-8 file; other bytes in it become surrogates, to be told of where they stand.
-
-    Raises DataError.
-    """
+def _read_text(path: str) -> str:
+    """Return the text of a UTF-8 file; other bytes become surrogates, which are errors later."""
     try:
         with open(path, "rb") as file:
             return file.read().decode("utf-8-sig", "surrogateescape")
@@ -68,22 +108,42 @@ def read_text(path: str) -> str:
         raise DataError(f"{path}: {reason}; check the path and its permissions") from None
 
 
-def _row(line: str, where: str, folder: str) -> Asked:
-    wanted = "expected an object with image and question"
+def _parse_row(line: str, where: str, folder: str) -> QuestionRow:
+    expected = "expected an object with image and question"
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return Asked(where=where, error=f"{where}: no JSON ({error}); {wanted}")
+        return QuestionRow(where=where, error=f"{where}: no JSON ({error}); {expected}")
     if not isinstance(row, dict):
-        return Asked(where=where, error=f"{where}: found {type(row).__name__}; {wanted}")
-    carried = {key: value for key, value in row.items() if key not in OWN_KEYS}
-    question, image, path, error = row.get("question"), row.get("image"), "", ""
+        return QuestionRow(where=where, error=f"{where}: found {type(row).__name__}; {expected}")
+    other = {key: value for key, value in row.items() if key not in OUTPUT_KEYS}
+    question, image = row.get("question"), row.get("image")
     for key in ("image", "question"):
-        if not isinstance(row.get(key), str) and not error:
-            found = type(row[key]).__name__ if key in row else "nothing"
-            error = f"{where}: found {found} under {key}; expected text"
-    if not error:
-        path = os.path.join(folder, image)
-        if not os.path.exists(path) and os.path.exists(image):
-            path = image
-    return Asked(question, image, path, where, carried, error)
+        if not isinstance(row.get(key), str):
+            kind = type(row[key]).__name__ if key in row else "nothing"
+            problem = f"{where}: found {kind} under {key}; expected text"
+            return QuestionRow(question, image, "", where, other, problem)
+    path = os.path.join(folder, row["image"])
+    if not os.path.exists(path) and os.path.exists(row["image"]):
+        path = row["image"]
+    return QuestionRow(question, image, path, where, other)
+
+
+def read_allowed_answers(answers: str | None) -> list[str] | None:
+    """Return the allowed answers of a list or of an @FILE; raise DataError."""
+    if answers is None:
+        return None
+    if not answers.startswith("@"):
+        return [answer.strip() for answer in answers.split(",")]
+    path = answers[1:]
+    lines = [line.strip() for line in _read_text(path).rstrip("\n").split("\n")]
+    if blank := lines.count("") if any(lines) else 0:
+        notify(f"{escape_path(path)}: skipped {blank} blank line{'s' * (blank > 1)}")
+    return [line for line in lines if line]
+
+
+def describe_error(result: Answers, row: QuestionRow, images: Inputs) -> str:
+    """Return what is wrong with the image or the question of a row; empty if nothing is."""
+    if row.where and isinstance(result.error, QuestionError):
+        return f"{row.where}: {result.error}"
+    return images.describe_error(row.path, result.error or "")

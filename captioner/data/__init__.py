@@ -1,7 +1,5 @@
-"""Data sets: rows on disk -> Example -> Batch.
-
-Importing this package imports neither torch nor `datasets`. The modules `dataset` and `collate`
-need torch and are imported by their full names.
+"""Data: rows on disk -> Example -> Batch. Importing this package imports neither torch nor
+`datasets`; what needs pixels lives in its modules and is imported from there.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Scoring of candidates and checkpoints against references: the implementation of `score.py`."""
+"""Candidates against references: the implementation of `score.py`."""

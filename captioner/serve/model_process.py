@@ -1,9 +1,8 @@
-"""A captioner in its own process, used like one in this process.
+"""A captioner in a process of its own, asked as if it were in this one.
 
-Threads that run a small model slow each other down: between operations of a few microseconds each
-of them takes Python's global interpreter lock, and a thread that waits for the lock sleeps longer
-than that. One caption at a time, two threads reach 47 captions per second where one reaches 44; two
-processes reach 67.
+Threads that run a small model get in each other's way: between operations of some microseconds
+each holds Python's lock, and who waits for it sleeps longer than that. One caption at a time, two
+threads made 47 a second where one makes 44; two processes make 67.
 """
 
 from __future__ import annotations
@@ -25,29 +24,21 @@ from captioner.errors import CaptionerError
 from captioner.predict.results import Encoded
 
 if TYPE_CHECKING:
-    from captioner.predict.captioner import Captioner
-    from captioner.predict.pieces import Piece
+    from captioner.predict import Captioner
 
 _STOP = "stop"
-"""Request to end the current stream; ignored if the stream has already ended."""
+"""Asks for the end of a stream; where it comes too late for that, it asks for nothing."""
 
 
-class ModelProcessError(CaptionerError):
-    """The model's process exited before it answered."""
+class LaneError(CaptionerError):
+    """The process of a captioner has ended before it answered."""
 
 
 class RemoteCaptioner:
-    """The methods of `Captioner` that a server uses, run in a child process.
+    """What a server asks of a `Captioner`, in the process that it starts; for one thread at a time.
 
-    It must be used by one thread at a time. A process that exits is replaced, and its request is
-    repeated once.
-
-    Args:
-        load: Loads the captioner; it is pickled and called in the child process.
-
-    Raises:
-        Exception: The error that `load` raised in the child process.
-        ModelProcessError: The process exited twice (from every method).
+    `load` goes there pickled. A process that ends is replaced, and what it was asked for is asked
+    once more; raises LaneError where that one ends, too. Raises what `load` raises.
     """
 
     def __init__(self, load: Callable[[], Captioner]) -> None:
@@ -55,10 +46,10 @@ class RemoteCaptioner:
         self._start()
         atexit.register(self.close)
 
-    def _call(self, method: str, *args: Any, **options: Any) -> Any:
-        with suppress(ModelProcessError):
-            return self._request(method, *args, **options)
-        return self._request(method, *args, **options)
+    def _call(self, name: str, *args: Any, **options: Any) -> Any:
+        with suppress(LaneError):
+            return self._answer(name, *args, **options)
+        return self._answer(name, *args, **options)
 
     caption = partialmethod(_call, "caption")
     answer = partialmethod(_call, "answer")
@@ -66,9 +57,9 @@ class RemoteCaptioner:
     attention = partialmethod(_call, "attention")
     encode_batch = partialmethod(_call, "encode_batch")
 
-    def stream(self, image: Any, **options: Any) -> Iterator[Piece]:
-        """Yield the pieces of `Captioner.stream`; closing the iterator stops the generation."""
-        piece = self._request("stream", image, **options)
+    def stream(self, image: Any, **options: Any) -> Iterator[str]:
+        """As `Captioner.stream`; who closes it ends the writing before the next piece."""
+        piece = self._answer("stream", image, **options)
         try:
             while piece is not None:
                 yield piece
@@ -81,153 +72,130 @@ class RemoteCaptioner:
             raise
 
     def close(self) -> None:
-        """Kill the process, even if it is busy."""
+        """End the process, whatever it is at."""
         self._closed = True
         self._process.kill()
         atexit.unregister(self.close)
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        parent_end, child_end = context.Pipe()
-        self._process = context.Process(
-            target=_serve_captioner, args=(child_end, self._load), daemon=True
-        )
+        own, other = context.Pipe()
+        self._process = context.Process(target=_serve, args=(other, self._load), daemon=True)
         self._process.start()
-        child_end.close()
+        other.close()
         if self._closed:  # meanwhile, by another thread
             self._process.kill()
-        self._pipe = _ObjectPipe(parent_end, _EncodedBytes.dump, _EncodedBytes)
+        self._pipe = _Pipe(own, seal=_Sealed.data_of, unseal=_Sealed)
         self.config, self.max_length, self.tokenizer, self.view = self._receive()
 
-    def _request(self, method: str, *args: Any, **options: Any) -> Any:
+    def _answer(self, name: str, *args: Any, **options: Any) -> Any:
         if not self._process.is_alive() and not self._closed:
             try:
                 self._start()
             except Exception as error:
-                raise ModelProcessError(
-                    f"the model's process cannot be restarted: {error}"
-                ) from error
-        with suppress(OSError):  # the process has just exited, which `_receive` reports
-            self._pipe.send((method, args, options))
+                raise LaneError(f"the model's process cannot be started again: {error}") from error
+        with suppress(OSError):  # it has just ended, which is what is found next
+            self._pipe.send((name, args, options))
         return self._receive()
 
     def _receive(self) -> Any:
         try:
-            error, result = self._pipe.receive()
-        except (EOFError, OSError) as cause:
+            error, found = self._pipe.receive()
+        except (EOFError, OSError) as problem:
             self._process.join()
-            raise ModelProcessError("the model's process exited; send the request again") from cause
+            raise LaneError("the model's process has ended; ask again a little later") from problem
         if error is not None:
             raise error
-        return result
+        return found
 
 
 @dataclass(frozen=True)
-class _EncodedBytes:
-    """A pickled `Encoded` of the child process; this process stores it without unpickling it."""
+class _Sealed:
+    """An encoded image, on its way through a process that only keeps it."""
 
     data: bytes
 
     @staticmethod
-    def dump(value: Any) -> bytes | None:
-        """Return the bytes of an instance; None for other objects."""
-        return value.data if isinstance(value, _EncodedBytes) else None
+    def data_of(value: Any) -> bytes | None:
+        """What was sealed, if this was."""
+        return value.data if isinstance(value, _Sealed) else None
 
 
-class _Pickler(pickle.Pickler):
-    """A pickler that replaces the objects for which `dump` returns bytes by these bytes."""
-
-    def __init__(self, file: io.BytesIO, dump: Callable[[Any], bytes | None]) -> None:
-        super().__init__(file)
-        self._dump = dump
-
-    def persistent_id(self, obj: Any) -> bytes | None:
-        return self._dump(obj)
-
-
-class _Unpickler(pickle.Unpickler):
-    """The inverse of `_Pickler`; `load_bytes` is the inverse of `dump`."""
-
-    def __init__(self, file: io.BytesIO, load_bytes: Callable[[bytes], Any]) -> None:
-        super().__init__(file)
-        self._load_bytes = load_bytes
-
-    def persistent_load(self, pid: bytes) -> Any:
-        return self._load_bytes(pid)
-
-
-class _ObjectPipe:
-    """Sends and receives objects; see `_Pickler` and `_Unpickler` for the two functions."""
+class _Pipe:
+    """Objects to and from another process; to some, `seal` gives bytes that are sent instead."""
 
     def __init__(
         self,
         connection: Connection,
-        dump: Callable[[Any], bytes | None],
-        load_bytes: Callable[[bytes], Any],
+        *,
+        seal: Callable[[Any], bytes | None],
+        unseal: Callable[[bytes], Any],
     ) -> None:
-        self.connection, self._dump, self._load_bytes = connection, dump, load_bytes
+        self.connection, self._seal, self._unseal = connection, seal, unseal
 
     def send(self, value: Any) -> None:
-        """Send an object; raises OSError if the other end is closed."""
+        """Raises OSError where nobody is at the other end."""
         file = io.BytesIO()
-        _Pickler(file, self._dump).dump(value)
+        pickler = pickle.Pickler(file)
+        pickler.persistent_id = self._seal
+        pickler.dump(value)
         self.connection.send_bytes(file.getbuffer())
 
     def receive(self) -> Any:
-        """Receive an object; raises EOFError or OSError if the other end is closed."""
-        return _Unpickler(io.BytesIO(self.connection.recv_bytes()), self._load_bytes).load()
+        """Raises EOFError or OSError where nobody is at the other end."""
+        unpickler = pickle.Unpickler(io.BytesIO(self.connection.recv_bytes()))
+        unpickler.persistent_load = self._unseal
+        return unpickler.load()
 
 
-def _serve_captioner(connection: Connection, load: Callable[[], Captioner]) -> None:
-    """Answer requests in the child process until the pipe is closed."""
-    # Signals to the process group are handled by the server, which finishes accepted requests.
+def _serve(connection: Connection, load: Callable[[], Captioner]) -> None:
+    """The process: answers pairs of an error and what was found, until nobody listens."""
+    # A signal to all processes of the server is for the one that finishes what has begun.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
-    def dump(value: Any) -> bytes | None:
+    def seal(value: Any) -> bytes | None:
         return pickle.dumps(replace(value, models=())) if isinstance(value, Encoded) else None
 
-    def load_bytes(data: bytes) -> Encoded:
+    def unseal(data: bytes) -> Encoded:
         return replace(pickle.loads(data), models=captioner.members.models)
 
-    pipe = _ObjectPipe(connection, dump, load_bytes)
+    pipe = _Pipe(connection, seal=seal, unseal=unseal)
     with suppress(EOFError, OSError):
         try:
             captioner = load()
         except Exception as error:
             return pipe.send((error, None))
-        attributes = captioner.config, captioner.max_length, captioner.tokenizer, captioner.view
-        pipe.send((None, attributes))
+        facts = captioner.config, captioner.max_length, captioner.tokenizer, captioner.view
+        pipe.send((None, facts))
         while True:
-            method, args, options = pipe.receive()
-            if method != _STOP:
-                _answer_request(captioner, pipe, method, *args, **options)
+            name, args, options = pipe.receive()
+            if name != _STOP:
+                _do(captioner, pipe, name, *args, **options)
 
 
-def _answer_request(
-    captioner: Captioner, pipe: _ObjectPipe, method: str, *args: Any, **options: Any
-) -> None:
+def _do(captioner: Captioner, pipe: _Pipe, name: str, *args: Any, **options: Any) -> None:
     try:
-        result = getattr(captioner, method)(*args, **options)
-        if method == "stream":
-            with closing(result):
-                for piece in result:
+        found = getattr(captioner, name)(*args, **options)
+        if name == "stream":
+            with closing(found):
+                for piece in found:
                     if pipe.connection.poll():
                         break
                     pipe.send((None, piece))
-            result = None
-        pipe.send((None, result))
+            found = None
+        pipe.send((None, found))
     except CaptionerError as error:
         pipe.send((error, None))
     except (EOFError, OSError):
         raise
     except Exception:
         traceback.print_exc()
-        pipe.send((RuntimeError("internal error in the model's process; see the log"), None))
+        pipe.send((RuntimeError("an error in the model's process; see the log"), None))
 
 
-def load_in_worker(checkpoint: str, **options: Any) -> Captioner:
-    """Call `captioner.predict.loading.load_worker`, importing torch only in the child process."""
+def opened(checkpoint: str, **options: Any) -> Captioner:
+    """As `captioner.predict.loading.load_worker`, which brings torch with it."""
     from captioner.predict.loading import load_worker
 
     return load_worker(checkpoint, **options)

@@ -1,4 +1,4 @@
-"""Limits and access rules of a server, with their defaults."""
+"""What a server allows, each with its default."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a server; sizes are in bytes, times in seconds."""
+    """Of `serve.py`; sizes in bytes, times in seconds."""
 
-    workers: int = 1
-    """Model workers; each runs one batch at a time."""
+    lanes: int = 1
+    """Passes of the model at a time."""
     max_batch: int = 16
-    """The most requests in a batch."""
+    """Requests that share a pass of the model."""
     max_wait: float = 0.005
-    """How long a batch waits for requests that are still being received or decoded."""
-    max_single_wait: float = 0.03
-    """How long a single request waits for a second one while another worker is busy."""
+    """For how long a batch waits for those that are on their way to it."""
+    max_alone: float = 0.03
+    """For how long one request waits for another while some lane is at work."""
     max_requests: int = 64
-    """The most requests in progress; further ones are rejected with status 429."""
+    """Requests at a time, those in work included; 429 beyond."""
     deadline: float = 30.0
-    """The longest time for a request; after it, the status is 504."""
+    """Of a request; 504 after it."""
     max_body: int = 20 * 2**20
-    """The largest request body; a larger one is rejected with status 413."""
+    """Of a request; 413 beyond."""
     max_pixels: int = 60_000_000
-    """The most pixels of an image; a larger one is rejected with status 422."""
-    image_decoders: int = 2
-    """Worker processes that decode images."""
-    decoder_memory: int = 2 * 2**30
-    """Address space of each image decoder."""
-    decoder_seconds: float = 5.0
-    """The longest time to decode one image."""
-    image_cache_size: int = 128
-    """Decoded and encoded images that are kept for further questions about them."""
+    """Of an image; 422 beyond."""
+    readers: int = 2
+    """Processes that decode images."""
+    reader_memory: int = 2 * 2**30
+    """Address space of each."""
+    reader_seconds: float = 5.0
+    """For one image."""
+    max_known: int = 128
+    """Images that are remembered, for further questions about them."""
     token: str | None = None
-    """The token that clients must send; None accepts every client."""
+    """What callers must show; nothing without."""
     hosts: tuple[str, ...] = ()
-    """Accepted values of the Host header; empty accepts all."""
+    """Names that a caller may know this server by; any without."""
     cors: tuple[str, ...] = ()
-    """Origins whose web pages may send requests."""
+    """Origins whose pages may call."""
     fetch: tuple[str, ...] = ()
-    """Hosts whose images may be fetched by URL; `*.example.org` matches all subdomains."""
+    """Hosts whose images may be fetched by URL; `*.example.org` is every host below."""
     corrections: Path = Path("corrections")
-    """The folder for captions that users correct on the page."""
+    """The folder of the captions that people mend on the page."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captioner.cli.batch.alt_text import alt_text
+from captioner.cli.batch.alt_text import choose_sentence
 from captioner.text import DANGLING_WORDS
 
 LONG = "a man in a red shirt is standing on a wall, and a dog with a ball is sitting beside him"
@@ -35,12 +35,12 @@ WORDS = st.sampled_from([*LONG.split(), *DANGLING_WORDS[:9], "É", "x" * 40, "."
     ],
 )
 def test_examples(captions, length, expected):
-    assert alt_text(captions, length=length) == expected
+    assert choose_sentence(captions, length=length) == expected
 
 
 @given(st.lists(st.lists(WORDS, max_size=12).map(" ".join), max_size=4), st.integers(1, 80))
 def test_what_comes_is_always_a_sentence_of_whole_words(captions, length):
-    found = alt_text(captions, length=length)
+    found = choose_sentence(captions, length=length)
     if found is None:
         return
     place, text = found

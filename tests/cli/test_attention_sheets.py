@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from tiny import make_checkpoint, picture
 
-from captioner.cli.attention_sheets import _IMAGE, COLUMNS, LABEL, MARGIN, TILE, sheet
+from captioner.cli.attention_sheets import _IMAGE, COLUMNS, LABEL, MARGIN, TILE, draw_sheet
 from captioner.cli.batch.find_images import SHEET_KEY
 from captioner.predict import Attention
 
@@ -33,7 +33,7 @@ def attention(word: str) -> Attention:
 
 @pytest.mark.parametrize("words", [0, 1, 4, 5, 9, 10, 23])
 def test_a_sheet_has_a_tile_for_the_picture_and_one_for_each_word(words):
-    found = sheet(picture(1), [attention(f"word{i}") for i in range(words)])
+    found = draw_sheet(picture(1), [attention(f"word{i}") for i in range(words)])
     height = TILE * 60 // 80
     assert (found.mode, found.size) == ("RGB", size_of(words, height))
     pixels = np.asarray(found)
@@ -48,7 +48,7 @@ def test_a_sheet_has_a_tile_for_the_picture_and_one_for_each_word(words):
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 1), (50, 80), (500, 300)])
 @pytest.mark.parametrize("word", ["a", "w" * 60, "北京", "\u202e"])
 def test_any_picture_and_any_word_have_their_place(size, word):
-    found = np.asarray(sheet(picture(0, size=size), [attention(word)]))
+    found = np.asarray(draw_sheet(picture(0, size=size), [attention(word)]))
     assert found.shape[1] == 2 * (TILE + MARGIN) + MARGIN
     assert (found[:, :MARGIN] == 255).all()
     assert (found[:, -MARGIN:] == 255).all()

@@ -174,9 +174,9 @@ def test_a_file_that_is_deleted_after_its_folder_was_listed(
         blocks(i).save(tmp_path / f"{i}.png")
     load = generate.load
 
-    def deleting(args):
+    def deleting(options):
         (tmp_path / "1.png").unlink()
-        return load(args)
+        return load(options)
 
     monkeypatch.setattr(generate, "load", deleting)
     assert generate.main([str(tmp_path), "--checkpoint", checkpoint]) == 3

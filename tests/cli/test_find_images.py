@@ -69,7 +69,7 @@ def test_a_glob_takes_every_file_that_fits():
 
 
 ODD = ("photos [2023]", "a[1].jpg", "what?", "b*c", "[x]")
-"""Names that look like patterns."""
+"""OutputNames that look like patterns."""
 
 
 @pytest.fixture
@@ -151,13 +151,13 @@ def test_what_a_run_writes_is_no_input(tmp_path):
         (tmp_path / name).touch()
     everything = [str(path) for path in sorted((tmp_path / "in").rglob("*"))]
     for paths in (everything, ["in/*", "in/copies/*"], ["in/**"]):
-        found = find_images(paths, leave_out=["in/out.jsonl", "in/copies"], recursive=True)
+        found = find_images(paths, exclude=["in/out.jsonl", "in/copies"], recursive=True)
         left = {os.path.basename(path) for path in found}
         assert not left & {"out.jsonl", "a.txt", "copies"}
         assert {"a.png", "notes.txt"} <= left
         assert not any("copies" in path for path in found)
     with pytest.raises(DataError, match="lies in what this run writes"):
-        find_images(["in"], leave_out=["."])
+        find_images(["in"], exclude=["."])
 
 
 # What is skipped, and what is no image
@@ -194,9 +194,9 @@ def test_what_was_written_is_no_remark(tmp_path):
     for name in (*written, "copies/a.png", "sheets/a.attention.png"):
         (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "in" / name).touch()
-    leave_out = [f"in/{name}" for name in (*written[:2], "copies")]
+    exclude = [f"in/{name}" for name in (*written[:2], "copies")]
     for recursive in (False, True):
-        found = find_inputs(["in"], recursive=recursive, leave_out=leave_out, sheets="in/sheets")
+        found = find_inputs(["in"], recursive=recursive, exclude=exclude, sheets="in/sheets")
         list_txt = "in/deep/er/list.txt, " * recursive
         what = "2 files" if recursive else "1 file"
         assert found.remarks[0] == f"skipped {what} with other suffixes ({list_txt}in/notes.txt)"
@@ -226,9 +226,9 @@ def test_an_input_without_images_says_why(tmp_path, path, problem):
         (tmp_path / name).touch()
     found = find_inputs([path, "in/a.png"])
     assert found.paths == [path, "in/a.png"]
-    assert found.error_of(path, "is a folder") == f"{path}: {problem}"
-    assert found.error_of("in/a.png", "is empty") == "is empty"
-    assert found.error_of(path, "") == ""
+    assert found.describe_error(path, "is a folder") == f"{path}: {problem}"
+    assert found.describe_error("in/a.png", "is empty") == "is empty"
+    assert found.describe_error(path, "") == ""
     assert find_inputs(["outer"], recursive=True).paths == ["outer/inner/a.png"]
 
 

@@ -192,7 +192,7 @@ def test_cut_anywhere_and_resumed_it_equals_a_run_in_one(run, album, name):
         Path(name).write_bytes(whole[:size])
         _, _, err = run(*options, "--resume")
         assert Path(name).read_bytes() == whole
-        assert ("torn" in err) == (size > 0 and whole[size - 1 : size] != b"\n")
+        assert ("incomplete" in err) == (size > 0 and whole[size - 1 : size] != b"\n")
 
 
 def test_failures_are_asked_about_again_and_replaced(run, album, monkeypatch):
@@ -223,7 +223,7 @@ def test_failures_are_asked_about_again_and_replaced(run, album, monkeypatch):
         (("--beam-size", 2), "beam_size None, not 2"),
         (("--ban", "dog"), "ban"),
         (("--num-captions", 2), "num_captions"),
-        (("--looks", 2), "looks None, not 2"),
+        (("--tta", 2), "looks None, not 2"),
         (("--alt-text",), "alt_length"),
         (("--sidecar",), "sidecar"),
         (("--checkpoint", "bundled"), "checkpoint"),
@@ -332,7 +332,7 @@ def test_a_closed_pipe_ends_quietly(checkpoint, photos):
 
 def test_memory_holds_no_rows():
     """What is kept of an image that is done: its path, a number and a digest."""
-    file = RowFile("o", columns=None, settings={}, resume=False, retry=False, tell=print)
+    file = RowFile("o", columns=None, settings={}, resume=False, retry=False, notify=print)
     for i in range(50):
         file.append({"image": f"{i}", "caption": "long " * 1000, "sha256": f"{i:064x}"})
     assert "long" not in str(vars(file))
@@ -350,7 +350,7 @@ def test_sidecars_hold_the_caption_and_replace_no_other_text(run, album):
     assert not Path("photos/bad.txt").exists()
     status, _, err = run(*Path("photos").glob("[0-9]*"), "--sidecar")
     assert (status, err.count("\n")) == (0, 1)  # no text is an input
-    assert "photos/1.txt: is there with another text" in err
+    assert "photos/1.txt: exists with another text" in err
     assert run("photos/1.png", "--sidecar", "--overwrite") == (0, [captions["photos/1.png"]], "")
     assert Path("photos/1.txt").read_text() == captions["photos/1.png"] + "\n"
 
@@ -373,7 +373,7 @@ def test_copies_have_the_caption_and_the_originals_stay(run, album):
         status, out, err = run(*options)
         captions = dict(line.split("\t") for line in out)
         assert (status, len(captions), err.count("\n")) == (3, 6, 3)
-        assert "sub/y.gif: is of a format that takes no XMP" in err
+        assert "sub/y.gif: is of a format without support for XMP" in err
     assert "photos/sub/y.gif\tis of a format" in Path("errors").read_text()
     assert all(path.read_bytes() == data for path, data in before.items())
     for path, caption in captions.items():
@@ -387,7 +387,7 @@ def test_copies_have_the_caption_and_the_originals_stay(run, album):
     assert (status.st_mode & 0o777, status.st_mtime) == (0o640, 1e9)
     Path("photos/copies/0.png").write_bytes(b"mine")
     _, _, err = run("photos/[01].png", *options[2:])
-    assert "copies/0.png: is there and differs" in err
+    assert "copies/0.png: exists with other content" in err
     assert Path("photos/copies/0.png").read_bytes() == b"mine"
     run("photos/[01].png", *options[2:], "--overwrite")
     assert description("photos/copies/0.png") == captions["photos/0.png"]

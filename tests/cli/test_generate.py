@@ -219,7 +219,7 @@ def test_closed_pipe_ends_quietly(checkpoint, photos):
         ("a.png", "--batch-size", "x"),
         ("a.png", "--num-captions", "-1"),
         ("a.png", "--dtype", "int4"),
-        ("a.png", "--looks", "3"),
+        ("a.png", "--tta", "3"),
         ("a.png", "--no-such-option"),
     ],
 )

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import make_checkpoint, picture
 
-from captioner.cli.batch.output_names import Names
+from captioner.cli.batch.output_names import OutputNames
 
 
 @pytest.fixture(scope="session")
@@ -129,7 +129,7 @@ def test_what_is_no_text_is_not_replaced_by_one(run, same_stem):
     picture(3).save("in/y.txt", format="PNG")
     before = Path("in/y.txt").read_bytes()
     status, out, err = run("in/y.png", "--sidecar", "--overwrite")
-    assert (status, len(out), "in/y.txt is no text" in err) == (1, 1, True)
+    assert (status, len(out), "in/y.txt is not a text file" in err) == (1, 1, True)
     status, out, err = run("in/y.png", "in/y.txt", "--errors-to", "in/y.txt")
     assert (status, out, err.count("\n")) == (1, [], 1)
     assert Path("in/y.txt").read_bytes() == before
@@ -153,7 +153,7 @@ def test_no_two_images_of_a_folder_share_a_name(tmp_path_factory, names, random)
     for name in names:
         Path(folder, name).touch()
     paths = [os.path.join(folder, name) for name in names]
-    targets = [Names(paths).beside(path, ".txt") for path in paths]
+    targets = [OutputNames(paths).beside(path, ".txt") for path in paths]
     assert len(set(targets)) == len(names)
     for target in targets:  # as this file system tells names apart
         Path(target).touch()
@@ -164,7 +164,7 @@ def test_no_two_images_of_a_folder_share_a_name(tmp_path_factory, names, random)
         Path(folder, name).touch()
     some = random.sample(paths, random.randint(1, len(paths)))
     for path in some:
-        assert Names(some).beside(path, ".txt") == targets[paths.index(path)]
+        assert OutputNames(some).beside(path, ".txt") == targets[paths.index(path)]
 
 
 def test_a_file_system_without_case_decides(monkeypatch):
@@ -172,7 +172,7 @@ def test_a_file_system_without_case_decides(monkeypatch):
     os.mkdir("in")
     for name in ("X.JPG", "x.png", "Y.png"):
         Path("in", name).touch()
-    names = Names(["in/X.JPG"])
+    names = OutputNames(["in/X.JPG"])
     if not os.path.exists("in/x.jpg"):
         assert names.beside("in/X.JPG", ".txt") == "in/X.txt"
     monkeypatch.setattr(os.path, "samefile", lambda a, b: a.casefold() == b.casefold())
@@ -183,7 +183,7 @@ def test_a_file_system_without_case_decides(monkeypatch):
 
 
 def test_places_below_another_folder():
-    names = Names(["a/b/x.jpg", "a/y.jpg"])
+    names = OutputNames(["a/b/x.jpg", "a/y.jpg"])
     assert names.below("out", "a/b/x.jpg") == os.path.join("out", "b", "x.jpg")
     assert names.below("out", "a/y.jpg", ".s.png") == os.path.join("out", "y.s.png")
-    assert Names(["a/b/x.jpg"]).below("out", "a/b/x.jpg") == os.path.join("out", "x.jpg")
+    assert OutputNames(["a/b/x.jpg"]).below("out", "a/b/x.jpg") == os.path.join("out", "x.jpg")

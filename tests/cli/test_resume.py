@@ -14,8 +14,8 @@ from tiny import make_checkpoint, picture
 
 from captioner.cli.batch.resume import check_rows
 from captioner.cli.batch.row_file import RowFile
-from captioner.cli.batch.run_record import meta_of, relative_to
-from captioner.cli.batch.xmp import description
+from captioner.cli.batch.run_record import make_row_names, meta_path
+from captioner.cli.batch.xmp import read_description
 
 
 @pytest.fixture(scope="session")
@@ -201,10 +201,10 @@ def test_texts_of_the_former_image_are_replaced_and_others_kept(run, photos):
     assert status == 0
     assert Path("photos/1.txt").read_text() == found["photos/1.png"] + "\n"
     assert Path("photos/2.txt").read_text() == "mine"
-    assert "photos/2.txt: is there with another text" in err
+    assert "photos/2.txt: exists with another text" in err
     assert err.count("\n") == 2
     for i in (0, 1, 2):
-        assert description(Path(f"copies/{i}.png").read_bytes()) == found[f"photos/{i}.png"]
+        assert read_description(Path(f"copies/{i}.png").read_bytes()) == found[f"photos/{i}.png"]
         with Image.open(f"copies/{i}.png") as copy, Image.open(f"photos/{i}.png") as image:
             assert copy.tobytes() == image.tobytes()
 
@@ -219,7 +219,7 @@ def test_xmp_in_the_images_themselves_is_no_change(run, photos):
     picture(9).save("photos/1.png")
     assert "1 image has changed" in run(*options)[2]
     text = rows()["photos/1.png"]["caption"]
-    assert description(Path("photos/1.png").read_bytes()) == text
+    assert read_description(Path("photos/1.png").read_bytes()) == text
     assert run(*options) == (0, [], "")
 
 
@@ -256,7 +256,7 @@ def test_a_folder_that_was_moved_as_a_whole_is_gone_on_with(run, tmp_path, monke
     monkeypatch.chdir(tmp_path / "one")
     run("a.png", "--output", "out.jsonl")
     if not recorded:
-        meta = Path(meta_of("out.jsonl"))
+        meta = Path(meta_path("out.jsonl"))
         settings = json.loads(meta.read_text())
         del settings["base"]
         meta.write_text(json.dumps(settings))
@@ -268,7 +268,7 @@ def test_a_folder_that_was_moved_as_a_whole_is_gone_on_with(run, tmp_path, monke
         monkeypatch.chdir(tmp_path / folder)
         assert run("a.png", "--output", "out.jsonl", "--resume") == (0, [], "")
         assert Path("out.jsonl").read_bytes() == before
-        assert json.loads(Path(meta_of("out.jsonl")).read_text())["base"][0] == "."
+        assert json.loads(Path(meta_path("out.jsonl")).read_text())["base"][0] == "."
 
 
 def test_rows_that_were_moved_alone_are_gone_on_with(run, photos, tmp_path):
@@ -295,11 +295,11 @@ def test_a_base_that_is_gone_is_here(run, photos, tmp_path, monkeypatch):
 
 
 def test_names_in_rows_are_those_given_in_the_base_folder(tmp_path):
-    name = relative_to(str(tmp_path), [], str)
+    name = make_row_names(str(tmp_path), [], str)
     for path in ("a.png", "./a.png", "x/../a.png", "-", "/a.png"):
         assert name(path) == path
     (tmp_path / "x").mkdir()
-    name = relative_to(str(tmp_path / "x"), ["./b.png", "-", "c.png"], str)
+    name = make_row_names(str(tmp_path / "x"), ["./b.png", "-", "c.png"], str)
     paths = ("a.png", "x/a.png", "-", "/a.png", "x/b.png", "x/y/../c.png")
     assert [name(path) for path in paths] == [
         "../a.png",
@@ -317,7 +317,7 @@ def test_names_in_rows_are_those_given_in_the_base_folder(tmp_path):
 def test_only_files_with_a_row_are_read(tmp_path):
     for name in ("a", "b", "c"):
         (tmp_path / name).write_text(name)
-    file = RowFile("o", columns=None, settings={}, resume=False, retry=False, tell=print)
+    file = RowFile("o", columns=None, settings={}, resume=False, retry=False, notify=print)
     with file:
         file.append({"image": "a", "caption": "x", "sha256": "0a" * 32})
         file.append({"image": "b", "caption": "of an older version"})

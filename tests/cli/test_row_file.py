@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from captioner.cli.batch.dedupe import AHEAD, digest, once_each
-from captioner.cli.batch.failures import ErrorList
-from captioner.cli.batch.row_file import CAPTIONED, IN_A_FILE, RowFile
-from captioner.cli.batch.run_record import meta_of
+from captioner.cli.batch.dedupe import AHEAD, compute_digest, describe_distinct
+from captioner.cli.batch.row_file import CAPTION_COLUMNS, FILE_COLUMNS, RowFile
+from captioner.cli.batch.run_record import meta_path
+from captioner.cli.batch.runner import ErrorList
 from captioner.errors import DataError
 from captioner.files import csv_line, replace_file, write_file
 
@@ -30,11 +30,11 @@ def opened(request, tmp_path):
         told = []
         file = RowFile(
             str(tmp_path / f"out.{request.param}"),
-            columns=(*CAPTIONED, *IN_A_FILE) if request.param == "csv" else None,
+            columns=(*CAPTION_COLUMNS, *FILE_COLUMNS) if request.param == "csv" else None,
             settings=settings or {"beam_size": 3, "ban": ["x"]},
             resume=resume,
             retry=retry,
-            tell=told.append,
+            notify=told.append,
         )
         return file, told
 
@@ -83,7 +83,7 @@ def test_a_last_line_that_is_whole_and_no_row_is_cut_but_none_before_it(opened):
     file, told = opened()
     file.close()
     assert path.read_bytes() == whole
-    assert "torn" in told[0]
+    assert "incomplete" in told[0]
     path.write_bytes(whole + b"{}\n" + whole)
     with pytest.raises(DataError, match=rf"{path.name}:\d+: is no row"):
         opened()
@@ -107,8 +107,8 @@ def test_other_settings_are_refused_by_name(opened):
         with pytest.raises(DataError, match=told):
             opened(settings=settings)
     opened(settings={"ban": ("x",), "beam_size": 3})[0].close()
-    Path(meta_of(str(path))).write_text("{")
-    with pytest.raises(DataError, match=r"meta\.json is missing or torn"):
+    Path(meta_path(str(path))).write_text("{")
+    with pytest.raises(DataError, match=r"meta\.json is missing or damaged"):
         opened()
 
 
@@ -151,7 +151,7 @@ def test_what_a_full_disk_tears_costs_no_other_row(opened):
     with path.open("ab") as torn:
         torn.write(b"{")
     file.close()
-    assert [row["image"] for row in ROWS] == list(opened()[0]._places)
+    assert [row["image"] for row in ROWS] == list(opened()[0]._positions)
     assert b"a boat" in path.read_bytes()
 
 
@@ -177,7 +177,7 @@ def test_a_file_that_cannot_be_written_is_told_in_one_line(tmp_path):
     with pytest.raises(DataError, match="no/out"):
         RowFile(
             str(tmp_path / "no" / "out"), columns=None, settings={}, resume=False, retry=False,
-            tell=print,
+            notify=print,
         )  # fmt: skip
     with pytest.raises(DataError, match="no/errors"):
         ErrorList(str(tmp_path / "no" / "errors"))
@@ -213,7 +213,7 @@ def test_each_content_is_described_once_and_in_order(tmp_path):
             seen.append(source)
             yield f"of {source}"
 
-    found = list(once_each(paths, describe, known, name=str.upper))
+    found = list(describe_distinct(paths, describe, known, name=str.upper))
     assert [path for path, _, _ in found] == paths
     assert seen == [paths[i] for i in (0, 1, 3, 5)]
     assert {path: result for path, _, result in found if result} == {p: f"of {p}" for p in seen}
@@ -231,7 +231,7 @@ def test_no_more_is_read_ahead_than_is_said(tmp_path):
                 yield path
 
     paths = Paths(str(tmp_path / str(i)) for i in range(5 * AHEAD))
-    found = once_each(paths, lambda sources: (s for s in sources), {}, name=str)
+    found = describe_distinct(paths, lambda sources: (s for s in sources), {}, name=str)
     next(found)
     assert len(taken) <= AHEAD + 2
     found.close()
@@ -241,10 +241,10 @@ def test_digest_reads_files_only(tmp_path):
     import os
 
     os.mkfifo(tmp_path / "pipe")
-    assert digest(str(tmp_path / "pipe")) is None
-    assert digest(str(tmp_path)) is None
+    assert compute_digest(str(tmp_path / "pipe")) is None
+    assert compute_digest(str(tmp_path)) is None
     (tmp_path / "file").write_bytes(b"x" * 3_000_000)
-    assert digest(str(tmp_path / "file")) == digest(b"x" * 3_000_000)
+    assert compute_digest(str(tmp_path / "file")) == compute_digest(b"x" * 3_000_000)
 
 
 def test_a_file_is_whole_or_as_before(tmp_path, monkeypatch):

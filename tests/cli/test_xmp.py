@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from tiny import picture
 
-from captioner.cli.batch.xmp import Described, describe
+from captioner.cli.batch.xmp import DescriptionExists, write_description
 from captioner.errors import ImageError
 
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
@@ -85,15 +85,16 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_description_is_put_in_and_the_pixels_stay(kind):
     before = file_of(KINDS[kind][0], **KINDS[kind][1])
-    after = describe(before, TEXT)
+    after = write_description(before, TEXT)
     assert texts_of(after) == {"x-default": TEXT}
     assert same_pixels(before, after)
     image, old = (Image.open(io.BytesIO(data)) for data in (after, before))
     assert image.info.get("icc_profile") == old.info.get("icc_profile")
     assert image.getexif() == old.getexif()
-    assert describe(after, TEXT) == after
+    assert write_description(after, TEXT) == after
     # Nothing is left of the longer one.
-    assert describe(describe(after, TEXT * 50, overwrite=True), TEXT, overwrite=True) == after
+    longer = write_description(after, TEXT * 50, overwrite=True)
+    assert write_description(longer, TEXT, overwrite=True) == after
 
 
 @pytest.mark.parametrize("options", [{}, {"zip": True}, {"exif": Image.Exif()}])
@@ -105,7 +106,7 @@ def test_other_properties_are_kept(kind, there, options):
     if "zip" in options and kind != "PNG":
         return
     before = file_of(kind, (OLD % there).encode(), **options)
-    after = describe(before, TEXT)
+    after = write_description(before, TEXT)
     assert same_pixels(before, after)
     packet = packet_of(after).decode()
     (node,) = ET.fromstring(packet).iter(f"{RDF}Description")
@@ -123,17 +124,17 @@ def test_other_properties_are_kept(kind, there, options):
 )
 def test_another_description_gives_way_only_if_told_to(there):
     before = file_of("JPEG", (OLD % there).encode())
-    with pytest.raises(Described, match="a boat"):
-        describe(before, TEXT)
-    assert texts_of(describe(before, TEXT, overwrite=True))["x-default"] == TEXT
+    with pytest.raises(DescriptionExists, match="a boat"):
+        write_description(before, TEXT)
+    assert texts_of(write_description(before, TEXT, overwrite=True))["x-default"] == TEXT
 
 
 def test_a_description_in_an_attribute_is_seen():
     old = OLD.replace("xmp:Rating", 'dc:description="a boat" xmp:Rating') % ""
     before = file_of("PNG", old.encode())
-    with pytest.raises(Described, match="a boat"):
-        describe(before, TEXT)
-    assert b"a boat" not in describe(before, TEXT, overwrite=True)
+    with pytest.raises(DescriptionExists, match="a boat"):
+        write_description(before, TEXT)
+    assert b"a boat" not in write_description(before, TEXT, overwrite=True)
 
 
 BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><x>&b;</x>'
@@ -152,29 +153,29 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><x>&b;</x>'
 )
 def test_packets_that_are_not_read_are_not_replaced(packet, told):
     with pytest.raises(ImageError, match=told):
-        describe(file_of("PNG", packet.encode(), zip=True), TEXT)
+        write_description(file_of("PNG", packet.encode(), zip=True), TEXT)
 
 
 def test_a_packet_of_utf_16_and_one_too_long_are_refused():
     with pytest.raises(ImageError, match="cannot be read"):
-        describe(file_of("JPEG", (OLD % "").encode("utf-16")), TEXT)
+        write_description(file_of("JPEG", (OLD % "").encode("utf-16")), TEXT)
     with pytest.raises(ImageError, match="65533"):
-        describe(file_of("JPEG"), "long " * 20000)
+        write_description(file_of("JPEG"), "long " * 20000)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "PPM"])
 def test_other_formats_are_named(kind):
     with pytest.raises(ImageError, match="JPEG, PNG or WebP"):
-        describe(file_of(kind), TEXT)
+        write_description(file_of(kind), TEXT)
 
 
 def test_what_comes_before_and_behind_the_picture_stays():
     jpeg = file_of("JPEG", exif=Image.Exif()) + b"a trailer"
-    assert describe(jpeg, TEXT).endswith(b"\xff\xd9a trailer")
+    assert write_description(jpeg, TEXT).endswith(b"\xff\xd9a trailer")
     filled = jpeg[:2] + b"\xff" * 3 + jpeg[2:]  # filling before a marker
-    assert texts_of(describe(filled, TEXT)) == {"x-default": TEXT}
+    assert texts_of(write_description(filled, TEXT)) == {"x-default": TEXT}
     for kind in ("PNG", "WEBP"):
-        assert describe(file_of(kind) + b"a trailer", TEXT).endswith(b"a trailer")
+        assert write_description(file_of(kind) + b"a trailer", TEXT).endswith(b"a trailer")
 
 
 def test_an_index_of_pictures_is_not_broken():
@@ -182,17 +183,17 @@ def test_an_index_of_pictures_is_not_broken():
     index = b"\xff\xe2" + struct.pack(">H", 6 + 2) + b"MPF\0ab"
     jpeg = file_of("JPEG")
     before = jpeg[:20] + index + jpeg[20:]
-    after = describe(before, TEXT)
+    after = write_description(before, TEXT)
     assert after.index(b"MPF\0") - after.index(b"\xff\xdb") == before.index(
         b"MPF\0"
     ) - before.index(b"\xff\xdb")
     packet = after[20 : after.index(b"MPF\0") - 4]
     with pytest.raises(ImageError, match="index"):
-        describe(jpeg[:20] + index + packet + jpeg[20:], "other")
+        write_description(jpeg[:20] + index + packet + jpeg[20:], "other")
 
 
 def test_checksums_are_right():
-    data = describe(file_of("PNG"), TEXT)
+    data = write_description(file_of("PNG"), TEXT)
     at = data.index(b"iTXt")
     (size,) = struct.unpack(">I", data[at - 4 : at])
     (checksum,) = struct.unpack(">I", data[at + 4 + size : at + 8 + size])
@@ -207,5 +208,5 @@ def test_damaged_files_are_told_of_and_nothing_else_is_raised(kind):
         bad = bytearray(data[: draw.randrange(1, len(data))] if draw.random() < 0.5 else data)
         for _ in range(draw.randrange(5)):
             bad[draw.randrange(len(bad))] = draw.randrange(256)
-        with contextlib.suppress(ImageError, Described):
-            describe(bytes(bad), TEXT)
+        with contextlib.suppress(ImageError, DescriptionExists):
+            write_description(bytes(bad), TEXT)

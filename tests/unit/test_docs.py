@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from captioner.data import READERS
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def parse(program: str, words: list[str]) -> argparse.Namespace:
+def parse(program: str, words: list[str]) -> Any:
     """Parse the arguments of `program` (generate, train, score or serve) without running it."""
     return importlib.import_module(f"captioner.cli.{program}").parse(words)
 
@@ -98,7 +99,7 @@ def check_program(program: str, words: list[str]) -> None:
     elif program == "score":
         assert args.compared or args.references or args.held_out
     elif program == "generate":
-        assert args.paths or args.questions
+        assert args.paths or args.questions.file
     for word in words:
         assert not word.startswith("examples/") or (ROOT / word).is_file(), word
 

@@ -1,1 +1,1 @@
-"""Runs over many files: which images there are, their rows in a file, the texts beside them."""
+"""Runs over many images: finding them, their rows in a file, and the files beside them."""

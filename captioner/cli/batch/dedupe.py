@@ -1,111 +1,115 @@
-"""Digests of files, so that a file that occurs twice is read and described once."""
+"""Digests of files, and captioning each content once."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from captioner.cli.batch.find_images import STDIN
 from captioner.files import file_digest
 
 Source = str | bytes
-"""A path, or what came from stdin."""
+"""A path, or the content of stdin."""
 AHEAD = 32
-"""Files whose content is read before their turn."""
+"""Number of files that are read before they are needed."""
 READERS = min(8, os.cpu_count() or 1)
-"""Threads that read files of which nothing but the digest is wanted."""
+"""Number of threads that read files if only their digests are needed."""
 
 
-def source_of(path: str) -> Source:
-    """What to read a picture from."""
+def read_source(path: str) -> Source:
+    """Return the path of an image, or the content of stdin."""
     return sys.stdin.buffer.read() if path == STDIN else path
 
 
-def digest(source: Source) -> bytes | None:
-    """The SHA-256 of a file's bytes; None where it cannot be read, or is no regular file."""
+def compute_digest(source: Source) -> bytes | None:
+    """Return the SHA-256 of a file; None if it cannot be read or is no regular file."""
     if isinstance(source, bytes):
         return hashlib.sha256(source).digest()
     try:
-        if not stat.S_ISREG(os.stat(source).st_mode):  # a pipe would block
-            return None
-        return bytes.fromhex(file_digest(source))
+        return bytes.fromhex(file_digest(source)) if os.path.isfile(source) else None
     except (OSError, ValueError):
         return None
 
 
 def read_bytes(path: str) -> bytes | None:
-    """Return the content of a regular file, or None if there is none that can be read."""
+    """Return the content of a regular file; None if it cannot be read."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return None
-        with open(path, "rb") as file:
-            return file.read()
+        return Path(path).read_bytes() if os.path.isfile(path) else None
     except (OSError, ValueError):
         return None
 
 
 def is_binary(path: str) -> bool:
-    """Return whether there is a regular file that does not begin as a text does."""
+    """Return whether there is a regular file with a zero byte near its start."""
+    if not os.path.isfile(path):  # Opening a pipe would block.
+        return False
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return False
         with open(path, "rb") as file:
             return b"\0" in file.read(1024)
     except OSError:
         return False
 
 
-def once_each(
+def describe_distinct(
     paths: Sequence[str],
     describe: Callable[[Iterator[Source]], Iterator[Any]],
     known: MutableMapping[bytes, str],
     *,
     name: Callable[[str], str],
 ) -> Iterator[tuple[str, bytes | None, Any]]:
-    """Each path with its digest and what `describe` finds: None where the content is known.
+    """Yield each path with its digest and its result, which is None if its content is known.
 
-    `describe` takes the sources that are new, as it comes to need them, and gives as many results
-    in their order. `known` grows by the `name` of the path that a content is first met under.
+    Args:
+        paths: The images.
+        describe: Takes the sources with new content, reads them as it needs them, and yields as
+            many results in the same order.
+        known: The name of the first path with each content; new contents are added.
+        name: Returns the name of a path in `known`.
     """
-    waiting: deque[tuple[str, bytes | None, bool]] = deque()  # what has not been given out
+    waiting: deque[tuple[str, bytes | None, bool]] = deque()  # Paths that were not yielded yet.
 
-    def new() -> Iterator[Source]:
-        for path, source, content in digested(paths):
-            repeated = content is not None and content in known
-            waiting.append((path, content, repeated))
-            if not repeated:
-                if content is not None:
-                    known[content] = name(path)
+    def new_sources() -> Iterator[Source]:
+        for path, source, digest in read_digests(paths):
+            is_known = digest is not None and digest in known
+            waiting.append((path, digest, is_known))
+            if not is_known:
+                if digest is not None:
+                    known[digest] = name(path)
                 yield source
 
-    for result in describe(new()):
+    for result in describe(new_sources()):
         while waiting[0][2]:
             yield *waiting.popleft()[:2], None
         yield *waiting.popleft()[:2], result
-    for path, content, _ in waiting:
-        yield path, content, None
+    for path, digest, _ in waiting:
+        yield path, digest, None
 
 
-def digested(
+def read_digests(
     paths: Sequence[str], *, readers: int = 2
 ) -> Iterator[tuple[str, Source, bytes | None]]:
-    """Yield each path with its source and digest, while other threads read the next ones."""
+    """Yield each path with its source and digest, while threads read the next files."""
     with ThreadPoolExecutor(readers) as pool:
-        waiting: deque[tuple[str, Source, Any]] = deque()
+        waiting: deque[tuple[str, Source, Future[bytes | None]]] = deque()
         try:
             for path in paths:
-                source = source_of(path)
-                waiting.append((path, source, pool.submit(digest, source)))
+                source = read_source(path)
+                waiting.append((path, source, pool.submit(compute_digest, source)))
                 if len(waiting) > AHEAD:
-                    first, source, found = waiting.popleft()
-                    yield first, source, found.result()
-            for first, source, found in waiting:
-                yield first, source, found.result()
+                    yield _finish(*waiting.popleft())
+            while waiting:
+                yield _finish(*waiting.popleft())
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _finish(
+    path: str, source: Source, digest: Future[bytes | None]
+) -> tuple[str, Source, bytes | None]:
+    return path, source, digest.result()

@@ -1,4 +1,4 @@
-"""From what is named on a command line to the images that are meant."""
+"""Expand the paths of a command line to images."""
 
 from __future__ import annotations
 
@@ -8,101 +8,105 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from captioner.cli.batch.globs import expand, is_pattern, list_folder, walk
-from captioner.cli.output import listed, printable
+from captioner.cli.batch.globs import expand_pattern, is_pattern, list_folder, walk_files
+from captioner.cli.output import escape_path, list_paths
 from captioner.data.formats.io import IMAGE_SUFFIXES
 from captioner.errors import DataError
 
 STDIN = "-"
 SHEET = ".attention.png"
-"""What the name of a sheet of `--attention` ends in."""
+"""The end of the name of an attention sheet, which --attention writes."""
 SHEET_KEY = "captioner-image"
-"""The text in the PNG of a sheet that says which image it is of."""
+"""The key of the PNG text in which a sheet names its image."""
 
 
 @dataclass
 class Inputs:
-    """The images of a run, and what of the named folders and lists is none of them."""
+    """The images of a run, and what the named folders and lists hold besides images."""
 
     paths: list[str]
     problems: dict[str, str] = field(default_factory=dict)
-    """Why a path of `paths` is no image: a folder without images, or a pattern without match."""
+    """Why a path is no image: it is a folder without images, or a pattern without match."""
     remarks: list[str] = field(default_factory=list)
-    """What was skipped, a line each."""
+    """What was skipped, one line each."""
 
-    def error_of(self, path: str, error: object) -> str:
-        """Return what is wrong with a path: its problem, or else the error; empty without error."""
+    def describe_error(self, path: str, error: object) -> str:
+        """Return the problem of a path, or else the error; empty if there is no error."""
         if not error:
             return ""
         problem = self.problems.get(path)
-        return f"{printable(path)}: {problem}" if problem else str(error)
+        return f"{escape_path(path)}: {problem}" if problem else str(error)
 
 
 def find_images(
-    paths: Sequence[str], *, recursive: bool = False, leave_out: Collection[str] = ()
+    paths: Sequence[str], *, recursive: bool = False, exclude: Collection[str] = ()
 ) -> list[str]:
     """Return the images of `find_inputs`."""
-    return find_inputs(paths, recursive=recursive, leave_out=leave_out).paths
+    return find_inputs(paths, recursive=recursive, exclude=exclude).paths
 
 
 def find_inputs(
     paths: Sequence[str],
     *,
     recursive: bool = False,
-    leave_out: Collection[str] = (),
+    exclude: Collection[str] = (),
     sheets: str | None = None,
 ) -> Inputs:
-    """Expand folders to their images, globs to what matches, @lists to their lines.
+    """Expand folders to their images, patterns to what they match and @lists to their lines.
 
-    In a folder, images are told by their suffix; with `recursive`, also those in the folders below
-    it. Hidden files and folders are left out, and links to folders are not followed: they may form
-    a loop, and would give images twice. A path that leads to no image is kept, to fail by its name
-    while the others are captioned.
+    A file in a folder is an image if its suffix says so. Hidden files and folders are skipped.
+    Links to folders are not followed: they may form a loop, and would give images twice. A path
+    without an image is kept, so that the run reports it by its name.
 
     Args:
-        leave_out: What the run writes. Files at or below these paths are no inputs, nor are
+        paths: Images, folders, patterns, - (stdin) and @lists.
+        recursive: Also take the images in folders below folders.
+        exclude: What the run writes. Files at or below these paths are no inputs, nor are
             `photo.txt` and `photo.attention.png` beside a `photo.jpg`.
-        sheets: The folder of `--attention`; sheets at or below it are no inputs.
+        sheets: The folder of --attention. Attention sheets at or below it are no inputs.
+
+    Returns:
+        The images in the order of the paths; in a folder, in the order of their names.
 
     Raises:
         DataError: A list cannot be read or names nothing, or no input is left.
     """
-    finder = _Finder(recursive, [os.path.realpath(path) for path in leave_out], sheets)
+    finder = _Finder(recursive, [os.path.realpath(path) for path in exclude], sheets)
     named = [image for path in paths for image in finder.find(path)]
     kept = [path for path in named if not finder.is_written(path)]
     if named and not kept:
-        what = ", ".join(leave_out)
+        what = ", ".join(exclude)
         raise DataError(f"{', '.join(paths)}: all of it lies in what this run writes ({what})")
     images = _without_written(kept)
     return Inputs(images, finder.problems, list(finder.remarks(images)))
 
 
 class _Finder:
-    """Expands paths, and remembers what is no input."""
+    """Expands paths and records what is no input."""
 
     def __init__(self, recursive: bool, written: Sequence[str], sheets: str | None) -> None:
         self.recursive, self.written = recursive, written
         self.sheets = [os.path.realpath(sheets)] if sheets else []
         self.problems: dict[str, str] = {}
         self.others: list[str] = []
-        """Files of folders whose suffix is no image's."""
+        """Files in folders with other suffixes."""
         self.hidden: list[str] = []
         self.folders: list[str] = []
-        """Folders that `recursive` would have searched."""
+        """Folders that were not searched without `recursive`."""
         self.blank: Counter[str] = Counter()
-        """Blank lines of each list."""
+        """Number of blank lines in each list."""
 
     def find(self, path: str) -> Iterator[str]:
-        """Yield the images that one path of the command line means, or the path itself."""
+        """Yield the images of one path of the command line, or the path itself."""
         if is_pattern(path):
-            matches = expand(path)
+            matches = expand_pattern(path)
             if not matches:
                 self.problems[path] = "matches no file"
                 yield path
             for match in matches:
                 yield from self.in_folder(match)
         elif path.startswith("@") and not os.path.lexists(path):
-            for line in self.lines(path[1:]):
+            for line in self.read_list(path[1:]):
                 yield from self.in_folder(line)
         else:
             yield from self.in_folder(path)
@@ -113,8 +117,8 @@ class _Finder:
             return [path]
         folders: list[str] = []
         hidden: list[str] = []
-        files = walk(path, hidden) if self.recursive else list_folder(path, folders, hidden)
-        files = [x for x in sorted(files) if not (self.is_written(x) or _is_sheet(x))]
+        names = walk_files(path, hidden) if self.recursive else list_folder(path, folders, hidden)
+        files = [x for x in sorted(names) if not (self.is_written(x) or _is_sheet(x))]
         unreadable = {x for x in files if os.path.isdir(x)}
         self.problems |= dict.fromkeys(unreadable, "is a folder that cannot be read")
         images = [x for x in files if x.lower().endswith(IMAGE_SUFFIXES) or x in unreadable]
@@ -125,11 +129,11 @@ class _Finder:
             self.others += others
             self.folders += folders
             return images
-        self.problems[path] = self.why_empty(folders, others)
+        self.problems[path] = self.explain_empty(folders, others)
         return [path]
 
-    def why_empty(self, folders: Sequence[str], others: Sequence[str]) -> str:
-        """Return what is in a folder without images."""
+    def explain_empty(self, folders: Sequence[str], others: Sequence[str]) -> str:
+        """Return why a folder has no images, and what it has instead."""
         problem = "has no images"
         if folders:
             problem += f", but {_count(folders, 'folder')}; --recursive looks into them"
@@ -137,8 +141,8 @@ class _Finder:
             problem += f"; {_count(others, 'file')} with other suffixes ({_base_names(others)})"
         return problem
 
-    def lines(self, name: str) -> list[str]:
-        """Return the paths in a file, or in stdin; they are relative to the working folder."""
+    def read_list(self, name: str) -> list[str]:
+        """Return the paths in a list, or on stdin; they are relative to the working folder."""
         try:
             if name == STDIN:
                 data = sys.stdin.buffer.read()
@@ -150,12 +154,12 @@ class _Finder:
         lines = data.removeprefix(b"\xef\xbb\xbf").splitlines()
         paths = [os.fsdecode(line) for line in lines if line.strip()]
         if not paths:
-            raise DataError(f"{name}: the list names nothing; expected a path a line")
+            raise DataError(f"{name}: the list names nothing; expected one path per line")
         self.blank[name] += len(lines) - len(paths)
         return [os.path.join(os.curdir, path) if path == STDIN else path for path in paths]
 
     def is_written(self, path: str) -> bool:
-        """Return whether a path lies in what the run writes."""
+        """Return whether the run writes a path, or a folder above it."""
         places = [*self.written, *self.sheets] if path.lower().endswith(SHEET) else self.written
         if path == STDIN or not places:
             return False
@@ -163,22 +167,22 @@ class _Finder:
         return any(real == place or real.startswith(place + os.sep) for place in places)
 
     def remarks(self, images: Sequence[str]) -> Iterator[str]:
-        """Yield what was skipped beside these images."""
+        """Yield what was skipped, for a run over these images."""
         others = _without_written([*images, *self.others])[len(images) :]
         if others := list(dict.fromkeys(others)):
-            yield f"skipped {_count(others, 'file')} with other suffixes ({listed(others)})"
+            yield f"skipped {_count(others, 'file')} with other suffixes ({list_paths(others)})"
         if hidden := list(dict.fromkeys(self.hidden)):
-            yield f"skipped {_count(hidden, 'hidden image')} ({listed(hidden)})"
+            yield f"skipped {_count(hidden, 'hidden image')} ({list_paths(hidden)})"
         if folders := list(dict.fromkeys(self.folders)):
-            takes = "takes them" if len(folders) > 1 else "takes it"
-            yield f"skipped {_count(folders, 'folder')} ({listed(folders)}); --recursive {takes}"
+            names, them = list_paths(folders), "them" if len(folders) > 1 else "it"
+            yield f"skipped {_count(folders, 'folder')} ({names}); --recursive takes {them}"
         for name, count in self.blank.items():
             if count:
-                yield f"{printable(name)}: skipped {count} blank line{'s' * (count > 1)}"
+                yield f"{escape_path(name)}: skipped {count} blank line{'s' * (count > 1)}"
 
 
 def _is_sheet(path: str) -> bool:
-    """Return whether a file is a sheet of `--attention`, by its name and what it states."""
+    """Return whether a file is an attention sheet, by its name and its PNG text."""
     if not path.lower().endswith(SHEET):
         return False
     try:
@@ -193,11 +197,11 @@ def _count(items: Sequence[object], noun: str) -> str:
 
 
 def _base_names(paths: Iterable[str]) -> str:
-    return listed([os.path.basename(path) for path in paths])
+    return list_paths([os.path.basename(path) for path in paths])
 
 
 def _without_written(paths: list[str]) -> list[str]:
-    """Return all but the texts and the sheets that earlier runs have put beside the images."""
+    """Return the paths without the texts and sheets of earlier runs beside the images."""
     beside = {path for path in paths if path.lower().endswith((".txt", SHEET))}
     if not beside:
         return paths
@@ -209,5 +213,5 @@ def _without_written(paths: list[str]) -> list[str]:
 
 
 def _image_of(path: str) -> str:
-    """Return the image that a text or a sheet is of, with or without its suffix."""
+    """Return the image of a text or of a sheet, with or without its suffix."""
     return path[: -len(SHEET)] if path.lower().endswith(SHEET) else os.path.splitext(path)[0]

@@ -1,4 +1,4 @@
-"""Expand patterns of paths; what exists under a name with brackets or stars is taken literally."""
+"""Expand glob patterns; a part that exists under its name is taken literally."""
 
 from __future__ import annotations
 
@@ -8,36 +8,34 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 
 ANY = "**"
-"""Any number of folders."""
+"""The part of a pattern that matches any number of folders."""
 
 
 def is_pattern(path: str) -> bool:
-    """Return whether a path is to be expanded: it has wildcards and is not the name of a file."""
+    """Return whether a path has wildcards and is not the name of an existing file."""
     if not glob.has_magic(path):
         return False
     return _is_wild(os.path.basename(path)) or not os.path.lexists(path)
 
 
-def expand(pattern: str) -> list[str]:
-    """Return the files and folders that a pattern matches, sorted; hidden ones are left out.
+def expand_pattern(pattern: str) -> list[str]:
+    """Return the sorted files and folders that a pattern matches, without hidden ones.
 
-    A leading part of the pattern that exists is taken literally, such as the folder in
+    A part of the pattern that exists is taken literally, such as the folder in
     `photos [2023]/*.jpg`. A pattern with `**` matches files only, and links to folders are not
     followed.
     """
     drive, tail = os.path.splitdrive(pattern.replace(os.altsep or os.sep, os.sep))
     parts = [part for part in tail.split(os.sep) if part]
     start = drive + os.sep if tail.startswith(os.sep) else drive
-    paths = _matches(start, parts)
-    if tail.endswith(os.sep):
-        paths = filter(os.path.isdir, paths)
-    return sorted(paths)
+    paths = _match(start, parts)
+    return sorted(filter(os.path.isdir, paths) if tail.endswith(os.sep) else paths)
 
 
 def list_folder(folder: str, folders: list[str], hidden: list[str]) -> Iterator[str]:
     """Yield the files of a folder, and add the folders in it and hidden names to the lists.
 
-    A folder that cannot be read is yielded itself, to fail by its name.
+    A folder that cannot be read is yielded itself, so that the run reports it.
     """
     try:
         with os.scandir(folder) as entries:
@@ -46,21 +44,21 @@ def list_folder(folder: str, folders: list[str], hidden: list[str]) -> Iterator[
                     hidden.append(entry.path)
                 elif entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
-                elif not os.path.isdir(entry.path):  # and entry.is_dir() raises for a loop
+                elif not os.path.isdir(entry.path):  # entry.is_dir() would raise for a loop
                     yield entry.path
     except OSError:
         yield folder
 
 
-def walk(folder: str, hidden: list[str]) -> Iterator[str]:
-    """Yield every file below a folder, as `list_folder` does."""
+def walk_files(folder: str, hidden: list[str]) -> Iterator[str]:
+    """Yield the files below a folder at any depth, as `list_folder` does."""
     waiting = [folder]
     while waiting:
         yield from list_folder(waiting.pop(), waiting, hidden)
 
 
-def _matches(folder: str, parts: Sequence[str]) -> Iterator[str]:
-    """Yield what the parts of a pattern match in an existing folder."""
+def _match(folder: str, parts: Sequence[str]) -> Iterator[str]:
+    """Yield the paths in an existing folder that match the parts of a pattern."""
     part, rest = parts[0], parts[1:]
     if ANY in part:
         yield from _below(folder, parts)
@@ -74,21 +72,21 @@ def _matches(folder: str, parts: Sequence[str]) -> Iterator[str]:
     for name in names:
         path = os.path.join(folder, name)
         if rest and os.path.isdir(path):
-            yield from _matches(path, rest)
+            yield from _match(path, rest)
         elif not rest and os.path.lexists(path):
             yield path
 
 
 def _below(folder: str, parts: Sequence[str]) -> Iterator[str]:
-    """Yield the files below a folder that fit parts with `**` among them."""
-    for path in walk(folder or os.curdir, []):
+    """Yield the files below a folder that match parts with `**` among them."""
+    for path in walk_files(folder or os.curdir, []):
         names = os.path.relpath(path, folder or os.curdir).split(os.sep)
         if _fits(names, parts) or os.path.isdir(path):
             yield path if folder else os.path.normpath(path)
 
 
 def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:
-    """Return whether the names on the way to a file fit a pattern."""
+    """Return whether the names of the folders and the file of a path match a pattern."""
     if not parts:
         return not names
     if parts[0] == ANY:
@@ -106,5 +104,5 @@ def _names(folder: str) -> list[str]:
 
 
 def _is_wild(part: str) -> bool:
-    """Return whether a part of a path has nothing but wildcards, and so names no file."""
+    """Return whether a part of a path has only wildcards and is always a pattern."""
     return bool(part) and set(part) <= set("*?")

@@ -1,4 +1,4 @@
-"""Names of the files that are written for an image, which no two images share."""
+"""Names of the files that are written for images; no two images share a name."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import unicodedata
 from collections.abc import Sequence
 
 from captioner.cli.batch.find_images import STDIN
+from captioner.cli.output import escape_path
 from captioner.data.formats.io import IMAGE_SUFFIXES
 
 
-class Names:
-    """The names of what is written for the images of a run.
+class OutputNames:
+    """The names of the files that are written for the images of a run.
 
-    They end in another suffix than the image's: `photo.jpg` has `photo.txt`. If another image in
-    its folder has the same name but for the suffix, both keep theirs: `photo.jpg.txt` and
-    `photo.png.txt`. That depends on what is in the folder, and not on which of its images the run
-    is given or in which order.
+    The suffix of the image is replaced: `photo.jpg` has `photo.txt`. If the names of two images in
+    a folder differ only in their suffix, both keep it: `photo.jpg.txt` and `photo.png.txt`. The
+    names depend on the files in the folder, and not on which of them the run takes.
     """
 
     def __init__(self, paths: Sequence[str]) -> None:
@@ -30,33 +30,45 @@ class Names:
         self._base = os.path.commonpath(folders) if folders else ""
 
     def beside(self, path: str, suffix: str) -> str:
-        """Return the path of a file beside an image, such as its text."""
+        """Return the path of a file beside an image."""
         return self._stem(path) + suffix
 
     def below(self, folder: str, path: str, suffix: str | None = None) -> str:
-        """Return the path of a file that stands for an image in another folder.
+        """Return the path of a file for an image in another folder.
 
-        It has the place there that the image has below the deepest folder that holds all images.
-        Without a suffix, it has the image's own name.
+        Subfolders are kept, relative to the deepest folder that contains all images. Without a
+        suffix, the file has the name of the image.
         """
         name = path if suffix is None else self._stem(path) + suffix
         return os.path.join(folder, os.path.relpath(os.path.abspath(name), self._base))
 
     def sharing(self, path: str) -> list[str]:
-        """Return the images that would share the short name of an image, itself among them.
+        """Return the images that would share the short name of an image, with the image itself.
 
-        Empty if there is no other.
+        The list is empty if there is no other.
         """
         folder, name = os.path.split(path)
         stem = os.path.splitext(name)[0]
-        same = [x for x in self._like(folder, stem) if x == name or _clash(folder, name, x)]
+        same = [x for x in self._similar(folder, stem) if x == name or _share_name(folder, name, x)]
         return [os.path.join(folder, x) for x in sorted(same)] if len(same) > 1 else []
+
+    def report_shared(self, paths: Sequence[str], suffix: str) -> str:
+        """Return a message about the images that keep their suffix; empty if none does."""
+        groups = sorted({tuple(self.sharing(path)) for path in paths} - {()})
+        if not groups:
+            return ""
+        names = "; ".join(" and ".join(map(escape_path, group)) for group in groups[:3])
+        example = escape_path(self.beside(groups[0][0], suffix))
+        return (
+            "images that differ in their suffix alone keep it in the names of what is written for"
+            f" them, such as {example} ({names}{'; ...' * (len(groups) > 3)})"
+        )
 
     def _stem(self, path: str) -> str:
         return path if self.sharing(path) else os.path.splitext(path)[0]
 
-    def _like(self, folder: str, stem: str) -> list[str]:
-        """Return the images of a folder whose stem or whole name may be this stem."""
+    def _similar(self, folder: str, stem: str) -> list[str]:
+        """Return the images of a folder whose stem or whole name may equal a stem."""
         if folder not in self._folders:
             images: dict[str, list[str]] = {}
             for name in sorted(self._given.get(folder, set()) | _images_in(folder)):
@@ -75,17 +87,17 @@ def _images_in(folder: str) -> set[str]:
 
 
 def _key(name: str) -> str:
-    """Return what is equal for all names that some file system takes for one."""
+    """Return a key that is equal for names that some file system regards as one."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _clash(folder: str, name: str, other: str) -> bool:
+def _share_name(folder: str, name: str, other: str) -> bool:
     """Return whether two images have one stem, or the stem of one is the name of the other."""
     stem, ending = os.path.splitext(other)
     own = os.path.splitext(name)[0]
     if own in (stem, other):
         return True
-    # The stems differ in their case or encoding: the file system decides.
+    # The stems differ in case or Unicode form: the file system decides whether they are one.
     if _key(own) == _key(stem):
         return _is_one_file(os.path.join(folder, own + ending), os.path.join(folder, other))
     return _is_one_file(os.path.join(folder, own), os.path.join(folder, other))

@@ -1,8 +1,8 @@
-"""The rows of a run in a file: JSON lines or CSV, one row for each image.
+"""The rows of a run in a file: JSON lines or CSV, one row per image.
 
-Rows are appended in the order of the images and handed to the system one by one: a kill loses at
-most the line that is being written, and the next run cuts off what is left of it. A run under other
-settings (see `captioner.cli.batch.run_record`) does not go on with the file.
+Rows are appended in the order of the images, and each is flushed. If the process is killed, at most
+the last line is incomplete, and the next run truncates it. A run with other settings (see
+`captioner.cli.batch.run_record`) does not continue the file.
 """
 
 from __future__ import annotations
@@ -19,26 +19,27 @@ from captioner.errors import DataError
 from captioner.files import csv_line, open_replacement
 
 Row = dict[str, Any]
-CAPTIONED = ("image", "caption", "score", "error")
-ANSWERED = ("image", "question", "answer", "confidence", "error")
-IN_A_FILE = ("same_as", "sha256")
-"""Columns of a CSV of captions, one of answers, and what a file has besides."""
+CAPTION_COLUMNS = ("image", "caption", "score", "error")
+ANSWER_COLUMNS = ("image", "question", "answer", "confidence", "error")
+FILE_COLUMNS = ("same_as", "sha256")
+"""The columns of CSV with captions, of CSV with answers, and further columns in a file."""
 
 
 class RowFile:
     """Rows that are appended to a file, and those of an earlier run.
 
-    What is kept in memory of a row is its path, its place and its digest.
+    Only the path, the position and the digest of each row are kept in memory.
 
     Args:
-        columns: Those of a CSV; without them, the file is JSONL.
+        path: The file.
+        columns: The columns of CSV; None for JSONL.
         settings: What the rows depend on.
-        resume: The file may have rows already, made under the same settings.
-        retry: Rows with an error count as missing.
-        tell: Is given messages for the user.
+        resume: Continue a file that has rows, which must have the same settings.
+        retry: Replace rows that have an error.
+        notify: Prints a message for the user.
 
     Raises:
-        DataError: The file cannot be written, or the run cannot go on with its rows.
+        DataError: The file cannot be written, or its rows cannot be continued.
     """
 
     def __init__(
@@ -49,30 +50,30 @@ class RowFile:
         settings: Mapping[str, Any],
         resume: bool,
         retry: bool,
-        tell: Callable[[str], None],
+        notify: Callable[[str], None],
     ) -> None:
         self.path, self.columns = path, columns
         self.failed: dict[str, None] = {}
-        """The images whose row has an error, in their order."""
+        """The images whose row has an error, in order; a dict for the order."""
         self.known: dict[bytes, str] = {}
-        """The first image of each content."""
-        self._places: dict[str, int] = {}
+        """The first image with each digest."""
+        self._positions: dict[str, int] = {}
         self._digests: dict[str, bytes] = {}
-        self._same: dict[str, str] = {}
-        self._redo: set[str] = set()
+        self._same_as: dict[str, str] = {}
+        self._outdated: set[str] = set()
         self._lines, self._end = 0, 0
-        with self._guarded():
+        with self._guard():
             size = os.path.getsize(path) if os.path.exists(path) else 0
             if size and not resume:
                 raise DataError(
-                    f"{path}: is there already ({size} bytes); go on with it by --resume, or give"
+                    f"{path}: exists already ({size} bytes); continue it with --resume, or give"
                     " --output another name"
                 )
             base = read_meta(path, settings) if size else None
             self.base = base or os.getcwd()
             """The folder that the paths in the rows are relative to."""
             if size:
-                self._read(tell)
+                self._read(notify)
             if base is None:
                 write_meta(path, settings, self.base)
             self._file = open(path, "ab")  # noqa: SIM115
@@ -88,38 +89,39 @@ class RowFile:
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the images that have a row."""
-        return iter(self._places)
+        return iter(self._positions)
 
     def has(self, image: str) -> bool:
-        """Return whether an image has a row that is not to be replaced."""
-        return image in self._places and image not in self._redo
+        """Return whether an image has a row that will not be replaced."""
+        return image in self._positions and image not in self._outdated
 
     def has_failed(self, image: str) -> bool:
-        """Return whether an image has such a row, and that has an error."""
+        """Return whether an image has a row that has an error and will not be replaced."""
         return image in self.failed and self.has(image)
 
     def digest(self, image: str) -> bytes | None:
-        """Return the digest of the content that the row of an image was made of."""
+        """Return the digest that the file of an image had when its row was made."""
         return self._digests.get(image)
 
     def row(self, image: str) -> Row:
         """Return the row of an image."""
         with open(self.path, "rb") as file:
-            file.seek(self._places[image])
+            file.seek(self._positions[image])
             return self._parse(file.readline())
 
     def caption(self, image: str) -> str | None:
         """Return the caption in the row of an image; None if it has none."""
-        return self.row(image).get("caption") if image in self._places else None
+        return self.row(image).get("caption") if image in self._positions else None
 
     def mark_outdated(self, images: Collection[str]) -> None:
-        """Have the rows of images replaced, whose files have changed.
+        """Mark the rows of changed images to be replaced.
 
-        Rows that repeat them are of the former content: they repeat another row then, or none.
+        Rows that repeat a marked row describe its former content. They are rewritten to repeat
+        another row with that content, or none.
         """
         self._mark(images)
-        for image, first in list(self._same.items()):
-            if first in images and image not in self._redo:
+        for image, first in list(self._same_as.items()):
+            if first in images and image not in self._outdated:
                 row = self.row(image)
                 del row["same_as"]
                 content = row.pop("sha256", "")
@@ -128,14 +130,14 @@ class RowFile:
                 self.append(row | ({"sha256": content} if content else {}))
 
     def append(self, row: Row) -> None:
-        """Write a row; by its `sha256` the next run knows whether the file has changed."""
+        """Append a row; its `sha256` tells the next run whether the file has changed."""
         start = self._end
         self._write(self._format(row))
-        self._note(row, start)
-        self._redo.discard(row["image"])
+        self._record(row, start)
+        self._outdated.discard(row["image"])
 
     def repeat(self, image: str, first: str) -> Row:
-        """Return the row of an image whose bytes are those of another that has a row."""
+        """Return the row of an image with the same content as another that has a row."""
         row = self.row(first)
         content = row.pop("sha256")
         if row.get("error"):
@@ -143,14 +145,14 @@ class RowFile:
         return row | {"image": image, "same_as": first, "sha256": content}
 
     def close(self) -> None:
-        """Close the file; put the last row of an image in the place of its first."""
-        with self._guarded():
+        """Close the file; if images have several rows, keep only the last one of each."""
+        with self._guard():
             self._file.close()
-            if self._lines > len(self._places):
+            if self._lines > len(self._positions):
                 self._compact()
 
     def _write(self, line: bytes) -> None:
-        with self._guarded():
+        with self._guard():
             self._file.write(line)
             self._file.flush()
         self._end += len(line)
@@ -162,7 +164,7 @@ class RowFile:
         return (json.dumps(row, ensure_ascii=False) + "\n").encode()
 
     def _parse(self, line: bytes) -> Row:
-        """Return the row on a line; raise ValueError if it is none."""
+        """Return the row on a line; raise ValueError if it is not a row."""
         if not line.endswith(b"\n"):
             raise ValueError("no end")
         if not self.columns:
@@ -175,49 +177,50 @@ class RowFile:
         bytes.fromhex(row.get("sha256", ""))
         return row
 
-    def _read(self, tell: Callable[[str], None]) -> None:
-        """Read the rows of an earlier run, and cut off a torn last line."""
+    def _read(self, notify: Callable[[str], None]) -> None:
+        """Read the rows of an earlier run, and truncate a partial last line."""
         header = f"{csv_line(self.columns)}\n".encode() if self.columns else None
         with open(self.path, "r+b") as file:
             for number, line in enumerate(file, 1):
                 try:
                     if number > 1 or line != header:
-                        self._note(self._parse(line), self._end)
+                        self._record(self._parse(line), self._end)
                 except (ValueError, csv.Error, RecursionError, TypeError, StopIteration):
                     if file.read(1):
                         raise DataError(
-                            f"{self.path}:{number}: is no row of a run; mend the line, or give"
+                            f"{self.path}:{number}: is no row of a run; correct the line, or give"
                             " --output another name"
                         ) from None
-                    tell(f"{self.path}: its last line was torn and has been cut off")
+                    notify(f"{self.path}: its last line was incomplete and has been removed")
                     file.truncate(self._end)
                     return
                 self._end += len(line)
 
-    def _note(self, row: Row, place: int) -> None:
+    def _record(self, row: Row, position: int) -> None:
         image = row["image"]
-        self._places[image] = place
+        self._positions[image] = position
         self._lines += 1
         self.failed.pop(image, None)
         if row.get("error"):
             self.failed[image] = None
-        for values, key in ((self._digests, "sha256"), (self._same, "same_as")):
-            values.pop(image, None)
-            if row.get(key):
-                values[image] = bytes.fromhex(row[key]) if key == "sha256" else row[key]
-        if image in self._digests:
-            self.known.setdefault(self._digests[image], image)
+        self._same_as.pop(image, None)
+        if row.get("same_as"):
+            self._same_as[image] = row["same_as"]
+        self._digests.pop(image, None)
+        if row.get("sha256"):
+            digest = self._digests[image] = bytes.fromhex(row["sha256"])
+            self.known.setdefault(digest, image)
 
     def _mark(self, images: Collection[str]) -> None:
-        """Note that rows are to be replaced, and no others made from them."""
-        self._redo |= set(images)
+        """Mark rows to be replaced, and stop repeating them."""
+        self._outdated |= set(images)
         self.known = {}
-        for image in self._places:
-            if image in self._digests and image not in self._redo:
+        for image in self._positions:
+            if image in self._digests and image not in self._outdated:
                 self.known.setdefault(self._digests[image], image)
 
     def _compact(self) -> None:
-        missing = set(self._places)
+        missing = set(self._positions)
         with (
             open(self.path, "rb") as rows,
             open(self.path, "rb") as last,
@@ -226,20 +229,20 @@ class RowFile:
             if self.columns:
                 new.write(rows.readline())
             for line in rows:
-                if rows.tell() > self._end:  # a line that a full disk has torn
+                if rows.tell() > self._end:  # An incomplete line, as a full disk leaves it.
                     break
                 image = self._parse(line)["image"]
                 if image in missing:
                     missing.remove(image)
-                    last.seek(self._places[image])
+                    last.seek(self._positions[image])
                     new.write(last.readline())
 
     @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
+    def _guard(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise DataError(
-                f"{self.path}: cannot be used ({error.strerror}); its rows are whole: mend that and"
-                " go on with --resume"
+                f"{self.path}: cannot be used ({error.strerror}); its rows are complete; correct"
+                " that and continue with --resume"
             ) from None

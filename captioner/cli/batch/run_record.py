@@ -1,7 +1,6 @@
-"""How the rows of a file were made: FILE.meta.json, beside the rows.
+"""The settings that the rows of a file were made with: FILE.meta.json, beside the rows.
 
-It is a file of its own because a CSV has no room for it, and so that the rows hold nothing but what
-other programs want of them.
+They are in a file of their own because CSV has no place for them.
 """
 
 from __future__ import annotations
@@ -17,12 +16,13 @@ from captioner.errors import DataError
 from captioner.files import replace_file
 
 BASE = "base"
-"""The key of the folder that the image paths of the rows are relative to, as seen from the folder
-of FILE and as an absolute path: one of them holds after FILE, or all, was moved or copied."""
+"""The key of the folder that image paths in the rows are relative to. Its value is a list of the
+path relative to the folder of FILE and the absolute path: one of them is right after FILE alone, or
+FILE with the images, was moved or copied."""
 
 
-def meta_of(path: str) -> str:
-    """Return the path of the file that states how the rows of another were made."""
+def meta_path(path: str) -> str:
+    """Return the path of the file with the settings of a file of rows."""
     return f"{path}.meta.json"
 
 
@@ -32,24 +32,24 @@ def write_meta(path: str, settings: Mapping[str, Any], base: str) -> None:
     with contextlib.suppress(ValueError):  # another drive of Windows
         bases.insert(0, os.path.relpath(base, _folder_of(path)))
     data = json.dumps({**settings, BASE: bases}, indent=2).encode() + b"\n"
-    replace_file(meta_of(path), data)
+    replace_file(meta_path(path), data)
 
 
 def read_meta(path: str, settings: Mapping[str, Any]) -> str | None:
     """Return the folder that the image paths of the rows are relative to.
 
-    It is None if the file does not state it, or if no such folder is there.
+    It is None if the file does not name a folder that exists.
 
     Raises:
-        DataError: The rows were made under other settings, or it is unknown under which.
+        DataError: The rows were made with other settings, or their settings cannot be read.
     """
     try:
-        with open(meta_of(path), encoding="utf-8") as file:
+        with open(meta_path(path), encoding="utf-8") as file:
             old = dict(json.load(file))
     except (OSError, ValueError, TypeError):
         raise DataError(
-            f"{path}: nothing tells how its rows were made ({meta_of(path)} is missing or torn);"
-            " give --output another name"
+            f"{path}: the settings of its rows are unknown ({meta_path(path)} is missing or"
+            " damaged); give --output another name"
         ) from None
     bases = old.pop(BASE, None)
     new = json.loads(json.dumps(settings))
@@ -76,27 +76,28 @@ def _folder_of(path: str) -> str:
     return os.path.realpath(os.path.dirname(path))
 
 
-def relative_to(
-    base: str, rows: Iterable[str], shown: Callable[[str], str]
+def make_row_names(
+    base: str, rows: Iterable[str], to_text: Callable[[str], str]
 ) -> Callable[[str], str]:
-    """Return a function from the path of an image to the path that its row has.
+    """Return a function from the path of an image to its name in the row.
 
-    A relative path names another file in another working folder: it is made relative to `base`, the
-    folder in which the first run was started.
+    A relative path in a row is relative to the working folder of the first run. In another working
+    folder, paths are converted.
 
     Args:
-        rows: The paths that have a row.
-        shown: From a path to text.
+        base: The working folder of the first run.
+        rows: The names that have a row.
+        to_text: Turns a path into valid Unicode.
     """
     here = os.path.realpath(os.curdir)
     if os.path.realpath(base) == here:
-        return shown
+        return to_text
     known = {os.path.normpath(path): path for path in rows if path != STDIN}
 
     def name(path: str) -> str:
         if path == STDIN or os.path.isabs(path):
-            return shown(path)
-        relative = shown(os.path.relpath(os.path.join(here, path), base))
-        return known.get(relative, relative)  # which may begin with ./
+            return to_text(path)
+        relative = to_text(os.path.relpath(os.path.join(here, path), base))
+        return known.get(relative, relative)  # The known name may begin with ./
 
     return name

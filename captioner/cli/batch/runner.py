@@ -1,242 +1,311 @@
-"""A run over many images: a row for each, printed or in a file, and the texts beside it."""
+"""Runs over many images: one row per image, printed or in a file, and the files beside it."""
 
 from __future__ import annotations
 
-import argparse
+import contextlib
+import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from captioner.cli.batch.dedupe import Source, digest
-from captioner.cli.batch.describe import rows_of
-from captioner.cli.batch.failures import ErrorList
+from captioner.cli.batch.dedupe import (
+    Source,
+    compute_digest,
+    describe_distinct,
+    is_binary,
+    read_source,
+)
 from captioner.cli.batch.find_images import SHEET, Inputs
-from captioner.cli.batch.output_names import Names
+from captioner.cli.batch.output_names import OutputNames
 from captioner.cli.batch.resume import check_rows
-from captioner.cli.batch.row_file import ANSWERED, CAPTIONED, IN_A_FILE, Row, RowFile
-from captioner.cli.batch.run_record import relative_to
-from captioner.cli.batch.sidecars import Texts
+from captioner.cli.batch.row_file import (
+    ANSWER_COLUMNS,
+    CAPTION_COLUMNS,
+    FILE_COLUMNS,
+    Row,
+    RowFile,
+)
+from captioner.cli.batch.run_record import make_row_names
+from captioner.cli.batch.sidecars import SidecarWriter
+from captioner.cli.generate_options import CaptionOptions
 from captioner.cli.output import (
     answer_record,
-    decodable,
-    lines,
-    listed,
-    printable,
-    progress,
-    record,
+    caption_record,
+    escape_path,
+    format_captions,
+    list_paths,
+    show_progress,
+    to_unicode,
 )
-from captioner.files import csv_line
+from captioner.cli.process import notify
+from captioner.cli.question_file import QuestionRow
+from captioner.errors import DataError
+from captioner.files import csv_line, replace_line_breaks
 
 if TYPE_CHECKING:
     from captioner.predict import Answers, Result
 
 Describe = Callable[[Iterator[Source]], Iterator["Result | Answers"]]
-"""From the sources of images to what comes of them, in order."""
-Tell = Callable[[str], None]
+"""From the sources of images to their captions or answers, in order."""
 Draw = Callable[[str, str, str], tuple[str, str]]
-"""From an image, its caption and the path of its sheet to an error and a remark, or empty texts."""
+"""From an image, its caption and the path of a sheet to an error and a remark, or empty texts."""
 
 
 def run_many(
-    args: argparse.Namespace,
+    options: CaptionOptions,
     inputs: Inputs,
     describe: Describe,
     *,
     settings: Mapping[str, Any] | None,
-    show: Tell,
-    tell: Tell,
+    show: Callable[[str], None],
     draw: Draw | None = None,
-    reserved: Collection[str] = (),
 ) -> tuple[int, int]:
     """Describe the images; return how many failed, and how many there are.
 
     Args:
-        settings: What the rows of --output depend on.
+        options: The options of the command.
+        inputs: The images.
+        describe: Captions images, or answers a question about each.
+        settings: What the rows of --output depend on; None without --output.
         show: Prints a line of data.
-        tell: Prints a line for the user.
-        reserved: Files that the run reads or writes.
+        draw: Draws the sheet of an image.
 
     Raises:
         DataError: --output or --errors-to cannot be used.
     """
-    with _open(args, settings, tell) as output, ErrorList(args.errors_to) as errors:
-        run = _Run(args, inputs, output, errors, tell, draw, reserved)
-        paths = inputs.paths
-        if output is not None:
-            paths = list(run.distinct(paths))
-        todo = paths if output is None else run.unfinished(paths)
-        names = Names(paths)
-        for remark in _shared_names(args, names, todo):
-            tell(remark)
-        if output is None and args.csv:
-            show(csv_line(_columns(args)))
-        texts = _texts(args, names, reserved)
-        for path, row in progress(run.rows(todo, describe), len(todo), "image"):
-            row = run.finish(path, row, texts, names)
-            if output is not None:
-                output.append(row)
-            else:
-                for line in _lines(args, path, row, alone=len(paths) == 1):
-                    show(line)
-    return run.failed, len(paths) + run.left_out
+    with (
+        _open_rows(options, settings) as rows,
+        ErrorList(options.output.errors_to) as errors,
+    ):
+        run = _Run(options, inputs, rows, errors, draw)
+        paths = list(run.distinct()) if rows is not None else inputs.paths
+        unfinished = run.unfinished(paths) if rows is not None else paths
+        run.prepare_files(paths, unfinished)
+        if rows is None and options.output.csv:
+            show(csv_line(_columns(options)))
+        described = run.describe(unfinished, describe)
+        for path, row in show_progress(described, len(unfinished), "image"):
+            row = run.finish(path, row)
+            if rows is not None:
+                rows.append(row)
+                continue
+            for line in _format_row(options, path, row, alone=len(paths) == 1):
+                show(line)
+    return run.failed, len(paths) + run.excluded
 
 
-@dataclass
+class ErrorList:
+    """The inputs that failed, in a file: path and reason, separated by a tab, or JSON lines.
+
+    Without a path, nothing is written.
+
+    Raises:
+        DataError: The file cannot be written, or it exists and is not a text file.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path or ""
+        self._file: TextIO | None = None
+        if path is None:
+            return
+        if is_binary(path):
+            raise DataError(f"{path}: exists and is not text; give --errors-to another name")
+        with self._guard():
+            self._file = open(path, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+
+    def __enter__(self) -> ErrorList:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, image: str, reason: str) -> None:
+        """Write one failure to the file."""
+        if self._file is None:
+            return
+        reason = reason.removeprefix(f"{image}: ")
+        line = f"{escape_path(image)}\t{replace_line_breaks(reason)}"
+        if self._path.lower().endswith((".jsonl", ".ndjson")):
+            line = json.dumps({"image": image, "error": reason}, ensure_ascii=False)
+        with self._guard():
+            self._file.write(f"{line}\n")
+            self._file.flush()
+
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DataError(f"{self._path}: cannot be written ({error.strerror})") from None
+
+
 class _Run:
-    """What the images of a run have in common."""
+    """The state of a run over many images.
 
-    args: argparse.Namespace
-    inputs: Inputs
-    output: RowFile | None
-    errors: ErrorList
-    tell: Tell
-    draw: Draw | None
-    reserved: Collection[str]
-    failed: int = 0
-    left_out: int = 0
-    """Inputs that can have no row of their own."""
-    shown: Callable[[str], str] = field(init=False)
-    """From a path to text."""
-    name: Callable[[str], str] = field(init=False)
-    """From a path to what its row calls the image."""
+    Attributes:
+        failed: Number of images that failed so far.
+        excluded: Number of images that can have no row of their own.
+    """
 
-    def __post_init__(self) -> None:
-        self.shown = self.name = printable if self.args.csv else decodable
-        if self.output is not None:
-            self.name = relative_to(self.output.base, self.output, self.shown)
+    def __init__(
+        self,
+        options: CaptionOptions,
+        inputs: Inputs,
+        rows: RowFile | None,
+        errors: ErrorList,
+        draw: Draw | None,
+    ) -> None:
+        self._options, self._inputs = options, inputs
+        self._rows, self._errors, self._draw = rows, errors, draw
+        self.failed = self.excluded = 0
+        to_text = escape_path if options.output.is_csv else to_unicode
+        self._to_text: Callable[[str], str] = to_text
+        # From the path of an image to its name in the row.
+        self._name = to_text if rows is None else make_row_names(rows.base, rows, to_text)
 
-    def distinct(self, paths: Sequence[str]) -> Iterator[str]:
+    def distinct(self) -> Iterator[str]:
         """Yield the paths whose rows differ in their image, and report the others."""
         first: dict[str, str] = {}
         repeated: dict[str, None] = {}
-        for path in paths:
-            name = self.name(path)
+        for path in self._inputs.paths:
+            name = self._name(path)
             if name not in first:
                 first[name] = path
                 yield path
             elif os.path.abspath(first[name]) == os.path.abspath(path):
                 repeated[path] = None
             else:
-                self.left_out += 1
-                other = printable(first[name])
-                self.fail(path, f"{printable(path)}: a row cannot tell it from {other}; rename one")
+                self.excluded += 1
+                other = escape_path(first[name])
+                self._fail(
+                    path,
+                    f"{escape_path(path)}: a row cannot tell it from {other}; rename one",
+                )
         if repeated:
             count = f"{len(repeated)} inputs are" if len(repeated) > 1 else "1 input is"
-            self.tell(f"{count} named more than once, for one row each ({listed(list(repeated))})")
+            notify(f"{count} named more than once, for one row each ({list_paths(list(repeated))})")
 
     def unfinished(self, paths: Sequence[str]) -> list[str]:
-        """Return the images without a row that can be kept, and report what is wrong with rows."""
-        for message in check_rows(self.output, paths, self.name):
-            self.tell(message)
+        """Return the images without a valid row, and report the problems of rows."""
+        assert self._rows is not None
+        for message in check_rows(self._rows, paths, self._name):
+            notify(message)
         for path in paths:
-            if self.output.has_failed(self.name(path)):
+            name = self._name(path)
+            if self._rows.has_failed(name):
                 self.failed += 1
-                image = self.name(path)
-                self.errors.add(self.shown(path), self.output.row(image)["error"])
-        return [path for path in paths if not self.output.has(self.name(path))]
+                self._errors.add(self._to_text(path), self._rows.row(name)["error"])
+        return [path for path in paths if not self._rows.has(self._name(path))]
 
-    def rows(self, paths: Sequence[str], describe: Describe) -> Iterator[tuple[str, Row]]:
-        """Yield each path with its row."""
+    def prepare_files(self, paths: Sequence[str], unfinished: Sequence[str]) -> None:
+        """Choose the names of the files that are written for the images, and report odd ones."""
+        batch = self._options.batch
+        self._names = OutputNames(paths)
+        self._texts = SidecarWriter(
+            self._names,
+            sidecar=batch.sidecar,
+            copies=batch.copies,
+            in_place=batch.in_place,
+            overwrite=batch.overwrite,
+            reserved=self._options.reserved_paths(),
+        )
+        suffix = ".txt" if batch.sidecar else SHEET if batch.attention else ""
+        if suffix and (message := self._names.report_shared(unfinished, suffix)):
+            notify(message)
+
+    def describe(self, paths: Sequence[str], describe: Describe) -> Iterator[tuple[str, Row]]:
+        """Yield each path with its row.
+
+        Rows for a file are made once for each content. Other images with that content repeat the
+        row and have the path of the first image as `same_as`. The caller appends each row before
+        it asks for the next.
+        """
         if not paths:
-            return iter(())
-        return rows_of(paths, describe, self._record, output=self.output, name=self.name)
+            return
+        if self._rows is None:
+            for path, result in zip(paths, describe(map(read_source, paths)), strict=True):
+                yield path, self._make_row(path, result)
+            return
+        known = self._rows.known
+        for path, digest, result in describe_distinct(paths, describe, known, name=self._name):
+            if result is None and digest is not None:
+                yield path, self._rows.repeat(self._name(path), known[digest])
+            else:
+                row = self._make_row(path, result)
+                yield path, row | ({"sha256": digest.hex()} if digest else {})
 
-    def finish(self, path: str, row: Row, texts: Texts, names: Names) -> Row:
-        """Write what belongs to a row besides it, and report its problems; return the row."""
-        # Before the row: once an image has its row, nothing of it is left to do.
-        if self.draw is not None and not row.get("error"):
-            target = names.below(self.args.attention, path, SHEET)
-            error, remark = self.draw(path, row["caption"], target)
-            if remark:
-                self.tell(remark)
-            if error:
-                row = {"image": row["image"], "error": error} | _content(row)
+    def _make_row(self, path: str, result: Any) -> Row:
+        name, questions = self._name(path), self._options.questions.questions
+        if questions:
+            error = str(result.error or "")
+            row = answer_record(QuestionRow(questions[0], name), result, error)
+        else:
+            row = caption_record(path, result) | {"image": name}
         if row.get("error"):
-            self.fail(path, row["error"])
+            row["error"] = self._inputs.describe_error(path, row["error"])
+        return row
+
+    def finish(self, path: str, row: Row) -> Row:
+        """Write the files that belong to a row and report its problems; return the row."""
+        # Before the row is appended: an image that has a row is complete.
+        if self._draw is not None and not row.get("error"):
+            row = self._draw_sheet(self._draw, path, row)
+        if row.get("error"):
+            self._fail(path, row["error"])
             return row
-        previous = self.output.caption(self.name(path)) if self.output is not None else None
-        problems = list(texts.write(path, row.get("caption"), previous))
+        previous = self._rows.caption(self._name(path)) if self._rows is not None else None
+        problems = list(self._texts.write(path, row.get("caption", ""), previous))
         for is_failure, problem in problems:
             if is_failure:
-                self.errors.add(self.shown(path), problem)
-            self.tell(problem)
+                self._errors.add(self._to_text(path), problem)
+            notify(problem)
         self.failed += any(is_failure for is_failure, _ in problems)
-        if self.args.in_place and "sha256" in row:  # the file has changed by that
-            row["sha256"] = (digest(path) or bytes.fromhex(row["sha256"])).hex()
+        if self._options.batch.in_place and "sha256" in row:  # The XMP has changed the file.
+            digest = compute_digest(path) or bytes.fromhex(row["sha256"])
+            row["sha256"] = digest.hex()
         return row
 
-    def fail(self, path: str, problem: str) -> None:
-        """Report that nothing came of an image."""
+    def _draw_sheet(self, draw: Draw, path: str, row: Row) -> Row:
+        """Draw the sheet of an image; return its row, which has an error if that fails."""
+        folder = self._options.batch.attention or ""
+        error, remark = draw(path, row["caption"], self._names.below(folder, path, SHEET))
+        if remark:
+            notify(remark)
+        if error:
+            digest = {"sha256": row["sha256"]} if "sha256" in row else {}
+            return {"image": row["image"], "error": error} | digest
+        return row
+
+    def _fail(self, path: str, problem: str) -> None:
         self.failed += 1
-        self.tell(problem)
-        self.errors.add(self.shown(path), problem)
-
-    def _record(self, path: str, result: Result | Answers) -> Row:
-        if self.args.question:
-            from captioner.cli.question_file import Asked
-
-            row = answer_record(
-                Asked(self.args.question[0], self.name(path)), result, str(result.error or "")
-            )
-        else:
-            row = record(path, result) | {"image": self.name(path)}
-        if row.get("error"):
-            row["error"] = self.inputs.error_of(path, row["error"])
-        return row
+        notify(problem)
+        self._errors.add(self._to_text(path), problem)
 
 
-def _open(
-    args: argparse.Namespace, settings: Mapping[str, Any] | None, tell: Tell
+def _open_rows(
+    options: CaptionOptions, settings: Mapping[str, Any] | None
 ) -> AbstractContextManager[RowFile | None]:
-    if settings is None:
+    output = options.output
+    if settings is None or output.path is None:
         return nullcontext()
     return RowFile(
-        args.output,
-        columns=(*_columns(args), *IN_A_FILE) if args.csv else None,
+        output.path,
+        columns=(*_columns(options), *FILE_COLUMNS) if output.is_csv else None,
         settings=settings,
-        resume=args.resume,
-        retry=args.retry_failed,
-        tell=tell,
+        resume=output.resume,
+        retry=output.retry_failed,
+        notify=notify,
     )
 
 
-def _texts(args: argparse.Namespace, names: Names, reserved: Collection[str]) -> Texts:
-    return Texts(
-        names,
-        sidecar=args.sidecar,
-        copies=None if args.in_place else args.write_xmp,
-        in_place=args.in_place,
-        overwrite=args.overwrite,
-        reserved=reserved,
-    )
+def _columns(options: CaptionOptions) -> Sequence[str]:
+    return ANSWER_COLUMNS if options.questions.questions else CAPTION_COLUMNS
 
 
-def _shared_names(args: argparse.Namespace, names: Names, paths: Sequence[str]) -> Iterator[str]:
-    """Yield which images keep their suffix in the names of what is written for them."""
-    suffix = ".txt" if args.sidecar else SHEET if args.attention else ""
-    groups = {tuple(names.sharing(path)) for path in paths} - {()} if suffix else set()
-    if groups:
-        shown = "; ".join(" and ".join(map(printable, group)) for group in sorted(groups)[:3])
-        example = printable(names.beside(sorted(groups)[0][0], suffix))
-        more = "; ..." if len(groups) > 3 else ""
-        yield (
-            f"images that differ in their suffix alone keep it in the names of what is written for"
-            f" them, such as {example} ({shown}{more})"
-        )
-
-
-def _content(row: Row) -> Row:
-    return {"sha256": row["sha256"]} if "sha256" in row else {}
-
-
-def _columns(args: argparse.Namespace) -> Sequence[str]:
-    return ANSWERED if args.question else CAPTIONED
-
-
-def _lines(args: argparse.Namespace, path: str, row: Row, *, alone: bool) -> Iterator[str]:
-    if args.csv:
-        yield csv_line([row.get(name, "") for name in _columns(args)])
+def _format_row(options: CaptionOptions, path: str, row: Row, *, alone: bool) -> Iterator[str]:
+    if options.output.is_csv:
+        yield csv_line([row.get(name, "") for name in _columns(options)])
     else:
-        yield from lines(path, row, alone=alone, as_json=args.jsonl)
+        yield from format_captions(path, row, alone=alone, as_json=options.output.jsonl)

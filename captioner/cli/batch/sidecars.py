@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from captioner.cli.batch.dedupe import is_binary, read_bytes
-from captioner.cli.batch.output_names import Names
-from captioner.cli.batch.xmp import Described, describe, description
-from captioner.cli.output import printable
+from captioner.cli.batch.output_names import OutputNames
+from captioner.cli.batch.xmp import DescriptionExists, read_description, write_description
+from captioner.cli.output import escape_path
 from captioner.errors import ImageError
 from captioner.files import replace_file, write_file
 
 
-class Texts:
-    """Where captions are written besides their rows.
+class SidecarWriter:
+    """Writes captions to text files beside the images and to XMP metadata.
 
-    No other text, image or description is replaced without `overwrite`, but for the caption that
-    an earlier run has written for a former content of the same file (`previous`).
+    Without `overwrite`, it replaces no text, image or description except the caption that an
+    earlier run wrote for the former content of the same image (`previous`).
 
     Args:
-        names: The names of what is written.
+        names: The names of the files.
         sidecar: Write photo.txt beside photo.jpg.
         copies: A folder for copies of the images with the caption in their XMP.
-        in_place: Write the XMP into the images themselves.
-        reserved: Files that the run reads or writes, which no text may replace.
+        in_place: Write the XMP to the images themselves.
+        overwrite: Replace other texts, images and descriptions.
+        reserved: Files that the run reads or writes, which are never replaced.
     """
 
     def __init__(
         self,
-        names: Names,
+        names: OutputNames,
         *,
         sidecar: bool = False,
         copies: str | None = None,
@@ -41,39 +42,51 @@ class Texts:
         self._sidecar, self._copies, self._in_place = sidecar, copies, in_place
         self._reserved = {os.path.realpath(path) for path in reserved}
         self._written: dict[tuple[int, int], str] = {}
-        """The image of each file that this run has written, by the file's identity."""
+        """The image of each file that this run has written, by the identity of the file."""
 
     def write(
         self, path: str, text: str, previous: str | None = None
     ) -> Iterator[tuple[bool, str]]:
-        """Write one caption everywhere; yield what is not done, and whether that is a failure."""
-        if self._sidecar:
-            yield from self._guarded(path, self._write_sidecar, text, previous)
-        if self._copies or self._in_place:
-            yield from self._guarded(path, self._write_xmp, text, previous)
+        """Write one caption; yield a message for each problem, and whether it is a failure.
 
-    def _guarded(self, path, write, text, previous) -> Iterator[tuple[bool, str]]:
+        Args:
+            path: The image.
+            text: The caption.
+            previous: The caption of an earlier run.
+        """
+        if self._sidecar:
+            yield from self._guard(path, self._write_sidecar, text, previous)
+        if self._copies or self._in_place:
+            yield from self._guard(path, self._write_xmp, text, previous)
+
+    def _guard(
+        self,
+        path: str,
+        write: Callable[[str, str, str | None], str],
+        text: str,
+        previous: str | None,
+    ) -> Iterator[tuple[bool, str]]:
         try:
             if problem := write(path, text, previous):
                 yield False, problem
         except ImageError as error:
-            yield True, f"{printable(path)}: {error}"
+            yield True, f"{escape_path(path)}: {error}"
         except OSError as error:
             where = error.filename2 or error.filename or path
-            where = printable(os.fsdecode(where))
-            yield True, f"{printable(path)}: {where} cannot be written ({error.strerror})"
+            where = escape_path(os.fsdecode(where))
+            yield True, f"{escape_path(path)}: {where} cannot be written ({error.strerror})"
 
     def _write_sidecar(self, path: str, text: str, previous: str | None) -> str:
         target = self._names.beside(path, ".txt")
         self._check(path, target)
         if self._overwrite and is_binary(target):
-            raise ImageError(f"{printable(target)} is no text and is kept; rename it")
+            raise ImageError(f"{escape_path(target)} is not a text file and is kept; rename it")
         own = previous is not None and read_bytes(target) == f"{previous}\n".encode()
         if write_file(target, f"{text}\n".encode(), overwrite=self._overwrite or own):
-            self._note(path, target)
+            self._record(path, target)
             return ""
         return (
-            f"{printable(target)}: is there with another text and is kept; --overwrite replaces it"
+            f"{escape_path(target)}: exists with another text and is kept; --overwrite replaces it"
         )
 
     def _write_xmp(self, path: str, text: str, previous: str | None) -> str:
@@ -81,56 +94,59 @@ class Texts:
             data = file.read()
         own = _is_described(data, previous)
         try:
-            described = describe(data, text, overwrite=self._overwrite or own)
-        except Described as error:
+            described = write_description(data, text, overwrite=self._overwrite or own)
+        except DescriptionExists as error:
             return (
-                f"{printable(path)}: is described as {str(error)!r} already; --overwrite replaces"
-                " that"
+                f"{escape_path(path)}: already has the description {str(error)!r}; --overwrite"
+                " replaces it"
             )
         if self._in_place:
             if described != data:
-                # A new time of change, so that backups take notice.
+                # The time of change is new, so that backups copy the file.
                 replace_file(os.path.realpath(path), described, like=path, times=False)
             return ""
-        target = self._names.below(self._copies, path)
+        target = self._names.below(self._copies or "", path)
         if os.path.realpath(target) == os.path.realpath(path):
             raise ImageError("its copy would replace it; give another folder, or --in-place")
         self._check(path, target)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         own = _is_described(read_bytes(target), previous)
         if write_file(target, described, overwrite=self._overwrite or own, like=path):
-            self._note(path, target)
+            self._record(path, target)
             return ""
-        return f"{printable(target)}: is there and differs; it is kept, and --overwrite replaces it"
+        return (
+            f"{escape_path(target)}: exists with other content and is kept; --overwrite replaces it"
+        )
 
     def _check(self, path: str, target: str) -> None:
-        """Raise ImageError if a file must not be replaced, whatever the flags say."""
+        """Raise ImageError if a file must not be replaced, even with --overwrite."""
         if os.path.realpath(target) in self._reserved:
-            raise ImageError(f"{printable(target)} is read or written by this run; rename one")
+            raise ImageError(f"{escape_path(target)} is read or written by this run; rename one")
         image = os.path.realpath(path)
-        other = self._written.get(_identity(target), image)
+        identity = _identity(target)
+        other = self._written.get(identity, image) if identity else image
         if other != image:
-            raise ImageError(f"{printable(target)} holds what was written for {printable(other)}")
+            raise ImageError(f"{escape_path(target)} was written for {escape_path(other)}")
 
-    def _note(self, path: str, target: str) -> None:
+    def _record(self, path: str, target: str) -> None:
         if identity := _identity(target):
             self._written[identity] = os.path.realpath(path)
 
 
-def _identity(path: str) -> tuple[int, int]:
-    """Return what is equal for two names of one file; empty if there is none."""
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return a key that is equal for two names of one file; None if there is no file."""
     try:
         status = os.stat(path)
     except OSError:
-        return ()
+        return None
     return status.st_dev, status.st_ino
 
 
 def _is_described(data: bytes | None, text: str | None) -> bool:
-    """Return whether an image has a text as its description."""
+    """Return whether an image has the text as its description."""
     if data is None or text is None:
         return False
     try:
-        return description(data) == " ".join(text.split())
+        return read_description(data) == " ".join(text.split())
     except ImageError:
         return False

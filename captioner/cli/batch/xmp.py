@@ -1,8 +1,8 @@
-"""A description in the XMP metadata of a JPEG, PNG or WebP file; its pixels are copied as they are.
+"""Descriptions in the XMP metadata of JPEG, PNG and WebP files, whose pixels do not change.
 
-The packet is put where Adobe's XMP specification, part 3, wants it: an APP1 segment, an iTXt chunk
-`XML:com.adobe.xmp`, a chunk `XMP `. The text is dc:description in the language x-default; what
-else a packet holds is kept.
+Adobe's XMP specification, part 3, says where the packet is stored: in an APP1 segment of JPEG, in
+an iTXt chunk `XML:com.adobe.xmp` of PNG and in a chunk `XMP ` of WebP. The text is dc:description
+in the language x-default. All other properties of a packet are kept.
 """
 
 from __future__ import annotations
@@ -17,46 +17,46 @@ from collections.abc import Callable
 from captioner.errors import ImageError
 
 Change = Callable[[bytes | None], bytes]
-"""From the packet that a file has, if any, to the one it is to have."""
+"""From the XMP packet of a file, if it has one, to the new packet."""
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _DC = "http://purl.org/dc/elements/1.1/"
 _LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 _PREFIXES = {"x": "adobe:ns:meta/", "rdf": _RDF, "dc": _DC}
 _LARGEST = 2**20
-"""Bytes of a packet that is read; a photograph's has a few thousand."""
+"""The greatest size of a packet in bytes; that of a photograph has a few thousand."""
 
 _APP1 = b"http://ns.adobe.com/xap/1.0/\0"
 _ITXT = b"XML:com.adobe.xmp\0"
-_XMP, _ALPHA = 0x04, 0x10  # flags of a WebP's VP8X chunk
+_XMP, _ALPHA = 0x04, 0x10  # Flags in the VP8X chunk of WebP.
 
 
-class Described(Exception):
-    """The file has another description already."""
+class DescriptionExists(Exception):
+    """The file already has another description."""
 
 
-def description(data: bytes) -> str:
+def read_description(data: bytes) -> str:
     """Return the description in the XMP of an image file; empty if it has none.
 
     Raises:
-        ImageError: As `describe`.
+        ImageError: As for `write_description`.
     """
     packets: list[bytes] = []
 
-    def look(packet: bytes | None) -> bytes:
+    def store(packet: bytes | None) -> bytes:
         packets.extend([packet] if packet is not None else [])
         return b""
 
-    _rewrite(data, look)
+    _rewrite(data, store)
     return _text_of(_read(packets[0])[1]) if packets else ""
 
 
-def describe(data: bytes, text: str, *, overwrite: bool = False) -> bytes:
+def write_description(data: bytes, text: str, *, overwrite: bool = False) -> bytes:
     """Return the bytes of an image file with `text` as its description.
 
     Raises:
-        ImageError: The format takes no XMP here, or the file or its packet is damaged.
-        Described: Another description would be lost without `overwrite`.
+        ImageError: XMP is not supported for the format, or the file or its packet is damaged.
+        DescriptionExists: There is another description, and `overwrite` is not set.
     """
 
     def change(packet: bytes | None) -> bytes:
@@ -66,7 +66,7 @@ def describe(data: bytes, text: str, *, overwrite: bool = False) -> bytes:
 
 
 def _rewrite(data: bytes, change: Change) -> bytes:
-    """Return the bytes of an image file with another packet of XMP; raise ImageError."""
+    """Return the bytes of an image file with a new XMP packet; raise ImageError."""
     try:
         if data.startswith(b"\xff\xd8"):
             return _jpeg(data, change)
@@ -75,25 +75,29 @@ def _rewrite(data: bytes, change: Change) -> bytes:
         if re.match(rb"RIFF....WEBP", data, re.DOTALL):
             return _webp(data, change)
     except (struct.error, IndexError, zlib.error):
-        raise ImageError("is damaged or truncated; no XMP can be put into it") from None
-    raise ImageError("is of a format that takes no XMP here; expected JPEG, PNG or WebP")
+        raise ImageError("is damaged or truncated; XMP cannot be written to it") from None
+    raise ImageError("is of a format without support for XMP; expected JPEG, PNG or WebP")
 
 
 def _jpeg(data: bytes, change: Change) -> bytes:
     at, start, end, packet = 2, None, None, None
     indexed = False
-    while (marker := data[at + 1]) not in (0xD9, 0xDA):  # end, or the pixels
+    while (marker := data[at + 1]) not in (0xD9, 0xDA):  # End of image, or start of the pixels.
         if data[at] != 0xFF:
             raise IndexError
-        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD7:  # filling, no segment
+        if (
+            marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD7
+        ):  # Fill bytes and markers without data.
             at += 1 if marker == 0xFF else 2
             continue
         (size,) = struct.unpack_from(">H", data, at + 2)
         body = data[at + 4 : at + 2 + size]
         if marker == 0xE1 and body.startswith(_APP1) and packet is None:
-            # An index of further pictures (MPF) counts bytes from where it stands.
+            # Offsets in an index of further images (MPF) are relative to the index.
             if indexed:
-                raise ImageError("has its XMP behind an index of pictures, which it would break")
+                raise ImageError(
+                    "has its XMP after an index of images, which a new one would break"
+                )
             start, end, packet = at, at + 2 + size, body[len(_APP1) :]
         elif start is None and not (marker == 0xE0 or body.startswith(b"Exif\0")):
             start = end = at
@@ -158,7 +162,7 @@ def _webp(data: bytes, change: Change) -> bytes:
 
 
 def _vp8x(name: bytes, body: bytes) -> bytes:
-    """The head that a WebP of one picture does without until it has metadata."""
+    """Return the VP8X chunk, which a simple WebP lacks and metadata need."""
     if name == b"VP8L":
         (bits,) = struct.unpack_from("<I", body, 1)
         width, height, alpha = bits & 0x3FFF, bits >> 14 & 0x3FFF, bits >> 28 & 1
@@ -172,7 +176,7 @@ def _vp8x(name: bytes, body: bytes) -> bytes:
 
 
 def _packet(packet: bytes | None, text: str, *, overwrite: bool) -> bytes:
-    """A packet with the text in it, and all else that the old one holds."""
+    """Return a packet with the text and the other properties of the old packet."""
     text = "".join(c for c in " ".join(text.split()) if c.isprintable())
     if packet is None:
         root = ET.Element(f"{{{_PREFIXES['x']}}}xmpmeta")
@@ -180,7 +184,7 @@ def _packet(packet: bytes | None, text: str, *, overwrite: bool) -> bytes:
     else:
         root, rdf = _read(packet)
         if _text_of(rdf) not in ("", text) and not overwrite:
-            raise Described(_text_of(rdf))
+            raise DescriptionExists(_text_of(rdf))
     _set(rdf, text)
     for prefix, uri in _PREFIXES.items():
         ET.register_namespace(prefix, uri)
@@ -193,12 +197,12 @@ def _packet(packet: bytes | None, text: str, *, overwrite: bool) -> bytes:
 
 
 def _read(packet: bytes) -> tuple[ET.Element, ET.Element]:
-    """The tree of a packet and rdf:RDF in it; its prefixes are kept for writing."""
+    """Return the root of a packet and its rdf:RDF, and register its prefixes for writing."""
     if len(packet) > _LARGEST:
         raise ImageError(f"has an XMP packet of more than {_LARGEST} bytes")
     try:
         text = packet.decode("utf-8-sig").strip("\0 \t\r\n")
-        if "<!DOCTYPE" in text or "<!ENTITY" in text:  # what expands, or leads to other files
+        if "<!DOCTYPE" in text or "<!ENTITY" in text:  # Entities may expand, or read files.
             raise ImageError("has an XMP packet with a DOCTYPE, which is not read")
         for _, (prefix, uri) in ET.iterparse(io.StringIO(text), ["start-ns"]):
             if prefix and not re.fullmatch(r"ns\d+", prefix):
@@ -213,16 +217,16 @@ def _read(packet: bytes) -> tuple[ET.Element, ET.Element]:
 
 
 def _text_of(rdf: ET.Element) -> str:
-    """The description in x-default; or in any form and language, where there is no such."""
-    found = [node.get(_tag("description"), "") for node in rdf]
+    """Return the description in x-default, or else in any language; empty if there is none."""
+    texts = [node.get(_tag("description"), "") for node in rdf]
     for node in rdf.iterfind(f"*/{_tag('description')}"):
         items = sorted(node.iter(f"{{{_RDF}}}li"), key=lambda li: li.get(_LANG) != "x-default")
-        found += [item.text or "" for item in items] or [node.text or ""]
-    return next((" ".join(text.split()) for text in found if text.strip()), "")
+        texts += [item.text or "" for item in items] or [node.text or ""]
+    return next((" ".join(text.split()) for text in texts if text.strip()), "")
 
 
 def _set(rdf: ET.Element, text: str) -> None:
-    """Make `text` the description in x-default, and let the other languages be."""
+    """Set the description in x-default, and keep the other languages."""
     others = []
     for node in rdf:
         node.attrib.pop(_tag("description"), None)

@@ -1,1 +1,1 @@
-"""The web page, built with Gradio."""
+"""The web page."""

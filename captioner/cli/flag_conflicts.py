@@ -1,0 +1,197 @@
+"""Which flags of `captioner caption` cannot be used together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from captioner.cli.batch.find_images import STDIN
+from captioner.cli.generate_args import COPIES
+from captioner.cli.generate_options import CaptionOptions
+from captioner.config.decoding_options import SAMPLING
+from captioner.data.formats.io import IMAGE_SUFFIXES
+
+_BEAMS = ("groups", "diversity", "length_penalty", "length_form")
+"""Options that have no effect without several beams."""
+
+
+def conflicts(options: CaptionOptions) -> Iterator[str]:
+    """Yield a message for each conflict; only the first is sure to be meaningful."""
+    asked = options.questions.flags
+    if len(asked) > 1:
+        yield f"{' and '.join(asked)}: give one of them"
+    if not options.paths and asked != ["--questions"]:
+        yield "the following arguments are required: PATH"
+    if options.recursive and set(options.paths) == {STDIN}:
+        yield "--recursive has no effect: - (stdin) is one image"
+    yield from _row_conflicts(options, asked)
+    yield from _missing_flags(options, asked)
+    yield from _exclusive_flags(options)
+    yield from _file_conflicts(options)
+    yield from _stdin_conflicts(options)
+    yield from _decoding_conflicts(options, answers=bool(asked) and not options.stream)
+    if options.score or options.stream:
+        yield from _score_conflicts(options, asked)
+    uses_no_files = options.score or options.stream or STDIN in options.paths
+    if options.batch.attention and (asked or uses_no_files):
+        yield (
+            "--attention draws captions of image files; it cannot be used with questions, --score,"
+            " --stream or -"
+        )
+    yield from _answer_conflicts(options, asked)
+
+
+def _row_conflicts(options: CaptionOptions, asked: list[str]) -> Iterator[str]:
+    """Yield flags of rows and texts beside flags that make no rows, or no captions."""
+    output, batch = options.output, options.batch
+    rows = {"--output": output.path, "--csv": output.is_csv, "--errors-to": output.errors_to}
+    captions = {"--sidecar": batch.sidecar, "--write-xmp": batch.write_xmp}
+    captions["--alt-text"] = batch.alt_text
+    other = "--score" if options.score else "--stream" if options.stream else ""
+    for flag in (flag for flag, given in (rows | captions).items() if given):
+        if other or (asked and flag in captions):
+            yield f"{flag} cannot be used with {other or asked[0]}"
+        if asked and (asked != ["--question"] or len(options.questions.questions or []) > 1):
+            yield f"{flag} takes one --question, and no --questions or --ask"
+
+
+def _missing_flags(options: CaptionOptions, asked: list[str]) -> Iterator[str]:
+    output, batch = options.output, options.batch
+    has_texts = batch.sidecar or batch.write_xmp
+    for flag, given, needed, has_needed in (
+        ("--resume", output.resume, "--output", output.path),
+        ("--retry-failed", output.retry_failed, "--resume", output.resume),
+        ("--in-place", batch.in_place, "--write-xmp", batch.write_xmp),
+        (
+            "--overwrite",
+            batch.overwrite,
+            "--sidecar or --write-xmp or --attention",
+            has_texts or batch.attention,
+        ),
+        ("--alt-length", batch.alt_length, "--alt-text", batch.alt_text),
+        (
+            "--errors-to of a question",
+            asked and output.errors_to,
+            "--output or --csv",
+            output.path or output.is_csv,
+        ),
+    ):
+        if given and not has_needed:
+            yield f"{flag} needs {needed}"
+
+
+def _exclusive_flags(options: CaptionOptions) -> Iterator[str]:
+    output, batch, questions = options.output, options.batch, options.questions
+    one_file = output.path and output.errors_to and _is_one_file(output.path, output.errors_to)
+    for flags, both in (
+        ("--csv and --jsonl", output.is_csv and output.jsonl),
+        ("--in-place and --write-xmp DIR", batch.in_place and batch.write_xmp != COPIES),
+        ("--csv, one caption per row, and --num-captions", output.is_csv and options.num_captions),
+        ("--csv, one answer per row, and --num-answers", output.is_csv and questions.num_answers),
+        (
+            "--alt-text, which chooses one caption, and --num-captions",
+            batch.alt_text and options.num_captions,
+        ),
+        ("--output and --errors-to of one file", one_file),
+    ):
+        if both:
+            yield f"{flags} cannot be used together"
+
+
+def _file_conflicts(options: CaptionOptions) -> Iterator[str]:
+    """Yield rows or errors that would be written to an image, or to a file that the run reads."""
+    read = {os.path.realpath(path) for path in options.read_paths()}
+    for flag, path in (
+        ("--output", options.output.path),
+        ("--errors-to", options.output.errors_to),
+    ):
+        if path and path.lower().endswith(IMAGE_SUFFIXES):
+            yield f"{flag} {path}: is the name of an image; rows and errors are text"
+        if path and os.path.realpath(path) in read:
+            yield f"{flag} {path}: is a file that the run reads; give another name"
+
+
+def _stdin_conflicts(options: CaptionOptions) -> Iterator[str]:
+    output, batch = options.output, options.batch
+    if output.resume and options.decoding.method == "sample":
+        yield "--resume cannot be used with --sample: new captions would be drawn differently"
+    if STDIN in options.paths and (output.resume or batch.sidecar or batch.write_xmp):
+        yield (
+            "- (stdin) has no path, which --resume, --sidecar and --write-xmp need; leave them out"
+        )
+    if f"@{STDIN}" in options.paths and (STDIN in options.paths or options.questions.interactive):
+        yield "@- reads the paths from stdin, which cannot hold an image or questions too"
+
+
+def _decoding_conflicts(options: CaptionOptions, *, answers: bool) -> Iterator[str]:
+    given = options.decoding.given()
+    sample = options.decoding.method == "sample"
+    if answers:
+        for name in (name for name in given if name != "beam_size"):
+            yield f"{_flag(name)} is for captions; a question takes --beam-size alone"
+    for name in SAMPLING:
+        if name in given and not sample:
+            yield f"{_flag(name)} needs --sample"
+    for name in ("beam_size", "must_include", *_BEAMS):
+        if name in given and sample:
+            yield f"{_flag(name)} is of beam search and cannot be used with --sample"
+    for name in _BEAMS:
+        if name in given and options.stream:
+            yield f"{_flag(name)} is of beam search and cannot be used with --stream"
+    if ("groups" in given) != ("diversity" in given):
+        yield "--groups and --diversity belong together: set both or neither"
+    if not given.get("prefix", "-").strip():
+        yield "--prefix is empty; give the words that captions begin with"
+
+
+def _score_conflicts(options: CaptionOptions, asked: list[str]) -> Iterator[str]:
+    """Yield flags that have no effect on --score and --stream, which take one question at most."""
+    questions = options.questions
+    special = "--score" if options.score else "--stream"
+    others = {
+        "--stream": options.score and options.stream,
+        "--num-captions": options.num_captions,
+        "--answers": questions.answers,
+        "--num-answers": questions.num_answers,
+        "--min-confidence": questions.min_confidence is not None,
+        "--batch-size": options.batch_size,
+        "--jsonl": options.stream and options.output.jsonl,
+        "--compile": options.score and options.compile,
+        **{name: name in asked for name in ("--questions", "--ask")},
+    }
+    for name, given in others.items():
+        if given:
+            yield f"{name} cannot be used with {special}"
+    if len(questions.questions or ()) > 1:
+        yield f"{special} takes one --question, not {len(questions.questions or ())}"
+    if options.score and options.decoding.given():
+        yield "--score decodes nothing; leave out the options of decoding"
+    if options.stream and (options.decoding.beam_size or 1) > 1:
+        yield "--beam-size cannot be used with --stream, which decodes word by word"
+
+
+def _answer_conflicts(options: CaptionOptions, asked: list[str]) -> Iterator[str]:
+    """Yield options of answers without a question, and what a question cannot take."""
+    questions, count = options.questions, len(options.paths)
+    for name in ("answers", "num_answers", "min_confidence"):
+        if getattr(questions, name) is not None and not asked:
+            yield f"{_flag(name)} needs --question, --questions or --ask"
+    if options.num_captions and asked:
+        yield f"--num-captions: {asked[0]} asks for answers; see --num-answers"
+    if questions.interactive and count > 1:
+        yield f"--ask is about one image, not {count}"
+    if questions.interactive and STDIN in options.paths:
+        yield "--ask reads the questions from stdin; name the image by its path"
+    if questions.interactive and options.batch_size:
+        yield "--batch-size cannot be used with --ask, which answers one by one"
+    if questions.answers is not None and not all(map(str.strip, questions.answers.split(","))):
+        yield f"--answers {questions.answers!r}: contains an empty answer"
+
+
+def _flag(option: str) -> str:
+    """Return the flag that sets an option."""
+    return {"banned": "--ban", "method": "--sample"}.get(option, f"--{option.replace('_', '-')}")
+
+
+def _is_one_file(path: str, other: str) -> bool:
+    return os.path.realpath(path) == os.path.realpath(other)

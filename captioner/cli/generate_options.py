@@ -1,0 +1,185 @@
+"""The options of `captioner caption`, as its command line gives them.
+
+An option that is None was not given. The help text of its flag states the default.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from captioner.cli.batch.find_images import STDIN
+from captioner.cli.batch.run_record import meta_path
+
+BATCH_SIZE = 16
+"""Default number of images, or of questions, in a batch."""
+ALT_LENGTH = 125
+"""Default length of an alternative text in characters; some screen readers split longer ones."""
+
+
+@dataclass(frozen=True)
+class DecodingOptions:
+    """How captions are searched for: fields of `DecodingConfig`, None if not given."""
+
+    max_length: int | None = None
+    min_length: int | None = None
+    length_penalty: float | None = None
+    groups: int | None = None
+    diversity: float | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    no_repeat_ngram: int | None = None
+    repetition_penalty: float | None = None
+    beam_size: int | None = None
+    must_include: list[str] | None = None
+    prefix: str | None = None
+    length_form: str | None = None
+    banned: list[str] | None = None
+    no_dangling: bool | None = None
+    method: str | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that were given, as `Captioner.caption` takes them."""
+        values = {option.name: getattr(self, option.name) for option in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class QuestionOptions:
+    """Which questions are asked, and how they may be answered."""
+
+    questions: list[str] | None = None
+    file: str | None = None
+    interactive: bool = False
+    answers: str | None = None
+    """The allowed answers, separated by commas, or @FILE."""
+    num_answers: int | None = None
+    min_confidence: float | None = None
+
+    @property
+    def flags(self) -> list[str]:
+        """The flags that were given and that ask questions in place of captions."""
+        given = {
+            "--question": self.questions is not None,
+            "--questions": self.file is not None,
+            "--ask": self.interactive,
+        }
+        return [flag for flag, is_given in given.items() if is_given]
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """The form of the results, and the file that they are written to."""
+
+    jsonl: bool = False
+    csv: bool = False
+    path: str | None = None
+    resume: bool = False
+    retry_failed: bool = False
+    errors_to: str | None = None
+
+    @property
+    def is_csv(self) -> bool:
+        """Whether the rows are CSV, by a flag or by the suffix of the file."""
+        return self.csv or (self.path or "").lower().endswith(".csv")
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """What is written for each image besides its row."""
+
+    sidecar: bool = False
+    write_xmp: str | None = None
+    in_place: bool = False
+    attention: str | None = None
+    overwrite: bool = False
+    alt_text: bool = False
+    alt_length: int | None = None
+
+    @property
+    def copies(self) -> str | None:
+        """The folder of the copies that have the caption in their XMP metadata."""
+        return None if self.in_place else self.write_xmp
+
+    @property
+    def sentence_length(self) -> int | None:
+        """The greatest length of an alternative text; None for plain captions."""
+        return (self.alt_length or ALT_LENGTH) if self.alt_text else None
+
+
+@dataclass(frozen=True)
+class CaptionOptions:
+    """All options of `captioner caption`."""
+
+    paths: list[str] = field(default_factory=list)
+    recursive: bool = False
+    checkpoint: list[str] | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
+    tta: int = 1
+    compile: bool = False
+    batch_size: int | None = None
+    num_captions: int | None = None
+    stream: bool = False
+    score: list[str] | None = None
+    decoding: DecodingOptions = field(default_factory=DecodingOptions)
+    questions: QuestionOptions = field(default_factory=QuestionOptions)
+    output: OutputOptions = field(default_factory=OutputOptions)
+    batch: BatchOptions = field(default_factory=BatchOptions)
+
+    def answering(self, answers: list[str] | None) -> dict[str, Any]:
+        """Return how questions are answered, as `Captioner.ask` takes it.
+
+        Args:
+            answers: The only answers that are allowed; None for any.
+        """
+        return {
+            "answers": answers,
+            "num_answers": self.questions.num_answers or 1,
+            "min_confidence": self.questions.min_confidence or 0.0,
+            "beam_size": self.decoding.beam_size,
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the rows of a file depend on, besides checkpoint and allowed answers.
+
+        FILE.meta.json stores these keys, so that --resume depends on their names and order.
+        """
+        batch = self.batch
+        settings: dict[str, Any] = {
+            "dtype": self.dtype,
+            "num_captions": self.num_captions,
+            "question": self.questions.questions,
+            "csv": self.output.is_csv,
+            "alt_length": batch.sentence_length,
+            "sidecar": batch.sidecar,
+            "write_xmp": batch.write_xmp,
+            "in_place": batch.in_place,
+            "attention": batch.attention,
+            **self.decoding.given(),
+            "looks": self.tta if self.tta > 1 else None,
+        }
+        return {name: value for name, value in settings.items() if value not in (None, False)}
+
+    def written_paths(self) -> list[str]:
+        """Return the files and folders that the run writes, which are not inputs."""
+        return list(filter(None, [*self._row_files(), self.output.errors_to, self.batch.copies]))
+
+    def read_paths(self) -> list[str]:
+        """Return the lists of images and the files of questions and answers."""
+        lists = [x for x in self.paths if x.startswith("@") and not os.path.lexists(x)]
+        lists += filter(lambda answers: answers.startswith("@"), [self.questions.answers or ""])
+        paths = [path[1:] for path in lists if path != f"@{STDIN}"]
+        return [path for path in [*paths, self.questions.file] if path]
+
+    def reserved_paths(self) -> list[str]:
+        """Return the files that no text or image may replace: the run reads or writes them."""
+        written = filter(None, [*self._row_files(), self.output.errors_to])
+        return [*written, *self.read_paths()]
+
+    def _row_files(self) -> list[str]:
+        return [self.output.path, meta_path(self.output.path)] if self.output.path else []
