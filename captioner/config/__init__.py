@@ -1,4 +1,4 @@
-"""The configuration: its schema, and how it is read and written."""
+"""Configuration: the settings with their defaults, and reading and writing them."""
 
 from captioner.config.decoding_options import AnswerConfig, DecodingConfig
 from captioner.config.parsing import to_dict

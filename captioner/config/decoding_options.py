@@ -1,4 +1,4 @@
-"""How texts are searched for: captions by `DecodingConfig`, answers by `AnswerConfig`."""
+"""Settings of the search: for captions `DecodingConfig`, for answers `AnswerConfig`."""
 
 from __future__ import annotations
 
@@ -9,73 +9,75 @@ from captioner.config.parsing import check_minimum
 from captioner.errors import ConfigError
 
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "seed")
-"""Settings that mean nothing to a beam search."""
+"""Settings that only sampling uses."""
 
 MAX_LENGTH_PENALTY = 10
-"""Of lengths: beyond it nothing else counts, and what is computed leaves the numbers there are."""
+"""Largest absolute length penalty: beyond it only the length matters, and scores overflow."""
 
 DTYPES = ("float32", "bfloat16", "float16", "int8", "auto")
-"""Of weights and arithmetic, where a checkpoint is used; `auto` is the fastest on the device."""
+"""Types of weights and arithmetic in inference; `auto` is the fastest on the device."""
 
 TTA_VIEWS = (1, 2, 4)
 """How often a picture may be looked at: as it is; mirrored; and both in a smaller copy."""
 
 
 def widen_beam(beams: int, captions: int, *, groups: int) -> int:
-    """As many beams as captions at least, which the groups can share evenly."""
+    """Return the beam size, raised to the number of captions and to a multiple of the groups."""
     return -(-max(beams, captions) // groups) * groups
 
 
 @dataclass(frozen=True)
 class DecodingConfig:
-    """How captions are searched for, in validation and by default in `generate.py`.
+    """The search for captions, in validation and by default in `generate.py`.
 
-    Lengths are counted in tokens. Whatever is unset changes no caption.
+    Lengths are in tokens. Each rule that changes captions is off by default.
     """
 
     method: Literal["beam", "sample"] = "beam"
-    """Beam search, which with one beam is greedy search; or draws from the model."""
+    """Beam search (greedy search with one beam), or sampling."""
     beam_size: int = 5
+    """Hypotheses that are kept in each step."""
     max_length: int = 30
+    """Longest caption, including EOS."""
     min_length: int = 0
-    """Tokens before the end mark."""
+    """Fewest tokens before EOS."""
     length_penalty: float = 1.0
-    """A hypothesis scores its summed log-probability over its length to this power, -10 to 10."""
+    """The score of a hypothesis is its log-probability / length ** length_penalty; -10 to 10."""
     length_form: Literal["average", "gnmt"] = "average"
-    """What is meant by its length: the length itself, or (5 + length) / 6."""
+    """Length in this formula: the number of tokens, or (5 + tokens) / 6 as in GNMT."""
     groups: int = 1
-    """Diverse beam search: groups that share the beams evenly, each kept from the others' words."""
+    """Diverse beam search: number of groups, which share the beams evenly."""
     diversity: float = 0.0
-    """Log-probability that a token costs for each beam of an earlier group that has taken it."""
+    """Diverse beam search: penalty of a token for each beam of an earlier group that chose it."""
     temperature: float = 1.0
-    """Of sampling: divides the logits, below 1 towards the likeliest tokens."""
+    """Sampling: divisor of the logits; below 1 prefers likely tokens."""
     top_k: int = 0
-    """Of sampling: only the so many likeliest tokens; 0 is all."""
+    """Sampling: draw from the k most likely tokens only; 0 is off."""
     top_p: float = 1.0
-    """Of sampling: only the likeliest tokens that make up so much of the probability."""
+    """Nucleus sampling: draw from the most likely tokens with this total probability; 1 is off."""
     min_p: float = 0.0
-    """Of sampling: only tokens so many times as likely as the likeliest."""
+    """Sampling: smallest probability of a token, relative to the most likely one; 0 is off."""
     seed: int = 0
-    """Of sampling; an image's captions depend on it and on the image's place among the inputs."""
+    """Sampling: seed; the captions of an image depend on it and on the position of the image."""
     no_repeat_ngram: int = 0
-    """No sequence of so many tokens twice in a caption; 0 is off."""
+    """Forbid that a sequence of this many tokens occurs twice in a caption; 0 is off."""
     repetition_penalty: float = 1.0
-    """Multiplies the log-probability of tokens that a caption already holds."""
+    """Factor on the log-probability of tokens that the caption already contains; 1 is off."""
     must_include: tuple[str, ...] = ()
-    """Words or phrases that each caption holds; alternatives of one are joined by `|`."""
+    """Words or phrases that each caption must contain; `|` separates alternatives."""
     banned: tuple[str, ...] = ()
-    """Words or phrases that no caption holds."""
+    """Words or phrases that no caption may contain."""
     prefix: str = ""
-    """Words that each caption begins with."""
+    """Words with which each caption begins."""
     no_dangling: bool = False
-    """No end on a word that others must follow, such as "with" or "a"."""
+    """Forbid that a caption ends with a word such as "with" or "a"."""
 
     def __post_init__(self) -> None:
         check_minimum("decoding", self, 1, "beam_size", "max_length", "groups")
         check_minimum("decoding", self, 0, "min_length", "diversity", "top_k", "no_repeat_ngram")
         check_minimum("decoding", self, 1, "repetition_penalty")
         if self.temperature <= 0:
-            raise ConfigError(f"decoding.temperature={self.temperature}: expected more than 0")
+            raise ConfigError(f"decoding.temperature={self.temperature}: expected a number above 0")
         if not -MAX_LENGTH_PENALTY <= self.length_penalty <= MAX_LENGTH_PENALTY:
             raise ConfigError(
                 f"decoding.length_penalty={self.length_penalty}: expected -{MAX_LENGTH_PENALTY} to"
@@ -87,8 +89,8 @@ class DecodingConfig:
             raise ConfigError(f"decoding.min_p={self.min_p}: expected a share from 0 to 1")
         if self.min_length >= self.max_length:
             raise ConfigError(
-                f"decoding.min_length={self.min_length} leaves no room for the end mark in"
-                f" decoding.max_length={self.max_length}"
+                f"decoding.min_length={self.min_length} must be less than"
+                f" decoding.max_length={self.max_length}, which includes EOS"
             )
         self._check_method()
         self._check_words()
@@ -97,19 +99,19 @@ class DecodingConfig:
         if self.method == "beam":
             for name in SAMPLING:
                 if getattr(self, name) != getattr(type(self), name):
-                    raise ConfigError(f"decoding.{name} is of decoding.method=sample")
+                    raise ConfigError(f"decoding.{name} needs decoding.method=sample")
         else:
             for name in ("groups", "must_include"):
                 if getattr(self, name) != getattr(type(self), name):
-                    raise ConfigError(f"decoding.{name} is of decoding.method=beam")
+                    raise ConfigError(f"decoding.{name} needs decoding.method=beam")
         if (self.groups > 1) != (self.diversity > 0):
             raise ConfigError(
-                f"decoding.groups={self.groups} and decoding.diversity={self.diversity}: groups"
-                " differ by their diversity; set both or neither"
+                f"decoding.groups={self.groups} and decoding.diversity={self.diversity}: diverse"
+                " beam search needs groups above 1 and diversity above 0; set both or neither"
             )
         if self.beam_size % self.groups:
             raise ConfigError(
-                f"decoding.beam_size={self.beam_size} cannot be shared evenly by"
+                f"decoding.beam_size={self.beam_size} is not a multiple of"
                 f" decoding.groups={self.groups}"
             )
 
@@ -123,15 +125,16 @@ class DecodingConfig:
 
 @dataclass(frozen=True)
 class AnswerConfig:
-    """How answers are searched for; the likeliest as a whole is the best, whatever its length."""
+    """The search for answers, which are ranked by probability without a length penalty."""
 
     beam_size: int = 5
+    """Hypotheses that are kept in each step."""
     max_length: int = 12
+    """Longest answer in tokens, including EOS."""
     temperature: float = 1.0
-    """Divides the logits, so that probabilities are as high as the answers are often right; fitted
-    on held-out questions after training."""
+    """Divisor of the logits that calibrates confidences; fitted on held-out questions."""
 
     def __post_init__(self) -> None:
         check_minimum("answers", self, 1, "beam_size", "max_length")
         if self.temperature <= 0:
-            raise ConfigError(f"answers.temperature={self.temperature}: expected more than 0")
+            raise ConfigError(f"answers.temperature={self.temperature}: expected a number above 0")

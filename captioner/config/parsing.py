@@ -1,4 +1,4 @@
-"""Plain data to frozen dataclasses and back, every problem named by its key."""
+"""Conversion between plain data and frozen dataclasses; errors name the key."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from captioner.text import one_line
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key that comes twice in a mapping is an error."""
+    """A YAML loader that rejects duplicate keys in a mapping."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return a mapping; raise ConstructorError for a key that comes twice."""
+        """Return a mapping; raise ConstructorError for a duplicate key."""
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                problem = f"the key {key!r} comes twice"
+                problem = f"the key {key!r} is duplicated"
                 raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
         return super().construct_mapping(node, deep)
 
 
 def load_yaml(text: str) -> Any:
-    """Return the value of a YAML text; raises yaml.YAMLError."""
+    """Return the value of a YAML text; raise yaml.YAMLError if it is not valid."""
     return yaml.load(text, _UniqueKeys)
 
 
@@ -43,7 +43,7 @@ def check_minimum(section: str, settings: Any, lowest: float, *names: str) -> No
 
 
 def to_dict(value: Any) -> Any:
-    """A configuration as plain dicts, lists and scalars."""
+    """Return a configuration as plain dicts, lists and scalars."""
     if dataclasses.is_dataclass(value):
         return {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple):
@@ -52,34 +52,43 @@ def to_dict(value: Any) -> Any:
 
 
 def apply_override(data: dict[str, Any], word: str) -> None:
-    """Put the value of a `key.path=value` word into plain data; numbers are places in lists."""
+    """Set the value of a `key.path=value` word in plain data; a number is an index of a list."""
     path, equals, text = word.partition("=")
     if not equals or not path:
-        raise ConfigError(f"{word!r} is no setting; write it as key.path=value")
+        raise ConfigError(f"{word!r} is not a setting; expected key.path=value")
     try:
         value = load_yaml(text) if text else None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{word!r}: the value is no YAML: {one_line(error)}") from None
+        raise ConfigError(f"{word!r}: the value is not valid YAML: {one_line(error)}") from None
     *parents, last = path.split(".")
     here: Any = data
     for i, key in enumerate(parents):
-        place = _index(here, key, word)
-        here = here.setdefault(place, {}) if isinstance(here, dict) else here[place]
+        index = _index(here, key, word)
+        here = here.setdefault(index, {}) if isinstance(here, dict) else here[index]
         if not isinstance(here, (dict, list)):
-            raise ConfigError(f"{word!r}: {'.'.join(parents[: i + 1])} is a value, not a group")
+            raise ConfigError(f"{word!r}: {'.'.join(parents[: i + 1])} is a value and has no keys")
     here[_index(here, last, word)] = value
 
 
-def _index(here: dict | list, key: str, word: str) -> Any:
+def _index(here: dict[str, Any] | list[Any], key: str, word: str) -> Any:
     if isinstance(here, dict):
         return key
     if key.isdigit() and int(key) < len(here):
         return int(key)
-    raise ConfigError(f"{word!r}: {key!r} is no place in a list of {len(here)}")
+    raise ConfigError(f"{word!r}: {key!r} is not an index of a list of {len(here)}")
 
 
 def parse_value(kind: Any, value: Any, where: str = "") -> Any:
-    """`value` as an instance of the annotation `kind`; raises ConfigError naming the key."""
+    """Convert plain data to the type of an annotation.
+
+    Args:
+        kind: The annotation, such as a dataclass or `tuple[int, ...]`.
+        value: Data as YAML gives it.
+        where: The dotted key, for messages.
+
+    Raises:
+        ConfigError: The value does not have that type, or a key is unknown.
+    """
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return value
@@ -88,7 +97,7 @@ def parse_value(kind: Any, value: Any, where: str = "") -> Any:
             return None
         return parse_value(next(a for a in args if a is not type(None)), value, where)
     if origin is Literal:
-        # YAML reads a bare no as false.
+        # YAML reads `no` without quotes as false.
         value = "no" if value is False and "no" in args else value
         if value not in args:
             raise ConfigError(f"{where}={value!r}: expected one of {', '.join(map(str, args))}")
@@ -121,19 +130,19 @@ def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
     for key in value:
         if key not in hints:
             near = find_nearest(str(key), hints)
-            raise ConfigError(f"{prefix}{key} is no setting; the nearest is {prefix}{near}")
+            raise ConfigError(f"{prefix}{key} is not a setting; the nearest is {prefix}{near}")
     return kind(**{k: parse_value(hints[k], v, f"{prefix}{k}") for k, v in value.items()})
 
 
 def find_nearest(name: str, valid: Iterable[str]) -> str:
     """Return the valid name that is most similar to an unknown one."""
-    # Names are short; comparing a very long one would take long.
+    # Cut, because the comparison of a very long name would be slow.
     return difflib.get_close_matches(name[:100], list(valid), n=1, cutoff=0.0)[0]
 
 
 def _build_scalar(kind: type, value: Any, where: str) -> Any:
     if kind is float and not isinstance(value, bool):
-        # YAML 1.1 reads 5e-4 as text, for want of a dot.
+        # YAML 1.1 reads 5e-4, which has no dot, as text.
         try:
             number = float(value)
         except (TypeError, ValueError):
@@ -152,5 +161,5 @@ def _build_scalar(kind: type, value: Any, where: str) -> Any:
 
 
 def type_name(value: Any) -> str:
-    """What a message calls the value."""
+    """Return the name of the type of a value in messages."""
     return "nothing" if value is None else type(value).__name__

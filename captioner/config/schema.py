@@ -1,8 +1,8 @@
-"""Every setting: its name, its default, what it means, and how it is read and written.
+"""The settings of a run, with their defaults, and how they are read and written.
 
-A YAML file states only what differs from the defaults below; `key.path=value` words on the
-command line state what differs from the file. The resolved configuration is saved beside the
-weights. A key that does not exist is an error that names the nearest one that does.
+A YAML file lists only differences from the defaults below, and `key.path=value` words on the
+command line list differences from the file. The resolved configuration is saved next to the
+weights. An unknown key is an error that names the nearest valid one.
 """
 
 from __future__ import annotations
@@ -29,57 +29,56 @@ from captioner.text import one_line
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """One data set: where it lies, how it is parted, and how often it is seen."""
+    """One data set: its location, its splits and its weight in training."""
 
     root: str | None = None
     """Folder or file of the data set."""
     format: str = "auto"
-    """Reader by name (see `captioner.data.READERS`), or `auto` to tell it from the files."""
+    """Name of the reader (see `captioner.data.READERS`); `auto` detects it from the files."""
     images: str | None = None
-    """Folder of the images, where it is not the one that the format implies."""
+    """Folder of the images; unset, the usual folders of the format."""
     questions: bool = False
-    """Of a captioned data set: learn questions made from its captions, not the captions."""
+    """Train on questions that are made from the captions, instead of on the captions."""
     train_splits: tuple[str, ...] = ("train",)
+    """Splits for training."""
     val_splits: tuple[str, ...] = ("val",)
+    """Splits for validation."""
     val_share: float = 0.1
-    """Share of the training images that is held out where the data set has no such split."""
+    """Share of the training images to hold out if the data set has no validation split, 0 to 1."""
     hold_out: Literal["image", "question"] = "image"
-    """What is held out then: whole images, or single questions, whose images stay in training."""
+    """What to hold out: whole images, or single questions, whose images stay in training."""
     augment: bool = True
-    """False for pictures whose colours or margins decide on the answers."""
+    """Augment the images; False if colors or margins determine the answers."""
     weight: float = 1.0
-    """Passes over the data set's images in an epoch."""
+    """Passes over the images of the data set per epoch."""
     limit: int | None = None
-    """Use only the first so many images of each split (smoke runs)."""
+    """Use only the first images of each split, at most this many (for smoke tests)."""
 
     def __post_init__(self) -> None:
         check_minimum("data", self, 1, "limit")
         if not 0 < self.val_share < 1:
             raise ConfigError(f"data.val_share={self.val_share}: expected a share between 0 and 1")
         if self.weight <= 0:
-            raise ConfigError(f"data.weight={self.weight}: expected more than 0")
+            raise ConfigError(f"data.weight={self.weight}: expected a number above 0")
 
 
 @dataclass(frozen=True)
 class DataConfig(SourceConfig):
-    """Which rows are read, and how their texts are written down.
-
-    `root` and what goes with it name one data set; `sources` names several that are learnt
-    together, each step from one of them.
-    """
+    """The data sets of a run: either one, by `root` and the settings beside it, or `sources`."""
 
     sources: tuple[SourceConfig, ...] = ()
+    """Several data sets to train on together; each step takes one of them."""
     seed: int = 0
-    """Of what is held out, and of questions made from captions: a run that starts from another's
-    weights keeps it, or it would be tested on what those have learnt."""
+    """Seed of the rows held out and of questions made from captions. With `train.start`, keep the
+    seed of that checkpoint: otherwise validation includes its training rows."""
     lowercase: bool = True
-    """Train on lower-cased texts."""
+    """Convert texts to lower case."""
     captions_per_image: int = 5
-    """Captions of one image in one step; of an image that has more, a fresh draw each epoch."""
+    """Captions per image and step; of an image with more, a new sample is drawn each epoch."""
     questions_per_image: int = 8
-    """The same for questions."""
+    """Questions per image and step, drawn in the same way."""
     workers: int = 0
-    """Loader processes; 0 loads in the training process."""
+    """Processes that load images; 0 loads in the training process."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,48 +87,51 @@ class DataConfig(SourceConfig):
         for setting in fields(SourceConfig) if self.sources else ():
             if getattr(self, setting.name) != setting.default:
                 raise ConfigError(
-                    f"data.{setting.name} is set beside data.sources; set it for each of the"
-                    f" sources that it is meant for, as data.sources.0.{setting.name}"
+                    f"data.{setting.name} cannot be combined with data.sources; set it per source,"
+                    f" as data.sources.0.{setting.name}"
                 )
 
     @property
     def all_sources(self) -> tuple[SourceConfig, ...]:
-        """The data sets of the run."""
+        """All data sets of the run."""
         return self.sources or (self,)
 
     @property
     def roots(self) -> str:
-        """Where they lie, for messages."""
+        """Their locations, for messages."""
         return ", ".join(str(source.root) for source in self.all_sources)
 
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """The SentencePiece model that is trained on the training captions."""
+    """The SentencePiece model, which is trained on the training texts."""
 
     kind: Literal["unigram", "bpe"] = "unigram"
+    """Unigram language model or byte-pair encoding."""
     vocab_size: int = 4000
-    """Pieces, the four special ones and the 256 bytes of the fallback included."""
+    """Pieces, including the 4 special ones and the 256 bytes of the fallback."""
 
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """From an RGB image to the encoder's pixels; unset values are the backbone's own."""
+    """Preprocessing and augmentation of images; unset values are those of the backbone."""
 
     size: int | None = None
-    """Of both sides. With `train.start`, a size other than its own has its positions interpolated;
-    random crops enlarge what they show, so that a model sees best at a size above the one that it
-    was trained at (Touvron et al., Fixing the train-test resolution discrepancy, 2019)."""
+    """Height and width in pixels. If it differs from that of `train.start`, position embeddings are
+    interpolated. A size above that of training can be better for evaluation, because random crops
+    enlarge objects (Touvron et al., "Fixing the Train-Test Resolution Discrepancy", 2019)."""
     mean: tuple[float, ...] | None = None
+    """Mean of each channel, for normalization."""
     std: tuple[float, ...] | None = None
+    """Standard deviation of each channel, for normalization."""
     resize: Literal["squash", "crop"] = "squash"
-    """`squash` keeps the whole picture, `crop` keeps the aspect and loses the margins."""
+    """`squash` distorts the image to a square; `crop` keeps the aspect ratio and cuts margins."""
     min_scale: float = 0.5
-    """Augmentation: the smallest share of the area that a random crop keeps."""
+    """Augmentation: smallest share of the area that a random crop keeps, above 0, up to 1."""
     flip: bool = True
-    """Augmentation: left-right flips, with `left` and `right` exchanged in the captions."""
+    """Augmentation: horizontal flips, with `left` and `right` exchanged in the captions."""
     jitter: float = 0.2
-    """Augmentation: the range of brightness, contrast and saturation factors about 1."""
+    """Augmentation: brightness, contrast and saturation factors are 1 +- at most this, 0 to 1."""
 
     def __post_init__(self) -> None:
         check_minimum("image", self, 1, "size")
@@ -141,42 +143,43 @@ class ImageConfig:
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """One timm model."""
+    """A timm model that encodes images."""
 
     name: str = "vit_small_patch16_224"
+    """Name of the timm model."""
     weights: str = "timm"
-    """`timm` (the hub's, by name), `none`, `bundled`, or the path of a safetensors file."""
+    """`timm` (from the Hugging Face Hub), `none`, `bundled`, or the path of a safetensors file."""
     remove: tuple[str, ...] = ()
-    """Modules, by dotted path, that are replaced with an identity."""
+    """Dotted names of modules that are replaced with an identity."""
     args: dict[str, Any] = field(default_factory=dict)
     """Further arguments of `timm.create_model`."""
 
 
 @dataclass(frozen=True)
 class QuestionConfig:
-    """How a question is read, and how it meets the image."""
+    """The question encoder, and its fusion with the image features."""
 
     encoder: str = "shared"
-    """`shared`: the decoder's token embedding and Transformer layers of its own; anything else
-    is the name or the folder of a Hugging Face text encoder."""
+    """`shared` (the token embedding of the decoder and own Transformer layers), or the name or
+    folder of a Hugging Face text encoder."""
     encoder_layers: int = 2
     """Layers of the `shared` encoder."""
     lora_rank: int = 0
-    """Of a Hugging Face encoder: freeze it, and train adapters of this rank, which the checkpoint's
-    weights have in them; needs peft. 0 trains the encoder itself."""
+    """Rank of LoRA adapters of a Hugging Face encoder (needs peft); 0 trains the encoder itself.
+    The encoder is frozen, and the adapters are merged into the weights of the checkpoint."""
     fusion: Literal["concat", "cross_attention", "add", "multiply", "linear"] = "cross_attention"
-    """See `captioner.model.fusion`."""
+    """Fusion of question and image; see `captioner.model.fusion`."""
     fusion_layers: int = 2
-    """Layers of `concat` and `cross_attention`."""
+    """Layers of the fusions `concat` and `cross_attention`."""
     linear_memory: Literal["token", "each"] = "token"
-    """`linear` gives one memory token, or is added to each position."""
+    """The fusion `linear` gives one memory token, or is added to each memory position."""
     decoder_layers: int = 0
-    """Layers of a decoder for answers alone; with 0, that of the captions writes them."""
+    """Layers of a separate decoder for answers; 0 uses the caption decoder."""
     decoder_ffn: int | None = None
-    """Its feed-forward width; unset, `model.ffn`."""
+    """Feed-forward width of that decoder; unset, `model.ffn`."""
     max_length: int = 32
-    """Tokens of a question, EOS included; longer ones are truncated in training and counted in the
-    data report, and rejected in use."""
+    """Longest question in tokens, including EOS; longer ones are truncated in training (the data
+    report counts them) and rejected in use."""
 
     def __post_init__(self) -> None:
         check_minimum("model.question", self, 0, "encoder_layers", "lora_rank", "decoder_layers")
@@ -184,33 +187,38 @@ class QuestionConfig:
         check_minimum("model.question", self, 2, "max_length")
         if self.lora_rank and self.encoder == "shared":
             raise ConfigError(
-                f"model.question.lora_rank={self.lora_rank}: adapters are for trained weights, and"
-                " the shared encoder has none; set model.question.encoder to a Hugging Face text"
-                " encoder, or this to 0"
+                f"model.question.lora_rank={self.lora_rank}: adapters need a pretrained encoder;"
+                " set model.question.encoder to a Hugging Face text encoder, or lora_rank to 0"
             )
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The sizes of everything behind the backbone."""
+    """The architecture of the model."""
 
     backbones: tuple[BackboneConfig, ...] = (BackboneConfig(),)
-    """With several, their features are concatenated position by position."""
+    """Image backbones; the features of several are concatenated per position."""
     width: int = 512
+    """Width of the Transformer layers behind the backbone; a multiple of `heads`."""
     heads: int = 8
+    """Attention heads."""
     encoder_layers: int = 1
+    """Transformer layers on the features of the backbone."""
     decoder_layers: int = 4
+    """Layers of the caption decoder."""
     ffn: int = 2048
+    """Width of the feed-forward layers."""
     max_length: int = 40
-    """Tokens of a caption, EOS included; longer ones are truncated, and keep their EOS. The data
-    report counts them."""
+    """Longest caption in tokens, including EOS; longer ones are truncated before EOS (the data
+    report counts them)."""
     dropout: float = 0.1
+    """Dropout of the Transformer layers, 0 to below 1."""
     feature_dropout: float = 0.0
-    """Dropout on the backbone's features."""
+    """Dropout on the features of the backbone, 0 to below 1."""
     question: QuestionConfig | None = None
-    """The parts that answer questions; unset is a model that captions only."""
+    """The parts for question answering; unset, the model only captions."""
     blind: bool = False
-    """The control that sees no image: zeros stand in the place of its features."""
+    """Replace the image features by zeros: the blind baseline of question answering."""
 
     def __post_init__(self) -> None:
         check_minimum("model", self, 1, "width", "heads", "ffn", "decoder_layers")
@@ -229,38 +237,40 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class StageConfig:
-    """One stretch of training; the stages follow one another in one run."""
+    """One stage of training; the stages of a run follow one another."""
 
     objective: Literal["cross_entropy", "scst"] = "cross_entropy"
-    """What is minimised; `scst` raises the CIDEr-D of the model's own samples."""
+    """Cross-entropy, or self-critical sequence training (SCST) with CIDEr-D as the reward."""
     samples: int = 5
-    """Captions drawn of each image in a step of `scst`."""
+    """SCST: captions sampled per image and step."""
     baseline: Literal["mean", "greedy"] = "mean"
-    """What a sample of `scst` is held against: the image's other samples, or a greedy caption."""
+    """SCST: baseline of the reward, the mean of the image's other samples or a greedy caption."""
     bleu: float = 0.0
-    """Weight of BLEU-4 in the reward of `scst`, beside CIDEr-D's 1."""
+    """SCST: weight of BLEU-4 in the reward, relative to that of CIDEr-D."""
     epochs: int = 10
+    """Passes over the data."""
     lr: float = 5e-4
-    """Peak learning rate of everything behind the backbone."""
+    """Peak learning rate of all parts except the backbone."""
     encoder_lr: float = 0.0
     """Peak learning rate of the backbone; 0 freezes it."""
     encoder_decay: float = 1.0
-    """Factor on it from each block of the backbone to the block before; 1 treats all alike."""
+    """Layer-wise decay: factor on `encoder_lr` from each block of the backbone to the previous."""
     encoder_blocks: int | None = None
-    """Train only so many last blocks of each backbone; unset, all. The first blocks of a network of
-    convolutions have few weights and most of the work."""
+    """Train only this many last blocks of each backbone; unset, all. The first blocks of a
+    convolutional network have few weights but take most of the time."""
     parts: Literal["all", "question"] = "all"
-    """`question` trains what captions do not use, on the data sets that ask; what the model says of
-    an image then stays as it is, to the bit."""
+    """`question` trains only parts that captions do not use, on question data; the captions of the
+    model stay exactly the same."""
     warmup: float = 0.05
-    """Share of the stage's steps with a rising learning rate; a cosine follows."""
+    """Share of the steps with linear warm-up of the learning rate; cosine decay follows."""
     final_lr: float = 0.0
-    """Where the cosine ends, as a share of the peak."""
+    """Learning rate at the end of the cosine decay, as a share of the peak."""
     augment: bool = True
+    """Augment the images in this stage."""
     weights: tuple[float, ...] = ()
-    """Passes over each source's images in an epoch of this stage; unset, `weight` of the source."""
+    """Passes over the images of each source per epoch; unset, the `weight` of the source."""
     cached_views: int = 0
-    """Frozen only: encode so many augmented views of each image once, then read them back."""
+    """Frozen backbone: cache the features of this many augmented views per image; 0 is off."""
 
     def __post_init__(self) -> None:
         check_minimum("train.stages", self, 0, "epochs")
@@ -277,7 +287,7 @@ class StageConfig:
                 f"train.stages: encoder_decay={self.encoder_decay}: expected above 0, at most 1"
             )
         if any(weight <= 0 for weight in self.weights):
-            raise ConfigError(f"train.stages: weights={self.weights}: expected more than 0 each")
+            raise ConfigError(f"train.stages: weights={self.weights}: expected numbers above 0")
         if self.cached_views and self.encoder_lr:
             raise ConfigError(
                 "train.stages: cached_views needs a frozen encoder; set encoder_lr to 0"
@@ -285,86 +295,94 @@ class StageConfig:
             )
         if self.parts == "question" and self.encoder_lr:
             raise ConfigError(
-                "train.stages: parts=question leaves the encoder as it is; set encoder_lr to 0"
+                "train.stages: parts=question does not train the backbone; set encoder_lr to 0"
             )
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The optimisation."""
+    """Optimization, validation and saving."""
 
     output: str = "runs/captioner"
+    """Folder of the run: checkpoints, logs and reports."""
     start: str | None = None
-    """A checkpoint whose weights and tokenizer the run starts from; `bundled` is the shipped."""
+    """Checkpoint whose weights and tokenizer the run starts from: a folder or `bundled`."""
     max_length: int | None = None
-    """With `start`: the model's limit on captions and answers, in tokens, raised to this."""
+    """With `start`: raise the longest caption and answer of its model to this many tokens."""
     question_max_length: int | None = None
-    """With `start`: the model's limit on questions, in tokens, raised to this."""
+    """With `start`: raise the longest question of its model to this many tokens."""
     soup: tuple[str, ...] = ()
-    """Checkpoints whose weights are averaged with those of `start`, which has all parts that they
-    have (Wortsman et al., Model soups, ICML 2022). A name that recurs counts as often."""
+    """Model soup: checkpoints whose weights are averaged with those of `start`, which must have all
+    their parts (Wortsman et al., "Model Soups", ICML 2022). A repeated name counts repeatedly."""
     validate_start: bool = False
-    """Validate the start as well, as epoch -1, and keep it where no epoch is better. With a stage
-    of 0 epochs, that is all that is done."""
+    """Validate the start as epoch -1 too, and keep it if no epoch is better. With a single stage of
+    0 epochs, the run only validates."""
     stages: tuple[StageConfig, ...] = (StageConfig(),)
+    """The stages of training, in order."""
     batch_size: int = 32
-    """Images of one step on one device."""
+    """Images per step and device."""
     accumulate: int = 1
-    """Batches whose gradients make one step."""
+    """Gradient accumulation: batches per optimizer step."""
     weight_decay: float = 0.05
+    """Weight decay of AdamW."""
     label_smoothing: float = 0.1
+    """Label smoothing of the cross-entropy, 0 to below 1."""
     betas: tuple[float, float] = (0.9, 0.98)
+    """Betas of AdamW."""
     clip: float = 1.0
-    """Largest norm of the gradient."""
+    """Gradient clipping: largest norm of the gradient."""
     ema: float = 0.0
-    """Decay of the weights' moving average, which is what is evaluated and kept; 0 is off."""
+    """Decay of the exponential moving average (EMA) of the weights, which is validated and saved;
+    0 is off."""
     precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
-    """Of autocast. `auto` is bf16 where the device computes it fast, and no (float32) elsewhere: a
-    CPU without instructions for bfloat16 takes several times as long for a step in bf16."""
+    """Mixed precision (autocast). `no` is float32; `auto` is bf16 if the device has fast bfloat16
+    instructions, otherwise `no`: without them, a step on a CPU takes several times as long."""
     compile: bool = False
-    """Hand backbone, memory encoder and decoder to torch.compile for the steps of training. Needs a
-    C++ compiler; a resumed run is then an unstopped one but for rounding. Of no use on a CPU: the
-    same step took 0.99 to 1.04 of its time (benchmarks/README.md)."""
+    """Compile the backbone, memory encoder and decoder by torch.compile; needs a C++ compiler. A
+    resumed run then equals an uninterrupted one up to rounding. No gain on a CPU: a step took 0.99
+    to 1.04 of its time (benchmarks/README.md)."""
     patience: int = 5
-    """Evaluations without a better validation CIDEr-D before a stage ends early."""
+    """Early stopping: validations without a better CIDEr-D before a stage ends."""
     eval_every: int = 1
-    """Epochs between evaluations."""
+    """Epochs between validations."""
     save_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of the weights in the best checkpoint; the state that a run resumes from is float32."""
+    """Type of the weights in the best checkpoint; states for resuming are always float32."""
     eval_images: int | None = None
-    """Validate on the first so many images only."""
+    """Validate on at most this many images, the first ones; unset, on all."""
     save_every: int = 1000
-    """Steps between states to resume from; the end of an epoch is always one."""
+    """Steps between saved states for resuming; a state is also saved at the end of each epoch."""
     keep: int = 2
-    """States that are kept."""
+    """Saved states to keep."""
     bad_steps: int = 10
-    """Steps in a row without a finite gradient, which are left out, before a run stops."""
+    """Successive steps without a finite gradient, which are skipped, before the run stops."""
     tracker: Literal["none", "tensorboard"] = "tensorboard"
+    """Experiment tracker."""
     threads: int | None = None
-    """CPU threads of PyTorch; unset is PyTorch's own choice."""
+    """CPU threads of PyTorch; unset, the default of PyTorch."""
     cache: str = "runs/cache"
     """Folder of cached features."""
     seed: int = 0
+    """Seed of the initial weights, the order of the data, augmentation and dropout."""
 
     def __post_init__(self) -> None:
-        names = ("batch_size", "accumulate", "patience", "eval_every", "eval_images", "threads")
-        names += ("save_every", "keep", "bad_steps", "max_length", "question_max_length")
+        names = ["batch_size", "accumulate", "patience", "eval_every", "eval_images", "threads"]
+        names += ["save_every", "keep", "bad_steps", "max_length", "question_max_length"]
         check_minimum("train", self, 1, *names)
         check_minimum("train", self, 0, "weight_decay", "clip")
         if not self.stages:
             raise ConfigError("train.stages is empty; name at least one stage")
         if self.soup and not self.start:
-            raise ConfigError("train.soup is averaged with train.start, which is not set")
+            raise ConfigError("train.soup needs train.start, with which it is averaged")
         for name in ("max_length", "question_max_length"):
             if getattr(self, name) and not self.start:
                 setting = f"model.{name.replace('_max', '.max')}"
                 raise ConfigError(
-                    f"train.{name} raises the limit of train.start, which is not set; set {setting}"
+                    f"train.{name} needs train.start, which is not set; set {setting}"
                 )
         for number, stage in enumerate(self.stages):
             if not stage.epochs and not (self.validate_start and self.start and number == 0):
                 raise ConfigError(
-                    f"train.stages.{number}: epochs=0 is for the first stage of a run with"
+                    f"train.stages.{number}: epochs=0 is allowed only in the first stage, with"
                     " train.start and train.validate_start"
                 )
         for name in ("label_smoothing", "ema"):
@@ -390,23 +408,27 @@ class Config:
             limit = max(self.model.max_length, self.train.max_length or 0)
             if length > limit:
                 raise ConfigError(
-                    f"{section}.max_length={length} exceeds"
-                    f" model.max_length={limit}, the positions the decoder has"
+                    f"{section}.max_length={length} exceeds model.max_length={limit}, the number"
+                    " of positions of the decoder"
                 )
         sources = len(self.data.all_sources)
         for number, stage in enumerate(self.train.stages):
             if len(stage.weights) not in (0, sources):
                 raise ConfigError(
                     f"train.stages.{number}: {len(stage.weights)} weights for {sources} source(s);"
-                    " expected one for each"
+                    " expected one per source"
                 )
 
 
 def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
-    """Read a YAML file (or only the defaults) and apply `key.path=value` words.
+    """Read a YAML file and apply overrides.
+
+    Args:
+        path: The file; None for the defaults.
+        overrides: `key.path=value` words.
 
     Raises:
-        ConfigError: the file is missing or no YAML, a key is unknown, a value has another type.
+        ConfigError: The file cannot be read as YAML, a key is unknown, or a value is not valid.
     """
     data: dict[str, Any] = {}
     if path is not None:
@@ -422,6 +444,6 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
 
 
 def save_config(config: Config, path: str | Path) -> None:
-    """Write the whole configuration as YAML; `load_config` reads it back equal."""
+    """Write the whole configuration as YAML, for `load_config`."""
     text = yaml.safe_dump(to_dict(config), sort_keys=False)
     Path(path).write_text(text, encoding="utf-8")

@@ -332,7 +332,7 @@ def test_numbers_are_finite(value):
 
 
 def test_a_key_that_comes_twice_is_an_error(tmp_path):
-    with pytest.raises(ConfigError, match="the key 'epochs' comes twice"):
+    with pytest.raises(ConfigError, match="the key 'epochs' is duplicated"):
         load_config(None, ["train.stages=[{epochs: 1, epochs: 2}]"])
-    with pytest.raises(ConfigError, match="the key 'seed' comes twice"):
+    with pytest.raises(ConfigError, match="the key 'seed' is duplicated"):
         load_config(write(tmp_path, "train:\n  seed: 1\n  seed: 2\n"))
