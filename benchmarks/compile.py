@@ -27,7 +27,7 @@ from captioner.model.encoder import Backbones  # noqa: E402
 from captioner.model.seq2seq import Seq2Seq  # noqa: E402
 from captioner.tokenizer import BOS, PAD  # noqa: E402
 from captioner.training.compile import compile_parts  # noqa: E402
-from captioner.training.setup import train_mode  # noqa: E402
+from captioner.training.stage import train_mode  # noqa: E402
 
 IMAGES, CAPTIONS, LONGEST, ROUNDS = 8, 5, 16, 8
 

@@ -49,9 +49,9 @@ from captioner.model.seq2seq import Seq2Seq  # noqa: E402
 from captioner.tokenizer import BOS, EOS, PAD  # noqa: E402
 from captioner.training import setup  # noqa: E402
 from captioner.training.features import use_cached_features  # noqa: E402
-from captioner.training.loss import Objective  # noqa: E402
+from captioner.training.loss import CaptionReward, Objective  # noqa: E402
 from captioner.training.optimizer import build_optimizer  # noqa: E402
-from captioner.training.scst import CaptionReward  # noqa: E402
+from captioner.training.stage import start_stage, train_mode  # noqa: E402
 
 IMAGES, CAPTIONS = 32, 5
 SIZES = {
@@ -140,7 +140,7 @@ class Ours:
         built = setup.build_datasets(self.config, tasks, train, val, self.tokenizer)
         self.train, self.val = built
         self.model.to(memory_format=torch.channels_last)
-        setup.start_stage(self.stage, self.config, self.model, *built)
+        start_stage(self.stage, self.config, self.model, *built)
         if self.stage.cached_views:
             use_cached_features(
                 self.model.backbone, *built, self.stage, self.config, self.accelerator
@@ -156,9 +156,9 @@ class Ours:
         )
         optimizer = build_optimizer(self.model, self.config.train, self.stage)
         self.wrapped, self.optimizer = self.accelerator.prepare(self.model, optimizer)
-        setup.train_mode(self.model)
+        train_mode(self.model)
 
-    def whole(self) -> AbstractContextManager[Seq2Seq]:
+    def full_model(self) -> AbstractContextManager[Seq2Seq]:
         """The model to draw captions from."""
         return nullcontext(self.model)
 
@@ -173,7 +173,7 @@ class Ours:
     def step(self, batch: Batch) -> float:
         """The loss a token."""
         with self.accelerator.autocast():
-            found = self.objective(self.wrapped, batch, whole=self.whole)
+            found = self.objective(self.wrapped, batch, full_model=self.full_model)
         loss = found.total / found.tokens
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.train.clip)

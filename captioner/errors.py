@@ -1,45 +1,45 @@
-"""The one family of errors that a user may see.
+"""Exceptions with messages for users.
 
-A message names the file or key, what was found, what was expected and what to do; the
-command line prints it on one line and never shows a traceback for it.
+A message says what happened, where, what was expected and what to do. The command line prints it
+on one line, without a traceback.
 """
 
 
 class CaptionerError(Exception):
-    """Base of every error that is the input's or the user's to mend."""
+    """Base class of all errors that the user can correct."""
 
 
 class ConfigError(CaptionerError):
-    """A configuration key or value that cannot be used."""
+    """A configuration key is unknown, or a value is invalid."""
 
 
 class DataError(CaptionerError):
-    """A data set that cannot be read: a missing file, an unknown format, a bad row."""
+    """A data set cannot be read: a file is missing or its format unknown."""
 
 
 class SplitError(DataError):
-    """A split that the data set does not have."""
+    """A data set does not have the split."""
 
 
 class ImageError(CaptionerError):
-    """An image that cannot be turned into pixels: of neither kind below, damaged or missing."""
+    """An image cannot be decoded, because it is damaged or missing, or for a reason below."""
 
 
 class ImageFormatError(ImageError):
-    """Bytes that are no image of a format that is read."""
+    """The bytes are no image of a supported format."""
 
 
 class ImageSizeError(ImageError):
-    """An image of too many pixels, or of none."""
+    """An image has too many pixels, or none."""
 
 
 class QuestionError(CaptionerError):
-    """A question that cannot be asked: no text, nothing in it, or too long."""
+    """A question is empty, too long or no text."""
 
 
 class CheckpointError(CaptionerError):
-    """A checkpoint that is missing, torn or of another shape."""
+    """A checkpoint is missing, incomplete or does not match the model."""
 
 
 class MetricError(CaptionerError):
-    """Candidates and references that cannot be scored together."""
+    """Candidates cannot be scored against the references."""

@@ -20,28 +20,28 @@ DANGLING_WORDS = [
     "have", "who", "which", "whose", "where", "wearing", "holding",
 ]
 # fmt: on
-"""Words that more must follow: a caption that ends in one has lost its end."""
+"""Words that cannot end a caption: one that ends in them is truncated."""
 
 
 def normalize_caption(text: str, *, lowercase: bool = True) -> str:
-    """Returns the caption in the form that the model learns to write.
+    """Return a caption in the form that the model is trained on.
 
-    White space (line breaks too) becomes single spaces; the space that tokenised captions such as
-    Flickr8k's hold before punctuation and clitics goes ("a man 's hat ." -> "a man's hat"), as do
-    a final full stop and quotation marks around the whole. Applying it twice changes nothing.
-    An empty result means that the caption said nothing.
+    White space becomes single spaces. Removed are the spaces before punctuation and clitics in
+    tokenized captions such as Flickr8k's ("a man 's hat ." -> "a man's hat"), a final period, and
+    quotation marks around the whole caption. The function is idempotent. The result is empty if
+    the caption has no words.
     """
     if lowercase:
         text = text.lower()
     previous = None
-    while text != previous:  # each step only removes characters, so this ends
+    while text != previous:  # ends, because each step only removes characters
         previous = text
-        text = _tidy_once(text)
+        text = _normalize_once(text)
     return text
 
 
 def normalize_question(text: str, *, lowercase: bool = True) -> str:
-    """Returns the question as the model reads it: as a caption, without its question marks."""
+    """Return a question in the form that the model is trained on, without question marks."""
     previous = None
     while text != previous:
         previous = text
@@ -49,7 +49,7 @@ def normalize_question(text: str, *, lowercase: bool = True) -> str:
     return text
 
 
-def _tidy_once(text: str) -> str:
+def _normalize_once(text: str) -> str:
     text = " ".join(text.split())
     text = _BEFORE_PUNCTUATION.sub("", text)
     text = _AFTER_BRACKET.sub("", text)
@@ -58,7 +58,7 @@ def _tidy_once(text: str) -> str:
     text = text.rstrip(" .")
     if len(text) > 1 and _QUOTES.get(text[0]) == text[-1]:
         inner = text[1:-1]
-        # '"Stop" says the "man"' is not one quotation.
+        # Not one quotation: '"Stop" says the "man"'.
         if text[0] not in inner and text[-1] not in inner:
             text = inner
     return text

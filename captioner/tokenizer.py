@@ -1,9 +1,18 @@
 """Text to token ids and back with SentencePiece; the only owner of the special ids.
 
-A model whose question encoder comes from Hugging Face reads questions with that one's tokenizer.
+| id | name | use |
+|---|---|---|
+| 0 | `PAD` | fills the end of shorter texts in a batch; ignored by the loss |
+| 1 | `UNK` | never produced: unknown characters become UTF-8 bytes |
+| 2 | `BOS` | first input of the decoder; not part of an encoded text |
+| 3 | `EOS` | last id of each encoded text |
 
-A tokenizer is trained on the training captions and travels with the checkpoint as one
-`tokenizer.model` file. Source: Kudo and Richardson, SentencePiece (EMNLP 2018, demos).
+Pieces have the ids 4 to V - 1, where V is the vocabulary size, `len(tokenizer)`. The tokenizer is
+trained on the training captions and stored in the checkpoint as `tokenizer.model`. Source: Kudo and
+Richardson, SentencePiece (EMNLP 2018, demos).
+
+A model whose question encoder comes from Hugging Face encodes questions with the tokenizer of that
+encoder (`TextEncoderTokenizer`), which has other special ids.
 """
 
 from __future__ import annotations
@@ -18,46 +27,52 @@ from captioner.errors import CheckpointError, ConfigError
 
 PAD, UNK, BOS, EOS = range(4)
 
-# SentencePiece writes a space as U+2581 and would read that character back as a space, so it
-# is spelt with an escape of its own.
 _JOINERS = frozenset("\u200d\ufe0e\ufe0f\u20e3") | {chr(i) for i in range(0x1F3FB, 0x1F400)}
-"""What joins or changes the character before it: ZWJ, variation selectors, skin tones."""
+"""Characters that join or modify the one before: ZWJ, variation selectors, skin tones."""
+# SentencePiece writes a space as U+2581 and would decode that character to a space, so U+2581 in a
+# text is escaped.
 _ESCAPES = (("\x1a", "\x1a0"), ("\u2581", "\x1a1"))
 
 
 class Tokenizer:
-    """A SentencePiece model whose encoding can be read back exactly for any Unicode text.
+    """A SentencePiece model that decodes each encoded Unicode text exactly.
 
-    Characters that the training text did not hold become UTF-8 byte pieces, so `<unk>` is
-    never produced; a lone surrogate, which is no Unicode text, is read as U+FFFD.
+    Characters that are not in the training text become UTF-8 byte pieces, so `<unk>` is never
+    produced. A lone surrogate, which is no valid Unicode, becomes U+FFFD.
 
-    `question_tokenizer` is what encodes questions: this tokenizer, unless it is set to another.
+    Args:
+        model: Content of a `tokenizer.model` file.
+
+    Raises:
+        CheckpointError: It is no SentencePiece model, or has other special ids.
     """
 
     pad = PAD
+    """Padding id."""
 
     def __init__(self, model: bytes) -> None:
         from sentencepiece import SentencePieceProcessor
 
         self.question_tokenizer: Tokenizer | TextEncoderTokenizer = self
+        """Encodes questions; replaced if the question encoder has its own tokenizer."""
         self.model = model
         self._processor = SentencePieceProcessor()
         try:
-            # Given to the constructor, an empty model is taken for none, and crashes later.
+            # The constructor would accept an empty model, which crashes later.
             self._processor.LoadFromSerializedProto(model)
             len(self)
         except (RuntimeError, OSError) as error:
             raise CheckpointError(f"not a SentencePiece model: {error}") from None
         p = self._processor
-        found = (p.pad_id(), p.unk_id(), p.bos_id(), p.eos_id())
-        if found != (PAD, UNK, BOS, EOS):
+        ids = (p.pad_id(), p.unk_id(), p.bos_id(), p.eos_id())
+        if ids != (PAD, UNK, BOS, EOS):
             raise CheckpointError(
-                f"the tokenizer has pad, unk, bos, eos = {found}, expected {(PAD, UNK, BOS, EOS)}"
+                f"the tokenizer has pad, unk, bos, eos = {ids}, expected {(PAD, UNK, BOS, EOS)}"
             )
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
-        """Read a `tokenizer.model` file; raises CheckpointError."""
+        """Read a `tokenizer.model` file; raise CheckpointError if that fails."""
         try:
             return cls(Path(path).read_bytes())
         except (OSError, CheckpointError) as error:
@@ -67,10 +82,15 @@ class Tokenizer:
     def train(
         cls, texts: Iterable[str], *, vocab_size: int = 4000, kind: str = "unigram"
     ) -> Tokenizer:
-        """Train on `texts`, one caption each; deterministic for equal texts in equal order.
+        """Train a tokenizer; deterministic for the same texts in the same order.
 
-        Where the texts are too few for `vocab_size` pieces, the vocabulary is smaller.
-        Raises ConfigError when `vocab_size` cannot hold the specials, bytes and characters.
+        Args:
+            texts: Normalized captions.
+            vocab_size: Number of ids V; smaller if the texts are too few for as many pieces.
+            kind: "unigram" or "bpe".
+
+        Raises:
+            ConfigError: `vocab_size` is too small for the special ids, bytes and characters.
         """
         from sentencepiece import SentencePieceTrainer
 
@@ -84,7 +104,7 @@ class Tokenizer:
                 hard_vocab_limit=False,
                 character_coverage=1.0,
                 byte_fallback=True,
-                # Text is cleaned before it comes here; what comes must come back unchanged.
+                # The captions are already normalized; decoding must restore them exactly.
                 normalization_rule_name="identity",
                 remove_extra_whitespaces=False,
                 split_digits=True,
@@ -109,33 +129,33 @@ class Tokenizer:
         return self._processor.get_piece_size()
 
     def list_pieces(self) -> list[str | None]:
-        """What each id writes, spaces included; None for the special ones.
+        """Return the text of each id (V entries), spaces included; None for the special ids.
 
-        A byte beyond ASCII, which alone is no character, stands as U+DC80 to U+DCFF, as Python's
-        `surrogateescape` has it.
+        A byte beyond ASCII, which is no character alone, becomes U+DC80 to U+DCFF, as with
+        Python's error handler `surrogateescape`.
         """
-        p, found = self._processor, []
+        p, pieces = self._processor, list[str | None]()
         for i in range(len(self)):
             piece = p.id_to_piece(i)
             if p.is_byte(i):
                 piece = bytes([int(piece[3:5], 16)]).decode("ascii", "surrogateescape")
             special = p.is_control(i) or p.is_unknown(i)
-            found.append(None if special else piece.replace("\u2581", " "))
-        return found
+            pieces.append(None if special else piece.replace("\u2581", " "))
+        return pieces
 
     def encode(self, text: str, *, max_length: int | None = None) -> list[int]:
-        """Return token ids that end in EOS (no BOS).
+        """Return the token ids of a text and EOS, without BOS.
 
-        A text of more than `max_length` ids, EOS included, is cut, but never inside a character.
+        A text with more than `max_length` ids, EOS included, is truncated between characters.
         """
         ids = self._processor.encode(_escape(text))
         if max_length is not None and len(ids) >= max_length:
-            ids = self._cut(text, ids[: max_length - 1])
+            ids = self._truncate(text, ids[: max_length - 1])
         return [*ids, EOS]
 
-    def _cut(self, text: str, ids: list[int]) -> list[int]:
-        """Remove ids from the end until they are a beginning of the text in whole characters."""
-        text = _unescape(_escape(text))  # with what lone surrogates are read as
+    def _truncate(self, text: str, ids: list[int]) -> list[int]:
+        """Remove ids from the end until they are a prefix of the text in whole characters."""
+        text = _unescape(_escape(text))  # replaces lone surrogates
         while ids:
             start = self.decode(ids)
             if text.startswith(start) and not _joins(text[len(start) - 1 : len(start) + 1]):
@@ -144,11 +164,11 @@ class Tokenizer:
         return ids
 
     def count_bytes(self, ids: Iterable[int]) -> int:
-        """Return how many of the ids are bytes of a character that has no piece of its own."""
+        """Return how many ids are bytes of characters without a piece of their own."""
         return sum(map(self._processor.is_byte, ids))
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids up to the first EOS; the special ones are not written."""
+        """Return the text of the ids up to the first EOS; the special ids are skipped."""
         kept = []
         for i in ids:
             if i == EOS:
@@ -163,9 +183,13 @@ class Tokenizer:
 
 
 class TextEncoderTokenizer:
-    """A Hugging Face tokenizer, that of a text encoder, in the manner of `Tokenizer`.
+    """The Hugging Face tokenizer of a text encoder, with the interface of `Tokenizer`.
 
-    Raises ConfigError where it has no padding token.
+    Args:
+        tokenizer: A `transformers` tokenizer; it gives the special ids, padding included.
+
+    Raises:
+        ConfigError: It has no padding token.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -177,39 +201,39 @@ class TextEncoderTokenizer:
             )
 
     def encode(self, text: str, *, max_length: int | None = None) -> list[int]:
-        """Return token ids with the encoder's own special ones.
+        """Return the token ids of a text with the special ids of the encoder.
 
-        A text of more than `max_length` ids is cut, but never inside a character, and keeps the
-        special ones.
+        A text with more than `max_length` ids, special ids included, is truncated between
+        characters.
         """
         ids = self._tokenizer(text)["input_ids"]
         if max_length is None or len(ids) <= max_length:
             return ids
         if self._tokenizer.is_fast:
-            text = self._cut(text, max_length)
+            text = self._truncate(text, max_length)
         return self._tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
 
-    def _cut(self, text: str, max_length: int) -> str:
-        """Return the beginning of the text that fits, in whole characters."""
-        found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        offsets = found["offset_mapping"]
+    def _truncate(self, text: str, max_length: int) -> str:
+        """Return the longest prefix of the text that fits, in whole characters."""
+        encoding = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        offsets = encoding["offset_mapping"]
         kept = max(0, max_length - self._tokenizer.num_special_tokens_to_add())
-        # Tokens of one character have its place in common.
+        # Tokens of the same character have the same offsets.
         while 0 < kept < len(offsets) and offsets[kept][0] < offsets[kept - 1][1]:
             kept -= 1
         return text[: offsets[kept - 1][1]] if kept else ""
 
     def count_bytes(self, ids: Iterable[int]) -> int:
-        """Return 0: such a tokenizer only reads."""
+        """Return 0, because byte pieces matter only for generated text."""
         return 0
 
     def save(self, folder: str | Path) -> None:
-        """Write its files."""
+        """Write the files of the tokenizer to a folder."""
         self._tokenizer.save_pretrained(str(folder))
 
 
 def _joins(pair: str) -> bool:
-    """Return whether two neighboring characters make one, as a letter and its accent do."""
+    """Return whether two adjacent characters form one, such as a letter and its accent."""
     if len(pair) < 2:
         return False
     return pair[0] in _JOINERS or pair[1] in _JOINERS or unicodedata.combining(pair[1]) != 0

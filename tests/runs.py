@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from captioner.cli import train
 from captioner.training import run_state
-from captioner.training.optimizer import MovingAverage
+from captioner.training.ema import MovingAverage
 
 TINY = [
     "image.size=64",

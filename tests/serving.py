@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @contextmanager
-def process(*words: object, env: dict[str, str] | None = None) -> Iterator[SimpleNamespace]:
+def start_process(*words: object, env: dict[str, str] | None = None) -> Iterator[SimpleNamespace]:
     """`serve.py` with these words, ready: its `url`, `client`, `process`, and `log` so far."""
     command = [sys.executable, ROOT / "serve.py", "--port", "0", *map(str, words)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -54,7 +54,7 @@ def process(*words: object, env: dict[str, str] | None = None) -> Iterator[Simpl
 
 
 @contextmanager
-def thread(captioner: Any, **settings: Any) -> Iterator[SimpleNamespace]:
+def start_in_thread(captioner: Any, **settings: Any) -> Iterator[SimpleNamespace]:
     """An application over `captioner`, ready; `url`, `client` and `engine`."""
     app = create_app(lambda: captioner, Settings(**settings), page=False)
     config = uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=2)
@@ -80,7 +80,7 @@ def wait_for(true: Any, *, seconds: float = 30) -> None:
         time.sleep(0.01)
 
 
-class Toy:
+class FakeCaptioner:
     """Captions a picture by its mean red, one batch a call; `gate` holds it back while it is clear.
 
     `batches` are the kinds and sizes of the calls so far.
@@ -95,8 +95,8 @@ class Toy:
         )
         self.tokenizer = SimpleNamespace(encode=str.split)
         self.batches: list[tuple[str, int]] = []
-        self.gate = threading.Event()
-        self.gate.set()
+        self.unblocked = threading.Event()
+        self.unblocked.set()
 
     def caption(self, images: list, *, num_captions: int = 1, **_: Any) -> list[Result]:
         self._enter("caption", len(images))
@@ -119,7 +119,7 @@ class Toy:
 
     def _enter(self, kind: str, size: int) -> None:
         self.batches.append((kind, size))
-        assert self.gate.wait(30)
+        assert self.unblocked.wait(30)
 
 
 def red(image: Any) -> int:

@@ -1,31 +1,7 @@
-"""Score captions and answers: `python score.py CANDIDATES --references PATH`, or --checkpoint DIR.
-
-CANDIDATES is JSONL or CSV (generate.py writes both), TSV, JSON (a list of rows, as COCO's and VQA's
-result files, or an object of id: caption) or - for stdin. A row with a caption says which image it
-is about by image_id, else id, both of which must equal the reference's, else image, a path that may
-differ from the reference's in its leading folders. A row with an answer says which question it is
-to by question_id, else image and question. Keys of a row that name different images are an error.
-With --checkpoint the images are captioned, or the questions answered, first; with --held-out those
-that its own configuration held out of its training, task by task, and no references are given
-(data.sources.0.root=PATH and so on say where the data sets lie now).
-
-Answers are scored by exact match after VQA's normalisation and macro-F1, and, if every question has
-four answers or more, by the official VQA accuracy. The scores of a checkpoint are shown with its
-controls: a blind model (--blind), itself with each question asked of another image, and the most
-frequent training answer to each type of question.
-
-`compare` compares the captions of B with those of A, each a file of captions or a checkpoint
-folder: the difference of each metric, its 95 % interval over 10,000 draws of the images, and p, how
-often chance alone would make two equal systems differ as much.
-
-The scores are printed as a table, values x 100 with one decimal as in papers, or with --json as an
-object with the values themselves. Exit status: 0 all done, 1 nothing done, 2 usage, 3 scored
-without some images that could not be read or questions that could not be asked.
-"""
+"""Score captions and answers: `captioner score CANDIDATES --references PATH`."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 from contextlib import AbstractContextManager
@@ -33,12 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
 from captioner.cli.process import notify, run_command
-from captioner.cli.score_args import build_parser, check, is_checkpoint, is_official
+from captioner.cli.score_args import ScoreOptions, is_checkpoint, parse
 from captioner.errors import CaptionerError, DataError
 
 if TYPE_CHECKING:
     from captioner.config import Config
-    from captioner.evaluation.scoring import PredictionOptions
+    from captioner.evaluation.predictions import PredictionOptions
     from captioner.evaluation.tasks import EvaluationTask
     from captioner.predict import Captioner
 
@@ -48,233 +24,235 @@ def main(argv: list[str] | None = None, *, prog: str = "score.py") -> int:
     return run_command(parse, run, argv, prog)
 
 
-def parse(argv: list[str] | None, *, prog: str = "score.py") -> argparse.Namespace:
-    """The arguments; exits with status 2 where they are wrong."""
-    parser = build_parser(prog, __doc__)
-    args = parser.parse(argv)
-    args.prog, args.usage = prog, parser.error
-    check(args)
-    return args
-
-
-def run(args: argparse.Namespace) -> int:
-    """Read or make the candidates, score and print them; returns the exit status."""
-    if args.compared is not None:
-        return compare(args)
-    if args.candidates is not None:
-        found, complete = {"": score_file(args)}, True
+def run(options: ScoreOptions) -> int:
+    """Score, and print the scores; return the exit status."""
+    if options.compared is not None:
+        return _compare(options, *options.compared)
+    if options.candidates is not None:
+        scores, complete = {"": _score_file(options, options.candidates)}, True
     else:
-        found, complete = score_checkpoint(args)
-    for name, result in found.items():
+        scores, complete = _score_checkpoint(options)
+    several = len(scores) > 1
+    for name, result in scores.items():
         for warning in result.get("warnings", ()):
-            say(f"{name}: {warning}" if len(found) > 1 else warning)
-    if args.json:
-        # Tasks are named where there may be several of them.
-        print(json.dumps(found if args.held_out or len(found) > 1 else next(iter(found.values()))))
-    for place, (name, result) in enumerate(() if args.json else found.items()):
-        if len(found) > 1:
-            print("\n" * bool(place) + f"{name}:")
-        show(result)
+            notify(f"{name}: {warning}" if several else warning)
+    if options.json:
+        named = options.held_out or several
+        print(json.dumps(scores if named else next(iter(scores.values()))))
+        return 0 if complete else 3
+    for i, (name, result) in enumerate(scores.items()):
+        if several:
+            print("\n" * bool(i) + f"{name}:")
+        _print_scores(result)
     return 0 if complete else 3
 
 
-def show(result: dict[str, Any]) -> None:
-    """Print one task's scores as a table."""
-    from captioner.evaluation.baselines import format_table
+def _print_scores(scores: dict[str, Any]) -> None:
+    """Print the scores of one task as a table."""
+    from captioner.evaluation.tables import format_table
 
-    if "scores" in result:
-        for line in format_table(result):
+    if "scores" in scores:
+        for line in format_table(scores):
             print(line)
-        say(f"{result['questions']} questions about {result['images']} images")
-    elif "references" in result:
+        notify(f"{scores['questions']} questions about {scores['images']} images")
+    elif "references" in scores:
         print(f"{'metric':<10} {'x 100':>6} {'95 % interval':>15}")
-        for name, (low, high) in result["intervals"].items():
-            between = f"{100 * low:.1f} to {100 * high:.1f}"
-            print(f"{name:<10} {100 * result[name]:6.1f} {between:>15}")
-        say(f"{result['images']} images, {result['references']} references")
+        for name, (low, high) in scores["intervals"].items():
+            interval = f"{100 * low:.1f} to {100 * high:.1f}"
+            print(f"{name:<10} {100 * scores[name]:6.1f} {interval:>15}")
+        notify(f"{scores['images']} images, {scores['references']} references")
 
 
-def score_file(args: argparse.Namespace) -> dict[str, Any]:
+def _score_file(options: ScoreOptions, candidates: str) -> dict[str, Any]:
     """Return the scores of a file of captions or answers."""
     from captioner.evaluation.candidate_files import read_candidates
     from captioner.evaluation.scoring import score_candidates
 
-    # Before the data set, which may be large: an error in the file is reported at once.
-    rows = list(read_candidates(args.candidates))
+    # Read before the data set, which may be large, so that an error in the file is found at once.
+    rows = list(read_candidates(candidates))
     return score_candidates(
         rows,
-        read(args),
-        source=args.candidates,
-        references=args.references,
-        tell=say,
-        seed=args.seed,
+        _read_tasks(options),
+        source=candidates,
+        references=options.references,
+        notify=notify,
+        seed=options.seed,
     )
 
 
-def compare(args: argparse.Namespace) -> int:
-    """Print how two systems differ; return the exit status."""
+def _compare(options: ScoreOptions, first: str, second: str) -> int:
+    """Print the differences between two systems; return the exit status."""
     from captioner.evaluation.scoring import compare_captions, few_images_warnings
 
-    images = any(map(is_checkpoint, args.compared))
-    task = next((task for task in read(args, images=images) if not task.has_questions), None)
+    open_images = is_checkpoint(first) or is_checkpoint(second)
+    tasks = _read_tasks(options, open_images=open_images)
+    task = next((task for task in tasks if not task.has_questions), None)
     if task is None:
-        raise DataError(f"{args.references}: has no captions to compare by")
-    sides = [captions_of(word, task, args) for word in args.compared]
-    rows = [r for r in task.rows if all(r.image_id in side for side in sides)]
-    differences = compare_captions(sides, rows, seed=args.seed)
+        raise DataError(f"{options.references}: has no captions, which compare needs")
+    a, b = (_read_captions(system, task, options) for system in (first, second))
+    rows = [row for row in task.rows if row.image_id in a and row.image_id in b]
+    differences = compare_captions(a, b, rows, seed=options.seed)
     warnings = few_images_warnings(len(rows))
     for warning in warnings:
-        say(warning)
-    if args.json:
+        notify(warning)
+    if options.json:
         print(json.dumps(differences | ({"warnings": warnings} if warnings else {})))
     else:
-        print_differences(differences)
-        say(f"{len(rows)} images")
+        _print_differences(differences)
+        notify(f"{len(rows)} images")
     return 0 if len(rows) == len(task.rows) else 3
 
 
-def print_differences(differences: dict[str, dict[str, float]]) -> None:
+def _print_differences(differences: dict[str, dict[str, float]]) -> None:
     """Print the scores of two systems and their differences as a table."""
     print(f"{'x 100':<10} {'A':>6} {'B':>6} {'B - A':>6} {'95 % interval':>16} {'p':>7}")
     for name, row in differences.items():
-        a, b, by, low, high = (100 * row[k] for k in ("A", "B", "difference", "low", "high"))
-        between = f"{low:+.1f} to {high:+.1f}"
-        print(f"{name:<10} {a:6.1f} {b:6.1f} {by:+6.1f} {between:>16} {row['p']:7.4f}")
+        a, b, delta, low, high = (100 * row[k] for k in ("A", "B", "difference", "low", "high"))
+        interval = f"{low:+.1f} to {high:+.1f}"
+        print(f"{name:<10} {a:6.1f} {b:6.1f} {delta:+6.1f} {interval:>16} {row['p']:7.4f}")
 
 
-def captions_of(word: str, task: EvaluationTask, args: argparse.Namespace) -> dict[str, str]:
+def _read_captions(system: str, task: EvaluationTask, options: ScoreOptions) -> dict[str, str]:
     """Return captions by image id, from a file or by a checkpoint."""
     from captioner.evaluation.candidate_files import are_answers, read_candidates
     from captioner.evaluation.candidates import match_captions
     from captioner.evaluation.scoring import caption_task
-    from captioner.predict import load
 
-    if is_checkpoint(word):
-        captioner = load(word, device=args.device, dtype=args.dtype, tta=args.tta)
-        return caption_task(captioner, task, options(args, task, file=None))
-    rows = list(read_candidates(word))
+    if is_checkpoint(system):
+        captioner = _load(system, options)
+        return caption_task(captioner, task, _prediction_options(options, task, None))
+    rows = list(read_candidates(system))
     if are_answers(rows):
-        raise DataError(f"{word}: holds answers; compare takes captions")
-    return match_captions(rows, task.rows, source=word)
+        raise DataError(f"{system}: holds answers; compare needs captions")
+    return match_captions(rows, task.rows, source=system)
 
 
-def score_checkpoint(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
-    """The scores of each task, by its name, and whether nothing had to be left out."""
+def _score_checkpoint(options: ScoreOptions) -> tuple[dict[str, Any], bool]:
+    """Return the scores by task, and whether no row was left out."""
     from captioner.evaluation.tasks import check_blind, checkpoint_config
-    from captioner.predict import load
 
-    config = checkpoint_config(args.checkpoint, args.overrides)
-    if args.blind:
-        check_blind(args.blind, config, held_out=args.held_out)
-    tasks = read(args, config, images=True)
-    asks = any(task.has_questions for task in tasks)
-    if args.blind and not asks:
-        raise CaptionerError("--blind is a control of answers, and there is no question here")
-    if asks and len(tasks) > 1 and is_official(args):
-        raise CaptionerError(f"{args.output}: would hold captions too; name a .jsonl file")
-    on = {"device": args.device, "dtype": args.dtype, "tta": args.tta}
-    captioner = load(args.checkpoint, **on)
-    blind = load(args.blind, **on) if args.blind else None
-    found, complete = {}, True
-    with output(args.output) as file:
+    config = checkpoint_config(options.checkpoint, options.overrides)
+    if options.blind:
+        check_blind(options.blind, config, held_out=options.held_out)
+    tasks = _read_tasks(options, config, open_images=True)
+    has_questions = any(task.has_questions for task in tasks)
+    if options.blind and not has_questions:
+        raise CaptionerError("--blind: a baseline of answers, but the data has no question")
+    if has_questions and len(tasks) > 1 and options.writes_vqa_results:
+        raise CaptionerError(
+            f"--output {options.output}: the data has captions too; give a .jsonl file"
+        )
+    captioner = _load(options.checkpoint, options)
+    blind = _load(options.blind, options) if options.blind else None
+    scores, complete = {}, True
+    with _open_output(options.output) as file:
         for task in tasks:
             if task.has_questions:
-                found[task.name], whole = score_answers(task, captioner, args, file, blind=blind)
+                result = _score_answers(task, captioner, options, file, blind=blind)
             else:
-                found[task.name], whole = score_captions(task, captioner, args, file)
-            complete = complete and whole
-    return found, complete
+                result = _score_captions(task, captioner, options, file)
+            scores[task.name], all_scored = result
+            complete = complete and all_scored
+    return scores, complete
 
 
-def score_captions(
-    task: EvaluationTask, captioner: Captioner, args: argparse.Namespace, file: TextIO | None
+def _score_captions(
+    task: EvaluationTask, captioner: Captioner, options: ScoreOptions, file: TextIO | None
 ) -> tuple[dict[str, Any], bool]:
-    """Caption the images; the scores, and whether nothing was left out."""
+    """Caption the images; return the scores, and whether no image was left out."""
     from captioner.evaluation.scoring import caption_task, score_image_captions
 
-    captions = caption_task(captioner, task, options(args, task, file))
-    rows = [r for r in task.rows if r.image_id in captions]
-    return score_image_captions(captions, rows, seed=args.seed), len(rows) == len(task.rows)
+    captions = caption_task(captioner, task, _prediction_options(options, task, file))
+    rows = [row for row in task.rows if row.image_id in captions]
+    return score_image_captions(captions, rows, seed=options.seed), len(rows) == len(task.rows)
 
 
-def score_answers(
+def _score_answers(
     task: EvaluationTask,
     captioner: Captioner,
-    args: argparse.Namespace,
+    options: ScoreOptions,
     file: TextIO | None,
     *,
     blind: Captioner | None,
 ) -> tuple[dict[str, Any], bool]:
-    """Answer the questions; the scores with their controls, and whether nothing was left out."""
+    """Answer the questions; return the scores, and whether no question was left out."""
     from captioner.evaluation.scoring import answer_task, score_question_answers
     from captioner.evaluation.vqa_results import write_vqa_results
 
-    if not args.output and not any(r.references for r in task.rows):
-        name = args.references or task.name
-        raise DataError(f"{name}: none of its questions has an answer to score by; use --output")
-    how = options(args, task, None if is_official(args) else file)
-    answers, sure = answer_task(captioner, task, how)
-    if is_official(args):
-        write_vqa_results(args.output, answers)
-    table = score_question_answers(captioner, task, answers, sure, how, blind=blind)
-    return table, len(sure) == len(task.rows)
+    if not options.output and not any(row.references for row in task.rows):
+        name = options.references or task.name
+        raise DataError(
+            f"{name}: none of its questions has a reference answer; give --output to keep the"
+            " answers of the checkpoint"
+        )
+    as_jsonl = None if options.writes_vqa_results else file
+    prediction = _prediction_options(options, task, as_jsonl)
+    answers, confidences = answer_task(captioner, task, prediction)
+    if options.output and options.writes_vqa_results:
+        write_vqa_results(options.output, answers)
+    table = score_question_answers(captioner, task, answers, confidences, prediction, blind=blind)
+    return table, len(confidences) == len(task.rows)
 
 
-def options(
-    args: argparse.Namespace, task: EvaluationTask, file: TextIO | None
+def _load(checkpoint: str, options: ScoreOptions) -> Captioner:
+    from captioner.predict import load
+
+    return load(checkpoint, device=options.device, dtype=options.dtype, tta=options.tta)
+
+
+def _prediction_options(
+    options: ScoreOptions, task: EvaluationTask, file: TextIO | None
 ) -> PredictionOptions:
-    """How a checkpoint's texts are made, and kept."""
-    from captioner.evaluation.scoring import PredictionOptions
+    """Return how the texts of a task are predicted, and written to a file, if any."""
+    from captioner.evaluation.predictions import PredictionOptions
 
     return PredictionOptions(
-        prog=args.prog,
-        name=args.references or task.name,
-        keep=partial(write, file=file, task=task, args=args),
-        tell=say,
-        batch_size=args.batch_size,
-        beam_size=args.beam_size,
-        seed=args.seed,
+        source=options.references or task.name,
+        write_row=partial(_write_row, file=file, task=task.name if options.held_out else None),
+        notify=notify,
+        batch_size=options.batch_size,
+        beam_size=options.beam_size,
+        seed=options.seed,
     )
 
 
-def read(
-    args: argparse.Namespace, config: Config | None = None, *, images: bool = False
+def _read_tasks(
+    options: ScoreOptions, config: Config | None = None, *, open_images: bool = False
 ) -> list[EvaluationTask]:
-    """Return what is scored: rows of the data set that is given, or what training held out.
+    """Return the rows to score, and report the problems of the data.
 
-    With `images`, the images will be opened, so that rows without a file name are left out.
+    With `held_out` they are the validation rows of `config`, otherwise those of the references.
+    With `open_images`, rows without an image file are left out.
     """
     from captioner.evaluation.tasks import read_held_out, read_tasks
 
-    if args.held_out:
-        tasks, report = read_held_out(config, only=args.only)
+    if options.held_out and config is not None:
+        tasks, report = read_held_out(config, only=options.only)
     else:
-        splits = [name for word in args.split or () for name in word.split(",")]
-        options = {"format": args.format, "images": args.images, "questions": args.questions}
-        options |= {"splits": splits, "seed": args.seed, "open_images": images}
-        tasks, report = read_tasks(args.references, **options)
-    say(report.summary())
+        tasks, report = read_tasks(
+            options.references,
+            format=options.format,
+            splits=options.splits,
+            images=options.images,
+            questions=options.questions,
+            seed=options.seed,
+            open_images=open_images,
+        )
+    for line in report.summary().splitlines():
+        notify(line)
     return tasks
 
 
-def write(
-    row: dict[str, Any], *, file: TextIO | None, task: EvaluationTask, args: argparse.Namespace
-) -> None:
-    """Keep a row, with its task's name where there may be several."""
+def _write_row(row: dict[str, Any], *, file: TextIO | None, task: str | None) -> None:
+    """Write a row as JSON, with the name of its task if there may be several."""
     if file:
-        row = {"task": task.name} | row if args.held_out else row
-        print(json.dumps(row, ensure_ascii=False), file=file, flush=True)
+        print(json.dumps({"task": task} | row if task else row, ensure_ascii=False), file=file)
+        file.flush()
 
 
-def output(path: str | None) -> AbstractContextManager[Any]:
-    """The file to write to, or None; raises CaptionerError when it cannot be written."""
+def _open_output(path: str | None) -> AbstractContextManager[TextIO | None]:
+    """Open the file of predictions, if any; raise CaptionerError if it cannot be written."""
     try:
         return open(path, "w", encoding="utf-8") if path else contextlib.nullcontext()
     except OSError as error:
         raise CaptionerError(f"{path}: cannot be written: {error.strerror}") from None
-
-
-def say(message: object) -> None:
-    """One message on stderr, each of its lines with the program's name."""
-    for line in str(message).splitlines():
-        notify(line)

@@ -1,14 +1,47 @@
-"""The flags of `score.py`, and which of them can be used together."""
+"""The arguments of `score.py`: flags, checks, and the resulting options."""
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from captioner.cli.parser import Parser, add_tta, positive
 from captioner.config.decoding_options import DTYPES
 
+DESCRIPTION = """\
+Score captions or answers against the references of a data set.
+
+CANDIDATES is a JSONL, CSV, TSV or JSON file, or - for standard input. generate.py writes JSONL and
+CSV. JSON is a list of rows, as the result files of COCO and VQA, or an object {id: caption}.
+A row with a caption names its image by image_id, else id, both of which must equal the id of a
+reference, else by image, a path that may differ from that of the reference in its leading folders.
+A row with an answer names its question by question_id, else by image and question. Rows whose keys
+name different images or questions are an error.
+
+With --checkpoint, the images are captioned or the questions are answered first. With --held-out,
+the rows are those that were held out from the training of the checkpoint, task by task, without
+--references; data.sources.0.root=PATH and similar settings give the new location of moved data.
+
+Captions are scored by BLEU, ROUGE-L and CIDEr-D. Answers are scored by exact match after the
+normalization of VQA and by macro-F1, and, if each question has at least four reference answers, by
+the official VQA accuracy. The scores of a checkpoint are printed beside three baselines: a model
+without images (--blind), the model itself with shuffled images, and the most frequent training
+answer to each type of question.
+
+`compare A B` compares two systems, each a file of captions or a checkpoint folder: the difference
+of each metric, its 95 % interval over 10,000 bootstrap samples of the images, and p, the
+probability of such a difference between equal systems.
+
+The output is a table of values x 100, or with --json an object with the values as fractions. The
+exit status is 0 if all was scored, 1 after an error, 2 for wrong arguments, and 3 if images that
+cannot be read or questions that cannot be answered were left out.
+"""
+
+# None on the command line until the checks have run.
 _CHECKPOINT_DEFAULTS = {
     "beam_size": None,
     "batch_size": 16,
@@ -16,7 +49,7 @@ _CHECKPOINT_DEFAULTS = {
     "dtype": "float32",
     "tta": 1,
 }
-"""Options of how a checkpoint is used; None on the command line until `check` has run."""
+# Settings of `data` that change training, but not the rows that are held out.
 _WITHOUT_EFFECT = (
     "augment",
     "weight",
@@ -25,18 +58,94 @@ _WITHOUT_EFFECT = (
     "questions_per_image",
     "workers",
 )
-"""Settings of `data` that change training, and not which rows are held out."""
 
 
-def build_parser(prog: str, description: str) -> argparse.ArgumentParser:
-    """Return the parser of `score.py`."""
+@dataclass(frozen=True)
+class ScoreOptions:
+    """The checked arguments of `score.py`."""
+
+    candidates: str | None
+    """File of candidates, or `-`; None if a checkpoint is scored or two systems are compared."""
+    compared: tuple[str, str] | None
+    """The two systems of `compare`: files of captions or checkpoints."""
+    overrides: tuple[str, ...]
+    """Settings that replace those of the checkpoint, with `held_out`."""
+    references: str
+    """The data set; empty with `held_out`."""
+    format: str
+    splits: tuple[str, ...]
+    images: str | None
+    questions: bool
+    seed: int
+    json: bool
+    checkpoint: str
+    """The checkpoint to score; empty if there is none."""
+    held_out: bool
+    only: str | None
+    blind: str | None
+    output: str | None
+    beam_size: int | None
+    batch_size: int
+    device: str
+    dtype: str
+    tta: int
+
+    @property
+    def writes_vqa_results(self) -> bool:
+        """Whether answers are written in the format of the VQA server."""
+        return _is_json(self.output)
+
+
+def parse(argv: list[str] | None, *, prog: str = "score.py") -> ScoreOptions:
+    """Return the options; exit with status 2 if the arguments are wrong."""
+    parser = build_parser(prog)
+    args = parser.parse(argv)
+    words = args.words
+    compared = words[1:] if words[:1] == ["compare"] else None
+    check = _Checks(args, parser.error)
+    if compared is not None:
+        check.comparison(compared)
+    elif args.held_out:
+        check.held_out()
+    else:
+        check.references()
+    for name, default in _CHECKPOINT_DEFAULTS.items():
+        if getattr(args, name) is None:
+            setattr(args, name, default)
+    is_file = compared is None and not args.held_out and bool(words)
+    return ScoreOptions(
+        candidates=words[0] if is_file else None,
+        compared=(compared[0], compared[1]) if compared is not None else None,
+        overrides=tuple(words) if args.held_out else (),
+        references=args.references or "",
+        format=args.format,
+        splits=tuple(name for word in args.split or () for name in word.split(",")),
+        images=args.images,
+        questions=args.questions,
+        seed=args.seed,
+        json=args.json,
+        checkpoint=args.checkpoint or "",
+        held_out=args.held_out,
+        only=args.only,
+        blind=args.blind,
+        output=args.output,
+        beam_size=args.beam_size,
+        batch_size=args.batch_size,
+        device=args.device,
+        dtype=args.dtype,
+        tta=args.tta,
+    )
+
+
+def build_parser(prog: str) -> Parser:
+    """Return the parser of the flags."""
     parser = Parser(
         prog=prog,
         usage=f"{prog} CANDIDATES --references PATH [options]\n"
         f"       {prog} --checkpoint DIR --references PATH [options]\n"
         f"       {prog} --checkpoint DIR --held-out [key=value ...] [options]\n"
         f"       {prog} compare A B --references PATH [options]",
-        description=description,
+        description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         settings=True,
     )
@@ -44,134 +153,170 @@ def build_parser(prog: str, description: str) -> argparse.ArgumentParser:
         "words",
         nargs="*",
         metavar="CANDIDATES",
-        help="JSONL, JSON, CSV or -; key=value with --held-out",
-    )
-    parser.add_argument("--references", metavar="PATH", help="data set or its file")
-    parser.add_argument("--format", default="auto", metavar="NAME", help="of the data set")
-    parser.add_argument(
-        "--split",
-        action="append",
-        metavar="NAME[,NAME]",
-        help="which images; default: val, or the only split that the data set has",
-    )
-    parser.add_argument("--images", metavar="DIR", help="folder of the data set's images")
-    parser.add_argument(
-        "--questions", action="store_true", help="those made from the data set's captions"
+        help="A JSONL, JSON, CSV or TSV file, or - for standard input; with --held-out, settings"
+        " as key=value.",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of these, and of the shuffled images"
+        "--json", action="store_true", help="Print one JSON object instead of a table."
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    _add_checkpoint(parser)
+    _add_references(parser.add_argument_group("references"))
+    _add_checkpoint(parser.add_argument_group("scoring a checkpoint"))
     return parser
 
 
-def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("captioning or answering first")
-    group.add_argument("--checkpoint", metavar="DIR", help="a checkpoint folder, or bundled")
-    group.add_argument("--held-out", action="store_true", help="what its training left out")
-    group.add_argument("--only", metavar="NAME", help="the task of this name alone (--held-out)")
+def _add_references(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--blind", metavar="DIR", help="the control trained on the same with model.blind=true"
+        "--references", metavar="PATH", help="The data set: its folder or its annotation file."
     )
     group.add_argument(
-        "--output", metavar="FILE", help="keep the texts as JSONL; answers in VQA's format if .json"
+        "--format", default="auto", metavar="NAME", help="Format of the data set. Default: auto."
     )
-    group.add_argument("--beam-size", type=positive, metavar="N")
     group.add_argument(
-        "--batch-size", type=positive, metavar="N", help="images or questions; default: 16"
+        "--split",
+        action="append",
+        metavar="NAME[,NAME]",
+        help="Splits to score; may be repeated. Default: val, or the only split of the data set.",
     )
-    group.add_argument("--device", help="cpu (default), cuda, cuda:1, mps ...")
-    group.add_argument("--dtype", choices=DTYPES, help="default: float32")
+    group.add_argument(
+        "--images",
+        metavar="DIR",
+        help="Folder of the images. Default: the usual folders beside the annotations.",
+    )
+    group.add_argument(
+        "--questions",
+        action="store_true",
+        help="Score questions that are made from the captions of the data set.",
+    )
+    group.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="Seed of these questions, of the shuffled images and of the intervals. Default: 0.",
+    )
+
+
+def _add_checkpoint(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--checkpoint", metavar="DIR", help="The checkpoint: a folder, or `bundled`."
+    )
+    group.add_argument(
+        "--held-out",
+        action="store_true",
+        help="Score the rows that were held out from its training, instead of --references.",
+    )
+    group.add_argument(
+        "--only", metavar="NAME", help="With --held-out: score only the task of this name."
+    )
+    group.add_argument(
+        "--blind",
+        metavar="DIR",
+        help="Checkpoint of the blind baseline, trained on the same data with model.blind=true.",
+    )
+    group.add_argument(
+        "--output",
+        metavar="FILE",
+        help="Write the captions or answers to this file as JSONL; if it ends in .json, write"
+        " answers in the result format of the VQA server.",
+    )
+    group.add_argument(
+        "--beam-size",
+        type=positive,
+        metavar="N",
+        help="Beams of the search. Default: as configured in the checkpoint.",
+    )
+    group.add_argument(
+        "--batch-size",
+        type=positive,
+        metavar="N",
+        help="Images or questions per batch. Default: 16.",
+    )
+    group.add_argument("--device", help="Device: cpu, cuda, cuda:1, mps and so on. Default: cpu.")
+    group.add_argument(
+        "--dtype", choices=DTYPES, help="Type of weights and arithmetic. Default: float32."
+    )
     add_tta(group, default=None)
 
 
-def check(args: argparse.Namespace) -> None:
-    """Exit with status 2, by `args.usage`, if the arguments cannot be used together."""
-    args.compared = args.words[1:] if args.words[:1] == ["compare"] else None
-    args.overrides = args.words if args.held_out else []
-    args.candidates = None
-    if args.compared is not None:
-        _check_compared(args)
-    elif args.held_out:
-        _check_held_out(args)
-    else:
-        _check_references(args)
-    for name, default in _CHECKPOINT_DEFAULTS.items():
-        if getattr(args, name) is None:
-            setattr(args, name, default)
+@dataclass(frozen=True)
+class _Checks:
+    """Checks of arguments that depend on each other; each exits by `error` with status 2."""
+
+    args: argparse.Namespace
+    error: Callable[[str], NoReturn]
+
+    def comparison(self, compared: list[str]) -> None:
+        """Check the arguments of `compare`."""
+        if len(compared) != 2 or not self.args.references:
+            self.error("compare needs two files of captions or checkpoints, and --references")
+        for name in ("checkpoint", "held_out", "only", "blind", "output", "questions"):
+            if getattr(self.args, name):
+                self.error(f"{_flag(name)} cannot be used with compare")
+        if not any(map(is_checkpoint, compared)):
+            self._reject_checkpoint_options("two files are compared and no checkpoint is used")
+
+    def held_out(self) -> None:
+        """Check the arguments of `--held-out`."""
+        if not self.args.checkpoint:
+            self.error("--held-out needs --checkpoint")
+        for name in ("references", "format", "split", "images", "questions"):
+            if getattr(self.args, name) not in (None, False, "auto"):
+                self.error(
+                    f"{_flag(name)} cannot be used with --held-out, which takes it from the"
+                    " configuration of the checkpoint"
+                )
+        for word in self.args.words:
+            keys = word.partition("=")[0].split(".")
+            if "=" in word and (keys[0] != "data" or keys[-1] in _WITHOUT_EFFECT):
+                self.error(
+                    f"{word}: has no effect on the scores; --held-out accepts settings of the"
+                    " location of the data and of the rows held out, such as data.root=PATH"
+                )
+        if _is_json(self.args.output):
+            self.error("--output: a .json file holds answers of one task; give a .jsonl file")
+        self._output()
+
+    def references(self) -> None:
+        """Check the arguments for candidates, or a checkpoint, against references."""
+        args = self.args
+        if not args.references:
+            self.error("give --references, or --checkpoint with --held-out")
+        if len(args.words) > 1 or bool(args.words) == bool(args.checkpoint):
+            self.error("give either CANDIDATES or --checkpoint")
+        if args.only:
+            self.error("--only needs --held-out")
+        if not args.checkpoint:
+            for name in ("output", "blind"):
+                if getattr(args, name):
+                    self.error(f"{_flag(name)} needs --checkpoint")
+            self._reject_checkpoint_options("a file is scored and no checkpoint is used")
+        self._output()
+
+    def _reject_checkpoint_options(self, reason: str) -> None:
+        for name in (*_CHECKPOINT_DEFAULTS, "images"):
+            if getattr(self.args, name) is not None:
+                self.error(f"{_flag(name)} has no effect: {reason}")
+
+    def _output(self) -> None:
+        """Reject an output of another format, and one that would replace the references."""
+        output, data = self.args.output, self.args.references
+        if not output:
+            return
+        if output.lower().endswith((".csv", ".tsv")):
+            self.error(f"--output {output}: the format is JSONL; give a .jsonl file")
+        if data and os.path.exists(output):
+            real_output, real_data = os.path.realpath(output), os.path.realpath(data)
+            if real_output == real_data or real_output.startswith(real_data + os.sep):
+                self.error(f"--output {output}: is a file of the data set; give another name")
 
 
 def is_checkpoint(word: str) -> bool:
-    """Return whether a word of `compare` is a checkpoint and not a file of captions."""
+    """Return whether an argument of `compare` is a checkpoint and not a file of captions."""
     return word == "bundled" or Path(word).is_dir()
 
 
-def is_official(args: argparse.Namespace) -> bool:
-    """Return whether answers are kept in the format of VQA's server."""
-    return bool(args.output) and args.output.lower().endswith(".json")
-
-
-def _check_compared(args: argparse.Namespace) -> None:
-    if len(args.compared) != 2 or not args.references:
-        args.usage("compare takes two files of captions or checkpoints, and --references")
-    for name in ("checkpoint", "held_out", "only", "blind", "output", "questions"):
-        if getattr(args, name):
-            args.usage(f"{_flag(name)} does not go with compare")
-    if not any(map(is_checkpoint, args.compared)):
-        _refuse_checkpoint_options(args, "two files are compared and no checkpoint is used")
-
-
-def _check_held_out(args: argparse.Namespace) -> None:
-    if not args.checkpoint:
-        args.usage("--held-out needs --checkpoint")
-    for name in ("references", "format", "split", "images", "questions"):
-        if getattr(args, name) not in (None, False, "auto"):
-            args.usage(f"{_flag(name)}: --held-out takes it from the checkpoint's configuration")
-    for word in args.overrides:
-        keys = word.partition("=")[0].split(".")
-        if "=" in word and (keys[0] != "data" or keys[-1] in _WITHOUT_EFFECT):
-            args.usage(
-                f"{word}: changes nothing that is scored; --held-out takes settings of where the"
-                " data lies and of what is held out, such as data.root=PATH"
-            )
-    if is_official(args):
-        args.usage("--output: a .json file holds the answers of one task; name a .jsonl file")
-    _check_output(args)
-
-
-def _check_references(args: argparse.Namespace) -> None:
-    if not args.references:
-        args.usage("give --references, or --held-out with --checkpoint")
-    if len(args.words) > 1 or bool(args.words) == bool(args.checkpoint):
-        args.usage("give either CANDIDATES or --checkpoint")
-    args.candidates = args.words[0] if args.words else None
-    if args.only:
-        args.usage("--only needs --held-out")
-    if not args.checkpoint:
-        for name in ("output", "blind"):
-            if getattr(args, name):
-                args.usage(f"{_flag(name)} needs --checkpoint")
-        _refuse_checkpoint_options(args, "a file is scored and no checkpoint is used")
-    _check_output(args)
-
-
-def _refuse_checkpoint_options(args: argparse.Namespace, reason: str) -> None:
-    for name in (*_CHECKPOINT_DEFAULTS, "images"):
-        if getattr(args, name) is not None:
-            args.usage(f"{_flag(name)} has no effect: {reason}")
-
-
-def _check_output(args: argparse.Namespace) -> None:
-    """Refuse an output of another format, and one that would replace the references."""
-    if not args.output:
-        return
-    if args.output.lower().endswith((".csv", ".tsv")):
-        args.usage(f"--output {args.output}: the texts are kept as JSONL; name a .jsonl file")
-    if args.references and os.path.exists(args.output):
-        output, data = (os.path.realpath(path) for path in (args.output, args.references))
-        if output == data or output.startswith(data + os.sep):
-            args.usage(f"--output {args.output}: is a file of the data set; give another name")
+def _is_json(path: str | None) -> bool:
+    return path is not None and path.lower().endswith(".json")
 
 
 def _flag(option: str) -> str:

@@ -98,18 +98,18 @@ def train(
     from captioner.data.report import UNREADABLE_IMAGE
     from captioner.data.sampler import EpochBatches
     from captioner.data.splits import digest, read_rows
-    from captioner.training import distributed, run_state, setup
+    from captioner.training import distributed, run_state, setup, validation
+    from captioner.training import stage as stages
     from captioner.training.calibrate import fit_answer_temperature
     from captioner.training.compile import compile_parts
     from captioner.training.cost_estimate import plan_stage
     from captioner.training.data_report import describe_data
+    from captioner.training.ema import MovingAverage
     from captioner.training.features import use_cached_features
     from captioner.training.html_report import CAPTIONS, LOG, REPORT, add_rows, write_report
-    from captioner.training.loss import Objective
-    from captioner.training.optimizer import MovingAverage, build_optimizer, set_learning_rate
-    from captioner.training.scst import CaptionReward
+    from captioner.training.loss import CaptionReward, Objective
+    from captioner.training.optimizer import build_optimizer, set_learning_rate
     from captioner.training.signals import BadSteps, Stopped
-    from captioner.training.validation import validate
 
     settings = config.train
     output = Path(settings.output)
@@ -135,7 +135,7 @@ def train(
         compile_parts(model)
     average = MovingAverage(model, settings.ema)
     say(distributed.precision_warning(settings.precision))
-    say(setup.describe(config, tasks, model, train_set, val_set, world))
+    say(setup.describe_run(config, tasks, model, train_set, val_set, world))
     if main_process:
         say("\n".join(describe_data(config, tasks, train_set, val_set, report)))
         setup.make_output(output)
@@ -200,8 +200,8 @@ def train(
 
     def judge(epoch: int) -> dict[str, float]:
         """The scores of the moving average, which is kept if it is the best so far."""
-        with average.applied(model), prepared.whole() as plain:
-            scores, captions, warnings = validate(
+        with average.applied(model), prepared.full_model() as plain:
+            result = validation.validate(
                 plain,
                 val_set,
                 tasks,
@@ -210,7 +210,8 @@ def train(
                 accelerator=accelerator,
                 report=report,
             )
-            say("\n".join(f"warning: {warning}" for warning in warnings))
+            scores, captions = result.scores, result.captions
+            say("\n".join(f"warning: {warning}" for warning in result.warnings))
             better = scores["score"] > progress.best
             progress.stale = 0 if better else progress.stale + 1
             # On a handful of images CIDEr-D is 0 throughout: then the latest is kept.
@@ -218,7 +219,7 @@ def train(
                 progress.best = scores["score"]
                 record = {"stage": number, "epoch": epoch, "val": scores}
                 if reward:
-                    record["reward"] = reward.record()
+                    record["reward"] = reward.describe()
                 if main_process:
                     checkpoint.save_best(output / "best", config, tokenizer, plain, record)
                     add_rows(output / CAPTIONS, captions, anew=True)
@@ -226,7 +227,8 @@ def train(
 
     def note(epoch: int, seconds: float, log: dict[str, float]) -> None:
         accelerator.log(log, step=progress.step)
-        say(f"stage {number} epoch {epoch} ({seconds:.0f} s): {setup.format_scores(log)}")
+        values = "  ".join(f"{name} {value:.4g}" for name, value in log.items())
+        say(f"stage {number} epoch {epoch} ({seconds:.0f} s): {values}")
         if main_process:
             add_rows(output / LOG, [{"stage": number, "epoch": epoch} | log])
 
@@ -239,17 +241,17 @@ def train(
             average.reset(model)
         elif run_state.is_stage_finished(progress, settings):
             continue
-        setup.start_stage(stage, config, model, train_set, val_set)
+        stages.start_stage(stage, config, model, train_set, val_set)
         batches = EpochBatches(
             [train_set.select_images(number) for number in range(len(tasks))],
             settings.batch_size,
-            weights=setup.source_weights(stage, tasks),
+            weights=stages.source_weights(stage, tasks),
             seed=settings.seed,
             rank=rank,
             world=world,
         )
         if stage.epochs:
-            setup.check_stage(stage, number, model, len(batches), tasks)
+            stages.check_stage(stage, number, model, len(batches), tasks)
         if stage.cached_views:
             use_cached_features(
                 model.backbone, train_set, val_set, stage, config, accelerator, stop_encoding
@@ -258,7 +260,7 @@ def train(
         reward = None
         if stage.objective == "scst":
             reward = CaptionReward(train_set.group_captions(), tokenizer, bleu=stage.bleu)
-            say(f"stage {number}: the reward is {reward.record()}")
+            say(f"stage {number}: the reward is {reward.describe()}")
         objective = Objective(
             stage,
             smoothing=settings.label_smoothing,
@@ -267,7 +269,7 @@ def train(
         )
         prepared = distributed.Prepared(accelerator, model, optimizer)
         model, wrapped, optimizer = prepared.model, prepared.wrapped, prepared.optimizer
-        average.follow(model)
+        average.place_like(model)
         if saved and (progress.epoch or progress.batch):
             saved.restore_optimizer(model, optimizer)
         if saved and saved.scaler and accelerator.scaler:
@@ -305,7 +307,7 @@ def train(
             # No step spans two epochs, or two runs: states are saved between steps.
             accelerator.step = 0
             model.zero_grad()
-            setup.train_mode(model)
+            stages.train_mode(model)
             bar = tqdm(
                 loader,
                 f"stage {number} epoch {epoch}",
@@ -314,7 +316,7 @@ def train(
                 disable=not main_process,
             )
             for i, batch in enumerate(bar, progress.batch):
-                setup.report_unreadable(batch.unreadable, train_set, report)
+                validation.report_unreadable(batch.unreadable, train_set, report)
                 readable = batch.images is not None
                 if not distributed.any_rank(accelerator, readable):
                     continue
@@ -328,8 +330,8 @@ def train(
                     accelerator.step = -1  # the next count is 0, at which Accelerate steps
                 with accelerator.accumulate(wrapped):
                     with accelerator.autocast():
-                        found = objective(wrapped, batch, whole=prepared.whole)
-                        found = found if readable else found.of_nothing()
+                        found = objective(wrapped, batch, full_model=prepared.full_model)
+                        found = found if readable else found.zeroed()
                     # The mean over the tokens of all ranks, whose gradients are averaged.
                     loss = found.total * world / accelerator.reduce(found.tokens)
                     accelerator.backward(loss)

@@ -1,5 +1,7 @@
-"""Data: rows on disk -> Example -> Batch. Importing this package imports neither torch nor
-`datasets`; what needs pixels lives in its modules and is imported from there.
+"""Data sets: rows on disk -> Example -> Batch.
+
+Importing this package imports neither torch nor `datasets`. The modules `dataset` and `collate`
+need torch and are imported by their full names.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Samples to a batch: the one place where labels are shifted and texts padded.
+"""Collate samples into a padded batch; the only place where labels are shifted.
 
-Shapes: B images, K captions per image, T tokens; N questions, S tokens; P positions, C channels
-of kept features.
+Shapes: B images, K captions per image, T tokens; N questions, S question tokens; P positions and
+C channels of cached features.
 """
 
 from __future__ import annotations
@@ -19,31 +19,28 @@ from captioner.tokenizer import BOS, PAD
 
 @dataclass(frozen=True)
 class Batch:
-    """What one training step sees; `images` is None when no image could be read.
-
-    The texts are captions (B, K, T), or, where there are questions, their answers (N, 1, T).
-    """
+    """Input of one training step: captions (B, K, T), or answers to questions (N, 1, T)."""
 
     images: Tensor | None
-    """Pixels (B, 3, H, W) or features (B, P, C)."""
+    """Pixels (B, 3, H, W) or features (B, P, C); None if no image could be read."""
     tokens: Tensor
-    """Decoder input: BOS and the text."""
+    """Decoder input: BOS and the text, (B, K, T) or (N, 1, T)."""
     labels: Tensor
-    """Decoder target: the text and EOS."""
+    """Decoder target: the text and EOS, of the same shape."""
     questions: Tensor | None
     """Question ids (N, S), or None for captions."""
     owners: Tensor | None
-    """Which of the B images each question is about (N,)."""
+    """Index of the image of each question (N,), or None for captions."""
     source: int
-    """Which data set the texts are from."""
+    """Index of the data set that the texts belong to."""
     indices: list[int]
-    """Place of each image in the data set."""
+    """Index of each image in the data set."""
     rows: list[list[int]]
-    """Row of each text of each image in the table."""
+    """Row of each text in the table, by image."""
     unreadable: list[UnreadableImage]
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on a device."""
+        """Return the batch on a device."""
         names = ("images", "tokens", "labels", "questions", "owners")
         tensors = {name: getattr(self, name) for name in names}
         moved = {k: v.to(device, non_blocking=True) for k, v in tensors.items() if v is not None}
@@ -51,41 +48,42 @@ class Batch:
 
 
 def collate(samples: Sequence[Sample | UnreadableImage], *, question_pad: int = PAD) -> Batch:
-    """Stack the images, and pad the texts and the questions to the longest one of the batch.
+    """Stack the images, and pad the texts and questions to the longest of the batch.
 
-    The samples have questions all or none: a batch is of one source.
+    Args:
+        samples: Samples of one source, so either all or none have questions.
+        question_pad: Padding id of the tokenizer for questions.
     """
-    good = [s for s in samples if isinstance(s, Sample)]
-    asked = [q for s in good for q in s.questions]
-    labels = _pad_answers(good) if asked else _pad_captions(good)
+    readable = [s for s in samples if isinstance(s, Sample)]
+    questions = [question for s in readable for question in s.questions]
+    labels = _pad_answers(readable) if questions else _pad_captions(readable)
+    owners = [i for i, s in enumerate(readable) for _ in s.questions]
     return Batch(
-        images=torch.stack([s.image for s in good]) if good else None,
+        images=torch.stack([s.image for s in readable]) if readable else None,
         tokens=decoder_input(labels),
         labels=labels,
-        questions=pad(asked, question_pad) if asked else None,
-        owners=torch.tensor([i for i, s in enumerate(good) for _ in s.questions])
-        if asked
-        else None,
+        questions=pad(questions, question_pad) if questions else None,
+        owners=torch.tensor(owners) if questions else None,
         source=samples[0].source,
-        indices=[s.index for s in good],
-        rows=[s.rows for s in good],
+        indices=[s.index for s in readable],
+        rows=[s.rows for s in readable],
         unreadable=[s for s in samples if isinstance(s, UnreadableImage)],
     )
 
 
 def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
-    """Rows of ids as one tensor (N, longest)."""
+    """Return rows of ids as one tensor (N, longest), padded with a value."""
     return pad_sequence([torch.tensor(row) for row in rows], True, value)
 
 
 def _pad_answers(samples: Sequence[Sample]) -> Tensor:
-    return pad([text for s in samples for text in s.texts], PAD)[:, None]
+    return pad([text for s in samples for text in s.texts], PAD)[:, None]  # (N, 1, T)
 
 
 def _pad_captions(samples: Sequence[Sample]) -> Tensor:
     rows = max((len(s.texts) for s in samples), default=0)
     length = max((len(text) for s in samples for text in s.texts), default=0)
-    labels = torch.full((len(samples), rows, length), PAD)
+    labels = torch.full((len(samples), rows, length), PAD)  # (B, K, T)
     for i, sample in enumerate(samples):
         for j, text in enumerate(sample.texts):
             labels[i, j, : len(text)] = torch.tensor(text)
@@ -93,7 +91,7 @@ def _pad_captions(samples: Sequence[Sample]) -> Tensor:
 
 
 def decoder_input(labels: Tensor) -> Tensor:
-    """What the decoder is given so that labels (B, K, T) are what comes next: shifted by BOS."""
+    """Return labels (B, K, T) shifted right by one token, starting with BOS."""
     tokens = labels.roll(1, dims=-1)
     tokens[..., :1] = BOS
     return tokens.masked_fill(labels == PAD, PAD)

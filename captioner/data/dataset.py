@@ -1,7 +1,9 @@
-"""Rows on disk to samples: an image's pixels, or its kept features, with texts as ids.
+"""Dataset of samples: the pixels or cached features of an image, with its texts as token ids.
 
-What is random about a sample (crop, flip, colours, which texts) comes from (seed, epoch, image),
-never from global state, so it depends on no worker, rank or restart.
+All randomness of a sample (crop, flip, colors, choice of texts) derives from (seed, epoch, image),
+never from global state, so it does not depend on workers, ranks or restarts.
+
+Shapes: H, W image size; V cached views, N images, P positions and C channels of features.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +24,11 @@ from captioner.images.transforms import PixelSpec, augment, to_pixels
 from captioner.text import normalize_caption, normalize_question
 from captioner.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    import numpy as np
+
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -33,20 +40,21 @@ class Augmentation:
 
 
 class Key(NamedTuple):
-    """Which sample is asked for."""
+    """Identifies a sample."""
 
     epoch: int
-    index: int
-    """Of the image."""
+    image: int
+    """Index of the image."""
     source: int = 0
-    """Whose texts about it."""
+    """Index of the data set that the texts belong to."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image and some of the texts that one source has about it."""
+    """One image and some of the texts of one source for it."""
 
     index: int
+    """Index of the image."""
     image: Tensor
     """Pixels (3, H, W) or features (P, C)."""
     texts: list[list[int]]
@@ -60,20 +68,29 @@ class Sample:
 
 @dataclass(frozen=True)
 class UnreadableImage:
-    """What stands in the place of a sample whose image does not decode."""
+    """Replaces a sample whose image cannot be decoded."""
 
     index: int
     reason: str
     source: int = 0
 
 
-class ImageDataset(Dataset):
-    """Samples by `Key`: images, each with the rows that the sources have about it.
+class ImageDataset(Dataset[Sample | UnreadableImage]):
+    """Samples by `Key`: images, each with the rows of all sources about it.
 
-    `rows` is a table with the columns image, references, question and source: a captioned image
-    is one row, a question about it another. `augmentation` is None for images as they are, and
-    never touches those of the sources `unaugmented`. The limits on texts for a sample are drawn
-    anew each epoch; None is no limit.
+    Args:
+        rows: Table with the columns image, references, question and source; a row is an image with
+            its captions, or a question about an image.
+        spec: Size and normalization of the pixels.
+        tokenizer: Tokenizer of captions and answers; `question_tokenizer` encodes the questions.
+        max_length: Most tokens of a caption or answer, EOS included.
+        question_length: Most tokens of a question.
+        captions_per_image: Captions that are drawn for a sample in each epoch; None takes all.
+        questions_per_image: Questions that are drawn for a sample in each epoch; None takes all.
+        lowercase: Convert texts to lower case.
+        augmentation: Augmentation of the images, or None.
+        unaugmented: Sources whose images are never augmented.
+        seed: Seed of all random numbers.
     """
 
     def __init__(
@@ -96,74 +113,75 @@ class ImageDataset(Dataset):
         self.captions_per_image = captions_per_image
         self.questions_per_image = questions_per_image
         self.lowercase, self.augmentation, self.seed = lowercase, augmentation, seed
-        self.features = None
-        """Kept features, (views, N, P, C), in the place of images; set by the training loop."""
+        self.features: np.ndarray | None = None
+        """Cached features (V, N, P, C) that replace the pixels; set by the training loop."""
         grouped: dict[str, dict[int, list[int]]] = {}
         for number, (image, source) in enumerate(zip(rows["image"], rows["source"], strict=True)):
             grouped.setdefault(image, {}).setdefault(source, []).append(number)
         self.images = list(grouped)
         """Path of each image."""
         self._rows = list(grouped.values())
-        self.unaugmented = [not found.keys().isdisjoint(unaugmented) for found in self._rows]
-        """Which images are never augmented."""
+        """Row numbers of each image, by source."""
+        self.unaugmented = [not rows.keys().isdisjoint(unaugmented) for rows in self._rows]
+        """Whether each image is never augmented."""
         self._flippable: dict[int, bool] = {}
 
     def __len__(self) -> int:
         return len(self.images)
 
     def select_images(self, source: int) -> list[int]:
-        """The images that a source has texts about."""
-        return [i for i, found in enumerate(self._rows) if source in found]
+        """Return the indices of the images that a source has texts for."""
+        return [i for i, rows in enumerate(self._rows) if source in rows]
 
     def select_rows(self, index: int, source: int) -> list[int]:
-        """The rows that a source has about an image."""
+        """Return the numbers of the rows of a source about an image."""
         return self._rows[index].get(source, [])
 
     def group_captions(self) -> dict[int, list[str]]:
-        """The captions of each image that has any, from all sources."""
-        found: dict[int, list[str]] = {}
+        """Return the captions of all sources by image index."""
+        captions: dict[int, list[str]] = {}
         columns = (self.rows[name] for name in ("image", "question", "references"))
-        places = {image: i for i, image in enumerate(self.images)}
+        indices = {image: i for i, image in enumerate(self.images)}
         for image, question, references in zip(*columns, strict=True):
             if not question:
-                found.setdefault(places[image], []).extend(references)
-        return found
+                captions.setdefault(indices[image], []).extend(references)
+        return captions
 
     def __getitem__(self, key: Key) -> Sample | UnreadableImage:
         epoch, index, source = key
-        # Cached views take turns; shifting by the index mixes them within an epoch.
+        # The epochs cycle through the cached views, each image with another offset.
         view = epoch if self.features is None else (epoch + index) % len(self.features)
-        rng, flip = self._view(view, index)
+        rng, flip = self._draw_view(view, index)
         if self.features is not None:
             image = torch.from_numpy(self.features[view, index])
             if image[0, 0].isnan():
                 return UnreadableImage(index, self.images[index], source)
         else:
             try:
-                image = self._pixels(index, rng, flip)
+                image = self._read_pixels(index, rng, flip)
             except ImageError as error:
                 return UnreadableImage(index, str(error), source)
-        return Sample(index, image, *self._texts(epoch, index, source, flip), source)
+        return Sample(index, image, *self._draw_texts(epoch, index, source, flip), source)
 
     def make_blank(self, item: UnreadableImage) -> Sample:
-        """Nothing to see, with the texts that there are: for what must be of some shape."""
+        """Return a sample of zeros with the texts of an image, where some sample is needed."""
         if self.features is not None:
             image = torch.zeros(self.features.shape[2:], dtype=torch.float16)
         else:
             image = torch.zeros(3, *self.spec.size)
-        texts = self._texts(0, item.index, item.source, False)
+        texts = self._draw_texts(0, item.index, item.source, False)
         return Sample(item.index, image, *texts, item.source)
 
     def list_unflippable(self) -> list[int]:
-        """Return the images that are never mirrored because of what their texts say."""
+        """Return the indices of the images that are never mirrored because of their texts."""
         return [i for i in range(len(self)) if not self.unaugmented[i] and not self._can_flip(i)]
 
     def measure_texts(self) -> Iterator[tuple[str, int, int, int]]:
-        """Yield the length of each text of the data set, once.
+        """Yield the length of each different text of each row.
 
         Yields:
-            Its kind (caption, answer or question), its tokens with EOS, how many of them are bytes
-            of characters that the tokenizer has no piece for, and the limit for its kind.
+            Kind (caption, answer or question), number of tokens with EOS, how many of them are
+            bytes of characters that the tokenizer has no piece for, and the limit of the kind.
         """
         tokenizer, questions = self.tokenizer, self.tokenizer.question_tokenizer
         columns = (self.rows["references"], self.rows["question"])
@@ -177,43 +195,45 @@ class ImageDataset(Dataset):
                 yield "question", len(ids), questions.count_bytes(ids), self.question_length
 
     def list_flips(self, view: int) -> list[bool]:
-        """Which images are mirrored in a view."""
-        return [self._view(view, index)[1] for index in range(len(self))]
+        """Return whether each image is mirrored in a view."""
+        return [self._draw_view(view, index)[1] for index in range(len(self))]
 
-    def _view(self, view: int, index: int) -> tuple[random.Random, bool]:
-        """The randomness of one view of an image, and whether it is mirrored."""
+    def _draw_view(self, view: int, index: int) -> tuple[random.Random, bool]:
+        """Return the random generator of one view of an image, and whether it is mirrored."""
         rng = random.Random(f"view {self.seed} {view} {index}")
-        flip = rng.random() < 0.5 and self._augmentation(index) is not None
-        return rng, flip and self.augmentation.flip and self._can_flip(index)
+        flip, augmentation = rng.random() < 0.5, self._augmentation_of(index)
+        if augmentation is None or not augmentation.flip:
+            return rng, False
+        return rng, flip and self._can_flip(index)
 
-    def _augmentation(self, index: int) -> Augmentation | None:
+    def _augmentation_of(self, index: int) -> Augmentation | None:
         return None if self.unaugmented[index] else self.augmentation
 
     def _can_flip(self, index: int) -> bool:
-        """Whether all that is said about an image can be said of its mirror image."""
+        """Return whether all texts about an image can be made true of the mirrored image."""
         if index not in self._flippable:
             rows = (self.rows[n] for numbers in self._rows[index].values() for n in numbers)
             texts = (text for row in rows for text in (*row["references"], row["question"]))
             self._flippable[index] = all(map(can_flip, texts))
         return self._flippable[index]
 
-    def _pixels(self, index: int, rng: random.Random, flip: bool) -> Tensor:
+    def _read_pixels(self, index: int, rng: random.Random, flip: bool) -> Tensor:
         image = load_image(self.images[index])
-        a = self._augmentation(index)
+        a = self._augmentation_of(index)
         if a is None:
             return to_pixels(image, self.spec)
         return augment(image, self.spec, rng, min_scale=a.min_scale, flip=flip, jitter=a.jitter)
 
-    def _texts(
+    def _draw_texts(
         self, epoch: int, index: int, source: int, flip: bool
     ) -> tuple[list[list[int]], list[list[int]], list[int]]:
-        """Ids of the texts, of their questions, and their row numbers."""
+        """Return the ids of the texts, the ids of their questions, and their row numbers."""
         rng = random.Random(f"texts {self.seed} {epoch} {index} {source}")
         numbers = _draw(self.select_rows(index, source), self.questions_per_image, rng)
         texts, questions, rows = [], [], []
         for number in numbers:
             row = self.rows[number]
-            # One of a question's answers is learnt at a time, each as often as it was given.
+            # One answer per question, so that each is drawn in proportion to its annotators.
             limit = 1 if row["question"] else self.captions_per_image
             for text in _draw(row["references"], limit, rng):
                 texts.append(self._encode(text, flip))
@@ -228,8 +248,9 @@ class ImageDataset(Dataset):
 
     def _encode_question(self, text: str, flip: bool) -> list[int]:
         text = normalize_question(flip_caption(text) if flip else text, lowercase=self.lowercase)
-        return self.tokenizer.question_tokenizer.encode(text, max_length=self.question_length)
+        tokenizer = self.tokenizer.question_tokenizer
+        return tokenizer.encode(text, max_length=self.question_length)
 
 
-def _draw(items: Sequence, limit: int | None, rng: random.Random) -> Sequence:
+def _draw(items: Sequence[T], limit: int | None, rng: random.Random) -> Sequence[T]:
     return items if limit is None or len(items) <= limit else rng.sample(items, limit)

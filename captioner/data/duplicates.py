@@ -1,4 +1,4 @@
-"""Images whose files have equal bytes, found without reading most files."""
+"""Find image files with equal bytes without reading most files."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from captioner.files import file_digest
 
 _TAIL = 4096
-"""Bytes at the end of a file that are compared before the whole file is."""
+"""Bytes at the end of a file that are compared first."""
 
 
 def group_equal_files(paths: Iterable[str]) -> list[list[str]]:
     """Group the paths whose files have equal bytes.
 
-    Only files of equal size are opened, and only those with equal ends are read. Paths that cannot
-    be read are equal to no other.
+    Only files of equal size are opened, and only those with equal ends are read completely. Paths
+    that cannot be read are left out.
 
     Returns:
         The groups of two paths or more, in the order of their first paths.
@@ -27,7 +27,7 @@ def group_equal_files(paths: Iterable[str]) -> list[list[str]]:
 
 
 def _split(paths: Iterable[str], key_of: Callable[[str], Hashable]) -> list[list[str]]:
-    """Group paths by a key; OSError leaves a path out, and so does being alone with its key."""
+    """Group paths by a key; leave out single paths and those whose key raises an error."""
     groups: dict[Hashable, list[str]] = {}
     for path in paths:
         try:

@@ -1,23 +1,21 @@
-"""What a left-right flip of an image does to the words of its caption.
+"""Adapt captions to horizontally flipped images: swap "left" and "right".
 
-A mirrored picture makes "the dog on the left" untrue. There are two honest ways out, and this
-module serves both: swap the words (`flip_caption`, where `can_flip` says that every one of them
-names a side) or leave the picture unmirrored (`mentions_side`). "Right in front of", "all right"
-and "left behind" hold the same words without naming a side; a caption with any use that is not
-plainly a side is not for flipping (`can_flip` is False); in Flickr8k's 35,000 captions of train and
-dev, 149 hold such a word and 20 of these are not for flipping.
+"The dog on the left" is wrong for the mirrored image. `flip_caption` swaps the words, and
+`can_flip` returns whether the result is right. It is False if a word is not clearly a side ("right
+in front of", "all right", "left behind"); the image must then not be mirrored. In the 35,000
+captions of Flickr8k train and dev, 149 contain such a word, and 20 of these cannot be flipped.
 
-Only English words are swapped: a mirrored image makes "links", "à gauche" or "左" untrue as well. A
-text in doubt counts as another language: its image is then not mirrored, which costs augmentation
-but teaches nothing false. The word lists hold function words that English does not have, and the
-words for left and right of languages in Latin script.
+Only English words are swapped. Other languages also have words for sides ("links", "à gauche",
+"左"), so an image with a text that may not be English is not mirrored: this loses some augmentation
+but trains on no wrong caption. The word lists contain function words of other languages that are no
+English words, and the words for left and right of languages in Latin script.
 """
 
 from __future__ import annotations
 
 import re
 
-# Only the three usual spellings are swapped, so that swapping twice gives the caption back.
+# Other capitalization is left unchanged, so that swapping twice restores the caption.
 _SWAP = {
     "left": "right",
     "Left": "Right",
@@ -29,22 +27,22 @@ _SWAP = {
 _TAIL = r"(?P<tail>most|hand(?:ed)?|wards?|)"
 _SIDE = re.compile(rf"\b(?P<side>left|right){_TAIL}\b", re.IGNORECASE)
 
-# "on the LEFT", "her RIGHT hand", "at top LEFT of frame": the word before makes it a side ...
+# Words before a side: "on the LEFT", "her RIGHT hand", "at top LEFT of frame".
 _BEFORE = re.compile(
     r"the|a|his|her|its|their|my|your|our|to|on|from|at|in|far|top|bottom|upper|lower|front|rear|"
     r"back|hind|center|centre|middle"
 )
-# ... or the word after does: "an injured RIGHT arm".
+# Words after a side: "an injured RIGHT arm".
 _AFTER = re.compile(
     r"(?:side|hand|arm|leg|paw|eye|ear|shoulder|knee|wrist|elbow|ankle|cheek|thumb|wing)s?|foot|"
     r"feet|corner|half|edge|lane|turn"
 )
-# "the RIGHT way", "a RIGHT angle", "in LEFT field": a side in form only.
-_ONLY_IN_FORM = re.compile(
+# Words after "left" or "right" in another sense: "the RIGHT way", "in LEFT field".
+_OTHER_SENSE = re.compile(
     r"(?:way|angle)s?|time|moment|answer|amount|size|direction|place|thing|kind|field|fielder|now|"
     r"behind|alone|over|there|here"
 )
-# "upperleft", "bottomright": sides that are not swapped.
+# "upperleft", "bottomright": such captions are not flipped.
 _COMPOUND = re.compile(
     r"\b(?:upper|lower|top|bottom|front|back|rear|mid|middle|far|centre|center)(?:left|right)\b",
     re.IGNORECASE,
@@ -89,15 +87,15 @@ _ACCENT = re.compile(r"[^\W\d_\u0000-\u007f]")
 
 
 def mentions_side(text: str) -> bool:
-    """Says whether the caption holds left, right or a word made of them, in whatever sense."""
+    """Return whether the caption contains left, right or a compound of them, in any sense."""
     return _SIDE.search(text) is not None
 
 
 def flip_caption(text: str) -> str:
-    """Swaps left and right, whole words only, keeping their case; twice gives `text` back.
+    """Swap the words left and right, keeping their case; a second call restores `text`.
 
-    Swaps "left-hand", "rightmost", "leftward" and the like too, and leaves "bright", "upright" and
-    "leftover" alone. It does not judge the sense: ask `can_flip` first.
+    "Left-hand", "rightmost" and "leftward" are swapped, too; "bright", "upright" and "leftover"
+    are not. The sense of the words is not considered: call `can_flip` first.
     """
     return _SIDE.sub(_swap, text)
 
@@ -108,19 +106,19 @@ def _swap(match: re.Match[str]) -> str:
 
 
 def can_flip(text: str) -> bool:
-    """Return whether `flip_caption(text)` is true of the mirrored image.
+    """Return whether `flip_caption(text)` describes the mirrored image.
 
-    True where the caption names no side, or where every left/right in it plainly is one (a word
-    such as "the", "her", "to" before it, or "side", "arm" after it). False for "right in front
-    of", "all right", "left behind", "looks right at the camera", for other languages than English,
-    and for whatever is in doubt: such a caption's image should not be mirrored.
+    True if the caption names no side, or if each left or right in it is clearly one (after a word
+    such as "the", "her" or "to", or before "side" or "arm"). False for "right in front of", "all
+    right", "left behind" and "looks right at the camera", for languages other than English, and
+    whenever it is unclear.
     """
     if _COMPOUND.search(text) or not is_english(text):
         return False
-    return all(_names_a_side(text, match) for match in _SIDE.finditer(text))
+    return all(_is_side(text, match) for match in _SIDE.finditer(text))
 
 
-def _names_a_side(text: str, match: re.Match[str]) -> bool:
+def _is_side(text: str, match: re.Match[str]) -> bool:
     if match["side"] not in _SWAP:
         return False
     before = re.search(r"([\w']+)(\s+|-)$", text[: match.start()])
@@ -133,12 +131,12 @@ def _names_a_side(text: str, match: re.Match[str]) -> bool:
         return _HYPHENATED.match(word_after) is not None
     if _AFTER.fullmatch(word_after):
         return True
-    anchored = _BEFORE.fullmatch(word_before) is not None
-    return anchored and not _ONLY_IN_FORM.fullmatch(word_after)
+    has_word_before = _BEFORE.fullmatch(word_before) is not None
+    return has_word_before and not _OTHER_SENSE.fullmatch(word_after)
 
 
 def is_english(text: str) -> bool:
-    """Return whether nothing tells that a text is in another language than English."""
+    """Return whether a text has no sign of a language other than English."""
     if _NOT_LATIN.search(text) or _SIDES.search(text):
         return False
     words = _WORD.findall(text.lower())

@@ -1,4 +1,4 @@
-"""An account of a data set's rows: used by split, not used, and dropped with the reason."""
+"""Count the rows of a data set: used by split, unused, and dropped with the reason."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from captioner.text import one_line
 
-# The kinds that the readers report. Others may be added freely: a kind is only a string.
+# Kinds of problems that the readers report. A kind is a string; other modules add their own.
 MISSING_IMAGE = "missing image"
 NO_CAPTION = "image without captions"
 NO_SPLIT = "captioned image in no split list"
@@ -31,12 +31,13 @@ FIRST_NAMES = 5
 
 @dataclass
 class Problem:
-    """One kind of problem: how many, and the first names (at most `FIRST_NAMES`)."""
+    """The occurrences of one kind of problem."""
 
     count: int = 0
     rows: int = 0
     """Rows of the files that were dropped because of it."""
     names: list[str] = field(default_factory=list)
+    """Places of the first occurrences, at most `FIRST_NAMES`."""
 
     def __str__(self) -> str:
         more = ", ..." if self.count > len(self.names) else ""
@@ -44,30 +45,30 @@ class Problem:
 
 
 class Report:
-    """Problems met while reading, by kind. True when there are any; picklable and mergeable.
+    """Account of the rows of a data set, and the problems by kind; true if there are any.
 
-    It accounts for all rows: `rows` is `used` + `unused` + those that the problems dropped. A row
-    is an entry of a file: a caption, a question, or an image with its captions.
+    `rows` = `used` + `unused` + `dropped`. A row is an entry of a file: a caption, a question, or
+    an image with its captions. Reports can be pickled and merged.
     """
 
     def __init__(self) -> None:
         self.used: Counter[str] = Counter()
-        """Rows by split, of the splits that were asked for."""
+        """Rows by split, of the selected splits."""
         self.unused: Counter[str] = Counter()
         """Rows by split, of the other splits."""
         self.parts: dict[str, Report] = {}
         """Reports on single data sets, by their paths."""
         self._problems: dict[str, Problem] = {}
-        self._met: set[tuple[str, object]] = set()
+        self._keys: set[tuple[str, object]] = set()
 
     @property
     def problems(self) -> Mapping[str, Problem]:
-        """The problems by kind, in the order in which the kinds were first met."""
+        """The problems by kind, in the order of their first occurrence."""
         return self._problems
 
     @property
     def dropped(self) -> int:
-        """Number of rows that problems dropped."""
+        """Number of rows that were dropped because of problems."""
         return sum(problem.rows for problem in self._problems.values())
 
     @property
@@ -76,28 +77,31 @@ class Report:
         return self.used.total() + self.unused.total() + self.dropped
 
     def add(self, kind: str, name: object, *, rows: int = 0) -> None:
-        """Count one problem, which dropped so many rows.
+        """Count one problem.
 
-        `name` says where: a file, `file:line`, an image id.
+        Args:
+            kind: Kind of problem.
+            name: Where it occurred: a file, `file:line` or an image id.
+            rows: Number of rows that were dropped because of it.
         """
         problem = self._problems.setdefault(kind, Problem())
         problem.count += 1
         problem.rows += rows
         if len(problem.names) < FIRST_NAMES:
-            problem.names.append(_shorten(str(name)))
+            problem.names.append(_clean_name(name))
 
     def add_once(self, kind: str, name: object, *, key: object, rows: int = 0) -> None:
-        """As `add`, but equal keys count once, as for what each epoch meets again.
+        """Count one problem as `add` does, but equal keys only once; their rows are all counted.
 
-        The dropped rows count each time.
+        This is for problems that occur again in each epoch.
         """
-        if (kind, key) not in self._met:
-            self._met.add((kind, key))
+        if (kind, key) not in self._keys:
+            self._keys.add((kind, key))
             self.add(kind, name)
         self._problems[kind].rows += rows
 
     def merge(self, other: Report) -> None:
-        """Add the account of `other` (another worker's or another data set's) to this one."""
+        """Add the counts of another worker's or another data set's report to this one."""
         self.used += other.used
         self.unused += other.unused
         for kind, theirs in list(other._problems.items()):
@@ -108,7 +112,7 @@ class Report:
             mine.rows += theirs.rows
 
     def summary(self) -> str:
-        """One line per kind, `kind: count (first names, ...)`; empty when all was well."""
+        """Return one line per kind, `kind: count (first names, ...)`; empty without problems."""
         return "\n".join(f"{kind}: {problem}" for kind, problem in self._problems.items())
 
     def __bool__(self) -> bool:
@@ -121,7 +125,7 @@ class Report:
         return f"Report({self.summary()!r})"
 
 
-def _shorten(name: str) -> str:
-    # A name with a line break or a broken encoding must not spoil the log that shows it.
+def _clean_name(name: object) -> str:
+    """Return a name for the log: one line of valid Unicode with at most 200 characters."""
     text = one_line(name).encode("utf-8", "backslashreplace").decode("utf-8")
     return text if len(text) <= 200 else text[:197] + "..."

@@ -29,7 +29,7 @@ class Task:
 
     name: str
     source: SourceConfig
-    asks: bool
+    has_questions: bool
 
 
 def read_rows(config: Config) -> tuple[list[Task], Dataset, Dataset, Report]:

@@ -1,1 +1,1 @@
-"""Candidates against references: the implementation of `score.py`."""
+"""Scoring of candidates and checkpoints against references: the implementation of `score.py`."""

@@ -14,20 +14,20 @@ from typing import Any
 from captioner.errors import DataError
 
 ID_KEYS = ("image_id", "id", "image")
-"""Keys that say which image a caption is about."""
+"""Keys by which a caption names its image."""
 _TEXT_KEYS = ("caption", "answer")
 _DELIMITERS = (",", ";", "\t")
 
 Row = dict[str, Any]
 Rows = Iterable[tuple[str, Row]]
-"""Pairs of a place (file and line) and the row there."""
+"""Pairs of a position (file and line) and the row at it."""
 
 
 def read_candidates(path: str) -> Iterator[tuple[str, Row]]:
-    """Yield the place and the content of each row of a file, or of stdin if `path` is `-`.
+    """Yield the position and the content of each row of a file, or of stdin if `path` is `-`.
 
     Raises:
-        DataError: The file cannot be read, or a row has no text or does not say what it is about.
+        DataError: The file cannot be read, or a row has no text or names no image or question.
     """
     name = "stdin" if path == "-" else path
     text = _read_text(path, name)
@@ -39,20 +39,20 @@ def read_candidates(path: str) -> Iterator[tuple[str, Row]]:
 
 
 def are_answers(rows: Rows) -> bool:
-    """Return whether the rows are answers and not captions, by the first of them."""
+    """Return whether the first row is an answer and not a caption."""
     _, first = next(iter(rows), ("", None))
     if not isinstance(first, dict):
         return False
-    caption, answer = (first.get(key) is not None for key in _TEXT_KEYS)
-    if caption != answer:
-        return answer
+    has_caption, has_answer = (first.get(key) is not None for key in _TEXT_KEYS)
+    if has_caption != has_answer:
+        return has_answer
     return any(id_text(first, key) for key in ("question_id", "question"))
 
 
 def id_text(row: Mapping[str, Any], key: str) -> str:
-    """Return an identifier as text; empty if the row has none that is text or a number.
+    """Return an identifier as text; empty unless it is text or a number.
 
-    A float such as 7.0 is the whole number 7, and NaN is no value.
+    A float such as 7.0 becomes "7", and NaN counts as a missing value.
     """
     value = row.get(key)
     if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value != value:
@@ -63,7 +63,7 @@ def id_text(row: Mapping[str, Any], key: str) -> str:
 
 
 def question_label(row: Mapping[str, Any]) -> str:
-    """Return what messages call the question that a row answers."""
+    """Return the name of the question of a row in messages."""
     number, image, question = (id_text(row, key) for key in ("question_id", "image", "question"))
     return f"question {number}" if number else f"{image}: {question}"
 
@@ -95,7 +95,7 @@ def _json_rows(text: str, path: str) -> Iterator[tuple[str, Any]]:
         for key, value in document.items():
             yield f"{name}: {key}", {"image_id": key, "caption": value}
     else:
-        # A JSON text may contain U+2028, at which str.splitlines would split it.
+        # Not str.splitlines, which would also split at U+2028 inside a JSON text.
         for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
                 yield f"{name}:{number}", _json_line(line)
@@ -112,7 +112,7 @@ def _json_line(line: str) -> Any:
 
 
 def _is_csv(text: str, path: str) -> bool:
-    """Return whether a text that does not look like JSON has the suffix or the header of a CSV."""
+    """Return whether a text does not look like JSON and has the suffix or the header of a CSV."""
     if text.lstrip().startswith(("{", "[")):
         return False
     return path.lower().endswith((".csv", ".tsv")) or _delimiter(text) is not None
@@ -139,17 +139,17 @@ def _csv_rows(text: str, path: str, name: str) -> Iterator[tuple[str, Row]]:
             return
         except csv.Error as error:
             where = where if rows.line_num == 1 else f"{where}-{rows.line_num}"
-            raise DataError(f"{where}: a row that is not CSV ({error}); check its quotes") from None
+            raise DataError(f"{where}: not a valid CSV row ({error}); check its quotes") from None
         if not any(cell.strip() for cell in row):
             continue
         if len(row) != len(columns):
             raise DataError(f"{where}: {len(row)} cells; the header has {len(columns)} columns")
-        # An empty caption is a text; any other empty cell is no value.
+        # An empty caption or answer is a text; any other empty cell is a missing value.
         yield where, {k: v for k, v in zip(columns, row, strict=True) if v or k in _TEXT_KEYS}
 
 
 def _delimiter(text: str) -> str | None:
-    """Return the delimiter under which the header has the columns of candidates, if any."""
+    """Return the delimiter with which the header has the columns of candidates, if any."""
     return next((d for d in _DELIMITERS if _is_usable(_header(text, d))), None)
 
 
@@ -171,10 +171,10 @@ def _is_usable(columns: list[str]) -> bool:
 
 
 def _reader(text: str, delimiter: str) -> Any:
-    # In a tab-separated file a quotation mark is an ordinary character.
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     lines = io.StringIO(text, newline="")
-    return csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=quoting != csv.QUOTE_NONE)
+    if delimiter == "\t":  # In a tab-separated file, a quotation mark is an ordinary character.
+        return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    return csv.reader(lines, delimiter=delimiter, strict=True)
 
 
 # Rows

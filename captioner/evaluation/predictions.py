@@ -1,71 +1,105 @@
-"""What a checkpoint says about rows: captions or answers, kept as they come, errors told.
-
-`keep` is handed each row's result, a dict for JSONL; `prog` begins each message on stderr.
-"""
+"""Captions and answers of a model for the rows of a data set."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from captioner.data import Example
     from captioner.predict import Answers, Captioner
 
-Keep = Callable[[dict[str, Any]], None]
+Notify = Callable[[str], None]
+"""Shows a message to the user."""
 
 
-def caption_rows(
-    captioner: Captioner, rows: Sequence[Example], *, prog: str, keep: Keep, **options: Any
+@dataclass(frozen=True)
+class PredictionOptions:
+    """How texts are predicted, and where they are written."""
+
+    source: str
+    """Name of the data set in messages."""
+    write_row: Callable[[dict[str, Any]], None]
+    """Called with each prediction, as a JSON object."""
+    notify: Notify
+    batch_size: int = 16
+    """Images or questions per batch."""
+    beam_size: int | None = None
+    """None for that of the checkpoint."""
+    seed: int = 0
+    """Seed of the confidence intervals and of the shuffled images."""
+
+
+def predict_captions(
+    captioner: Captioner, rows: Sequence[Example], options: PredictionOptions
 ) -> dict[str, str]:
-    """Captions by image id, without those of images that cannot be read, which are named."""
+    """Return captions by image id, without images that cannot be read, which are reported."""
     from tqdm import tqdm
 
-    results = captioner.caption_stream((r.image for r in rows), **options)
-    found, bar = {}, tqdm(rows, unit="image", disable=not sys.stderr.isatty())
-    for r, result in zip(bar, results, strict=True):
-        row = {"image_id": r.image_id, "image": r.image}
+    results = captioner.caption_stream(
+        (row.image for row in rows), batch_size=options.batch_size, beam_size=options.beam_size
+    )
+    captions: dict[str, str] = {}
+    bar = tqdm(rows, unit="image", disable=not sys.stderr.isatty())
+    for row, result in zip(bar, results, strict=True):
+        record: dict[str, Any] = {"image_id": row.image_id, "image": row.image}
         if result.error is None:
-            found[r.image_id] = result.text
-            row |= {"caption": result.text, "score": round(result.best.score, 4)}
+            captions[row.image_id] = result.text
+            record |= {"caption": result.text, "score": round(result.best.score, 4)}
         else:
-            tqdm.write(f"{prog}: {result.error}", file=sys.stderr)
-            row["error"] = str(result.error)
-        keep(row)
-    return found
+            record["error"] = str(result.error)
+            with bar.external_write_mode(file=sys.stderr):
+                options.notify(record["error"])
+        options.write_row(record)
+    return captions
 
 
-def answer_rows(
+def predict_answers(
     captioner: Captioner,
     rows: Sequence[Example],
+    options: PredictionOptions,
     *,
-    prog: str,
-    keep: Keep,
-    what: str = "model",
-    **options: Any,
+    baseline: str = "",
 ) -> dict[str, Answers]:
-    """Answers by question id. What cannot be read or asked is named once."""
+    """Return answers by question id. Equal errors are reported once.
+
+    Args:
+        captioner: The model.
+        rows: The questions.
+        options: How they are answered.
+        baseline: Name of the baseline, whose answers are not written; empty for the model itself.
+    """
     from tqdm import tqdm
 
-    results = captioner.answer_stream([(r.image, r.question) for r in rows], **options)
-    found, told = {}, set()
-    bar = tqdm(rows, what, unit="question", disable=not sys.stderr.isatty())
-    for r, result in zip(bar, results, strict=True):
-        found[r.question_id] = result
-        row = {"question_id": r.question_id, "image": r.image, "question": r.question}
-        if result.error is None:
-            row |= {"answer": result.text, "confidence": float(f"{result.confidence:.4g}")}
-        else:
-            row["error"] = str(result.error)
-            if row["error"] not in told:
-                told.add(row["error"])
-                of = f" (of the {what} control)" if what != "model" else ""
-                tqdm.write(f"{prog}: {result.error}{of}", file=sys.stderr)
-        keep(row)
-    return found
+    results = captioner.answer_stream(
+        [(row.image, row.question) for row in rows],
+        batch_size=options.batch_size,
+        beam_size=options.beam_size,
+    )
+    answers: dict[str, Answers] = {}
+    errors: set[str] = set()
+    bar = tqdm(rows, baseline or "model", unit="question", disable=not sys.stderr.isatty())
+    for row, result in zip(bar, results, strict=True):
+        answers[row.question_id] = result
+        if result.error is not None and str(result.error) not in errors:
+            errors.add(str(result.error))
+            with bar.external_write_mode(file=sys.stderr):
+                options.notify(f"{result.error}{baseline and f' ({baseline} baseline)'}")
+        if not baseline:
+            options.write_row(_answer_record(row, result))
+    return answers
 
 
-def texts(found: Mapping[str, Answers]) -> dict[str, str]:
-    """Answers by question id; nothing is said where there is an error."""
-    return {name: result.text if result.error is None else "" for name, result in found.items()}
+def answer_texts(answers: Mapping[str, Answers]) -> dict[str, str]:
+    """Return the texts by question id; empty where there is an error."""
+    return {name: "" if result.error else result.text for name, result in answers.items()}
+
+
+def _answer_record(row: Example, result: Answers) -> dict[str, Any]:
+    record: dict[str, Any] = {"question_id": row.question_id, "image": row.image}
+    record["question"] = row.question
+    if result.error is not None:
+        return record | {"error": str(result.error)}
+    return record | {"answer": result.text, "confidence": float(f"{result.confidence:.4g}")}

@@ -1,52 +1,23 @@
-"""Candidates, or what a checkpoint says, against references: each task's scores as one mapping.
+"""Scores of candidates, or of a checkpoint's own texts, against the references of a task.
 
-Values are fractions. `tell` is handed each remark, a line of text.
+The scores of a task are one JSON object. All values are fractions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from captioner.errors import DataError
-from captioner.evaluation.baselines import (
-    answer_majority_baseline,
-    build_score_table,
-    calibration,
-    measure,
-)
+from captioner.evaluation.baselines import answer_baselines, answer_majority_baseline
+from captioner.evaluation.tables import build_score_table, measure_calibration
 
 if TYPE_CHECKING:
     from captioner.data import Example
     from captioner.evaluation.candidate_files import Rows
-    from captioner.evaluation.predictions import Keep
+    from captioner.evaluation.predictions import Notify, PredictionOptions
     from captioner.evaluation.tasks import EvaluationTask
     from captioner.predict import Captioner
-
-Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class PredictionOptions:
-    """How a checkpoint's texts are made, and where they go."""
-
-    prog: str
-    name: str
-    """Of what is scored, in messages."""
-    keep: Keep
-    """Is handed each text's row."""
-    tell: Tell
-    batch_size: int = 16
-    beam_size: int | None = None
-    seed: int = 0
-    """Of the intervals and of the shuffled images."""
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """For `caption_rows` and `answer_rows`."""
-        return {"prog": self.prog, "batch_size": self.batch_size, "beam_size": self.beam_size}
 
 
 def score_candidates(
@@ -55,145 +26,170 @@ def score_candidates(
     *,
     source: str,
     references: str,
-    tell: Tell,
+    notify: Notify,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """The scores of captions or answers from `source`; DataError where they fit no task."""
+    """Return the scores of captions or answers from a file.
+
+    Args:
+        rows: The rows of the file.
+        tasks: The captions and the questions of the data set.
+        source: Name of the file in messages.
+        references: Name of the data set in messages.
+        notify: Shows a message to the user.
+        seed: Seed of the confidence intervals.
+
+    Raises:
+        DataError: The data set has no references of the kind of the candidates.
+    """
     from captioner.evaluation.candidate_files import are_answers
     from captioner.evaluation.candidates import match_answers, match_captions
 
-    asks = are_answers(rows) if rows else tasks[0].has_questions
-    task = next((task for task in tasks if task.has_questions == asks), None)
+    answered = are_answers(rows) if rows else tasks[0].has_questions
+    task = next((task for task in tasks if task.has_questions == answered), None)
     if task is None:
-        theirs, ours = ("answers", "captions") if asks else ("captions", "answers")
-        hint = "; --questions makes questions of them" if asks else ""
-        raise DataError(f"{source}: holds {theirs}, {references} {ours}{hint}")
-    if not asks:
-        return score_image_captions(
-            match_captions(rows, task.rows, source=source), task.rows, seed=seed
-        )
+        theirs, ours = ("answers", "captions") if answered else ("captions", "answers")
+        hint = "; add --questions to make questions from the captions" if answered else ""
+        raise DataError(f"{source} holds {theirs}, but {references} holds {ours}{hint}")
+    if not answered:
+        captions = match_captions(rows, task.rows, source=source)
+        return score_image_captions(captions, task.rows, seed=seed)
     answers = match_answers(rows, task.rows, source=source)
-    scored = [r for r in task.rows if r.references]
+    scored = [row for row in task.rows if row.references]
     if not scored:
-        raise DataError(f"{references}: none of its questions has an answer to score by")
-    _tell_unscored(task, tell)
-    controls, missing = answer_majority_baseline(scored, task.train)
-    return build_score_table(
-        scored, {"answers": _only(scored, answers)} | controls, missing=missing
-    )
+        raise DataError(f"{references}: none of its questions has a reference answer")
+    _report_unscored(task, notify)
+    baselines, missing = answer_majority_baseline(scored, task.train)
+    systems = {"answers": _select(scored, answers)} | baselines
+    return build_score_table(scored, systems, missing=missing)
 
 
 def score_image_captions(
-    captions: Mapping[str, str], rows: Sequence[Example], *, seed: int = 0
+    captions: Mapping[str, str], rows: Iterable[Example], *, seed: int = 0
 ) -> dict[str, Any]:
     """Return the scores of captions by image id, with 95 % intervals, counts and warnings."""
     from captioner.metrics import caption_statistics
 
-    texts = {r.image_id: r.references for r in rows}
-    statistics = caption_statistics(captions, texts).intervals(seed=seed)
-    scores: dict[str, Any] = {name: value.score for name, value in statistics.items()}
-    scores["intervals"] = {name: [value.low, value.high] for name, value in statistics.items()}
-    scores |= {"images": len(texts), "references": sum(map(len, texts.values()))}
-    warnings = few_images_warnings(len(texts))
+    references = {row.image_id: row.references for row in rows}
+    intervals = caption_statistics(captions, references).intervals(seed=seed)
+    scores: dict[str, Any] = {name: value.score for name, value in intervals.items()}
+    scores["intervals"] = {name: [value.low, value.high] for name, value in intervals.items()}
+    scores |= {"images": len(references), "references": sum(map(len, references.values()))}
+    warnings = few_images_warnings(len(references))
     return scores | ({"warnings": warnings} if warnings else {})
 
 
 def few_images_warnings(images: int) -> list[str]:
-    """Return what to know of CIDEr-D if there are fewer than `metrics.FEW_IMAGES` images."""
+    """Return a warning about CIDEr-D if there are fewer than `metrics.FEW_IMAGES` images."""
     from captioner.metrics import FEW_IMAGES
 
     weights = "n-grams are weighted by log(images / images whose references contain them)"
     if images == 1:
         return [f"CIDEr-D is 0 for a single image, whatever its caption: {weights}, which is 0"]
     if images < FEW_IMAGES:
-        return [f"CIDEr-D says little about {images} images: {weights}, which takes many images"]
+        return [f"CIDEr-D is unreliable for {images} images: {weights}, which needs many images"]
     return []
 
 
 def compare_captions(
-    sides: Sequence[Mapping[str, str]], rows: Sequence[Example], *, seed: int = 0
+    first: Mapping[str, str], second: Mapping[str, str], rows: Iterable[Example], *, seed: int = 0
 ) -> dict[str, dict[str, float]]:
-    """Of each metric A's score, B's, their difference, its 95 % interval and p."""
+    """Compare the captions of two systems, A and B, on the same images.
+
+    Returns:
+        By metric: the scores of A and B, the difference B - A, its 95 % interval and p value.
+    """
     from captioner.metrics import caption_statistics
 
-    references = {r.image_id: r.references for r in rows}
-    one, other = (
-        caption_statistics({name: side[name] for name in references}, references) for side in sides
+    references = {row.image_id: row.references for row in rows}
+    a, b = (
+        caption_statistics({name: captions[name] for name in references}, references)
+        for captions in (first, second)
     )
-    a, b = one.corpus(), other.corpus()
-    differences = one.compare(other, seed=seed)
-    return {name: {"A": a[name], "B": b[name]} | d._asdict() for name, d in differences.items()}
+    scores_a, scores_b = a.corpus(), b.corpus()
+    return {
+        name: {"A": scores_a[name], "B": scores_b[name]} | difference._asdict()
+        for name, difference in a.compare(b, seed=seed).items()
+    }
 
 
 def caption_task(
     captioner: Captioner, task: EvaluationTask, options: PredictionOptions
 ) -> dict[str, str]:
-    """Captions by image id, without images that cannot be read; DataError if all are such."""
-    from captioner.evaluation.predictions import caption_rows
+    """Caption the images of a task.
 
-    found = caption_rows(captioner, task.rows, keep=options.keep, **options.options)
-    if not found:
-        raise DataError(f"{options.name}: none of its {len(task.rows)} images can be read")
-    if len(found) < len(task.rows):
-        options.tell(f"scored without {len(task.rows) - len(found)} images that cannot be read")
-    return found
+    Returns:
+        Captions by image id, without images that cannot be read.
+
+    Raises:
+        DataError: None of the images can be read.
+    """
+    from captioner.evaluation.predictions import predict_captions
+
+    captions = predict_captions(captioner, task.rows, options)
+    if not captions:
+        raise DataError(f"{options.source}: none of its {len(task.rows)} images can be read")
+    if skipped := len(task.rows) - len(captions):
+        options.notify(f"scored without {skipped} images that cannot be read")
+    return captions
 
 
 def answer_task(
     captioner: Captioner, task: EvaluationTask, options: PredictionOptions
 ) -> tuple[dict[str, str], dict[str, float]]:
-    """Answers, empty where there is an error, and the confidences of the others, by question id."""
-    from captioner.evaluation.predictions import answer_rows, texts
+    """Answer the questions of a task.
 
-    found = answer_rows(captioner, task.rows, keep=options.keep, **options.options)
-    sure = {name: result.confidence for name, result in found.items() if result.error is None}
-    return texts(found), sure
+    Returns:
+        Answers by question id, empty where there is an error; and the confidences of the others.
+    """
+    from captioner.evaluation.predictions import answer_texts, predict_answers
+
+    answers = predict_answers(captioner, task.rows, options)
+    confidences = {name: a.confidence for name, a in answers.items() if a.error is None}
+    return answer_texts(answers), confidences
 
 
 def score_question_answers(
     captioner: Captioner,
     task: EvaluationTask,
     answers: Mapping[str, str],
-    sure: Mapping[str, float],
+    confidences: Mapping[str, float],
     options: PredictionOptions,
     *,
     blind: Captioner | None = None,
 ) -> dict[str, Any]:
-    """The scores of `answer_task`'s answers, with the controls and the calibration.
+    """Return the scores of the answers of `answer_task`, with baselines and calibration.
 
-    DataError where none of the questions could be answered.
+    Args:
+        captioner: The model that gave the answers.
+        task: The questions.
+        answers: Answers by question id.
+        confidences: Confidences by question id; questions without one are left out.
+        options: How the baselines answer.
+        blind: The model that was trained without images.
+
+    Raises:
+        DataError: None of the questions could be answered.
     """
-    from captioner.evaluation.predictions import answer_rows, texts
-
-    if not sure:
-        raise DataError(f"{options.name}: none of its {len(task.rows)} questions can be answered")
-    if left_out := len(task.rows) - len(sure):
-        options.tell(f"scored without {left_out} questions that cannot be answered")
-    _tell_unscored(task, options.tell)
-    rows = [r for r in task.rows if r.references and r.question_id in sure]
+    if not confidences:
+        raise DataError(f"{options.source}: none of its {len(task.rows)} questions can be answered")
+    if skipped := len(task.rows) - len(confidences):
+        options.notify(f"scored without {skipped} questions that cannot be answered")
+    _report_unscored(task, options.notify)
+    rows = [row for row in task.rows if row.references and row.question_id in confidences]
     if not rows:
         return {"questions": 0}
-    again = partial(answer_rows, keep=lambda row: None, **options.options)
-    controls, missing = measure(
-        rows,
-        task.train,
-        ask=lambda moved: texts(again(captioner, moved, what="shuffled")),
-        ask_blind=blind and (lambda same: texts(again(blind, same, what="blind"))),
-        seed=options.seed,
-    )
-    own = _only(rows, answers)
-    table = build_score_table(rows, {"model": own} | controls, missing=missing)
-    table["calibration"] = calibration(rows, own, sure)
-    return table
+    baselines, missing = answer_baselines(rows, task.train, captioner, options, blind=blind)
+    own = _select(rows, answers)
+    table = build_score_table(rows, {"model": own} | baselines, missing=missing)
+    return table | {"calibration": measure_calibration(rows, own, confidences)}
 
 
-def _only(rows: Sequence[Example], answers: Mapping[str, str]) -> dict[str, str]:
-    """The answers to these rows."""
-    return {r.question_id: answers[r.question_id] for r in rows}
+def _select(rows: Iterable[Example], answers: Mapping[str, str]) -> dict[str, str]:
+    return {row.question_id: answers[row.question_id] for row in rows}
 
 
-def _tell_unscored(task: EvaluationTask, tell: Tell) -> None:
-    """Say how many questions have no answers to score by."""
-    count = sum(not r.references for r in task.rows)
-    if count:
-        tell(f"{count} questions have no answers to score by, and are left out of the scores")
+def _report_unscored(task: EvaluationTask, notify: Notify) -> None:
+    """Report the number of questions without reference answers."""
+    if count := sum(not row.references for row in task.rows):
+        notify(f"{count} questions have no reference answers and are left out of the scores")

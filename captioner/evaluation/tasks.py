@@ -1,14 +1,15 @@
-"""What is scored: rows of a data set, or those that a checkpoint's own training held out."""
+"""The rows that are scored: those of a data set, or those held out from a checkpoint's training."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from captioner.config import Config, load_config
 from captioner.data import Example, Report, read_dataset
@@ -24,132 +25,177 @@ DEFAULT_SPLIT, TRAIN_SPLIT = "val", "train"
 
 @dataclass(frozen=True)
 class EvaluationTask:
-    """Rows of one kind, and the training rows that belong to them."""
+    """Either captions or questions of a data set."""
 
     name: str
     rows: list[Example]
+    """The rows that are scored."""
     train: list[Example] = field(default_factory=list)
+    """Training rows, for the majority baseline."""
 
     @property
     def has_questions(self) -> bool:
-        """Whether the rows are questions."""
+        """Whether the rows are questions and not captions."""
         return bool(self.rows[0].question)
 
 
 def read_tasks(
-    root: str, *, splits: Sequence[str] = (), open_images: bool = False, **options: Any
+    root: str,
+    *,
+    format: str = "auto",
+    splits: Sequence[str] = (),
+    images: str | None = None,
+    questions: bool = False,
+    seed: int = 0,
+    open_images: bool = False,
 ) -> tuple[list[EvaluationTask], Report]:
-    """Return the captions and the questions of a data set, and what was wrong with it.
-
-    Images and answers may be missing. Training rows are never those that are scored.
+    """Read the captions and the questions of a data set. Images and answers may be missing.
 
     Args:
-        splits: Without any, it is val, or the only split that there is.
+        root: Folder or file of the data set.
+        format: Name of the reader, or `auto`.
+        splits: Splits to score; by default val, or the only split of the data set.
+        images: Folder of the images.
+        questions: Make questions from the captions.
+        seed: Seed of these questions.
         open_images: Leave out, and report, rows that name no image file.
-        options: Those of `read_dataset`.
 
     Raises:
         DataError: The data set cannot be read, or has no such rows.
     """
-    options |= {"check_images": False, "require_answers": False}
+    read = partial(
+        _read_examples, root, format=format, images=images, questions=questions, seed=seed
+    )
     try:
-        # What is asked of captions depends on all that are read: here as in training.
-        made = [*(splits or [DEFAULT_SPLIT]), TRAIN_SPLIT] if options.get("questions") else splits
-        table, report = read_dataset(root, splits=made or None, **options)
+        # As in training, the questions that are made from captions depend on all captions read.
+        needed = [*(splits or [DEFAULT_SPLIT]), TRAIN_SPLIT] if questions else splits
+        rows, report = read(needed)
     except SplitError:
-        table, report = read_dataset(root, splits=splits or None, **options)
-    rows = examples(table)
+        rows, report = read(splits)
     counts = Counter(row.split for row in rows)
-    wanted = set(map(normalize_split, splits or counts))
-    if not splits and len(counts) > 1:
-        wanted = {DEFAULT_SPLIT}
-        if DEFAULT_SPLIT not in counts:
-            there = ", ".join(f"{split} ({count})" for split, count in counts.items())
-            raise DataError(f"{root}: has the splits {there}; choose with --split")
-    chosen = [row for row in rows if row.split in wanted]
-    if not chosen:
-        raise DataError(f"{root}: no question can be made of its captions")
+    chosen = _choose_splits(root, splits, counts)
+    scored = [row for row in rows if row.split in chosen]
+    if not scored:
+        raise DataError(f"{root}: no question can be made from its captions")
     if open_images:
-        chosen = _with_files(chosen, report, root)
+        scored = _with_image_files(scored, report, root)
     train: list[Example] = []
-    if TRAIN_SPLIT not in wanted and any(row.question for row in chosen):
+    if TRAIN_SPLIT not in chosen and any(row.question for row in scored):
         if TRAIN_SPLIT not in counts and splits:
             with contextlib.suppress(DataError):
-                rows = examples(read_dataset(root, splits=[TRAIN_SPLIT], **options)[0])
+                rows, _ = read([TRAIN_SPLIT])
         train = [row for row in rows if row.split == TRAIN_SPLIT]
-    captions = EvaluationTask("captions", [row for row in chosen if not row.question])
-    questions = EvaluationTask("questions", [row for row in chosen if row.question], train)
-    return [task for task in (captions, questions) if task.rows], report
+    captions = EvaluationTask("captions", [row for row in scored if not row.question])
+    asked = EvaluationTask("questions", [row for row in scored if row.question], train)
+    return [task for task in (captions, asked) if task.rows], report
 
 
 def read_held_out(
     config: Config, *, only: str | None = None
 ) -> tuple[list[EvaluationTask], Report]:
-    """The validation rows of a run's configuration, by task, however few of them the run used.
+    """Read all validation rows of a run, by task; `train.eval_images` does not limit them.
 
-    `only` is the name of one task. Raises DataError where there is none of that name, and what
-    the run would.
+    Args:
+        config: The configuration of the run.
+        only: Name of a single task to read.
+
+    Raises:
+        DataError: The data cannot be read, no task has that name, or no row is held out.
     """
     from captioner.data.splits import read_rows
 
     settings = dataclasses.replace(config.train, eval_images=None)
-    tasks, train, val, report = read_rows(dataclasses.replace(config, train=settings))
-    names = [task.name for task in tasks]
+    sources, train, val, report = read_rows(dataclasses.replace(config, train=settings))
+    names = [source.name for source in sources]
     if only is not None and only not in names:
-        raise DataError(f"no task is called {only!r}; there are {', '.join(names)}")
-    found = []
-    for number, name in enumerate(names):
-        if only in (None, name):
-            parts = (_of_source(rows, number) for rows in (val, train))
-            found.append(EvaluationTask(name, *parts))
-    found = [task for task in found if task.rows]
-    if not found:
-        raise DataError(f"no row of {', '.join(names)} is held out")
-    return found, report
+        raise DataError(f"no task is named {only!r}; expected one of {', '.join(names)}")
+    tasks = [
+        EvaluationTask(name, _of_source(val, number), _of_source(train, number))
+        for number, name in enumerate(names)
+        if only in (None, name)
+    ]
+    tasks = [task for task in tasks if task.rows]
+    if not tasks:
+        raise DataError(f"{', '.join(names)}: no row is held out from training")
+    return tasks, report
 
 
 def check_blind(blind: str, config: Config, *, held_out: bool) -> None:
-    """Raise CheckpointError where a checkpoint is no blind control of another's configuration."""
+    """Raise CheckpointError unless a checkpoint is a blind baseline of a configuration."""
     theirs = checkpoint_config(blind)
     if not theirs.model.blind:
         raise CheckpointError(
-            f"{blind}: this model sees the images; as the blind control, give one that was"
-            " trained with model.blind=true"
+            f"{blind}: this model uses the images; for the blind baseline, give a checkpoint that"
+            " was trained with model.blind=true"
         )
     if held_out and theirs.data.seed != config.data.seed:
         raise CheckpointError(
-            f"{blind}: its training held out other rows (data.seed={theirs.data.seed}, not"
-            f" {config.data.seed}); as the blind control, give one of the same seed"
+            f"{blind}: other rows were held out from its training (data.seed={theirs.data.seed},"
+            f" not {config.data.seed}); for the blind baseline, give a checkpoint with that seed"
         )
 
 
 def checkpoint_config(name: str, overrides: Sequence[str] = ()) -> Config:
-    """A checkpoint's configuration with `key.path=value` words applied."""
-    # Imported here so that scoring a file costs no torch.
+    """Return the configuration of a checkpoint, with `key.path=value` overrides applied."""
+    # Imported here so that scoring a file does not import torch.
     from captioner.checkpoint import resolve_checkpoint
 
     return load_config(resolve_checkpoint(name) / "config.yaml", overrides)
 
 
-def examples(rows: Dataset) -> list[Example]:
-    """A table's rows."""
-    names = [setting.name for setting in dataclasses.fields(Example)]
+def to_examples(rows: Dataset) -> list[Example]:
+    """Return the rows of a table as examples."""
+    names = [column.name for column in dataclasses.fields(Example)]
     table = rows.select_columns(names).to_dict()
     table["references"] = map(tuple, table["references"])
     return [Example(*values) for values in zip(*(table[name] for name in names), strict=True)]
 
 
-def _with_files(rows: Sequence[Example], report: Report, root: str) -> list[Example]:
+def _read_examples(
+    root: str,
+    splits: Sequence[str],
+    *,
+    format: str,
+    images: str | None,
+    questions: bool,
+    seed: int,
+) -> tuple[list[Example], Report]:
+    table, report = read_dataset(
+        root,
+        format=format,
+        splits=splits or None,
+        images=images,
+        questions=questions,
+        seed=seed,
+        check_images=False,
+        require_answers=False,
+    )
+    return to_examples(table), report
+
+
+def _choose_splits(root: str, splits: Sequence[str], counts: Counter[str]) -> set[str]:
+    """Return the splits to score: those given, the only one, or val."""
+    if splits or len(counts) < 2:
+        return set(map(normalize_split, splits or counts))
+    if DEFAULT_SPLIT not in counts:
+        names = ", ".join(f"{split} ({count})" for split, count in counts.items())
+        raise DataError(f"{root}: has the splits {names}; choose with --split")
+    return {DEFAULT_SPLIT}
+
+
+def _with_image_files(rows: Iterable[Example], report: Report, root: str) -> list[Example]:
     """Return the rows that name an image file, and report the others."""
+    kept = []
     for row in rows:
-        if not has_file_name(row.image):
+        if has_file_name(row.image):
+            kept.append(row)
+        else:
             report.add(BAD_ROW, PurePath(row.image).name)
-    kept = [row for row in rows if has_file_name(row.image)]
     if not kept:
         problem = str(report.problems[BAD_ROW])
-        raise DataError(f"{root}: no image to open: {BAD_ROW}: {problem}")
+        raise DataError(f"{root}: no row names an image file: {BAD_ROW}: {problem}")
     return kept
 
 
 def _of_source(rows: Dataset, number: int) -> list[Example]:
-    return examples(rows.select([i for i, s in enumerate(rows["source"]) if s == number]))
+    return to_examples(rows.select([i for i, s in enumerate(rows["source"]) if s == number]))

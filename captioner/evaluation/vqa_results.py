@@ -1,4 +1,4 @@
-"""Answers in the result format of VQA's evaluation server: a list of question_id and answer.
+"""Answers in the result format of the VQA evaluation server: a list of question_id and answer.
 
 Source: visualqa.org/evaluation, "Results Format". The server expects one row for every question of
 the split that is scored.
@@ -13,14 +13,15 @@ from pathlib import Path
 
 from captioner.errors import DataError
 
-# What an integer's text looks like: "007" and "+7" are names, not numbers.
+# "007" and "+7" are names and not integers.
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 
 
 def write_vqa_results(path: str | Path, answers: Mapping[str, str]) -> None:
-    """Write answers by question id, in the mapping's order; a numeric id becomes an integer.
+    """Write answers by question id, in the order of the mapping; a numeric id becomes an integer.
 
-    Raises DataError if an answer is not text or the file cannot be written.
+    Raises:
+        DataError: An answer is not text, or the file cannot be written.
     """
     rows = []
     for question_id, answer in answers.items():
@@ -29,7 +30,7 @@ def write_vqa_results(path: str | Path, answers: Mapping[str, str]) -> None:
             raise DataError(f"{path}: answer to {question_id!r}: found {found}, expected text")
         number = _INTEGER.fullmatch(question_id)
         row = {"question_id": int(question_id) if number else question_id, "answer": answer}
-        # ASCII, because the official tool opens the file in the machine's own encoding.
+        # ASCII, because the official evaluator opens the file in the default encoding.
         rows.append(json.dumps(row, ensure_ascii=True))
     try:
         Path(path).write_text("[" + ",\n".join(rows) + "]\n", encoding="ascii")
@@ -38,9 +39,10 @@ def write_vqa_results(path: str | Path, answers: Mapping[str, str]) -> None:
 
 
 def read_vqa_results(path: str | Path) -> dict[str, str]:
-    """Answers by question id, ids as text; other keys of a row are passed over.
+    """Return the answers by question id, ids as text; other keys of a row are ignored.
 
-    Raises DataError if the file is not in the format or answers a question twice.
+    Raises:
+        DataError: The file is not in the format, or answers a question twice.
     """
     try:
         rows = json.loads(Path(path).read_text(encoding="utf-8-sig"))

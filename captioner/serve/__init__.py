@@ -1,5 +1,6 @@
-"""HTTP and the web page, over `captioner.predict` and nothing deeper; `serve.py` starts them.
+"""HTTP server with a web page, on top of `captioner.predict`; started by `serve.py`.
 
-A request travels: gate (who, how large, how many, until when) -> a dialect's route (`native`,
-`openai`, `huggingface`) or the page -> `Engine` (decode in a worker, batch, model) and back.
+A request passes the middleware (access control, size limit, concurrency limit, deadline), a route
+of one API (`native`, `openai`, `huggingface`) or the page, and the `Engine`, which decodes the
+image in a worker process, batches requests and runs the model.
 """

@@ -1,8 +1,8 @@
-"""Requests that wait for the model: in which company they run, and for how long they may wait.
+"""Dynamic batching: a queue of requests, and the rules by which they share a batch.
 
-The model runs in several lanes, a batch in each. Requests that ask alike share a batch; while all
-lanes are at work, the next batches gather. A request that is cancelled before its turn costs
-nothing.
+Each worker runs one batch at a time. Requests with equal options have the same batch key and may
+share a batch; while all workers are busy, the next batches fill up. A request that is cancelled
+before its batch starts is dropped.
 """
 
 from __future__ import annotations
@@ -19,124 +19,138 @@ from typing import Any
 from captioner.serve.settings import Settings
 from captioner.serve.telemetry import Telemetry
 
-Run = Callable[[Any, list[Any]], Sequence[Any]]
-"""A lane's captioner and payloads to results, or to errors in their places."""
+RunBatch = Callable[[Any, list[Any]], Sequence[Any]]
+"""Maps a worker's captioner and the payloads of a batch to one result or error per payload."""
 
 
 @dataclass(eq=False)
 class _Job:
     key: Hashable
-    """Jobs of one key may share a batch."""
-    run: Run
+    """The batch key: jobs with equal keys may share a batch."""
+    run: RunBatch
     payload: Any
     kind: str
-    future: asyncio.Future = field(
+    future: asyncio.Future[Any] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
-    since: float = field(default_factory=time.monotonic)
+    queued_at: float = field(default_factory=time.monotonic)
 
 
-class Batches:
-    """The requests that wait; its methods belong to one event loop.
+class BatchScheduler:
+    """Queue of requests that forms batches; all methods belong to one event loop.
 
-    `requests` tells how many there are in the server, those included that are not here yet.
+    Args:
+        settings: `max_batch`, `max_wait` and `max_single_wait` are used.
+        telemetry: Receives the queue depth, batch sizes and waiting times.
+        count_requests: Returns the number of requests in the server, including those that are
+            still being received or decoded.
     """
 
     def __init__(
-        self, settings: Settings, telemetry: Telemetry, *, requests: Callable[[], int]
+        self, settings: Settings, telemetry: Telemetry, *, count_requests: Callable[[], int]
     ) -> None:
-        self.settings, self.telemetry, self._requests = settings, telemetry, requests
+        self.settings, self.telemetry, self._count_requests = settings, telemetry, count_requests
         self.jobs: deque[_Job] = deque()
-        self._more = asyncio.Event()
-        self._gathering, self._running = asyncio.Lock(), 0
+        self._changed = asyncio.Event()
+        self._forming, self._running = asyncio.Lock(), 0
 
     async def submit(
-        self, kind: str, run: Run, payload: Any, options: Mapping[str, Any] | None
+        self, kind: str, run: RunBatch, payload: Any, options: Mapping[str, Any] | None
     ) -> Any:
-        """What `run` makes of the payload, alone or among others that have equal options.
+        """Queue a request and return its result.
 
-        Without options it shares no batch. Raises what stands in the result's place.
+        Args:
+            kind: Label of the metrics.
+            run: Computes a whole batch; called with the payloads of all its requests.
+            payload: The input of this request.
+            options: Requests of one kind with equal options share batches; with None, the request
+                runs alone.
+
+        Raises:
+            Exception: The error that `run` returns for this request, or raises for the batch.
         """
         key = object() if options is None else (kind, repr(sorted(options.items())))
         job = _Job(key, run, payload, kind)
         self.jobs.append(job)
-        self._more.set()
-        self.telemetry.queue_depth(len(self.jobs))
+        self._changed.set()
+        self.telemetry.set_queue_depth(len(self.jobs))
         return await job.future
 
-    async def serve(self, threads: Executor, captioner: Any) -> None:
-        """Run batch after batch in a thread, a lane; several may serve side by side."""
+    async def run_worker(self, threads: Executor, captioner: Any) -> None:
+        """Run batches on one captioner, in a thread, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            batch = await self._gather()
+            batch = await self._form_batch()
             if batch:
                 self._running += len(batch)
                 await loop.run_in_executor(threads, self._run, captioner, batch, loop)
                 self._running -= len(batch)
-                self._more.set()
+                self._changed.set()
 
-    async def _gather(self) -> list[_Job]:
-        """The oldest job and those that may share its batch; waits for more where there are few."""
-        async with self._gathering:
+    async def _form_batch(self) -> list[_Job]:
+        """Wait for a job, then until its batch is full or its waiting time is over."""
+        async with self._forming:
             while not self.jobs:
-                self._more.clear()
-                await self._more.wait()
+                self._changed.clear()
+                await self._changed.wait()
             oldest = self.jobs[0]
-            while not self._full(oldest):
-                left = oldest.since + self._patience(oldest) - time.monotonic()
-                if left <= 0:
+            while not self._is_full(oldest):
+                remaining = oldest.queued_at + self._max_wait(oldest) - time.monotonic()
+                if remaining <= 0:
                     break
-                self._more.clear()
+                self._changed.clear()
                 with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._more.wait(), left)
-            return self._take()
+                    await asyncio.wait_for(self._changed.wait(), remaining)
+            return self._pop_batch()
 
-    def _patience(self, oldest: _Job) -> float:
-        """How long the oldest job may have waited before it runs in the company that it has."""
-        if self._running and self._company(oldest) == 1:
-            # Two of one batch cost little more than one, and the other lane may be done before.
-            return self.settings.max_alone
-        return self.settings.max_wait if self._coming() else 0.0
+    def _max_wait(self, oldest: _Job) -> float:
+        """Return how long the oldest job waits for others, in seconds."""
+        if self._running and self._batch_size(oldest) == 1:
+            # A batch of two costs little more than one, and the busy worker may finish first.
+            return self.settings.max_single_wait
+        return self.settings.max_wait if self._count_incoming() else 0.0
 
-    def _coming(self) -> int:
-        """How many requests are neither waiting for the model nor in it."""
-        return self._requests() - len(self.jobs) - self._running
+    def _count_incoming(self) -> int:
+        """Return the number of requests that are being received, decoded or answered."""
+        return self._count_requests() - len(self.jobs) - self._running
 
-    def _take(self) -> list[_Job]:
-        """The oldest job and those of its key, as many as a batch holds."""
+    def _pop_batch(self) -> list[_Job]:
+        """Remove the oldest job and those with its key from the queue, up to `max_batch`."""
         batch: list[_Job] = []
         kept: deque[_Job] = deque()
         for job in self.jobs:
-            if job.future.done():  # its caller has gone
+            if job.future.done():  # cancelled
                 continue
             fits = job.key == (batch[0].key if batch else job.key)
             (batch if fits and len(batch) < self.settings.max_batch else kept).append(job)
         self.jobs = kept
-        self.telemetry.queue_depth(len(kept))
+        self.telemetry.set_queue_depth(len(kept))
         return batch
 
-    def _full(self, oldest: _Job) -> bool:
-        # Only a key of texts is ever shared.
+    def _is_full(self, oldest: _Job) -> bool:
+        # A job that runs alone has a key of another type.
         if not isinstance(oldest.key, tuple):
             return True
-        return self._company(oldest) >= self.settings.max_batch
+        return self._batch_size(oldest) >= self.settings.max_batch
 
-    def _company(self, oldest: _Job) -> int:
+    def _batch_size(self, oldest: _Job) -> int:
         return sum(job.key == oldest.key for job in self.jobs)
 
     def _run(self, captioner: Any, batch: list[_Job], loop: asyncio.AbstractEventLoop) -> None:
-        """In the lane's thread: every job gets its result or its error."""
+        """Run a batch in the worker's thread and hand each job its result or error."""
         now = time.monotonic()
-        self.telemetry.batch(batch[0].kind, len(batch), [now - job.since for job in batch])
+        waits = [now - job.queued_at for job in batch]
+        self.telemetry.record_batch(batch[0].kind, len(batch), waits)
+        results: Sequence[Any]
         try:
-            with self.telemetry.stage("model"):
+            with self.telemetry.time_stage("model"):
                 results = batch[0].run(captioner, [job.payload for job in batch])
         except Exception as error:
             results = [error] * len(batch)
-        loop.call_soon_threadsafe(_settle, batch, list(results))
+        loop.call_soon_threadsafe(_set_results, batch, list(results))
 
 
-def _settle(batch: list[_Job], results: list[Any]) -> None:
+def _set_results(batch: list[_Job], results: list[Any]) -> None:
     for job, result in zip(batch, results, strict=True):
         if job.future.done():
             continue

@@ -1,7 +1,8 @@
-"""Captions that people have mended, as a data set to train on.
+"""Data set of captions that users correct on the page, for training.
 
-The folder follows the `imagefolder` convention: a copy of each picture, named by its content, and
-`metadata.jsonl` with `file_name` and `caption`. `train.py data.root=FOLDER` reads it.
+The folder has the `imagefolder` layout: a copy of each image, named after the digest of its
+content, and `metadata.jsonl` with `file_name` and `caption`. Train on it with
+`train.py data.root=FOLDER`.
 """
 
 from __future__ import annotations
@@ -16,39 +17,45 @@ from captioner.files import replace_file
 from captioner.images.file_types import identify_format
 
 METADATA = "metadata.jsonl"
-LONGEST = 1000
-"""Characters of a caption."""
+MAX_CAPTION_LENGTH = 1000
+"""The most characters of a caption."""
 _SUFFIXES = {"JPEG": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2"}
-"""Where it is not the format's name."""
+"""File name suffixes that differ from the name of the format."""
 
 
 class Corrections:
-    """The data set in one folder, which is made when the first caption comes.
+    """The data set in one folder, which is created with the first caption.
 
-    Saves take turns; of two servers, each needs a folder of its own.
+    Threads may save at the same time; two servers must not share a folder.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._lock = folder, Lock()
 
     def save(self, data: bytes, caption: str) -> int:
-        """Keep an image file with its caption, in the place of an earlier one; returns how many
-        pictures there are.
+        """Save an image file with its caption; replaces an earlier caption of the image.
 
-        Raises ImageFormatError; CaptionerError for a caption that is empty, too long or no text,
-        and where the folder cannot be written.
+        Returns:
+            The number of rows in the data set.
+
+        Raises:
+            ImageFormatError: The bytes are not an image.
+            CaptionerError: The caption is empty, too long or not valid text, or the folder cannot
+                be written.
         """
         caption = " ".join(caption.split())
         if not caption:
-            raise CaptionerError("the corrected caption is empty; write one")
-        if len(caption) > LONGEST:
-            raise CaptionerError(f"the corrected caption has more than {LONGEST} characters")
+            raise CaptionerError("the corrected caption is empty; enter a caption")
+        if len(caption) > MAX_CAPTION_LENGTH:
+            raise CaptionerError(
+                f"the corrected caption has more than {MAX_CAPTION_LENGTH} characters; shorten it"
+            )
         kind = identify_format(data)
         suffix = _SUFFIXES.get(kind, f".{kind.lower()}")
         name = hashlib.sha256(data).hexdigest()[:32] + suffix
         if any("\ud800" <= character <= "\udfff" for character in caption):
-            # Half a surrogate pair, which JSON can hold, and a UTF-8 file cannot.
-            raise CaptionerError("the corrected caption holds half a character; type it again")
+            # JSON can represent half of a surrogate pair, a UTF-8 file cannot.
+            raise CaptionerError("the corrected caption contains half a character; type it again")
         try:
             with self._lock:
                 return self._save(name, data, {"file_name": name, "caption": caption})
@@ -59,20 +66,19 @@ class Corrections:
     def _save(self, name: str, data: bytes, row: dict[str, str]) -> int:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / name).exists():
-            replace_file(
-                self.folder / name, data, sync=True, private=True
-            )  # before the row that names it
+            # The image precedes the row that refers to it.
+            replace_file(self.folder / name, data, sync=True, private=True)
         metadata = self.folder / METADATA
         lines = metadata.read_bytes().split(b"\n") if metadata.exists() else []
-        lines = [line for line in lines if line.strip() and _name(line) != name]
+        lines = [line for line in lines if line.strip() and _file_name(line) != name]
         lines.append(json.dumps(row, ensure_ascii=False).encode())
         text = b"".join(line + b"\n" for line in lines)
         replace_file(metadata, text, sync=True, private=True)
         return len(lines)
 
 
-def _name(line: bytes) -> str | None:
-    """What picture a row is of; None where it is no such row, which stays as it is."""
+def _file_name(line: bytes) -> str | None:
+    """Return the image of a row; None for an invalid row, which is kept unchanged."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):

@@ -1,6 +1,6 @@
-"""Image files to pixels, in processes that a hostile file may take down without harm.
+"""Pool of worker processes that decode images, so that a malicious file cannot harm the server.
 
-Raises ImageError for whatever cannot be read, a file that ends its worker included.
+A file that cannot be decoded, or that crashes its worker, raises ImageError.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from captioner import errors
 from captioner.errors import ImageError
-from captioner.serve.decoder_worker import LENGTH, Limits
+from captioner.serve.decoder_worker import LENGTH, DecoderLimits
+
+if TYPE_CHECKING:
+    from captioner.predict.results import Encoded
 
 _ROOT = str(Path(__file__).parents[2])
-_KINDS = {
+_ERROR_TYPES = {
     name: kind
     for name, kind in vars(errors).items()
     if isinstance(kind, type) and issubclass(kind, ImageError)
@@ -31,98 +34,114 @@ _KINDS = {
 
 
 @dataclass(eq=False)
-class Picture:
-    """An image that has been read: small, of the model's size, and what the model made of it."""
+class DecodedImage:
+    """An image in the model's input size, and its encoder output once that is computed."""
 
     image: Image.Image
     size: tuple[int, int]
-    """Width and height of what it shows, before it was brought to the model's size."""
+    """Width and height of the image area that the model sees, before resizing."""
     low_confidence: bool = False
-    """As `captioner.images.is_blank` found."""
-    encoded: Any = None
-    """As `Captioner.encode_batch` gives it, once it has been asked for."""
+    """The result of `captioner.images.is_blank`."""
+    encoded: Encoded | None = None
+    """The result of `Captioner.encode_batch`; None until it is needed."""
 
 
-class Reader:
-    """So many workers, each with one image at a time; what fails is replaced."""
+class DecoderPool:
+    """A fixed number of decoder processes; one that fails is replaced.
 
-    def __init__(self, limits: Limits, *, workers: int, seconds: float) -> None:
+    Args:
+        limits: Limits and output size of each decoder.
+        workers: Number of processes; each decodes one image at a time.
+        seconds: The longest time to decode one image.
+    """
+
+    def __init__(self, limits: DecoderLimits, *, workers: int, seconds: float) -> None:
         self.limits, self.seconds = limits, seconds
         self._idle: asyncio.LifoQueue[Process | None] = asyncio.LifoQueue()
         for _ in range(workers):
-            self._idle.put_nowait(None)  # started when there is work for it
+            self._idle.put_nowait(None)  # started on first use
         self._running: set[Process] = set()
 
-    async def read(self, data: bytes) -> Picture:
-        """An RGB image of the size of the limits; raises ImageError.
+    async def decode(self, data: bytes) -> DecodedImage:
+        """Decode an image file.
 
-        A worker that takes longer than `seconds`, or dies, is the image's fault. A caller that
-        goes away costs the worker, since half an answer would be left in its pipe.
+        A cancelled call kills its worker, because the rest of the response is still in its pipe.
+
+        Raises:
+            ImageError: The file cannot be decoded, or its worker exits or takes too long.
         """
         worker = await self._idle.get()
         try:
             if worker is None or worker.returncode is not None:
-                worker = await self._start()
-            return await asyncio.wait_for(_ask(worker, data), self.seconds)
+                worker = await self._start_worker()
+            return await asyncio.wait_for(_request(worker, data), self.seconds)
         except ImageError:
             raise
-        except asyncio.TimeoutError:
-            worker = self._kill(worker)
-            raise ImageError(
-                f"<bytes>: took more than {self.seconds:g} s to decode; use another copy"
-            ) from None
-        except (OSError, asyncio.IncompleteReadError):
-            worker = self._kill(worker)
-            raise ImageError(
-                "<bytes>: cannot be decoded within the limits of memory and time"
-            ) from None
-        except BaseException:
-            worker = self._kill(worker)
+        except BaseException as error:
+            _kill(worker)
+            worker = None
+            if isinstance(error, asyncio.TimeoutError):
+                raise ImageError(
+                    f"<bytes>: took more than {self.seconds:g} s to decode; use another copy"
+                ) from None
+            if isinstance(error, (OSError, asyncio.IncompleteReadError)):
+                raise ImageError(
+                    "<bytes>: cannot be decoded within the limits of memory and time"
+                ) from None
             raise
         finally:
             self._idle.put_nowait(worker)
 
     async def start(self) -> None:
-        """Have a worker ready before the first image comes."""
-        self._idle.put_nowait(await self._start(await self._idle.get()))
+        """Start one worker before the first image arrives."""
+        worker = await self._idle.get()
+        if worker is None or worker.returncode is not None:
+            worker = await self._start_worker()
+        self._idle.put_nowait(worker)
 
     async def close(self) -> None:
-        """End all workers."""
+        """Kill all workers and wait until they have exited."""
         running = list(self._running)
         for worker in running:
-            self._kill(worker)
+            _kill(worker)
         await asyncio.gather(*(worker.wait() for worker in running))
 
-    async def _start(self, worker: Process | None = None) -> Process:
-        if worker is not None and worker.returncode is None:
-            return worker
+    async def _start_worker(self) -> Process:
         self._running = {w for w in self._running if w.returncode is None}
-        words = [sys.executable, "-m", "captioner.serve.decoder_worker", self.limits.dump()]
+        command = [sys.executable, "-m", "captioner.serve.decoder_worker", self.limits.dump()]
         path = os.pathsep.join([_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])])
-        options = {"stdin": PIPE, "stdout": PIPE, "stderr": DEVNULL}
-        options["env"] = os.environ | {"PYTHONPATH": path}
-        worker = await asyncio.create_subprocess_exec(*words, **options)
+        worker = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=DEVNULL,
+            env=os.environ | {"PYTHONPATH": path},
+        )
         self._running.add(worker)
         return worker
 
-    def _kill(self, worker: Process | None) -> None:
-        if worker is not None and worker.returncode is None:
-            # Not `worker.kill()`, which may take the exit status from asyncio, that waits for it.
-            with suppress(ProcessLookupError):
-                os.kill(worker.pid, signal.SIGKILL)
+
+def _kill(worker: Process | None) -> None:
+    if worker is not None and worker.returncode is None:
+        # `worker.kill()` may collect the exit status before asyncio's child watcher does.
+        with suppress(ProcessLookupError):
+            os.kill(worker.pid, signal.SIGKILL)
 
 
-async def _ask(worker: Process, data: bytes) -> Picture:
+async def _request(worker: Process, data: bytes) -> DecodedImage:
+    assert worker.stdin is not None
     worker.stdin.write(LENGTH.pack(len(data)))
     worker.stdin.write(data)
     await worker.stdin.drain()
-    head = json.loads(await _frame(worker))
+    head = json.loads(await _read_frame(worker))
     if "error" in head:
-        raise _KINDS[head["kind"]](head["error"])
-    image = Image.frombytes("RGB", tuple(head["size"]), await _frame(worker))
-    return Picture(image, tuple(head["of"]), head["low_confidence"])
+        raise _ERROR_TYPES[head["kind"]](head["error"])
+    image = Image.frombytes("RGB", tuple(head["size"]), await _read_frame(worker))
+    width, height = head["original_size"]
+    return DecodedImage(image, (width, height), head["low_confidence"])
 
 
-async def _frame(worker: Process) -> bytes:
+async def _read_frame(worker: Process) -> bytes:
+    assert worker.stdout is not None
     (length,) = LENGTH.unpack(await worker.stdout.readexactly(LENGTH.size))
     return await worker.stdout.readexactly(length)

@@ -1,250 +1,294 @@
-"""A captioner behind a server: pictures are read, requests queue, each gets what it asked for."""
+"""The captioner of a server: decodes images, queues requests and returns their results."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from captioner.config.decoding_options import widen_beam
 from captioner.errors import CaptionerError
-from captioner.serve.batching import Batches
-from captioner.serve.decoder_pool import Picture, Reader
-from captioner.serve.decoder_worker import Limits
+from captioner.serve.batching import BatchScheduler
+from captioner.serve.decoder_pool import DecodedImage, DecoderPool
+from captioner.serve.decoder_worker import DecoderLimits
 from captioner.serve.model_process import RemoteCaptioner
 from captioner.serve.settings import Settings
 from captioner.serve.telemetry import Telemetry
 
 if TYPE_CHECKING:
-    from captioner.predict import Answers, Captioner, Result, Scored
+    from captioner.predict.captioner import Captioner
     from captioner.predict.pieces import Piece
+    from captioner.predict.results import Answers, Attention, Result, Scored
+
+    AnyCaptioner: TypeAlias = Captioner | RemoteCaptioner
 
 
-class Busy(CaptionerError):
-    """There are as many requests as may be; the caller may come again."""
+class QueueFullError(CaptionerError):
+    """The server has the most requests that it accepts at a time."""
 
 
-class NotReady(CaptionerError):
-    """The model is being loaded, or the server is being stopped."""
+class NotReadyError(CaptionerError):
+    """The model is still loading, or the server is shutting down."""
 
 
 class Engine:
-    """A captioner that many may ask at once; its methods belong to one event loop.
+    """A captioner for many concurrent requests; its methods belong to one event loop.
 
-    `load` makes the captioner of each lane, in a thread of its own, after `start`. It may be one
-    for all, or what is in a process of its own (`captioner.serve.model_process`).
+    Args:
+        load: Loads the captioner of one worker. It is called once per worker, in a thread, after
+            `start`; it may return the same captioner each time, or captioners in child processes
+            (`captioner.serve.model_process`).
+        settings: Limits of the server.
+
+    Attributes:
+        captioner: The captioner of the first worker; None until all are loaded.
+        failure: The error that prevented the model from loading.
+        draining: Whether new requests are rejected because the server shuts down.
+        closing: Set when open connections are to be closed.
+        active: The number of requests in progress.
     """
 
-    def __init__(self, load: Callable[[], Captioner], settings: Settings) -> None:
+    def __init__(self, load: Callable[[], AnyCaptioner], settings: Settings) -> None:
         self.settings, self.telemetry = settings, Telemetry()
-        self.captioner: Captioner | None = None
-        """That of the first lane."""
+        self.captioner: AnyCaptioner | None = None
         self.failure: Exception | None = None
         self.draining = False
         self.closing = asyncio.Event()
-        """Set when the server ends, and what is still open with it."""
         self.active = 0
-        self._load, self._captioners = load, []
-        self._threads = ThreadPoolExecutor(settings.lanes, "model")
-        self._batches = Batches(settings, self.telemetry, requests=lambda: self.active)
-        self._known: OrderedDict[bytes, Picture] = OrderedDict()
-        self._reader: Reader | None = None
-        self._serving: asyncio.Task | None = None
+        self._load = load
+        self._captioners: list[AnyCaptioner] = []
+        self._threads = ThreadPoolExecutor(settings.workers, "model")
+        self._scheduler = BatchScheduler(
+            settings, self.telemetry, count_requests=lambda: self.active
+        )
+        self._images: OrderedDict[bytes, DecodedImage] = OrderedDict()
+        self._decoders: DecoderPool | None = None
+        self._main_task: asyncio.Task[None] | None = None
 
     @property
     def ready(self) -> bool:
-        """Whether requests are taken."""
+        """Whether requests are accepted."""
         return self.captioner is not None and not self.draining
 
     @property
-    def longest(self) -> int:
-        """The most tokens that the model can write."""
-        return self.captioner.max_length
+    def loaded(self) -> AnyCaptioner:
+        """The captioner of the first worker; raises NotReadyError until it is loaded."""
+        if self.captioner is None:
+            raise NotReadyError("the model is being loaded")
+        return self.captioner
 
-    def count_tokens(self, texts: Sequence[str]) -> int:
-        """Of all the texts."""
-        return sum(len(self.captioner.tokenizer.encode(text)) for text in texts if text)
+    @property
+    def max_length(self) -> int:
+        """The most tokens that the model can generate."""
+        return self.loaded.max_length
+
+    def count_tokens(self, text: str) -> int:
+        """Return the number of tokens of a text."""
+        return len(self.loaded.tokenizer.encode(text)) if text else 0
 
     def start(self) -> None:
-        """Load the captioner, and serve what comes from then on."""
-        self._serving = asyncio.create_task(self._serve())
+        """Load the captioners and run the workers, in a background task."""
+        self._main_task = asyncio.create_task(self._run())
 
     async def drain(self) -> None:
-        """Take no more requests, and wait for those at hand."""
+        """Reject new requests, and wait until the accepted ones are answered."""
         self.draining = True
         while self.active:
             await asyncio.sleep(0.02)
 
     async def close(self) -> None:
-        """End workers and thread."""
-        if self._serving is not None:
-            self._serving.cancel()
+        """Stop all workers and threads."""
+        if self._main_task is not None:
+            self._main_task.cancel()
             with suppress(asyncio.CancelledError):
-                await self._serving
+                await self._main_task
         for captioner in self._captioners:
             if isinstance(captioner, RemoteCaptioner):
                 captioner.close()
-        if self._reader is not None:
-            await self._reader.close()
+        if self._decoders is not None:
+            await self._decoders.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Room for one request; raises Busy where there is none, NotReady."""
+        """Count a request as active; raises QueueFullError or NotReadyError if it is rejected."""
         if not self.ready:
-            raise NotReady("being stopped" if self.draining else "the model is being loaded")
+            state = "the server is shutting down" if self.draining else "the model is being loaded"
+            raise NotReadyError(state)
         if self.active >= self.settings.max_requests:
-            raise Busy(f"{self.active} requests are being served; come again a little later")
+            raise QueueFullError(f"{self.active} requests are in progress; try again later")
         self.active += 1
         try:
             yield
         finally:
             self.active -= 1
 
-    async def read(self, data: bytes) -> Picture:
-        """The picture in an image file; raises ImageError."""
+    async def decode_image(self, data: bytes) -> DecodedImage:
+        """Return the image in a file, from the cache if possible; raises ImageError."""
+        if self._decoders is None:
+            raise NotReadyError("the model is being loaded")
         digest = hashlib.sha256(data).digest()
-        if digest not in self._known:
-            with self.telemetry.stage("read"):
-                self._known[digest] = await self._reader.read(data)
-        self._known.move_to_end(digest)
-        while len(self._known) > self.settings.max_known:
-            self._known.popitem(last=False)
-        return self._known[digest]
+        if digest not in self._images:
+            with self.telemetry.time_stage("read"):
+                self._images[digest] = await self._decoders.decode(data)
+        self._images.move_to_end(digest)
+        while len(self._images) > self.settings.image_cache_size:
+            self._images.popitem(last=False)
+        return self._images[digest]
 
     async def caption(
-        self, picture: Picture, *, num_captions: int = 1, options: Mapping[str, Any] | None = None
+        self,
+        image: DecodedImage,
+        *,
+        num_captions: int = 1,
+        options: Mapping[str, Any] | None = None,
     ) -> Result:
-        """As `Captioner.caption`; raises what the result would hold, and CaptionerError.
+        """Caption an image.
 
-        Without a `beam_size`, there are as many beams as captions at least.
+        Args:
+            image: The decoded image.
+            num_captions: The number of captions.
+            options: Decoding options of `Captioner.caption`. Without a `beam_size`, the beam is
+                widen_beam to hold all captions.
+
+        Raises:
+            CaptionerError: An option is invalid, or the image cannot be captioned.
         """
-        options = self._widened(num_captions, {**(options or {})})
+        options = self._widen_beam(num_captions, {**(options or {})})
 
-        def run(captioner: Captioner, pictures: list[Picture]) -> Sequence[Any]:
-            images = [p.image for p in pictures]
-            found = captioner.caption(images, batch_size=len(images), **options)
-            return _marked(found, pictures)
+        def run(captioner: AnyCaptioner, images: list[DecodedImage]) -> Sequence[Any]:
+            pixels = [image.image for image in images]
+            results = captioner.caption(pixels, batch_size=len(pixels), **options)
+            return _unpack(results, images)
 
-        # What is drawn depends on an image's place in its batch.
+        # Sampling depends on an image's position in its batch, so it runs alone.
         alone = options.get("method") == "sample"
-        return await self._batches.submit("caption", run, picture, None if alone else options)
+        return await self._scheduler.submit("caption", run, image, None if alone else options)
 
-    async def ask(self, picture: Picture, question: str, **options: Any) -> Answers:
-        """As `Captioner.ask`, with its options; raises its errors."""
+    async def answer(self, image: DecodedImage, question: str, **options: Any) -> Answers:
+        """Answer a question; takes the options of `Captioner.ask` and raises its errors."""
 
-        def run(captioner: Captioner, rows: list[tuple[Picture, str]]) -> Sequence[Any]:
-            _encode(captioner, [picture for picture, _ in rows])
-            pairs = [(picture.encoded, question) for picture, question in rows]
-            found = captioner.answer(pairs, batch_size=len(rows), **options)
-            return _marked(found, [picture for picture, _ in rows])
+        def run(captioner: AnyCaptioner, rows: list[tuple[DecodedImage, str]]) -> Sequence[Any]:
+            images = [image for image, _ in rows]
+            _encode(captioner, images)
+            pairs = [(image.encoded, question) for image, question in rows]
+            return _unpack(captioner.answer(pairs, batch_size=len(rows), **options), images)
 
-        return await self._batches.submit("ask", run, (picture, question), options)
+        return await self._scheduler.submit("ask", run, (image, question), options)
 
     async def score(
-        self, picture: Picture, texts: Sequence[str], question: str | None = None
+        self, image: DecodedImage, texts: Sequence[str], question: str | None = None
     ) -> list[Scored]:
-        """As `Captioner.score`; raises its errors."""
+        """Score texts for an image; raises the errors of `Captioner.score`."""
 
-        def run(captioner: Captioner, _: list[Picture]) -> Sequence[Any]:
-            _encode(captioner, [picture])
-            return [captioner.score(picture.encoded, texts, question=question)]
+        def run(captioner: AnyCaptioner, _: list[DecodedImage]) -> Sequence[Any]:
+            _encode(captioner, [image])
+            return [captioner.score(image.encoded, texts, question=question)]
 
-        return await self._batches.submit("score", run, picture, None)
+        return await self._scheduler.submit("score", run, image, None)
 
     async def attention(
-        self, picture: Picture, text: str, question: str | None = None
-    ) -> list[Any]:
-        """As `Captioner.attention`; raises its errors."""
+        self, image: DecodedImage, text: str, question: str | None = None
+    ) -> list[Attention]:
+        """Compute the attention maps of a text; raises the errors of `Captioner.attention`."""
 
-        def run(captioner: Captioner, _: list[Picture]) -> Sequence[Any]:
-            _encode(captioner, [picture])
-            return [captioner.attention(picture.encoded, text, question=question)]
+        def run(captioner: AnyCaptioner, _: list[DecodedImage]) -> Sequence[Any]:
+            _encode(captioner, [image])
+            return [captioner.attention(image.encoded, text, question=question)]
 
-        return await self._batches.submit("attention", run, picture, None)
+        return await self._scheduler.submit("attention", run, image, None)
 
     async def stream(
         self,
-        picture: Picture,
+        image: DecodedImage,
         *,
         question: str | None = None,
         options: Mapping[str, Any] | None = None,
-    ) -> AsyncIterator[Piece]:
-        """Yield the pieces of a text as they are written, as `Captioner.stream`; raises its errors.
+    ) -> AsyncGenerator[Piece, None]:
+        """Yield the pieces of a text as they are generated; raises errors of `Captioner.stream`.
 
-        Who stops listening ends the writing before the next word.
+        Closing the generator stops the generation before the next word.
         """
-        loop, pieces, gone = asyncio.get_running_loop(), asyncio.Queue(), False
+        loop, closed = asyncio.get_running_loop(), False
+        pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
 
-        def run(captioner: Captioner, _: list[Picture]) -> Sequence[Any]:
-            _encode(captioner, [picture])
-            written = captioner.stream(picture.encoded, question=question, **(options or {}))
-            with closing(written):
-                for piece in written:
-                    if gone:
-                        break
-                    loop.call_soon_threadsafe(pieces.put_nowait, piece)
+        def run(captioner: AnyCaptioner, _: list[DecodedImage]) -> Sequence[Any]:
+            _encode(captioner, [image])
+            stream = captioner.stream(image.encoded, question=question, **(options or {}))
+            for piece in stream:
+                if closed:
+                    break
+                loop.call_soon_threadsafe(pieces.put_nowait, piece)
+            if isinstance(stream, Generator):
+                stream.close()
             return [None]
 
-        job = asyncio.ensure_future(self._batches.submit("stream", run, picture, None))
+        job = asyncio.ensure_future(self._scheduler.submit("stream", run, image, None))
         job.add_done_callback(lambda _: pieces.put_nowait(None))
         try:
             while (piece := await pieces.get()) is not None:
                 yield piece
             await job
         finally:
-            gone = True
+            closed = True
             job.cancel()
 
-    def _widened(self, num_captions: int, options: dict[str, Any]) -> dict[str, Any]:
-        """Return the options with enough beams for the captions and groups, unless they are set."""
-        default = self.captioner.config.decoding
+    def _widen_beam(self, num_captions: int, options: dict[str, Any]) -> dict[str, Any]:
+        """Return the options with a beam that holds all captions, unless `beam_size` is set."""
+        default = self.loaded.config.decoding
         if options.get("method", default.method) == "beam" and "beam_size" not in options:
             groups = options.get("groups", default.groups)
             options["beam_size"] = widen_beam(default.beam_size, num_captions, groups=groups)
         return options | {"num_captions": num_captions}
 
-    async def _serve(self) -> None:
-        loop = asyncio.get_running_loop()
+    async def _run(self) -> None:
+        """Load the captioners, start an image decoder, and run the model workers."""
+        loop, settings = asyncio.get_running_loop(), self.settings
         try:
             loads = (
-                loop.run_in_executor(self._threads, self._load) for _ in range(self.settings.lanes)
+                loop.run_in_executor(self._threads, self._load) for _ in range(settings.workers)
             )
             self._captioners = await asyncio.gather(*loads)
         except Exception as error:
             self.failure = error
             return
-        captioner = self._captioners[0]
-        settings = self.settings
-        size, crop = captioner.view
-        limits = Limits(
+        size, crop = self._captioners[0].view
+        limits = DecoderLimits(
             size=size,
             crop=crop,
             max_pixels=settings.max_pixels,
-            memory=settings.reader_memory,
-            seconds=int(settings.reader_seconds) + 1,
+            memory=settings.decoder_memory,
+            seconds=int(settings.decoder_seconds) + 1,
         )
-        self._reader = Reader(limits, workers=settings.readers, seconds=settings.reader_seconds)
-        await self._reader.start()
-        self.captioner = captioner
-        await asyncio.gather(*(self._batches.serve(self._threads, c) for c in self._captioners))
+        self._decoders = DecoderPool(
+            limits, workers=settings.image_decoders, seconds=settings.decoder_seconds
+        )
+        await self._decoders.start()
+        self.captioner = self._captioners[0]
+        await asyncio.gather(
+            *(self._scheduler.run_worker(self._threads, c) for c in self._captioners)
+        )
 
 
-def _encode(captioner: Captioner, pictures: Sequence[Picture]) -> None:
-    new = list({id(p): p for p in pictures if p.encoded is None}.values())
-    found = captioner.encode_batch([p.image for p in new]) if new else []
-    for picture, encoded in zip(new, found, strict=True):
-        picture.encoded = encoded
+def _encode(captioner: AnyCaptioner, images: Sequence[DecodedImage]) -> None:
+    """Compute the encoder outputs that are missing."""
+    new = list({id(image): image for image in images if image.encoded is None}.values())
+    outputs = captioner.encode_batch([image.image for image in new]) if new else []
+    for image, encoded in zip(new, outputs, strict=True):
+        image.encoded = encoded
 
 
-def _marked(found: Sequence[Any], pictures: Sequence[Picture]) -> list[Any]:
-    """Results, or their errors; the reader has seen more of a large picture of noise."""
+def _unpack(results: Sequence[Any], images: Sequence[DecodedImage]) -> list[Any]:
+    """Return each result, or the error that it holds, marked with the image's low confidence.
+
+    The captioner gets a reduced image, on which it may not recognize noise in a large one.
+    """
     return [
-        one.error or (replace(one, low_confidence=True) if picture.low_confidence else one)
-        for one, picture in zip(found, pictures, strict=True)
+        result.error or (replace(result, low_confidence=True) if image.low_confidence else result)
+        for result, image in zip(results, images, strict=True)
     ]

@@ -1,32 +1,40 @@
-"""What is answered in the place of a result: a status, one message, and the reason in one word.
+"""HTTP error responses: a status, a one-line message, and an error code.
 
-The shape is that of OpenAI's API, `{"error": {"message", "type", "code"}}`; under `/hf` it is that
-of Hugging Face's, `{"error": "message"}`.
+The body has the form of OpenAI's API, `{"error": {"message", "type", "code"}}`; under `/hf`, that
+of Hugging Face's API, `{"error": "message"}`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fastapi.responses import JSONResponse
 
 from captioner.errors import CaptionerError, ImageError, ImageFormatError, QuestionError
-from captioner.serve.engine import Busy, NotReady
-from captioner.serve.model_process import LaneError
+from captioner.serve.engine import NotReadyError, QueueFullError
+from captioner.serve.model_process import ModelProcessError
 
 
-class Refusal(CaptionerError):
-    """A request that is not served, with its HTTP status; `reason` is what the metrics count."""
+class RequestError(CaptionerError):
+    """A request that is rejected.
+
+    Attributes:
+        status: HTTP status.
+        reason: Error code, which the metrics count too.
+        headers: Additional response headers.
+    """
 
     def __init__(
-        self, status: int, reason: str, message: str, headers: dict[str, str] | None = None
+        self, status: int, reason: str, message: str, headers: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(message)
-        self.status, self.reason, self.headers = status, reason, headers or {}
+        self.status, self.reason, self.headers = status, reason, dict(headers or {})
 
 
-_KINDS = (  # the first that fits
-    (Busy, 429, "queue_full"),
-    (NotReady, 503, "not_ready"),
-    (LaneError, 503, "model_ended"),
+_STATUSES: tuple[tuple[type[CaptionerError], int, str], ...] = (  # the first match applies
+    (QueueFullError, 429, "queue_full"),
+    (NotReadyError, 503, "not_ready"),
+    (ModelProcessError, 503, "model_ended"),
     (ImageFormatError, 415, "not_an_image"),
     (ImageError, 422, "bad_image"),
     (QuestionError, 422, "bad_question"),
@@ -34,21 +42,22 @@ _KINDS = (  # the first that fits
 )
 
 
-def refusal(error: CaptionerError) -> Refusal:
-    """How an error of the package is told to a caller."""
-    if isinstance(error, Refusal):
+def to_request_error(error: CaptionerError) -> RequestError:
+    """Return an error of the package with its HTTP status and error code."""
+    if isinstance(error, RequestError):
         return error
-    status, reason = next((s, r) for kind, s, r in _KINDS if isinstance(error, kind))
+    status, reason = next((s, r) for kind, s, r in _STATUSES if isinstance(error, kind))
     headers = {"Retry-After": "1"} if status in (429, 503) else {}
-    return Refusal(status, reason, str(error), headers)
+    return RequestError(status, reason, str(error), headers)
 
 
-def response(found: Refusal, path: str) -> JSONResponse:
-    """The answer, in the dialect of the path."""
+def error_response(error: RequestError, path: str) -> JSONResponse:
+    """Return the response to a rejected request, in the format of the API at `path`."""
+    body: dict[str, str | dict[str, str]]
     if path.startswith("/hf"):
-        body = {"error": str(found)}
+        body = {"error": str(error)}
     else:
-        kind = "server_error" if found.status >= 500 else "invalid_request_error"
-        kind = "rate_limit_error" if found.status == 429 else kind
-        body = {"error": {"message": str(found), "type": kind, "code": found.reason}}
-    return JSONResponse(body, status_code=found.status, headers=found.headers)
+        kind = "server_error" if error.status >= 500 else "invalid_request_error"
+        kind = "rate_limit_error" if error.status == 429 else kind
+        body = {"error": {"message": str(error), "type": kind, "code": error.reason}}
+    return JSONResponse(body, status_code=error.status, headers=error.headers)

@@ -1,7 +1,7 @@
-"""What every request passes first: who asks, how large, how many at a time, until when.
+"""ASGI middleware for every request: access control, size limit, concurrency limit, deadline.
 
-An ASGI middleware, so that it sees a body while it is still being read, and can end a request that
-takes too long or whose caller has gone.
+As ASGI middleware, it sees a body while it is being received, and can end a request whose time is
+over or whose client has disconnected.
 """
 
 from __future__ import annotations
@@ -17,71 +17,71 @@ from contextlib import suppress
 from typing import Any
 
 from captioner.errors import CaptionerError
-from captioner.serve.engine import Engine, NotReady
-from captioner.serve.http_errors import Refusal, refusal, response
+from captioner.serve.engine import Engine, NotReadyError
+from captioner.serve.http_errors import RequestError, error_response, to_request_error
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-OPEN = ("/healthz", "/readyz")
+PUBLIC_PATHS = ("/healthz", "/readyz")
 """Paths that need no token."""
-WORK = ("/v1/", "/hf/")
-"""Where a POST is work for the model."""
-UPLOADS = "/gradio_api/upload"
-"""Where the page sends files, several at a time."""
-UPLOADED = 16
-"""How many times the size of a request that may be."""
-GONE = 499
-"""Of a request whose caller has gone, in the log alone."""
-LINGER = 2.0
-"""For so many seconds, what a refused caller still sends is read, or it would miss the answer."""
+API_PREFIXES = ("/v1/", "/hf/")
+"""Paths where a POST request uses the model."""
+UPLOAD_PATH = "/gradio_api/upload"
+"""Path to which the page uploads files, several in one request."""
+UPLOAD_FACTOR = 16
+"""The size limit of an upload request, as a multiple of the limit of other requests."""
+CLIENT_DISCONNECTED = 499
+"""Status in the log of a request whose client has disconnected; it is never sent."""
+DISCARD_SECONDS = 2.0
+"""How long the rest of a rejected body is read; otherwise the client may miss the response."""
 
 
-class Gate:
-    """Refuses what may not pass, bounds what may, and tells of both."""
+class RequestMiddleware:
+    """Apply the limits of a server to each request, and record the request in the telemetry."""
 
     def __init__(self, app: App, engine: Engine) -> None:
         self.app, self.engine, self.settings = app, engine, engine.settings
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Handle an ASGI connection."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return
-        call = Call(scope, receive, send)
+        state = RequestState(scope, receive, send)
         try:
-            await self._pass(call)
+            await self._process(state)
         except CaptionerError as error:
-            call.verdict = call.verdict or refusal(error)
+            state.rejection = state.rejection or to_request_error(error)
         except Exception:
-            if call.verdict is None:
-                call.verdict = Refusal(500, "error", "an error of the server; see its log")
+            if state.rejection is None:
+                state.rejection = RequestError(500, "error", "internal error; see the server's log")
                 raise
         finally:
-            if call.verdict is not None:
-                await self._tell(call)
-            self._record(call)
+            if state.rejection is not None:
+                await self._send_rejection(state, state.rejection)
+            self._record(state)
 
-    async def _pass(self, call: Call) -> None:
-        """Hand the request on; raises Refusal, and what `Engine.slot` raises."""
-        path, method = call.scope["path"], call.scope["method"]
-        if self.settings.token is not None and path not in OPEN:
-            self._check_token(
-                call.headers.get("authorization", ""), browser=not path.startswith(WORK)
-            )
+    async def _process(self, state: RequestState) -> None:
+        """Pass the request to the application; raises CaptionerError if it is rejected."""
+        path, method = state.scope["path"], state.scope["method"]
+        if self.settings.token is not None and path not in PUBLIC_PATHS:
+            header = state.headers.get("authorization", "")
+            _check_token(header, self.settings.token, browser=not path.startswith(API_PREFIXES))
         limit = self.settings.max_body
-        call.bound(limit * UPLOADED if path.startswith(UPLOADS) else limit)
-        if method == "POST" and path.startswith(WORK):
+        state.limit_body(limit * UPLOAD_FACTOR if path.startswith(UPLOAD_PATH) else limit)
+        if method == "POST" and path.startswith(API_PREFIXES):
             with self.engine.slot():
-                await self._within(call, self._deadline(call.headers))
+                await self._run_until_deadline(state, self._deadline(state.headers))
         else:
-            await self._until_the_end(call)
+            await self._run_until_shutdown(state)
 
-    async def _until_the_end(self, call: Call) -> None:
-        """Hand on what may last, such as a page's stream of events, for as long as the server."""
-        work = asyncio.ensure_future(self.app(call.scope, call.receive, call.send))
+    async def _run_until_shutdown(self, state: RequestState) -> None:
+        """Run a request without a deadline, such as the page's event stream."""
+        work = asyncio.ensure_future(self.app(state.scope, state.receive, state.send))
         closing = asyncio.ensure_future(self.engine.closing.wait())
         try:
             await asyncio.wait({work, closing}, return_when=asyncio.FIRST_COMPLETED)
@@ -91,123 +91,129 @@ class Gate:
             for task in (work, closing):
                 task.cancel()
             await asyncio.gather(work, closing, return_exceptions=True)
-        if call.status is None:
-            raise NotReady("being stopped")
-        if not call.complete:
-            await call.send({"type": "http.response.body"})
+        if state.status is None:
+            raise NotReadyError("the server is shutting down")
+        if not state.complete:
+            await state.send({"type": "http.response.body"})
 
-    async def _within(self, call: Call, seconds: float) -> None:
-        """Hand it on for so long, and for as long as the caller is there."""
-        work = asyncio.ensure_future(self.app(call.scope, call.receive, call.send))
-        gone = asyncio.ensure_future(call.gone())
+    async def _run_until_deadline(self, state: RequestState, seconds: float) -> None:
+        """Run a request until it is done, its time is over, or its client disconnects."""
+        work = asyncio.ensure_future(self.app(state.scope, state.receive, state.send))
+        disconnect = asyncio.ensure_future(state.wait_for_disconnect())
         try:
-            await asyncio.wait({work, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {work, disconnect}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            )
             if work.done():
                 return work.result()
-            if gone.done():
-                call.verdict = Refusal(GONE, "gone", "the caller has gone")
-            elif call.body_read:
-                call.verdict = Refusal(504, "deadline", f"not done within {seconds:g} s")
+            if disconnect.done():
+                status, reason, message = CLIENT_DISCONNECTED, "gone", "the client disconnected"
+            elif state.body_received:
+                status, reason, message = 504, "deadline", f"not finished within {seconds:g} s"
             else:
-                call.verdict = Refusal(408, "slow_body", f"the body took more than {seconds:g} s")
+                status, reason = 408, "slow_body"
+                message = f"the body was not received within {seconds:g} s"
+            state.rejection = RequestError(status, reason, message)
         finally:
-            for task in (work, gone):
+            for task in (work, disconnect):
                 task.cancel()
-            # What the app says now is of no interest: the verdict has been spoken.
-            await asyncio.gather(work, gone, return_exceptions=True)
-
-    def _check_token(self, header: str, *, browser: bool) -> None:
-        scheme, _, shown = header.encode("latin-1").decode("utf-8", "replace").partition(" ")
-        if scheme.lower() == "basic":
-            with suppress(ValueError):
-                shown = base64.b64decode(shown).decode().partition(":")[2]
-        known = self.settings.token.encode()
-        if scheme.lower() not in ("bearer", "basic") or not hmac.compare_digest(
-            shown.strip().encode("utf-8", "replace"), known
-        ):
-            challenge = 'Basic realm="captioner: any name, and the token"' if browser else "Bearer"
-            headers = {"WWW-Authenticate": challenge}
-            raise Refusal(401, "unauthorized", "show the server's token", headers)
+            # Errors of the application no longer matter: the response has been decided.
+            await asyncio.gather(work, disconnect, return_exceptions=True)
 
     def _deadline(self, headers: dict[str, str]) -> float:
-        """The server's, or less where the caller asks for less."""
-        asked = headers.get("x-request-timeout")
-        if asked is None:
+        """Return the deadline in seconds: the server's, or a shorter one that the client sets."""
+        value = headers.get("x-request-timeout")
+        if value is None:
             return self.settings.deadline
-        if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", asked, re.ASCII):
-            raise Refusal(400, "bad_request", "X-Request-Timeout: expected seconds, such as 2.5")
-        return min(self.settings.deadline, float(asked))
+        if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", value, re.ASCII):
+            raise RequestError(
+                400, "bad_request", "X-Request-Timeout: expected seconds, such as 2.5"
+            )
+        return min(self.settings.deadline, float(value))
 
-    async def _tell(self, call: Call) -> None:
-        """Answer with the verdict, where no answer has begun."""
-        self.engine.telemetry.reject(call.verdict.reason)
-        if call.status is not None or call.verdict.status == GONE:
+    async def _send_rejection(self, state: RequestState, rejection: RequestError) -> None:
+        """Send the error response, unless another response has begun."""
+        self.engine.telemetry.count_rejection(rejection.reason)
+        if state.status is not None or rejection.status == CLIENT_DISCONNECTED:
             return
-        if not call.body_read:
-            call.verdict.headers["Connection"] = "close"
-        answer = response(call.verdict, call.scope["path"])
-        call.deaf = False
-        await answer(call.scope, call.receive, call.send)
-        if not call.body_read:
+        if not state.body_received:
+            rejection.headers["Connection"] = "close"
+        state.sending_rejection = True
+        await error_response(rejection, state.scope["path"])(state.scope, state.receive, state.send)
+        if not state.body_received:
             with suppress(Exception):
-                await asyncio.wait_for(call.discard(), LINGER)
+                await asyncio.wait_for(state.discard_body(), DISCARD_SECONDS)
 
-    def _record(self, call: Call) -> None:
-        route = getattr(call.scope.get("route"), "path", "")
-        status = call.status or (call.verdict.status if call.verdict else GONE)
-        if not route and call.scope["path"].startswith(WORK):
+    def _record(self, state: RequestState) -> None:
+        route = getattr(state.scope.get("route"), "path", "")
+        rejection = state.rejection
+        status = state.status or (rejection.status if rejection else CLIENT_DISCONNECTED)
+        if not route and state.scope["path"].startswith(API_PREFIXES):
             route = "refused"
         if route:
-            facts = {"id": call.id, "method": call.scope["method"], "bytes": call.size}
-            if call.verdict is not None:
-                facts["reason"] = call.verdict.reason
-            self.engine.telemetry.request(route=route, status=status, since=call.since, **facts)
+            fields = {"id": state.id, "method": state.scope["method"], "bytes": state.size}
+            if rejection is not None:
+                fields["reason"] = rejection.reason
+            self.engine.telemetry.record_request(
+                route=route, status=status, start=state.start, **fields
+            )
 
 
-class Call:
-    """One request on its way: what has come of its body, and of its answer."""
+class RequestState:
+    """The progress of one request: how much of its body and of its response has passed.
+
+    Attributes:
+        id: Identifier in the log and in the response header X-Request-ID.
+        rejection: The error that replaces the application's response.
+        status: HTTP status of the response that has begun.
+        size: Bytes of the body so far.
+        body_received: Whether the whole body has been received.
+        complete: Whether the whole response has been sent.
+        sending_rejection: Whether the response of the rejection is being sent.
+    """
 
     def __init__(self, scope: Message, receive: Receive, send: Send) -> None:
         self.scope, self._receive, self._send = scope, receive, send
         self.headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
-        asked = self.headers.get("x-request-id", "")
-        self.id = asked if re.fullmatch(r"[\w.-]{1,64}", asked, re.ASCII) else uuid.uuid4().hex
-        self.since = time.perf_counter()
-        self.verdict: Refusal | None = None
+        sent_id = self.headers.get("x-request-id", "")
+        valid = re.fullmatch(r"[\w.-]{1,64}", sent_id, re.ASCII)
+        self.id = sent_id if valid else uuid.uuid4().hex
+        self.start = time.perf_counter()
+        self.rejection: RequestError | None = None
         self.status: int | None = None
-        self.size, self.limit = 0, 0
-        self.body_read, self.deaf, self.complete = False, True, False
-        self._ended, self._left = asyncio.Event(), asyncio.Event()
+        self.size, self._limit = 0, 0
+        self.body_received, self.complete, self.sending_rejection = False, False, False
+        self._body_ended, self._disconnected = asyncio.Event(), asyncio.Event()
 
-    def bound(self, limit: int) -> None:
-        """So many bytes of body may come; raises Refusal where more are announced."""
-        self.limit = limit
-        announced = self.headers.get("content-length", "")
-        if announced.isdecimal() and int(announced) > limit:
+    def limit_body(self, limit: int) -> None:
+        """Set the size limit in bytes; raises RequestError if Content-Length exceeds it."""
+        self._limit = limit
+        length = self.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > limit:
             raise self._too_large()
 
     async def receive(self) -> Message:
-        """As ASGI's; raises Refusal where the body is too large."""
-        if self.body_read:
-            await self.gone()
+        """Receive an ASGI message; raises RequestError if the body is too large."""
+        if self.body_received:
+            await self.wait_for_disconnect()
             return {"type": "http.disconnect"}
         message = await self._receive()
         if message["type"] == "http.disconnect":
-            self._left.set()
-            self._ended.set()
+            self._disconnected.set()
+            self._body_ended.set()
             return message
         self.size += len(message.get("body", b""))
-        if self.size > self.limit:
-            self.verdict = self._too_large()
-            raise self.verdict
+        if self.size > self._limit:
+            self.rejection = self._too_large()
+            raise self.rejection
         if not message.get("more_body", False):
-            self.body_read = True
-            self._ended.set()
+            self.body_received = True
+            self._body_ended.set()
         return message
 
     async def send(self, message: Message) -> None:
-        """As ASGI's; what comes after a verdict is dropped, unless it is the verdict."""
-        if self.verdict is not None and self.deaf:
+        """Send an ASGI message; messages of a rejected application are dropped."""
+        if self.rejection is not None and not self.sending_rejection:
             return
         if message["type"] == "http.response.start":
             self.status = message["status"]
@@ -217,18 +223,36 @@ class Call:
             self.complete = not message.get("more_body", False)
         await self._send(message)
 
-    async def gone(self) -> None:
-        """Returns once the caller has gone."""
-        await self._ended.wait()
-        while not self._left.is_set():
+    async def wait_for_disconnect(self) -> None:
+        """Return once the client has disconnected."""
+        await self._body_ended.wait()
+        while not self._disconnected.is_set():
             if (await self._receive())["type"] == "http.disconnect":
-                self._left.set()
+                self._disconnected.set()
 
-    async def discard(self) -> None:
-        """Read what is left of the body."""
+    async def discard_body(self) -> None:
+        """Read the rest of the body."""
         while (message := await self._receive())["type"] == "http.request":
             if not message.get("more_body", False):
                 return
 
-    def _too_large(self) -> Refusal:
-        return Refusal(413, "too_large", f"the body has more than {self.limit:,} bytes")
+    def _too_large(self) -> RequestError:
+        return RequestError(413, "too_large", f"the body has more than {self._limit:,} bytes")
+
+
+def _check_token(header: str, token: str, *, browser: bool) -> None:
+    """Raise RequestError unless an Authorization header holds the token.
+
+    The token is a bearer token, or the password of HTTP basic authentication with any user name.
+    """
+    scheme, _, value = header.encode("latin-1").decode("utf-8", "replace").partition(" ")
+    if scheme.lower() == "basic":
+        with suppress(ValueError):
+            value = base64.b64decode(value).decode().partition(":")[2]
+    value_bytes = value.strip().encode("utf-8", "replace")
+    if scheme.lower() not in ("bearer", "basic") or not hmac.compare_digest(
+        value_bytes, token.encode()
+    ):
+        challenge = 'Basic realm="captioner: any name, and the token"' if browser else "Bearer"
+        headers = {"WWW-Authenticate": challenge}
+        raise RequestError(401, "unauthorized", "send the server's token", headers)

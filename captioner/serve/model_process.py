@@ -1,8 +1,9 @@
-"""A captioner in a process of its own, asked as if it were in this one.
+"""A captioner in its own process, used like one in this process.
 
-Threads that run a small model get in each other's way: between operations of some microseconds
-each holds Python's lock, and who waits for it sleeps longer than that. One caption at a time, two
-threads made 47 a second where one makes 44; two processes make 67.
+Threads that run a small model slow each other down: between operations of a few microseconds each
+of them takes Python's global interpreter lock, and a thread that waits for the lock sleeps longer
+than that. One caption at a time, two threads reach 47 captions per second where one reaches 44; two
+processes reach 67.
 """
 
 from __future__ import annotations
@@ -24,21 +25,29 @@ from captioner.errors import CaptionerError
 from captioner.predict.results import Encoded
 
 if TYPE_CHECKING:
-    from captioner.predict import Captioner
+    from captioner.predict.captioner import Captioner
+    from captioner.predict.pieces import Piece
 
 _STOP = "stop"
-"""Asks for the end of a stream; where it comes too late for that, it asks for nothing."""
+"""Request to end the current stream; ignored if the stream has already ended."""
 
 
-class LaneError(CaptionerError):
-    """The process of a captioner has ended before it answered."""
+class ModelProcessError(CaptionerError):
+    """The model's process exited before it answered."""
 
 
 class RemoteCaptioner:
-    """What a server asks of a `Captioner`, in the process that it starts; for one thread at a time.
+    """The methods of `Captioner` that a server uses, run in a child process.
 
-    `load` goes there pickled. A process that ends is replaced, and what it was asked for is asked
-    once more; raises LaneError where that one ends, too. Raises what `load` raises.
+    It must be used by one thread at a time. A process that exits is replaced, and its request is
+    repeated once.
+
+    Args:
+        load: Loads the captioner; it is pickled and called in the child process.
+
+    Raises:
+        Exception: The error that `load` raised in the child process.
+        ModelProcessError: The process exited twice (from every method).
     """
 
     def __init__(self, load: Callable[[], Captioner]) -> None:
@@ -46,10 +55,10 @@ class RemoteCaptioner:
         self._start()
         atexit.register(self.close)
 
-    def _call(self, name: str, *args: Any, **options: Any) -> Any:
-        with suppress(LaneError):
-            return self._answer(name, *args, **options)
-        return self._answer(name, *args, **options)
+    def _call(self, method: str, *args: Any, **options: Any) -> Any:
+        with suppress(ModelProcessError):
+            return self._request(method, *args, **options)
+        return self._request(method, *args, **options)
 
     caption = partialmethod(_call, "caption")
     answer = partialmethod(_call, "answer")
@@ -57,9 +66,9 @@ class RemoteCaptioner:
     attention = partialmethod(_call, "attention")
     encode_batch = partialmethod(_call, "encode_batch")
 
-    def stream(self, image: Any, **options: Any) -> Iterator[str]:
-        """As `Captioner.stream`; who closes it ends the writing before the next piece."""
-        piece = self._answer("stream", image, **options)
+    def stream(self, image: Any, **options: Any) -> Iterator[Piece]:
+        """Yield the pieces of `Captioner.stream`; closing the iterator stops the generation."""
+        piece = self._request("stream", image, **options)
         try:
             while piece is not None:
                 yield piece
@@ -72,130 +81,153 @@ class RemoteCaptioner:
             raise
 
     def close(self) -> None:
-        """End the process, whatever it is at."""
+        """Kill the process, even if it is busy."""
         self._closed = True
         self._process.kill()
         atexit.unregister(self.close)
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        own, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, self._load), daemon=True)
+        parent_end, child_end = context.Pipe()
+        self._process = context.Process(
+            target=_serve_captioner, args=(child_end, self._load), daemon=True
+        )
         self._process.start()
-        other.close()
+        child_end.close()
         if self._closed:  # meanwhile, by another thread
             self._process.kill()
-        self._pipe = _Pipe(own, seal=_Sealed.data_of, unseal=_Sealed)
+        self._pipe = _ObjectPipe(parent_end, _EncodedBytes.dump, _EncodedBytes)
         self.config, self.max_length, self.tokenizer, self.view = self._receive()
 
-    def _answer(self, name: str, *args: Any, **options: Any) -> Any:
+    def _request(self, method: str, *args: Any, **options: Any) -> Any:
         if not self._process.is_alive() and not self._closed:
             try:
                 self._start()
             except Exception as error:
-                raise LaneError(f"the model's process cannot be started again: {error}") from error
-        with suppress(OSError):  # it has just ended, which is what is found next
-            self._pipe.send((name, args, options))
+                raise ModelProcessError(
+                    f"the model's process cannot be restarted: {error}"
+                ) from error
+        with suppress(OSError):  # the process has just exited, which `_receive` reports
+            self._pipe.send((method, args, options))
         return self._receive()
 
     def _receive(self) -> Any:
         try:
-            error, found = self._pipe.receive()
-        except (EOFError, OSError) as problem:
+            error, result = self._pipe.receive()
+        except (EOFError, OSError) as cause:
             self._process.join()
-            raise LaneError("the model's process has ended; ask again a little later") from problem
+            raise ModelProcessError("the model's process exited; send the request again") from cause
         if error is not None:
             raise error
-        return found
+        return result
 
 
 @dataclass(frozen=True)
-class _Sealed:
-    """An encoded image, on its way through a process that only keeps it."""
+class _EncodedBytes:
+    """A pickled `Encoded` of the child process; this process stores it without unpickling it."""
 
     data: bytes
 
     @staticmethod
-    def data_of(value: Any) -> bytes | None:
-        """What was sealed, if this was."""
-        return value.data if isinstance(value, _Sealed) else None
+    def dump(value: Any) -> bytes | None:
+        """Return the bytes of an instance; None for other objects."""
+        return value.data if isinstance(value, _EncodedBytes) else None
 
 
-class _Pipe:
-    """Objects to and from another process; to some, `seal` gives bytes that are sent instead."""
+class _Pickler(pickle.Pickler):
+    """A pickler that replaces the objects for which `dump` returns bytes by these bytes."""
+
+    def __init__(self, file: io.BytesIO, dump: Callable[[Any], bytes | None]) -> None:
+        super().__init__(file)
+        self._dump = dump
+
+    def persistent_id(self, obj: Any) -> bytes | None:
+        return self._dump(obj)
+
+
+class _Unpickler(pickle.Unpickler):
+    """The inverse of `_Pickler`; `load_bytes` is the inverse of `dump`."""
+
+    def __init__(self, file: io.BytesIO, load_bytes: Callable[[bytes], Any]) -> None:
+        super().__init__(file)
+        self._load_bytes = load_bytes
+
+    def persistent_load(self, pid: bytes) -> Any:
+        return self._load_bytes(pid)
+
+
+class _ObjectPipe:
+    """Sends and receives objects; see `_Pickler` and `_Unpickler` for the two functions."""
 
     def __init__(
         self,
         connection: Connection,
-        *,
-        seal: Callable[[Any], bytes | None],
-        unseal: Callable[[bytes], Any],
+        dump: Callable[[Any], bytes | None],
+        load_bytes: Callable[[bytes], Any],
     ) -> None:
-        self.connection, self._seal, self._unseal = connection, seal, unseal
+        self.connection, self._dump, self._load_bytes = connection, dump, load_bytes
 
     def send(self, value: Any) -> None:
-        """Raises OSError where nobody is at the other end."""
+        """Send an object; raises OSError if the other end is closed."""
         file = io.BytesIO()
-        pickler = pickle.Pickler(file)
-        pickler.persistent_id = self._seal
-        pickler.dump(value)
+        _Pickler(file, self._dump).dump(value)
         self.connection.send_bytes(file.getbuffer())
 
     def receive(self) -> Any:
-        """Raises EOFError or OSError where nobody is at the other end."""
-        unpickler = pickle.Unpickler(io.BytesIO(self.connection.recv_bytes()))
-        unpickler.persistent_load = self._unseal
-        return unpickler.load()
+        """Receive an object; raises EOFError or OSError if the other end is closed."""
+        return _Unpickler(io.BytesIO(self.connection.recv_bytes()), self._load_bytes).load()
 
 
-def _serve(connection: Connection, load: Callable[[], Captioner]) -> None:
-    """The process: answers pairs of an error and what was found, until nobody listens."""
-    # A signal to all processes of the server is for the one that finishes what has begun.
+def _serve_captioner(connection: Connection, load: Callable[[], Captioner]) -> None:
+    """Answer requests in the child process until the pipe is closed."""
+    # Signals to the process group are handled by the server, which finishes accepted requests.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
-    def seal(value: Any) -> bytes | None:
+    def dump(value: Any) -> bytes | None:
         return pickle.dumps(replace(value, models=())) if isinstance(value, Encoded) else None
 
-    def unseal(data: bytes) -> Encoded:
+    def load_bytes(data: bytes) -> Encoded:
         return replace(pickle.loads(data), models=captioner.members.models)
 
-    pipe = _Pipe(connection, seal=seal, unseal=unseal)
+    pipe = _ObjectPipe(connection, dump, load_bytes)
     with suppress(EOFError, OSError):
         try:
             captioner = load()
         except Exception as error:
             return pipe.send((error, None))
-        facts = captioner.config, captioner.max_length, captioner.tokenizer, captioner.view
-        pipe.send((None, facts))
+        attributes = captioner.config, captioner.max_length, captioner.tokenizer, captioner.view
+        pipe.send((None, attributes))
         while True:
-            name, args, options = pipe.receive()
-            if name != _STOP:
-                _do(captioner, pipe, name, *args, **options)
+            method, args, options = pipe.receive()
+            if method != _STOP:
+                _answer_request(captioner, pipe, method, *args, **options)
 
 
-def _do(captioner: Captioner, pipe: _Pipe, name: str, *args: Any, **options: Any) -> None:
+def _answer_request(
+    captioner: Captioner, pipe: _ObjectPipe, method: str, *args: Any, **options: Any
+) -> None:
     try:
-        found = getattr(captioner, name)(*args, **options)
-        if name == "stream":
-            with closing(found):
-                for piece in found:
+        result = getattr(captioner, method)(*args, **options)
+        if method == "stream":
+            with closing(result):
+                for piece in result:
                     if pipe.connection.poll():
                         break
                     pipe.send((None, piece))
-            found = None
-        pipe.send((None, found))
+            result = None
+        pipe.send((None, result))
     except CaptionerError as error:
         pipe.send((error, None))
     except (EOFError, OSError):
         raise
     except Exception:
         traceback.print_exc()
-        pipe.send((RuntimeError("an error in the model's process; see the log"), None))
+        pipe.send((RuntimeError("internal error in the model's process; see the log"), None))
 
 
-def opened(checkpoint: str, **options: Any) -> Captioner:
-    """As `captioner.predict.loading.load_worker`, which brings torch with it."""
+def load_in_worker(checkpoint: str, **options: Any) -> Captioner:
+    """Call `captioner.predict.loading.load_worker`, importing torch only in the child process."""
     from captioner.predict.loading import load_worker
 
     return load_worker(checkpoint, **options)

@@ -1,9 +1,10 @@
-"""uvicorn, ended as a service wants it: what has begun is finished first, and the exit is clean."""
+"""Run the application in uvicorn: finish accepted requests on SIGTERM and exit with status 0."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections.abc import Callable
 from types import FrameType
 
@@ -12,12 +13,18 @@ from fastapi import FastAPI
 
 from captioner.serve.engine import Engine
 
-GRACE = 5
-"""Seconds for connections that stay open, as a page's do, once all requests are answered."""
+SHUTDOWN_SECONDS = 5
+"""How long open connections, such as those of a page, may last once all requests are answered."""
 
 
-class Server(uvicorn.Server):
-    """A server that goes on answering, that it is not ready, while it finishes what it has."""
+class GracefulServer(uvicorn.Server):
+    """A uvicorn server that reports "not ready" while it finishes the accepted requests.
+
+    Args:
+        config: Configuration of uvicorn.
+        engine: The engine of the application.
+        announce: Called with the server's URL once it listens.
+    """
 
     def __init__(
         self, config: uvicorn.Config, engine: Engine, announce: Callable[[str], None]
@@ -25,31 +32,31 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.engine, self.announce = engine, announce
 
-    async def startup(self, sockets: list | None = None) -> None:
-        """Listen, and say where."""
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then announce the URL."""
         await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
         if self.started:
             port = self.servers[0].sockets[0].getsockname()[1]
             host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
             self.announce(f"http://{host}:{port}")
-            self._watch = asyncio.create_task(self._loaded())
+            self._watch = asyncio.create_task(self._exit_on_failure())
 
-    async def _loaded(self) -> None:
-        """Give up where the model cannot be loaded."""
+    async def _exit_on_failure(self) -> None:
+        """Stop the server if the model cannot be loaded."""
         while self.engine.captioner is None:
             if self.engine.failure is not None:
                 self.should_exit = True
                 return
             await asyncio.sleep(0.05)
 
-    async def shutdown(self, sockets: list | None = None) -> None:
-        """As uvicorn's, which would wait for pages that are open."""
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the open pages, which uvicorn would wait for, then shut down."""
         self.engine.closing.set()
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A first SIGTERM waits for what has begun; anything else ends at once."""
+        """Finish the accepted requests on the first SIGTERM; stop at once on other signals."""
         if sig == signal.SIGTERM and not self.engine.draining:
             asyncio.run_coroutine_threadsafe(self._drain(), self._loop)
         else:
@@ -60,11 +67,21 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def serve(app: FastAPI, *, host: str, port: int, announce: Callable[[str], None]) -> int:
-    """Serve the application until SIGTERM or SIGINT; returns the exit status.
+def run_server(app: FastAPI, *, host: str, port: int, announce: Callable[[str], None]) -> int:
+    """Serve an application until SIGTERM or SIGINT.
 
-    The address is announced once it listens. Raises what loading the model raised, and
-    KeyboardInterrupt.
+    Args:
+        app: The application of `create_app`.
+        host: Address to listen on.
+        port: Port to listen on; 0 takes any free one.
+        announce: Called with the server's URL once it listens.
+
+    Returns:
+        The exit status of the program.
+
+    Raises:
+        Exception: The error that prevented the model from loading.
+        KeyboardInterrupt: The server was stopped by SIGINT.
     """
     engine: Engine = app.state.engine
     config = uvicorn.Config(
@@ -73,11 +90,11 @@ def serve(app: FastAPI, *, host: str, port: int, announce: Callable[[str], None]
         port=port,
         log_level="warning",
         access_log=False,
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         server_header=False,
     )
-    server = Server(config, engine, announce)
-    # uvicorn raises a signal again once it has served it.
+    server = GracefulServer(config, engine, announce)
+    # uvicorn raises a signal again after it has handled it.
     signal.signal(signal.SIGTERM, lambda *_: None)
     server.run()
     if engine.failure is not None:

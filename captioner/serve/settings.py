@@ -1,4 +1,4 @@
-"""What a server allows, each with its default."""
+"""Limits and access rules of a server, with their defaults."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Settings:
-    """Of `serve.py`; sizes in bytes, times in seconds."""
+    """Settings of a server; sizes are in bytes, times in seconds."""
 
-    lanes: int = 1
-    """Passes of the model at a time."""
+    workers: int = 1
+    """Model workers; each runs one batch at a time."""
     max_batch: int = 16
-    """Requests that share a pass of the model."""
+    """The most requests in a batch."""
     max_wait: float = 0.005
-    """For how long a batch waits for those that are on their way to it."""
-    max_alone: float = 0.03
-    """For how long one request waits for another while some lane is at work."""
+    """How long a batch waits for requests that are still being received or decoded."""
+    max_single_wait: float = 0.03
+    """How long a single request waits for a second one while another worker is busy."""
     max_requests: int = 64
-    """Requests at a time, those in work included; 429 beyond."""
+    """The most requests in progress; further ones are rejected with status 429."""
     deadline: float = 30.0
-    """Of a request; 504 after it."""
+    """The longest time for a request; after it, the status is 504."""
     max_body: int = 20 * 2**20
-    """Of a request; 413 beyond."""
+    """The largest request body; a larger one is rejected with status 413."""
     max_pixels: int = 60_000_000
-    """Of an image; 422 beyond."""
-    readers: int = 2
-    """Processes that decode images."""
-    reader_memory: int = 2 * 2**30
-    """Address space of each."""
-    reader_seconds: float = 5.0
-    """For one image."""
-    max_known: int = 128
-    """Images that are remembered, for further questions about them."""
+    """The most pixels of an image; a larger one is rejected with status 422."""
+    image_decoders: int = 2
+    """Worker processes that decode images."""
+    decoder_memory: int = 2 * 2**30
+    """Address space of each image decoder."""
+    decoder_seconds: float = 5.0
+    """The longest time to decode one image."""
+    image_cache_size: int = 128
+    """Decoded and encoded images that are kept for further questions about them."""
     token: str | None = None
-    """What callers must show; nothing without."""
+    """The token that clients must send; None accepts every client."""
     hosts: tuple[str, ...] = ()
-    """Names that a caller may know this server by; any without."""
+    """Accepted values of the Host header; empty accepts all."""
     cors: tuple[str, ...] = ()
-    """Origins whose pages may call."""
+    """Origins whose web pages may send requests."""
     fetch: tuple[str, ...] = ()
-    """Hosts whose images may be fetched by URL; `*.example.org` is every host below."""
+    """Hosts whose images may be fetched by URL; `*.example.org` matches all subdomains."""
     corrections: Path = Path("corrections")
-    """The folder of the captions that people mend on the page."""
+    """The folder for captions that users correct on the page."""

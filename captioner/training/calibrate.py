@@ -34,7 +34,7 @@ def fit_answer_temperature(
     """The temperature under which the held-out answers are likeliest; None without questions."""
     batches = []
     for number, task in enumerate(tasks):
-        images = dataset.select_images(number) if task.asks else []
+        images = dataset.select_images(number) if task.has_questions else []
         chosen = random.Random(f"temperature {number}").sample(images, min(IMAGES, len(images)))
         keys = [Key(0, index, number) for index in chosen]
         batches += [keys[at : at + QUESTION_IMAGES] for at in range(0, len(keys), QUESTION_IMAGES)]

@@ -21,7 +21,7 @@ from captioner.data.dataset import ImageDataset
 from captioner.data.sampler import EpochBatches
 from captioner.training.distributed import Prepared, any_rank
 from captioner.training.loss import Objective
-from captioner.training.setup import train_mode
+from captioner.training.stage import train_mode
 
 PEAKS = {
     "A10": 125,
@@ -128,7 +128,7 @@ def _forward(
 ) -> Tensor:
     """The loss a token."""
     with accelerator.autocast():
-        found = objective(prepared.wrapped, batch, whole=prepared.whole)
+        found = objective(prepared.wrapped, batch, full_model=prepared.full_model)
     return found.total / found.tokens
 
 

@@ -98,7 +98,7 @@ def _ranking(tasks: list[Task], val: ImageDataset) -> Iterator[str]:
     for number, task in enumerate(tasks):
         count = len(val.select_images(number))
         metric = ranking_metric(count)
-        if not task.asks and metric != "CIDEr-D":
+        if not task.has_questions and metric != "CIDEr-D":
             yield (
                 f"data: {count} validation images of {task.name} are too few for CIDEr-D; the best"
                 f" checkpoint is chosen by {metric}"

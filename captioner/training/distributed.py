@@ -153,7 +153,7 @@ class Prepared:
         self.model = accelerator.unwrap_model(self.wrapped)
 
     @contextmanager
-    def whole(self) -> Iterator[Seq2Seq]:
+    def full_model(self) -> Iterator[Seq2Seq]:
         """Within the block, a model any of whose methods may be called; all ranks must enter."""
         if self._shell is None:
             yield self.model
@@ -180,7 +180,7 @@ def gathered(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def like(tensor: Tensor, other: Tensor) -> Tensor:
+def place_like(tensor: Tensor, other: Tensor) -> Tensor:
     """A whole tensor on another's device, laid out, or cut into shards, as that is."""
     if isinstance(other, DTensor):
         return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements)
@@ -219,7 +219,7 @@ def load_optimizer_state(
         # The fused step walks through memory, so a moment must lie there as its weight does
         # (channels last), and a file holds it contiguous.
         optimizer.state[weight] = {
-            key: like(x, weight) if x.shape == weight.shape else x.to(weight.device)
+            key: place_like(x, weight) if x.shape == weight.shape else x.to(weight.device)
             for key, x in values.items()
         }
 

@@ -1,53 +1,72 @@
-"""A batch to what is minimised: cross-entropy, or the policy gradient over samples of its images.
+"""The losses of training: label-smoothed cross-entropy and self-critical sequence training (SCST).
 
-Shapes: B images, K samples of each, M tokens that are no padding.
+SCST (Rennie et al., Self-critical sequence training for image captioning, CVPR 2017) samples
+captions from the model and raises the probability of those whose CIDEr-D exceeds a baseline. The
+baseline of a sample is the mean reward of the other samples of its image (Luo, A better variant of
+self-critical sequence training, 2020), or the reward of the greedy caption (Rennie et al., section
+3). EOS counts as a word in samples, references and document frequencies: otherwise a caption that
+ends in "with a" earns as much as a complete one (Hu et al., A request for clarity over the end of
+sequence token in the self-critical sequence training, 2023, arXiv 2305.12254).
+
+Shapes: B images, K samples per image, T tokens, M tokens that are not padding, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from captioner.config import StageConfig
 from captioner.data.collate import Batch, decoder_input
 from captioner.generation.captions import sample_captions
+from captioner.metrics import CiderD, bleu_from_statistics, bleu_statistics, tokenize
 from captioner.model.seq2seq import Seq2Seq
-from captioner.tokenizer import PAD
-from captioner.training.optimizer import caption_loss
-from captioner.training.scst import CaptionReward, advantages, self_critical_loss
+from captioner.tokenizer import EOS, PAD, Tokenizer
 
-Whole = Callable[[], AbstractContextManager[Seq2Seq]]
+_END = "</s>"
+FullModel = Callable[[], AbstractContextManager[Seq2Seq]]
+"""Gives, within a block, a model with all weights, any of whose methods may be called."""
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Of one batch."""
+    """The loss of one batch."""
 
     total: Tensor
-    """Summed over the M tokens."""
+    """Sum over the M tokens."""
     tokens: Tensor
     """M."""
     texts: int
+    """Number of captions or answers."""
     reward: Tensor | None = None
-    """The samples' mean; a policy gradient's loss says nothing of progress."""
+    """Mean reward of the samples. It is logged, since the loss of SCST does not show progress."""
 
-    def of_nothing(self) -> Loss:
-        """The same for a batch that does not count."""
+    def zeroed(self) -> Loss:
+        """Return the loss of a batch that must not count, still connected to the weights."""
         return replace(self, total=self.total * 0, tokens=self.tokens * 0, texts=0)
 
     @property
     def kind(self) -> str:
-        """What to log."""
+        """Name of the quantity to log: "loss" or "reward"."""
         return "loss" if self.reward is None else "reward"
 
 
 class Objective:
-    """The loss of a stage: `reward` is given where captions are to be self-critical."""
+    """Computes the loss of a stage.
+
+    Args:
+        stage: Its settings; those of sampling matter for SCST only.
+        smoothing: Label smoothing of the cross-entropy.
+        max_length: Longest sampled caption, in tokens.
+        reward: Turns SCST on. Questions are always trained with cross-entropy.
+    """
 
     def __init__(
         self,
@@ -60,48 +79,54 @@ class Objective:
         self.stage, self.smoothing, self.max_length = stage, smoothing, max_length
         self.reward = reward
 
-    def __call__(self, model: nn.Module, batch: Batch, *, whole: Whole) -> Loss:
-        """`model` is what the gradient passes, and `whole()` gives one to draw captions from.
+    def __call__(self, model: nn.Module, batch: Batch, *, full_model: FullModel) -> Loss:
+        """Return the loss of a batch.
 
-        Questions are always learnt by cross-entropy.
+        Args:
+            model: The model, as wrapped by Accelerate for the backward pass.
+            batch: Images and their texts.
+            full_model: Gives the model to sample captions from; all ranks must call it.
         """
         if self.reward is not None and batch.questions is None:
-            return self._self_critical(model, batch, whole)
-        logits = model(batch.images, batch.tokens, batch.questions, batch.owners)
-        labels = batch.labels[batch.labels != PAD]
+            return self._self_critical(self.reward, model, batch, full_model)
+        logits = model(batch.images, batch.tokens, batch.questions, batch.owners)  # (M, V)
+        labels = batch.labels[batch.labels != PAD]  # (M,)
         total = caption_loss(logits, labels, smoothing=self.smoothing)
         count = torch.tensor(len(labels), device=labels.device)
-        texts = (batch.labels[..., 0] != PAD).sum().item()
+        texts = int((batch.labels[..., 0] != PAD).sum().item())
         return Loss(total, count, texts)
 
-    def _self_critical(self, model: nn.Module, batch: Batch, whole: Whole) -> Loss:
+    def _self_critical(
+        self, reward: CaptionReward, model: nn.Module, batch: Batch, full_model: FullModel
+    ) -> Loss:
         samples = self.stage.samples
-        with whole() as plain:
-            if batch.images.ndim == 4 and not plain.blind:
-                batch = self._encoded(model, batch, plain)
-            drawn = self.draw(plain, batch)
-        rewards = self.reward(drawn, batch.indices).to(drawn.device)  # (B, K), or K + 1
+        with full_model() as plain:
+            if batch.images is not None and batch.images.ndim == 4 and not plain.blind:
+                batch = self._encode_once(model, batch, plain)
+            drawn = self.sample(plain, batch)  # (B, K, T), or (B, K + 1, T)
+        rewards = reward(drawn, batch.indices).to(drawn.device)
         labels = drawn[:, :samples]
-        with evaluating(model):
-            logits = model(batch.images, decoder_input(labels))
+        with evaluation_mode(model):
+            logits = model(batch.images, decoder_input(labels))  # (M, V)
         total = self_critical_loss(logits, labels, advantages(rewards, samples))
         texts = labels[..., 0].numel()
         return Loss(total, (labels != PAD).sum(), texts, rewards[:, :samples].mean())
 
-    def _encoded(self, model: nn.Module, batch: Batch, plain: Seq2Seq) -> Batch:
-        """The backbone's features serve the samples and, with their gradient, the loss.
+    def _encode_once(self, model: nn.Module, batch: Batch, plain: Seq2Seq) -> Batch:
+        """Return the batch with backbone features that serve both the samples and the loss.
 
-        Where `plain` is but a copy of what is trained, only a frozen backbone's do.
+        The features of a backbone that is trained need its gradient, which a copy of the model
+        (FSDP) cannot give; there, the batch keeps its pixels.
         """
-        learns = self.stage.encoder_lr > 0
-        if learns and not (model is plain or isinstance(model, DistributedDataParallel)):
+        trained = self.stage.encoder_lr > 0
+        if trained and not (model is plain or isinstance(model, DistributedDataParallel)):
             return batch
-        with torch.set_grad_enabled(learns):
+        with torch.set_grad_enabled(trained):
             return replace(batch, images=plain.backbone(batch.images))
 
-    def draw(self, model: Seq2Seq, batch: Batch) -> Tensor:
-        """The captions (B, K, T) that are to be rewarded; a greedy baseline comes last."""
-        with evaluating(model):
+    def sample(self, model: Seq2Seq, batch: Batch) -> Tensor:
+        """Return the sampled captions (B, K, T); a greedy baseline is row K + 1."""
+        with evaluation_mode(model):
             return sample_captions(
                 model,
                 batch.images,
@@ -112,10 +137,11 @@ class Objective:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """No dropout within the block.
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Turn dropout off within the block.
 
-    Captions are drawn without it, and a policy gradient is that of the policy that drew.
+    The policy gradient must be that of the policy that drew the samples, and samples are drawn
+    without dropout.
     """
     training = [module for module in model.modules() if module.training]
     model.eval()
@@ -124,3 +150,90 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def caption_loss(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    """Return the summed cross-entropy with label smoothing.
+
+    Label smoothing: Szegedy et al., Rethinking the Inception architecture (2016), section 7.
+
+    Args:
+        logits: (M, V).
+        labels: (M,).
+        smoothing: Probability that is spread over the whole vocabulary.
+    """
+    return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing, reduction="sum")
+
+
+class CaptionReward:
+    """The reward of sampled captions: CIDEr-D, plus `bleu` times BLEU-4.
+
+    Words are compared, not tokens. The document frequencies are those of the given references.
+
+    Args:
+        references: The training captions of each image.
+        tokenizer: Decodes the samples.
+        bleu: Weight of BLEU-4.
+    """
+
+    def __init__(
+        self, references: Mapping[int, Sequence[str]], tokenizer: Tokenizer, *, bleu: float = 0.0
+    ) -> None:
+        ended = {
+            i: [" ".join([*tokenize(text), _END]) for text in texts]
+            for i, texts in references.items()
+        }
+        self.metric = CiderD(ended, tokenized=True)
+        self.tokenizer, self.bleu = tokenizer, bleu
+
+    def __call__(self, samples: Tensor, images: Sequence[int]) -> Tensor:
+        """Return the rewards (B, K) of samples (B, K, T) of the images with these keys."""
+        rows = samples.flatten(0, 1).tolist()
+        words = [tokenize(self.tokenizer.decode(r)) + [_END] * (EOS in r) for r in rows]
+        lengths = np.array([len(w) for w in words])
+        index = self.metric.index
+        places = np.repeat([index.index[image] for image in images], samples.shape[1])
+        matches = index.match(words, places)
+        rewards = self.metric.score_matches(matches, places, lengths)
+        if self.bleu:
+            statistics = bleu_statistics(index, matches, places, lengths)
+            rewards = rewards + self.bleu * bleu_from_statistics(statistics)[:, 3]
+        return torch.from_numpy(rewards).view(samples.shape[:2]).float()
+
+    def describe(self) -> str:
+        """Return a description of the reward for the log and for `metrics.json`."""
+        bleu = f" + {self.bleu:g} x BLEU-4" if self.bleu else ""
+        return (
+            f"CIDEr-D{bleu} of lowercased words with EOS as a word; references and document"
+            f" frequencies of {len(self.metric.index.index)} training images"
+        )
+
+
+def advantages(rewards: Tensor, samples: int) -> Tensor:
+    """Subtract the baseline from rewards.
+
+    Args:
+        rewards: (B, K), or (B, K + 1) with the reward of a greedy caption as the last column.
+        samples: K.
+
+    Returns:
+        (B, K). The baseline is the last column if there is one, or else the mean reward of the
+        image's other samples.
+    """
+    if rewards.shape[1] > samples:
+        return rewards[:, :samples] - rewards[:, samples:]
+    return (rewards - rewards.mean(1, keepdim=True)) * (samples / (samples - 1))
+
+
+def self_critical_loss(logits: Tensor, samples: Tensor, gains: Tensor) -> Tensor:
+    """Return the summed policy-gradient loss (REINFORCE with a baseline).
+
+    Args:
+        logits: (M, V), at the tokens of the samples. EOS is one of them; padding is not.
+        samples: (B, K, T).
+        gains: Advantage of each sample (B, K).
+    """
+    places = samples != PAD
+    chosen = logits.float().log_softmax(-1).gather(1, samples[places][:, None])[:, 0]  # (M,)
+    weights = gains[..., None].expand(samples.shape)[places]
+    return -(weights * chosen).sum()

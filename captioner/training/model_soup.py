@@ -18,7 +18,9 @@ from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
 
 
-def mix_in(model: Seq2Seq, tokenizer: Tokenizer, config: Config, others: Sequence[str]) -> None:
+def average_checkpoints(
+    model: Seq2Seq, tokenizer: Tokenizer, config: Config, others: Sequence[str]
+) -> None:
     """Average each weight of the model with those of the checkpoints that have it.
 
     Raises CheckpointError for one of another tokenizer, of other pixels or of weights that the

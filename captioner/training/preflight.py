@@ -20,7 +20,7 @@ from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS, EOS, PAD, Tokenizer
 from captioner.training import setup
 from captioner.training.data_report import describe_data
-from captioner.training.optimizer import caption_loss
+from captioner.training.loss import caption_loss
 
 IMAGES, STEPS, RATE = 4, 300, 1e-3
 LEARNT = 0.1

@@ -29,7 +29,7 @@ from captioner.errors import CheckpointError
 from captioner.files import find_damage, replace_folder
 from captioner.tokenizer import Tokenizer
 from captioner.training import distributed
-from captioner.training.optimizer import MovingAverage
+from captioner.training.ema import MovingAverage
 
 HARMLESS = {"data.workers", "train.cache", "train.keep", "train.save_every", "train.tracker"}
 """Settings that change nothing of what comes out."""

@@ -1,4 +1,4 @@
-"""Configuration and rows to what a run starts with: tokenizer, model, data sets, stages."""
+"""What a run starts with: the tokenizer, the model and the data sets, from its configuration."""
 
 from __future__ import annotations
 
@@ -6,29 +6,38 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import nn
 
 from captioner.build import build_backbone, build_model, feature_shape, load_checkpoint, pixel_spec
-from captioner.config import Config, ModelConfig, StageConfig
-from captioner.data import Report, normalize_caption, normalize_question
-from captioner.data.dataset import Augmentation, ImageDataset, UnreadableImage
-from captioner.data.report import UNREADABLE_IMAGE
+from captioner.config import Config, ModelConfig
+from captioner.data import normalize_caption, normalize_question
+from captioner.data.dataset import ImageDataset
 from captioner.data.splits import Task
 from captioner.errors import CheckpointError, ConfigError
 from captioner.model.lora import add_adapters
+from captioner.model.question import TextEncoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
-from captioner.training.model_soup import mix_in
-from captioner.training.optimizer import blocks_back
+from captioner.training.model_soup import average_checkpoints
+from captioner.training.stage import source_weights
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
+class Start(NamedTuple):
+    """The model that a run starts from."""
+
+    model: Seq2Seq
+    tokenizer: Tokenizer
+    config: Config
+    """The run's configuration, completed by what the model determines."""
+
+
 def make_output(folder: Path) -> None:
-    """Make the run's folder; raises ConfigError where there can be none."""
+    """Create the folder of a run; raise ConfigError if that is impossible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -37,83 +46,96 @@ def make_output(folder: Path) -> None:
         ) from None
 
 
-def report_unreadable(
-    unreadable: list[UnreadableImage], data: ImageDataset, report: Report
-) -> None:
-    """Count the images that did not decode, each once in a run, however often it is met."""
-    for item in unreadable:
-        report.add_once(UNREADABLE_IMAGE, item.reason, key=data.images[item.index])
+def build_start(config: Config, rows: Dataset) -> Start:
+    """Return a new model and tokenizer, or those of the checkpoint `train.start`.
 
+    Args:
+        config: The configuration of the run.
+        rows: The training rows; a new tokenizer is trained on their texts.
 
-def build_start(config: Config, rows: Dataset) -> tuple[Seq2Seq, Tokenizer, Config]:
-    """Model and tokenizer, new or those of `train.start`, and the completed configuration."""
-    if config.train.start:
-        model, tokenizer, config = _build_from_checkpoint(config)
-    else:
-        tokenizer = Tokenizer.train(
-            _texts(rows, lowercase=config.data.lowercase),
-            vocab_size=config.tokenizer.vocab_size,
-            kind=config.tokenizer.kind,
-        )
-        backbone, config = build_backbone(config)
-        positions, channels = feature_shape(backbone, pixel_spec(config))
-        model = build_model(
-            config.model, backbone, tokenizer=tokenizer, channels=channels, positions=positions
-        )
-    if config.model.question is None and any(rows["question"]):
+    Raises:
+        ConfigError: The settings do not fit the model or the data.
+        CheckpointError: The checkpoint cannot be loaded, or its model section differs.
+    """
+    start = _from_checkpoint(config) if config.train.start else _from_scratch(config, rows)
+    question = start.config.model.question
+    if question is None and any(rows["question"]):
         raise ConfigError(
             "the data has questions, and the model no parts to answer them; add"
             " model.question.fusion=cross_attention to the command"
         )
-    if config.model.question and config.model.question.lora_rank:
-        add_adapters(model.question_encoder.model, config.model.question.lora_rank)
-    return model, tokenizer, config
+    if question and question.lora_rank and isinstance(start.model.question_encoder, TextEncoder):
+        add_adapters(start.model.question_encoder.model, question.lora_rank)
+    return start
+
+
+def _from_scratch(config: Config, rows: Dataset) -> Start:
+    tokenizer = Tokenizer.train(
+        _texts(rows, lowercase=config.data.lowercase),
+        vocab_size=config.tokenizer.vocab_size,
+        kind=config.tokenizer.kind,
+    )
+    backbone, config = build_backbone(config)
+    positions, channels = feature_shape(backbone, pixel_spec(config))
+    model = build_model(
+        config.model, backbone, tokenizer=tokenizer, channels=channels, positions=positions
+    )
+    return Start(model, tokenizer, config)
 
 
 def _texts(rows: Dataset, *, lowercase: bool) -> Iterator[str]:
     for references, question in zip(rows["references"], rows["question"], strict=True):
         if question:
             yield normalize_question(question, lowercase=lowercase)
-        # An answer that ten people gave is one word to learn, not ten.
+        # Ten equal answers to a question count as one, ten equal captions as ten.
         for text in dict.fromkeys(references) if question else references:
             yield normalize_caption(text, lowercase=lowercase)
 
 
-def _build_from_checkpoint(config: Config) -> tuple[Seq2Seq, Tokenizer, Config]:
-    """The checkpoint's model, tokenizer and pixels; the rest of the configuration is the run's."""
-    question, blind = config.model.question, config.model.blind
-    model, tokenizer, theirs = load_checkpoint(
-        config.train.start, for_training=True, question=question
-    )
-    mix_in(model, tokenizer, theirs, config.train.soup)
-    # A model section that says something else than the checkpoint would silently be ignored.
-    saved, own = _without_adapters(theirs.model), _without_adapters(config.model)
-    own = dataclasses.replace(own, blind=saved.blind)
-    asked = dataclasses.replace(ModelConfig(), question=own.question, blind=saved.blind)
-    if own not in (asked, saved) or own.question not in (None, saved.question):
-        raise CheckpointError(
-            f"train.start={config.train.start}: its model section differs from this run's;"
-            " leave the model section out of the configuration"
-        )
-    model.blind = model.blind or blind
+def _from_checkpoint(config: Config) -> Start:
+    """Return a checkpoint's model, tokenizer and pixels with the rest of the run's settings."""
+    name, question = config.train.start, config.model.question
+    assert name is not None
+    model, tokenizer, saved = load_checkpoint(name, for_training=True, question=question)
+    average_checkpoints(model, tokenizer, saved, config.train.soup)
+    _check_model_section(config, saved)
+    model.blind = model.blind or config.model.blind
     image = dataclasses.replace(
-        theirs.image,
-        size=config.image.size or theirs.image.size,
+        saved.image,
+        size=config.image.size or saved.image.size,
         min_scale=config.image.min_scale,
         flip=config.image.flip,
         jitter=config.image.jitter,
     )
-    config = dataclasses.replace(
-        config,
-        model=dataclasses.replace(
-            theirs.model, blind=model.blind, question=question or theirs.model.question
-        ),
-        tokenizer=theirs.tokenizer,
-        image=image,
+    sizes = dataclasses.replace(
+        saved.model, blind=model.blind, question=question or saved.model.question
     )
-    if image.size != theirs.image.size:
+    config = dataclasses.replace(config, model=sizes, tokenizer=saved.tokenizer, image=image)
+    if image.size != saved.image.size:
         _resize(model, config)
-    return model, tokenizer, _lengthen(model, config)
+    return Start(model, tokenizer, _extend_texts(model, config))
+
+
+def _check_model_section(config: Config, saved: Config) -> None:
+    """Raise CheckpointError if the run's model section contradicts that of the checkpoint.
+
+    It would otherwise be ignored silently. A run may repeat the section, leave it out, or set only
+    the parts for questions.
+    """
+    theirs, own = _without_adapters(saved.model), _without_adapters(config.model)
+    own = dataclasses.replace(own, blind=theirs.blind)
+    added = dataclasses.replace(ModelConfig(), question=own.question, blind=theirs.blind)
+    if own not in (added, theirs) or own.question not in (None, theirs.question):
+        raise CheckpointError(
+            f"train.start={config.train.start}: its model section differs from this run's;"
+            " leave the model section out of the configuration"
+        )
+
+
+def _without_adapters(model: ModelConfig) -> ModelConfig:
+    """Return the section without LoRA, which belongs to a run and not to a checkpoint."""
+    question = model.question and dataclasses.replace(model.question, lora_rank=0)
+    return dataclasses.replace(model, question=question)
 
 
 def _resize(model: Seq2Seq, config: Config) -> None:
@@ -127,8 +149,8 @@ def _resize(model: Seq2Seq, config: Config) -> None:
         ) from None
 
 
-def _lengthen(model: Seq2Seq, config: Config) -> Config:
-    """Raise the model's limits on texts to those of the run; return the completed configuration."""
+def _extend_texts(model: Seq2Seq, config: Config) -> Config:
+    """Raise the model's text limits to those of the run; return the completed configuration."""
     train, sizes = config.train, config.model
     try:
         if train.max_length:
@@ -136,7 +158,7 @@ def _lengthen(model: Seq2Seq, config: Config) -> Config:
                 decoder.extend_positions(train.max_length)
             sizes = dataclasses.replace(sizes, max_length=train.max_length)
         if train.question_max_length:
-            if model.question_encoder is None:
+            if model.question_encoder is None or sizes.question is None:
                 raise ValueError("the model has no parts for questions")
             model.question_encoder.extend_positions(train.question_max_length)
             question = dataclasses.replace(sizes.question, max_length=train.question_max_length)
@@ -150,76 +172,36 @@ def _lengthen(model: Seq2Seq, config: Config) -> Config:
     return dataclasses.replace(config, model=sizes)
 
 
-def _without_adapters(model: ModelConfig) -> ModelConfig:
-    """These are a run's own matter, and in the weights of no checkpoint."""
-    question = model.question and dataclasses.replace(model.question, lora_rank=0)
-    return dataclasses.replace(model, question=question)
-
-
 def build_datasets(
     config: Config, tasks: list[Task], train: Dataset, val: Dataset, tokenizer: Tokenizer
 ) -> tuple[ImageDataset, ImageDataset]:
-    """Training samples (not augmented before `start_stage`) and validation samples."""
+    """Return the training set, not augmented before `start_stage`, and the validation set."""
     data, question = config.data, config.model.question
-    common = {
-        "spec": pixel_spec(config),
-        "tokenizer": tokenizer,
-        "max_length": config.model.max_length,
-        "lowercase": data.lowercase,
-        "seed": config.train.seed,
-    }
-    if question is not None:
-        common["question_length"] = question.max_length
-    limits = {
-        "captions_per_image": data.captions_per_image,
-        "questions_per_image": data.questions_per_image,
-    }
+
+    def build(
+        rows: Dataset, captions: int | None, questions: int | None, unaugmented: list[int]
+    ) -> ImageDataset:
+        return ImageDataset(
+            rows,
+            spec=pixel_spec(config),
+            tokenizer=tokenizer,
+            max_length=config.model.max_length,
+            question_length=32 if question is None else question.max_length,
+            captions_per_image=captions,
+            questions_per_image=questions,
+            lowercase=data.lowercase,
+            unaugmented=unaugmented,
+            seed=config.train.seed,
+        )
+
     plain = [number for number, task in enumerate(tasks) if not task.source.augment]
     return (
-        ImageDataset(train, **common, **limits, unaugmented=plain),
-        ImageDataset(val, **common, captions_per_image=1, questions_per_image=None),
+        build(train, data.captions_per_image, data.questions_per_image, plain),
+        build(val, 1, None, []),
     )
 
 
-def start_stage(
-    stage: StageConfig,
-    config: Config,
-    model: Seq2Seq,
-    train: ImageDataset,
-    val: ImageDataset,
-) -> None:
-    """Freeze or free parts, and set the stage's augmentation; no kept features yet.
-
-    Raises ConfigError for a stage of questions where the model has no parts for them.
-    """
-    if stage.parts == "question" and model.fusion is None:
-        raise ConfigError("train.stages: parts=question, and the model has none for questions")
-    for part in (model.memory_encoder, model.decoder):
-        part.requires_grad_(stage.parts == "all")
-    back = blocks_back(model.backbone) if stage.encoder_blocks else {}
-    for name, parameter in model.backbone.named_parameters():
-        last = back.get(name, 0) < (stage.encoder_blocks or 1)
-        parameter.requires_grad_(bool(stage.encoder_lr) and last)
-    image = config.image
-    # Those of the stage before are another backbone's.
-    train.features = val.features = None
-    train.augmentation = (
-        Augmentation(min_scale=image.min_scale, flip=image.flip, jitter=image.jitter)
-        if stage.augment
-        else None
-    )
-
-
-def train_mode(model: Seq2Seq) -> None:
-    """Training mode, but for the backbone: its batch statistics stay those it came with.
-
-    A captioning set is too small, and its steps too few images, to estimate them anew.
-    """
-    model.train()
-    model.backbone.eval()
-
-
-def describe(
+def describe_run(
     config: Config,
     tasks: list[Task],
     model: Seq2Seq,
@@ -227,7 +209,16 @@ def describe(
     val: ImageDataset,
     world: int,
 ) -> str:
-    """Lines on what is about to be trained."""
+    """Return lines on the sizes of the data and the model.
+
+    Args:
+        config: The configuration of the run.
+        tasks: The tasks of the run.
+        model: The model.
+        train: The training set.
+        val: The validation set.
+        world: Number of processes.
+    """
     sizes = {name: _millions(part) for name, part in model.named_children()}
     lines = [
         f"{len(train)} training and {len(val)} validation images; {len(train.tokenizer)} pieces;"
@@ -236,58 +227,12 @@ def describe(
     ]
     for number, task in enumerate(tasks if len(tasks) > 1 else ()):
         counts = [Counter(data.rows["source"])[number] for data in (train, val)]
-        what = f"{task.name}: {counts[0]} training and {counts[1]} validation rows"
+        rows = f"{task.name}: {counts[0]} training and {counts[1]} validation rows"
         passes = [f"{source_weights(s, tasks)[number]:g}" for s in config.train.stages]
         images = f"{len(train.select_images(number))} training images"
-        lines.append(f"{what}, {images} x {', '.join(passes)}")
+        lines.append(f"{rows}, {images} x {', '.join(passes)}")
     return "\n".join(lines)
-
-
-def check_stage(
-    stage: StageConfig, number: int, model: Seq2Seq, batches: int, tasks: list[Task]
-) -> None:
-    """Raise ConfigError for a stage that would train nothing.
-
-    Args:
-        stage: The stage, whose parameters `start_stage` has frozen or freed.
-        number: Its place among the stages.
-        model: The model.
-        batches: Batches of an epoch.
-        tasks: What is learned.
-    """
-    where = f"train.stages.{number}"
-    if not batches:
-        reason = "no data set has questions" if stage.parts == "question" else "no images are left"
-        raise ConfigError(f"{where}: parts={stage.parts} trains nothing: {reason}")
-    if stage.objective == "scst" and all(task.asks for task in tasks):
-        raise ConfigError(
-            f"{where}: objective=scst is for captions, and the data has questions only"
-        )
-    groups = [
-        (stage.lr, [part for name, part in model.named_children() if name != "backbone"]),
-        (stage.encoder_lr, [] if model.blind else [model.backbone]),
-    ]
-    parameters = (p for rate, parts in groups if rate for part in parts for p in part.parameters())
-    if not any(p.requires_grad for p in parameters):
-        raise ConfigError(
-            f"{where}: trains nothing: lr={stage.lr:g} and encoder_lr={stage.encoder_lr:g} leave"
-            " every part of the model frozen"
-        )
-
-
-def source_weights(stage: StageConfig, tasks: list[Task]) -> list[float]:
-    """Passes over each task's images in an epoch of a stage."""
-    # Two tasks may share a source, which has one weight; and two sources may read alike.
-    sources = {id(task.source): task.source.weight for task in tasks}
-    weights = dict(zip(sources, stage.weights or sources.values(), strict=True))
-    every = stage.parts == "all"
-    return [weights[id(task.source)] if every or task.asks else 0.0 for task in tasks]
 
 
 def _millions(module: nn.Module) -> float:
     return sum(p.numel() for p in module.parameters()) / 1e6
-
-
-def format_scores(scores: dict[str, float]) -> str:
-    """`name value` pairs on one line."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in scores.items())

@@ -1,10 +1,11 @@
-"""Validation: caption every image and answer every question once, over all ranks, and score."""
+"""Validation: caption every image and answer every question once, on all ranks, and score them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -15,27 +16,36 @@ from tqdm import tqdm
 from captioner.config import Config
 from captioner.data import Report
 from captioner.data.collate import Batch, collate
-from captioner.data.dataset import ImageDataset, Key
+from captioner.data.dataset import ImageDataset, Key, UnreadableImage
+from captioner.data.report import UNREADABLE_IMAGE
 from captioner.data.splits import Task
 from captioner.generation.captions import answer, search
 from captioner.generation.constraints import Constraints, build_constraints
-from captioner.metrics import FEW_IMAGES, score_answers, score_captions
+from captioner.metrics import FEW_IMAGES, cider_d, score_answers, score_captions, tokenize
 from captioner.model.seq2seq import Seq2Seq
+from captioner.text import DANGLING_WORDS
 from captioner.tokenizer import Tokenizer
-from captioner.training.setup import report_unreadable
-from captioner.training.watch import watch
 
-QUESTION_IMAGES = 8
-"""Images of one batch of questions, of which an image may have dozens."""
+IMAGES, QUESTION_IMAGES = 32, 8
+"""Images per batch; one image may have dozens of questions."""
+ENOUGH_CAPTIONS = 50
+"""Number of captions below which `diagnose` gives no warning."""
+COLLAPSED = 0.05
+"""Share of distinct captions below which the model ignores its input."""
+IMAGE_DEPENDENCE = 1.5
+"""Ratio to the score on other images' references that a model that sees the images exceeds."""
+Texts = Callable[[Batch], Iterator[tuple[int, str]]]
+"""Generates the texts of a batch, each with the index of its image or of its row."""
 
 
-class Validation(NamedTuple):
-    """What a validation found."""
+@dataclass
+class Validation:
+    """The results of a validation."""
 
-    scores: dict[str, float]
-    captions: list[dict[str, Any]]
-    """Of each captioned image: its path, the caption, the references."""
-    warnings: list[str]
+    scores: dict[str, float] = field(default_factory=dict)
+    captions: list[dict[str, Any]] = field(default_factory=list)
+    """For each captioned image: its path, the caption and the references."""
+    warnings: list[str] = field(default_factory=list)
 
 
 def validate(
@@ -48,96 +58,105 @@ def validate(
     accelerator: Accelerator,
     report: Report,
 ) -> Validation:
-    """Every task's scores, on every rank, and `score`, by which checkpoints are ranked.
+    """Score a model on each task; all ranks must call this and get the same result.
 
-    That is the mean over the tasks: CIDEr-D of captions (ROUGE-L of few images, see
-    `ranking_metric`), exact match of answers. With several tasks, each score has its task's name
-    before it.
+    Args:
+        model: The model, with all of its weights.
+        dataset: The validation set.
+        tasks: The tasks of the run.
+        tokenizer: The tokenizer of the model.
+        config: How captions and answers are generated.
+        accelerator: The Accelerator of the run.
+        report: Counts unreadable images.
+
+    Returns:
+        The scores; with several tasks, the name of each score begins with that of the task.
+        `score`, by which checkpoints are ranked, is the mean over the tasks of the ranking metric
+        of captions (see `ranking_metric`) and of the exact match of answers.
     """
-    shared = {"model": model, "tokenizer": tokenizer, "config": config}
-    constraints = build_constraints(config.decoding, tokenizer, lowercase=config.data.lowercase)
-    answers, captions = (
-        partial(_answers, **shared),
-        partial(_captions, constraints=constraints, **shared),
-    )
     model.eval()
-    scores, main, rows, warnings = {}, [], [], []
+    answers = partial(_answers, model=model, tokenizer=tokenizer, config=config)
+    constraints = build_constraints(config.decoding, tokenizer, lowercase=config.data.lowercase)
+    captions = partial(
+        _captions, model=model, tokenizer=tokenizer, config=config, constraints=constraints
+    )
+    generate = partial(_generate, dataset=dataset, accelerator=accelerator, report=report)
+    result, ranking, scores = Validation(), [], {}
     for number, task in enumerate(tasks):
         images = dataset.select_images(number)
         if not images:
             continue
-        run = answers if task.asks else captions
-        size = QUESTION_IMAGES if task.asks else 32
-        found = _over_ranks(
-            run, dataset, images, number, size=size, accelerator=accelerator, report=report
-        )
-        if task.asks:
-            values = _score_answers(found, dataset)
-            main.append(values["exact match"])
+        if task.has_questions:
+            texts = generate(answers, images, number, size=QUESTION_IMAGES)
+            values = _score_answers(texts, dataset)
+            ranking.append(values["exact match"])
         else:
-            references = {i: _captions_of(dataset, i, number) for i in found}
-            values = score_captions(found, references)
-            main.append(values[ranking_metric(len(images))])
-            figures, told = watch(found, references, score=values["CIDEr-D"])
-            values |= figures
-            warnings += told
-            rows += [
-                {"image": dataset.images[i], "caption": found[i], "references": references[i]}
-                for i in sorted(found)
-            ]
+            texts = generate(captions, images, number, size=IMAGES)
+            values = _score_captions(texts, dataset, number, result)
+            ranking.append(values[ranking_metric(len(images))])
         prefix = f"{task.name} " if len(tasks) > 1 else ""
         scores |= {f"{prefix}{name}": value for name, value in values.items()}
-    return Validation({"score": sum(main) / max(1, len(main))} | scores, rows, warnings)
+    result.scores = {"score": sum(ranking) / max(1, len(ranking))} | scores
+    return result
 
 
 def ranking_metric(images: int) -> str:
-    """Return the caption metric by which checkpoints are ranked on so many validation images.
+    """Return the caption metric that ranks checkpoints on this number of validation images.
 
-    CIDEr-D weighs words by how few of the images' references have them, which a few images cannot
-    tell: on one, each weight is 0.
+    CIDEr-D weights words by their document frequency, which few images do not determine: with a
+    single image, all weights are 0.
     """
     return "CIDEr-D" if images >= FEW_IMAGES else "ROUGE-L"
 
 
-def load_batches(dataset: ImageDataset, batches: list[list[Key]]) -> DataLoader:
-    """The batches of these keys, each of one source, in order."""
+def load_batches(dataset: ImageDataset, batches: list[list[Key]]) -> DataLoader[Batch]:
+    """Return a loader of these batches in order; all keys of a batch are of one source."""
     pad = dataset.tokenizer.question_tokenizer.pad
     return DataLoader(dataset, batch_sampler=batches, collate_fn=partial(collate, question_pad=pad))
 
 
-def _over_ranks(
-    run: Callable[[Batch], Iterator[tuple[int, str]]],
-    dataset: ImageDataset,
+def report_unreadable(
+    unreadable: list[UnreadableImage], data: ImageDataset, report: Report
+) -> None:
+    """Count the images that could not be decoded, each once per run."""
+    for item in unreadable:
+        report.add_once(UNREADABLE_IMAGE, item.reason, key=data.images[item.index])
+
+
+def _generate(
+    texts: Texts,
     images: list[int],
     source: int,
     *,
     size: int,
+    dataset: ImageDataset,
     accelerator: Accelerator,
     report: Report,
 ) -> dict[int, str]:
-    """What `run` yields of the images' batches, on every rank; unreadable images are reported."""
+    """Return the texts of a source's images from all ranks; report unreadable images."""
     rank, world = accelerator.process_index, accelerator.num_processes
-    # Images are dealt out here, since a training sampler may leave out the last few.
-    mine = [Key(0, index, source) for index in images[rank::world]]
-    batches = [mine[at : at + size] for at in range(0, len(mine), size)]
-    found, unreadable = [], []
+    # Not `EpochBatches`, which may leave out the last few images.
+    keys = [Key(0, index, source) for index in images[rank::world]]
+    batches = [keys[at : at + size] for at in range(0, len(keys), size)]
+    pairs: list[tuple[int, str]] = []
+    unreadable: list[UnreadableImage] = []
     loader = load_batches(dataset, batches)
     for batch in tqdm(loader, desc="validation", leave=False, disable=rank != 0):
         unreadable.extend(batch.unreadable)
         if batch.images is None:
             continue
         with accelerator.autocast(), torch.inference_mode():
-            found.extend(run(batch.to(accelerator.device)))
+            pairs.extend(texts(batch.to(accelerator.device)))
     report_unreadable(gather_object(unreadable), dataset, report)
-    return dict(gather_object(found))
+    return dict(gather_object(pairs))
 
 
 def _captions(
     batch: Batch, *, model: Seq2Seq, tokenizer: Tokenizer, config: Config, constraints: Constraints
 ) -> Iterator[tuple[int, str]]:
-    """Image number and caption."""
+    """Return the index and the caption of each image."""
     found = search([model], [batch.images], config.decoding, constraints)
-    # Rules that the configuration sets may leave an image without a caption.
+    # The constraints of the configuration may leave an image without a caption.
     texts = (tokenizer.decode(some[0].tokens) if some else "" for some in found)
     return zip(batch.indices, texts, strict=True)
 
@@ -145,7 +164,7 @@ def _captions(
 def _answers(
     batch: Batch, *, model: Seq2Seq, tokenizer: Tokenizer, config: Config
 ) -> Iterator[tuple[int, str]]:
-    """Row number and answer."""
+    """Return the row and the answer of each question."""
     memory = model.encode(batch.images)
     asked = (batch.questions, batch.owners, config.answers)
     found = answer([model], [memory], *asked, wanted=1)
@@ -153,13 +172,74 @@ def _answers(
     return zip((row for rows in batch.rows for row in rows), texts, strict=True)
 
 
-def _captions_of(dataset: ImageDataset, index: int, source: int) -> list[str]:
-    return [
-        t for row in dataset.select_rows(index, source) for t in dataset.rows[row]["references"]
+def _score_captions(
+    captions: dict[int, str], dataset: ImageDataset, source: int, result: Validation
+) -> dict[str, float]:
+    """Return the scores of captions; add captions and warnings to the result."""
+    references = {
+        i: [t for row in dataset.select_rows(i, source) for t in dataset.rows[row]["references"]]
+        for i in captions
+    }
+    values = score_captions(captions, references)
+    figures, warnings = diagnose(captions, references, score=values["CIDEr-D"])
+    result.warnings += warnings
+    result.captions += [
+        {"image": dataset.images[i], "caption": captions[i], "references": references[i]}
+        for i in sorted(captions)
     ]
+    return values | figures
 
 
 def _score_answers(answers: dict[int, str], dataset: ImageDataset) -> dict[str, float]:
     references: dict[int, Any] = {row: dataset.rows[row]["references"] for row in answers}
-    found = score_answers(answers, references)
-    return {"exact match": found.exact_match}
+    return {"exact match": score_answers(answers, references).exact_match}
+
+
+def diagnose(
+    captions: Mapping[Hashable, str],
+    references: Mapping[Hashable, Sequence[str]],
+    *,
+    score: float,
+) -> tuple[dict[str, float], list[str]]:
+    """Detect captions that are all alike or that do not depend on the images.
+
+    Args:
+        captions: The caption of each image.
+        references: The references of each image.
+        score: CIDEr-D of the captions.
+
+    Returns:
+        Figures for the log, and warnings. `different` is the share of distinct captions;
+        `dangling` is the share of captions that end on a word such as "with"; `CIDEr-D, other
+        image` is the score of each caption against the references of another image, which a model
+        reaches without looking at the image.
+    """
+    texts = list(captions.values())
+    if len(texts) < 2:
+        return {}, []
+    names = list(captions)
+    shifted = dict(zip(names, texts[1:] + texts[:1], strict=True))
+    other = cider_d(shifted, {name: references[name] for name in names}).corpus
+    figures = {
+        "different": len(set(texts)) / len(texts),
+        "dangling": sum(ends_dangling(text) for text in texts) / len(texts),
+        "CIDEr-D, other image": other,
+    }
+    warnings = []
+    if len(texts) >= ENOUGH_CAPTIONS and figures["different"] < COLLAPSED:
+        warnings.append(
+            f"only {len(set(texts))} different captions for {len(texts)} images: the model has"
+            " collapsed; lower the learning rate, and check that the images are read correctly"
+        )
+    elif len(texts) >= ENOUGH_CAPTIONS and score < IMAGE_DEPENDENCE * other:
+        warnings.append(
+            f"CIDEr-D is {score:.3f}, and {other:.3f} against the references of other images: the"
+            " captions do not depend on the images; check that each text belongs to its image"
+        )
+    return figures, warnings
+
+
+def ends_dangling(text: str) -> bool:
+    """Return whether a caption ends on a word that needs another one, as in "a man with a"."""
+    # Without the full stop: the tokenizer would read a final "a." as an initial.
+    return tokenize(text.rstrip(" .!?"))[-1:] in ([word] for word in DANGLING_WORDS)

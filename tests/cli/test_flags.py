@@ -180,11 +180,11 @@ def test_a_blank_prefix_is_no_prefix(capsys):
                          "--tta 1", "--images d")
         ),
         ("compare a b --references r --tta 2", "two files are compared"),
-        ("compare a b --references r --questions", "does not go with compare"),
-        ("--checkpoint c --held-out model.width=3", "changes nothing that is scored"),
-        ("--checkpoint c --held-out data.sources.0.weight=3", "changes nothing that is scored"),
-        ("--checkpoint c --references r --output o.csv", "kept as JSONL"),
-        ("--checkpoint c --held-out --output o.TSV", "kept as JSONL"),
+        ("compare a b --references r --questions", "cannot be used with compare"),
+        ("--checkpoint c --held-out model.width=3", "has no effect on the scores"),
+        ("--checkpoint c --held-out data.sources.0.weight=3", "has no effect on the scores"),
+        ("--checkpoint c --references r --output o.csv", "the format is JSONL"),
+        ("--checkpoint c --held-out --output o.TSV", "the format is JSONL"),
     ],
 )  # fmt: skip
 def test_flags_of_score_without_effect(capsys, words, told):

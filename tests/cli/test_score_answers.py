@@ -16,7 +16,7 @@ from captioner.cli import score
 from captioner.config import Config, SourceConfig, load_config, save_config
 from captioner.data import Example, read_dataset
 from captioner.errors import MetricError
-from captioner.evaluation import baselines
+from captioner.evaluation import baselines, tables
 from captioner.evaluation.scoring import few_images_warnings
 from captioner.evaluation.tasks import read_held_out, read_tasks
 from captioner.metrics import (
@@ -291,13 +291,13 @@ def test_calibration_is_against_the_main_measure(found, many):
     ]
     said = {str(i): text for i, (_, text, _) in enumerate(found)}
     sure = {str(i): p for i, (_, _, p) in enumerate(found)}
-    table = baselines.calibration(rows, said, sure)
+    table = tables.measure_calibration(rows, said, sure)
     right = [vqa_accuracy(said[r.question_id], r.references) for r in rows]
     error = expected_calibration_error(list(sure.values()), right, bins=15)
     assert table["expected calibration error"] == pytest.approx(error)
     assert sum(row["count"] for row in table["reliability"]) == len(found)
     rows = [dataclasses.replace(row, references=row.references[:1]) for row in rows]
-    table = baselines.calibration(rows, said, sure)
+    table = tables.measure_calibration(rows, said, sure)
     right = [exact_match(said[r.question_id], r.references) for r in rows]
     error = expected_calibration_error(list(sure.values()), right, bins=15)
     assert table["expected calibration error"] == pytest.approx(error)
@@ -305,7 +305,7 @@ def test_calibration_is_against_the_main_measure(found, many):
 
 def test_an_answerer_must_answer_all():
     with pytest.raises(MetricError):
-        baselines.build_score_table(
+        tables.build_score_table(
             [example(0, "what?", "a"), example(1, "who?", "b")], {"x": {"0": "a"}}
         )
 
@@ -314,15 +314,15 @@ def test_many_types_share_a_line():
     """The text shows the largest; what it sums up are all the others."""
     rows = [example(i, f"{'what' * (i // 2)}?", "a") for i in range(60)]
     said = {row.question_id: "a" if int(row.question_id) % 3 else "b" for row in rows}
-    table = baselines.build_score_table(rows, {"model": said}, missing={"blind": "not made"})
+    table = tables.build_score_table(rows, {"model": said}, missing={"blind": "not made"})
     assert len(table["question types"]) == 30
-    lines = [line for line in baselines.format_table(table) if line]
+    lines = [line for line in tables.format_table(table) if line]
     start = next(i for i, line in enumerate(lines) if "by question type" in line)
     end = next(i for i, line in enumerate(lines) if "by answer type" in line)
     shown = [line.split() for line in lines[start + 1 : end]]
-    assert len(shown) == baselines.TYPES_SHOWN + 1
+    assert len(shown) == tables.MAX_TYPES + 1
     assert shown[-1][:4] == ["10", "further", "types", "20"]
-    rest = list(table["question types"].values())[baselines.TYPES_SHOWN :]
+    rest = list(table["question types"].values())[tables.MAX_TYPES :]
     value = 100 * sum(g["questions"] * g["model"]["exact match"] for g in rest) / 20
     assert shown[-1][4:] == [f"{value:.1f}", "-"]
     assert "not made" in lines[2]
@@ -393,8 +393,8 @@ def test_questions_without_answers_are_answered_and_not_scored(run, data, checkp
     saved = tmp_path / "saved.json"
     status, out, err = run(*words, "--output", saved)
     assert (status, json.loads(out)["questions"], len(json.loads(saved.read_text()))) == (0, 1, 8)
-    assert json.loads(out)["not measured"]["shuffled"] == "cannot be made of one image"
-    assert "7 questions have no answers" in err
+    assert json.loads(out)["not measured"]["shuffled"] == "not measured (needs at least two images)"
+    assert "7 questions have no reference answers" in err
     del rows[0]["answer"]
     write(data / "val.jsonl", rows)
     status, out, _ = run(*words, "--output", saved)
@@ -526,7 +526,7 @@ def test_what_was_held_out_is_scored(run, trained, captioner, tmp_path):
     own = captioner.answer([(r.image, r.question) for r in questions.rows])
     right = [exact_match(a.text, r.references) for a, r in zip(own, questions.rows, strict=True)]
     assert found[questions.name]["scores"]["model"]["exact match"] == sum(right) / len(right) == 1
-    majority = baselines.majority(questions.train, questions.rows)
+    majority = baselines.answer_by_majority(questions.train, questions.rows)
     right = [exact_match(majority[r.question_id], r.references) for r in questions.rows]
     assert found[questions.name]["scores"]["majority"]["exact match"] == sum(right) / len(right)
 

@@ -285,7 +285,7 @@ def test_quotes_of_a_csv_are_syntax_and_of_a_tsv_text(tmp_path):
         ("", "c.csv: the header is 'nothing'"),
         ("id,caption,id\n1,a,1\n", "c.csv: the header has id more than once"),
         ("id,caption\n1,a\n2,b,c\n", "c.csv:3: 3 cells; the header has 2 columns"),
-        ('id,caption\n1,"a\n2,b\n3,c\n', "c.csv:2-4: a row that is not CSV"),
+        ('id,caption\n1,"a\n2,b\n3,c\n', "c.csv:2-4: not a valid CSV row"),
         ("id,caption,error\n1,,is torn\n", "c.csv:2: 1 has an error, no caption: is torn"),
         ("id,image,caption\n,,a\n", "c.csv:2: expected an object with one of"),
     ],

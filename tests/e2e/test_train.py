@@ -217,16 +217,16 @@ def test_the_average_is_what_is_kept(tmp_path):
 
 def test_accumulated_batches_make_one_step(tmp_path, monkeypatch):
     """Two batches of two images move the weights as often as one batch of four does."""
-    from captioner.training import optimizer
+    from captioner.training import ema
 
     updates = []
-    update = optimizer.MovingAverage.update
+    update = ema.MovingAverage.update
 
     def count(self, model):
         updates.append(1)
         update(self, model)
 
-    monkeypatch.setattr(optimizer.MovingAverage, "update", count)
+    monkeypatch.setattr(ema.MovingAverage, "update", count)
     data = make_flickr(tmp_path / "data", train=range(6))
     once = "train.stages=[{epochs: 2, warmup: 0}]"
     assert run(data, tmp_path / "run", once, "train.accumulate=2") == 0

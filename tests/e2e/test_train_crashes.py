@@ -194,7 +194,7 @@ BEFORE_ANY_STATE = [
 ]
 WITH_A_STATE = [
     Moment(RENAME, 1, "after", f"{RUN_STATE}:save_state"),  # under its name, not yet synced
-    Moment("captioner.training.optimizer:MovingAverage.update"),  # after a step, before its state
+    Moment("captioner.training.ema:MovingAverage.update"),  # after a step, before its state
     Moment("captioner.training.validation:score_captions"),  # in the validation
     Moment(f"{CHECKPOINT}:save_file", 1, "half", SAVE_BEST),  # in the first best checkpoint
     Moment(f"{REPORT}:add_rows"),  # best checkpoint written, its captions not

@@ -14,10 +14,10 @@ from tiny import picture
 from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 
 pytest.importorskip("gradio")
-from serving import thread
+from serving import start_in_thread
 
 import captioner
-from captioner.serve.prompts.intent import read_intent
+from captioner.serve.prompts.intent import classify_intent
 
 Q = QUESTIONS[0]
 
@@ -29,7 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> captioner.Captioner:
 
 @pytest.fixture(scope="module")
 def server(model) -> Iterator[SimpleNamespace]:
-    with thread(model, max_pixels=10**6) as found:
+    with start_in_thread(model, max_pixels=10**6) as found:
         yield found
 
 
@@ -184,7 +184,7 @@ def test_chat_streams(server, model, photo, encoded) -> None:
     ],
 )
 def test_what_counts_as_a_question(text: str, asks: bool) -> None:
-    assert (read_intent(text).task == "question") == asks
+    assert (classify_intent(text).task == "question") == asks
 
 
 def test_hugging_faces_dialect(server, model, photo, encoded) -> None:
@@ -302,7 +302,7 @@ def test_images_that_cannot_be_used_have_their_status(server, photo) -> None:
 def test_a_checkpoint_that_captions_only_says_so(tmp_path: Path, photo) -> None:
     from tiny import make_checkpoint
 
-    with thread(captioner.load(make_checkpoint(tmp_path / "best"))) as server:
+    with start_in_thread(captioner.load(make_checkpoint(tmp_path / "best"))) as server:
         answer = server.client.post("/v1/vqa", files={"image": photo}, data={"question": Q})
         assert (answer.status_code, "captions only" in answer.text) == (422, True)
 

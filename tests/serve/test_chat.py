@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 
 pytest.importorskip("gradio")
-from serving import events, message, picture_bytes, thread
+from serving import events, message, picture_bytes, start_in_thread
 
 import captioner
 from captioner.serve.routes.chat_fields import ChatRequest, choice_seed
@@ -35,7 +35,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> captioner.Captioner:
 
 @pytest.fixture(scope="module")
 def server(model) -> Iterator[SimpleNamespace]:
-    with thread(model) as found:
+    with start_in_thread(model) as found:
         yield found
 
 

@@ -17,7 +17,7 @@ from tiny import picture
 from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 
 pytest.importorskip("gradio")
-from serving import process
+from serving import start_process
 
 import captioner
 from captioner.cli import serve
@@ -48,7 +48,7 @@ def expected(checkpoint: Path, photo: Path) -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def server(checkpoint: Path) -> Iterator[SimpleNamespace]:
-    with process("--no-page", "--checkpoint", checkpoint) as found:
+    with start_process("--no-page", "--checkpoint", checkpoint) as found:
         yield found
     assert found.process.returncode == 0  # SIGTERM is no error
 
@@ -132,7 +132,7 @@ def test_llm(server, photo, expected, tmp_path: Path) -> None:
 
 def test_the_log_has_a_line_a_request_and_nothing_of_what_was_asked(checkpoint, photo) -> None:
     secret = "what is the password of the dog"
-    with process("--no-page", "--checkpoint", checkpoint) as found:
+    with start_process("--no-page", "--checkpoint", checkpoint) as found:
         sent = {"image": photo.read_bytes()}
         answer = found.client.post("/v1/vqa", files=sent, data={"question": secret})
         found.client.post("/v1/caption", files={"image": b"no"})
@@ -145,7 +145,7 @@ def test_the_log_has_a_line_a_request_and_nothing_of_what_was_asked(checkpoint, 
 
 def test_sigterm_finishes_what_has_begun_and_takes_no_more(checkpoint, photo) -> None:
     """A long stream is under way; while it is, the server says that it is not ready."""
-    with process("--no-page", "--checkpoint", checkpoint) as found:
+    with start_process("--no-page", "--checkpoint", checkpoint) as found:
         files = {"image": photo.read_bytes()}
         with found.client.stream(
             "POST", "/v1/caption", files=files, data={"stream": "true"}
@@ -157,7 +157,7 @@ def test_sigterm_finishes_what_has_begun_and_takes_no_more(checkpoint, photo) ->
 
 
 def test_ctrl_c_ends_with_130(checkpoint) -> None:
-    with process("--no-page", "--checkpoint", checkpoint) as found:
+    with start_process("--no-page", "--checkpoint", checkpoint) as found:
         found.process.send_signal(signal.SIGINT)
         assert found.process.wait(timeout=30) == 130
     assert "Traceback" not in found.log
@@ -183,7 +183,7 @@ def test_wrong_usage_exits_with_2(words: list[str], capsys) -> None:
 
 
 def test_an_empty_token_lets_nobody_in_by_mistake(tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setenv(serve.TOKEN, "")
+    monkeypatch.setenv(serve.TOKEN_VARIABLE, "")
     assert serve.main([]) == 1
     (tmp_path / "token").write_text("\n")
     assert serve.main(["--token-file", str(tmp_path / "token")]) == 1
@@ -192,8 +192,8 @@ def test_an_empty_token_lets_nobody_in_by_mistake(tmp_path, monkeypatch, capsys)
 
 
 def test_this_machine_alone_is_let_in_by_its_own_names() -> None:
-    on = serve.settings(serve.parse([]))
+    on = serve.create_settings(serve.parse([]))
     assert on.hosts == ("127.0.0.1", "localhost", "[::1]")
-    assert serve.settings(serve.parse(["--host", "0.0.0.0"])).hosts == ()
-    named = serve.settings(serve.parse(["--host", "0.0.0.0", "--allow-host", "a.org"]))
+    assert serve.create_settings(serve.parse(["--host", "0.0.0.0"])).hosts == ()
+    named = serve.create_settings(serve.parse(["--host", "0.0.0.0", "--allow-host", "a.org"]))
     assert named.hosts == ("a.org",)

@@ -23,10 +23,10 @@ from tiny import picture
 pytest.importorskip("gradio")
 from captioner.errors import ImageError, ImageFormatError, ImageSizeError
 from captioner.images import fit, load_image
-from captioner.serve.decoder_pool import Picture, Reader
-from captioner.serve.decoder_worker import Limits
+from captioner.serve.decoder_pool import DecodedImage, DecoderPool
+from captioner.serve.decoder_worker import DecoderLimits
 
-LIMITS = Limits(size=(32, 48), crop=False, max_pixels=10**6, memory=2**30, seconds=3)
+LIMITS = DecoderLimits(size=(32, 48), crop=False, max_pixels=10**6, memory=2**30, seconds=3)
 
 
 def encoded(kind: str, *, size: tuple[int, int] = (300, 200), **options: Any) -> bytes:
@@ -35,13 +35,15 @@ def encoded(kind: str, *, size: tuple[int, int] = (300, 200), **options: Any) ->
     return file.getvalue()
 
 
-def run(test: Callable[[Reader], Coroutine], limits: Limits = LIMITS, **options: Any) -> Any:
+def run(
+    test: Callable[[DecoderPool], Coroutine], limits: DecoderLimits = LIMITS, **options: Any
+) -> Any:
     async def whole() -> Any:
-        reader = Reader(limits, **{"workers": 1, "seconds": 20.0} | options)
+        pool = DecoderPool(limits, **{"workers": 1, "seconds": 20.0} | options)
         try:
-            return await test(reader)
+            return await test(pool)
         finally:
-            await reader.close()
+            await pool.close()
 
     return asyncio.run(whole())
 
@@ -51,8 +53,8 @@ def run(test: Callable[[Reader], Coroutine], limits: Limits = LIMITS, **options:
 def test_pixels_are_those_of_reading_it_here(kind: str, crop: bool) -> None:
     limits, data = replace(LIMITS, crop=crop), encoded(kind)
 
-    async def test(reader: Reader) -> Picture:
-        return await reader.read(data)
+    async def test(pool: DecoderPool) -> DecodedImage:
+        return await pool.decode(data)
 
     loaded = load_image(data, min_size=96)
     expected = fit(loaded, limits.size, crop=crop)
@@ -67,14 +69,14 @@ def test_a_large_picture_of_noise_is_told_though_it_comes_small() -> None:
     file = io.BytesIO()
     Image.fromarray(noise).save(file, "PNG")
 
-    async def test(reader: Reader) -> Picture:
-        return await reader.read(file.getvalue())
+    async def test(pool: DecoderPool) -> DecodedImage:
+        return await pool.decode(file.getvalue())
 
     assert run(test).low_confidence
 
 
 def test_errors_keep_their_kind_and_the_worker_goes_on() -> None:
-    async def test(reader: Reader) -> set[int]:
+    async def test(pool: DecoderPool) -> set[int]:
         seen = set()
         for data, kind in (
             (b"", ImageFormatError),
@@ -83,49 +85,49 @@ def test_errors_keep_their_kind_and_the_worker_goes_on() -> None:
             (encoded("PNG")[:-40], ImageError),
         ):
             with pytest.raises(ImageError) as error:
-                await reader.read(data)
+                await pool.decode(data)
             assert type(error.value) is kind
-            seen |= {worker.pid for worker in reader._running}
+            seen |= {worker.pid for worker in pool._running}
         return seen
 
     assert len(run(test)) == 1
 
 
 def test_a_worker_that_dies_is_the_images_fault_and_is_replaced() -> None:
-    async def test(reader: Reader) -> int:
-        await reader.start()
-        (worker,) = reader._running
+    async def test(pool: DecoderPool) -> int:
+        await pool.start()
+        (worker,) = pool._running
         asyncio.get_running_loop().call_later(0.1, os.kill, worker.pid, signal.SIGKILL)
         os.kill(worker.pid, signal.SIGSTOP)
         with pytest.raises(ImageError, match="limits"):
-            await reader.read(encoded("PNG"))
-        await reader.read(encoded("PNG"))
+            await pool.decode(encoded("PNG"))
+        await pool.decode(encoded("PNG"))
         return await worker.wait()
 
     assert run(test) == -signal.SIGKILL
 
 
 def test_a_worker_that_hangs_is_ended_in_time() -> None:
-    async def test(reader: Reader) -> float:
-        await reader.start()
-        (worker,) = reader._running
+    async def test(pool: DecoderPool) -> float:
+        await pool.start()
+        (worker,) = pool._running
         os.kill(worker.pid, signal.SIGSTOP)
         start = time.perf_counter()
         with pytest.raises(ImageError, match=r"more than 0\.5 s"):
-            await reader.read(encoded("PNG"))
+            await pool.decode(encoded("PNG"))
         return time.perf_counter() - start
 
     assert run(test, seconds=0.5) < 5
 
 
 def test_who_leaves_takes_no_answer_from_the_next() -> None:
-    async def test(reader: Reader) -> tuple[int, int]:
-        await reader.start()
-        first = asyncio.create_task(reader.read(encoded("PNG", size=(900, 900))))
+    async def test(pool: DecoderPool) -> tuple[int, int]:
+        await pool.start()
+        first = asyncio.create_task(pool.decode(encoded("PNG", size=(900, 900))))
         await asyncio.sleep(0.001)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
-        return (await reader.read(encoded("PNG"))).image.size
+        return (await pool.decode(encoded("PNG"))).image.size
 
     assert run(test) == (48, 32)
 
@@ -143,10 +145,10 @@ def test_memory_is_bounded() -> None:
     rows = zlib.compress(bytes(60001 * 100), 9)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
-    async def test(reader: Reader) -> None:
+    async def test(pool: DecoderPool) -> None:
         with pytest.raises(ImageError):
-            await reader.read(bomb)
-        await reader.read(encoded("PNG"))
+            await pool.decode(bomb)
+        await pool.decode(encoded("PNG"))
 
     run(test, replace(LIMITS, max_pixels=10**9))
 

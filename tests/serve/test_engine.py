@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("gradio")
-from serving import Toy
+from serving import FakeCaptioner
 
 from captioner.errors import CaptionerError, ImageError, ImageFormatError
-from captioner.serve.engine import Busy, Engine, NotReady
+from captioner.serve.engine import Engine, NotReadyError, QueueFullError
 from captioner.serve.settings import Settings
 
 
@@ -41,10 +41,10 @@ def run(test: Callable[[Engine], Coroutine], toy: Any = None, **settings: Any) -
     return asyncio.run(whole())
 
 
-async def busy(engine: Engine, toy: Toy) -> asyncio.Task:
+async def busy(engine: Engine, toy: FakeCaptioner) -> asyncio.Task:
     """A request that keeps the model at work until the toy's gate opens."""
-    toy.gate.clear()
-    picture = await engine.read(png(255))
+    toy.unblocked.clear()
+    picture = await engine.decode_image(png(255))
     task = asyncio.create_task(engine.caption(picture))
     while not toy.batches:
         await asyncio.sleep(0.01)
@@ -52,14 +52,14 @@ async def busy(engine: Engine, toy: Toy) -> asyncio.Task:
 
 
 def test_what_comes_while_the_model_is_at_work_shares_the_next_batch() -> None:
-    toy = Toy()
+    toy = FakeCaptioner()
 
     async def test(engine: Engine) -> list[Any]:
         first = await busy(engine, toy)
-        pictures = [await engine.read(png(n)) for n in range(6)]
+        pictures = [await engine.decode_image(png(n)) for n in range(6)]
         rest = [asyncio.create_task(engine.caption(p)) for p in pictures]
         await asyncio.sleep(0.05)
-        toy.gate.set()
+        toy.unblocked.set()
         return [result.text for result in await asyncio.gather(first, *rest)]
 
     assert run(test, toy, max_batch=4) == ["red 255 0", *(f"red {n} 0" for n in range(6))]
@@ -67,22 +67,22 @@ def test_what_comes_while_the_model_is_at_work_shares_the_next_batch() -> None:
 
 
 def test_only_those_who_ask_alike_share_a_batch_and_the_oldest_goes_first() -> None:
-    toy = Toy()
+    toy = FakeCaptioner()
 
     async def test(engine: Engine) -> list[Any]:
         first = await busy(engine, toy)
-        p = await engine.read(png(1))
+        p = await engine.decode_image(png(1))
         rest = [
             engine.caption(p, options={"max_length": 5}),
             engine.caption(p),
             engine.caption(p, options={"max_length": 5}),
-            engine.ask(p, "what?"),
-            engine.ask(p, "where?"),
-            engine.ask(p, "where?", num_answers=2),
+            engine.answer(p, "what?"),
+            engine.answer(p, "where?"),
+            engine.answer(p, "where?", num_answers=2),
         ]
         tasks = [asyncio.create_task(one) for one in rest]
         await asyncio.sleep(0.05)
-        toy.gate.set()
+        toy.unblocked.set()
         return await asyncio.gather(first, *tasks)
 
     results = run(test, toy)
@@ -92,67 +92,69 @@ def test_only_those_who_ask_alike_share_a_batch_and_the_oldest_goes_first() -> N
 
 
 def test_lanes_are_at_work_side_by_side() -> None:
-    toy = Toy()
+    toy = FakeCaptioner()
 
     async def test(engine: Engine) -> list[str]:
-        toy.gate.clear()
-        pictures = [await engine.read(png(n)) for n in range(3)]
+        toy.unblocked.clear()
+        pictures = [await engine.decode_image(png(n)) for n in range(3)]
         tasks = [asyncio.create_task(engine.caption(p)) for p in pictures]
         while len(toy.batches) < 2:
             await asyncio.sleep(0.01)
-        toy.gate.set()
+        toy.unblocked.set()
         return [result.text for result in await asyncio.gather(*tasks)]
 
-    assert run(test, toy, lanes=2, max_batch=1) == [f"red {n} 0" for n in range(3)]
+    assert run(test, toy, workers=2, max_batch=1) == [f"red {n} 0" for n in range(3)]
 
 
 def test_one_request_waits_for_company_while_another_lane_is_at_work() -> None:
-    toy = Toy()
+    toy = FakeCaptioner()
 
     async def test(engine: Engine) -> list[Any]:
         first = await busy(engine, toy)
-        pictures = [await engine.read(png(n)) for n in range(2)]
+        pictures = [await engine.decode_image(png(n)) for n in range(2)]
         one = asyncio.create_task(engine.caption(pictures[0]))
         await asyncio.sleep(0.1)
         assert toy.batches == [("caption", 1)]
         other = asyncio.create_task(engine.caption(pictures[1]))
         while len(toy.batches) < 2:
             await asyncio.sleep(0.01)
-        toy.gate.set()
+        toy.unblocked.set()
         return await asyncio.gather(first, one, other)
 
-    run(test, toy, lanes=2, max_alone=20)
+    run(test, toy, workers=2, max_single_wait=20)
     assert toy.batches == [("caption", 1), ("caption", 2)]
 
 
-@pytest.mark.parametrize("max_alone", [0.05, 20])
-def test_it_waits_no_longer_than_it_may_and_than_the_other_lane_works(max_alone: float) -> None:
-    toy = Toy()
+@pytest.mark.parametrize("max_single_wait", [0.05, 20])
+def test_waiting_ends_after_the_maximum_or_with_the_other_batch(
+    max_single_wait: float,
+) -> None:
+    toy = FakeCaptioner()
 
     async def test(engine: Engine) -> float:
         first = await busy(engine, toy)
-        picture = await engine.read(png(1))
+        picture = await engine.decode_image(png(1))
         start = time.perf_counter()
         one = asyncio.create_task(engine.caption(picture))
         await asyncio.sleep(0.2)
-        assert len(toy.batches) == 1 + (max_alone < 0.2)
-        toy.gate.set()
+        assert len(toy.batches) == 1 + (max_single_wait < 0.2)
+        toy.unblocked.set()
         await asyncio.gather(first, one)
         return time.perf_counter() - start
 
-    assert run(test, toy, lanes=2, max_alone=max_alone) < 10
+    assert run(test, toy, workers=2, max_single_wait=max_single_wait) < 10
 
 
 def test_what_is_drawn_is_drawn_alone() -> None:
-    toy = Toy()
+    toy = FakeCaptioner()
 
     async def test(engine: Engine) -> None:
         first = await busy(engine, toy)
-        p = await engine.read(png(1))
+        p = await engine.decode_image(png(1))
         rest = [engine.caption(p, options={"method": "sample"}) for _ in range(2)]
         tasks = [asyncio.create_task(one) for one in rest]
         await asyncio.sleep(0.05)
-        toy.gate.set()
+        toy.unblocked.set()
         await asyncio.gather(first, *tasks)
 
     run(test, toy)
@@ -160,17 +162,17 @@ def test_what_is_drawn_is_drawn_alone() -> None:
 
 
 def test_who_leaves_before_the_turn_costs_nothing() -> None:
-    toy = Toy()
+    toy = FakeCaptioner()
 
     async def test(engine: Engine) -> None:
         first = await busy(engine, toy)
-        p = await engine.read(png(1))
+        p = await engine.decode_image(png(1))
         tasks = [asyncio.create_task(engine.caption(p)) for _ in range(3)]
         await asyncio.sleep(0.05)
         for task in tasks[:2]:
             task.cancel()
         await asyncio.sleep(0)
-        toy.gate.set()
+        toy.unblocked.set()
         await asyncio.gather(first, tasks[2])
 
     run(test, toy)
@@ -178,12 +180,12 @@ def test_who_leaves_before_the_turn_costs_nothing() -> None:
 
 
 def test_a_stream_that_nobody_reads_ends() -> None:
-    toy = Toy()
+    toy = FakeCaptioner()
 
     async def test(engine: Engine) -> list[str]:
-        p = await engine.read(png(1))
+        p = await engine.decode_image(png(1))
         whole = [piece async for piece in engine.stream(p)]
-        toy.gate.clear()
+        toy.unblocked.clear()
         stream = engine.stream(p)
         first = asyncio.create_task(anext(stream))
         while len(toy.batches) < 4:
@@ -191,7 +193,7 @@ def test_a_stream_that_nobody_reads_ends() -> None:
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         await stream.aclose()
-        toy.gate.set()
+        toy.unblocked.set()
         await engine.caption(p)
         return whole
 
@@ -200,7 +202,7 @@ def test_a_stream_that_nobody_reads_ends() -> None:
 
 
 def test_errors_of_one_are_not_those_of_others() -> None:
-    class Fussy(Toy):
+    class Fussy(FakeCaptioner):
         def caption(self, images: list, **options: Any) -> list:
             if options.get("max_length") == 1:
                 raise CaptionerError("too short")
@@ -208,7 +210,7 @@ def test_errors_of_one_are_not_those_of_others() -> None:
             return [type(r)(error=CaptionerError("not 3")) if "3" in r.text else r for r in found]
 
     async def test(engine: Engine) -> list[Any]:
-        pictures = [await engine.read(png(n)) for n in (2, 3)]
+        pictures = [await engine.decode_image(png(n)) for n in (2, 3)]
         asked = [engine.caption(p) for p in pictures]
         asked.append(engine.caption(pictures[0], options={"max_length": 1}))
         return await asyncio.gather(*asked, return_exceptions=True)
@@ -221,24 +223,24 @@ def test_errors_of_one_are_not_those_of_others() -> None:
 def test_a_slot_is_refused_beyond_the_most_and_before_and_after() -> None:
     async def test(engine: Engine) -> None:
         with engine.slot():
-            with engine.slot(), pytest.raises(Busy), engine.slot():
+            with engine.slot(), pytest.raises(QueueFullError), engine.slot():
                 pass
             with engine.slot():
                 pass
             draining = asyncio.create_task(engine.drain())
             await asyncio.sleep(0.05)
             assert not draining.done()
-            with pytest.raises(NotReady), engine.slot():
+            with pytest.raises(NotReadyError), engine.slot():
                 pass
         await draining
 
-    run(test, Toy(), max_requests=2)
-    with pytest.raises(NotReady), Engine(Toy, Settings()).slot():
+    run(test, FakeCaptioner(), max_requests=2)
+    with pytest.raises(NotReadyError), Engine(FakeCaptioner, Settings()).slot():
         pass
 
 
 def test_a_picture_is_read_and_encoded_once() -> None:
-    class Counting(Toy):
+    class Counting(FakeCaptioner):
         encoded = 0
 
         def encode_batch(self, images: list) -> list[Any]:
@@ -248,15 +250,15 @@ def test_a_picture_is_read_and_encoded_once() -> None:
     toy = Counting()
 
     async def test(engine: Engine) -> tuple[bool, bool]:
-        first = await engine.read(png(7))
+        first = await engine.decode_image(png(7))
         for _ in range(3):
-            await engine.ask(await engine.read(png(7)), "what?")
-        same = await engine.read(png(7)) is first
+            await engine.answer(await engine.decode_image(png(7)), "what?")
+        same = await engine.decode_image(png(7)) is first
         for n in range(3):
-            await engine.read(png(n))
-        return same, await engine.read(png(7)) is first
+            await engine.decode_image(png(n))
+        return same, await engine.decode_image(png(7)) is first
 
-    assert run(test, toy, max_known=2) == (True, False)
+    assert run(test, toy, image_cache_size=2) == (True, False)
     assert toy.encoded == 1
 
 
@@ -268,21 +270,21 @@ def test_a_bad_file_is_an_image_error_and_the_next_is_read() -> None:
             (png(1)[:50], ImageError),
         ):
             with pytest.raises(kind):
-                await engine.read(data)
-        return (await engine.read(png(9))).image.getpixel((0, 0))[0]
+                await engine.decode_image(data)
+        return (await engine.decode_image(png(9))).image.getpixel((0, 0))[0]
 
-    assert run(test, Toy()) == 9
+    assert run(test, FakeCaptioner()) == 9
 
 
 def test_a_lone_request_does_not_wait_for_others() -> None:
     async def test(engine: Engine) -> float:
-        p = await engine.read(png(1))
+        p = await engine.decode_image(png(1))
         start = time.perf_counter()
         with engine.slot():
             await engine.caption(p)
         return time.perf_counter() - start
 
-    assert run(test, Toy(), max_wait=20) < 10
+    assert run(test, FakeCaptioner(), max_wait=20) < 10
 
 
 def test_what_stops_the_model_from_loading_is_kept() -> None:

@@ -24,7 +24,7 @@ from bad_inputs import Kind, kinds
 from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 
 pytest.importorskip("gradio")
-from serving import process
+from serving import start_process
 
 pytestmark = pytest.mark.slow
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "10"))
@@ -35,7 +35,7 @@ Q = QUESTIONS[0]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     checkpoint = make_vqa_checkpoint(tmp_path_factory.mktemp("served") / "best")
-    with process("--no-page", "--checkpoint", checkpoint) as found:
+    with start_process("--no-page", "--checkpoint", checkpoint) as found:
         yield found
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("gradio")
-from captioner.serve.prompts.intent import read_intent
+from captioner.serve.prompts.intent import classify_intent
 
 PROMPTS = Path(__file__).parents[1] / "data" / "chat_prompts.tsv"
 LOWEST = 0.95
@@ -32,7 +32,7 @@ def is_development(prompt: str) -> bool:
 @pytest.mark.parametrize("development", [True, False], ids=["development", "held out"])
 def test_prompts_are_read_as_they_are_meant(development: bool) -> None:
     half = [(task, text) for task, text in rows() if is_development(text) == development]
-    wrong = [text for task, text in half if read_intent(text).task != task]
+    wrong = [text for task, text in half if classify_intent(text).task != task]
     assert len(half) > 150
     assert len({task for task, _ in half}) == 2
     assert 1 - len(wrong) / len(half) >= LOWEST, wrong
@@ -74,7 +74,7 @@ def test_prompts_are_read_as_they_are_meant(development: bool) -> None:
     ],
 )
 def test_the_model_is_asked_the_question_itself(prompt: str, question: str) -> None:
-    assert read_intent(prompt).question == question
+    assert classify_intent(prompt).question == question
 
 
 @settings(max_examples=200)
@@ -83,7 +83,7 @@ def test_the_model_is_asked_the_question_itself(prompt: str, question: str) -> N
     "image", "color", "of", "?", ".", ",", ":", '"', "caption", "can you", "how many", "not", "in",
 ])).map(" ".join))  # fmt: skip
 def test_any_text_is_read(prompt: str) -> None:
-    intent = read_intent(prompt)
+    intent = classify_intent(prompt)
     assert (intent.task == "question") == bool(intent.question)
 
 
@@ -96,5 +96,5 @@ def test_any_text_is_read(prompt: str) -> None:
 )
 def test_long_prompts_take_no_time(part: str) -> None:
     start = time.perf_counter()
-    read_intent((part * 10_000)[:10_000])
+    classify_intent((part * 10_000)[:10_000])
     assert time.perf_counter() - start < 2

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("gradio")
-from serving import Toy, thread, wait_for
+from serving import FakeCaptioner, start_in_thread, wait_for
 
 JPEG = {"content-type": "image/jpeg"}
 LIMIT = 10_000
@@ -32,8 +32,8 @@ def png(red: int = 1) -> bytes:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[SimpleNamespace]:
-    toy = Toy()
-    with thread(toy, max_body=LIMIT, max_requests=3, deadline=3.0) as found:
+    toy = FakeCaptioner()
+    with start_in_thread(toy, max_body=LIMIT, max_requests=3, deadline=3.0) as found:
         found.toy = toy
         yield found
 
@@ -49,9 +49,9 @@ def ask(server):
 @pytest.fixture
 def held(server) -> Iterator[threading.Event]:
     """The model is held back until the event is set."""
-    server.toy.gate.clear()
-    yield server.toy.gate
-    server.toy.gate.set()
+    server.toy.unblocked.clear()
+    yield server.toy.unblocked
+    server.toy.unblocked.set()
     wait_for(lambda: server.engine.active == 0)
 
 
@@ -151,7 +151,7 @@ def test_a_caller_who_goes_away_frees_the_place_and_the_turn(server, ask, held) 
         host = server.url.removeprefix("http://")
         gone = http.client.HTTPConnection(host, timeout=10)
         gone.request("POST", "/v1/caption", png(2), JPEG)
-        wait_for(lambda: len(server.engine._batches.jobs) == 1)
+        wait_for(lambda: len(server.engine._scheduler.jobs) == 1)
         gone.close()
         wait_for(lambda: server.engine.active == 1)
         held.set()
@@ -195,7 +195,7 @@ def test_metrics_tell_of_queue_batches_and_stages(server, ask) -> None:
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[SimpleNamespace]:
     settings = {"token": TOKEN, "hosts": ("127.0.0.1",), "cors": ("https://a.org",)}
-    with thread(Toy(), **settings) as found:
+    with start_in_thread(FakeCaptioner(), **settings) as found:
         yield found
 
 

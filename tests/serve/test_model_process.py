@@ -21,7 +21,7 @@ from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 import captioner
 from captioner.errors import CaptionerError, CheckpointError, ImageError, QuestionError
 from captioner.predict import Captioner
-from captioner.serve.model_process import LaneError, RemoteCaptioner, opened
+from captioner.serve.model_process import ModelProcessError, RemoteCaptioner, load_in_worker
 
 pytestmark = pytest.mark.slow
 Q = QUESTIONS[0]
@@ -46,7 +46,7 @@ def there(checkpoint: Path) -> Iterator[RemoteCaptioner]:
 
 
 def loading(checkpoint: Path) -> partial:
-    return partial(opened, str(checkpoint), device="cpu", dtype="float32", workers=1)
+    return partial(load_in_worker, str(checkpoint), device="cpu", dtype="float32", workers=1)
 
 
 def pid(lane: RemoteCaptioner) -> int:
@@ -132,7 +132,7 @@ def test_a_process_that_ends_is_replaced(here: Captioner, checkpoint: Path) -> N
     next(stream)
     kill(lane)
     wait_for(lambda: not lane._process.is_alive())
-    with pytest.raises(LaneError):
+    with pytest.raises(ModelProcessError):
         list(stream)  # what has been heard would be said again
     assert lane.caption(PICTURES) == here.caption(PICTURES)
     lane.close()
@@ -158,7 +158,7 @@ def test_signals_for_all_leave_it_at_work_and_closing_ends_it(checkpoint: Path) 
     asking.start()
     lane.close()
     asking.join(timeout=30)
-    assert [type(problem) for problem in problems] == [LaneError]
+    assert [type(problem) for problem in problems] == [ModelProcessError]
     wait_for(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
 
 

@@ -19,7 +19,7 @@ from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 pytest.importorskip("gradio")
 pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
-from serving import process
+from serving import start_process
 
 import captioner
 from captioner.config import load_config, save_config
@@ -67,7 +67,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
         "--corrections",
         made / "corrections",
     )
-    with process(*words) as found:
+    with start_process(*words) as found:
         found.corrections = made / "corrections"
         found.model = captioner.load(checkpoint)
         yield found
@@ -93,7 +93,7 @@ def is_elsewhere(url: str, own: str) -> bool:
 
 
 def choose(page: Page, path: Path) -> None:
-    page.locator("#picture input[type=file]").set_input_files(path)
+    page.locator("#image input[type=file]").set_input_files(path)
 
 
 def captioned(page: Page) -> str:
@@ -102,7 +102,7 @@ def captioned(page: Page) -> str:
 
 
 def problem(page: Page) -> str:
-    return page.locator("#problem .trouble").inner_text()
+    return page.locator("#error .alert").inner_text()
 
 
 def ask(page: Page, question: str) -> None:
@@ -131,13 +131,13 @@ def test_a_picture_is_captioned_and_its_words_show_where_the_model_looked(
     others = page.locator("#caption tbody td:first-child").all_inner_texts()
     assert len(set(others)) == 2
     assert others == [caption["caption"] for caption in told["captions"][1:]]
-    assert page.locator("#picture img").get_attribute("alt") == expected.text
+    assert page.locator("#image img").get_attribute("alt") == expected.text
     words = page.locator("#words label")
     assert words.all_inner_texts() == expected.text.split()
     for place in (1, 2):
         words.nth(place).click()
         word = expected.text.split()[place]
-        width, height = loaded(page.locator(f"#seen img[alt*='“{word}”']"))
+        width, height = loaded(page.locator(f"#attention img[alt*='“{word}”']"))
         assert width / height == pytest.approx(200 / 150, rel=0.02)
 
 
@@ -155,7 +155,7 @@ def test_questions_are_answered_and_stay_in_sight(page, server, folder) -> None:
     ask_button = page.get_by_role("button", name="Ask", exact=True)
     page.get_by_label("Your question").fill("  ")
     ask_button.click()
-    page.locator("#question-trouble .trouble").wait_for()
+    page.locator("#question-error .alert").wait_for()
 
 
 def test_settings_change_the_caption_or_are_refused_in_a_sentence(page, server, folder) -> None:
@@ -173,14 +173,14 @@ def test_settings_change_the_caption_or_are_refused_in_a_sentence(page, server, 
     page.get_by_label("Must include").fill(word)
     again.click()
     assert word in problem(page)
-    page.get_by_label("Draw captions at random").check()
+    page.get_by_label("Sample captions at random").check()
     page.get_by_label("Must not include").fill("")
     page.get_by_label("Seed").fill("7")
     again.click()
     options = {"method": "sample", "seed": 7, "num_captions": 3}
     drawn = server.model.caption([folder / "a.jpg"], **options)[0].text
     expect(best).to_have_text(drawn)
-    expect(page.locator("#problem .trouble")).to_have_count(0)
+    expect(page.locator("#error .alert")).to_have_count(0)
 
 
 def test_a_bad_file_is_one_sentence_and_the_page_goes_on(page, server, folder) -> None:
@@ -191,13 +191,13 @@ def test_a_bad_file_is_one_sentence_and_the_page_goes_on(page, server, folder) -
     choose(page, folder / "b.tif")
     assert captioned(page) == server.model.caption([folder / "b.tif"])[0].text
     # No browser shows a TIFF: the page shows what was made of it.
-    width, height = loaded(page.locator("#picture img"))
+    width, height = loaded(page.locator("#image img"))
     assert width / height == pytest.approx(90 / 160, rel=0.02)
-    assert page.locator("#problem .trouble").count() == 0
+    assert page.locator("#error .alert").count() == 0
 
 
 def test_many_pictures_become_a_table_and_two_files(page, server, folder) -> None:
-    page.get_by_role("tab", name="Many pictures").click()
+    page.get_by_role("tab", name="Many images").click()
     files = sorted(folder.iterdir())
     page.locator("#files input[type=file]").set_input_files(files)
     page.locator("#files").get_by_text("bad").first.wait_for()
@@ -226,7 +226,7 @@ def test_many_pictures_become_a_table_and_two_files(page, server, folder) -> Non
 
 def test_a_mended_caption_is_a_row_to_train_on(page, server, folder, read) -> None:
     choose(page, folder / "a.jpg")
-    text = page.get_by_label("Mend the caption where it is wrong")
+    text = page.get_by_label("Correct the caption if it is wrong")
     expect(text).to_have_value(captioned(page))
     for caption in ("a wrong caption", "a mended caption"):
         text.fill(caption)
@@ -252,7 +252,7 @@ def test_the_keyboard_alone_does_all(page) -> None:
     words = captioned(page).split()
     tab_to(words[1])  # Gradio's radio buttons are stops of their own
     page.keyboard.press("Space")
-    loaded(page.locator(f"#seen img[alt*='“{words[1]}”']"))
+    loaded(page.locator(f"#attention img[alt*='“{words[1]}”']"))
     tab_to("Your question")
     page.keyboard.type(Q)
     page.keyboard.press("Enter")
@@ -269,14 +269,14 @@ def test_a_narrow_screen_needs_no_sideways_scrolling(browser, server, folder, sc
     choose(page, folder / "a.jpg")
     captioned(page)
     page.locator("#words label").first.click()
-    loaded(page.locator("#seen img"))
+    loaded(page.locator("#attention img"))
     for question in (Q, R):
         ask(page, question)
     page.get_by_role("button", name="Settings").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    page.get_by_role("tab", name="Many pictures").click()
+    page.get_by_role("tab", name="Many images").click()
     page.get_by_role("button", name="Caption all").click()
-    page.locator("#batch-trouble .trouble").wait_for()
+    page.locator("#files-error .alert").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     red = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]")
     assert int(red) < 50 if scheme == "dark" else int(red) > 200
@@ -307,7 +307,7 @@ def test_a_model_that_captions_only_says_so_and_open_pages_let_the_server_end(
 ) -> None:
     checkpoint = make_checkpoint(tmp_path / "best")
     page = browser.new_page()
-    with process("--checkpoint", checkpoint) as server:
+    with start_process("--checkpoint", checkpoint) as server:
         page.goto(server.url)
         choose(page, folder / "a.jpg")
         captioned(page)
@@ -323,7 +323,7 @@ def test_a_model_that_captions_only_says_so_and_open_pages_let_the_server_end(
 def test_a_browser_shows_the_token_as_a_password(browser, tmp_path, folder) -> None:
     (tmp_path / "token").write_text("secret\n")
     checkpoint = make_checkpoint(tmp_path / "best")
-    with process("--checkpoint", checkpoint, "--token-file", tmp_path / "token") as server:
+    with start_process("--checkpoint", checkpoint, "--token-file", tmp_path / "token") as server:
         assert server.client.get("/").status_code == 401
         known = {"username": "any", "password": "secret"}
         page = browser.new_page(http_credentials=known)
@@ -334,7 +334,7 @@ def test_a_browser_shows_the_token_as_a_password(browser, tmp_path, folder) -> N
 
 
 def test_no_file_of_the_server_is_taken_for_an_upload(tmp_path, folder) -> None:
-    with process("--checkpoint", make_checkpoint(tmp_path / "best")) as server:
+    with start_process("--checkpoint", make_checkpoint(tmp_path / "best")) as server:
         for upload in ({"path": str(folder / "a.jpg")}, {"path": "https://example.org/a.jpg"}):
             assert not chosen(server.client, upload)["success"]
 

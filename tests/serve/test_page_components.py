@@ -13,16 +13,16 @@ from tiny import picture
 
 pytest.importorskip("gradio")
 from gradio import processing_utils
-from serving import Toy
+from serving import FakeCaptioner
 
 from captioner.errors import CaptionerError, ConfigError, ImageError
 from captioner.predict.results import Answer, Answers, Caption, Result
 from captioner.serve.engine import Engine
 from captioner.serve.page import file_table, html
-from captioner.serve.page.components import EXAMPLES, folder, offered, text_box
+from captioner.serve.page.components import EXAMPLES, check_upload, create_folder, text_box
 from captioner.serve.page.file_table import Row, caption_files
-from captioner.serve.page.handlers import NOTHING, Events
-from captioner.serve.page.search_settings import decoding
+from captioner.serve.page.handlers import EMPTY_PAGE, PageHandlers
+from captioner.serve.page.search_settings import read_settings
 from captioner.serve.settings import Settings
 
 ROWS = [
@@ -60,16 +60,16 @@ def test_files_of_captions_read_back() -> None:
     ],
 )
 def test_errors_are_sentences(error, expected) -> None:
-    assert file_table.sentence(error) == expected
+    assert file_table.format_error(error) == expected
 
 
 def test_texts_from_outside_are_text() -> None:
     bad = "<img src=x onerror=alert(1)> ${value} {{value}}"
     result = Result((Caption(bad, -0.5), Caption(bad, -1.0)), low_confidence=True)
     answers = Answers((Answer(bad, 0.5), Answer(bad, 0.25)))
-    shown = html.caption(result) + html.answer(bad, answers)
-    shown += html.earlier([(bad, answers)]) + html.batch([Row(bad, error=bad)])
-    shown += html.trouble(bad) + html.note(bad)
+    shown = html.format_caption(result) + html.format_answer(bad, answers)
+    shown += html.format_history([(bad, answers)]) + html.format_files([Row(bad, error=bad)])
+    shown += html.format_alert(bad) + html.format_note(bad)
     assert not [piece for piece in ("<img", "$", "{") if piece in shown]
     assert html.NOTHING_SEEN in shown
     assert shown.count("&lt;img") == 11
@@ -79,11 +79,11 @@ def test_texts_from_outside_are_text() -> None:
     ("share", "expected"), [(0.0, "under 1%"), (0.456, "46%"), (0.99, "99%"), (1.0, "over 99%")]
 )
 def test_no_share_is_certain(share, expected) -> None:
-    assert html.percent(share) == expected
+    assert html.format_percent(share) == expected
 
 
 def test_settings_are_those_of_decoding() -> None:
-    count, found = decoding(PLAIN, longest=32)
+    count, found = read_settings(PLAIN, max_length=32)
     assert count == 3
     assert found == {
         "method": "beam",
@@ -93,7 +93,7 @@ def test_settings_are_those_of_decoding() -> None:
         "must_include": ("dog|dogs", "green grass"),
         "banned": (),
     }
-    _, found = decoding((*PLAIN[:6], True, 1.5, 0.5, None), longest=8)
+    _, found = read_settings((*PLAIN[:6], True, 1.5, 0.5, None), max_length=8)
     assert found == {
         "method": "sample",
         "temperature": 1.5,
@@ -104,15 +104,15 @@ def test_settings_are_those_of_decoding() -> None:
         "banned": (),
     }
     with pytest.raises(CaptionerError, match="num_captions"):
-        decoding((1000, *PLAIN[1:]), longest=32)
+        read_settings((1000, *PLAIN[1:]), max_length=32)
 
 
 def test_there_are_as_many_beams_as_captions_at_least() -> None:
     for captions, beams, used in ((3, 5, 5), (5, 3, 5), (4, 4, 4)):
-        count, found = decoding((captions, beams, *PLAIN[2:]), longest=32)
+        count, found = read_settings((captions, beams, *PLAIN[2:]), max_length=32)
         assert (count, found["beam_size"]) == (captions, used)
     with pytest.raises(CaptionerError, match="beam_size"):
-        decoding((3, "many", *PLAIN[2:]), longest=32)
+        read_settings((3, "many", *PLAIN[2:]), max_length=32)
 
 
 def test_many_files_wait_for_room_and_one_bad_one_stops_none(tmp_path, monkeypatch) -> None:
@@ -121,11 +121,11 @@ def test_many_files_wait_for_room_and_one_bad_one_stops_none(tmp_path, monkeypat
         picture(i).save(path)
     paths[2].write_bytes(b"<html>")
     paths[4].unlink()
-    monkeypatch.setattr(file_table, "PAUSE", 0.01)
+    monkeypatch.setattr(file_table, "RETRY_SECONDS", 0.01)
     done = []
 
     async def whole() -> list[Row]:
-        engine = Engine(Toy, Settings(max_requests=1))
+        engine = Engine(FakeCaptioner, Settings(max_requests=1))
         engine.start()
         while not engine.ready:
             await asyncio.sleep(0.01)
@@ -143,21 +143,22 @@ def test_many_files_wait_for_room_and_one_bad_one_stops_none(tmp_path, monkeypat
 
 def test_while_the_model_is_loaded_the_page_says_so() -> None:
     async def whole() -> tuple[dict, list[dict]]:
-        events = Events(Engine(Toy, Settings()))
-        for name in (*NOTHING, "state", "batch_trouble", "beams", "least", "most"):
-            events[name] = name
-        one, many = await events.example("a.jpg", *PLAIN), await events.batch([{}], *PLAIN)
-        opened, told = events.begin(), []
+        page = PageHandlers(Engine(FakeCaptioner, Settings()))
+        for name in (*EMPTY_PAGE, "status", "files_error", "beam_size", "min_length", "max_length"):
+            page.parts[name] = name
+        one = await page.show_example("a.jpg", *PLAIN)
+        many = await page.caption_uploads([{}], *PLAIN)
+        opened, told = page.load_page(), []
         told.append(await anext(opened))
-        events.engine.captioner = Toy()
+        page.engine.captioner = FakeCaptioner()
         told.append(await anext(opened))
         return one | many, told
 
     changed, told = asyncio.run(whole())
-    assert changed["picture"] is None
-    assert all("being loaded" in changed[name] for name in ("problem", "batch_trouble"))
-    assert "being loaded" in told[0]["state"]
-    assert told[1]["state"] == ""
+    assert changed["image"] is None
+    assert all("being loaded" in changed[name] for name in ("error", "files_error"))
+    assert "being loaded" in told[0]["status"]
+    assert told[1]["status"] == ""
 
 
 def test_no_url_is_fetched_in_the_place_of_an_upload(tmp_path) -> None:
@@ -171,15 +172,15 @@ def test_a_browser_cuts_no_text_that_is_pasted() -> None:
 
 
 def test_files_to_download_lie_among_the_uploads() -> None:
-    first, second = Path(folder()), Path(folder())
+    first, second = Path(create_folder()), Path(create_folder())
     assert first != second
     assert first.parent.name.startswith("captioner-page-")
 
 
 def test_only_uploads_and_examples_are_read(tmp_path) -> None:
-    path = Path(folder()) / "a.jpg"
-    assert offered(str(path)) == str(path.resolve())
-    assert [offered(str(path)) for path in EXAMPLES] == [str(path) for path in EXAMPLES]
-    for other in (None, "", "a.jpg", str(tmp_path / "a.jpg"), f"{folder()}/../../a.jpg"):
+    path = Path(create_folder()) / "a.jpg"
+    assert check_upload(str(path)) == str(path.resolve())
+    assert [check_upload(str(path)) for path in EXAMPLES] == [str(path) for path in EXAMPLES]
+    for other in (None, "", "a.jpg", str(tmp_path / "a.jpg"), f"{create_folder()}/../../a.jpg"):
         with pytest.raises(CaptionerError, match="choose it again"):
-            offered(other)
+            check_upload(other)

@@ -17,11 +17,16 @@ from hypothesis import strategies as st
 from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 
 pytest.importorskip("gradio")
-from serving import message, picture_bytes, thread
+from serving import message, picture_bytes, start_in_thread
 
 import captioner
-from captioner.serve.routes.image_field import image_bytes
-from captioner.serve.routes.native_fields import DECODING, CaptionRequest, ScoreRequest, VqaRequest
+from captioner.serve.routes.image_field import read_image_field
+from captioner.serve.routes.native_fields import (
+    DECODING_FIELDS,
+    CaptionRequest,
+    ScoreRequest,
+    VqaRequest,
+)
 
 Q = QUESTIONS[0]
 PHOTO = picture_bytes()
@@ -47,7 +52,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> captioner.Captioner:
 
 @pytest.fixture(scope="module")
 def server(model) -> Iterator[SimpleNamespace]:
-    with thread(model) as found:
+    with start_in_thread(model) as found:
         yield found
 
 
@@ -259,7 +264,7 @@ def test_what_a_stream_cannot_apply_is_rejected(post, route, options, name) -> N
 def test_what_a_stream_can_apply_is_applied(post, model, route, options) -> None:
     answer = post(route, **NEEDED[route], stream=True, **options)
     pieces = [json.loads(line[6:]) for line in answer.text.splitlines() if line]
-    decoding = {name: value for name, value in options.items() if name in DECODING}
+    decoding = {name: value for name, value in options.items() if name in DECODING_FIELDS}
     if route == "vqa":
         decoding = {"question": Q}
     text = "".join(piece.get("text", "") for piece in pieces)
@@ -347,7 +352,7 @@ def requests_with(image: str) -> list[tuple[str, dict[str, Any]]]:
 def test_every_spelling_of_base64_is_read(plain) -> None:
     data = base64.b64decode(plain)
     for image in spellings(plain):
-        assert asyncio.run(image_bytes(image, None)) == data, image[:40]
+        assert asyncio.run(read_image_field(image, None)) == data, image[:40]
 
 
 def test_base64_is_read_alike_on_all_routes(server, plain) -> None:

@@ -54,31 +54,21 @@ def parse_row(row: dict[str, Any], where: str, report: Report) -> Row | None:
     if texts is None:
         report.add(BAD_LIST, where, rows=1)
         return None
-    split, question_type, answer_type = (
-        "" if row.get(key) is None else row[key]
-        for key in ("split", "question_type", "answer_type")
-    )
+    labels = [row.get(key) for key in ("split", "question_type", "answer_type")]
+    labels = ["" if label is None else label for label in labels]
     image_id = _parse_id(first_value(row, ID_KEYS, default=""))
     question_id = _parse_id(first_value(row, ("question_id",), default=""))
     name = first_value(row, IMAGE_KEYS)
     if name is None and isinstance(image_id, str) and image_id:
         name = f"{image_id}{NO_FILE_NAME}"  # enough for scoring, which opens no image
-    values = [name, *texts, split, question_type, answer_type, image_id, question_id]
+    values = [name, *texts, *labels, image_id, question_id]
     values += [] if question is None else [question]
     if not all(isinstance(value, str) for value in values) or not name.strip():
         report.add(BAD_ROW, where, rows=1)
         return None
     _report_unread(row, keys, where, report)
-    return Row(
-        name.strip(),
-        texts,
-        split and normalize_split(split),
-        image_id,
-        question,
-        question_id,
-        question_type,
-        answer_type,
-    )
+    split = labels[0] and normalize_split(labels[0])
+    return Row(name.strip(), texts, split, image_id, question, question_id, *labels[1:])
 
 
 def _merge_numbered(row: dict[str, Any]) -> dict[str, Any]:

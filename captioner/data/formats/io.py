@@ -153,10 +153,14 @@ def read_csv(
         row: Pattern of a line that starts a new row; by default a line that names an image file.
     """
     pattern = row or _IMAGE_IN_LINE
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     with open_text(path) as file:
         lines = _LineRecorder(file)
-        rows = csv.reader(lines, delimiter=delimiter, strict=True, quoting=quoting)
+        rows = csv.reader(
+            lines,
+            delimiter=delimiter,
+            strict=True,
+            quoting=csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL,
+        )
         while True:
             start = rows.line_num + 1
             lines.recorded.clear()

@@ -1,6 +1,7 @@
-"""Gradio, told to be quiet, and what the page has of its own.
+"""Gradio without network access, and small components of the page.
 
-The page's modules take `gr` from here, since Gradio reads its environment when it is imported.
+The other modules of the page import `gr` from here, because Gradio reads its environment variables
+when it is imported.
 """
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from captioner.errors import CaptionerError
 
-# Uploads go with the process.
+# Uploads are deleted when the process exits.
 _UPLOADS = tempfile.TemporaryDirectory(prefix="captioner-page-", ignore_cleanup_errors=True)
 os.environ |= {
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -23,43 +24,58 @@ os.environ |= {
 import gradio as gr  # noqa: E402
 from gradio import processing_utils  # noqa: E402
 
-__all__ = ["EXAMPLES", "folder", "gr", "live", "offered", "text_box"]
+__all__ = ["EXAMPLES", "check_upload", "create_folder", "gr", "live_region", "text_box"]
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[3] / "examples").glob("*.jpg"))
-"""Of a checkout; an installed package has none."""
+"""Example images of a checkout; an installed package has none."""
 
 
-async def _fetch_nothing(url: str) -> NoReturn:
-    raise ValueError("the page takes uploads, and no URLs")
+async def _refuse_url(url: str) -> NoReturn:
+    raise ValueError("the page accepts uploads, but no URLs")
 
 
-# Gradio would fetch a URL that a caller sends in the place of an upload.
-processing_utils.async_ssrf_protected_get = _fetch_nothing
+# Gradio would fetch a URL that a client sends instead of an upload.
+processing_utils.async_ssrf_protected_get = _refuse_url
 
 
-def live(name: str, **options: Any) -> gr.HTML:
-    """HTML whose changes a screen reader speaks."""
+def live_region(name: str, *, value: str | None = None, min_height: int | None = None) -> gr.HTML:
+    """Return HTML whose changes a screen reader announces."""
     announce = "element.setAttribute('aria-live', 'polite')"
-    return gr.HTML(elem_id=name, js_on_load=announce, apply_default_css=False, **options)
+    return gr.HTML(
+        value,
+        elem_id=name,
+        js_on_load=announce,
+        apply_default_css=False,
+        min_height=min_height,
+    )
 
 
-def text_box(label: str, placeholder: str, **options: Any) -> gr.Textbox:
-    """Return a box for a line of text.
+def text_box(
+    label: str,
+    placeholder: str,
+    *,
+    info: str | None = None,
+    lines: int = 1,
+    scale: int | None = None,
+) -> gr.Textbox:
+    """Return a box for text.
 
-    It has no maximum length, at which a browser would cut what is pasted: a text that is too long
-    is rejected once it is sent.
+    It has no maximum length, because a browser would silently truncate a pasted text; the server
+    rejects a text that is too long.
     """
-    return gr.Textbox(label=label, value="", placeholder=placeholder, **options)
+    return gr.Textbox(
+        label=label, value="", placeholder=placeholder, info=info, lines=lines, scale=scale
+    )
 
 
-def offered(path: str | None) -> str:
-    """The path of an upload or an example; raises CaptionerError for any other of the server's."""
-    found = Path(path or "").resolve()
-    if found not in EXAMPLES and not found.is_relative_to(Path(_UPLOADS.name).resolve()):
-        raise CaptionerError("the picture is not here; choose it again")
-    return str(found)
+def check_upload(path: str | None) -> str:
+    """Return the path of an upload or an example; raises CaptionerError for any other file."""
+    resolved = Path(path or "").resolve()
+    if resolved not in EXAMPLES and not resolved.is_relative_to(Path(_UPLOADS.name).resolve()):
+        raise CaptionerError("the image is not available; choose it again")
+    return str(resolved)
 
 
-def folder() -> str:
-    """A new folder that the page may offer files from."""
+def create_folder() -> str:
+    """Create a folder for files that the page offers for download."""
     return tempfile.mkdtemp(dir=_UPLOADS.name)

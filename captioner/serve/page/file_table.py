@@ -1,4 +1,4 @@
-"""Many image files to rows of a table, and the table to files."""
+"""Caption many image files, as the rows of a table that can be exported as CSV or JSONL."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from typing import Any
 
 from captioner.errors import CaptionerError, ImageError
 from captioner.files import csv_line
-from captioner.serve.engine import Busy, Engine
+from captioner.serve.engine import Engine, QueueFullError
 
-PAUSE = 0.5
-"""Seconds after which a server that was full is asked again."""
+RETRY_SECONDS = 0.5
+"""How long to wait before a request is repeated that the full server rejected."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What came of one file: a caption, or the error that stands in its place."""
+    """The result of one file: a caption or an error."""
 
     file: str
     caption: str = ""
     confidence: float | None = None
-    """As `Caption.confidence`."""
+    """`Caption.confidence`."""
     low_confidence: bool | None = None
     error: str = ""
 
 
 async def read_file(path: str | Path) -> bytes:
-    """The bytes of an uploaded file; raises CaptionerError where it is no longer there."""
+    """Return the content of an uploaded file; raises CaptionerError if it no longer exists."""
     try:
         return await asyncio.to_thread(Path(path).read_bytes)
     except OSError:
-        raise CaptionerError("the picture is no longer here; choose it again") from None
+        raise CaptionerError("the image is no longer available; choose it again") from None
 
 
 async def caption_files(
@@ -44,55 +44,62 @@ async def caption_files(
     options: Mapping[str, Any],
     progress: Callable[[int], None],
 ) -> list[Row]:
-    """A row per file, in their order; as many at a time as share a batch. Waits for a full server.
+    """Caption files, waiting while the server is full.
 
-    `progress` is told how many are done.
+    Args:
+        engine: The engine; up to `max_batch` files are in progress at a time.
+        paths: The image files.
+        options: Decoding options.
+        progress: Called with the number of finished files.
+
+    Returns:
+        One row per file, in the order of `paths`.
     """
     room, done = asyncio.Semaphore(engine.settings.max_batch), 0
 
-    async def one(path: Path) -> Row:
+    async def caption_one(path: Path) -> Row:
         nonlocal done
         async with room:
-            row = await _row(engine, path, options)
+            row = await _caption_file(engine, path, options)
         done += 1
         progress(done)
         return row
 
-    return list(await asyncio.gather(*(one(Path(path)) for path in paths)))
+    return list(await asyncio.gather(*(caption_one(Path(path)) for path in paths)))
 
 
-async def _row(engine: Engine, path: Path, options: Mapping[str, Any]) -> Row:
+async def _caption_file(engine: Engine, path: Path, options: Mapping[str, Any]) -> Row:
     while True:
         try:
             with engine.slot():
-                picture = await engine.read(await read_file(path))
-                result = await engine.caption(picture, options=options)
-        except Busy:
-            await asyncio.sleep(PAUSE)
+                image = await engine.decode_image(await read_file(path))
+                result = await engine.caption(image, options=options)
+        except QueueFullError:
+            await asyncio.sleep(RETRY_SECONDS)
         except CaptionerError as error:
-            return Row(path.name, error=sentence(error))
+            return Row(path.name, error=format_error(error))
         else:
             best = result.best
             return Row(path.name, best.text, best.confidence, result.low_confidence)
 
 
-def sentence(error: CaptionerError) -> str:
-    """An error as the page says it, where nobody has heard of bytes and configurations."""
+def format_error(error: CaptionerError) -> str:
+    """Return an error as a sentence for the page, without internal names and details."""
     text = str(error).replace("decoding.", "")
     if isinstance(error, ImageError):
         text = "This file " + text.removeprefix("<bytes>: ")
-        text = re.sub(r"(?<=cannot be decoded) \(.*\)(?=;)", "", text)  # what Pillow said
+        text = re.sub(r"(?<=cannot be decoded) \(.*\)(?=;)", "", text)  # the message of Pillow
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """With a head; an empty cell is what a row does not have."""
+    """Return the rows as CSV with a header; missing values are empty."""
     names = [field.name for field in fields(Row)]
     cells = [["" if value is None else value for value in astuple(row)] for row in rows]
     return "".join(f"{csv_line(line)}\n" for line in [names, *cells])
 
 
 def to_jsonl(rows: Sequence[Row]) -> str:
-    """An object a line; what a row does not have is left out."""
-    each = ({k: v for k, v in asdict(row).items() if v not in (None, "")} for row in rows)
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in each)
+    """Return the rows as one JSON object per line; missing values are left out."""
+    objects = ({k: v for k, v in asdict(row).items() if v not in (None, "")} for row in rows)
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in objects)

@@ -1,16 +1,16 @@
-"""What is done on the page: from what people choose, type and press to what changes there.
+"""Event handlers of the page.
 
-Each handler returns what changes, by the component; whatever goes wrong is one sentence.
+Each handler returns the new values of components; an error becomes a sentence on the page.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from PIL import Image
 
@@ -18,214 +18,249 @@ from captioner.errors import CaptionerError
 from captioner.images.file_types import identify_format
 from captioner.images.heatmap import overlay
 from captioner.serve.corrections import Corrections
+from captioner.serve.decoder_pool import DecodedImage
 from captioner.serve.engine import Engine
-from captioner.serve.engine import Picture as Seen
 from captioner.serve.page import html
-from captioner.serve.page.components import folder, gr, offered
-from captioner.serve.page.file_table import caption_files, read_file, sentence, to_csv, to_jsonl
-from captioner.serve.page.search_settings import decoding
-from captioner.serve.routes.fields import check
+from captioner.serve.page.components import check_upload, create_folder, gr
+from captioner.serve.page.file_table import (
+    caption_files,
+    format_error,
+    read_file,
+    to_csv,
+    to_jsonl,
+)
+from captioner.serve.page.search_settings import read_settings
+from captioner.serve.routes.fields import validate
 from captioner.serve.routes.native_fields import VqaRequest
 
-ALTERNATIVES = 3
-"""Answers to a question, the likeliest included."""
-LOADING = "The model is being loaded; you can choose a picture in a moment."
+if TYPE_CHECKING:
+    from captioner.predict.results import Answers
+
+    History = tuple[tuple[str, Answers], ...]
+
+P = ParamSpec("P")
+Updates = dict[Any, Any]
+"""New values, by the component or by its name."""
+
+NUM_ANSWERS = 3
+"""Answers to a question, the best included."""
+LOADING = "The model is being loaded; you can choose an image in a moment."
 FAILED = "The model cannot be loaded."
-ONLY_CAPTIONS = "This model writes captions only; it answers no questions."
-HINT = "Choose a picture: its caption appears here."
-CHOOSE = "Choose a picture first."
-_OVERLAY = 480
-"""Pixels of the longer side of what shows where the model looked."""
-_IN_BROWSERS = {"JPEG", "PNG", "GIF", "WEBP", "BMP", "AVIF", "ICO"}
+NO_QUESTIONS = "This model writes captions only; it does not answer questions."
+HINT = "Choose an image: its caption appears here."
+CHOOSE = "Choose an image first."
+_OVERLAY_SIZE = 480
+"""Pixels of the longer side of the attention overlay."""
+_BROWSER_FORMATS = {"JPEG", "PNG", "GIF", "WEBP", "BMP", "AVIF", "ICO"}
 
 
 @dataclass(frozen=True)
-class Shown:
-    """The picture on the page, and its caption."""
+class CurrentImage:
+    """The image on the page, and its caption."""
 
     path: str = ""
     caption: str = ""
 
 
-NOTHING = {
-    "picture": None,
-    "shown": Shown(),
-    "asked": (),
-    "caption": html.note(HINT),
-    "further": gr.update(visible=False),
-} | dict.fromkeys(("problem", "question_trouble", "answer", "earlier", "saved"), "")
-"""What the page says of no picture."""
+EMPTY_PAGE: Updates = {
+    "image": None,
+    "current": CurrentImage(),
+    "history": (),
+    "caption": html.format_note(HINT),
+    "details": gr.update(visible=False),
+} | dict.fromkeys(("error", "question_error", "answer", "earlier", "saved"), "")
+"""The values of a page without an image."""
 
 
-def told(place: str) -> Callable[[Callable], Callable]:
-    """For handlers: has a place in the server while it works, and says in `place` what is wrong."""
+def report_errors(
+    place: str,
+) -> Callable[
+    [Callable[Concatenate[PageHandlers, P], Awaitable[Updates]]],
+    Callable[Concatenate[PageHandlers, P], Awaitable[Updates]],
+]:
+    """Return a decorator of handlers that counts the request and shows errors.
 
-    def wrap(handler: Callable) -> Callable:
+    The handler returns updates by name; the decorated one returns them by component. An error is
+    shown in the component `place`, which is cleared otherwise.
+    """
+
+    def decorate(
+        handler: Callable[Concatenate[PageHandlers, P], Awaitable[Updates]],
+    ) -> Callable[Concatenate[PageHandlers, P], Awaitable[Updates]]:
         @wraps(handler)
-        async def run(self: Events, *args: Any, **kwargs: Any) -> dict:
+        async def run(self: PageHandlers, /, *args: P.args, **kwargs: P.kwargs) -> Updates:
             try:
                 with self.engine.slot():
-                    changed = await handler(self, *args, **kwargs)
+                    updates = await handler(self, *args, **kwargs)
             except CaptionerError as error:
-                return {self[place]: html.trouble(sentence(error))}
-            return {self[name]: value for name, value in ({place: ""} | changed).items()}
+                return {self[place]: html.format_alert(format_error(error))}
+            return self._by_component({place: ""} | updates)
 
         return run
 
-    return wrap
+    return decorate
 
 
-class Events:
+class PageHandlers:
     """The handlers of one page, and its components by name."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.corrections = Corrections(engine.settings.corrections)
-        self._parts: dict[str, Any] = {}
+        self.parts: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
-        return self._parts[name]
+        """Return a component."""
+        return self.parts[name]
 
-    def __setitem__(self, name: str, part: Any) -> None:
-        self._parts[name] = part
+    def _by_component(self, updates: Updates) -> Updates:
+        return {self[name]: value for name, value in updates.items()}
 
-    async def begin(self) -> AsyncIterator[dict]:
-        """The page is opened: say whether the model is there, and what it can do once it is."""
+    async def load_page(self) -> AsyncIterator[Updates]:
+        """Show whether the model is loaded and, once it is, its defaults and limits."""
         while (captioner := self.engine.captioner) is None:
-            yield {self["state"]: html.note(FAILED if self.engine.failure else LOADING)}
+            text = FAILED if self.engine.failure else LOADING
+            yield self._by_component({"status": html.format_note(text)})
             await asyncio.sleep(0.2)
-        defaults, longest = captioner.config.decoding, self.engine.longest
-        changed = {
-            "state": "",
-            "beams": gr.update(value=defaults.beam_size),
-            "least": gr.update(value=defaults.min_length, maximum=longest - 1),
-            "most": gr.update(value=defaults.max_length, maximum=longest),
+        defaults, longest = captioner.config.decoding, self.engine.max_length
+        updates = {
+            "status": "",
+            "beam_size": gr.update(value=defaults.beam_size),
+            "min_length": gr.update(value=defaults.min_length, maximum=longest - 1),
+            "max_length": gr.update(value=defaults.max_length, maximum=longest),
         }
         if captioner.config.model.question is None:
-            changed |= {name: gr.update(visible=False) for name in ("question", "ask")}
-            changed |= {"questions": f"## Questions\n{ONLY_CAPTIONS}"}
-        yield {self[name]: value for name, value in changed.items()}
+            updates |= {name: gr.update(visible=False) for name in ("question", "ask")}
+            updates["questions"] = f"## Questions\n{NO_QUESTIONS}"
+        yield self._by_component(updates)
 
-    async def describe(self, upload: dict[str, Any] | None, *settings: Any) -> dict:
-        """A picture has been chosen, or taken away: caption it, and forget the one before."""
-        changed = await self._described(upload and upload.get("path"), settings)
-        return {self[name]: value for name, value in NOTHING.items()} | changed
+    async def show_upload(self, upload: dict[str, Any] | None, *settings: Any) -> Updates:
+        """Caption an uploaded image; without one, clear the page."""
+        path = upload.get("path") if upload else None
+        updates = await self._caption_file(path, settings)
+        return self._by_component(EMPTY_PAGE) | updates
 
-    async def example(self, path: str, *settings: Any) -> dict:
-        """One of the bundled pictures has been chosen."""
-        changed = await self._described(path, settings)
-        if self["picture"] in changed:
-            changed[self["picture"]] |= {"value": path}
-        return {self[name]: value for name, value in NOTHING.items()} | changed
+    async def show_example(self, path: str, *settings: Any) -> Updates:
+        """Caption one of the example images."""
+        updates = await self._caption_file(path, settings)
+        if self["image"] in updates:
+            updates[self["image"]] |= {"value": path}
+        return self._by_component(EMPTY_PAGE) | updates
 
-    @told("problem")
-    async def _described(self, path: str | None, settings: Sequence[Any]) -> dict:
+    @report_errors("error")
+    async def _caption_file(self, path: str | None, settings: Sequence[Any]) -> Updates:
         if not path:
             return {}
-        data = await read_file(offered(path))
-        picture = await self.engine.read(data)
-        changed = await self._caption(path, picture, settings)
-        if identify_format(data) not in _IN_BROWSERS:
-            changed["picture"] |= {"value": as_it_was(picture)}
-        return changed
+        data = await read_file(check_upload(path))
+        image = await self.engine.decode_image(data)
+        updates = await self._caption_image(path, image, settings)
+        if identify_format(data) not in _BROWSER_FORMATS:
+            updates["image"] |= {"value": restore_proportions(image)}
+        return updates
 
-    @told("problem")
-    async def again(self, shown: Shown, *settings: Any) -> dict:
-        """Caption the same picture, by other settings."""
-        return await self._caption(shown.path, await self._read(shown), settings)
+    @report_errors("error")
+    async def caption_again(self, current: CurrentImage, *settings: Any) -> Updates:
+        """Caption the current image with the current settings."""
+        image = await self._decode_current(current)
+        return await self._caption_image(current.path, image, settings)
 
-    async def _caption(self, path: str, picture: Seen, settings: Sequence[Any]) -> dict:
-        count, options = decoding(settings, longest=self.engine.longest)
-        result = await self.engine.caption(picture, num_captions=count, options=options)
-        words = [(word, place) for place, word in enumerate(result.text.split())]
+    async def _caption_image(
+        self, path: str, image: DecodedImage, settings: Sequence[Any]
+    ) -> Updates:
+        count, options = read_settings(settings, max_length=self.engine.max_length)
+        result = await self.engine.caption(image, num_captions=count, options=options)
+        words = [(word, index) for index, word in enumerate(result.text.split())]
         return {
-            "picture": gr.update(alt_text=result.text),
-            "caption": html.caption(result),
-            "further": gr.update(visible=True),
+            "image": gr.update(alt_text=result.text),
+            "caption": html.format_caption(result),
+            "details": gr.update(visible=True),
             "words": gr.update(choices=words, value=None),
-            "seen": gr.update(value=None, visible=False),
-            "shown": Shown(path, result.text),
-            "text": result.text,
+            "attention": gr.update(value=None, visible=False),
+            "current": CurrentImage(path, result.text),
+            "correction": result.text,
             "saved": "",
         }
 
-    @told("problem")
-    async def look(self, shown: Shown, place: int) -> dict:
-        """Show where the model looked for a word of the caption."""
-        picture = await self._read(shown)
-        words = await self.engine.attention(picture, shown.caption)
-        if place >= len(words):  # of a caption that has been replaced meanwhile
+    @report_errors("error")
+    async def show_attention(self, current: CurrentImage, index: int) -> Updates:
+        """Show the attention map of a word of the caption."""
+        image = await self._decode_current(current)
+        words = await self.engine.attention(image, current.caption)
+        if index >= len(words):  # the caption has been replaced meanwhile
             return {}
-        word = words[place]
-        label = f"Where the model looked for “{word.word}”: bright places"
-        # The small picture is all that the model saw, which is what the weights cover.
-        heat = overlay(as_it_was(picture), word.weights)
-        return {"seen": gr.update(value=heat, label=label, alt_text=label, visible=True)}
+        word = words[index]
+        label = f"Attention for “{word.word}”: the model looked at the bright places"
+        # The reduced image is the input of the model, which the weights refer to.
+        heat = overlay(restore_proportions(image), word.weights)
+        return {"attention": gr.update(value=heat, label=label, alt_text=label, visible=True)}
 
-    @told("question_trouble")
-    async def ask(self, shown: Shown, asked: tuple, question: str) -> dict:
-        """Answer a question, and keep those before it in sight."""
-        picture = await self._read(shown)
-        checked = check(VqaRequest, {"question": question, "num_answers": ALTERNATIVES})
-        answers = await self.engine.ask(picture, checked.question, num_answers=ALTERNATIVES)
+    @report_errors("question_error")
+    async def answer_question(
+        self, current: CurrentImage, history: History, question: str
+    ) -> Updates:
+        """Answer a question, and show the earlier ones below."""
+        image = await self._decode_current(current)
+        fields = validate(VqaRequest, {"question": question, "num_answers": NUM_ANSWERS})
+        answers = await self.engine.answer(image, fields.question, num_answers=NUM_ANSWERS)
         return {
             "question": "",
-            "asked": (*asked, (question, answers)),
-            "answer": html.answer(question, answers),
-            "earlier": html.earlier(asked),
+            "history": (*history, (question, answers)),
+            "answer": html.format_answer(question, answers),
+            "earlier": html.format_history(history),
         }
 
-    @told("saved")
-    async def save(self, shown: Shown, text: str) -> dict:
-        """Keep the picture with the caption that somebody has mended."""
-        if not shown.path:
+    @report_errors("saved")
+    async def save_correction(self, current: CurrentImage, text: str) -> Updates:
+        """Save the image with its corrected caption."""
+        if not current.path:
             raise CaptionerError(CHOOSE)
-        data = await read_file(shown.path)
+        data = await read_file(current.path)
         count = await asyncio.to_thread(self.corrections.save, data, text)
-        return {"saved": html.note(f"Saved. Corrected pictures so far: {count}.")}
+        return {"saved": html.format_note(f"Saved. Corrected images so far: {count}.")}
 
-    async def batch(
+    async def caption_uploads(
         self,
         uploads: list[dict[str, Any]] | None,
         *settings: Any,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008 - Gradio looks for it here
-    ) -> dict:
-        """Caption many files; what is wrong with one stands in its row."""
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 - Gradio expects it as a default
+    ) -> Updates:
+        """Caption many files; an error of one file is shown in its row."""
         try:
             if not uploads:
-                raise CaptionerError("Choose some pictures first.")
-            with self.engine.slot():  # the server must be ready, and the settings make sense
-                _, options = decoding(settings, longest=self.engine.longest)
+                raise CaptionerError("Choose images first.")
+            with self.engine.slot():  # reject the request now if the server is not ready
+                _, options = read_settings(settings, max_length=self.engine.max_length)
             progress(0, "Captioning")
-            paths = [offered(upload.get("path")) for upload in uploads]
+            paths = [check_upload(upload.get("path")) for upload in uploads]
             count = len(paths)
             rows = await caption_files(
-                self.engine, paths, options, lambda done: progress((done, count), unit="pictures")
+                self.engine, paths, options, lambda done: progress((done, count), unit="images")
             )
         except CaptionerError as error:
-            return {self["batch_trouble"]: html.trouble(sentence(error))}
-        place = Path(folder())
-        changed = {self["batch_trouble"]: "", self["table"]: html.batch(rows)}
+            return {self["files_error"]: html.format_alert(format_error(error))}
+        folder = Path(create_folder())
+        updates: Updates = {"files_error": "", "table": html.format_files(rows)}
         for name, text in (("csv", to_csv(rows)), ("jsonl", to_jsonl(rows))):
-            path = place / f"captions.{name}"
+            path = folder / f"captions.{name}"
             path.write_text(text, encoding="utf-8")
-            changed[self[name]] = gr.update(value=str(path), visible=True)
-        return changed
+            updates[name] = gr.update(value=str(path), visible=True)
+        return self._by_component(updates)
 
-    def switch(self, sample: bool) -> dict:
-        """Show the settings of sampling, or those of a search."""
-        changed = {name: gr.update(visible=sample) for name in ("heat", "share", "seed")}
-        changed |= {name: gr.update(visible=not sample) for name in ("beams", "include")}
-        return {self[name]: value for name, value in changed.items()}
+    def show_sampling(self, sample: bool) -> Updates:
+        """Show the settings of sampling, or those of beam search."""
+        updates = {name: gr.update(visible=sample) for name in ("temperature", "top_p", "seed")}
+        updates |= {name: gr.update(visible=not sample) for name in ("beam_size", "must_include")}
+        return self._by_component(updates)
 
-    async def _read(self, shown: Shown) -> Seen:
-        if not shown.path:
+    async def _decode_current(self, current: CurrentImage) -> DecodedImage:
+        if not current.path:
             raise CaptionerError(CHOOSE)
-        return await self.engine.read(await read_file(shown.path))
+        return await self.engine.decode_image(await read_file(current.path))
 
 
-def as_it_was(picture: Seen) -> Image.Image:
-    """The small picture in the proportions of the file."""
-    scale = _OVERLAY / max(picture.size)
-    size = tuple(max(1, round(side * scale)) for side in picture.size)
-    return picture.image.resize(size, Image.Resampling.BICUBIC)
+def restore_proportions(image: DecodedImage) -> Image.Image:
+    """Return the reduced image with the proportions of the file."""
+    width, height = image.size
+    scale = _OVERLAY_SIZE / max(width, height)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return image.image.resize(size, Image.Resampling.BICUBIC)

@@ -1,7 +1,6 @@
-"""The web page: what is on it, and how it is put into the server's application.
+"""Layout of the web page, and its mounting in the server's application.
 
-Nothing is loaded from elsewhere, and nothing is sent elsewhere. What is done on the page is in
-`page_events`.
+The page loads nothing from other servers and sends nothing to them.
 """
 
 from __future__ import annotations
@@ -9,42 +8,45 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI
 
 from captioner.serve.engine import Engine
-from captioner.serve.middleware import UPLOADED
-from captioner.serve.page import search_settings
-from captioner.serve.page.components import EXAMPLES, gr, live, text_box
-from captioner.serve.page.handlers import HINT, Events, Shown
-from captioner.serve.page.html import note
-from captioner.serve.page.search_settings import NAMES
+from captioner.serve.middleware import UPLOAD_FACTOR
+from captioner.serve.page.components import EXAMPLES, gr, live_region, text_box
+from captioner.serve.page.handlers import HINT, CurrentImage, PageHandlers
+from captioner.serve.page.html import format_note
+from captioner.serve.page.search_settings import NAMES, add_settings
 
-_KEPT = (3600, 24 * 3600)
-"""Seconds: so often, uploads that are so old are deleted."""
+_DELETE_CACHE = (3600, 24 * 3600)
+"""How often old uploads are deleted, and the age from which they are, in seconds."""
 _FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 
 
-def mount(app: FastAPI, engine: Engine) -> FastAPI:
-    """Put the page of an engine at the application's root."""
-    options = {"ssr_mode": False, "footer_links": []}
+def mount_page(app: FastAPI, engine: Engine) -> FastAPI:
+    """Mount the page at the application's root."""
     return gr.mount_gradio_app(
         app,
-        blocks(engine),
+        create_page(engine),
         path="/",
         max_file_size=engine.settings.max_body,
-        theme=_theme(),
+        theme=_create_theme(),
         css_paths=Path(__file__).with_name("page.css"),
         allowed_paths=[str(path) for path in EXAMPLES],
-        **options,
+        ssr_mode=False,
+        footer_links=[],
     )
 
 
-def _theme() -> gr.themes.Base:
-    """Fonts of the system, and colours that can be read (WCAG 2.2, AA)."""
-    fonts = {"font": _FONT, "font_mono": ("ui-monospace", "monospace")}
-    return gr.themes.Default(primary_hue="teal", neutral_hue="slate", **fonts).set(
+def _create_theme() -> gr.themes.Base:
+    """Return a theme with system fonts, and colors with the contrast of WCAG 2.2, level AA."""
+    return gr.themes.Default(
+        primary_hue="teal",
+        neutral_hue="slate",
+        font=_FONT,
+        font_mono=("ui-monospace", "monospace"),
+    ).set(
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_700",
@@ -59,112 +61,147 @@ def _theme() -> gr.themes.Base:
     )
 
 
-def blocks(engine: Engine) -> gr.Blocks:
-    """The page."""
-    parts = Events(engine)
-    with gr.Blocks(title="Captioner", analytics_enabled=False, delete_cache=_KEPT) as found:
-        gr.Markdown("# Captioner\nA caption for your picture, and answers to questions about it.")
-        parts["state"] = live("state")
-        with gr.Tab("One picture"):
-            parts["shown"], parts["asked"] = gr.State(Shown()), gr.State(())
+def create_page(engine: Engine) -> gr.Blocks:
+    """Create the page and connect its events to the handlers."""
+    handlers = PageHandlers(engine)
+    parts = handlers.parts
+    with gr.Blocks(title="Captioner", analytics_enabled=False, delete_cache=_DELETE_CACHE) as page:
+        gr.Markdown("# Captioner\nA caption for your image, and answers to questions about it.")
+        parts["status"] = live_region("status")
+        with gr.Tab("One image"):
+            parts["current"], parts["history"] = gr.State(CurrentImage()), gr.State(())
             with gr.Row():
                 with gr.Column(min_width=280):
-                    _picture(parts)
+                    _add_image(parts)
                 with gr.Column(min_width=280):
-                    _results(parts)
-        with gr.Tab("Many pictures"):
-            _many(parts, engine.settings.max_body)
-        _connect(parts, found)
-    # Gradio takes any path of the server's for an upload, unless a page has been launched.
-    found.has_launched = True
-    found.queue(default_concurrency_limit=engine.settings.max_requests, api_open=False)
-    return found
+                    _add_results(parts)
+        with gr.Tab("Many images"):
+            _add_many_images(parts, engine.settings.max_body)
+        parts["page"] = page
+        _connect_events(handlers)
+    # Before a page is launched, Gradio accepts any path of the server as an upload.
+    page.has_launched = True
+    page.queue(default_concurrency_limit=engine.settings.max_requests, api_open=False)
+    return page
 
 
-def _picture(parts: Events) -> None:
-    options = {"sources": ["upload", "clipboard", "webcam"], "height": 340}
-    options |= {"buttons": [], "placeholder": "Drop or choose a picture"}
-    parts["picture"] = gr.Image(label="Picture", elem_id="picture", **options)
+def _add_image(parts: dict[str, Any]) -> None:
+    parts["image"] = gr.Image(
+        label="Image",
+        elem_id="image",
+        sources=["upload", "clipboard", "webcam"],
+        height=340,
+        buttons=[],
+        placeholder="Drop or choose an image",
+    )
     with gr.Row():
         for path in EXAMPLES:
-            options = {"icon": path, "size": "sm", "min_width": 120, "elem_classes": "example"}
-            parts[path.stem] = gr.Button(f"Try the {path.stem}", **options)
-    search_settings.add(parts)
+            parts[path.stem] = gr.Button(
+                f"Try the {path.stem}", icon=path, size="sm", min_width=120, elem_classes="example"
+            )
+    add_settings(parts)
 
 
-def _results(parts: Events) -> None:
+def _add_results(parts: dict[str, Any]) -> None:
     gr.Markdown("## Caption")
-    parts["problem"] = live("problem")
-    parts["caption"] = live("caption", value=note(HINT))
-    with gr.Column(visible=False) as parts["further"]:
+    parts["error"] = live_region("error")
+    parts["caption"] = live_region("caption", value=format_note(HINT))
+    with gr.Column(visible=False) as parts["details"]:
         label = "Words: choose one to see where the model looked"
         parts["words"] = gr.Radio([], label=label, elem_id="words")
-        parts["seen"] = gr.Image(visible=False, buttons=[], interactive=False, elem_id="seen")
+        parts["attention"] = gr.Image(
+            visible=False, buttons=[], interactive=False, elem_id="attention"
+        )
         parts["questions"] = gr.Markdown("## Questions")
         with gr.Row():
             parts["question"] = text_box("Your question", "what color is the dog?", scale=4)
             parts["ask"] = gr.Button("Ask", variant="primary", min_width=80, scale=1, elem_id="ask")
-        parts["question_trouble"] = live("question-trouble")
-        parts["answer"] = live("answer")
+        parts["question_error"] = live_region("question-error")
+        parts["answer"] = live_region("answer")
         parts["earlier"] = gr.HTML(elem_id="earlier", apply_default_css=False)
         gr.Markdown("## Correction")
-        parts["text"] = text_box("Mend the caption where it is wrong", "", lines=2)
+        parts["correction"] = text_box("Correct the caption if it is wrong", "", lines=2)
         parts["save"] = gr.Button("Save correction")
-        parts["saved"] = live("saved")
+        parts["saved"] = live_region("saved")
 
 
-def _many(parts: Events, largest: int) -> None:
-    size = largest / 2**20
+def _add_many_images(parts: dict[str, Any], max_bytes: int) -> None:
+    size = max_bytes / 2**20
     gr.Markdown(
-        f"Up to {size:g} MB each and {size * UPLOADED:g} MB in all. The settings of the other tab"
-        " apply here as well, except for the number of captions: each picture gets one."
+        f"Up to {size:g} MB each and {size * UPLOAD_FACTOR:g} MB in all. The settings of the other"
+        " tab apply here as well, except for the number of captions: each image gets one."
     )
-    parts["files"] = gr.File(file_count="multiple", label="Pictures", height=200, elem_id="files")
+    parts["files"] = gr.File(file_count="multiple", label="Images", height=200, elem_id="files")
     parts["start"] = gr.Button("Caption all", variant="primary")
-    parts["batch_trouble"] = live("batch-trouble")
-    parts["table"] = live("table", min_height=80)
+    parts["files_error"] = live_region("files-error")
+    parts["table"] = live_region("table", min_height=80)
     with gr.Row():
         parts["csv"] = gr.DownloadButton("Download CSV", visible=False)
         parts["jsonl"] = gr.DownloadButton("Download JSONL", visible=False)
 
 
-def _connect(parts: Events, page: gr.Blocks) -> None:
-    """Have the handlers called."""
-
-    def on(
-        triggers: str, handler: Callable, inputs: str, outputs: str, busy: str = "", **options: Any
-    ) -> None:
-        """Names stand for components; a trigger's name has its event behind a point."""
-        each = [trigger.split(".") for trigger in triggers.split()]
-        gr.on(
-            [getattr(parts[name], event) for name, event in each],
-            handler,
-            [parts[name] for name in inputs.split()],
-            [parts[name] for name in outputs.split()],
-            show_progress="full" if busy else "hidden",
-            show_progress_on=parts[busy] if busy else None,
-            api_visibility="private",
-            # Gradio would open pictures with Pillow in this process, before a handler has them.
-            preprocess=False,
-            **options,
-        )
-
-    caption = "picture problem caption words seen shown text saved further"
-    fresh = f"{caption} asked answer earlier question_trouble"
-    latest = {"trigger_mode": "always_last"}
-    on("picture.input", parts.describe, f"picture {NAMES}", fresh, "caption", **latest)
+def _connect_events(page: PageHandlers) -> None:
+    caption = "image error caption words attention current correction saved details"
+    everything = f"{caption} history answer earlier question_error"
+    _connect(
+        page, "image.input", page.show_upload, f"image {NAMES}", everything, "caption", latest=True
+    )
     for path in EXAMPLES:
-        example = partial(parts.example, str(path))
-        on(f"{path.stem}.click", example, NAMES, fresh, "caption")
-    again = "again.click include.submit ban.submit"
-    on(again, parts.again, f"shown {NAMES}", caption, "caption")
-    on("words.input", parts.look, "shown words", "problem seen", **latest)
-    asked = "question_trouble question asked answer earlier"
-    on("ask.click question.submit", parts.ask, "shown asked question", asked, "answer")
-    on("save.click text.submit", parts.save, "shown text", "saved", "saved")
-    many = "batch_trouble table csv jsonl"
-    on("start.click", parts.batch, f"files {NAMES}", many, "table")
-    on("sample.input", parts.switch, "sample", "heat share seed beams include")
-    parts["page"] = page
-    of_model = "state beams least most questions question ask"
-    on("page.load", parts.begin, "", of_model, concurrency_limit=None)
+        example = partial(page.show_example, str(path))
+        _connect(page, f"{path.stem}.click", example, NAMES, everything, "caption")
+    again = "again.click must_include.submit banned.submit"
+    _connect(page, again, page.caption_again, f"current {NAMES}", caption, "caption")
+    _connect(
+        page, "words.input", page.show_attention, "current words", "error attention", latest=True
+    )
+    answer = "question_error question history answer earlier"
+    ask = "ask.click question.submit"
+    _connect(page, ask, page.answer_question, "current history question", answer, "answer")
+    save = "save.click correction.submit"
+    _connect(page, save, page.save_correction, "current correction", "saved", "saved")
+    table = "files_error table csv jsonl"
+    _connect(page, "start.click", page.caption_uploads, f"files {NAMES}", table, "table")
+    settings = "temperature top_p seed beam_size must_include"
+    _connect(page, "sample.input", page.show_sampling, "sample", settings)
+    model = "status beam_size min_length max_length questions question ask"
+    _connect(page, "page.load", page.load_page, "", model, limit=None)
+
+
+def _connect(
+    page: PageHandlers,
+    triggers: str,
+    handler: Callable[..., Any],
+    inputs: str,
+    outputs: str,
+    busy: str = "",
+    *,
+    latest: bool = False,
+    limit: int | Literal["default"] | None = "default",
+) -> None:
+    """Call a handler on events.
+
+    Args:
+        page: The components by name.
+        triggers: Names of components with an event each, such as `ask.click`.
+        handler: The handler.
+        inputs: Names of components whose values are its arguments.
+        outputs: Names of components that it may update.
+        busy: Name of the component that shows the progress.
+        latest: Whether the latest event during a call leads to another call; by default, events
+            during a call are ignored.
+        limit: The most concurrent calls; None is unlimited.
+    """
+    events = [trigger.split(".") for trigger in triggers.split()]
+    gr.on(
+        [getattr(page[name], event) for name, event in events],
+        handler,
+        [page[name] for name in inputs.split()],
+        [page[name] for name in outputs.split()],
+        show_progress="full" if busy else "hidden",
+        show_progress_on=page[busy] if busy else None,
+        api_visibility="private",
+        # Otherwise Gradio decodes images with Pillow in this process, before the handler runs.
+        preprocess=False,
+        trigger_mode="always_last" if latest else None,
+        concurrency_limit=limit,
+    )

@@ -1,71 +1,71 @@
-"""Indirect questions to direct ones, which is how the model was trained to be asked."""
+"""Convert indirect questions to direct ones, which are the form of the training data."""
 
 from __future__ import annotations
 
 import re
 
-_BE = ("is", "are", "was", "were")
-_AUXILIARIES = (*_BE, "can", "could", "will", "would", "has", "have", "had", "should")
+_FORMS_OF_BE = ("is", "are", "was", "were")
+_AUXILIARIES = (*_FORMS_OF_BE, "can", "could", "will", "would", "has", "have", "had", "should")
 _SUBJECTS = (
     *("the", "a", "an", "this", "that", "these", "those", "there", "it", "he", "she", "they"),
     *("his", "her", "its", "their", "my", "we", "you", "i"),
 )
-_NAMING = (
+_NAMING_VERBS = (
     *("name", "tell", "identify", "state", "give", "specify", "guess", "estimate", "determine"),
     *("describe", "recognize", "recognise", "classify", "say", "find", "detect"),
 )
 
 
 def direct_question(text: str) -> str:
-    """Return a direct question for an indirect one or a request; empty where it is none of these.
+    """Return the direct form of an indirect question or request; empty if it is neither.
 
     Args:
-        text: Words in lower case, without the frame ("tell me"): "what color the dog is", "whether
-            it is raining", "count the people", "name the animal", "the color of the dog".
+        text: Words in lower case, without an introduction such as "tell me": "what color the dog
+            is", "whether it is raining", "count the people", "name the animal".
     """
     words = text.split()
     first, rest = words[0], words[1:]
     if first == "whether":
-        return _ask(_inverted([], rest))
+        return _join(_invert([], rest))
     if first in ("what", "which", "who", "whose", "where", "when", "why", "how"):
-        return _direct_wh(words)
-    if first == "count" or (first in _NAMING and rest[:3] == ["the", "number", "of"]):
-        return _counted(rest)
-    if first in _NAMING and rest and rest[0] in ("the", "its", "his", "her", "their"):
-        return _ask(["what", "is", *rest])
-    if first in _NAMING and len(rest) > 2 and rest[1] == "of":
-        return _ask(["what", "is", "the", *rest])
+        return _direct_wh_question(words)
+    if first == "count" or (first in _NAMING_VERBS and rest[:3] == ["the", "number", "of"]):
+        return _ask_count(rest)
+    if first in _NAMING_VERBS and rest and rest[0] in ("the", "its", "his", "her", "their"):
+        return _join(["what", "is", *rest])
+    if first in _NAMING_VERBS and len(rest) > 2 and rest[1] == "of":
+        return _join(["what", "is", "the", *rest])
     return ""
 
 
-def _direct_wh(words: list[str]) -> str:
-    """Move the verb before the subject: "what color the dog is" to "what color is the dog"."""
+def _direct_wh_question(words: list[str]) -> str:
+    """Move the verb before the subject: "what color the dog is", "what color is the dog"."""
     start = next((i for i, word in enumerate(words) if i and word in _SUBJECTS), None)
     verb = next((i for i, word in enumerate(words) if word in _AUXILIARIES), None)
     if start is None or verb is None or verb < start:
-        return _ask(words)
-    return _ask(_inverted(words[:start], words[start:]))
+        return _join(words)
+    return _join(_invert(words[:start], words[start:]))
 
 
-def _inverted(front: list[str], clause: list[str]) -> list[str]:
-    """Return `front`, the first auxiliary of a clause, and the rest of the clause."""
-    for place, word in enumerate(clause):
-        if word in _AUXILIARIES and place:
-            return [*front, word, *clause[:place], *clause[place + 1 :]]
+def _invert(front: list[str], clause: list[str]) -> list[str]:
+    """Return `front`, the first auxiliary verb of a clause, and the rest of the clause."""
+    for index, word in enumerate(clause):
+        if word in _AUXILIARIES and index:
+            return [*front, word, *clause[:index], *clause[index + 1 :]]
     return [*front, *clause]
 
 
-def _counted(words: list[str]) -> str:
-    """Ask for a number: "the birds in the tree" to "how many birds are in the tree"."""
+def _ask_count(words: list[str]) -> str:
+    """Ask for a number: "the birds in the tree" becomes "how many birds are in the tree"."""
     text = re.sub(r"^(?:the )?(?:number|amount) of ", "", " ".join(words))
     text = re.sub(r"^(?:the|all the|all) ", "", text)
     match = re.match(
         r"(.+?) (?:that |who )?(?:are )?((?:in|on|at|near|under|behind|with) .+)", text
     )
     if match:
-        return _ask(["how", "many", match[1], "are", match[2]])
-    return _ask(["how", "many", text, "are", "there"]) if text else ""
+        return _join(["how", "many", match[1], "are", match[2]])
+    return _join(["how", "many", text, "are", "there"]) if text else ""
 
 
-def _ask(words: list[str]) -> str:
+def _join(words: list[str]) -> str:
     return " ".join(words) + "?"

@@ -1,8 +1,8 @@
-"""Whether a chat prompt asks for a caption or a question, and what the question is.
+"""Classify a chat prompt as a request for a caption or as a question.
 
-A prompt is split into sentences and clauses, which `intent_clause` reads. One question in a prompt
-makes it a question; a prompt without one asks for a caption. Prompts in a few other languages are
-recognized by their function words alone.
+A prompt is split into sentences and clauses, which `intent_clause` classifies. A prompt with a
+question in any clause is a question; one without requests a caption. Prompts in a few other
+languages are recognized by their function words.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from captioner.serve.prompts.intent_clause import Reading, read_clause
+from captioner.serve.prompts.intent_clause import ClauseIntent, classify_clause
 from captioner.serve.prompts.intent_words import (
     CJK_ASK,
     CJK_DESCRIBE,
@@ -25,11 +25,11 @@ from captioner.serve.prompts.intent_words import (
     IMAGE,
     IMPERATIVES,
     WH,
-    corrected,
+    correct_spelling,
 )
 
-MOST_WORDS = 60
-"""Of a clause that are read; its question is not cut by that."""
+MAX_CLAUSE_WORDS = 60
+"""The most words of a clause that are classified; its question is not truncated."""
 
 _QUOTED = re.compile(r"[\"\u201c]([^\"\u201c\u201d]*\?)[\"\u201d]")
 _LABEL = re.compile(r"(?i)(?:^|(?<=\s))(?:q|question|a|answer|short answer|user|assistant) ?:")
@@ -46,81 +46,81 @@ _CONTRACTIONS = (
     (re.compile(r"\b(what|who|where|how|when|which|that|there|it|he|she)'s\b"), r"\1 is"),
     (re.compile(r"\b(what|who|where|how|when|that|there)s\b"), r"\1 is"),
 )
-_CAPTIONS = re.compile(r"\b(?:caption(?:s|ed|ing)?|alt text)\b")
-_READS = re.compile(r"\b(?:says?|said|reads?|written|means?|spells?)\b")
-"""With these, a caption is a text within the image."""
+_CAPTION_WORD = re.compile(r"\b(?:caption(?:s|ed|ing)?|alt text)\b")
+_READING_VERB = re.compile(r"\b(?:says?|said|reads?|written|means?|spells?)\b")
+"""Verbs with which "caption" means a text in the image."""
 _TITLE = re.compile(
     r"what (?:would|could|should) (?:you|i|we) (?:call|title|name)"
     rf" (?:(?:this|the|that|my) )?(?:this|it|{'|'.join(sorted(IMAGE))})$"
 )
-_END = re.compile(
+_TRAILING_PHRASE = re.compile(
     r" (?:please|pls|plz|thanks|thank you|for me"
     r"|in (?:\w+ ){0,3}(?:words?|sentences?|english|details?|brief|short|lines?))$"
 )
-_ASIDE = re.compile(r",\s+(?:in|with|using|at) [\w ]+,")
+_PARENTHESIS = re.compile(r",\s+(?:in|with|using|at) [\w ]+,")
 _POLITE = re.compile(
     r"(?:please|pls|plz|kindly|just|also|maybe|perhaps|now|then|so|well|and|but|or|ok|okay|first"
     r"|next|finally|thanks|thank you|sorry|excuse me|good (?:morning|evening|afternoon|day)"
     r"|(?:hi|hey|hello|dear)(?: there| \w+(?=$))?|simply|briefly|quickly|carefully|again)(?: |$)"
 )
-_SETTING = re.compile(
+_IMAGE_PHRASE = re.compile(
     r"(?:in|from|on|given|using|based on|looking at|according to|within|for|about|regarding)"
     rf" (?:\w+ ){{0,3}}(?:{'|'.join(sorted(IMAGE))}) (?=\w)"
 )
-"""Words that only name the image, such as "in this picture"."""
-_NOTHING = Reading("nothing")
+"""Phrases that only refer to the image, such as "in this picture"."""
+_NOTHING = ClauseIntent("nothing")
 
 
 @dataclass(frozen=True)
 class Intent:
-    """What a prompt asks for."""
+    """The intent of a prompt."""
 
     task: Literal["caption", "question"]
     question: str | None = None
-    """What the model is to be asked; None where a caption is asked for."""
+    """The question for the model; None if a caption is requested."""
 
 
-def read_intent(prompt: str) -> Intent:
-    """Decide what a prompt asks for."""
+def classify_intent(prompt: str) -> Intent:
+    """Return the intent of a prompt."""
     prompt = prompt.replace("\u2019", "'").replace("`", "'")
     prompt = _LABEL.sub("\n", _QUOTED.sub(r"\n\1\n", prompt))
-    prompt = _ASIDE.sub("", prompt)
+    prompt = _PARENTHESIS.sub("", prompt)
     questions, elaborates = [], False
     for sentence in map(str.strip, _SENTENCE.split(prompt)):
-        # What follows "describe the people:" says how.
-        reading = _NOTHING if elaborates else _read_sentence(sentence)
-        elaborates = reading.kind == "caption" and sentence.endswith(":")
-        if reading.kind == "question":
-            questions.append(reading.question)
+        # Text after "describe the people:" specifies the description.
+        result = _NOTHING if elaborates else _classify_sentence(sentence)
+        elaborates = result.kind == "caption" and sentence.endswith(":")
+        if result.kind == "question":
+            questions.append(result.question)
     return Intent("question", " ".join(questions)) if questions else Intent("caption")
 
 
-def _read_sentence(sentence: str) -> Reading:
-    """Return what a sentence asks for."""
-    words, asked = _words_of(sentence), Reading("question", sentence)
+def _classify_sentence(sentence: str) -> ClauseIntent:
+    """Return the intent of a sentence."""
+    words, verbatim = _words_of(sentence), ClauseIntent("question", sentence)
     if _CJK.search(sentence):
-        return asked if _asks_in_cjk(sentence) else _NOTHING
+        return verbatim if _asks_in_cjk(sentence) else _NOTHING
     if _is_foreign(words):
-        return asked if _asks_in_foreign(words, sentence) else _NOTHING
+        return verbatim if _asks_in_foreign(words, sentence) else _NOTHING
     kinds, clauses = set(), _clauses(sentence)
     for start, clause in clauses:
-        reading = _read_start(_normalized(clause), alone=len(clauses) == 1)
-        if reading.kind == "question":
-            return Reading("question", reading.question or sentence[start:].strip(" ,;:"))
-        kinds.add(reading.kind)
+        result = _classify_start(_normalize(clause), alone=len(clauses) == 1)
+        if result.kind == "question":
+            return ClauseIntent("question", result.question or sentence[start:].strip(" ,;:"))
+        kinds.add(result.kind)
     if sentence.endswith("?") and kinds <= {"nothing"} and not set(words) <= GENERAL | GREETINGS:
-        return asked
-    return Reading("caption") if "caption" in kinds else _NOTHING
+        return verbatim
+    return ClauseIntent("caption") if "caption" in kinds else _NOTHING
 
 
-def _read_start(clause: str, *, alone: bool) -> Reading:
-    """Read a clause, of a very long one its start."""
+def _classify_start(clause: str, *, alone: bool) -> ClauseIntent:
+    """Classify a clause by its first words."""
     words = clause.split()
-    if _TITLE.match(clause) or (_CAPTIONS.search(clause) and not _READS.search(clause)):
-        return Reading("caption")
-    if len(words) <= MOST_WORDS:
-        return read_clause(clause, alone=alone)
-    return Reading(read_clause(" ".join(words[:MOST_WORDS]), alone=alone).kind)
+    if _TITLE.match(clause) or (_CAPTION_WORD.search(clause) and not _READING_VERB.search(clause)):
+        return ClauseIntent("caption")
+    if len(words) <= MAX_CLAUSE_WORDS:
+        return classify_clause(clause, alone=alone)
+    return ClauseIntent(classify_clause(" ".join(words[:MAX_CLAUSE_WORDS]), alone=alone).kind)
 
 
 def _clauses(sentence: str) -> list[tuple[int, str]]:
@@ -129,7 +129,7 @@ def _clauses(sentence: str) -> list[tuple[int, str]]:
     cuts += [
         (match.start(), match.end())
         for match in _CONJUNCTION.finditer(sentence)
-        if corrected(match[1].lower()) in IMPERATIVES | WH
+        if correct_spelling(match[1].lower()) in IMPERATIVES | WH
     ]
     clauses, start = [], 0
     for end, following in sorted(cuts):
@@ -139,14 +139,14 @@ def _clauses(sentence: str) -> list[tuple[int, str]]:
     return [*clauses, (start, sentence[start:])]
 
 
-def _normalized(clause: str) -> str:
-    """Return a clause in lower case, with typing errors corrected, without politeness."""
-    text = " ".join(corrected(word) for word in _words_of(clause))
+def _normalize(clause: str) -> str:
+    """Return a clause in lower case, with typing errors corrected, without polite phrases."""
+    text = " ".join(correct_spelling(word) for word in _words_of(clause))
     for pattern, replacement in _CONTRACTIONS:
         text = pattern.sub(replacement, text)
-    while match := _END.search(text):
+    while match := _TRAILING_PHRASE.search(text):
         text = text[: match.start()]
-    while match := _POLITE.match(text) or _SETTING.match(text):
+    while match := _POLITE.match(text) or _IMAGE_PHRASE.match(text):
         text = text[match.end() :]
     return text
 

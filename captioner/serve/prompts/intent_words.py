@@ -1,4 +1,4 @@
-"""The words by which `intent` tells a request for a caption from a question."""
+"""Word lists that distinguish requests for a caption from questions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONTENT = _words(
     " components aspect aspects thing things part parts feature features whole subject matter theme"
     " topic focus point gist essence idea scenario situation events story"
 )
-"""Nouns that stand for the whole of what an image shows."""
+"""Nouns for everything that an image shows."""
 PERCEIVE = _words(
     "see observe notice perceive view witness discern make find spot recognize identify"
 )
@@ -28,14 +28,14 @@ PRESENT = _words(
     " feature features reveal reveals communicate communicates express expresses exhibit exhibits"
     " describe describes hold holds tell tells look looks"
 )
-"""Verbs whose subject is the image: what it shows is a caption."""
+"""Verbs whose subject is the image; their object is the content of a caption."""
 
 TEXT = _words(
     "caption captions alt alttext description descriptions summary story narrative account"
     " explanation interpretation depiction overview rundown analysis sentence sentences paragraph"
     " tagline title headline hashtag hashtags poem subtitle blurb"
 )
-"""Nouns for what is written about a whole image."""
+"""Nouns for a text about the whole image."""
 
 ATTRIBUTE = _words(
     "color colors colour colours shape shapes size sizes number count amount quantity age ages name"
@@ -45,7 +45,7 @@ ATTRIBUTE = _words(
     " activity action sport clothes clothing outfit time date temperature pattern ethnicity"
     " condition speed hairstyle occupation profession"
 )
-"""Nouns for one property of what an image shows."""
+"""Nouns for a single property of an object."""
 
 DESCRIBE = _words(
     "describe caption summarize summarise explain narrate portray depict characterize characterise"
@@ -57,7 +57,7 @@ CREATE = _words(
     " suggest draft craft prepare output return supply formulate send get propose invent come"
 )
 WRITE = _words("write generate create make produce compose draft craft")
-"""Of these, the verbs whose object is a text."""
+"""The verbs of `CREATE` whose object is a text."""
 ASK = _words(
     "tell say name identify count list read find guess estimate determine decide check state"
     " specify classify detect recognize recognise spot locate point pick choose compare verify"
@@ -68,7 +68,7 @@ INSTRUCT = _words(
     " consider imagine help ignore remember note see take have act pretend assume pay speak"
     " translate"
 )
-"""Verbs that say how to answer, and ask for nothing themselves."""
+"""Verbs that specify the form of the answer and request nothing themselves."""
 IMPERATIVES = DESCRIBE | CREATE | ASK | INSTRUCT
 
 WH = _words("what which who whose whom where when why how")
@@ -80,7 +80,7 @@ SUBJECTS = _words(
     " any some anyone anybody someone somebody anything something everyone everybody all both most"
     " one no"
 )
-"""Words with which a subject begins, besides names and bare plurals."""
+"""First words of a subject, except for names and plurals without an article."""
 
 PRONOUNS = _words("i you he she it we they me us him her them")
 
@@ -100,7 +100,7 @@ GENERAL = (
         " currently really actually supposed briefly have got"
     )
 )
-"""A question with `what` that holds only these words asks about the image as a whole."""
+"""A "what" question that consists of these words only asks about the whole image."""
 
 PREPOSITIONS = _words(
     "of in on at for with by from to about under behind near into over between through within"
@@ -139,7 +139,7 @@ FOREIGN = (
         " o por você vê está acontecendo nesta esta imagem na no há"
     )
 )
-"""Function words, and general ones, of German, French, Spanish, Italian and Portuguese."""
+"""Function words and general words in German, French, Spanish, Italian and Portuguese."""
 ENGLISH = _words(
     "the is are this what how does picture you and what's which there many color any tell"
 )
@@ -156,8 +156,8 @@ _KNOWN = frozenset().union(
 
 
 @lru_cache(4096)
-def corrected(word: str) -> str:
-    """Return the keyword that a word misspells by two swapped letters or one too few, or itself."""
+def correct_spelling(word: str) -> str:
+    """Return the keyword that differs by two swapped letters or a missing one, or the word."""
     if len(word) < 3 or len(word) > 20 or word in _KNOWN:
         return word
     return next((keyword for keyword in _KEYWORDS if _misspells(word, keyword)), word)
@@ -165,12 +165,12 @@ def corrected(word: str) -> str:
 
 def _misspells(word: str, keyword: str) -> bool:
     if len(word) == len(keyword):
-        places = [i for i, (a, b) in enumerate(zip(word, keyword, strict=True)) if a != b]
+        positions = [i for i, (a, b) in enumerate(zip(word, keyword, strict=True)) if a != b]
         return (
-            len(places) == 2
-            and places[1] == places[0] + 1
-            and word[places[0]] == keyword[places[1]]
-            and word[places[1]] == keyword[places[0]]
+            len(positions) == 2
+            and positions[1] == positions[0] + 1
+            and word[positions[0]] == keyword[positions[1]]
+            and word[positions[1]] == keyword[positions[0]]
         )
     if len(word) == len(keyword) - 1 and word[0] == keyword[0] and len(keyword) >= 5:
         return any(word == keyword[:i] + keyword[i + 1 :] for i in range(len(keyword)))

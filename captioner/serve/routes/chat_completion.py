@@ -1,31 +1,32 @@
-"""The texts of a chat completion: written or drawn, cut where they end, and sent as chunks."""
+"""The texts of a chat completion: search or sampling, truncation, and chunks of a stream."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 from captioner.predict.pieces import Piece, split_text
 from captioner.predict.results import Answer, Caption
-from captioner.serve.decoder_pool import Picture
+from captioner.serve.decoder_pool import DecodedImage
 from captioner.serve.engine import Engine
 from captioner.serve.routes.chat_fields import ChatRequest, choice_seed
-from captioner.serve.routes.native import begun
+from captioner.serve.routes.event_stream import await_first
 from captioner.serve.routes.truncation import Truncation
 
 Chunk = dict[str, Any]
+Pieces = AsyncGenerator[Piece, None]
 
 
 @dataclass(frozen=True)
 class Chat:
-    """A chat request that has been read."""
+    """A parsed chat request."""
 
-    asked: ChatRequest
-    picture: Picture
+    fields: ChatRequest
+    image: DecodedImage
     question: str | None
-    """None where a caption is asked for."""
+    """The question; None if a caption is requested."""
     head: dict[str, Any]
     """Fields of the completion and of each chunk."""
 
@@ -33,75 +34,78 @@ class Chat:
 async def complete(engine: Engine, chat: Chat) -> dict[str, Any]:
     """Return OpenAI's `chat.completion`."""
     choices, tokens = [], 0
-    for index, source in enumerate(await _sources(engine, chat)):
-        end = _truncation(chat)
-        text = "".join([text async for text in _write(source, end)])
+    for index, pieces in enumerate(await _generate_choices(engine, chat)):
+        end = _create_truncation(chat)
+        text = "".join([text async for text in _truncate(pieces, end)])
         message = {"role": "assistant", "content": text}
         choices.append({"index": index, "message": message, "finish_reason": end.reason})
         tokens += end.tokens
-    return {**chat.head, "choices": choices, "usage": _usage(engine, chat, tokens)}
+    return {**chat.head, "choices": choices, "usage": _count_usage(engine, chat, tokens)}
 
 
-async def stream_chunks(engine: Engine, chat: Chat) -> AsyncIterator[Chunk]:
-    """Return the iterator over OpenAI's `chat.completion.chunk`, once the first text is known.
+async def stream_chunks(engine: Engine, chat: Chat) -> AsyncGenerator[Chunk, None]:
+    """Return an iterator over OpenAI's `chat.completion.chunk` once the first text is known.
 
-    Errors up to then are raised, so that they have an HTTP status of their own.
+    An error before that is raised here, so that it gets an HTTP status.
     """
-    ends = [_truncation(chat) for _ in range(chat.asked.n or 1)]
-    sources = await _sources(engine, chat)
-    texts = [_write(source, end) for source, end in zip(sources, ends, strict=False)]
-    texts[0] = await begun(texts[0])
+    ends = [_create_truncation(chat) for _ in range(chat.fields.n or 1)]
+    choices = await _generate_choices(engine, chat)
+    texts = [_truncate(pieces, end) for pieces, end in zip(choices, ends, strict=False)]
+    texts[0] = await await_first(texts[0])
     return _chunks(engine, chat, texts, ends)
 
 
 async def _chunks(
-    engine: Engine, chat: Chat, texts: Sequence[AsyncIterator[str]], ends: Sequence[Truncation]
-) -> AsyncIterator[Chunk]:
+    engine: Engine,
+    chat: Chat,
+    texts: Sequence[AsyncGenerator[str, None]],
+    ends: Sequence[Truncation],
+) -> AsyncGenerator[Chunk, None]:
     shared = {**chat.head, "object": "chat.completion.chunk"}
-    if chat.asked.include_usage:
+    if chat.fields.include_usage:
         shared["usage"] = None
 
     def chunk(index: int, delta: dict[str, str], reason: str | None = None) -> Chunk:
         return {**shared, "choices": [{"index": index, "delta": delta, "finish_reason": reason}]}
 
-    for index, written in enumerate(texts):
+    for index, text in enumerate(texts):
         yield chunk(index, {"role": "assistant", "content": ""})
-        async with aclosing(written):
-            async for text in written:
-                yield chunk(index, {"content": text})
+        async with aclosing(text):
+            async for piece in text:
+                yield chunk(index, {"content": piece})
         yield chunk(index, {}, ends[index].reason)
-    if chat.asked.include_usage:
+    if chat.fields.include_usage:
         tokens = sum(end.tokens for end in ends)
-        yield {**shared, "choices": [], "usage": _usage(engine, chat, tokens)}
+        yield {**shared, "choices": [], "usage": _count_usage(engine, chat, tokens)}
 
 
-async def _sources(engine: Engine, chat: Chat) -> list[AsyncIterator[Piece]]:
-    """Return the pieces of each choice, without regard to where it is to be cut.
+async def _generate_choices(engine: Engine, chat: Chat) -> list[Pieces]:
+    """Return the pieces of each choice, before truncation.
 
-    What a search finds is known as a whole. One text of a stream, and each drawn answer, is
-    written token by token.
+    A single streamed text and sampled answers are generated token by token; results of a search
+    are complete from the start.
     """
-    asked, count = chat.asked, chat.asked.n or 1
-    options = asked.sampling()
+    fields, count = chat.fields, chat.fields.n or 1
+    options = fields.sampling_options()
     if options and chat.question is not None:
         seeds = [choice_seed(options["seed"], index) for index in range(count)]
         return [
-            engine.stream(chat.picture, question=chat.question, options={**options, "seed": seed})
+            engine.stream(chat.image, question=chat.question, options={**options, "seed": seed})
             for seed in seeds
         ]
-    if asked.stream and count == 1:
-        return [engine.stream(chat.picture, question=chat.question, options=options)]
+    if fields.stream and count == 1:
+        return [engine.stream(chat.image, question=chat.question, options=options)]
     if chat.question is not None:
-        answers = await engine.ask(chat.picture, chat.question, num_answers=count)
+        answers = await engine.answer(chat.image, chat.question, num_answers=count)
         return [_iterate(_split(engine, answer)) for answer in answers.answers]
-    result = await engine.caption(chat.picture, num_captions=count, options=options)
+    result = await engine.caption(chat.image, num_captions=count, options=options)
     return [_iterate(_split(engine, caption)) for caption in result.captions]
 
 
-async def _write(source: AsyncIterator[Piece], end: Truncation) -> AsyncIterator[str]:
-    """Yield a text until its end; ends the writing there."""
-    async with aclosing(source):
-        async for piece in source:
+async def _truncate(pieces: Pieces, end: Truncation) -> AsyncGenerator[str, None]:
+    """Yield a text up to its truncation, and stop its generation there."""
+    async with aclosing(pieces):
+        async for piece in pieces:
             if text := end.push(piece):
                 yield text
             if end.ended:
@@ -111,31 +115,37 @@ async def _write(source: AsyncIterator[Piece], end: Truncation) -> AsyncIterator
 
 
 def _split(engine: Engine, result: Caption | Answer) -> list[Piece]:
-    """Return the pieces of a text that is known as a whole."""
+    """Return the pieces of a complete text."""
     if not result.tokens:
         return [Piece(result.text)]
-    pieces = list(split_text(result.tokens, engine.captioner.tokenizer))
-    # An answer has no spaces at its ends.
-    before, after = (str.lstrip, str.rstrip) if isinstance(result, Answer) else (str, str)
-    for order, strip in ((range(len(pieces)), before), (reversed(range(len(pieces))), after)):
-        for place in order:
-            pieces[place] = Piece(strip(pieces[place]), pieces[place].tokens)
-            if pieces[place]:
-                break
+    pieces = list(split_text(result.tokens, engine.loaded.tokenizer))
+    if isinstance(result, Answer):  # an answer has no spaces at its ends
+        _strip_until_text(pieces, range(len(pieces)), str.lstrip)
+        _strip_until_text(pieces, reversed(range(len(pieces))), str.rstrip)
     return pieces
 
 
-async def _iterate(pieces: Sequence[Piece]) -> AsyncIterator[Piece]:
+def _strip_until_text(
+    pieces: list[Piece], order: Iterable[int], strip: Callable[[str], str]
+) -> None:
+    """Strip pieces in the given order, up to the first one that is not empty then."""
+    for index in order:
+        pieces[index] = Piece(strip(pieces[index]), pieces[index].tokens)
+        if pieces[index]:
+            return
+
+
+async def _iterate(pieces: Sequence[Piece]) -> Pieces:
     for piece in pieces:
         yield piece
 
 
-def _truncation(chat: Chat) -> Truncation:
-    return Truncation(limit=chat.asked.limit, stop=chat.asked.stop or ())
+def _create_truncation(chat: Chat) -> Truncation:
+    return Truncation(limit=chat.fields.limit, stop=chat.fields.stop or ())
 
 
-def _usage(engine: Engine, chat: Chat, tokens: int) -> dict[str, int]:
-    """Return the token counts: of the question, and of the texts up to where they end."""
-    before = engine.count_tokens([chat.question or ""])
-    usage = {"prompt_tokens": before, "completion_tokens": tokens}
-    return {**usage, "total_tokens": before + tokens}
+def _count_usage(engine: Engine, chat: Chat, tokens: int) -> dict[str, int]:
+    """Return the numbers of tokens: of the question, and of the truncated texts."""
+    prompt = engine.count_tokens(chat.question or "")
+    usage = {"prompt_tokens": prompt, "completion_tokens": tokens}
+    return {**usage, "total_tokens": prompt + tokens}

@@ -1,4 +1,4 @@
-"""The fields of Hugging Face's dialect, and what they are to the captioner."""
+"""The request fields of Hugging Face's API, and their conversion to decoding options."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from captioner.serve.routes.fields import Fields, unusable
-from captioner.serve.routes.native_fields import COLDEST, LONGEST, MOST_BEAMS, MOST_CAPTIONS
+from captioner.serve.routes.fields import Fields, field_error
+from captioner.serve.routes.native_fields import (
+    MAX_BEAMS,
+    MAX_CAPTIONS,
+    MAX_TEXT_LENGTH,
+    MIN_TEMPERATURE,
+)
 
-_NAMES = {
+_OPTION_NAMES = {
     "max_length": "max_length",
     "max_new_tokens": "max_length",
     "min_length": "min_length",
@@ -26,9 +31,9 @@ _NAMES = {
     "min_p": "min_p",
     "seed": "seed",
 }
-"""Generation parameters, and the decoding settings that they are."""
-_OF_SAMPLING = {"temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0, "seed": None}
-"""Parameters that need `do_sample`, and the values without effect."""
+"""Generation parameters of transformers, and the corresponding decoding options."""
+_SAMPLING_ONLY = {"temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0, "seed": None}
+"""Parameters that require `do_sample`, and their values without effect."""
 _NO_EFFECT: dict[str, tuple[Any, ...]] = {
     "early_stopping": (False,),
     "epsilon_cutoff": (0,),
@@ -41,67 +46,79 @@ _UNSUPPORTED = "Not supported: only null, or the value without effect"
 
 
 class GenerationParameters(Fields):
-    """Transformers' generation parameters, for captions."""
+    """Generation parameters of transformers, for captions."""
 
     group: ClassVar[str] = "generation_parameters."
-    max_length: int | None = Field(None, ge=1)
-    max_new_tokens: int | None = Field(None, ge=1, description="As max_length: no prompt counts")
-    min_length: int | None = Field(None, ge=0)
-    min_new_tokens: int | None = Field(None, ge=0)
-    num_beams: int | None = Field(None, ge=1, le=MOST_BEAMS)
-    num_beam_groups: int | None = Field(None, ge=1, le=MOST_BEAMS)
-    diversity_penalty: float | None = Field(None, ge=0)
+    max_length: int | None = Field(default=None, ge=1)
+    max_new_tokens: int | None = Field(
+        default=None, ge=1, description="As max_length: there is no prompt to count"
+    )
+    min_length: int | None = Field(default=None, ge=0)
+    min_new_tokens: int | None = Field(default=None, ge=0)
+    num_beams: int | None = Field(default=None, ge=1, le=MAX_BEAMS)
+    num_beam_groups: int | None = Field(default=None, ge=1, le=MAX_BEAMS)
+    diversity_penalty: float | None = Field(default=None, ge=0)
     length_penalty: float | None = None
-    no_repeat_ngram_size: int | None = Field(None, ge=0, le=100)
-    num_return_sequences: int | None = Field(None, ge=1, le=MOST_CAPTIONS)
-    do_sample: bool | None = Field(None, description="Draw instead of search; only with it:")
-    temperature: float | None = Field(None, ge=COLDEST)
-    top_k: int | None = Field(None, ge=0, le=2**31 - 1, description="All tokens unless it is set")
-    top_p: float | None = Field(None, gt=0, le=1)
-    min_p: float | None = Field(None, ge=0, le=1)
-    seed: int | None = Field(None, ge=0, le=2**63 - 1, description="Random unless it is set")
-    use_cache: bool | None = Field(None, description="For information: it changes no text")
-    early_stopping: Any = Field(None, description=_UNSUPPORTED)
-    epsilon_cutoff: float | None = Field(None, description=_UNSUPPORTED)
-    eta_cutoff: float | None = Field(None, description=_UNSUPPORTED)
-    penalty_alpha: float | None = Field(None, description=_UNSUPPORTED)
-    repetition_penalty: float | None = Field(None, description=_UNSUPPORTED)
-    typical_p: float | None = Field(None, description=_UNSUPPORTED)
+    no_repeat_ngram_size: int | None = Field(default=None, ge=0, le=100)
+    num_return_sequences: int | None = Field(default=None, ge=1, le=MAX_CAPTIONS)
+    do_sample: bool | None = Field(
+        default=None, description="Sample instead of searching; required for the following"
+    )
+    temperature: float | None = Field(default=None, ge=MIN_TEMPERATURE)
+    top_k: int | None = Field(
+        default=None, ge=0, le=2**31 - 1, description="All tokens unless it is set"
+    )
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    seed: int | None = Field(
+        default=None, ge=0, le=2**63 - 1, description="Random unless it is set"
+    )
+    use_cache: bool | None = Field(
+        default=None, description="For information: it does not change the text"
+    )
+    early_stopping: Any = Field(default=None, description=_UNSUPPORTED)
+    epsilon_cutoff: float | None = Field(default=None, description=_UNSUPPORTED)
+    eta_cutoff: float | None = Field(default=None, description=_UNSUPPORTED)
+    penalty_alpha: float | None = Field(default=None, description=_UNSUPPORTED)
+    repetition_penalty: float | None = Field(default=None, description=_UNSUPPORTED)
+    typical_p: float | None = Field(default=None, description=_UNSUPPORTED)
 
     @model_validator(mode="after")
     def _check_combination(self) -> GenerationParameters:
         for name, neutral in _NO_EFFECT.items():
             value = getattr(self, name)
             if value is not None and value not in neutral:
-                raise unusable(name, f"not supported; leave it out, or send {neutral[0]}")
-        for name, neutral in _OF_SAMPLING.items():
+                raise field_error(name, f"not supported; leave it out, or send {neutral[0]}")
+        for name, default in _SAMPLING_ONLY.items():
             value = getattr(self, name)
-            if not self.do_sample and value is not None and value != neutral:
-                raise unusable(name, "has no effect without do_sample; set that to true")
+            if not self.do_sample and value is not None and value != default:
+                raise field_error(name, "has no effect without do_sample; set do_sample to true")
         if self.do_sample:
             for name in ("num_beams", "num_beam_groups"):
                 if (getattr(self, name) or 1) > 1:
-                    raise unusable(name, "cannot be combined with do_sample")
+                    raise field_error(name, "cannot be combined with do_sample")
             if self.length_penalty not in (None, 1):
-                raise unusable("length_penalty", "has no effect with do_sample")
+                raise field_error("length_penalty", "has no effect with do_sample")
         return self
 
-    def options(self) -> dict[str, Any]:
-        """Return the decoding settings."""
-        settings: dict[str, Any] = {}
-        skipped = ("num_beams", "num_beam_groups") if self.do_sample else tuple(_OF_SAMPLING)
-        for name, setting in _NAMES.items():
+    def decoding_options(self) -> dict[str, Any]:
+        """Return the options of `Captioner.caption`; raises RequestError for contradictions."""
+        options: dict[str, Any] = {}
+        skipped = ("num_beams", "num_beam_groups") if self.do_sample else tuple(_SAMPLING_ONLY)
+        for name, option in _OPTION_NAMES.items():
             value = getattr(self, name)
             if value is None or name in skipped:
                 continue
-            if settings.get(setting, value) != value:
-                raise unusable(name, f"differs from another one for {setting}; send one of them")
-            settings[setting] = value
+            if options.get(option, value) != value:
+                raise field_error(
+                    name, f"differs from another parameter for {option}; send one of them"
+                )
+            options[option] = value
         if self.do_sample is not None:
-            settings["method"] = "sample" if self.do_sample else "beam"
+            options["method"] = "sample" if self.do_sample else "beam"
         if self.do_sample:
-            settings.setdefault("seed", secrets.randbits(63))
-        return settings
+            options.setdefault("seed", secrets.randbits(63))
+        return options
 
 
 class HfParameters(Fields):
@@ -109,73 +126,76 @@ class HfParameters(Fields):
 
     group: ClassVar[str] = "parameters."
     top_k: int | None = Field(
-        None, ge=1, le=MOST_CAPTIONS, description="Of a question: the most answers to return"
+        default=None, ge=1, le=MAX_CAPTIONS, description="For questions: the most answers to return"
     )
-    max_new_tokens: int | None = Field(None, ge=1, description="Of a caption")
-    generation_parameters: GenerationParameters | None = Field(None, description="Of a caption")
+    max_new_tokens: int | None = Field(default=None, ge=1, description="For captions")
+    generation_parameters: GenerationParameters | None = Field(
+        default=None, description="For captions"
+    )
     generate_kwargs: GenerationParameters | None = Field(
-        None, description="As generation_parameters"
+        default=None, description="As generation_parameters"
     )
 
-    def of_caption(self) -> tuple[int, dict[str, Any]]:
-        """Return how many captions are asked for, and the decoding settings."""
+    def caption_options(self) -> tuple[int, dict[str, Any]]:
+        """Return the number of captions, and the options of `Captioner.caption`."""
         if self.top_k is not None:
-            raise unusable(
+            raise field_error(
                 "parameters.top_k",
                 "is the number of answers to a question; for sampling, put it into"
                 " generation_parameters",
             )
         if self.generation_parameters is not None and self.generate_kwargs is not None:
-            raise unusable(
-                "parameters.generate_kwargs", "means generation_parameters; send one of them"
+            raise field_error(
+                "parameters.generate_kwargs",
+                "is the same as generation_parameters; send one of them",
             )
-        given = self.generation_parameters or self.generate_kwargs or GenerationParameters()
-        options = given.options()
+        parameters = self.generation_parameters or self.generate_kwargs or GenerationParameters()
+        options = parameters.decoding_options()
         if self.max_new_tokens is not None:
             if options.get("max_length", self.max_new_tokens) != self.max_new_tokens:
-                raise unusable(
-                    "parameters.max_new_tokens", "differs from that of the generation parameters"
+                raise field_error(
+                    "parameters.max_new_tokens", "differs from the one in generation_parameters"
                 )
             options["max_length"] = self.max_new_tokens
-        return given.num_return_sequences or 1, options
+        return parameters.num_return_sequences or 1, options
 
-    def of_question(self) -> int:
-        """Return how many answers are asked for."""
+    def num_answers(self) -> int:
+        """Return the number of answers; raises RequestError for parameters of captions."""
         for name in ("max_new_tokens", "generation_parameters", "generate_kwargs"):
             if getattr(self, name) is not None:
-                raise unusable(
+                raise field_error(
                     f"parameters.{name}", "is for captions; for a question, leave it out"
                 )
         return self.top_k or 1
 
 
 class HfInputs(Fields):
-    """An image, and a question about it."""
+    """An image and a question about it."""
 
     group: ClassVar[str] = "inputs."
     image: Any = Field(description="Base64, or a data URI")
-    question: str | None = Field(None, max_length=LONGEST)
+    question: str | None = Field(default=None, max_length=MAX_TEXT_LENGTH)
 
 
 class HfRequest(Fields):
-    """An image, as base64, or an image and a question."""
+    """An image as base64, or an image and a question."""
 
     inputs: str | HfInputs
-    question: str | None = Field(None, max_length=LONGEST)
-    image: str | None = Field(None, description="The same as inputs, as huggingface_hub sends it")
+    question: str | None = Field(default=None, max_length=MAX_TEXT_LENGTH)
+    image: str | None = Field(default=None, description="Equal to inputs; sent by huggingface_hub")
     parameters: HfParameters | None = None
 
     @model_validator(mode="after")
     def _check_combination(self) -> HfRequest:
         if self.image is not None and self.image != self.inputs:
-            raise unusable("image", "differs from inputs; send one of them")
+            raise field_error("image", "differs from inputs; send one of them")
         inner = self.inputs.question if isinstance(self.inputs, HfInputs) else None
         if None not in (inner, self.question) and inner != self.question:
-            raise unusable("question", "differs from inputs.question; send one of them")
+            raise field_error("question", "differs from inputs.question; send one of them")
         return self
 
     @property
-    def asked(self) -> str | None:
-        """The question, in either place."""
+    def any_question(self) -> str | None:
+        """The question, from either of its two fields."""
         inner = self.inputs.question if isinstance(self.inputs, HfInputs) else None
         return self.question if inner is None else inner

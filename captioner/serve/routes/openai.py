@@ -1,4 +1,4 @@
-"""OpenAI's dialect: `/v1/chat/completions` and `/v1/models`, for existing clients.
+"""OpenAI's API: `/v1/chat/completions` and `/v1/models`, for existing clients.
 
 The image is the last one of the conversation, and the request is the last text of the user: a
 question about the image, or a request to describe it (`captioner.serve.prompts.intent` decides).
@@ -15,53 +15,54 @@ from pydantic import BaseModel, Field
 
 from captioner.serve.engine import Engine
 from captioner.serve.fetch import Fetcher
-from captioner.serve.prompts.intent import read_intent
+from captioner.serve.prompts.intent import classify_intent
 from captioner.serve.routes.chat_completion import Chat, complete, stream_chunks
 from captioner.serve.routes.chat_fields import ChatRequest
 from captioner.serve.routes.chat_messages import read_messages
-from captioner.serve.routes.fields import check
-from captioner.serve.routes.image_field import image_bytes
-from captioner.serve.routes.native import EVENTS, sse
+from captioner.serve.routes.event_stream import EVENT_STREAM, send_events
+from captioner.serve.routes.fields import validate
+from captioner.serve.routes.image_field import read_image_field
+from captioner.serve.routes.request_schema import document_json_body
 from captioner.serve.routes.requests import read_json
 
 _CHAT = """Caption the last image of a conversation, or answer the last question about it.
 
-`task` in the answer, and in each chunk of a stream, is what was done: `caption` or `question`.
+`task` in the response, and in each chunk of a stream, is what was done: `caption` or `question`.
 
 Every field is applied or rejected with status 422. Fields that this model cannot apply, such as
-`frequency_penalty`, `tools` or `response_format`, may be sent with the value that asks for nothing;
-`user`, `metadata` and other information is accepted and changes no text. `temperature`, `top_p` and
-`seed` draw captions and answers alike. Without them, `n` choices are the best that a search finds;
-one text that is streamed is the likeliest word after word.
+`frequency_penalty`, `tools` or `response_format`, may be sent with their neutral value; `user`,
+`metadata` and other information is accepted and does not change the text. `temperature`, `top_p`
+and `seed` sample captions and answers alike. Without them, the `n` choices are the best results of
+beam search, and a single text that is streamed is found by greedy search.
 """
 
 
 class ChatMessage(BaseModel):
-    """The text that was written."""
+    """The generated text."""
 
     role: Literal["assistant"] = "assistant"
     content: str
 
 
 class ChatChoice(BaseModel):
-    """One of `n`."""
+    """One of `n` choices."""
 
     index: int
     message: ChatMessage
     finish_reason: Literal["stop", "length"] = Field(
-        description="length: the text was cut after max_tokens; stop: it ended otherwise"
+        description="length: the text was truncated after max_tokens; stop: otherwise"
     )
 
 
 class Usage(BaseModel):
-    """Tokens of the question and of the texts; the image counts none."""
+    """Tokens of the question and of the generated texts; the image is not counted."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
 
 
-class ChatAnswer(BaseModel):
+class ChatResponse(BaseModel):
     """OpenAI's `chat.completion`."""
 
     id: str
@@ -69,7 +70,7 @@ class ChatAnswer(BaseModel):
     created: int
     model: str
     task: Literal["caption", "question"] = Field(
-        description="What the request was read as; not one of OpenAI's fields"
+        description="How the request was interpreted; not one of OpenAI's fields"
     )
     choices: list[ChatChoice]
     usage: Usage
@@ -85,39 +86,38 @@ class ModelCard(BaseModel):
 
 
 class ModelList(BaseModel):
-    """OpenAI's list of models: one."""
+    """OpenAI's list of models, with one entry."""
 
     object: Literal["list"] = "list"
     data: list[ModelCard]
 
 
-def router(engine: Engine, fetcher: Fetcher, body: Any, *, name: str) -> APIRouter:
-    """Return the routes of a server whose model goes by this name."""
+def create_openai_router(engine: Engine, fetcher: Fetcher, *, name: str) -> APIRouter:
+    """Create the routes; `name` is the name of the model."""
     routes, started = APIRouter(prefix="/v1", tags=["OpenAI"]), int(time.time())
 
     @routes.get("/models", response_model=ModelList)
     async def models() -> Any:
-        """List the one model that there is."""
+        """List the only model."""
         return {"data": [{"id": name, "created": started}]}
 
     @routes.post(
         "/chat/completions",
-        response_model=ChatAnswer,
-        responses=EVENTS,
-        openapi_extra=body(ChatRequest),
+        response_model=ChatResponse,
+        responses=EVENT_STREAM,
+        openapi_extra=document_json_body(ChatRequest),
         description=_CHAT,
     )
     async def chat(request: Request) -> Any:
-        """Caption the last image of a conversation, or answer the last question about it."""
-        asked = check(ChatRequest, await read_json(request))
-        image, text = read_messages(asked.messages)
-        intent = read_intent(text)
-        picture = await engine.read(await image_bytes(image, fetcher))
+        fields = validate(ChatRequest, await read_json(request))
+        image_field, text = read_messages(fields.messages)
+        intent = classify_intent(text)
+        image = await engine.decode_image(await read_image_field(image_field, fetcher))
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": name}
         head["task"] = intent.task
-        conversation = Chat(asked, picture, intent.question, head)
-        if asked.stream:
-            return sse(await stream_chunks(engine, conversation), end="[DONE]")
+        conversation = Chat(fields, image, intent.question, head)
+        if fields.stream:
+            return send_events(await stream_chunks(engine, conversation), end="[DONE]")
         return await complete(engine, conversation)
 
     return routes

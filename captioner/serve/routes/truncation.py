@@ -1,4 +1,4 @@
-"""Where a text ends: at a stop sequence, or after so many tokens."""
+"""Truncation of a text at a stop sequence or after a number of tokens."""
 
 from __future__ import annotations
 
@@ -8,42 +8,46 @@ from captioner.predict.pieces import Piece
 
 
 class Truncation:
-    """Cut one text, whose pieces come one after another.
+    """Truncate one text that arrives in pieces.
+
+    Args:
+        limit: The most tokens.
+        stop: Stop sequences; the text ends before the first that occurs.
 
     Attributes:
         reason: Why the text ends, as OpenAI's `finish_reason`: `stop` at its end or at a stop
-            sequence, `length` where more than `limit` tokens were written.
-        tokens: The number of tokens up to there.
-        ended: Whether further pieces are not needed.
+            sequence, `length` if more than `limit` tokens were generated.
+        tokens: The number of tokens up to the end.
+        ended: Whether the end is reached, so that further pieces are not needed.
     """
 
     def __init__(self, *, limit: int | None = None, stop: Sequence[str] = ()) -> None:
         self.limit, self.stop = limit, tuple(stop)
         self.reason, self.tokens, self.ended = "stop", 0, False
-        self._held = ""  # the end of the text, where a stop sequence may have begun
+        self._pending = ""  # the end of the text, if a stop sequence may have begun there
 
     def push(self, piece: Piece) -> str:
-        """Return the text that is certain once this piece is known."""
+        """Add a piece; return the text that is certain to be before any stop sequence."""
         if self.limit is not None and piece.tokens > self.limit:
             self.reason, self.ended = "length", True
             return self.close()
         self.tokens = piece.tokens
-        text = self._held + piece
+        text = self._pending + piece
         starts = [start for start in map(text.find, self.stop) if start >= 0]
         if starts:
-            self.ended, self._held = True, ""
+            self.ended, self._pending = True, ""
             return text[: min(starts)]
-        kept = len(text) - self._partial(text)
-        self._held = text[kept:]
+        kept = len(text) - self._count_pending(text)
+        self._pending = text[kept:]
         return text[:kept]
 
     def close(self) -> str:
         """Return the rest of the text, after its last piece."""
-        rest, self._held = self._held, ""
+        rest, self._pending = self._pending, ""
         return rest
 
-    def _partial(self, text: str) -> int:
-        """Return the length of the longest end of a text with which a stop sequence begins."""
+    def _count_pending(self, text: str) -> int:
+        """Return the length of the longest suffix that is a prefix of a stop sequence."""
         longest = min(len(text), max(map(len, self.stop), default=1) - 1)
         for length in range(longest, 0, -1):
             if any(stop.startswith(text[-length:]) for stop in self.stop):

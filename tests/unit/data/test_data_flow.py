@@ -547,7 +547,7 @@ def test_each_source_is_seen_as_often_as_its_weight_says(epoch):
     assert all(len({key.source for key in step}) == 1 for step in found)
     keys = [key for step in found for key in step]
     assert Counter(key.source for key in keys) == {0: 5, 1: 12, 2: 20}
-    images = [Counter(key.index for key in keys if key.source == s) for s in range(3)]
+    images = [Counter(key.image for key in keys if key.source == s) for s in range(3)]
     assert set(images[0].values()) == {1}
     assert images[0].keys() <= set(MIXED[0])
     assert images[1] == Counter(MIXED[1])
@@ -564,7 +564,7 @@ def test_no_sample_comes_twice_in_a_run():
 
 def test_half_passes_are_not_always_the_same_half():
     halves = {
-        frozenset(key.index for step in mixed(3, epoch=e) for key in step if key.source == 0)
+        frozenset(key.image for step in mixed(3, epoch=e) for key in step if key.source == 0)
         for e in range(6)
     }
     assert len(halves) > 1

@@ -22,8 +22,8 @@ from captioner.files import find_damage
 from captioner.tokenizer import BOS, PAD, UNK
 from captioner.training.calibrate import fit_answer_temperature
 
-ASKS = Task("asked", SourceConfig("asked"), asks=True)
-CAPTIONS = Task("told", SourceConfig("told"), asks=False)
+ASKS = Task("asked", SourceConfig("asked"), has_questions=True)
+CAPTIONS = Task("told", SourceConfig("told"), has_questions=False)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from captioner.training.cost_estimate import Plan, duration, peak_of, plan_stage
 from captioner.training.distributed import Prepared
 from captioner.training.loss import Objective
 from captioner.training.optimizer import build_optimizer
+from captioner.training.stage import start_stage
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def planned(data, *words: str, batch: int = 2):
     model, tokenizer, config = setup.build_start(config, rows)
     train_set, val_set = setup.build_datasets(config, tasks, rows, val, tokenizer)
     stage = config.train.stages[0]
-    setup.start_stage(stage, config, model, train_set, val_set)
+    start_stage(stage, config, model, train_set, val_set)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     images = [train_set.select_images(number) for number in range(len(tasks))]
     batches = EpochBatches(images, batch)

@@ -19,6 +19,7 @@ from captioner.data.splits import read_rows
 from captioner.errors import ConfigError
 from captioner.training import setup
 from captioner.training.data_report import describe_data, measure_lengths
+from captioner.training.stage import start_stage
 from captioner.training.validation import ranking_metric
 
 
@@ -128,7 +129,7 @@ def test_texts_of_other_languages_are_never_mirrored(tmp_path):
     tasks, rows, val, _ = read_rows(config)
     model, tokenizer, config = setup.build_start(config, rows)
     data, held = setup.build_datasets(config, tasks, rows, val, tokenizer)
-    setup.start_stage(config.train.stages[0], config, model, data, held)
+    start_stage(config.train.stages[0], config, model, data, held)
     assert not any(any(data.list_flips(view)) for view in range(20))
 
 

@@ -17,8 +17,8 @@ from captioner.config import TrainConfig
 from captioner.errors import ConfigError
 from captioner.files import replace_folder
 from captioner.training import distributed, run_state
+from captioner.training.ema import MovingAverage
 from captioner.training.loss import Loss
-from captioner.training.optimizer import MovingAverage
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "accelerate"
 YAMLS = sorted(CONFIGS.iterdir())
@@ -141,10 +141,10 @@ def test_an_average_follows_a_model_without_a_change():
     with torch.no_grad():
         model[1].weight.add_(1)
     before = {k: v.clone() for k, v in average.state.items()}
-    average.follow(model)
+    average.place_like(model)
     assert all(torch.equal(average.state[k], v) for k, v in before.items())
     nothing = MovingAverage(model, 0.0)
-    nothing.follow(model)
+    nothing.place_like(model)
     assert nothing.state == {}
 
 
@@ -155,7 +155,7 @@ def test_alone_a_prepared_model_is_itself():
     AcceleratorState._reset_state(reset_partial_state=True)
     model, optimizer = small()
     prepared = distributed.Prepared(Accelerator(cpu=True), model, optimizer)
-    with prepared.whole() as plain:
+    with prepared.full_model() as plain:
         assert plain is prepared.model is model
     assert prepared.end() is model
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -193,9 +193,9 @@ def test_a_restart_is_told_by_its_number(monkeypatch):
 # A rank with nothing to see
 
 
-def test_a_loss_of_nothing_moves_nothing():
+def test_a_loss_zeroed_moves_nothing():
     weight = torch.ones(3, requires_grad=True)
-    loss = Loss(weight.sum(), torch.tensor(3), 2).of_nothing()
+    loss = Loss(weight.sum(), torch.tensor(3), 2).zeroed()
     loss.total.backward()
     assert (loss.tokens.item(), loss.texts) == (0, 0)
     assert torch.equal(weight.grad, torch.zeros(3))

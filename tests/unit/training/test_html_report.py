@@ -12,9 +12,8 @@ from runs import run, stop_after
 from tiny import picture
 
 from captioner.metrics import caption_statistics, cider_d, score_captions
-from captioner.training import watch as watching
 from captioner.training.html_report import CAPTIONS, LOG, add_rows, read_rows, write_report
-from captioner.training.watch import ends_dangling
+from captioner.training.validation import diagnose, ends_dangling
 
 COLOURS = ("red", "green", "blue", "black", "white", "brown", "grey", "pink", "gold", "navy")
 THINGS = ("dog", "boat", "horse", "child", "bird", "car")
@@ -29,7 +28,7 @@ def paired() -> tuple[dict[int, str], dict[int, list[str]]]:
 
 def watch(captions, references):
     score = cider_d(captions, {i: references[i] for i in captions}).corpus if captions else 0.0
-    return watching.watch(captions, references, score=score)
+    return diagnose(captions, references, score=score)
 
 
 # Alarms

@@ -18,8 +18,8 @@ from captioner.data.collate import Batch, collate
 from captioner.data.dataset import Sample
 from captioner.model.layers import Dropout
 from captioner.tokenizer import EOS, PAD
-from captioner.training.loss import Objective, Whole
-from captioner.training.setup import train_mode
+from captioner.training.loss import FullModel, Objective
+from captioner.training.stage import train_mode
 
 TEXTS = {0: ["a red dog by the street"], 1: ["a blue boat by the beach", "a boat"]}
 
@@ -34,7 +34,7 @@ def loaded(tmp_path_factory):
     return model, tokenizer
 
 
-def itself(model: nn.Module) -> Whole:
+def itself(model: nn.Module) -> FullModel:
     """Alone, captions are drawn from the model that is trained."""
     return lambda: nullcontext(model)
 
@@ -62,7 +62,7 @@ def like_nothing(drawn: torch.Tensor, images: list[int]) -> torch.Tensor:
 def test_cross_entropy_is_summed_over_the_tokens_of_all_captions(loaded):
     model, tokenizer = loaded
     batch = batch_of(tokenizer)
-    found = objective(tokenizer, objective="cross_entropy")(model, batch, whole=itself(model))
+    found = objective(tokenizer, objective="cross_entropy")(model, batch, full_model=itself(model))
     labels = batch.labels[batch.labels != PAD]
     expected = F.cross_entropy(model(batch.images, batch.tokens), labels, reduction="sum")
     torch.testing.assert_close(found.total, expected)
@@ -77,9 +77,9 @@ def test_what_is_rewarded_are_samples_of_the_batch(loaded, baseline):
     goal = objective(tokenizer, baseline=baseline)
     batch = batch_of(tokenizer)
     torch.manual_seed(1)
-    found = goal(model, batch, whole=itself(model))
+    found = goal(model, batch, full_model=itself(model))
     torch.manual_seed(1)
-    drawn = goal.draw(model, batch)[:, :4]
+    drawn = goal.sample(model, batch)[:, :4]
     assert found.texts == 8
     assert found.tokens == (drawn != PAD).sum()
     rows = goal.reward(drawn, batch.indices)
@@ -100,7 +100,7 @@ def test_the_policy_that_learns_is_the_one_that_drew(loaded):
                 part.p = rate
         train_mode(model)
         torch.manual_seed(4)
-        totals.append(goal(model, batch, whole=itself(model)).total)
+        totals.append(goal(model, batch, full_model=itself(model)).total)
     torch.testing.assert_close(*totals)
     assert model.decoder.training
 
@@ -114,11 +114,11 @@ def test_the_backbone_runs_once_in_a_step_and_learns_unless_it_is_frozen(loaded,
     model.backbone = counted = Counted(backbone)
     goal = objective(tokenizer, encoder_lr=rate)
     torch.manual_seed(2)
-    found = goal(model, batch, whole=itself(model)).total
+    found = goal(model, batch, full_model=itself(model)).total
     model.backbone = backbone
     assert counted.calls == 1
     torch.manual_seed(2)
-    expected = goal(model, kept, whole=itself(model)).total
+    expected = goal(model, kept, full_model=itself(model)).total
     torch.testing.assert_close(found, expected)
     assert expected != 0
     found.backward()
@@ -146,13 +146,13 @@ def test_kept_features_and_a_blind_model_need_no_backbone(loaded):
         features = model.backbone(batch.images)
     kept = dataclasses.replace(batch, images=features)
     torch.manual_seed(3)
-    expected = objective(tokenizer)(model, batch, whole=itself(model)).total
+    expected = objective(tokenizer)(model, batch, full_model=itself(model)).total
     torch.manual_seed(3)
     torch.testing.assert_close(
-        objective(tokenizer)(model, kept, whole=itself(model)).total, expected
+        objective(tokenizer)(model, kept, full_model=itself(model)).total, expected
     )
     model.blind = True
     torch.manual_seed(3)
-    blind = objective(tokenizer)(model, batch, whole=itself(model)).total
+    blind = objective(tokenizer)(model, batch, full_model=itself(model)).total
     model.blind = False
     assert blind != expected

@@ -42,16 +42,13 @@ from captioner.errors import CheckpointError, SplitError
 from captioner.model.encoder import Backbones
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
-from captioner.training import run_state, setup
-from captioner.training.optimizer import (
-    MovingAverage,
-    blocks_back,
-    build_optimizer,
-    caption_loss,
-    set_learning_rate,
-)
+from captioner.training import run_state
+from captioner.training.ema import MovingAverage
+from captioner.training.loss import caption_loss
+from captioner.training.optimizer import build_optimizer, distances_to_output, set_learning_rate
 from captioner.training.run_state import Progress, SavedState, gather_state, save_state
 from captioner.training.signals import BadSteps, Diverged
+from captioner.training.stage import start_stage
 
 SIZES = ModelConfig(width=8, heads=2, ffn=16, decoder_layers=1, max_length=8, dropout=0.0)
 
@@ -166,10 +163,10 @@ def test_only_the_last_blocks_of_each_backbone_are_trained(tokenizer):
     model.backbone = Backbones(parts)
     stage = StageConfig(encoder_lr=1e-4, encoder_blocks=2)
     train, val = SimpleNamespace(), SimpleNamespace()
-    setup.start_stage(stage, Config(), model, train, val)
+    start_stage(stage, Config(), model, train, val)
     optimizer = build_optimizer(model, TrainConfig(), stage)
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    back = blocks_back(model.backbone)
+    back = distances_to_output(model.backbone)
     for name, p in model.backbone.named_parameters():
         assert p.requires_grad == (id(p) in trained) == (back[name] < 2), name
     for part in parts:
@@ -623,7 +620,10 @@ def test_rows_know_their_source_and_each_has_its_limit(tmp_path):
     first = {"root": str(captions), "limit": 4}
     second = {"root": str(questions), "val_splits": ["val"], "limit": 2}
     tasks, train, val, _ = read(sources(first, second))
-    assert [(task.name, task.asks) for task in tasks] == [("captions", False), ("questions", True)]
+    assert [(task.name, task.has_questions) for task in tasks] == [
+        ("captions", False),
+        ("questions", True),
+    ]
     assert train["source"] == [0] * 4 + [1] * 6  # four images; two, with three questions each
     assert [bool(question) for question in train["question"]] == [False] * 4 + [True] * 6
     assert val["source"] == [0] * 4 + [1] * 3
@@ -650,7 +650,7 @@ def test_captions_and_questions_made_of_them_hold_out_the_same_pictures(tmp_path
     (tmp_path / "captions.jsonl").write_text("\n".join(lines))
     common = {"root": str(tmp_path), "val_splits": ["val"], "val_share": 0.34}
     tasks, train, val, report = read(sources(common, common | {"questions": True}))
-    assert [task.asks for task in tasks] == [False, True]
+    assert [task.has_questions for task in tasks] == [False, True]
     assert set(val["source"]) == set(train["source"]) == {0, 1}
     assert not set(train["image"]) & set(val["image"])
     assert len(set(val["image"])) >= 1

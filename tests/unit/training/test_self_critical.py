@@ -10,7 +10,7 @@ from captioner.data.collate import decoder_input
 from captioner.decoding import sample
 from captioner.metrics import CiderD, bleu
 from captioner.tokenizer import BOS, EOS, PAD, Tokenizer
-from captioner.training.scst import CaptionReward, advantages, self_critical_loss
+from captioner.training.loss import CaptionReward, advantages, self_critical_loss
 
 REFERENCES = [
     ["a brown dog runs on the grass", "a dog is running", "a dog with a ball in its mouth"],
@@ -86,7 +86,7 @@ def test_bleu_4_takes_part_by_its_weight(tokenizer):
     # Each candidate by itself, as a corpus of one.
     expected = [bleu({i: ended[i][0]}, {i: theirs[i]}, tokenized=True).corpus[3] for i in ended]
     assert (both - plain)[0].tolist() == pytest.approx([0.5 * x for x in expected], abs=1e-6)
-    told = CaptionReward(references, tokenizer, bleu=0.5).record()
+    told = CaptionReward(references, tokenizer, bleu=0.5).describe()
     assert "0.5 x BLEU-4" in told
     assert "3 training images" in told
 

@@ -1,0 +1,163 @@
+"""Tables of answer scores: as data for JSON, and as lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from captioner.data import Example
+from captioner.evaluation.baselines import BASELINES, type_of_question
+from captioner.metrics import (
+    AnswerGroup,
+    AnswerScores,
+    answer_type,
+    exact_match,
+    expected_calibration_error,
+    majority_answers,
+    reliability,
+    score_answers,
+    vqa_accuracy,
+)
+
+MIN_ANSWERS = 4
+"""Answers that each question needs for VQA accuracy: with fewer, it cannot reach 1."""
+BINS = 15
+"""Bins of the expected calibration error."""
+MAX_TYPES = 20
+"""Question types with a line of their own in the text of a table."""
+EXACT_MATCH, VQA_ACCURACY, F1 = "exact match", "VQA accuracy", "macro-F1"
+
+Table = dict[str, Any]
+
+
+def build_score_table(
+    rows: Sequence[Example],
+    answers: Mapping[str, Mapping[str, str]],
+    *,
+    missing: Mapping[str, str] | None = None,
+) -> Table:
+    """Return the scores of one or several systems on the same questions, also by type.
+
+    Args:
+        rows: The questions with their reference answers.
+        answers: By system, its answers by question id.
+        missing: By baseline, the reason why it was not measured.
+
+    Returns:
+        A JSON object. Scores are fractions; `measure` names the main one: VQA accuracy if each
+        question has at least `MIN_ANSWERS` answers, otherwise exact match.
+
+    Raises:
+        MetricError: A system does not answer a question, or there is no question.
+    """
+    references = {row.question_id: row.references for row in rows}
+    question_types = {row.question_id: type_of_question(row) for row in rows}
+    answer_types = {row.question_id: _type_of_answer(row) for row in rows}
+    scores = {
+        name: score_answers(
+            texts, references, question_types=question_types, answer_types=answer_types
+        )
+        for name, texts in answers.items()
+    }
+    measure = _main_measure(rows)
+    return {
+        "questions": len(rows),
+        "images": len({row.image for row in rows}),
+        "measure": measure,
+        "scores": {name: _measures(s, measure) | {F1: s.macro_f1} for name, s in scores.items()},
+        "not measured": dict(missing or {}),
+        "question types": _by_type({n: s.question_types for n, s in scores.items()}, measure),
+        "answer types": _by_type({n: s.answer_types for n, s in scores.items()}, measure),
+    }
+
+
+def measure_calibration(
+    rows: Sequence[Example], answers: Mapping[str, str], confidences: Mapping[str, float]
+) -> Table:
+    """Return the expected calibration error and the reliability diagram of answers.
+
+    The correctness of an answer is its score under the main measure of `build_score_table`.
+    """
+    measure = _main_measure(rows)
+    score = vqa_accuracy if measure == VQA_ACCURACY else exact_match
+    correct = [float(score(answers[row.question_id], row.references)) for row in rows]
+    values = [confidences[row.question_id] for row in rows]
+    return {
+        "measure": measure,
+        "expected calibration error": expected_calibration_error(values, correct, bins=BINS),
+        "reliability": [row._asdict() for row in reliability(values, correct, bins=BINS)],
+    }
+
+
+def format_table(table: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of a score table, and of its calibration if it has one; values x 100."""
+    model, *_ = scores = table["scores"]
+    missing = table["not measured"]
+    names = [model, *(name for name in BASELINES if name in scores or name in missing)]
+    width = max(map(len, ["x 100", *names]))
+    yield f"{'x 100':<{width}}" + "".join(f"  {name:>12}" for name in scores[model])
+    for name in names:
+        if name in scores:
+            values = "".join(f"  {100 * value:12.1f}" for value in scores[name].values())
+        else:
+            values = f"  {missing[name]}"
+        yield f"{name:<{width}}{values}"
+    for kind in ("question type", "answer type"):
+        yield ""
+        yield from _format_types(table, kind, names)
+    if calibration := table.get("calibration"):
+        error = 100 * calibration["expected calibration error"]
+        measure = calibration["measure"]
+        yield ""
+        yield f"expected calibration error  {error:.1f}  ({BINS} bins, against {measure})"
+
+
+def _format_types(table: Mapping[str, Any], kind: str, names: Sequence[str]) -> Iterator[str]:
+    """Yield the main measure by type of question or answer; small types share one line."""
+    measure, scores = table["measure"], table["scores"]
+    groups = list(table[f"{kind}s"].items())
+    rows, others = groups[:MAX_TYPES], [group for _, group in groups[MAX_TYPES:]]
+    if others:
+        rows.append((f"{len(others)} further types", _merge_types(others, scores, measure)))
+    title = f"{measure} by {kind}"
+    width = max(len(text) for text in (title, *(name for name, _ in rows)))
+    yield f"{title:<{width}}  questions" + "".join(f"  {name:>8}" for name in names)
+    for name, group in rows:
+        values = [f"{100 * group[n][measure]:.1f}" if n in scores else "-" for n in names]
+        cells = "".join(f"  {value:>8}" for value in values)
+        yield f"{name:<{width}}  {group['questions']:9}{cells}"
+
+
+def _merge_types(groups: Sequence[Table], systems: Iterable[str], measure: str) -> Table:
+    """Return several types as one: the number of questions, and the mean score over them."""
+    total = sum(group["questions"] for group in groups)
+    means = {
+        name: {measure: sum(g["questions"] * g[name][measure] for g in groups) / total}
+        for name in systems
+    }
+    return {"questions": total} | means
+
+
+def _main_measure(rows: Iterable[Example]) -> str:
+    enough = all(len(row.references) >= MIN_ANSWERS for row in rows)
+    return VQA_ACCURACY if enough else EXACT_MATCH
+
+
+def _measures(scores: AnswerGroup | AnswerScores, measure: str) -> dict[str, float]:
+    values = {EXACT_MATCH: scores.exact_match}
+    return values | {VQA_ACCURACY: scores.accuracy} if measure == VQA_ACCURACY else values
+
+
+def _by_type(systems: dict[str, dict[str, AnswerGroup]], measure: str) -> dict[str, Table]:
+    """Return {type: {system: scores}} from {system: {type: scores}}."""
+    first = next(iter(systems.values()))
+    return {
+        kind: {"questions": group.count}
+        | {name: _measures(types[kind], measure) for name, types in systems.items()}
+        for kind, group in first.items()
+    }
+
+
+def _type_of_answer(row: Example) -> str:
+    """Return the answer type that the data set states, or else that of the majority answer."""
+    return row.answer_type or answer_type(majority_answers([("", row.references)])[""])

@@ -1,0 +1,98 @@
+"""Stages of a run: which parts of the model a stage trains, on which data, with which checks."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from captioner.config import Config, StageConfig
+from captioner.data.dataset import Augmentation, ImageDataset
+from captioner.data.splits import Task
+from captioner.errors import ConfigError
+from captioner.model.seq2seq import Seq2Seq
+from captioner.training.optimizer import distances_to_output
+
+
+def start_stage(
+    stage: StageConfig, config: Config, model: Seq2Seq, train: ImageDataset, val: ImageDataset
+) -> None:
+    """Freeze or unfreeze the parts of the model and set the augmentation of the training images.
+
+    Args:
+        stage: The stage.
+        config: The configuration of the run.
+        model: The model, changed in place.
+        train: The training set; cached features of an earlier stage are dropped.
+        val: The validation set, likewise.
+
+    Raises:
+        ConfigError: The stage trains the parts for questions, and the model has none.
+    """
+    if stage.parts == "question" and model.fusion is None:
+        raise ConfigError("train.stages: parts=question, and the model has none for questions")
+    for part in (model.memory_encoder, model.decoder):
+        part.requires_grad_(stage.parts == "all")
+    distances = distances_to_output(model.backbone) if stage.encoder_blocks else {}
+    for name, parameter in model.backbone.named_parameters():
+        is_last = distances.get(name, 0) < (stage.encoder_blocks or 1)
+        parameter.requires_grad_(bool(stage.encoder_lr) and is_last)
+    image = config.image
+    # The backbone may have changed since the features were computed.
+    train.features = val.features = None
+    train.augmentation = (
+        Augmentation(min_scale=image.min_scale, flip=image.flip, jitter=image.jitter)
+        if stage.augment
+        else None
+    )
+
+
+def train_mode(model: Seq2Seq) -> None:
+    """Set training mode, except for the backbone, whose batch statistics stay as they are.
+
+    A captioning data set is too small, and its batches are too small, to estimate them again.
+    """
+    model.train()
+    model.backbone.eval()
+
+
+def check_stage(
+    stage: StageConfig, number: int, model: Seq2Seq, batches: int, tasks: list[Task]
+) -> None:
+    """Check that a stage trains something.
+
+    Args:
+        stage: The stage, after `start_stage`.
+        number: Its position among the stages.
+        model: The model.
+        batches: Number of batches in an epoch.
+        tasks: The tasks of the run.
+
+    Raises:
+        ConfigError: There is no data or no trainable parameter.
+    """
+    where = f"train.stages.{number}"
+    if not batches:
+        reason = "no data set has questions" if stage.parts == "question" else "no images are left"
+        raise ConfigError(f"{where}: parts={stage.parts} trains nothing: {reason}")
+    if stage.objective == "scst" and all(task.has_questions for task in tasks):
+        raise ConfigError(
+            f"{where}: objective=scst is for captions, and the data has questions only"
+        )
+    groups: list[tuple[float, list[nn.Module]]] = [
+        (stage.lr, [part for name, part in model.named_children() if name != "backbone"]),
+        (stage.encoder_lr, [] if model.blind else [model.backbone]),
+    ]
+    parameters = (p for rate, parts in groups if rate for part in parts for p in part.parameters())
+    if not any(p.requires_grad for p in parameters):
+        raise ConfigError(
+            f"{where}: trains nothing: lr={stage.lr:g} and encoder_lr={stage.encoder_lr:g} leave"
+            " every part of the model frozen"
+        )
+
+
+def source_weights(stage: StageConfig, tasks: list[Task]) -> list[float]:
+    """Return the number of passes over each task's images in an epoch of a stage."""
+    # By identity: two tasks may share a source, and two sources may have equal settings.
+    sources = {id(task.source): task.source.weight for task in tasks}
+    weights = dict(zip(sources, stage.weights or sources.values(), strict=True))
+    everything = stage.parts == "all"
+    return [weights[id(task.source)] if everything or task.has_questions else 0.0 for task in tasks]
