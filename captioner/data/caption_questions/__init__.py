@@ -1,14 +1,13 @@
-"""Questions and answers made from captions, for training VQA on any captioned data set.
+"""Questions and answers made from captions, to train VQA on any captioned data set.
 
-The manner is that of COCO-QA (Ren, Kiros and Zemel 2015, Exploring Models and Data for Image
-Question Answering, section 3.3), with word lists and word order in place of a parser, every caption
-of an image in place of one, and answers balanced so that the question alone tells little:
+The method follows COCO-QA (Ren, Kiros and Zemel 2015, Exploring Models and Data for Image Question
+Answering, section 3.3), with three differences: word lists and word order replace the parser, all
+captions of an image are used, and the answers are balanced so that the question alone tells little.
 
-    lexicon (kinds, words)   which words are nouns and verbs, and what is a kind of what
-    phrases -> statement     a caption taken apart, and what it says of its subject
-    scene                    the captions of an image between them
-    questions, deeds         count, colour; activity, place, object
-    presence (asked)         what is there, and what is surely not
+    nouns, words, presence_words    word lists
+    lexicon                         word forms, and which noun is a kind of which
+    chunker -> clause -> scene      caption -> phrases -> its subject; all captions of an image
+    count_color, subject, presence  questions by type
 """
 
 from __future__ import annotations
@@ -27,53 +26,53 @@ if TYPE_CHECKING:
 __all__ = ["questions_from_captions"]
 
 _ANSWER_TYPES = {"presence": "yes/no", "count": "number"}
-_ALWAYS = {"count": 1}
-"""So many pairs of one topic with one answer are kept whatever the balance, 3 where nothing is
-said: of the many things that are rarely counted nearly all are one."""
+_MIN_LIMITS = {"count": 1}
+"""Pairs per answer of a topic that balancing always keeps, by question type; 3 for other types.
+Most kinds of objects are rarely counted, and then nearly always "1"."""
 
 
 def questions_from_captions(examples: Iterable[Example], *, seed: int = 0) -> list[Example]:
-    """Makes question-answer pairs about captioned images out of their captions.
+    """Make question-answer pairs about captioned images from their captions.
 
     Args:
-        examples: captioned images; what is usual and what answers are common is learnt from all
-            of them, so give the whole data set at once. Several captions of an image are worth
-            much: an answer takes two that agree, and "no" takes three that are silent.
-        seed: draws the pairs that are kept and the wordings.
+        examples: Captioned images. Statistics are computed over all of them, so pass the whole
+            data set at once. Several captions per image are needed for most questions: an answer
+            takes two captions that agree, and "no" takes three that do not mention the object.
+        seed: Seed of the choice of pairs and of the wording.
 
     Returns:
-        One Example per question, grouped by image in the order given. `question` is in lower case
-        without a question mark, `references` the one answer, `question_type` one of presence,
-        colour, count, activity, place and object. The images with their questions do not depend
-        on the order of the examples, nor does anything on the process.
+        One Example per question, grouped by image in the given order. `question` is in lower case
+        without a question mark, `references` is the single answer, `question_type` is one of
+        presence, colour, count, activity, place and object. The questions of an image depend
+        neither on the order of the examples nor on the process.
     """
-    # The word forms take a fraction of a second, and `inflect` as long to import.
-    from captioner.data.caption_questions.count_color import pairs_of
-    from captioner.data.caption_questions.presence import ask_presence
+    # Importing `inflect` and building the word forms take a fraction of a second each.
+    from captioner.data.caption_questions.count_color import make_pairs
+    from captioner.data.caption_questions.presence import make_presence_pairs
     from captioner.data.caption_questions.scene import Scene
 
     examples = list(examples)
     scenes = [Scene(example.references) for example in examples]
     splits = [example.split for example in examples]
     ids = [example.image_id for example in examples]
-    pairs = _balanced([pairs_of(scene) for scene in scenes], splits, ids, seed)
-    others = Counter(split for split, own in zip(splits, pairs, strict=True) for _ in own)
-    # Two questions to a pair: at most two in five of all are about presence.
-    budgets = {split: others[split] // 3 for split in splits}
-    presence = ask_presence(scenes, splits, ids, seed=seed, budgets=budgets)
+    pairs = _balance([make_pairs(scene) for scene in scenes], splits, ids, seed)
+    counts = Counter(split for split, own in zip(splits, pairs, strict=True) for _ in own)
+    # A budget of one is two questions, so at most two fifths of all are about presence.
+    budgets = {split: counts[split] // 3 for split in splits}
+    presence = make_presence_pairs(scenes, splits, ids, seed=seed, budgets=budgets)
     numbers: Counter[str] = Counter()
     rows = []
-    for example, own, asked in zip(examples, pairs, presence, strict=True):
-        drawn = [*own, *asked]
+    for example, own, own_presence in zip(examples, pairs, presence, strict=True):
+        drawn = [*own, *own_presence]
         random.Random(f"qa {seed} {example.image_id}").shuffle(drawn)
         for pair in drawn:
             number = numbers[example.image_id]
             numbers[example.image_id] += 1
-            rows.append(_row(example, pair, number))
+            rows.append(_make_row(example, pair, number))
     return rows
 
 
-def _row(example: Example, pair: Pair, number: int) -> Example:
+def _make_row(example: Example, pair: Pair, number: int) -> Example:
     return replace(
         example,
         references=(pair.answer,),
@@ -84,13 +83,13 @@ def _row(example: Example, pair: Pair, number: int) -> Example:
     )
 
 
-def _balanced(
+def _balance(
     pairs: Sequence[Sequence[Pair]], splits: Sequence[str], ids: Sequence[str], seed: int
 ) -> list[list[Pair]]:
-    """Leaves out pairs of the commonest answers to a topic's questions, in each split.
+    """Drop pairs with the most common answers to the questions of a topic, in each split.
 
-    An answer is kept as often as the second commonest is, or half as often as all others together,
-    whichever is more.
+    An answer is kept as often as the second most common one, or half as often as all others
+    together, whichever is more.
     """
     topics: dict[tuple[str, str, str], dict[str, list[tuple[float, str, int, Pair]]]] = {}
     for i, own in enumerate(pairs):
@@ -101,9 +100,9 @@ def _balanced(
     kept: list[list[Pair]] = [[] for _ in pairs]
     for (_, kind, _), answers in topics.items():
         sizes = sorted(map(len, answers.values()), reverse=True)
-        limit = max(_ALWAYS.get(kind, 3), *sizes[1:2], sum(sizes[1:]) // 2)
+        limit = max(_MIN_LIMITS.get(kind, 3), *sizes[1:2], sum(sizes[1:]) // 2)
         for members in answers.values():
             for _, _, i, pair in sorted(members, key=lambda member: member[:2])[:limit]:
                 kept[i].append(pair)
-    # In the order of the image's own pairs, which no other image bears upon.
+    # An order that does not depend on other images.
     return [sorted(own, key=lambda pair: pair.question) for own in kept]

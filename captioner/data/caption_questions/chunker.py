@@ -1,8 +1,8 @@
-"""Captions taken apart without a tagger: noun phrases, verbs and prepositions, left to right.
+"""Split captions into noun phrases, verbs and prepositions, without a part-of-speech tagger.
 
-A noun phrase is found by its place: determiners, numbers, adjectives and nouns run up to a word
-that cannot be in it, and its last noun is the head ("the tennis BALL"). A head that an unknown word
-follows, which might be the head in its stead, is not `sure`.
+A noun phrase is recognized by position: determiners, numbers, adjectives and nouns up to a word
+that cannot be part of it. The last noun is its head ("the tennis BALL"). A phrase is not `sure` if
+an unknown word follows the head, because that word may be the head instead.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import re
 from dataclasses import dataclass
 
 from captioner.data.caption_questions import words
-from captioner.data.caption_questions.lexicon import is_a, lexicon
+from captioner.data.caption_questions.lexicon import is_animate, load_lexicon
 
 _TOKEN = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*|\d+-[^\W\d_]+|\d+|'s\b|[.,;:!?()\"]")
 _CLOSED = words.PREPOSITIONS | words.FUNCTION
-_ADJECTIVES = words.ADJECTIVES | words.VAGUE_COLOURS
-_JOINS = ("and", ",")
+_ADJECTIVES = words.ADJECTIVES | words.VAGUE_COLORS
+_CONJUNCTIONS = ("and", ",")
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,19 @@ class Phrase:
     """A noun phrase."""
 
     noun: str
-    """What its head stands for: "man" for "guys", and "puppy", not "dog", for "puppies"."""
+    """Normalized head: "man" for "guys", but "puppy", not "dog", for "puppies"."""
     plural: bool
     known: bool
     """Whether the head is in the lexicon."""
     sure: bool
+    """Whether the phrase certainly ends at the head."""
     determiner: str = ""
-    """ "a", "the", "his", ..., the last of several; "" for none."""
+    """ "a", "the", "his", ...; the last of several; "" for none."""
     number: int | None = None
     many: bool = False
-    """ "some", "several", "other": more than one, nobody knows how many."""
+    """Whether it is more than one of unknown number: "some", "several", "other"."""
     modifiers: tuple[str, ...] = ()
-    colours: tuple[str, ...] = ()
+    colors: tuple[str, ...] = ()
     owned: bool = False
     """Whether it follows a "'s" ("a man's HAT")."""
     owns: bool = False
@@ -43,110 +44,136 @@ class Phrase:
 
 
 @dataclass(frozen=True)
-class Item:
-    """A step of a caption: a noun phrase, a verb, a preposition, or another word."""
+class Chunk:
+    """A noun phrase, a verb, a preposition or another word of a caption."""
 
     tag: str
     """ "phrase", "verb", "prep", "stop" (punctuation) or "word"."""
     text: str
-    """The word; of a verb, its gerund."""
+    """The word; the gerund for a verb, the noun for a phrase."""
     form: str = ""
-    """Of a verb: "s", "ing", "base" or "ed"."""
+    """Form of a verb: "s", "ing", "base" or "ed"."""
     phrase: Phrase | None = None
 
 
-def tokens(text: str) -> list[str]:
-    """Lower-case words, numbers, "'s" and punctuation, nouns of several words in one piece."""
-    found = _TOKEN.findall(text.lower().replace("\u2019", "'"))
-    lex = lexicon()
-    joined: list[str] = []
+@dataclass(frozen=True)
+class _Quantity:
+    """The determiners and numbers at the start of a phrase."""
+
+    end: int
+    """Index of the token after them."""
+    determiner: str = ""
+    number: int | None = None
+    many: bool = False
+
+
+def split_words(text: str) -> list[str]:
+    """Return words in lower case, numbers, "'s" and punctuation; a compound noun is one token."""
+    parts = _TOKEN.findall(text.lower().replace("\u2019", "'"))
+    lexicon = load_lexicon()
+    tokens: list[str] = []
     i = 0
-    while i < len(found):
-        size = min(lex.longest, len(found) - i)
-        while size > 1 and " ".join(found[i : i + size]) not in lex.nouns:
+    while i < len(parts):
+        size = min(lexicon.longest, len(parts) - i)
+        while size > 1 and " ".join(parts[i : i + size]) not in lexicon.nouns:
             size -= 1
-        joined.append(" ".join(found[i : i + size]))
+        tokens.append(" ".join(parts[i : i + size]))
         i += size
-    return joined
+    return tokens
 
 
-def parse(text: str) -> list[Item]:
-    """The items of a caption, in order."""
-    found = tokens(text)
-    items: list[Item] = []
+def chunk_caption(text: str) -> list[Chunk]:
+    """Return the chunks of a caption, in order."""
+    tokens = split_words(text)
+    chunks: list[Chunk] = []
     i = 0
-    while i < len(found):
-        end, phrase = _phrase_at(found, i)
+    while i < len(tokens):
+        end, phrase = _read_phrase(tokens, i)
         if phrase is None:
-            items.append(_item(found[i]))
+            chunks.append(_tag_word(tokens[i]))
             end = i + 1
         else:
-            items.append(Item("phrase", phrase.noun, phrase=phrase))
+            chunks.append(Chunk("phrase", phrase.noun, phrase=phrase))
         i = end
-    return items
+    return chunks
 
 
-def _item(word: str) -> Item:
+def _tag_word(word: str) -> Chunk:
     if not word[0].isalnum() and word != "'s":
-        return Item("stop", word)
+        return Chunk("stop", word)
     if word in words.PREPOSITIONS:
-        return Item("prep", word)
+        return Chunk("prep", word)
     if word in words.FUNCTION or word in words.ADVERBS:
-        return Item("word", word)
-    verbs = lexicon().verbs
+        return Chunk("word", word)
+    verbs = load_lexicon().verbs
     if word in verbs:
-        return Item("verb", verbs[word][0], verbs[word][1])
+        return Chunk("verb", verbs[word][0], verbs[word][1])
     if word.endswith("ing") and len(word) > 5:
-        return Item("verb", word, "ing")
-    return Item("word", word)
+        return Chunk("verb", word, "ing")
+    return Chunk("word", word)
 
 
-def _phrase_at(found: list[str], start: int) -> tuple[int, Phrase | None]:
-    """The noun phrase that starts at a token and where it ends; None where there is none."""
-    i, determiner, number, many = _determiners(found, start)
-    first, head = i, -1
+def _read_phrase(tokens: list[str], start: int) -> tuple[int, Phrase | None]:
+    """Return the end of the noun phrase that starts at a token, and the phrase or None."""
+    quantity = _read_quantity(tokens, start)
+    i, head = quantity.end, -1
     modifiers: list[str] = []
-    while i < len(found):
-        word = found[i]
+    while i < len(tokens):
+        word = tokens[i]
         opened = i > start
-        if word in words.COLOURS and head < 0:
+        if word in words.COLORS and head < 0:
             modifiers.append(word)
-        elif _reads_as_noun(found, i, opened, head):
+        elif _is_noun(tokens, i, opened, head):
             if head >= 0:
-                modifiers.append(found[head])
+                modifiers.append(tokens[head])
             head = i
         elif head >= 0 or not (
-            _joins_modifiers(found, i, modifiers) or _reads_as_modifier(found, i, start, opened)
+            _is_conjunction(tokens, i, modifiers) or _is_modifier(tokens, i, start, opened)
         ):
             break
-        elif word not in _JOINS:
+        elif word not in _CONJUNCTIONS:
             modifiers.append(word)
         i += 1
-    colours = tuple(words.COLOURS[word] for word in modifiers if word in words.COLOURS)
     if head < 0:
-        # "a frobnicator": an unknown noun between a determiner and a word that ends a phrase.
-        if not (first > start and modifiers and _may_be_noun(modifiers[-1])):
-            return start, None
-        if found[i - 1] != modifiers[-1] or (i < len(found) and not _ends(found[i], False)):
-            return start, None
-        return i, Phrase(
-            modifiers[-1], (number or 1) > 1, False, False, determiner, number, many,
-            tuple(modifiers[:-1]), colours,
-        )  # fmt: skip
-    noun, is_plural = lexicon().nouns[found[head]]
-    after = found[head + 1] if head + 1 < len(found) else ""
+        return _end_unknown_phrase(tokens, start, i, quantity, modifiers)
+    noun, is_plural = load_lexicon().nouns[tokens[head]]
+    after = tokens[head + 1] if head + 1 < len(tokens) else ""
     return head + 1, Phrase(
-        noun, is_plural, True, not after or _ends(after, is_plural), determiner, number, many,
-        tuple(modifiers), colours, start > 0 and found[start - 1] == "'s", after == "'s",
+        noun, is_plural, True, not after or _ends_phrase(after, is_plural), quantity.determiner,
+        quantity.number, quantity.many, tuple(modifiers), _select_colors(modifiers),
+        start > 0 and tokens[start - 1] == "'s", after == "'s",
     )  # fmt: skip
 
 
-def _determiners(found: list[str], i: int) -> tuple[int, str, int | None, bool]:
-    """Reads "the two", "several other", "a couple of"; where they end and what they say."""
-    numbers = lexicon().numbers
+def _end_unknown_phrase(
+    tokens: list[str], start: int, end: int, quantity: _Quantity, modifiers: list[str]
+) -> tuple[int, Phrase | None]:
+    """Return a phrase whose head is unknown ("a frobnicator"), or None.
+
+    The unknown noun must stand between a determiner and a word that ends a phrase.
+    """
+    if not (quantity.end > start and modifiers and _may_be_noun(modifiers[-1])):
+        return start, None
+    if tokens[end - 1] != modifiers[-1]:
+        return start, None
+    if end < len(tokens) and not _ends_phrase(tokens[end], False):
+        return start, None
+    return end, Phrase(
+        modifiers[-1], (quantity.number or 1) > 1, False, False, quantity.determiner,
+        quantity.number, quantity.many, tuple(modifiers[:-1]), _select_colors(modifiers),
+    )  # fmt: skip
+
+
+def _select_colors(modifiers: list[str]) -> tuple[str, ...]:
+    return tuple(words.COLORS[word] for word in modifiers if word in words.COLORS)
+
+
+def _read_quantity(tokens: list[str], i: int) -> _Quantity:
+    """Read "the two", "several other" or "a couple of"."""
+    numbers = load_lexicon().numbers
     determiner, number, many = "", None, False
-    while i < len(found):
-        word = found[i]
+    while i < len(tokens):
+        word = tokens[i]
         if word in words.DETERMINERS or word == "another":
             determiner = word
         elif word in numbers:
@@ -155,35 +182,35 @@ def _determiners(found: list[str], i: int) -> tuple[int, str, int | None, bool]:
             many = True
             determiner = "no" if word == "no" else determiner
             if word in ("couple", "lots", "dozens", "all", "some", "both") and (
-                i + 1 < len(found) and found[i + 1] == "of"
+                i + 1 < len(tokens) and tokens[i + 1] == "of"
             ):
                 i += 1
         else:
             break
         i += 1
-    return i, determiner, number, many
+    return _Quantity(i, determiner, number, many)
 
 
-def _joins_modifiers(found: list[str], i: int, modifiers: list[str]) -> bool:
-    """Whether "and" or a comma stands between two adjectives or colours."""
-    if found[i] not in _JOINS or not modifiers or i + 1 >= len(found):
+def _is_conjunction(tokens: list[str], i: int, modifiers: list[str]) -> bool:
+    """Return whether a token is "and" or a comma between two adjectives or colors."""
+    if tokens[i] not in _CONJUNCTIONS or not modifiers or i + 1 >= len(tokens):
         return False
-    following = found[i + 1] if found[i + 1] != "and" else found[min(i + 2, len(found) - 1)]
-    return all(w in _ADJECTIVES or w in words.COLOURS for w in (modifiers[-1], following))
+    following = tokens[i + 1] if tokens[i + 1] != "and" else tokens[min(i + 2, len(tokens) - 1)]
+    return all(w in _ADJECTIVES or w in words.COLORS for w in (modifiers[-1], following))
 
 
-def _reads_as_modifier(found: list[str], i: int, start: int, opened: bool) -> bool:
-    """Whether a word that is no noun may stand before the noun of a phrase."""
-    word = found[i]
+def _is_modifier(tokens: list[str], i: int, start: int, opened: bool) -> bool:
+    """Return whether a word that is no noun may modify the noun of a phrase."""
+    word = tokens[i]
     if word in _CLOSED or word in words.DETERMINERS or not word[0].isalnum():
         return False
-    form = lexicon().verbs.get(word, ("", ""))[1]
-    following = found[i + 1] if i + 1 < len(found) else ""
+    form = load_lexicon().verbs.get(word, ("", ""))[1]
+    following = tokens[i + 1] if i + 1 < len(tokens) else ""
     if form == "ing" or word.endswith("ing"):
         # "the RUNNING dog", "SMILING boy", but not "HOLDING a dog" or "in black HOLDING balls".
         if following in words.DETERMINERS or following in words.PREPOSITIONS:
             return False
-        return i == start == 0 or (opened and found[i - 1] not in words.COLOURS)
+        return i == start == 0 or (opened and tokens[i - 1] not in words.COLORS)
     if not opened:
         return form not in ("s", "base") and word not in words.ADVERBS and (
             form != "ed" or start == 0
@@ -191,50 +218,56 @@ def _reads_as_modifier(found: list[str], i: int, start: int, opened: bool) -> bo
     return form != "s"
 
 
-def _reads_as_noun(found: list[str], i: int, opened: bool, head: int) -> bool:
-    """Whether a token is a noun here rather than a verb: "the SLIDE" but "he slides"."""
-    lex = lexicon()
-    word = found[i]
-    if word not in lex.nouns or (word in words.PREPOSITIONS and not opened):
+def _is_noun(tokens: list[str], i: int, opened: bool, head: int) -> bool:
+    """Return whether a token is a noun rather than a verb: "the SLIDE" but "he slides".
+
+    Args:
+        tokens: The tokens of the caption.
+        i: Index of the token.
+        opened: Whether the phrase has words before it.
+        head: Index of the last noun in the phrase; -1 for none.
+    """
+    lexicon = load_lexicon()
+    word = tokens[i]
+    if word not in lexicon.nouns or (word in words.PREPOSITIONS and not opened):
         return False
-    following = found[i + 1 : i + 3]
+    following = tokens[i + 1 : i + 3]
     if (
         len(following) == 2
         and following[1] not in _CLOSED
-        and (following[0] in words.AFTER_MODIFIER or following[0] in words.COLOURS)
+        and (following[0] in words.AFTER_MODIFIER or following[0] in words.COLORS)
     ):
         return False  # "a SNOW covered hill", "a LIGHT brown dog"
-    form = lex.verbs.get(word, ("", ""))[1]
-    before = found[i - 1] if i > 0 else ""
+    form = lexicon.verbs.get(word, ("", ""))[1]
+    before = tokens[i - 1] if i > 0 else ""
     if head < 0:
         if not form or opened:
             return True
-        if before in _JOINS and word in ("rollerblades", "skates", "skis", "boots"):
+        if before in _CONJUNCTIONS and word in ("rollerblades", "skates", "skis", "boots"):
             return True
         return form != "ing" and before in words.PREPOSITIONS and before != "to"
-    if form == "s" or (form in ("base", "ed") and lex.nouns[found[head]][1]):
+    noun, is_plural = lexicon.nouns[tokens[head]]
+    if form == "s" or (form in ("base", "ed") and is_plural):
         return False
     if form == "base":
-        # "a boy watch a dog": an article right after it means that it was a verb.
+        # "a boy watch a dog": a word before an article is a verb.
         if following and following[0] in words.DETERMINERS:
             return False
-        noun = lex.nouns[found[head]][0]
-        animate = is_a(noun, "person") or is_a(noun, "animal")
-        return word in words.AFTER_ANIMATE or not animate
+        return word in words.AFTER_ANIMATE or not is_animate(noun)
     return word not in words.ADJECTIVES and word not in words.PREPOSITIONS
 
 
 def _may_be_noun(word: str) -> bool:
-    plain = word not in _ADJECTIVES and word not in words.COLOURS and word not in words.ADVERBS
-    return plain and word not in lexicon().verbs and not word.endswith(("ing", "ed", "ly"))
+    plain = word not in _ADJECTIVES and word not in words.COLORS and word not in words.ADVERBS
+    return plain and word not in load_lexicon().verbs and not word.endswith(("ing", "ed", "ly"))
 
 
-def _ends(word: str, is_plural: bool) -> bool:
-    """Whether a phrase surely ended before this word."""
-    if word in _CLOSED or not word[0].isalnum() or word in words.COLOURS:
+def _ends_phrase(word: str, is_plural: bool) -> bool:
+    """Return whether a phrase must end before a word."""
+    if word in _CLOSED or not word[0].isalnum() or word in words.COLORS:
         return True
     if word in words.DETERMINERS or word in words.ADVERBS or word in words.MANY:
         return True
-    if word in lexicon().verbs or word in lexicon().numbers:
+    if word in load_lexicon().verbs or word in load_lexicon().numbers:
         return True
     return word.endswith(("ing", "ed", "ly")) or (not is_plural and word.endswith("s"))

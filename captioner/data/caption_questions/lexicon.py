@@ -1,4 +1,4 @@
-"""The word lists made ready to look up: the forms of nouns and verbs, and what is of which kind."""
+"""Lookup tables of the word lists: forms of nouns and verbs, and the hierarchy of nouns."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _INFLECT = inflect.engine()
 
 @dataclass(frozen=True)
 class Lexicon:
-    """What `lexicon()` builds from the lists."""
+    """Nouns, verbs and numbers by their forms."""
 
     nouns: dict[str, tuple[str, bool]]
-    """Any form ("puppies", "guys") -> the noun ("puppy", "man") and whether the form is plural."""
+    """Form ("puppies", "guys") -> noun ("puppy", "man") and whether the form is plural."""
     parents: dict[str, tuple[str, ...]]
-    """A noun -> its kinds, direct ones only."""
+    """Noun -> its direct kinds."""
     verbs: dict[str, tuple[str, str]]
-    """Any form ("runs") -> the gerund of the verb that stands for it ("running") and which form
-    it is: "s", "ing", "base" or "ed"."""
+    """Form ("leaps") -> gerund of the first synonym ("jumping") and kind of the form: "s", "ing",
+    "base" or "ed"."""
     numbers: dict[str, int]
     longest: int
     """Words in the longest noun."""
 
 
 @cache
-def lexicon() -> Lexicon:
-    """The one lexicon, built on first use in a fraction of a second."""
+def load_lexicon() -> Lexicon:
+    """Return the lexicon; the first call builds it in a fraction of a second."""
     forms: dict[str, tuple[str, bool]] = {}
     parents: dict[str, list[str]] = {}
     kind = ""
@@ -42,15 +42,15 @@ def lexicon() -> Lexicon:
             rest = line
         for entry in rest.split():
             noun = _add_synonyms(entry, forms)
-            above = parents.setdefault(noun, [])
-            if noun != kind and kind not in above:
-                above.append(kind)
+            kinds = parents.setdefault(noun, [])
+            if noun != kind and kind not in kinds:
+                kinds.append(kind)
     forms |= dict.fromkeys(("people", "persons", "humans", "folks"), ("person", True))
-    numbers = {str(_INFLECT.number_to_words(n)): n for n in range(1, 21)}
+    numbers = {str(_INFLECT.number_to_words(str(n))): n for n in range(1, 21)}
     numbers |= {str(n): n for n in range(1, 21)}
     return Lexicon(
         forms,
-        {noun: tuple(above) for noun, above in parents.items()},
+        {noun: tuple(kinds) for noun, kinds in parents.items()},
         _verb_forms(),
         numbers,
         max(form.count(" ") for form in forms) + 1,
@@ -58,28 +58,28 @@ def lexicon() -> Lexicon:
 
 
 def _add_synonyms(entry: str, forms: dict[str, tuple[str, bool]]) -> str:
-    """Enters "man=guy" in both numbers; returns the noun that they stand for."""
+    """Add singular and plural of each noun in "man=guy" to `forms`; return the first noun."""
     names = [name.replace("_", " ") for name in entry.split("=")]
     first = forms.get(names[0], (names[0], False))[0]
     for name in names:
         always_plural = {name, first} & nouns.PLURAL_ONLY
         forms.setdefault(name, (first, bool(always_plural)))
         if not always_plural and first not in nouns.MASS:
-            forms.setdefault(plural(name), (first, True))
+            forms.setdefault(pluralize(name), (first, True))
     return first
 
 
 @cache
-def plural(noun: str) -> str:
-    """ "boxes" of "box"; a noun without singular stays."""
+def pluralize(noun: str) -> str:
+    """Return the plural: "boxes" for "box"; plural-only nouns are returned unchanged."""
     if noun in nouns.PLURAL_ONLY:
         return noun
     return "people" if noun == "person" else str(_INFLECT.plural_noun(noun))
 
 
 @cache
-def with_article(noun: str) -> str:
-    """ "an umbrella" of "umbrella"; a noun that takes no article stays."""
+def add_article(noun: str) -> str:
+    """Return "an umbrella" for "umbrella"; nouns without article are returned unchanged."""
     return noun if noun in nouns.MASS | nouns.PLURAL_ONLY else str(_INFLECT.a(noun))
 
 
@@ -124,24 +124,28 @@ def _ends_in_consonant_y(verb: str) -> bool:
 
 
 @cache
-def kinds_of(noun: str) -> frozenset[str]:
-    """The noun itself and all that it is a kind of."""
-    return frozenset({noun}).union(*map(kinds_of, lexicon().parents.get(noun, ())))
+def get_kinds(noun: str) -> frozenset[str]:
+    """Return the noun itself and its direct and indirect kinds (hypernyms)."""
+    return frozenset({noun}).union(*map(get_kinds, load_lexicon().parents.get(noun, ())))
 
 
 def is_a(noun: str, kind: str) -> bool:
-    """Whether a noun is of a kind: `is_a("puppy", "animal")`."""
-    return kind in kinds_of(noun)
+    """Return whether a noun is of a kind: `is_a("puppy", "animal")`."""
+    return kind in get_kinds(noun)
+
+
+def is_animate(noun: str) -> bool:
+    """Return whether a noun is a person or an animal."""
+    return is_a(noun, "person") or is_a(noun, "animal")
 
 
 @cache
-def may_be(one: str, other: str) -> bool:
-    """Whether two nouns may be said of the same thing.
+def are_compatible(one: str, other: str) -> bool:
+    """Return whether two nouns may denote the same thing.
 
-    One is a kind of the other, or both are people of which one is named by what she does ("player"
-    and "woman").
+    Either one is a kind of the other, or both are persons and one is a role ("player" and "woman").
     """
     if is_a(one, other) or is_a(other, one):
         return True
-    people = is_a(one, "person") and is_a(other, "person")
-    return people and (is_a(one, "role") or is_a(other, "role"))
+    persons = is_a(one, "person") and is_a(other, "person")
+    return persons and (is_a(one, "role") or is_a(other, "role"))

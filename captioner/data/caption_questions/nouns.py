@@ -1,16 +1,15 @@
 """Nouns by kind, written by hand for everyday photographs.
 
-An entry of NOUNS is "kind: noun noun=synonym ..." and goes on in the indented lines after it; a
-noun may be the kind of a later entry, and an underscore stands for a space. The first of several
-synonyms is the word that is asked and answered with. A noun in no list is understood from its place
-in the caption.
+An entry of NOUNS is "kind: noun noun=synonym ..." and continues on indented lines. A noun may be
+the kind of a later entry; an underscore stands for a space. Questions and answers use the first of
+several synonyms. A noun that is not listed is recognized by its position in the caption.
 """
 
 from __future__ import annotations
 
 
-def spaced(text: str) -> frozenset[str]:
-    """The words of a list, an underscore standing for a space."""
+def parse_words(text: str) -> frozenset[str]:
+    """Return the words of a list; an underscore stands for a space."""
     return frozenset(word.replace("_", " ") for word in text.split())
 
 
@@ -193,15 +192,15 @@ other: color=colour pattern stripe spot design logo writing word ponytail camera
   metal concrete brick stone=stones leather denim camouflage gravel
 """
 
-# Nouns that never stand in the singular; "the pants are", "a pair of scissors".
-PLURAL_ONLY = spaced(
+# Nouns without singular: "the pants are", "a pair of scissors".
+PLURAL_ONLY = parse_words(
     """pants jeans shorts overalls pajamas tights swim_trunks sunglasses glasses goggles
     headphones scissors stairs high_heels underwear kneepads pads cards floaties chopsticks
     french_fries binoculars"""
 )
 
-# Nouns without a plural and without "a".
-MASS = spaced(
+# Mass nouns, without plural and without "a".
+MASS = parse_words(
     """snow grass water sand dirt mud ice hair food equipment furniture wildlife fruit money
     clothing garment trash bread rice pasta corn popcorn meat candy coffee tea milk juice beer
     wine soda underwear wood cloth paper fire gear music broccoli cheese soup ice_cream"""

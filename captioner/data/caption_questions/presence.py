@@ -1,9 +1,9 @@
-"""Questions after what is there, as many answered yes as no for every noun and for every wording.
+"""Make questions about the presence of objects, with as many "yes" as "no" for each noun.
 
-What is absent is drawn among the frequent companions of what the image shows, the "adversarial"
-sampling of Li et al. 2023 (Evaluating Object Hallucination in Large Vision-Language Models, section
-4), and only where no word of any caption makes it likely that it is there under another name or was
-left out.
+An absent object is drawn with a probability that grows with how often it occurs together with the
+objects in the image: the "adversarial" sampling of Li et al. 2023 (Evaluating Object Hallucination
+in Large Vision-Language Models, section 4). It must have no hint in any caption that it is present
+but unmentioned or named differently.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 
 from captioner.data.caption_questions import nouns
-from captioner.data.caption_questions.lexicon import may_be, plural, with_article
+from captioner.data.caption_questions.lexicon import add_article, are_compatible, pluralize
 from captioner.data.caption_questions.presence_words import PRESENCE_NOUNS, QUESTION_FORMS
 from captioner.data.caption_questions.scene import Scene
 from captioner.data.caption_questions.subject import Pair
 
-MOST = 3
-"""Questions of an image with the same answer."""
-CAPTIONS_FOR_NO = 3
-"""Fewer captions than this leave out too much to say that something is absent."""
-AGREEMENT = 0.4
-"""A noun is asked after only if, where one caption speaks of it, another of the same image does so
-too with this probability: what is often left out cannot be called absent."""
+MAX_PER_ANSWER = 3
+"""Presence questions of an image with the same answer."""
+MIN_CAPTIONS_FOR_NO = 3
+"""Fewer captions mention too little of an image to conclude that something is absent."""
+MIN_AGREEMENT = 0.4
+"""Least probability that another caption of an image mentions a noun that one caption mentions.
+Nouns that captions often leave out cannot be called absent and are not asked about."""
 
 
-def ask_presence(
+def make_presence_pairs(
     scenes: Sequence[Scene],
     splits: Sequence[str],
     ids: Sequence[str],
@@ -36,23 +36,31 @@ def ask_presence(
     seed: int,
     budgets: Mapping[str, int],
 ) -> list[list[Pair]]:
-    """The presence questions of each image, at most `budgets` pairs of a yes and a no a split."""
-    survey = _Survey(scenes)
-    found: list[list[Pair]] = [[] for _ in scenes]
+    """Return the presence questions of each image.
+
+    Args:
+        scenes: The images.
+        splits: Split of each image.
+        ids: Id of each image.
+        seed: Seed of the choice and of the wording.
+        budgets: Most pairs of a "yes" and a "no" in each split.
+    """
+    statistics = _NounStatistics(scenes)
+    pairs: list[list[Pair]] = [[] for _ in scenes]
     for split in sorted(set(splits)):
         rows = [i for i, other in enumerate(splits) if other == split]
-        drawer = _Drawer(survey, rows, ids, seed)
-        for yes, no, noun in drawer.draw(budgets[split]):
-            # One wording for both answers: neither it nor the noun gives the answer away.
-            question = _question(noun, random.Random(f"qa {seed} {ids[yes]} {ids[no]} {noun}"))
-            found[yes].append(Pair("presence", noun, question, "yes"))
-            found[no].append(Pair("presence", noun, question, "no"))
-    return found
+        sampler = _PairSampler(statistics, rows, ids, seed)
+        for yes, no, noun in sampler.sample(budgets[split]):
+            # The same wording for both, so that the question does not give the answer away.
+            question = _word_question(noun, random.Random(f"qa {seed} {ids[yes]} {ids[no]} {noun}"))
+            pairs[yes].append(Pair("presence", noun, question, "yes"))
+            pairs[no].append(Pair("presence", noun, question, "no"))
+    return pairs
 
 
 @cache
 def load_presence_nouns() -> dict[str, tuple[frozenset[str], tuple[str, ...]]]:
-    """Noun -> the words and the stems that make its absence doubtful."""
+    """Return the words and the word stems that hint at each noun."""
     table: dict[str, list[str]] = {}
     noun = ""
     for line in PRESENCE_NOUNS.strip().splitlines():
@@ -68,100 +76,113 @@ def load_presence_nouns() -> dict[str, tuple[frozenset[str], tuple[str, ...]]]:
     }
 
 
-def is_doubtful(scene: Scene, noun: str) -> bool:
-    """Whether the noun may be there, whatever the captions call it or leave out."""
-    exact, stems = load_presence_nouns()[noun]
-    if scene.words & exact or any(word.startswith(stems) for word in scene.words):
+def may_be_present(scene: Scene, noun: str) -> bool:
+    """Return whether a noun may be present, mentioned or not."""
+    hints, stems = load_presence_nouns()[noun]
+    if scene.words & hints or any(word.startswith(stems) for word in scene.words):
         return True
-    return any(may_be(other, noun) for other in scene.hinted)
+    return any(are_compatible(other, noun) for other in scene.all_nouns)
 
 
-class _Survey:
-    """What the data set as a whole says of the nouns."""
+class _NounStatistics:
+    """Statistics of the presence nouns over the whole data set."""
 
     def __init__(self, scenes: Sequence[Scene]) -> None:
         self.scenes = scenes
-        self.nouns = [noun for noun in load_presence_nouns() if self._agreement(noun) >= AGREEMENT]
-        self.shown = [{n for n in self.nouns if scene.shares[n] >= scene.need} for scene in scenes]
+        self.nouns = [n for n in load_presence_nouns() if self._agreement(n) >= MIN_AGREEMENT]
+        self.present = [
+            {n for n in self.nouns if scene.mentions[n] >= scene.min_votes} for scene in scenes
+        ]
+        """Nouns that are certainly present in each image."""
         self.absent = [
-            {n for n in self.nouns if not is_doubtful(scene, n)}
-            if len(scene.captions) >= CAPTIONS_FOR_NO
+            {n for n in self.nouns if not may_be_present(scene, n)}
+            if len(scene.captions) >= MIN_CAPTIONS_FOR_NO
             else set()
             for scene in scenes
         ]
+        """Nouns that are certainly absent in each image."""
 
     def _agreement(self, noun: str) -> float:
-        agreed, possible = 1.0, 2.0  # half, where there is nothing to go by
+        agreed, possible = 1.0, 2.0  # 0.5 without any data
         for scene in self.scenes:
-            agreed += scene.shares[noun] * (scene.shares[noun] - 1)
-            possible += scene.shares[noun] * (len(scene.captions) - 1)
+            agreed += scene.mentions[noun] * (scene.mentions[noun] - 1)
+            possible += scene.mentions[noun] * (len(scene.captions) - 1)
         return agreed / possible
 
     @cached_property
-    def _together(self) -> tuple[list[list[str]], Counter[str], Counter[tuple[str, str]]]:
-        present = [[n for n in self.nouns if scene.shares[n]] for scene in self.scenes]
-        alone: Counter[str] = Counter(n for here in present for n in here)
-        pairs = Counter((a, b) for here in present for a in here for b in here)
-        return present, alone, pairs
+    def _counts(self) -> tuple[list[list[str]], Counter[str], Counter[tuple[str, str]]]:
+        """The nouns mentioned for each image; images by noun; images by pair of nouns."""
+        mentioned = [[n for n in self.nouns if scene.mentions[n]] for scene in self.scenes]
+        single: Counter[str] = Counter(n for image in mentioned for n in image)
+        pairs = Counter((a, b) for image in mentioned for a in image for b in image)
+        return mentioned, single, pairs
 
-    def companionship(self, row: int, noun: str) -> float:
-        """How likely the noun is beside the likeliest of what the image shows."""
-        present, alone, pairs = self._together
-        return max((pairs[n, noun] / alone[n] for n in present[row] if n != noun), default=0.0)
+    def cooccurrence(self, row: int, noun: str) -> float:
+        """Return the highest probability of a noun given one noun that the image has."""
+        mentioned, single, pairs = self._counts
+        return max((pairs[n, noun] / single[n] for n in mentioned[row] if n != noun), default=0.0)
 
 
-class _Drawer:
-    """Draws images to ask with yes and with no, in equal numbers, out of one split."""
+class _PairSampler:
+    """Samples as many images for "yes" as for "no" from one split."""
 
-    def __init__(self, survey: _Survey, rows: Sequence[int], ids: Sequence[str], seed: int) -> None:
-        self.survey = survey
+    def __init__(
+        self, statistics: _NounStatistics, rows: Sequence[int], ids: Sequence[str], seed: int
+    ) -> None:
+        self.statistics = statistics
         self.rows = rows
         self.ids = ids
         self.seed = seed
-        self.left = {answer: dict.fromkeys(rows, MOST) for answer in ("yes", "no")}
+        self.remaining = {answer: dict.fromkeys(rows, MAX_PER_ANSWER) for answer in ("yes", "no")}
 
-    def draw(self, budget: int) -> list[tuple[int, int, str]]:
-        """Triples of an image with, an image without, and the noun."""
-        drawn: list[tuple[int, int, str]] = []
-        nouns = sorted(self.survey.nouns, key=lambda noun: (self._supply(noun), noun))
+    def sample(self, budget: int) -> list[tuple[int, int, str]]:
+        """Return triples: an image with the noun, an image without it, and the noun."""
+        triples: list[tuple[int, int, str]] = []
+        nouns = sorted(self.statistics.nouns, key=lambda noun: (self._supply(noun), noun))
         for place, noun in enumerate(nouns):
-            # What a rare noun leaves of its share goes to the commoner ones after it.
-            share = -(-(budget - len(drawn)) // (len(nouns) - place))
-            for yes, no in list(zip(self._with(noun), self._without(noun), strict=False))[:share]:
-                drawn.append((yes, no, noun))
-                self.left["yes"][yes] -= 1
-                self.left["no"][no] -= 1
-        return drawn
+            # Frequent nouns, which come last, use what rare nouns leave of the budget.
+            share = -(-(budget - len(triples)) // (len(nouns) - place))
+            images = zip(self._rank_present(noun), self._rank_absent(noun), strict=False)
+            for yes, no in list(images)[:share]:
+                triples.append((yes, no, noun))
+                self.remaining["yes"][yes] -= 1
+                self.remaining["no"][no] -= 1
+        return triples
 
     def _supply(self, noun: str) -> int:
-        shown = sum(noun in self.survey.shown[i] for i in self.rows)
-        return min(shown, sum(noun in self.survey.absent[i] for i in self.rows))
+        present = sum(noun in self.statistics.present[i] for i in self.rows)
+        return min(present, sum(noun in self.statistics.absent[i] for i in self.rows))
 
-    def _rank(self, row: int, noun: str) -> float:
+    def _uniform(self, row: int, noun: str) -> float:
         return random.Random(f"qa {self.seed} {self.ids[row]} {noun}").random()
 
-    def _with(self, noun: str) -> list[int]:
-        rows = [i for i in self.rows if noun in self.survey.shown[i] and self.left["yes"][i]]
-        return sorted(rows, key=lambda i: (self._rank(i, noun), self.ids[i]))
+    def _rank_present(self, noun: str) -> list[int]:
+        """Return the images for "yes" in random order."""
+        present, remaining = self.statistics.present, self.remaining["yes"]
+        rows = [i for i in self.rows if noun in present[i] and remaining[i]]
+        return sorted(rows, key=lambda i: (self._uniform(i, noun), self.ids[i]))
 
-    def _without(self, noun: str) -> list[int]:
-        """Drawn without replacement, by how usual the noun is in such company.
+    def _rank_absent(self, noun: str) -> list[int]:
+        """Return the images for "no" in random order, weighted by the co-occurrence of the noun.
 
-        The keys are those of Efraimidis and Spirakis 2006 (Weighted random sampling with a
-        reservoir).
+        The sort keys u ** (1 / w) sample without replacement: Efraimidis and Spirakis 2006
+        (Weighted random sampling with a reservoir).
         """
-        rows = [i for i in self.rows if noun in self.survey.absent[i] and self.left["no"][i]]
-        weights = {i: self.survey.companionship(i, noun) + 1e-3 for i in rows}
-        return sorted(rows, key=lambda i: (-(self._rank(i, noun) ** (1 / weights[i])), self.ids[i]))
+        absent, remaining = self.statistics.absent, self.remaining["no"]
+        rows = [i for i in self.rows if noun in absent[i] and remaining[i]]
+        weights = {i: self.statistics.cooccurrence(i, noun) + 1e-3 for i in rows}
+        return sorted(
+            rows, key=lambda i: (-(self._uniform(i, noun) ** (1 / weights[i])), self.ids[i])
+        )
 
 
-def _question(noun: str, rng: random.Random) -> str:
+def _word_question(noun: str, rng: random.Random) -> str:
     if noun in nouns.MASS:
         form, name = "mass", noun
     elif noun in nouns.PLURAL_ONLY:
         form, name = "plural", noun
     elif noun in ("beach", "pool", "ocean"):
-        form, name = "scene", with_article(noun)
+        form, name = "scene", add_article(noun)
     else:
-        form, name = "singular", with_article(noun)
-    return rng.choice(QUESTION_FORMS[form]).format(a=name, plural=plural(noun))
+        form, name = "singular", add_article(noun)
+    return rng.choice(QUESTION_FORMS[form]).format(a=name, plural=pluralize(noun))

@@ -1,101 +1,104 @@
-"""What the captions of one image say between them: who and what is there, and how many."""
+"""Combine the captions of one image: the nouns that they mention, and how many of each."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from captioner.data.caption_questions import words
-from captioner.data.caption_questions.chunker import Item, Phrase, parse, tokens
-from captioner.data.caption_questions.clause import Statement, read_statement
-from captioner.data.caption_questions.lexicon import is_a, kinds_of, lexicon, may_be
-from captioner.data.caption_questions.nouns import spaced
+from captioner.data.caption_questions.chunker import Chunk, Phrase, chunk_caption, split_words
+from captioner.data.caption_questions.clause import Clause, parse_clause
+from captioner.data.caption_questions.lexicon import are_compatible, get_kinds, is_a, load_lexicon
+from captioner.data.caption_questions.nouns import parse_words
 
-_UNNAMED_KINDS = {"other", "part", "event", "group thing", "body part", "group"}
-_UNNAMED = spaced(
+_UNSPECIFIC_KINDS = {"other", "part", "event", "group thing", "body part", "group"}
+_UNSPECIFIC = parse_words(
     """object food equipment garment toy device place vehicle tool container bag drink role"""
 )
 
 
 @dataclass(frozen=True)
-class Caption:
-    """A caption taken apart."""
+class ParsedCaption:
+    """The parts of a caption."""
 
-    items: tuple[Item, ...]
+    chunks: tuple[Chunk, ...]
     words: frozenset[str]
     phrases: tuple[Phrase, ...]
-    """Of what is really there: no pictures of it, no "without" it."""
-    statement: Statement
+    """Phrases of things in the image: not after "without", and not "a poster of" them."""
+    clause: Clause
 
 
-def read_caption(text: str) -> Caption:
-    """Takes a caption apart."""
-    items = tuple(parse(text))
-    found = frozenset(word for token in tokens(text) for word in token.split())
-    return Caption(items, found, tuple(_real(items)), read_statement(items))
+def parse_caption(text: str) -> ParsedCaption:
+    """Return the parts of a caption."""
+    chunks = tuple(chunk_caption(text))
+    parts = frozenset(word for token in split_words(text) for word in token.split())
+    return ParsedCaption(chunks, parts, tuple(_iterate_present(chunks)), parse_clause(chunks))
 
 
-def _real(items: Sequence[Item]) -> Iterable[Phrase]:
-    for i, item in enumerate(items):
-        phrase = item.phrase
+def _iterate_present(chunks: Sequence[Chunk]) -> Iterator[Phrase]:
+    """Yield the phrases of things that are in the image themselves."""
+    for i, chunk in enumerate(chunks):
+        phrase = chunk.phrase
         if phrase is None or phrase.determiner == "no" or words.LIKENESS & set(phrase.modifiers):
             continue
-        before = items[i - 1].text if i else ""
-        second = items[i - 2] if i > 1 else item
+        before = chunks[i - 1].text if i else ""
+        second = chunks[i - 2] if i > 1 else chunk
         if before in ("without", "like") or (before == "as" and second.form == "ed"):
             continue
-        # "on a picture of a dog", but "a picture of a dog" is what captions may begin with.
+        # "on a picture of a dog"; but "a picture of a dog" at the start is the image itself.
         if before == "of" and i > 2 and second.phrase and second.phrase.noun in words.LIKENESS:
             continue
         yield phrase
 
 
 class Scene:
-    """The captions of one image together."""
+    """The captions of one image together.
+
+    Args:
+        references: The captions.
+    """
 
     def __init__(self, references: Iterable[str]) -> None:
-        self.captions = tuple(map(read_caption, references))
-        self.need = 2 if len(self.captions) > 1 else 1
-        """Captions that must agree."""
+        self.captions = tuple(map(parse_caption, references))
+        self.min_votes = 2 if len(self.captions) > 1 else 1
+        """Number of captions that must agree on an answer."""
         self.phrases = tuple(p for caption in self.captions for p in caption.phrases)
-        self.statements = tuple(
-            c.statement for c in self.captions if c.statement.subject is not None
-        )
+        self.clauses = tuple(c.clause for c in self.captions if c.clause.subject is not None)
 
     @cached_property
     def words(self) -> frozenset[str]:
-        """Every word of every caption."""
+        """All words of all captions."""
         return frozenset().union(*(caption.words for caption in self.captions))
 
     @cached_property
-    def shares(self) -> Counter[str]:
-        """How many captions surely speak of each noun, kinds counted with what is of the kind."""
+    def mentions(self) -> Counter[str]:
+        """Number of captions that certainly mention each noun or something of its kind."""
         counts: Counter[str] = Counter()
         for caption in self.captions:
             sure = [p.noun for p in caption.phrases if p.known and p.sure]
-            counts.update(frozenset().union(*map(kinds_of, sure)))
+            counts.update(frozenset().union(*map(get_kinds, sure)))
         return counts
 
     @cached_property
-    def hinted(self) -> frozenset[str]:
-        """Nouns that stand anywhere in a caption, a compound's parts among them."""
-        forms = lexicon().nouns
-        found = {forms[word][0] for word in self.words if word in forms}
+    def all_nouns(self) -> frozenset[str]:
+        """All nouns in the captions, including the parts of compounds."""
+        forms = load_lexicon().nouns
+        nouns = {forms[word][0] for word in self.words if word in forms}
         for caption in self.captions:
-            for item in caption.items:
-                if item.phrase is not None:
-                    found.add(item.phrase.noun)
-                    found.update(forms[m][0] for m in item.phrase.modifiers if m in forms)
-        return frozenset(found)
+            for chunk in caption.chunks:
+                if chunk.phrase is not None:
+                    nouns.add(chunk.phrase.noun)
+                    nouns.update(forms[m][0] for m in chunk.phrase.modifiers if m in forms)
+        return frozenset(nouns)
 
-    def names(self, kind: str) -> Counter[str]:
-        """How often each noun of a kind, such as "person", is said."""
+    def count_nouns(self, kind: str) -> Counter[str]:
+        """Return the number of phrases with each noun of a kind, such as "person"."""
         return Counter(p.noun for p in self.phrases if is_a(p.noun, kind))
 
-    def count(self, caption: Caption, noun: str) -> int | None:
-        """How many of a noun (or of what may be one) a caption speaks of; None: it does not tell.
+    def count_objects(self, caption: ParsedCaption, noun: str) -> int | None:
+        """Return how many objects compatible with a noun a caption mentions; None if unclear.
 
         "The dog" after "a dog" is the same dog, "another dog" is one more.
         """
@@ -104,7 +107,7 @@ class Scene:
             group = is_a(phrase.noun, "group")
             if group and is_a(noun, "person"):
                 return None
-            if not may_be(phrase.noun, noun):
+            if not are_compatible(phrase.noun, noun):
                 continue
             if phrase.many or (phrase.plural and phrase.number is None):
                 return None
@@ -114,28 +117,29 @@ class Scene:
                 total += 1
         return total
 
-    def single(self, noun: str) -> bool:
-        """Whether no caption speaks of more than one of what may be called by the noun."""
-        if self._others_unnamed:
+    def is_single(self, noun: str) -> bool:
+        """Return whether no caption mentions more than one object compatible with a noun."""
+        if self._mentions_others:
             return False
-        return all(self.count(caption, noun) in (0, 1) for caption in self.captions)
+        return all(self.count_objects(caption, noun) in (0, 1) for caption in self.captions)
 
     @cached_property
-    def _others_unnamed(self) -> bool:
-        """Whether a caption speaks of "another" or "others" without saying what."""
+    def _mentions_others(self) -> bool:
+        """Whether a caption says "another" or "others" without a noun."""
         bare = ("another", "other", "others", "both")
-        return any(i.tag == "word" and i.text in bare for c in self.captions for i in c.items)
+        return any(i.tag == "word" and i.text in bare for c in self.captions for i in c.chunks)
 
 
-def common_name(nouns: Counter[str]) -> str:
-    """One noun that is right for all: the commonest that may be each of them, else their kind.
+def find_common_name(nouns: Counter[str]) -> str:
+    """Return a noun that fits all nouns: the most common compatible one, else their kind.
 
-    Empty where there is none, as for a man and a dog.
+    Returns:
+        The noun, or "" if there is none, as for "man" and "dog".
     """
     for noun in sorted(nouns, key=lambda noun: (-nouns[noun], noun)):
         if is_a(noun, "role") or noun in ("animal", "pet"):
             continue
-        if all(may_be(noun, other) for other in nouns):
+        if all(are_compatible(noun, other) for other in nouns):
             return noun
     for kind in ("child", "dog", "person", "animal"):
         if nouns and all(is_a(noun, kind) or is_a(kind, noun) for noun in nouns):
@@ -143,6 +147,6 @@ def common_name(nouns: Counter[str]) -> str:
     return ""
 
 
-def is_named(noun: str) -> bool:
-    """Whether a noun says what a thing is, unlike "something" or "trick"."""
-    return noun not in _UNNAMED and not kinds_of(noun) & _UNNAMED_KINDS
+def is_specific(noun: str) -> bool:
+    """Return whether a noun says what a thing is, unlike "something" or "trick"."""
+    return noun not in _UNSPECIFIC and not get_kinds(noun) & _UNSPECIFIC_KINDS

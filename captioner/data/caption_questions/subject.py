@@ -1,4 +1,4 @@
-"""Questions about the subject of an image's captions: what it does, to what, where, in what."""
+"""Make questions about the subject of the captions: activity, place, object and person."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from captioner.data.caption_questions import words
 from captioner.data.caption_questions.chunker import Phrase
-from captioner.data.caption_questions.clause import Deed, Statement
-from captioner.data.caption_questions.lexicon import is_a, may_be, plural
-from captioner.data.caption_questions.scene import Scene, common_name, is_named
+from captioner.data.caption_questions.clause import Action, Clause
+from captioner.data.caption_questions.lexicon import are_compatible, is_a, pluralize
+from captioner.data.caption_questions.scene import Scene, find_common_name, is_specific
 
 
 @dataclass(frozen=True)
@@ -18,134 +18,138 @@ class Pair:
     """A question and its answer."""
 
     kind: str
-    """The question's type."""
+    """Type of the question."""
     topic: str
-    """What the answers are balanced within: what a blind reader would guess by."""
+    """Group of questions whose answers are balanced."""
     question: str
     answer: str
 
 
-def about_subject(scene: Scene) -> Iterator[Pair]:
-    """All pairs of the types activity, place and object."""
-    yield from _activity(scene)
-    yield from _place(scene)
-    yield from _objects(scene)
-    yield from _who(scene)
+def make_subject_pairs(scene: Scene) -> Iterator[Pair]:
+    """Yield all pairs of the types activity, place and object."""
+    yield from _make_activity_pairs(scene)
+    yield from _make_place_pairs(scene)
+    yield from _make_object_pairs(scene)
+    yield from _make_person_pairs(scene)
 
 
-def subject_of(scene: Scene, statements: Sequence[Statement]) -> tuple[str, bool]:
-    """The noun to ask with and whether in the plural; "" where it is not clear who is meant."""
-    numbers = {s.plural for s in statements}
-    names = Counter(noun for s in statements for noun in s.nouns)
-    name = common_name(names)
+def find_subject(scene: Scene, clauses: Sequence[Clause]) -> tuple[str, bool]:
+    """Return the noun for the subject of clauses and whether it is plural; "" if it is unclear."""
+    numbers = {clause.plural for clause in clauses}
+    names = Counter(noun for clause in clauses for noun in clause.nouns)
+    name = find_common_name(names)
     if len(numbers) != 1 or not name:
         return "", False
     is_plural = numbers.pop()
-    return (name, is_plural) if is_plural or scene.single(name) else ("", False)
+    return (name, is_plural) if is_plural or scene.is_single(name) else ("", False)
 
 
-def _be(name: str, is_plural: bool) -> str:
-    return f"are the {plural(name)}" if is_plural else f"is the {name}"
+def _format_subject(name: str, is_plural: bool) -> str:
+    return f"are the {pluralize(name)}" if is_plural else f"is the {name}"
 
 
-def elected(votes: Counter[str], need: int) -> str:
-    """The answer that most captions give: at least `need` of them, or one without a rival.
+def choose_answer(votes: Counter[str], min_votes: int) -> str:
+    """Return the answer that most captions state, or "".
 
-    Where two draw level both are true, and the one that is named first is taken.
+    It needs `min_votes`, or to be the only answer. The first of several equally frequent answers
+    is returned, because each is true.
     """
     ranked = votes.most_common(1)
-    if not ranked or (ranked[0][1] < need and len(votes) > 1):
+    if not ranked or (ranked[0][1] < min_votes and len(votes) > 1):
         return ""
     return ranked[0][0]
 
 
-def _activity(scene: Scene) -> Iterator[Pair]:
-    """ "what is the dog doing": more captions than any other verb's, and at least two."""
-    votes = Counter(s.activity for s in scene.statements if s.activity)
-    answer = elected(votes, scene.need)
-    if votes[answer] < scene.need or list(votes.values()).count(votes[answer]) > 1:
+def _make_activity_pairs(scene: Scene) -> Iterator[Pair]:
+    """Yield "what is the dog doing" if enough captions agree and no other verb is as frequent."""
+    votes = Counter(clause.activity for clause in scene.clauses if clause.activity)
+    answer = choose_answer(votes, scene.min_votes)
+    if votes[answer] < scene.min_votes or list(votes.values()).count(votes[answer]) > 1:
         return
-    name, is_plural = subject_of(scene, [s for s in scene.statements if s.activity == answer])
+    name, is_plural = find_subject(scene, [c for c in scene.clauses if c.activity == answer])
     if name:
-        yield Pair("activity", name, f"what {_be(name, is_plural)} doing", answer)
+        question = f"what {_format_subject(name, is_plural)} doing"
+        yield Pair("activity", name, question, answer)
 
 
-def _place(scene: Scene) -> Iterator[Pair]:
-    votes = Counter(place for s in scene.statements for place in dict.fromkeys(s.places))
-    answer = elected(votes, scene.need)
+def _make_place_pairs(scene: Scene) -> Iterator[Pair]:
+    """Yield "where is the dog"."""
+    votes = Counter(place for clause in scene.clauses for place in dict.fromkeys(clause.places))
+    answer = choose_answer(votes, scene.min_votes)
     if not answer:
         return
-    name, is_plural = subject_of(scene, [s for s in scene.statements if answer in s.places])
+    name, is_plural = find_subject(scene, [c for c in scene.clauses if answer in c.places])
     if name:
-        yield Pair("place", name, f"where {_be(name, is_plural)}", answer)
+        yield Pair("place", name, f"where {_format_subject(name, is_plural)}", answer)
 
 
-def _objects(scene: Scene) -> Iterator[Pair]:
-    """ "what is the boy holding"; what is worn must be said more often than any other garment."""
-    votes: dict[str, dict[str, list[Statement]]] = {}
+def _make_object_pairs(scene: Scene) -> Iterator[Pair]:
+    """Yield "what is the boy holding"; a garment must be stated more often than any other."""
+    votes: dict[str, dict[str, list[Clause]]] = {}
     plurals: Counter[str] = Counter()
-    for statement in scene.statements:
-        for asked, phrase in dict.fromkeys(_asked_objects(statement)):
-            tellers = votes.setdefault(asked, {}).setdefault(phrase.noun, [])
-            if statement not in tellers:
-                tellers.append(statement)
+    for clause in scene.clauses:
+        for predicate, phrase in dict.fromkeys(_iterate_objects(clause)):
+            clauses = votes.setdefault(predicate, {}).setdefault(phrase.noun, [])
+            if clause not in clauses:
+                clauses.append(clause)
             plurals[phrase.noun] += 1 if phrase.plural else -1
-    for asked, by_noun in votes.items():
-        answer = elected(Counter({noun: len(s) for noun, s in by_noun.items()}), scene.need)
-        if not answer or not is_named(answer):
+    for predicate, by_noun in votes.items():
+        answer = choose_answer(Counter({n: len(c) for n, c in by_noun.items()}), scene.min_votes)
+        if not answer or not is_specific(answer):
             continue
         support = len(by_noun[answer])
-        rivals = [len(s) for noun, s in by_noun.items() if not may_be(noun, answer)]
-        if rivals and (max(rivals) >= support or (asked == "wearing" and support < 3)):
+        rivals = [len(c) for noun, c in by_noun.items() if not are_compatible(noun, answer)]
+        if rivals and (max(rivals) >= support or (predicate == "wearing" and support < 3)):
             continue
-        name, is_plural = subject_of(scene, by_noun[answer])
-        if not name or ("mouth" in asked and not is_a(name, "animal")):
+        name, is_plural = find_subject(scene, by_noun[answer])
+        if not name or ("mouth" in predicate and not is_a(name, "animal")):
             continue
-        question = f"what {_be(name, is_plural)} {asked}"
+        question = f"what {_format_subject(name, is_plural)} {predicate}"
         if is_plural:
             question = question.replace("its mouth", "their mouths")
-        text = plural(answer) if plurals[answer] > 0 and not is_plural else answer
-        who = "person" if is_a(name, "person") else name
-        yield Pair("object", f"{who} {asked}", question, text)
+        text = pluralize(answer) if plurals[answer] > 0 and not is_plural else answer
+        topic = "person" if is_a(name, "person") else name
+        yield Pair("object", f"{topic} {predicate}", question, text)
 
 
-def _asked_objects(statement: Statement) -> Iterator[tuple[str, Phrase]]:
-    """What may be asked of a statement, as in "what is the dog ...", and the phrase that tells."""
-    for deed in statement.deeds:
-        asked, phrase = _asked_of(deed), deed.objects[0]
-        if not asked or (phrase.known and not phrase.sure):
+def _iterate_objects(clause: Clause) -> Iterator[tuple[str, Phrase]]:
+    """Yield each predicate for "what is the dog ...", and the phrase that answers it."""
+    for action in clause.actions:
+        predicate, phrase = _format_action(action), action.objects[0]
+        if not predicate or (phrase.known and not phrase.sure):
             continue
         # "standing at the top of a hill" is not about the top.
-        if deed.preposition and (is_a(phrase.noun, "person") or phrase.noun in words.PARTS):
+        if action.preposition and (is_a(phrase.noun, "person") or phrase.noun in words.PARTS):
             continue
-        if asked == "playing" and not any(is_a(phrase.noun, kind) for kind in words.PLAYED):
+        if predicate == "playing" and not any(is_a(phrase.noun, kind) for kind in words.PLAYED):
             continue
-        yield asked, phrase
-    for phrase in statement.worn:
+        yield predicate, phrase
+    for phrase in clause.worn:
         if is_a(phrase.noun, "garment"):
             yield "wearing", phrase
-    for phrase in statement.in_mouth:
+    for phrase in clause.in_mouth:
         yield "holding in its mouth", phrase
 
 
-def _asked_of(deed: Deed) -> str:
-    """ "jumping over" of a deed that can be asked about, otherwise ""."""
-    if not deed.preposition:
-        return deed.verb if deed.verb in words.WITH_OBJECT else ""
-    if deed.verb in ("riding", "biting", "chewing") and deed.preposition == "on":
-        return deed.verb
-    if deed.verb in words.VAGUE or deed.preposition not in words.WITH_PREPOSITION:
+def _format_action(action: Action) -> str:
+    """Return the predicate of a question, such as "jumping over"; "" if none can be asked."""
+    if not action.preposition:
+        return action.verb if action.verb in words.WITH_OBJECT else ""
+    if action.verb in ("riding", "biting", "chewing") and action.preposition == "on":
+        return action.verb
+    if action.verb in words.VAGUE or action.preposition not in words.WITH_PREPOSITION:
         return ""
-    return f"{deed.verb} {deed.preposition}"
+    return f"{action.verb} {action.preposition}"
 
 
-def _who(scene: Scene) -> Iterator[Pair]:
-    """ "who is riding" -> "woman": of one person, whom the captions agree on."""
-    deed = elected(Counter(s.activity for s in scene.statements if s.activity), scene.need)
-    doers = [s for s in scene.statements if deed and s.activity == deed]
-    if not doers or not all(is_a(noun, "person") for s in doers for noun in s.nouns):
+def _make_person_pairs(scene: Scene) -> Iterator[Pair]:
+    """Yield "who is riding" -> "woman" for a single person if the captions agree."""
+    votes = Counter(clause.activity for clause in scene.clauses if clause.activity)
+    activity = choose_answer(votes, scene.min_votes)
+    clauses = [c for c in scene.clauses if activity and c.activity == activity]
+    if not clauses or not all(is_a(noun, "person") for c in clauses for noun in c.nouns):
         return
-    names = scene.names("person")
-    name = common_name(names)
-    if name in words.WHO and names[name] >= scene.need and scene.single("person"):
-        yield Pair("object", f"who {deed}", f"who is {deed}", name)
+    names = scene.count_nouns("person")
+    name = find_common_name(names)
+    if name in words.WHO and names[name] >= scene.min_votes and scene.is_single("person"):
+        yield Pair("object", f"who {activity}", f"who is {activity}", name)

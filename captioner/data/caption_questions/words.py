@@ -1,11 +1,11 @@
-"""Verbs, colours and function words, and the lists that questions of each type are made by.
+"""Verbs, colors and function words, and the words that each type of question may use.
 
-Of synonyms joined by "=", the first stands for all: an answer is "jumping" for "leaps" too.
+Answers use the first of the synonyms joined by "=": "jumping" also for "leaps".
 """
 
 from __future__ import annotations
 
-from captioner.data.caption_questions.nouns import spaced
+from captioner.data.caption_questions.nouns import parse_words
 
 VERBS = """
 run=sprint=jog walk=stroll jump=leap=hop play stand sit lie=lay swim ride climb=scale surf ski
@@ -39,13 +39,13 @@ IRREGULAR_GERUNDS = {
     "ski": "skiing",
     "see": "seeing",
 }
-DOUBLED = spaced(
+DOUBLED = parse_words(
     """run jog hop swim sit get put set dig hug nap hit cut chat stop wrap spin flip bat pet tug
     shop grab trip grin let grip begin skip clap nod zip hum shut knit drag strum"""
 )
 
-# What does not answer "what is he doing?": too vague, a mere attribute, or only half of a verb.
-VAGUE = spaced(
+# No answers to "what is he doing": vague verbs, attributes, and parts of phrasal verbs.
+VAGUE = parse_words(
     """wearing going coming doing making taking putting using having being giving keeping letting
     setting turning moving stopping starting beginning finishing ending reaching picking
     touching facing covering filling surrounding seeing viewing showing appearing seeming
@@ -56,16 +56,16 @@ VAGUE = spaced(
     traveling gathering bowing gesturing checking speeding emerging holding carrying"""
 )
 
-COLOURS = {"grey": "gray", "beige": "tan", "violet": "purple"} | {
+COLORS = {"grey": "gray", "beige": "tan", "violet": "purple"} | {
     name: name
-    for name in spaced(
+    for name in parse_words(
         """black white red blue green yellow orange pink purple brown gray tan silver gold maroon
         teal turquoise"""
     )
 }
-# "golden" is a retriever, "blond" is hair, "colourful" is none in particular: said of the same
-# thing as a plain colour they leave doubt.
-VAGUE_COLOURS = spaced(
+# If one caption uses such a word and another a color for the same thing, the color is not certain:
+# "golden" may be a retriever, "blond" the hair, "colourful" any color.
+VAGUE_COLORS = parse_words(
     """golden blond blonde colorful colourful multicolored multi-colored dark light tri-colored
     tricolor multicolor spotted striped cream khaki navy aqua checkered plaid camouflage neon
     reddish brownish dotted floral rainbow tie-dyed tie-dye colored multi-color multi-coloured
@@ -73,37 +73,37 @@ VAGUE_COLOURS = spaced(
     two-tone black-and-white spotty auburn redheaded red-headed"""
 )
 
-# "a light COLORED field", "a snow COVERED hill": the noun before is only a modifier.
-AFTER_MODIFIER = spaced(
+# Words after a modifier that is no noun phrase itself: "a light COLORED field".
+AFTER_MODIFIER = parse_words(
     "colored coloured covered filled lined capped haired shaped sized clad skinned"
 )
 
-DETERMINERS = spaced("""a an the this that these those his her its their my our your each""")
-POSSESSIVE = spaced("""his her its their my our your""")
-MANY = spaced(
+DETERMINERS = parse_words("""a an the this that these those his her its their my our your each""")
+POSSESSIVE = parse_words("""his her its their my our your""")
+MANY = parse_words(
     """some several many few other others various numerous multiple both all any lots dozens more
     most different assorted couple countless no"""
 )
 
-PREPOSITIONS = spaced(
+PREPOSITIONS = parse_words(
     """in on at with of by from to into onto over under through across along near behind beside
     between down up off around against above below towards toward inside outside past during
     next beneath among amongst amid amidst atop about after before for like out underneath
     alongside without within upon opposite via beyond"""
 )
-FUNCTION = spaced(
+FUNCTION = parse_words(
     """and or but while whilst as who which whom whose where when that because so if than then is
     are was were be been being am has have had can could will would it he she they him them
     himself herself itself themselves there what how not there's also just only very too away
     back together apart ahead forward backward backwards upside sideways overhead outdoors
     indoors alone here i you we each both one's ' n't else away"""
 )
-ADVERBS = spaced(
+ADVERBS = parse_words(
     """high low fast hard quickly slowly happily outside inside nearby upright midair mid-air
     downhill uphill almost very partially ready still again barefoot shirtless asleep airborne
     upside-down headfirst well right left straight sideways afterwards playfully"""
 )
-ADJECTIVES = spaced(
+ADJECTIVES = parse_words(
     """young old little small big large tall short long black-and-white wet dry muddy snowy
     grassy sandy rocky wooden beautiful pretty elderly older younger happy sad smiling huge
     tiny giant hairy furry fluffy shaggy fat thin skinny bald bearded asian african american
@@ -118,59 +118,61 @@ ADJECTIVES = spaced(
     homeless blurry hooded"""
 )
 
-# Words that describe a likeness, so that what follows is not there itself.
-LIKENESS = spaced(
+# Depictions: "a poster of a dog" does not mean that a dog is present.
+LIKENESS = parse_words(
     """picture photo photograph painting drawing poster statue sculpture image shape sign shadow
     reflection costume toy stuffed inflatable plastic fake cardboard cutout mask figurine
     model silhouette balloon logo print mural"""
 )
 
-# Preposition -> may name where someone is; "over", "near", "behind", "to" do not.
-WHERE = spaced("""in on at through across along down into onto inside up within atop around upon""")
-PARTS = spaced(
+# Prepositions of places; "over", "near", "behind" and "to" name no place where someone is.
+WHERE = parse_words(
+    """in on at through across along down into onto inside up within atop around upon"""
+)
+PARTS = parse_words(
     """middle center side edge top bottom body end corner base surface part bed shore patch piece
     bank stretch pile"""
 )
 
-# "a dog race", but "a dog and a cat run": of what is also a verb, only this makes a compound with a
-# person or an animal.
-AFTER_ANIMATE = spaced("race park show bed bowl training")
+# Words that are also verbs but form compounds with a person or an animal: "a dog RACE", but not
+# "a dog and a cat RUN".
+AFTER_ANIMATE = parse_words("race park show bed bowl training")
 
-# Places that answer "where": nouns of the kind place, and what one is on.
-SEATS = spaced(
+# Answers to "where" besides the nouns of the kind place.
+SEATS = parse_words(
     """couch bed bench chair table boat trampoline swing slide carousel subway bus train car
     kayak canoe raft ramp rail counter rug stool tub hammock roller_coaster sled boxing_ring
     wrestling_ring jungle_gym swing_set log"""
 )
-NO_PLACES = spaced("""place window doorway door wall tree bush wave other building puddle""")
+NO_PLACES = parse_words("""place window doorway door wall tree bush wave other building puddle""")
 
-# "what is the boy HOLDING", and "what is the dog jumping OVER".
-WITH_OBJECT = spaced(
+# Verbs and prepositions of questions: "what is the boy HOLDING", "what is the dog jumping OVER".
+WITH_OBJECT = parse_words(
     """holding carrying riding chasing catching throwing wearing climbing kicking eating drinking
     pushing pulling reading chewing biting playing driving"""
 )
-WITH_PREPOSITION = spaced(
+WITH_PREPOSITION = parse_words(
     "over off into onto against past under through down up on at with across behind along near"
 )
-# What is "played" and can be told by a word, unlike "a game".
-PLAYED = spaced(
+# Kinds of objects of "playing" that answer a question, unlike "a game".
+PLAYED = parse_words(
     """musical_instrument soccer tennis hockey rugby golf cricket lacrosse polo chess volleyball
     basketball baseball football badminton ping_pong video_game cards softball hopscotch"""
 )
-WHO = spaced("man woman boy girl baby")
+WHO = parse_words("man woman boy girl baby")
 
 COUNTED = (
     *("person", "dog", "cat", "horse", "bird", "cow", "sheep", "goat", "elephant", "zebra"),
     *("giraffe", "bear", "car", "bike", "motorcycle", "boat", "truck", "bus", "train", "airplane"),
     *("kayak", "canoe", "surfboard", "sled", "umbrella", "balloon", "kite", "pizza"),
 )
-COLOURED = spaced(
+COLORED = parse_words(
     """animal vehicle ball board equipment toy furniture bag frisbee umbrella tent flower flag hat
     balloon kite phone blanket sled tube fruit cup bucket box rug stroller pillow ramp wall door
     building fence curtain sign rail plate bowl tub"""
 )
-# Too wide a word to ask with, or hardly ever of one colour.
-COLOURLESS = spaced(
+# Too general to ask about, or rarely of a single color.
+COLORLESS = parse_words(
     """animal pet vehicle equipment toy furniture board bag garment jeans sunglasses glasses lei
     wildlife net"""
 )

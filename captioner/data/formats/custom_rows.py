@@ -54,8 +54,8 @@ def parse_row(row: dict[str, Any], where: str, report: Report) -> Row | None:
     if texts is None:
         report.add(BAD_LIST, where, rows=1)
         return None
-    labels = [row.get(key) for key in ("split", "question_type", "answer_type")]
-    labels = ["" if label is None else label for label in labels]
+    label_keys = ("split", "question_type", "answer_type")
+    labels: list[Any] = ["" if row.get(key) is None else row[key] for key in label_keys]
     image_id = _parse_id(first_value(row, ID_KEYS, default=""))
     question_id = _parse_id(first_value(row, ("question_id",), default=""))
     name = first_value(row, IMAGE_KEYS)

@@ -17,10 +17,16 @@ from hypothesis import strategies as st
 
 from captioner.data import Example, read_dataset
 from captioner.data.caption_questions import questions_from_captions
-from captioner.data.caption_questions.chunker import parse
-from captioner.data.caption_questions.lexicon import is_a, kinds_of, lexicon, may_be, plural
-from captioner.data.caption_questions.nouns import spaced
-from captioner.data.caption_questions.presence import is_doubtful, load_presence_nouns
+from captioner.data.caption_questions.chunker import chunk_caption
+from captioner.data.caption_questions.lexicon import (
+    are_compatible,
+    get_kinds,
+    is_a,
+    load_lexicon,
+    pluralize,
+)
+from captioner.data.caption_questions.nouns import parse_words
+from captioner.data.caption_questions.presence import load_presence_nouns, may_be_present
 from captioner.data.caption_questions.presence_words import QUESTION_FORMS
 from captioner.data.caption_questions.scene import Scene
 
@@ -235,7 +241,7 @@ def presence(rows: Iterable[Example]) -> list[Example]:
 
 def noun_of(question: str) -> str:
     """The noun that a presence question asks after."""
-    names = {plural(noun): noun for noun in load_presence_nouns()} | {
+    names = {pluralize(noun): noun for noun in load_presence_nouns()} | {
         noun: noun for noun in load_presence_nouns()
     }
     for templates in QUESTION_FORMS.values():
@@ -274,7 +280,7 @@ def test_presence_is_true() -> None:
             assert found.shares[noun] >= 2
         else:
             assert not found.shares[noun]
-            assert not is_doubtful(found, noun)
+            assert not may_be_present(found, noun)
 
 
 def test_presence_is_at_most_two_fifths() -> None:
@@ -312,7 +318,7 @@ def test_presence_is_at_most_two_fifths() -> None:
     ],
 )
 def test_what_may_be_there_under_another_name_is_in_doubt(caption: str, noun: str) -> None:
-    assert is_doubtful(scene(caption), noun)
+    assert may_be_present(scene(caption), noun)
 
 
 @pytest.mark.parametrize(
@@ -328,7 +334,7 @@ def test_what_may_be_there_under_another_name_is_in_doubt(caption: str, noun: st
     ],
 )
 def test_what_is_surely_not_there_is_not_in_doubt(caption: str, noun: str) -> None:
-    assert not is_doubtful(scene(caption), noun)
+    assert not may_be_present(scene(caption), noun)
 
 
 def test_synonyms_are_never_asked_as_absent() -> None:
@@ -488,7 +494,7 @@ def test_nothing_of_nothing() -> None:
 
 
 VOCABULARY = sorted(
-    spaced(
+    parse_words(
         """a the two his another several no of in on with and , . 's dog dogs man woman people boys
         puppy red blue black light shirt shirts ball beach snow running runs run jump jumps sitting
         wearing holding is are to mouth its while as without picture xyzzy young group crowd"""
@@ -527,7 +533,7 @@ def test_any_text_is_taken(captions: list[str]) -> None:
 
 
 def heads(text: str) -> list[tuple[str, bool]]:
-    return [(i.phrase.noun, i.phrase.plural) for i in parse(text) if i.phrase is not None]
+    return [(i.phrase.noun, i.phrase.plural) for i in chunk_caption(text) if i.phrase is not None]
 
 
 @pytest.mark.parametrize(
@@ -548,14 +554,14 @@ def test_noun_phrases(text: str, expected: list[tuple[str, bool]]) -> None:
 
 
 def test_the_kinds_are_a_hierarchy() -> None:
-    for noun in lexicon().parents:
-        assert noun in kinds_of(noun)
-        for kind in kinds_of(noun) - {noun}:
+    for noun in load_lexicon().parents:
+        assert noun in get_kinds(noun)
+        for kind in get_kinds(noun) - {noun}:
             assert not is_a(kind, noun), f"{noun} and {kind} are of each other's kind"
 
 
-def test_what_is_asked_is_in_the_lexicon() -> None:
-    forms = lexicon().nouns
+def test_what_is_asked_is_in_the_load_lexicon() -> None:
+    forms = load_lexicon().nouns
     for noun in load_presence_nouns():
         assert forms[noun][0] == noun, f"{noun} is asked after but never understood"
 
@@ -573,7 +579,7 @@ def test_what_is_asked_is_in_the_lexicon() -> None:
     ],
 )
 def test_may_be(one: str, other: str, expected: bool) -> None:
-    assert may_be(one, other) is may_be(other, one) is expected
+    assert are_compatible(one, other) is are_compatible(other, one) is expected
 
 
 # ---- a real data set
