@@ -15,33 +15,35 @@ _BEAMS = ("groups", "diversity", "length_penalty", "length_form")
 """Options that have no effect without several beams."""
 
 
-def conflicts(options: CaptionOptions) -> Iterator[str]:
-    """Yield a message for each conflict; only the first is sure to be meaningful."""
-    asked = options.questions.flags
-    if len(asked) > 1:
-        yield f"{' and '.join(asked)}: give one of them"
-    if not options.paths and asked != ["--questions"]:
+def find_conflicts(options: CaptionOptions) -> Iterator[str]:
+    """Yield a message for each conflict; only the first is certain to be meaningful."""
+    question_flags = options.questions.flags
+    if len(question_flags) > 1:
+        yield f"{' and '.join(question_flags)}: give one of them"
+    if not options.paths and question_flags != ["--questions"]:
         yield "the following arguments are required: PATH"
     if options.recursive and set(options.paths) == {STDIN}:
         yield "--recursive has no effect: - (stdin) is one image"
-    yield from _row_conflicts(options, asked)
-    yield from _missing_flags(options, asked)
-    yield from _exclusive_flags(options)
-    yield from _file_conflicts(options)
-    yield from _stdin_conflicts(options)
-    yield from _decoding_conflicts(options, answers=bool(asked) and not options.stream)
+    yield from _find_row_conflicts(options, question_flags)
+    yield from _find_missing_flags(options, question_flags)
+    yield from _find_exclusive_flags(options)
+    yield from _find_file_conflicts(options)
+    yield from _find_stdin_conflicts(options)
+    yield from _find_decoding_conflicts(
+        options, answers=bool(question_flags) and not options.stream
+    )
     if options.score or options.stream:
-        yield from _score_conflicts(options, asked)
+        yield from _find_score_conflicts(options, question_flags)
     uses_no_files = options.score or options.stream or STDIN in options.paths
-    if options.batch.attention and (asked or uses_no_files):
+    if options.batch.attention and (question_flags or uses_no_files):
         yield (
             "--attention draws captions of image files; it cannot be used with questions, --score,"
             " --stream or -"
         )
-    yield from _answer_conflicts(options, asked)
+    yield from _find_answer_conflicts(options, question_flags)
 
 
-def _row_conflicts(options: CaptionOptions, asked: list[str]) -> Iterator[str]:
+def _find_row_conflicts(options: CaptionOptions, question_flags: list[str]) -> Iterator[str]:
     """Yield flags of rows and texts beside flags that make no rows, or no captions."""
     output, batch = options.output, options.batch
     rows = {"--output": output.path, "--csv": output.is_csv, "--errors-to": output.errors_to}
@@ -49,13 +51,15 @@ def _row_conflicts(options: CaptionOptions, asked: list[str]) -> Iterator[str]:
     captions["--alt-text"] = batch.alt_text
     other = "--score" if options.score else "--stream" if options.stream else ""
     for flag in (flag for flag, given in (rows | captions).items() if given):
-        if other or (asked and flag in captions):
-            yield f"{flag} cannot be used with {other or asked[0]}"
-        if asked and (asked != ["--question"] or len(options.questions.questions or []) > 1):
+        if other or (question_flags and flag in captions):
+            yield f"{flag} cannot be used with {other or question_flags[0]}"
+        if question_flags and (
+            question_flags != ["--question"] or len(options.questions.questions or []) > 1
+        ):
             yield f"{flag} takes one --question, and no --questions or --ask"
 
 
-def _missing_flags(options: CaptionOptions, asked: list[str]) -> Iterator[str]:
+def _find_missing_flags(options: CaptionOptions, question_flags: list[str]) -> Iterator[str]:
     output, batch = options.output, options.batch
     has_texts = batch.sidecar or batch.write_xmp
     for flag, given, needed, has_needed in (
@@ -71,7 +75,7 @@ def _missing_flags(options: CaptionOptions, asked: list[str]) -> Iterator[str]:
         ("--alt-length", batch.alt_length, "--alt-text", batch.alt_text),
         (
             "--errors-to of a question",
-            asked and output.errors_to,
+            question_flags and output.errors_to,
             "--output or --csv",
             output.path or output.is_csv,
         ),
@@ -80,7 +84,7 @@ def _missing_flags(options: CaptionOptions, asked: list[str]) -> Iterator[str]:
             yield f"{flag} needs {needed}"
 
 
-def _exclusive_flags(options: CaptionOptions) -> Iterator[str]:
+def _find_exclusive_flags(options: CaptionOptions) -> Iterator[str]:
     output, batch, questions = options.output, options.batch, options.questions
     one_file = output.path and output.errors_to and _is_one_file(output.path, output.errors_to)
     for flags, both in (
@@ -98,7 +102,7 @@ def _exclusive_flags(options: CaptionOptions) -> Iterator[str]:
             yield f"{flags} cannot be used together"
 
 
-def _file_conflicts(options: CaptionOptions) -> Iterator[str]:
+def _find_file_conflicts(options: CaptionOptions) -> Iterator[str]:
     """Yield rows or errors that would be written to an image, or to a file that the run reads."""
     read = {os.path.realpath(path) for path in options.read_paths()}
     for flag, path in (
@@ -111,7 +115,7 @@ def _file_conflicts(options: CaptionOptions) -> Iterator[str]:
             yield f"{flag} {path}: is a file that the run reads; give another name"
 
 
-def _stdin_conflicts(options: CaptionOptions) -> Iterator[str]:
+def _find_stdin_conflicts(options: CaptionOptions) -> Iterator[str]:
     output, batch = options.output, options.batch
     if output.resume and options.decoding.method == "sample":
         yield "--resume cannot be used with --sample: new captions would be drawn differently"
@@ -123,7 +127,7 @@ def _stdin_conflicts(options: CaptionOptions) -> Iterator[str]:
         yield "@- reads the paths from stdin, which cannot hold an image or questions too"
 
 
-def _decoding_conflicts(options: CaptionOptions, *, answers: bool) -> Iterator[str]:
+def _find_decoding_conflicts(options: CaptionOptions, *, answers: bool) -> Iterator[str]:
     given = options.decoding.given()
     sample = options.decoding.method == "sample"
     if answers:
@@ -144,7 +148,7 @@ def _decoding_conflicts(options: CaptionOptions, *, answers: bool) -> Iterator[s
         yield "--prefix is empty; give the words that captions begin with"
 
 
-def _score_conflicts(options: CaptionOptions, asked: list[str]) -> Iterator[str]:
+def _find_score_conflicts(options: CaptionOptions, question_flags: list[str]) -> Iterator[str]:
     """Yield flags that have no effect on --score and --stream, which take one question at most."""
     questions = options.questions
     special = "--score" if options.score else "--stream"
@@ -157,7 +161,7 @@ def _score_conflicts(options: CaptionOptions, asked: list[str]) -> Iterator[str]
         "--batch-size": options.batch_size,
         "--jsonl": options.stream and options.output.jsonl,
         "--compile": options.score and options.compile,
-        **{name: name in asked for name in ("--questions", "--ask")},
+        **{name: name in question_flags for name in ("--questions", "--ask")},
     }
     for name, given in others.items():
         if given:
@@ -170,14 +174,14 @@ def _score_conflicts(options: CaptionOptions, asked: list[str]) -> Iterator[str]
         yield "--beam-size cannot be used with --stream, which decodes word by word"
 
 
-def _answer_conflicts(options: CaptionOptions, asked: list[str]) -> Iterator[str]:
+def _find_answer_conflicts(options: CaptionOptions, question_flags: list[str]) -> Iterator[str]:
     """Yield options of answers without a question, and what a question cannot take."""
     questions, count = options.questions, len(options.paths)
     for name in ("answers", "num_answers", "min_confidence"):
-        if getattr(questions, name) is not None and not asked:
+        if getattr(questions, name) is not None and not question_flags:
             yield f"{_flag(name)} needs --question, --questions or --ask"
-    if options.num_captions and asked:
-        yield f"--num-captions: {asked[0]} asks for answers; see --num-answers"
+    if options.num_captions and question_flags:
+        yield f"--num-captions: {question_flags[0]} asks for answers; see --num-answers"
     if questions.interactive and count > 1:
         yield f"--ask is about one image, not {count}"
     if questions.interactive and STDIN in options.paths:

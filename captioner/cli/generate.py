@@ -42,7 +42,7 @@ from captioner.cli.batch.alt_text import to_alt_text
 from captioner.cli.batch.dedupe import Source, read_source
 from captioner.cli.batch.find_images import STDIN, Inputs, find_inputs
 from captioner.cli.batch.runner import run_many
-from captioner.cli.flag_conflicts import conflicts
+from captioner.cli.flag_conflicts import find_conflicts
 from captioner.cli.generate_args import add_flags, read_options
 from captioner.cli.generate_options import BATCH_SIZE, CaptionOptions
 from captioner.cli.output import (
@@ -86,7 +86,7 @@ def parse(argv: list[str] | None, *, prog: str = "generate.py") -> CaptionOption
     """Return the options; exit with status 2 if the arguments are wrong."""
     parser = build_parser(prog)
     options = read_options(parser.parse(argv))
-    for conflict in conflicts(options):
+    for conflict in find_conflicts(options):
         parser.error(conflict)
     return options
 
@@ -106,12 +106,12 @@ def run(options: CaptionOptions) -> int:
 
 def describe_images(options: CaptionOptions, allowed: list[str] | None) -> int:
     """Caption the images, or ask one question about each, and write the results."""
-    images = find(options)
+    images = list_inputs(options)
     settings = None
     if options.output.path:
         answering = options.answering(allowed) if options.questions.questions else {}
         settings = options.settings() | answering | identify_checkpoints(options)
-    captioner = cache(partial(load, options))
+    captioner = cache(partial(load_captioner, options))
     draw = None
     if options.batch.attention:
         from captioner.cli.attention_sheets import SheetWriter
@@ -126,7 +126,7 @@ def describe_images(options: CaptionOptions, allowed: list[str] | None) -> int:
         show=partial(print, flush=options.output.jsonl or options.output.is_csv),
         draw=draw,
     )
-    return exit_status(failed, total)
+    return choose_status(failed, total)
 
 
 def describe(
@@ -161,7 +161,7 @@ def ask_each(
         yield from captioner.answer_stream([(source, question) for source in batch], **answering)
 
 
-def find(options: CaptionOptions) -> Inputs:
+def list_inputs(options: CaptionOptions) -> Inputs:
     """Return the images of the paths, without the files that the run writes."""
     images = find_inputs(
         options.paths,
@@ -182,7 +182,7 @@ def identify_checkpoints(options: CaptionOptions) -> dict[str, Any]:
     return {"checkpoint": [fingerprint([name])[:16] for name in names]}
 
 
-def load(options: CaptionOptions) -> Captioner:
+def load_captioner(options: CaptionOptions) -> Captioner:
     """Load the checkpoint."""
     # Imported here so that --help does not import torch.
     from captioner.predict import load
@@ -202,15 +202,15 @@ def report_repeated(captioner: Captioner, allowed: list[str] | None) -> None:
         notify(f"--answers: used once, since they repeat others: {list_paths(repeated)}")
 
 
-def exit_status(failed: int, total: int) -> int:
+def choose_status(failed: int, total: int) -> int:
     """Return the exit status of a run."""
     return 0 if not failed else 1 if failed == total else 3
 
 
 def process_one_by_one(options: CaptionOptions) -> int:
     """Score the texts, or stream one, for one image after the other."""
-    images = find(options)
-    captioner, failed = load(options), 0
+    images = list_inputs(options)
+    captioner, failed = load_captioner(options), 0
     alone = len(images.paths) == 1
     question = options.questions.questions[0] if options.questions.questions else None
     for path in images.paths:
@@ -230,17 +230,17 @@ def process_one_by_one(options: CaptionOptions) -> int:
             notify(error)
         scores = sorted(scores, key=lambda scored: -scored.score)
         print_lines(format_scores(path, scores, error, alone=alone, as_json=options.output.jsonl))
-    return exit_status(failed, len(images.paths))
+    return choose_status(failed, len(images.paths))
 
 
 def answer_questions(options: CaptionOptions, allowed: list[str] | None) -> int:
     """Answer the questions about the paths, or those of a file that names the images."""
-    rows, images = read_questions(options, find)
+    rows, images = read_questions(options, list_inputs)
     valid = [row for row in rows if not row.error]
     sources: dict[str, Source] = {row.path: row.path for row in valid}
     if STDIN in options.paths:
         sources[STDIN] = read_source(STDIN)
-    captioner = load(options)
+    captioner = load_captioner(options)
     report_repeated(captioner, allowed)
     pairs = ((sources[row.path], row.question) for row in valid)
     results = captioner.answer_stream(
@@ -259,16 +259,16 @@ def answer_questions(options: CaptionOptions, allowed: list[str] | None) -> int:
             notify(error)
         lines = format_answers(row, result, error, columns=columns, as_json=as_json)
         print_lines(lines, flush=as_json)
-    return exit_status(failed, len(rows))
+    return choose_status(failed, len(rows))
 
 
 def answer_typed_questions(options: CaptionOptions, allowed: list[str] | None) -> int:
     """Answer questions about one image as they are typed on stdin."""
-    images = find(options)
+    images = list_inputs(options)
     if len(images.paths) != 1:
         raise UsageError(f"--ask is about one image, not {len(images.paths)}")
     (path,) = images.paths
-    captioner = load(options)
+    captioner = load_captioner(options)
     report_repeated(captioner, allowed)
     try:
         encoded = captioner.encode(path)
@@ -285,7 +285,7 @@ def answer_typed_questions(options: CaptionOptions, allowed: list[str] | None) -
             notify(problem)
         lines = format_answers(row, result, problem, columns=[], as_json=options.output.jsonl)
         print_lines(lines, flush=True)
-    return exit_status(failed, total)
+    return choose_status(failed, total)
 
 
 def read_typed_lines() -> Iterator[str]:

@@ -25,35 +25,16 @@ COPIES = "captioned"
 _BEAM_NUMBERS = (
     ("max_length", "N", int, "The greatest length of a caption in tokens."),
     ("min_length", "N", int, "The least length of a caption in tokens."),
-    (
-        "length_penalty",
-        "A",
-        float,
-        "Rank captions by log-probability / length ** A: a greater A favors longer captions.",
-    ),
+    ("length_penalty", "A", float, "Rank captions by log-probability / length ** A."),
     ("groups", "G", int, "Diverse beam search: divide the beams into G groups."),
-    (
-        "diversity",
-        "L",
-        float,
-        "Diverse beam search: subtract L from the log-probability of a token for each beam of an"
-        " earlier group that has chosen it.",
-    ),
+    ("diversity", "L", float, "Diverse beam search: subtract L from the log-probability of a token"
+     " for each beam of an earlier group that has chosen it."),
     ("no_repeat_ngram", "N", int, "Never write the same N tokens in a row twice; 0 turns it off."),
-    (
-        "repetition_penalty",
-        "X",
-        float,
-        "Multiply the log-probability of tokens that the caption already has by X.",
-    ),
-)
+    ("repetition_penalty", "X", float, "Multiply the log-probability of tokens that the caption"
+     " already has by X."),
+)  # fmt: skip
 _SAMPLING_NUMBERS = (
-    (
-        "temperature",
-        "T",
-        float,
-        "Divide the logits by T: below 1, likely tokens become more likely.",
-    ),
+    ("temperature", "T", float, "Divide the logits by T; a T below 1 favors likely tokens."),
     ("top_k", "N", int, "Draw only from the N likeliest tokens; 0 is all tokens."),
     ("top_p", "P", float, "Draw only from the likeliest tokens with a total probability of P."),
     ("min_p", "P", float, "Draw only tokens that are at least P times as likely as the likeliest."),
@@ -66,9 +47,7 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument(
         "paths", nargs="*", metavar="PATH", help="An image, a folder, a glob pattern, - or @LIST."
     )
-    parser.add_argument(
-        "--recursive", action="store_true", help="Also take the images in folders below folders."
-    )
+    _switch(parser, "--recursive", "Also take the images in folders below folders.")
     _add_model(parser)
     _add_output(parser)
     add_decoding(parser)
@@ -77,56 +56,46 @@ def add_flags(parser: Parser) -> None:
     _add_batch(parser)
 
 
+def _switch(parser: argparse._ActionsContainer, flag: str, text: str, **options: Any) -> None:
+    parser.add_argument(flag, action="store_true", help=text, **options)
+
+
+def _value(
+    parser: argparse._ActionsContainer, flag: str, metavar: str, text: str, **options: Any
+) -> None:
+    parser.add_argument(flag, metavar=metavar, help=text, **options)
+
+
+def _repeatable(
+    parser: argparse._ActionsContainer, flag: str, metavar: str, text: str, **options: Any
+) -> None:
+    _value(parser, flag, metavar, f"{text} May be repeated.", action="append", **options)
+
+
 def _add_model(parser: Parser) -> None:
     group = parser.add_argument_group("model")
+    text = "The folder of a checkpoint, or bundled (default). Several form an ensemble."
+    _repeatable(group, "--checkpoint", "DIR", text)
+    text = f"Number of images, or of questions, in a batch. Default: {BATCH_SIZE}."
+    _value(group, "--batch-size", "N", text, type=positive)
+    text = "cpu (default), cuda, cuda:1, mps or another device."
+    group.add_argument("--device", default="cpu", help=text)
+    text = "The type of weights and arithmetic; auto is the fastest of the device."
     group.add_argument(
-        "--checkpoint",
-        action="append",
-        metavar="DIR",
-        help="The folder of a checkpoint. Given several times, the models form an ensemble."
-        " Default: bundled, the checkpoint that comes with the package.",
-    )
-    group.add_argument(
-        "--batch-size",
-        type=positive,
-        metavar="N",
-        help=f"Number of images, or of questions, in a batch. Default: {BATCH_SIZE}.",
-    )
-    group.add_argument(
-        "--device", default="cpu", help="cpu, cuda, cuda:1, mps or another device. Default: cpu."
-    )
-    group.add_argument(
-        "--dtype",
-        default="float32",
-        choices=DTYPES,
-        help="The type of weights and arithmetic; auto is the fastest of the device."
-        " Default: float32.",
+        "--dtype", default="float32", choices=DTYPES, help=f"{text} Default: float32."
     )
     add_tta(group, default=1)
-    group.add_argument(
-        "--compile", action="store_true", help="Compile the decoder with torch.compile."
-    )
+    _switch(group, "--compile", "Compile the decoder with torch.compile.")
 
 
 def _add_output(parser: Parser) -> None:
     group = parser.add_argument_group("output")
-    group.add_argument(
-        "--num-captions",
-        type=positive,
-        metavar="N",
-        help="Number of captions of each image. Default: 1.",
-    )
-    group.add_argument("--jsonl", action="store_true", help="Print one JSON object per line.")
-    group.add_argument("--csv", action="store_true", help="Print, or write, CSV with a header.")
-    group.add_argument(
-        "--stream", action="store_true", help="Print each word as soon as it is decoded."
-    )
-    group.add_argument(
-        "--score",
-        action="append",
-        metavar="TEXT",
-        help="Rank the given texts instead of writing a caption. May be repeated.",
-    )
+    text = "Number of captions of each image. Default: 1."
+    _value(group, "--num-captions", "N", text, type=positive)
+    _switch(group, "--jsonl", "Print one JSON object per line.")
+    _switch(group, "--csv", "Print, or write, CSV with a header.")
+    _switch(group, "--stream", "Print each word as soon as it is decoded.")
+    _repeatable(group, "--score", "TEXT", "Rank the given texts instead of writing a caption.")
 
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:
@@ -134,40 +103,22 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "decoding", "Options that are not given have the value in the checkpoint's configuration."
     )
-    group.add_argument(
-        "--beam-size",
-        type=positive,
-        metavar="N",
-        help="Number of beams; raised to the number of captions or answers if it is smaller.",
-    )
+    text = "Number of beams; raised to the number of captions or answers if it is smaller."
+    _value(group, "--beam-size", "N", text, type=positive)
     _add_numbers(group, _BEAM_NUMBERS)
     group.add_argument(
         "--length-form",
         choices=("average", "gnmt"),
-        help="The length in the formula of --length-penalty: the number of tokens, or with gnmt"
-        " (5 + number of tokens) / 6.",
+        help="The length in the formula of --length-penalty: average is the number of tokens, gnmt"
+        " is (5 + number of tokens) / 6.",
     )
-    group.add_argument(
-        "--must-include",
-        action="append",
-        metavar="W",
-        help="A word or phrase that each caption must contain; W|W are alternatives. May be"
-        " repeated.",
-    )
-    group.add_argument(
-        "--ban",
-        dest="banned",
-        action="append",
-        metavar="W",
-        help="A word or phrase that no caption may contain. May be repeated.",
-    )
-    group.add_argument("--prefix", metavar="TEXT", help="The words that each caption begins with.")
-    group.add_argument(
-        "--no-dangling",
-        action="store_true",
-        default=None,
-        help='Do not end a caption on a word such as "with" or "a", which others must follow.',
-    )
+    text = "A word or phrase that each caption must contain; W|W are alternatives."
+    _repeatable(group, "--must-include", "W", text)
+    text = "A word or phrase that no caption may contain."
+    _repeatable(group, "--ban", "W", text, dest="banned")
+    _value(group, "--prefix", "TEXT", "The words that each caption begins with.")
+    text = 'Do not end a caption on a word such as "with" or "a", which others must follow.'
+    _switch(group, "--no-dangling", text, default=None)
     group = parser.add_argument_group("sampling")
     group.add_argument(
         "--sample",
@@ -183,113 +134,50 @@ def _add_numbers(
     group: argparse._ArgumentGroup, numbers: tuple[tuple[str, str, Callable[[str], Any], str], ...]
 ) -> None:
     for name, metavar, kind, text in numbers:
-        group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)
+        _value(group, f"--{name.replace('_', '-')}", metavar, text, type=kind)
 
 
 def _add_questions(parser: Parser) -> None:
     group = parser.add_argument_group("questions")
-    group.add_argument(
-        "--question",
-        dest="questions",
-        action="append",
-        metavar="Q",
-        help="Ask this question about each image. May be repeated.",
-    )
-    group.add_argument(
-        "--questions",
-        dest="file",
-        metavar="FILE",
-        help="Ask the questions in a text file, one per line, or in JSONL rows that name images.",
-    )
-    group.add_argument(
-        "--ask",
-        dest="interactive",
-        action="store_true",
-        help="Answer questions about one image that are typed on stdin, one per line.",
-    )
-    group.add_argument(
-        "--answers",
-        metavar="A,B,...",
-        help="Allow only these answers. @FILE reads them from a text file, one per line.",
-    )
-    group.add_argument(
-        "--num-answers",
-        type=positive,
-        metavar="N",
-        help="The greatest number of answers to each question. Default: 1.",
-    )
-    group.add_argument(
-        "--min-confidence",
-        type=share,
-        metavar="P",
-        help="Answer `unsure` if the confidence, from 0 to 1, is below P. Default: 0.",
-    )
+    _repeatable(group, "--question", "Q", "Ask this question about each image.", dest="questions")
+    text = "Ask the questions in a text file, one per line, or in JSONL rows that name images."
+    _value(group, "--questions", "FILE", text, dest="file")
+    text = "Answer questions about one image that are typed on stdin, one per line."
+    _switch(group, "--ask", text, dest="interactive")
+    text = "Allow only these answers. @FILE reads them from a text file, one per line."
+    _value(group, "--answers", "A,B,...", text)
+    text = "The greatest number of answers to each question. Default: 1."
+    _value(group, "--num-answers", "N", text, type=positive)
+    text = "Answer `unsure` if the confidence, from 0 to 1, is below P. Default: 0."
+    _value(group, "--min-confidence", "P", text, type=share)
 
 
 def _add_rows(parser: Parser) -> None:
     group = parser.add_argument_group("rows in a file")
-    group.add_argument(
-        "--output",
-        dest="path",
-        metavar="FILE",
-        help="Write one row per image to FILE: CSV if its name ends in .csv, else JSONL.",
-    )
-    group.add_argument(
-        "--resume",
-        action="store_true",
-        help="Continue the file of --output. Images whose file has changed are done again.",
-    )
-    group.add_argument(
-        "--retry-failed", action="store_true", help="With --resume, also replace rows with errors."
-    )
-    group.add_argument(
-        "--errors-to",
-        metavar="FILE",
-        help="Write the path and the error of each failed input to FILE: JSONL if its name ends in"
-        " .jsonl, else separated by a tab.",
-    )
+    text = "Write one row per image to FILE: CSV if its name ends in .csv, else JSONL."
+    _value(group, "--output", "FILE", text, dest="path")
+    text = "Continue the file of --output. Images whose file has changed are done again."
+    _switch(group, "--resume", text)
+    _switch(group, "--retry-failed", "With --resume, also replace rows with errors.")
+    text = "Write path and error of each failed input to FILE: JSONL if its name ends in .jsonl,"
+    _value(group, "--errors-to", "FILE", f"{text} else separated by a tab.")
 
 
 def _add_batch(parser: Parser) -> None:
     group = parser.add_argument_group("files for each image")
-    group.add_argument(
-        "--sidecar", action="store_true", help="Write the caption of photo.jpg to photo.txt."
-    )
-    group.add_argument(
-        "--write-xmp",
-        nargs="?",
-        const=COPIES,
-        metavar="DIR",
-        help="Write copies of JPEG, PNG and WebP files with the caption in their XMP metadata."
-        f" DIR is the folder of the copies. Default: {COPIES}.",
-    )
-    group.add_argument(
-        "--in-place",
-        action="store_true",
-        help="With --write-xmp, write to the images themselves and make no copies.",
-    )
-    group.add_argument(
-        "--attention",
-        metavar="DIR",
-        help="Write an image to DIR that shows the attention for each word of the caption.",
-    )
-    group.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="Replace other texts and images (--sidecar, --write-xmp, --attention).",
-    )
-    group.add_argument(
-        "--alt-text",
-        action="store_true",
-        help="Turn each caption into one sentence, for use as alternative text.",
-    )
-    group.add_argument(
-        "--alt-length",
-        type=positive,
-        metavar="N",
-        help="With --alt-text, the greatest length of the sentence in characters."
-        f" Default: {ALT_LENGTH}.",
-    )
+    _switch(group, "--sidecar", "Write the caption of photo.jpg to photo.txt.")
+    text = "Write copies of JPEG, PNG and WebP files with the caption in their XMP metadata."
+    text += f" DIR is the folder of the copies. Default: {COPIES}."
+    _value(group, "--write-xmp", "DIR", text, nargs="?", const=COPIES)
+    _switch(group, "--in-place", "With --write-xmp, change the images and make no copies.")
+    text = "Write an image to DIR that shows the attention for each word of the caption."
+    _value(group, "--attention", "DIR", text)
+    text = "Replace other texts and images (--sidecar, --write-xmp, --attention)."
+    _switch(group, "--overwrite", text)
+    text = "Turn each caption into one sentence, for use as alternative text."
+    _switch(group, "--alt-text", text)
+    text = f"With --alt-text, the greatest length in characters. Default: {ALT_LENGTH}."
+    _value(group, "--alt-length", "N", text, type=positive)
 
 
 Options = TypeVar(

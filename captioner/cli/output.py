@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
-def caption_record(path: str, result: Result) -> dict[str, Any]:
+def make_caption_record(path: str, result: Result) -> dict[str, Any]:
     """Return the JSON object of one image."""
     record: dict[str, Any] = {"image": to_unicode(path)}
     if result.error is not None:
@@ -31,7 +31,7 @@ def caption_record(path: str, result: Result) -> dict[str, Any]:
     return record
 
 
-def answer_record(row: QuestionRow, result: Answers | None, error: str) -> dict[str, Any]:
+def make_answer_record(row: QuestionRow, result: Answers | None, error: str) -> dict[str, Any]:
     """Return the JSON object of one question."""
     keys = {"image": row.image, "question": row.question}
     record = {key: value for key, value in keys.items() if value is not None}
@@ -63,7 +63,7 @@ def format_answers(
 ) -> Iterator[str]:
     """Yield the lines of one question; `columns` names what stands before each answer."""
     if as_json:
-        yield json.dumps(answer_record(row, result, error), ensure_ascii=False)
+        yield json.dumps(make_answer_record(row, result, error), ensure_ascii=False)
     elif result is not None and not error:
         cells = {"image": escape_path(row.image), "question": one_line(row.question)}
         alternatives = [] if result.unsure else [a.text for a in result.answers[1:]]

@@ -172,13 +172,13 @@ def test_a_file_that_is_deleted_after_its_folder_was_listed(
 ):
     for i in range(3):
         blocks(i).save(tmp_path / f"{i}.png")
-    load = generate.load
+    load = generate.load_captioner
 
     def deleting(options):
         (tmp_path / "1.png").unlink()
         return load(options)
 
-    monkeypatch.setattr(generate, "load", deleting)
+    monkeypatch.setattr(generate, "load_captioner", deleting)
     assert generate.main([str(tmp_path), "--checkpoint", checkpoint]) == 3
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 2

@@ -333,7 +333,7 @@ def test_names_that_a_csv_cannot_tell_apart_fail(run, photos):
     picture(2).save("odd/a\\nb.png")
     status, _, err = run("odd", "--output", "out.csv")
     assert (status, err.count("\n")) == (3, 1)
-    assert "a row cannot tell it from" in err
+    assert "a row cannot distinguish it from" in err
     assert run("odd", "--output", "out.jsonl") == (0, [], "")
 
 

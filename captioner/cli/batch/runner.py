@@ -30,11 +30,11 @@ from captioner.cli.batch.run_record import make_row_names
 from captioner.cli.batch.sidecars import SidecarWriter
 from captioner.cli.generate_options import CaptionOptions
 from captioner.cli.output import (
-    answer_record,
-    caption_record,
     escape_path,
     format_captions,
     list_paths,
+    make_answer_record,
+    make_caption_record,
     show_progress,
     to_unicode,
 )
@@ -74,10 +74,7 @@ def run_many(
     Raises:
         DataError: --output or --errors-to cannot be used.
     """
-    with (
-        _open_rows(options, settings) as rows,
-        ErrorList(options.output.errors_to) as errors,
-    ):
+    with _open_rows(options, settings) as rows, ErrorList(options.output.errors_to) as errors:
         run = _Run(options, inputs, rows, errors, draw)
         paths = list(run.distinct()) if rows is not None else inputs.paths
         unfinished = run.unfinished(paths) if rows is not None else paths
@@ -179,10 +176,8 @@ class _Run:
             else:
                 self.excluded += 1
                 other = escape_path(first[name])
-                self._fail(
-                    path,
-                    f"{escape_path(path)}: a row cannot tell it from {other}; rename one",
-                )
+                problem = f"a row cannot distinguish it from {other}; rename one"
+                self._fail(path, f"{escape_path(path)}: {problem}")
         if repeated:
             count = f"{len(repeated)} inputs are" if len(repeated) > 1 else "1 input is"
             notify(f"{count} named more than once, for one row each ({list_paths(list(repeated))})")
@@ -240,9 +235,9 @@ class _Run:
         name, questions = self._name(path), self._options.questions.questions
         if questions:
             error = str(result.error or "")
-            row = answer_record(QuestionRow(questions[0], name), result, error)
+            row = make_answer_record(QuestionRow(questions[0], name), result, error)
         else:
-            row = caption_record(path, result) | {"image": name}
+            row = make_caption_record(path, result) | {"image": name}
         if row.get("error"):
             row["error"] = self._inputs.describe_error(path, row["error"])
         return row

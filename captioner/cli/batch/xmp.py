@@ -128,9 +128,9 @@ def _png(data: bytes, change: Change) -> bytes:
 
 
 def _itxt(body: bytes) -> bytes:
-    """The text of a chunk, behind its keyword."""
+    """Return the text of an iTXt chunk from the bytes after its keyword."""
     packed, rest = body[0], body[2:]
-    text = rest.split(b"\0", 2)[2]  # behind the language and the keyword in it
+    text = rest.split(b"\0", 2)[2]  # Language and translated keyword come first.
     return zlib.decompressobj().decompress(text, _LARGEST + 1) if packed else text
 
 
