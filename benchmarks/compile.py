@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""A training step with `train.compile` and without: `python benchmarks/compile.py`.
+"""Time a training step with and without `train.compile`: `python benchmarks/compile.py`.
 
-The bundled model, forward and backward, on one batch of noise with five captions an image, in
-turns; the same for a ViT in the place of its backbones. What is counted is the processor time of
-one thread, which other programs on the machine change little; printed are medians.
+Measures interleaved forward and backward passes on one batch of noise with five captions per
+image, with the bundled model and with a ViT instead of its backbones. Prints medians of the CPU
+time of one thread, which other programs on the machine affect little.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ IMAGES, CAPTIONS, LONGEST, ROUNDS = 8, 5, 16, 8
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure both models with a trained and with a frozen backbone."""
     torch.set_num_threads(1)
     print(machine())
     bundled, tokenizer, config = load_checkpoint("bundled", for_training=True)
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def measure(name: str, plain: Seq2Seq) -> None:
-    """Print the milliseconds of a step, compiled and plain, their ratio, and the first step's."""
+    """Print the times of a compiled and a plain step, their ratio, and the compilation time."""
     plain.to(memory_format=torch.channels_last)
     compiled = copy.deepcopy(plain)
     compile_parts(compiled)
@@ -61,7 +61,7 @@ def measure(name: str, plain: Seq2Seq) -> None:
 
 
 def captions() -> Tensor:
-    """Of every length from half the longest."""
+    """Return random captions of half the maximum length or more."""
     tokens = torch.randint(300, 1000, (IMAGES, CAPTIONS, LONGEST))
     lengths = torch.randint(LONGEST // 2, LONGEST + 1, (IMAGES, CAPTIONS, 1))
     tokens[torch.arange(LONGEST).expand_as(tokens) >= lengths] = PAD
@@ -70,7 +70,7 @@ def captions() -> Tensor:
 
 
 def step(model: Seq2Seq, images: Tensor, tokens: Tensor) -> float:
-    """Seconds of processor time."""
+    """Return the CPU seconds of a step."""
     train_mode(model)
     start = time.process_time()
     model(images, tokens).square().mean().backward()

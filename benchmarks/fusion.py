@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""The five fusions on equal budgets: `python benchmarks/fusion.py --start DIR --daquar DIR ...`.
+"""Compare the five fusion modules: `python benchmarks/fusion.py --start DIR --daquar DIR ...`.
 
-Each starts from the same captioner, which was never asked anything (configs/flickr8k.yaml makes
-one), its backbone frozen, and learns to answer with the same data, seed and steps; what differs is
-how the question meets the image. `blind` is cross_attention trained and tested without the image:
-the floor that the others stand on. Printed is a Markdown table: exact match of the held-out
-questions of both sets after the last epoch, the parameters of the parts for questions, and the
-seconds of an epoch, validation included.
+Each run starts from the same captioner without parts for questions (configs/flickr8k.yaml trains
+one), with a frozen backbone, and uses the same data, seed and number of steps; only the fusion of
+question and image differs. `blind` is cross_attention trained and tested without the image, as a
+baseline. The output is a Markdown table: exact match on the held-out questions of both data sets
+after the last epoch, the parameters of the parts for questions, and the seconds per epoch,
+validation included.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from captioner.build import load_checkpoint
-from captioner.cli.train import train
+from captioner.cli.train import show_log
 from captioner.config import (
     AnswerConfig,
     Config,
@@ -32,34 +32,38 @@ from captioner.config import (
     TrainConfig,
     load_config,
 )
+from captioner.training.loop import train
 
 FUSIONS = ("concat", "cross_attention", "add", "multiply", "linear token", "linear each", "blind")
 
 
 def main() -> None:
-    """Train each, and print a row as soon as it is there."""
+    """Train with each fusion and print its row of the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--start", required=True, metavar="DIR", help="a captioner's checkpoint")
+    parser.add_argument("--start", required=True, metavar="DIR", help="checkpoint to start from")
     parser.add_argument("--daquar", required=True, metavar="DIR")
     parser.add_argument("--easy-vqa", required=True, metavar="DIR")
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--images", type=int, default=800, help="easy-VQA images that train")
+    parser.add_argument(
+        "--images", type=int, default=800, help="number of easy-VQA training images"
+    )
     parser.add_argument("--only", choices=FUSIONS, action="append")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--work", metavar="DIR", help="keep the runs and the features here")
+    parser.add_argument("--work", metavar="DIR", help="folder to keep runs and features in")
     args = parser.parse_args()
     print("| fusion | DAQUAR | easy-VQA | parameters for questions | seconds an epoch |")
     print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
         for fusion in args.only or FUSIONS:
-            print(row(fusion, args, Path(args.work or scratch)), flush=True)
+            print(measure(fusion, args, Path(args.work or scratch)), flush=True)
 
 
-def row(fusion: str, args: argparse.Namespace, work: Path) -> str:
-    """Train one fusion; its line of the table."""
+def measure(fusion: str, args: argparse.Namespace, work: Path) -> str:
+    """Train with one fusion; return its row of the table."""
     config = configure(fusion, args, work)
     started = time.perf_counter()
-    scores = train(config)
+    with show_log():
+        scores = train(config)
     seconds = (time.perf_counter() - started) / args.epochs
     model, _, _ = load_checkpoint(Path(config.train.output) / "best")
     parts = (model.question_encoder, model.fusion)
@@ -70,7 +74,7 @@ def row(fusion: str, args: argparse.Namespace, work: Path) -> str:
 
 
 def configure(fusion: str, args: argparse.Namespace, work: Path) -> Config:
-    """The captioner, frozen up to its features, with new parts for questions."""
+    """Return a run that adds parts for questions to the captioner and freezes its backbone."""
     start = load_config(Path(args.start) / "config.yaml")
     kind, _, memory = fusion.partition(" ")
     question = QuestionConfig(
@@ -81,7 +85,7 @@ def configure(fusion: str, args: argparse.Namespace, work: Path) -> Config:
     model = dataclasses.replace(start.model, question=question, blind=kind == "blind")
     sources = (
         SourceConfig(args.daquar, hold_out="question", val_share=0.2, weight=2),
-        # The held-out fifth is of all images; of the others, so many are shown.
+        # A fifth of all images is held out; `limit` applies to the others.
         SourceConfig(args.easy_vqa, val_share=0.2, augment=False, limit=args.images),
     )
     stage = StageConfig(epochs=args.epochs, lr=4e-4, cached_views=2)

@@ -1,10 +1,11 @@
 #!/usr/bin/env python
-"""Types by processor: `python benchmarks/processor.py`.
+"""Compare data types on this processor: `python benchmarks/processor.py`.
 
-Captions with the bundled model in float32, bfloat16 and int8, and a training step in float32 and in
-bfloat16 autocast, on this processor and restricted to the instructions of older ones. The choices
-of `captioner.model.cpu.processor` (`dtype=auto`, `train.precision=auto`) follow this table. All
-types take turns within a process; printed are medians in milliseconds, and ratios to float32.
+Measures captioning with the bundled model in float32, bfloat16 and int8, and a training step in
+float32 and with bfloat16 autocast, on this processor and restricted to the instructions of older
+ones. `captioner.model.cpu.processor` chooses by this table for `dtype=auto` and
+`train.precision=auto`. The measurements of all types are interleaved; prints medians in
+milliseconds, and ratios to float32.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ IMAGES, CAPTIONS, LENGTH, REPEATS = 2, 5, 16, 5
 
 
 def main() -> None:
-    """Measure in one process for each kind of processor, and print the table."""
+    """Measure in one process per kind of processor, and print the table."""
     if sys.argv[1:] == ["--child"]:
         print(json.dumps(measure()))
         return
@@ -79,7 +80,7 @@ def measure() -> dict[str, object]:
 
 
 def steps() -> dict[str, Callable[[], None]]:
-    """Return a training step of the bundled model, backbone included, in both types."""
+    """Return a training step of the whole bundled model in both types."""
     import torch
 
     from captioner.build import load_checkpoint

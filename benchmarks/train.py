@@ -44,7 +44,7 @@ from torch.utils.data import DataLoader, Dataset  # noqa: E402
 from captioner.config import Config, load_config  # noqa: E402
 from captioner.data.collate import Batch, collate  # noqa: E402
 from captioner.data.sampler import EpochBatches  # noqa: E402
-from captioner.data.splits import first_images, read_rows  # noqa: E402
+from captioner.data.splits import first_images, read_splits  # noqa: E402
 from captioner.model.seq2seq import Seq2Seq  # noqa: E402
 from captioner.tokenizer import BOS, EOS, PAD  # noqa: E402
 from captioner.training import setup  # noqa: E402
@@ -134,7 +134,7 @@ class Ours:
         torch.manual_seed(0)
         AcceleratorState._reset_state()  # there is one precision for a process else
         self.accelerator = Accelerator(mixed_precision=precision, cpu=True)
-        tasks, train, val, _ = read_rows(self.config)
+        tasks, train, val, _ = read_splits(self.config)
         train = first_images(train, 8 * IMAGES)
         self.model, self.tokenizer, self.config = setup.build_start(self.config, train)
         built = setup.build_datasets(self.config, tasks, train, val, self.tokenizer)

@@ -102,10 +102,10 @@ def read_held_out(
     Raises:
         DataError: The data cannot be read, no task has that name, or no row is held out.
     """
-    from captioner.data.splits import read_rows
+    from captioner.data.splits import read_splits
 
     settings = dataclasses.replace(config.train, eval_images=None)
-    sources, train, val, report = read_rows(dataclasses.replace(config, train=settings))
+    sources, train, val, report = read_splits(dataclasses.replace(config, train=settings))
     names = [source.name for source in sources]
     if only is not None and only not in names:
         raise DataError(f"no task is named {only!r}; expected one of {', '.join(names)}")

@@ -41,7 +41,7 @@ PEAKS = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class CostEstimate:
     """Of one epoch, on one process."""
 
     steps: int
@@ -54,7 +54,7 @@ class Plan:
     room: int
     """Bytes that there are for it in all."""
 
-    def line(self, epochs: int, batch_size: int) -> str:
+    def describe(self, epochs: int, batch_size: int) -> str:
         """What to expect of so many epochs."""
         each = self.seconds / max(1, self.steps)
         share = self.memory / max(1, self.room)
@@ -71,7 +71,7 @@ class Plan:
             line += f"; train.batch_size={int(0.9 / share) * batch_size} would fit"
         return line
 
-    def speed(self, seconds: float, device: torch.device) -> dict[str, float]:
+    def measure_speed(self, seconds: float, device: torch.device) -> dict[str, float]:
         """What to log of an epoch that took so long: TFLOP/s, and the share of a known GPU's."""
         found = {"TFLOP/s": self.flops / seconds / 1e12}
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
@@ -80,13 +80,13 @@ class Plan:
         return found
 
 
-def plan_stage(
+def estimate_cost(
     objective: Objective,
     prepared: Prepared,
     data: ImageDataset,
     batches: EpochBatches,
     accelerator: Accelerator,
-) -> Plan | None:
+) -> CostEstimate | None:
     """Try the first batch of each source that the epoch shows.
 
     There is no plan under DeepSpeed, whose backward pass is a step.
@@ -120,7 +120,7 @@ def plan_stage(
         prepared.model.zero_grad()
         flops += steps[source] * counter.get_total_flops()
         memory = max(memory, used)
-    return Plan(len(order), seconds, flops, memory, room)
+    return CostEstimate(len(order), seconds, flops, memory, room)
 
 
 def _forward(

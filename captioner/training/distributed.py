@@ -87,7 +87,7 @@ def precision_warning(precision: str) -> str:
     if precision != "bf16" or _is_bfloat16_fast():
         return ""
     return (
-        "warning: train.precision=bf16: this device has no instructions for bfloat16 and emulates"
+        "train.precision=bf16: this device has no instructions for bfloat16 and emulates"
         " it slowly; use train.precision=auto"
     )
 
@@ -170,12 +170,12 @@ class Prepared:
         return model
 
     def _filled(self) -> Seq2Seq:
-        weights = {k: gathered(p.detach()) for k, p in self.model.named_parameters()}
+        weights = {k: gather_tensor(p.detach()) for k, p in self.model.named_parameters()}
         self._shell.load_state_dict(weights, strict=False, assign=True)
         return self._shell
 
 
-def gathered(tensor: Tensor) -> Tensor:
+def gather_tensor(tensor: Tensor) -> Tensor:
     """All of a tensor, of which this rank may hold a shard; all ranks must ask."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
@@ -198,7 +198,7 @@ def optimizer_state(
         return
     for weight, name in names.items():
         for key, value in optimizer.state.get(weight, {}).items():
-            yield f"{name}.{key}", gathered(value)
+            yield f"{name}.{key}", gather_tensor(value)
 
 
 def load_optimizer_state(

@@ -1,12 +1,13 @@
-"""A run as one HTML file: its curves, its scores with intervals, and what it says of pictures.
+"""The HTML report of a run: learning curves, scores with confidence intervals, sample captions.
 
-Made from what the run keeps: `log.jsonl`, a row for each epoch, and `captions.jsonl`, the best
-checkpoint's captions of the validation images with their references.
+It is made from two files of the run: `log.jsonl`, with a row for each epoch, and `captions.jsonl`,
+with the best checkpoint's captions of the validation images and their references.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import io
 import json
@@ -17,16 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from captioner.errors import ImageError
+from captioner.files import replace_file
 from captioner.images import load_image
 from captioner.metrics import caption_statistics, tokenize
 
 LOG, CAPTIONS, REPORT = "log.jsonl", "captions.jsonl", "report.html"
 SHOWN = 12
-"""Pictures of each kind."""
+"""Number of images in each gallery."""
 SIDE = 200
-"""Pixels of a picture's longer side."""
+"""Longer side of an image, in pixels."""
 WIDTH, HEIGHT = 560, 180
-COLOURS = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed", "#4b5563")
+COLORS = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed", "#4b5563")
 STYLE = """
 :root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif }
 body { max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
@@ -38,35 +40,35 @@ figcaption b { display: block } details, small { opacity: .75 }
 """
 
 
-def add_rows(path: Path, rows: Iterable[Mapping[str, Any]], *, anew: bool = False) -> None:
-    """Write rows as JSON lines, behind what is there or in its place."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    if anew:
-        partial = path.with_suffix(".partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    else:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
+def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Append rows to a file of JSON lines."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(_json_lines(rows))
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file, but for a last line that a stop has cut; none where there is no file."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    found = []
-    for line in lines:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
+def replace_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a file of JSON lines, in the place of an older one."""
+    replace_file(path, _json_lines(rows).encode())
+
+
+def load_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file of JSON lines, without incomplete ones; [] without a file."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):  # a line that an interruption has cut off
+            rows.append(json.loads(line))
+    return rows
+
+
+def _json_lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def write_report(folder: Path) -> Path:
-    """Write a run's report; returns its path."""
-    # An epoch that was done again, after a crash, counts as it was last.
-    log = {(row["stage"], row["epoch"]): row for row in read_rows(folder / LOG)}
-    rows = read_rows(folder / CAPTIONS)
+    """Write the report of the run in a folder; return its path."""
+    # An epoch that was repeated after a crash counts once, with its last values.
+    log = {(row["stage"], row["epoch"]): row for row in load_rows(folder / LOG)}
+    rows = load_rows(folder / CAPTIONS)
     parts = [f"<h1>{html.escape(folder.name)}</h1>", *_curves([log[key] for key in sorted(log)])]
     if rows:
         parts += _scores(rows)
@@ -81,7 +83,7 @@ def write_report(folder: Path) -> Path:
 
 
 def _curves(log: Sequence[Mapping[str, Any]]) -> Iterable[str]:
-    """Plots of what the log has, over its epochs: losses, rewards, scores."""
+    """Yield plots over the epochs: losses, rewards, validation scores."""
     names = dict.fromkeys(name for row in log for name in row)
     groups = {
         "Loss": [name for name in names if name.endswith("loss")],
@@ -97,7 +99,10 @@ def _curves(log: Sequence[Mapping[str, Any]]) -> Iterable[str]:
             yield f"<h2>{title}</h2>{_plot(lines, epochs=len(log))}"
 
 
-def _plot(lines: Mapping[str, Sequence[tuple[int, float]]], *, epochs: int) -> str:
+def _plot(
+    lines: Mapping[str, Sequence[tuple[int, float]]], *, epochs: int, unit: str = "epoch {}"
+) -> str:
+    """Return a line plot as SVG; `unit` labels the end of the x axis."""
     values = [value for points in lines.values() for _, value in points]
     low, high = min(values), max(values)
     spread = (high - low) or 1.0
@@ -107,30 +112,31 @@ def _plot(lines: Mapping[str, Sequence[tuple[int, float]]], *, epochs: int) -> s
         return f"{x:.1f},{HEIGHT - 20 - (HEIGHT - 35) * (value - low) / spread:.1f}"
 
     parts = []
-    for colour, (name, points) in zip(COLOURS * len(lines), lines.items(), strict=False):
+    for color, (name, points) in zip(COLORS * len(lines), lines.items(), strict=False):
         path = " ".join(place(*point) for point in points)
         dots = "".join(
-            f"<circle cx={x} cy={y} r=2.5 fill='{colour}'><title>{html.escape(name)}, epoch"
+            f"<circle cx={x} cy={y} r=2.5 fill='{color}'><title>{html.escape(name)}, epoch"
             f" {epoch}: {value:.4g}</title></circle>"
             for (epoch, value) in points
             for x, y in [place(epoch, value).split(",")]
         )
-        parts.append(f"<polyline points='{path}' fill=none stroke='{colour}' />{dots}")
+        parts.append(f"<polyline points='{path}' fill=none stroke='{color}' />{dots}")
     legend = " ".join(
-        f"<span style='color:{colour}'>&#9632;</span> {html.escape(name)}"
-        for colour, name in zip(COLOURS * len(lines), lines, strict=False)
+        f"<span style='color:{color}'>&#9632;</span> {html.escape(name)}"
+        for color, name in zip(COLORS * len(lines), lines, strict=False)
     )
     axis = (
         f"<text x=0 y=18 font-size=11 fill=currentColor>{high:.4g}</text>"
         f"<text x=0 y={HEIGHT - 18} font-size=11 fill=currentColor>{low:.4g}</text>"
-        f"<text x={WIDTH - 60} y={HEIGHT - 3} font-size=11 fill=currentColor>epoch {epochs}</text>"
+        f"<text x={WIDTH - 60} y={HEIGHT - 3} font-size=11 fill=currentColor>"
+        f"{unit.format(epochs)}</text>"
     )
     size = f"viewBox='0 0 {WIDTH} {HEIGHT}' width={WIDTH} height={HEIGHT}"
     return f"<svg {size} role=img aria-label='curves'>{axis}{''.join(parts)}</svg><p>{legend}</p>"
 
 
 def _scores(rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
-    """Scores with intervals, lengths and words, and pictures with what is said of them."""
+    """Yield the scores with intervals, statistics of words, and galleries of captioned images."""
     captions = {i: row["caption"] for i, row in enumerate(rows)}
     references = {i: row["references"] for i, row in enumerate(rows)}
     statistics = caption_statistics(captions, references)
@@ -156,7 +162,7 @@ def _scores(rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
 
 
 def _words(captions: Sequence[str], references: Sequence[str]) -> Iterable[str]:
-    """Lengths and vocabulary beside the references'."""
+    """Yield lengths and vocabulary of the captions next to those of the references."""
     sides = {"captions": captions, "references": references}
     words = {name: [tokenize(text) for text in texts] for name, texts in sides.items()}
     counts = {name: Counter(map(len, texts)) for name, texts in words.items()}
@@ -175,9 +181,9 @@ def _words(captions: Sequence[str], references: Sequence[str]) -> Iterable[str]:
         "<h2>Lengths and words</h2><table><tr><th><th>words a text<th>different words"
         f"<th>different texts{rows}</table>"
     )
-    if longest:  # texts without a word have no such share
+    if longest:  # there is nothing to plot if no text has a word
         yield "<p>Share of texts by their number of words:</p>"
-        yield _plot(lines, epochs=longest).replace(f"epoch {longest}", f"{longest} words")
+        yield _plot(lines, epochs=longest, unit="{} words")
 
 
 def _figure(row: Mapping[str, Any], cider: float) -> str:

@@ -14,7 +14,7 @@ import torch
 from captioner.config import Config, DecodingConfig
 from captioner.data.collate import Batch, collate
 from captioner.data.dataset import ImageDataset, Key, Sample
-from captioner.data.splits import read_rows
+from captioner.data.splits import read_splits
 from captioner.generation.captions import answer, search
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS, EOS, PAD, Tokenizer
@@ -44,7 +44,7 @@ def preflight(config: Config, tell: Callable[[str], None]) -> Iterator[Finding]:
     report.
     """
     torch.manual_seed(config.train.seed)
-    tasks, train_rows, val_rows, report = read_rows(config)
+    tasks, train_rows, val_rows, report = read_splits(config)
     model, tokenizer, config = setup.build_start(config, train_rows)
     dataset, val = setup.build_datasets(config, tasks, train_rows, val_rows, tokenizer)
     for line in describe_data(config, tasks, dataset, val, report):

@@ -85,7 +85,7 @@ def gather_state(
     found = {}
     for part, tensors in parts.items():
         for name, tensor in tensors:
-            tensor = distributed.gathered(tensor.detach())
+            tensor = distributed.gather_tensor(tensor.detach())
             if keep:
                 found[f"{part}.{name}"] = tensor.cpu().contiguous().clone()
     return found
@@ -133,7 +133,7 @@ def set_aside(folder: Path) -> None:
         folder.rename(other)
 
 
-def begun(folder: Path) -> bool:
+def is_of_this_launch(folder: Path) -> bool:
     """Whether the newest state is of a run that this very torchrun has started before."""
     path, _ = _newest(folder)
     if path is None:
@@ -164,7 +164,7 @@ def _digest(tokenizer: Tokenizer) -> str:
 class SavedState:
     """The newest whole state that `save_state` wrote.
 
-    `passed_over` says what is wrong with newer ones. CheckpointError when there is none, or when it
+    `damaged` says what is wrong with newer ones. CheckpointError when there is none, or when it
     is of a run with another tokenizer, other settings or other `data`; with `force`, the last two
     are taken for this run's.
     """
@@ -179,9 +179,9 @@ class SavedState:
         force: bool = False,
         ranks: int = 1,
     ) -> None:
-        path, self.passed_over = _newest(folder)
+        path, self.damaged = _newest(folder)
         if path is None:
-            found = "; ".join(self.passed_over) or "nothing there"
+            found = "; ".join(self.damaged) or "nothing there"
             raise CheckpointError(
                 f"{folder}: no state to resume from ({found}); start without --resume"
             )

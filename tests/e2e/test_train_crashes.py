@@ -22,7 +22,7 @@ from runs import (
 from torch import nn
 
 from captioner import files
-from captioner.training.html_report import CAPTIONS, LOG, read_rows
+from captioner.training.html_report import CAPTIONS, LOG, load_rows
 
 ONCE = "train.stages=[{epochs: 1, lr: 1e-3}]"
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 0}
@@ -98,7 +98,7 @@ def test_a_second_signal_interrupts_at_once(data, tmp_path, monkeypatch, capsys)
     stop_at(1, signal.SIGINT, monkeypatch)
     stop_at(1, signal.SIGINT, monkeypatch)
     assert run(data, tmp_path / "run", ONCE) == 130
-    assert "goes on from the last state" in capsys.readouterr().err
+    assert "continues from the last state" in capsys.readouterr().err
 
 
 def test_states_between_epochs_are_those_asked_for(data, tmp_path):
@@ -160,7 +160,7 @@ def test_steps_without_a_finite_gradient_are_left_out(data, tmp_path, monkeypatc
     monkeypatch.setattr(nn.utils, "clip_grad_norm_", spoil)
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", spoil)
     assert run(data, tmp_path / "run", ONCE) == 0
-    assert "step 1: the gradient is not finite; left out" in capsys.readouterr().err
+    assert "step 1: the gradient is not finite; step skipped" in capsys.readouterr().err
     assert all(x.isfinite().all() for x in state_of(tmp_path / "run").values())
 
 
@@ -197,9 +197,9 @@ WITH_A_STATE = [
     Moment("captioner.training.ema:MovingAverage.update"),  # after a step, before its state
     Moment("captioner.training.validation:score_captions"),  # in the validation
     Moment(f"{CHECKPOINT}:save_file", 1, "half", SAVE_BEST),  # in the first best checkpoint
-    Moment(f"{REPORT}:add_rows"),  # best checkpoint written, its captions not
-    Moment(f"{REPORT}:add_rows", 1, "after"),  # captions written, log not
-    Moment(f"{REPORT}:add_rows", 2, "after"),  # log written, state not
+    Moment(f"{REPORT}:replace_rows"),  # best checkpoint written, its captions not
+    Moment(f"{REPORT}:replace_rows", 1, "after"),  # captions written, log not
+    Moment(f"{REPORT}:append_rows", 1, "after"),  # log written, state not
     Moment(RENAME, 1, "after", SAVE_BEST),  # the best checkpoint has only its temporary names
     Moment(RENAME, 2, "after", SAVE_BEST),  # the old best checkpoint is still there
     Moment("shutil:rmtree", 4, "before", f"{RUN_STATE}:save_state"),  # old states are removed
@@ -240,6 +240,6 @@ def test_killed_at_every_kind_of_moment_and_resumed_each_time(tmp_path, forks):
     assert_equal(state_of(stopped), state_of(output))
     assert_equal(best_of(stopped), best_of(output))
     assert (stopped / CAPTIONS).read_text() == (output / CAPTIONS).read_text()
-    epochs = [{(r["stage"], r["epoch"]): r for r in read_rows(p / LOG)} for p in (stopped, output)]
+    epochs = [{(r["stage"], r["epoch"]): r for r in load_rows(p / LOG)} for p in (stopped, output)]
     assert epochs[0].keys() == epochs[1].keys()
     assert all(row["loss"] == epochs[1][key]["loss"] for key, row in epochs[0].items())

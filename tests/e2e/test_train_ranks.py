@@ -17,7 +17,7 @@ from conftest import ROOT, make_flickr
 from runs import assert_equal, best_of, launch, run_in_processes, state_of, words_for
 
 from captioner.cli import train
-from captioner.training.html_report import CAPTIONS, LOG, read_rows
+from captioner.training.html_report import CAPTIONS, LOG, load_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("fresh_accelerate")]
 
@@ -75,7 +75,7 @@ def test_the_curve_is_that_of_one_rank(folder, whole, kind):
     alone = folder / "one" / "run"
     if not alone.exists():
         assert train.main(words_in(folder, "one", "train.batch_size=2")) == 0
-    ours, expected = (read_rows(path / LOG) for path in (whole(kind), alone))
+    ours, expected = (load_rows(path / LOG) for path in (whole(kind), alone))
     assert [(row["stage"], row["epoch"]) for row in ours] == [
         (0, 0),
         (0, 1),
@@ -95,7 +95,7 @@ def test_the_curve_is_that_of_one_rank(folder, whole, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_picture_is_validated_once(whole, kind):
-    images = [Path(row["image"]).name for row in read_rows(whole(kind) / CAPTIONS)]
+    images = [Path(row["image"]).name for row in load_rows(whole(kind) / CAPTIONS)]
     assert images == ["0.png", "1.png", "3.png", "4.png"]  # the third of the five is broken
 
 
@@ -116,7 +116,7 @@ def test_a_killed_rank_is_started_again_and_the_run_ends_the_same(folder, whole,
         error = process.communicate(timeout=600)[1]
     assert process.returncode == 0, error
     assert "resuming after epoch 0 of stage 1" in error
-    logs = [{(r["stage"], r["epoch"]): r for r in read_rows(p / LOG)} for p in (output, expected)]
+    logs = [{(r["stage"], r["epoch"]): r for r in load_rows(p / LOG)} for p in (output, expected)]
     # The second rank had nothing to learn from in the epoch that was broken off.
     assert logs[0][1, 0]["loss"] == pytest.approx(logs[1][1, 0]["loss"], abs=1e-6)
     assert_equal(state_of(output), state_of(expected))

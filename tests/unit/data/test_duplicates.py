@@ -13,7 +13,7 @@ from datasets import Dataset
 from captioner.config import SourceConfig, load_config
 from captioner.data import Report
 from captioner.data.duplicates import group_equal_files
-from captioner.data.splits import ASKED_BEFORE, LEAKED, hold_out, read_rows
+from captioner.data.splits import ASKED_BEFORE, LEAKED, hold_out, read_splits
 from captioner.errors import DataError
 
 
@@ -79,7 +79,7 @@ def test_equal_images_in_train_and_val_are_reported(tmp_path):
     data = make_flickr(tmp_path / "data", train=(0, 1), val=(2, 3))
     folder = data / "Flicker8k_Dataset"
     (folder / "2.png").write_bytes((folder / "1.png").read_bytes())
-    *_, report = read_rows(load_config(None, [f"data.root={data}"]))
+    *_, report = read_splits(load_config(None, [f"data.root={data}"]))
     assert report.problems[LEAKED].count == 1
     assert report.problems[LEAKED].names == ["2.png = 1.png"]
 
@@ -87,7 +87,7 @@ def test_equal_images_in_train_and_val_are_reported(tmp_path):
 def test_one_image_used_on_both_sides_by_choice_is_not_reported(tmp_path):
     data = make_flickr(tmp_path / "data")
     words = [f"data.root={data}", "data.val_splits=[train]"]
-    *_, report = read_rows(load_config(None, words))
+    *_, report = read_splits(load_config(None, words))
     assert LEAKED not in report.problems
 
 
@@ -113,9 +113,9 @@ def test_a_question_that_training_asks_too_is_reported():
 def test_a_single_image_is_named_as_the_problem(tmp_path):
     data = make_flickr(tmp_path / "data", train=(0,))
     with pytest.raises(DataError, match=r"holds a single image \(0\.png\)") as caught:
-        read_rows(load_config(None, [f"data.root={data}"]))
+        read_splits(load_config(None, [f"data.root={data}"]))
     assert "split" not in str(caught.value).split("data.val_splits")[0]
-    tasks, train, val, _ = read_rows(
+    tasks, train, val, _ = read_splits(
         load_config(None, [f"data.root={data}", "data.val_splits=[train]"])
     )
     assert (len(tasks), len(train), len(val)) == (1, 1, 1)
@@ -126,12 +126,12 @@ def test_two_equal_images_are_named_as_the_problem(tmp_path):
     folder = data / "Flicker8k_Dataset"
     (folder / "1.png").write_bytes((folder / "0.png").read_bytes())
     with pytest.raises(DataError, match="holds 2 images of equal bytes"):
-        read_rows(load_config(None, [f"data.root={data}"]))
+        read_splits(load_config(None, [f"data.root={data}"]))
 
 
 def test_images_beyond_a_limit_are_reported(tmp_path):
     data = make_flickr(tmp_path / "data", train=range(5), val=(5,))
-    *_, report = read_rows(load_config(None, [f"data.root={data}", "data.limit=2"]))
+    *_, report = read_splits(load_config(None, [f"data.root={data}", "data.limit=2"]))
     assert report.problems["rows beyond data.limit=2"].names == ["3 images of train"]
 
 

@@ -11,9 +11,9 @@ from runs import TINY, sources
 from captioner.cli import train
 from captioner.config import load_config
 from captioner.data.sampler import EpochBatches
-from captioner.data.splits import read_rows
+from captioner.data.splits import read_splits
 from captioner.training import setup
-from captioner.training.cost_estimate import Plan, duration, peak_of, plan_stage
+from captioner.training.cost_estimate import CostEstimate, duration, estimate_cost, peak_of
 from captioner.training.distributed import Prepared
 from captioner.training.loss import Objective
 from captioner.training.optimizer import build_optimizer
@@ -30,7 +30,7 @@ def planned(data, *words: str, batch: int = 2):
     torch.manual_seed(0)
     where = [f"data.root={data}", "data.val_splits=[train]"] if data else []
     config = load_config(None, [*TINY, *where, *words])
-    tasks, rows, val, _ = read_rows(config)
+    tasks, rows, val, _ = read_splits(config)
     model, tokenizer, config = setup.build_start(config, rows)
     train_set, val_set = setup.build_datasets(config, tasks, rows, val, tokenizer)
     stage = config.train.stages[0]
@@ -41,7 +41,7 @@ def planned(data, *words: str, batch: int = 2):
     objective = Objective(stage, smoothing=0.1, max_length=8)
     accelerator = Accelerator(cpu=True)
     prepared = Prepared(accelerator, model, build_optimizer(model, config.train, stage))
-    found = plan_stage(objective, prepared, train_set, batches, accelerator)
+    found = estimate_cost(objective, prepared, train_set, batches, accelerator)
     return before, model, batches, found
 
 
@@ -63,13 +63,13 @@ def test_a_frozen_backbone_is_less_work_than_one_that_learns(data):
 
 
 def test_the_line_has_time_and_memory_for_the_epochs_that_are_left():
-    plan = Plan(steps=100, seconds=50.0, flops=1e12, memory=int(3e9), room=int(24e9))
-    line = plan.line(epochs=12, batch_size=32)
+    plan = CostEstimate(steps=100, seconds=50.0, flops=1e12, memory=int(3e9), room=int(24e9))
+    line = plan.describe(epochs=12, batch_size=32)
     assert "100 steps an epoch, 0.50 s each: about 10 min 0 s for 12 epoch(s)" in line
     assert "3.0 of 24 GB at 32 images" in line
-    full = Plan(steps=100, seconds=50.0, flops=1e12, memory=int(23e9), room=int(24e9))
-    assert "train.accumulate" in full.line(1, 32)
-    assert plan.speed(25.0, torch.device("cpu")) == {"TFLOP/s": pytest.approx(0.04)}
+    full = CostEstimate(steps=100, seconds=50.0, flops=1e12, memory=int(23e9), room=int(24e9))
+    assert "train.accumulate" in full.describe(1, 32)
+    assert plan.measure_speed(25.0, torch.device("cpu")) == {"TFLOP/s": pytest.approx(0.04)}
 
 
 @pytest.mark.parametrize(

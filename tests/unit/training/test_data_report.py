@@ -15,7 +15,7 @@ from tiny import make_checkpoint, make_text_encoder
 from captioner.build import load_checkpoint
 from captioner.cli import train
 from captioner.config import load_config
-from captioner.data.splits import read_rows
+from captioner.data.splits import read_splits
 from captioner.errors import ConfigError
 from captioner.training import setup
 from captioner.training.data_report import describe_data, measure_lengths
@@ -45,7 +45,7 @@ def captioned(root: Path, captions: list[str]) -> Path:
 
 def report_of(*words: str) -> str:
     config = load_config(None, [*TINY, *words])
-    tasks, rows, val, report = read_rows(config)
+    tasks, rows, val, report = read_splits(config)
     _, tokenizer, config = setup.build_start(config, rows)
     data, held = setup.build_datasets(config, tasks, rows, val, tokenizer)
     return "\n".join(describe_data(config, tasks, data, held, report))
@@ -80,7 +80,7 @@ def test_truncated_texts_are_counted_and_the_limit_can_be_raised(where, tmp_path
     assert "model.max_length=16" in line
     setting = line.rpartition("; ")[2].split()[0]
     config = load_config(None, [*words, setting])
-    tasks, rows, val, _ = read_rows(config)
+    tasks, rows, val, _ = read_splits(config)
     _, tokenizer, config = setup.build_start(config, rows)
     data, _ = setup.build_datasets(config, tasks, rows, val, tokenizer)
     assert measure_lengths(data)["caption"].cut == 0
@@ -105,7 +105,7 @@ def test_a_vocabulary_that_spells_in_bytes_is_reported(tmp_path, checkpoint):
 
 def report_of_start(checkpoint: Path, *words: str) -> str:
     config = load_config(None, [f"train.start={checkpoint}", "decoding.max_length=8", *words])
-    tasks, rows, val, report = read_rows(config)
+    tasks, rows, val, report = read_splits(config)
     _, tokenizer, config = setup.build_start(config, rows)
     data, held = setup.build_datasets(config, tasks, rows, val, tokenizer)
     return "\n".join(describe_data(config, tasks, data, held, report))
@@ -126,7 +126,7 @@ def test_texts_of_other_languages_are_never_mirrored(tmp_path):
     config = load_config(
         None, [*TINY, f"data.root={root}", "data.val_splits=[train]", "tokenizer.vocab_size=400"]
     )
-    tasks, rows, val, _ = read_rows(config)
+    tasks, rows, val, _ = read_splits(config)
     model, tokenizer, config = setup.build_start(config, rows)
     data, held = setup.build_datasets(config, tasks, rows, val, tokenizer)
     start_stage(config.train.stages[0], config, model, data, held)

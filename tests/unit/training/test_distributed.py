@@ -175,11 +175,11 @@ def test_what_one_rank_says_is_said_on_all():
 
 def test_only_a_state_of_the_same_launch_is_taken_up_again(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "this")
-    assert not run_state.begun(tmp_path)
+    assert not run_state.is_of_this_launch(tmp_path)
     for number, launch in enumerate(("other", "this")):
         with replace_folder(tmp_path / f"00-{number:04}-0000000", 0) as folder:
             (folder / "progress.json").write_text(json.dumps({"launch": launch}))
-        assert run_state.begun(tmp_path) == (launch == "this")
+        assert run_state.is_of_this_launch(tmp_path) == (launch == "this")
 
 
 def test_a_restart_is_told_by_its_number(monkeypatch):

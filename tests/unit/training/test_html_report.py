@@ -12,7 +12,14 @@ from runs import run, stop_after
 from tiny import picture
 
 from captioner.metrics import caption_statistics, cider_d, score_captions
-from captioner.training.html_report import CAPTIONS, LOG, add_rows, read_rows, write_report
+from captioner.training.html_report import (
+    CAPTIONS,
+    LOG,
+    append_rows,
+    load_rows,
+    replace_rows,
+    write_report,
+)
 from captioner.training.validation import diagnose, ends_dangling
 
 COLOURS = ("red", "green", "blue", "black", "white", "brown", "grey", "pink", "gold", "navy")
@@ -115,13 +122,13 @@ def folder(tmp_path) -> Path:
             {"image": str(path), "caption": f"a {COLOURS[i]} dog", "references": references}
         )
     (tmp_path / "4.png").unlink()
-    add_rows(tmp_path / CAPTIONS, rows, anew=True)
+    replace_rows(tmp_path / CAPTIONS, rows)
     log = [
         {"stage": 0, "epoch": 0, "loss": 3.25},
         {"stage": 0, "epoch": 1, "loss": 9.0},
         {"stage": 0, "epoch": 1, "loss": 2.5, "CIDEr-D": 0.125},
     ]
-    add_rows(tmp_path / LOG, log)
+    append_rows(tmp_path / LOG, log)
     return tmp_path
 
 
@@ -136,7 +143,7 @@ def test_the_report_needs_nothing_but_itself(folder):
 
 
 def test_the_scores_stand_there_with_their_intervals(folder):
-    rows = read_rows(folder / CAPTIONS)
+    rows = load_rows(folder / CAPTIONS)
     captions = {i: row["caption"] for i, row in enumerate(rows)}
     references = {i: row["references"] for i, row in enumerate(rows)}
     text = " ".join(read(write_report(folder)).texts)
@@ -158,7 +165,7 @@ def test_an_epoch_done_twice_counts_as_it_was_last(folder):
 def test_a_row_that_was_cut_off_is_passed_over(folder):
     with (folder / LOG).open("a") as file:
         file.write('{"stage": 1, "ep')
-    assert len(read_rows(folder / LOG)) == 3
+    assert len(load_rows(folder / LOG)) == 3
     write_report(folder)
 
 
@@ -178,12 +185,12 @@ def test_a_run_leaves_a_report_and_a_resumed_one_the_same(tmp_path, monkeypatch)
         assert run(data, output, *words) == 130
     assert run(data, output, *words, resume=True) == 0
     assert (output / CAPTIONS).read_text() == (whole / CAPTIONS).read_text()
-    logs = [read_rows(one / LOG) for one in (output, whole)]
+    logs = [load_rows(one / LOG) for one in (output, whole)]
     for row in (row for log in logs for row in log):
         del row["texts/s"], row["TFLOP/s"]  # what the clock says
     assert logs[0] == logs[1]
     assert len(read(output / "report.html").sources) == len(read(whole / "report.html").sources) > 0
-    rows = read_rows(output / CAPTIONS)
+    rows = load_rows(output / CAPTIONS)
     scores = score_captions(
         {i: row["caption"] for i, row in enumerate(rows)},
         {i: row["references"] for i, row in enumerate(rows)},

@@ -37,7 +37,7 @@ from captioner.config import (
     TrainConfig,
     load_config,
 )
-from captioner.data.splits import hold_out, read_rows
+from captioner.data.splits import hold_out, read_splits
 from captioner.errors import CheckpointError, SplitError
 from captioner.model.encoder import Backbones
 from captioner.model.seq2seq import Seq2Seq
@@ -376,7 +376,7 @@ def test_a_torn_state_is_passed_over(trained, name, damage):
         path.write_bytes({"empty": b"", "cut": content[:-10], "flipped": content}[damage])
     found = newest(trained)
     assert found.progress == trained.progress
-    (told,) = found.passed_over
+    (told,) = found.damaged
     assert later.name in told
     assert name in told or name == "manifest.json"
     # With no whole one left, that is an error, and the torn ones are named.
@@ -523,7 +523,7 @@ def test_a_checkpoint_with_a_part_missing_is_refused(name, tokenizer, tmp_path):
 
 
 def read(*words: str):
-    return read_rows(load_config(None, words))
+    return read_splits(load_config(None, words))
 
 
 def asked_rows(*, images: int = 40, questions: int = 3, shuffled: int | None = None) -> Dataset:

@@ -1,0 +1,309 @@
+"""The training loop: `train` -> `run_stage` -> `run_epoch` -> `training_step`.
+
+A run has stages (for example: train the decoder, fine-tune the backbone, self-critical training),
+a stage has epochs, and an epoch has steps. After an epoch, the moving average of the weights is
+validated and kept if it is the best so far, and the state to resume from is saved. A resumed run
+ends bit for bit where an uninterrupted one ends: all randomness of a step depends on its position
+in the run only.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from captioner import checkpoint
+from captioner.config import Config
+from captioner.data.collate import Batch
+from captioner.data.report import UNREADABLE_IMAGE
+from captioner.errors import DataError
+from captioner.training import html_report, run_state
+from captioner.training.calibrate import fit_answer_temperature
+from captioner.training.cost_estimate import estimate_cost
+from captioner.training.distributed import any_rank, gather_tensor
+from captioner.training.loss import Loss
+from captioner.training.optimizer import set_learning_rate
+from captioner.training.run import Run, Stage, prepare_stage, resume_or_reset, start_run
+from captioner.training.signals import Signals, Stopped
+from captioner.training.stage import train_mode
+from captioner.training.validation import report_unreadable, validate
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Totals:
+    """Sums over the batches of an epoch."""
+
+    sums: dict[str, list[Tensor | float]]
+    """For each logged quantity: the sum of its values, and their number."""
+    texts: int = 0
+    started: float = field(default_factory=time.perf_counter)
+
+    def add(self, name: str, value: Tensor, texts: int) -> None:
+        """Add the value of one batch."""
+        total, count = self.sums.get(name, (0.0, 0))
+        self.sums[name] = [total + value, count + 1]
+        self.texts += texts
+
+    def means(self, run: Run) -> dict[str, float]:
+        """Return the mean of each quantity over all batches and ranks; all ranks must call this."""
+        # All ranks have met the same data sets in the same order.
+        return {k: run.mean_over_ranks(total) / n for k, (total, n) in self.sums.items()}
+
+
+def train(
+    config: Config, *, resume: bool = False, force: bool = False, signals: Signals | None = None
+) -> dict[str, float]:
+    """Run all stages and write the best checkpoint and the report.
+
+    Args:
+        config: The configuration of the run.
+        resume: Continue from the newest saved state.
+        force: Resume even if settings or data have changed.
+        signals: Notes the signals at which the run has to stop.
+
+    Returns:
+        The validation scores of the best checkpoint.
+
+    Raises:
+        CaptionerError: The configuration, the data or a checkpoint cannot be used, or the gradient
+            is not finite for too many steps in a row.
+        Stopped: A signal was received, and the state has been saved.
+    """
+    run = start_run(config, signals)
+    resume_or_reset(run, resume=resume, force=force)
+    progress, stages = run.progress, run.settings.stages
+    if run.saved:
+        if run_state.is_complete(progress, run.settings, run.output / html_report.REPORT):
+            logger.info(f"no steps are left: the run is complete; checkpoint in {run.best}")
+            run.accelerator.end_training()
+            return checkpoint.best_scores(run.best)
+        batches = f" and {progress.batch} batches" if progress.batch else ""
+        logger.info(f"resuming after epoch {progress.epoch} of stage {progress.stage}{batches}")
+    for number in range(progress.stage, len(stages)):
+        if number > progress.stage:
+            progress.stage, progress.epoch, progress.batch, progress.stale = number, 0, 0, 0
+            torch.manual_seed(hash((run.settings.seed, number)))  # new LoRA adapters are random
+            checkpoint.load_best(run.best, run.model)
+            run.average.reset(run.model)
+        elif run_state.is_stage_finished(progress, run.settings):
+            continue
+        run_stage(run, number)
+    finish_run(run)
+    return checkpoint.best_scores(run.best)
+
+
+def run_stage(run: Run, number: int) -> None:
+    """Train one stage, until its last epoch or until validation stops improving."""
+    progress, patience = run.progress, run.settings.patience
+    stage = prepare_stage(run, number)
+    if run.settings.validate_start and number == progress.step == progress.epoch == 0:
+        started = time.perf_counter()
+        scores = validate_average(run, stage, epoch=-1)
+        log_epoch(run, number, -1, time.perf_counter() - started, scores)
+    if stage.config.epochs:
+        stage.estimate = estimate_cost(
+            stage.objective, stage.prepared, run.train_set, stage.batches, run.accelerator
+        )
+    if stage.estimate:
+        left = stage.config.epochs - progress.epoch
+        logger.info(f"stage {number}: {stage.estimate.describe(left, run.settings.batch_size)}")
+    for epoch in range(progress.epoch, stage.config.epochs):
+        if progress.stale >= patience:
+            logger.info(f"no better validation in {patience} evaluations: stage ends")
+            break
+        run_epoch(run, stage, epoch)
+    run.model = stage.prepared.end()
+
+
+def run_epoch(run: Run, stage: Stage, epoch: int) -> None:
+    """Train one epoch, or what is left of it; then validate and save the state."""
+    accelerator, progress = run.accelerator, run.progress
+    totals = Totals(dict(progress.sums))
+    # Steps never span two epochs or two runs: the state is saved between steps.
+    accelerator.step = 0
+    run.model.zero_grad()
+    train_mode(run.model)
+    bar = load_epoch(run, stage, epoch)
+    for i, batch in enumerate(bar, progress.batch):
+        report_unreadable(batch.unreadable, run.train_set, run.report)
+        is_readable = batch.images is not None
+        if not any_rank(accelerator, is_readable):
+            continue
+        if not is_readable:  # the other ranks take a step, in which this one must take part
+            batch = stage.collate([run.train_set.make_blank(batch.unreadable[0])])
+        loss, value = training_step(run, stage, batch, epoch, i, counts=is_readable)
+        name = f"{run.tasks[batch.source].name} {loss.kind}" if len(run.tasks) > 1 else loss.kind
+        totals.add(name, value, loss.texts)
+        if i % 10 == 0:
+            bar.set_postfix({name: f"{value.item():.3f}"})
+        progress.batch = i + 1
+        if accelerator.sync_gradients:
+            run.average.update(run.model)
+            progress.step += 1
+            save_or_stop(run, stage, totals)
+    finish_epoch(run, stage, epoch, totals)
+
+
+def training_step(
+    run: Run, stage: Stage, batch: Batch, epoch: int, i: int, *, counts: bool
+) -> tuple[Loss, Tensor]:
+    """Run one batch forward and backward; take an optimizer step if accumulation is complete.
+
+    Args:
+        run: The run.
+        stage: The stage.
+        batch: The batch of this rank.
+        epoch: The epoch within the stage.
+        i: The batch within the epoch.
+        counts: False if no image could be read: the batch must not move the weights.
+
+    Returns:
+        The loss, and the value to log: the loss per token, or the reward.
+    """
+    accelerator, optimizer = run.accelerator, stage.prepared.optimizer
+    rank, world = accelerator.process_index, accelerator.num_processes
+    # Dropout must not depend on whether the run was resumed.
+    torch.manual_seed(hash((run.settings.seed, stage.number, epoch, i, rank)))
+    batch = batch.to(accelerator.device)
+    in_epoch = len(stage.batches)
+    step, steps = epoch * in_epoch + i, stage.config.epochs * in_epoch
+    set_learning_rate(optimizer, stage.config, step=step, steps=steps)
+    if i + 1 == in_epoch:
+        accelerator.step = -1  # Accelerate adds 1 and takes a step at 0
+    with accelerator.accumulate(stage.prepared.wrapped):
+        with accelerator.autocast():
+            loss = stage.objective(
+                stage.prepared.wrapped, batch, full_model=stage.prepared.full_model
+            )
+            loss = loss if counts else loss.zeroed()
+        # The mean over the tokens of all ranks, since the gradients of the ranks are averaged.
+        per_token = loss.total * world / accelerator.reduce(loss.tokens)
+        accelerator.backward(per_token)
+        if accelerator.sync_gradients:
+            clip_gradient(run, stage)
+        optimizer.step()
+        optimizer.zero_grad()
+    return loss, per_token.detach() if loss.reward is None else loss.reward
+
+
+def clip_gradient(run: Run, stage: Stage) -> None:
+    """Clip the norm of the gradient; drop the gradient if it is not finite."""
+    norm = run.accelerator.clip_grad_norm_(run.model.parameters(), run.settings.clip)
+    norm = float(gather_tensor(norm))
+    # With fp16, the gradient scaler skips such steps and lowers its scale.
+    if run.accelerator.scaler is None and run.bad_steps.is_bad(norm):
+        logger.info(f"step {run.progress.step}: the gradient is not finite; step skipped")
+        stage.prepared.optimizer.zero_grad()
+
+
+def save_or_stop(run: Run, stage: Stage, totals: Totals) -> None:
+    """Save the state every `save_every` steps and at a signal; at a signal, raise Stopped."""
+    stop = run.stop_signal()
+    if stop or run.progress.step % run.settings.save_every == 0:
+        sums = totals.sums.items()
+        run.progress.sums = {k: [run.mean_over_ranks(total), n] for k, (total, n) in sums}
+        run.save(stage.prepared.optimizer)
+    if stop:
+        raise Stopped(stop)
+
+
+def finish_epoch(run: Run, stage: Stage, epoch: int, totals: Totals) -> None:
+    """Validate if it is due, log the epoch and save the state."""
+    progress, settings = run.progress, run.settings
+    seconds = time.perf_counter() - totals.started
+    if not totals.sums:
+        problems = "; ".join(run.report.summary().splitlines())
+        raise DataError(f"{run.config.data.roots}: no training image can be used: {problems}")
+    progress.epoch, progress.batch, progress.sums = epoch + 1, 0, {}
+    log = totals.means(run)
+    log["texts/s"] = totals.texts * run.accelerator.num_processes / seconds
+    if stage.estimate:
+        log |= stage.estimate.measure_speed(seconds, run.accelerator.device)
+    if (epoch + 1) % settings.eval_every == 0 or epoch + 1 == stage.config.epochs:
+        log |= validate_average(run, stage, epoch)
+    log_epoch(run, stage.number, epoch, seconds, log)
+    run.save(stage.prepared.optimizer)
+    if stop := run.stop_signal():
+        raise Stopped(stop)
+
+
+def validate_average(run: Run, stage: Stage, epoch: int) -> dict[str, float]:
+    """Return the scores of the moving average, and save it if it is the best so far."""
+    progress = run.progress
+    with run.average.applied(run.model), stage.prepared.full_model() as model:
+        result = validate(
+            model,
+            run.val_set,
+            run.tasks,
+            tokenizer=run.tokenizer,
+            config=run.config,
+            accelerator=run.accelerator,
+            report=run.report,
+        )
+        for warning in result.warnings:
+            logger.warning(warning)
+        score = result.scores["score"]
+        is_better = score > progress.best
+        progress.stale = 0 if is_better else progress.stale + 1
+        # On a handful of images, CIDEr-D may be 0 throughout; then the latest weights are kept.
+        if is_better or score == progress.best == 0:
+            progress.best = score
+            metrics = {"stage": stage.number, "epoch": epoch, "val": result.scores}
+            if stage.objective.reward:
+                metrics["reward"] = stage.objective.reward.describe()
+            if run.is_main:
+                checkpoint.save_best(run.best, run.config, run.tokenizer, model, metrics)
+                html_report.replace_rows(run.output / html_report.CAPTIONS, result.captions)
+    return result.scores
+
+
+def log_epoch(run: Run, number: int, epoch: int, seconds: float, log: dict[str, float]) -> None:
+    """Log an epoch to the tracker, to the terminal and to the log file of the run."""
+    run.accelerator.log(log, step=run.progress.step)
+    values = "  ".join(f"{name} {value:.4g}" for name, value in log.items())
+    logger.info(f"stage {number} epoch {epoch} ({seconds:.0f} s): {values}")
+    if run.is_main:
+        row = {"stage": number, "epoch": epoch} | log
+        html_report.append_rows(run.output / html_report.LOG, [row])
+
+
+def load_epoch(run: Run, stage: Stage, epoch: int) -> tqdm[Batch]:
+    """Return the batches of an epoch that are left, with a progress bar."""
+    stage.batches.epoch = stage.epochs_before + epoch
+    stage.batches.skip = run.progress.batch
+    loader = DataLoader(
+        run.train_set,
+        batch_sampler=stage.batches,
+        collate_fn=stage.collate,
+        num_workers=run.config.data.workers,
+        pin_memory=run.accelerator.device.type == "cuda",
+    )
+    title = f"stage {stage.number} epoch {epoch}"
+    start, hidden = run.progress.batch, not run.is_main
+    return tqdm(loader, title, initial=start, leave=False, disable=hidden)
+
+
+def finish_run(run: Run) -> None:
+    """Calibrate the answers of the best checkpoint and write the report."""
+    if run.is_main and run.config.model.question:
+        checkpoint.load_best(run.best, run.model)
+        run.val_set.features = None  # those of the last stage may be of another backbone
+        model = run.model.to(run.accelerator.device)
+        temperature = fit_answer_temperature(model, run.val_set, run.tasks, run.accelerator)
+        if temperature:
+            checkpoint.set_temperature(run.best, temperature)
+            logger.info(f"answers.temperature {temperature:.3f}")
+    if unreadable := run.report.problems.get(UNREADABLE_IMAGE):
+        logger.info(f"{UNREADABLE_IMAGE}: {unreadable}")  # the rest was reported before training
+    if run.is_main:
+        logger.info(f"report: {html_report.write_report(run.output)}")
+    run.accelerator.end_training()
+    logger.info(f"best validation score {run.progress.best:.4f}; checkpoint in {run.best}")

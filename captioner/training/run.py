@@ -1,0 +1,288 @@
+"""The state of a training run and of its current stage: how they are built and resumed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from captioner.config import Config, StageConfig, TrainConfig
+from captioner.data import Report
+from captioner.data.collate import Batch, collate
+from captioner.data.dataset import ImageDataset, Sample, UnreadableImage
+from captioner.data.sampler import EpochBatches
+from captioner.data.splits import Task, digest_rows, read_splits
+from captioner.errors import CheckpointError
+from captioner.model.seq2seq import Seq2Seq
+from captioner.tokenizer import Tokenizer
+from captioner.training import distributed, html_report, run_state, setup
+from captioner.training.compile import compile_parts
+from captioner.training.cost_estimate import CostEstimate
+from captioner.training.data_report import describe_data
+from captioner.training.ema import MovingAverage
+from captioner.training.features import use_cached_features
+from captioner.training.loss import CaptionReward, Objective
+from captioner.training.optimizer import build_optimizer
+from captioner.training.signals import BadSteps, Signals, Stopped
+from captioner.training.stage import check_stage, source_weights, start_stage
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Run:
+    """Everything that the functions of the training loop share."""
+
+    config: Config
+    """The configuration, completed by what the data and the model determine."""
+    tasks: list[Task]
+    """What is learned from each data set."""
+    train_set: ImageDataset
+    val_set: ImageDataset
+    report: Report
+    """Rows that are not used and images that cannot be decoded."""
+    data: str
+    """Digest of the rows."""
+    accelerator: Accelerator
+    model: Seq2Seq
+    tokenizer: Tokenizer
+    average: MovingAverage
+    bad_steps: BadSteps
+    signals: Signals | None = None
+    progress: run_state.Progress = field(default_factory=run_state.Progress)
+    saved: run_state.SavedState | None = None
+    """The state that the run resumes from, until the first stage is prepared."""
+
+    @property
+    def settings(self) -> TrainConfig:
+        """The section `train` of the configuration."""
+        return self.config.train
+
+    @property
+    def output(self) -> Path:
+        """The folder of the run."""
+        return Path(self.settings.output)
+
+    @property
+    def best(self) -> Path:
+        """The folder of the best checkpoint."""
+        return self.output / "best"
+
+    @property
+    def states(self) -> Path:
+        """The folder of the states to resume from."""
+        return self.output / "states"
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes files."""
+        return bool(self.accelerator.is_main_process)
+
+    def save(self, optimizer: torch.optim.Optimizer) -> None:
+        """Save the state to resume from; all ranks must call this."""
+        tensors = run_state.gather_state(self.model, self.average, optimizer, keep=self.is_main)
+        if self.is_main:
+            scaler = self.accelerator.scaler
+            try:
+                run_state.save_state(
+                    self.states,
+                    tensors,
+                    config=self.config,
+                    tokenizer=self.tokenizer,
+                    data=self.data,
+                    progress=self.progress,
+                    average=self.average,
+                    scaler=scaler and scaler.state_dict(),
+                    ranks=self.accelerator.num_processes,
+                )
+            except CheckpointError as error:
+                logger.warning(error)  # there may be room again when the next state is saved
+        self.accelerator.wait_for_everyone()
+
+    def stop_signal(self) -> str:
+        """Return the name of the signal to stop at, or ""; all ranks must call this."""
+        name = self.signals.name if self.signals else ""
+        # The signal may have reached some of the ranks only.
+        return (name or "SIGTERM") if distributed.any_rank(self.accelerator, bool(name)) else ""
+
+    def mean_over_ranks(self, total: Tensor | float) -> float:
+        """Return the mean of a number over the ranks; all ranks must call this."""
+        tensor = torch.as_tensor(total, device=self.accelerator.device)
+        return float(self.accelerator.reduce(tensor, "mean").item())
+
+
+@dataclass
+class Stage:
+    """The state of the stage that is running."""
+
+    number: int
+    config: StageConfig
+    epochs_before: int
+    """Epochs of the stages before."""
+    batches: EpochBatches
+    """The batches of an epoch of this rank."""
+    objective: Objective
+    prepared: distributed.Prepared
+    """The model and the optimizer, wrapped for the ranks."""
+    collate: Callable[[Sequence[Sample | UnreadableImage]], Batch]
+    estimate: CostEstimate | None = None
+
+
+def start_run(config: Config, signals: Signals | None = None) -> Run:
+    """Read the data, build the tokenizer and the model, and start the Accelerator.
+
+    Args:
+        config: The configuration of the run.
+        signals: Notes the signals at which the run has to stop.
+
+    Raises:
+        CaptionerError: The configuration, the data or a checkpoint cannot be used.
+    """
+    settings = config.train
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    tasks, train_rows, val_rows, report = read_splits(config)
+    model, tokenizer, config = setup.build_start(config, train_rows)
+    train_set, val_set = setup.build_datasets(config, tasks, train_rows, val_rows, tokenizer)
+    # A step on captions does not use the parts for questions.
+    accelerator = distributed.start(settings, unused=model.question_encoder is not None)
+    model.to(accelerator.device, memory_format=distributed.memory_format(accelerator))
+    if settings.compile:
+        compile_parts(model)
+    run = Run(
+        config,
+        tasks,
+        train_set,
+        val_set,
+        report,
+        data=digest_rows(train_rows, val_rows),
+        accelerator=accelerator,
+        model=model,
+        tokenizer=tokenizer,
+        average=MovingAverage(model, settings.ema),
+        bad_steps=BadSteps(settings.bad_steps),
+        signals=signals,
+    )
+    _describe(run)
+    accelerator.init_trackers("logs")
+    return run
+
+
+def _describe(run: Run) -> None:
+    """Log the size of the run and the data report; create the output folder."""
+    # The other processes log errors only.
+    level = logging.INFO if run.is_main else logging.ERROR
+    logging.getLogger("captioner.training").setLevel(level)
+    if warning := distributed.precision_warning(run.settings.precision):
+        logger.warning(warning)
+    world = run.accelerator.num_processes
+    data = (run.train_set, run.val_set)
+    logger.info(setup.describe_run(run.config, run.tasks, run.model, *data, world))
+    if run.is_main:
+        logger.info("\n".join(describe_data(run.config, run.tasks, *data, run.report)))
+        setup.make_output(run.output)
+
+
+def resume_or_reset(run: Run, *, resume: bool, force: bool) -> None:
+    """Load the newest state of the run, or set aside the files of an earlier one.
+
+    Args:
+        run: The run.
+        resume: Load a state. This also happens when torchrun has restarted the process.
+        force: Load it although settings or data have changed.
+
+    Raises:
+        CheckpointError: There is no state that this run can resume from.
+    """
+    accelerator = run.accelerator
+    # torchrun counts the restarts of each node on its own.
+    restarted = distributed.any_rank(accelerator, distributed.restarted())
+    restarted = restarted and distributed.any_rank(
+        accelerator, run.is_main and run_state.is_of_this_launch(run.states)
+    )
+    if resume or restarted:
+        run.saved = run_state.SavedState(
+            run.states,
+            run.config,
+            run.tokenizer,
+            run.data,
+            force=force,
+            ranks=accelerator.num_processes,
+        )
+        run.saved.restore_model(run.model, run.average)
+        run.progress = run.saved.progress
+        for problem in run.saved.damaged:
+            logger.info(problem)
+    elif run.is_main:
+        run_state.set_aside(run.states)
+        for name in (html_report.LOG, html_report.REPORT):
+            (run.output / name).unlink(missing_ok=True)
+
+
+def prepare_stage(run: Run, number: int) -> Stage:
+    """Freeze what the stage does not train, and build its batches, loss and optimizer."""
+    config, accelerator = run.settings.stages[number], run.accelerator
+    start_stage(config, run.config, run.model, run.train_set, run.val_set)
+    batches = EpochBatches(
+        [run.train_set.select_images(source) for source in range(len(run.tasks))],
+        run.settings.batch_size,
+        weights=source_weights(config, run.tasks),
+        seed=run.settings.seed,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+    if config.epochs:
+        check_stage(config, number, run.model, len(batches), run.tasks)
+    if config.cached_views:
+        stop = partial(stop_encoding, run, number)
+        data = (run.train_set, run.val_set)
+        use_cached_features(run.model.backbone, *data, config, run.config, accelerator, stop)
+    optimizer = build_optimizer(run.model, run.settings, config)
+    objective = build_objective(run, number)
+    prepared = distributed.Prepared(accelerator, run.model, optimizer)
+    run.model = prepared.model
+    run.average.place_like(run.model)
+    restore_optimizer(run, prepared.optimizer)
+    to_batch = partial(collate, question_pad=run.tokenizer.question_tokenizer.pad)
+    before = sum(stage.epochs for stage in run.settings.stages[:number])
+    batches.epoch = before + run.progress.epoch
+    return Stage(number, config, before, batches, objective, prepared, to_batch)
+
+
+def build_objective(run: Run, number: int) -> Objective:
+    """Return the loss of a stage; self-critical training needs the captions of the images."""
+    config, reward = run.settings.stages[number], None
+    if config.objective == "scst":
+        captions = run.train_set.group_captions()
+        reward = CaptionReward(captions, run.tokenizer, bleu=config.bleu)
+        logger.info(f"stage {number}: the reward is {reward.describe()}")
+    return Objective(
+        config,
+        smoothing=run.settings.label_smoothing,
+        max_length=run.config.decoding.max_length,
+        reward=reward,
+    )
+
+
+def restore_optimizer(run: Run, optimizer: torch.optim.Optimizer) -> None:
+    """Load the optimizer and the gradient scaler of the state that the run resumes from."""
+    saved, scaler = run.saved, run.accelerator.scaler
+    if saved and (run.progress.epoch or run.progress.batch):
+        saved.restore_optimizer(run.model, optimizer)
+    if saved and saved.scaler and scaler:
+        scaler.load_state_dict(saved.scaler)
+    run.saved = None
+
+
+def stop_encoding(run: Run, number: int) -> None:
+    """Raise Stopped at a signal while images are encoded for a stage."""
+    if stop := run.stop_signal():
+        command = "--resume" if number else "the same command"
+        raise Stopped(stop, f"the features so far are kept; {command} continues from them")
