@@ -1,1 +1,1 @@
-"""Pixels and tokens to logits. Plain arguments; no tokenizer, no file, no loss."""
+"""Torch modules from pixels and tokens to logits; no tokenizer, files, loss or configuration."""

@@ -1,46 +1,49 @@
-"""The vision side: timm backbones to feature positions, and these to the decoder's memory.
+"""The image encoder: timm backbones, and Transformer layers from their features to memory.
 
-Shapes: B images, C feature channels, P memory positions, D width.
+Shapes: B images, H, W pixels, C feature channels, P positions, D width.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captioner.model.layers import Dropout, EncoderLayer
+from captioner.model.layers import Dropout, EncoderLayer, module_list
 
 
 class Backbones(nn.Module):
-    """One or more timm models over the same pixels, concatenated channel by channel.
+    """One or more timm models on the same pixels, with their channels concatenated.
 
-    Each must give as many positions as the others. Tokens are (B, P, C), and a grid has its
-    channels first unless timm's `output_fmt` says otherwise; class and register tokens are left
-    out, since the decoder attends to places.
+    All must return equally many positions: tokens (B, P, C), or a grid whose channels come first
+    unless timm's `output_fmt` is "NHWC". Class and register tokens are removed, because the
+    decoder attends to positions of the image.
     """
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
         super().__init__()
-        self.models = nn.ModuleList(models)
+        self.models: Sequence[Any] = module_list(models)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, 3, H, W) to features (B, P, C).
+        """Map pixels (B, 3, H, W) to features (B, P, C).
 
-        Raises what the models raise at a size that they do not take, RuntimeError where their
-        grids differ, and ValueError for a model with several outputs.
+        Raises:
+            RuntimeError: The models return different numbers of positions.
+            ValueError: A model returns several feature maps.
         """
-        parts = [_positions(m.forward_features(pixels), m) for m in self.models]
+        parts = [_flatten_grid(m.forward_features(pixels), m) for m in self.models]
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
-def _positions(x: Tensor, model: nn.Module) -> Tensor:
+def _flatten_grid(x: Tensor, model: nn.Module) -> Tensor:
+    """Return the output of a timm model as (B, P, C)."""
     if not isinstance(x, Tensor):
-        raise ValueError(f"{type(model).__name__} gives several feature maps, not one")
-    if x.ndim == 3:  # tokens
+        raise ValueError(f"{type(model).__name__} returns several feature maps; expected one")
+    if x.ndim == 3:  # (B, prefix tokens + P, C)
         return x[:, getattr(model, "num_prefix_tokens", 0) :]
     if getattr(model, "output_fmt", "NCHW") == "NHWC":
         return x.flatten(1, 2)
@@ -48,7 +51,18 @@ def _positions(x: Tensor, model: nn.Module) -> Tensor:
 
 
 class MemoryEncoder(nn.Module):
-    """Features (B, P, C) to memory (B, P, D): projection, positions, Transformer layers."""
+    """Projection, position embeddings and Transformer layers: features to memory.
+
+    Args:
+        channels: C.
+        positions: P.
+        width: D.
+        heads: Attention heads.
+        ffn: Inner width of the feed-forward network.
+        layers: Number of layers.
+        dropout: Dropout rate.
+        feature_dropout: Dropout rate of the features.
+    """
 
     def __init__(
         self,
@@ -67,27 +81,31 @@ class MemoryEncoder(nn.Module):
         self.feature_dropout = Dropout(feature_dropout)
         self.projection = nn.Linear(channels, width)
         self.positions = nn.Parameter(torch.zeros(positions, width))
-        self.layers = nn.ModuleList(EncoderLayer(width, heads, ffn, dropout) for _ in range(layers))
+        self.layers = module_list(EncoderLayer(width, heads, ffn, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
         nn.init.normal_(self.positions, std=0.02)
 
     @torch.no_grad()
     def resize(self, positions: int) -> None:
-        """Take so many features of an image, a square grid, where there were others.
+        """Change the number of positions by interpolation of the learned position embeddings.
 
-        The learnt positions are interpolated (Dosovitskiy et al., ViT, 2021, section 3.2). Raises
-        ValueError for a grid that is no square.
+        Source: Dosovitskiy et al., ViT (2021), section 3.2.
+
+        Raises:
+            ValueError: The old or the new positions do not form a square grid.
         """
         sides = [math.isqrt(n) for n in (len(self.positions), positions)]
         if [side**2 for side in sides] != [len(self.positions), positions]:
-            raise ValueError(f"{len(self.positions)} and {positions} are no two square grids")
+            counts = f"{len(self.positions)} and {positions}"
+            raise ValueError(f"{counts} positions: expected two square grids")
         grid = self.positions.T.unflatten(1, (sides[0], sides[0]))[None]
         grid = F.interpolate(grid, (sides[1], sides[1]), mode="bicubic")
         self.positions = nn.Parameter(grid[0].flatten(1).T.contiguous())
 
     def forward(self, features: Tensor) -> Tensor:
-        x = self.projection(self.feature_dropout(self.feature_norm(features)))
+        """Map features (B, P, C) to memory (B, P, D)."""
+        x = self.projection(self.feature_dropout(self.feature_norm(features)))  # (B, P, D)
         x = self.dropout(x + self.positions)
         for layer in self.layers:
             x = layer(x)

@@ -1,9 +1,11 @@
-"""Fusions: an image's memory and a question to the memory that the answer is decoded from.
+"""Fusions of image and question: the memory from which an answer is decoded.
 
 Shapes: B images, N questions, P image positions, S question positions, M fused positions, D width.
-Each takes the images' memory (B, P, D), the image that each question is about (N,), the questions
-(N, S, D) and their mask (N, S), and gives the fused memory (N, M, D) with its mask (N, M), or None
-where all of it counts. `keeps_positions` says whether its first P positions are the image's.
+
+A fusion receives the memory of the images (B, P, D), the index of each question's image (N,), the
+question states (N, S, D) and their mask (N, S). It returns the fused memory (N, M, D) and its mask
+(N, M), or None where all positions count. `keeps_positions` states whether the first P fused
+positions are those of the image.
 """
 
 from __future__ import annotations
@@ -12,7 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captioner.model.layers import Attention, Dropout, EncoderLayer, attend, key_mask
+from captioner.model.layers import (
+    Attention,
+    Dropout,
+    EncoderLayer,
+    attend,
+    key_mask,
+    module_list,
+)
 
 Fused = tuple[Tensor, Tensor | None]
 
@@ -20,7 +29,8 @@ Fused = tuple[Tensor, Tensor | None]
 class Concat(nn.Module):
     """Joint self-attention over [image; question], M = P + S.
 
-    The single-stream form of VisualBERT (Li et al. 2019) and ViLT (Kim et al. 2021).
+    Source: the single-stream architecture of VisualBERT (Li et al. 2019) and ViLT (Kim et al.
+    2021).
     """
 
     keeps_positions = True
@@ -28,13 +38,14 @@ class Concat(nn.Module):
     def __init__(self, *, width: int, heads: int, ffn: int, layers: int, dropout: float) -> None:
         super().__init__()
         self.kinds = nn.Parameter(torch.zeros(2, width))
-        self.layers = nn.ModuleList(EncoderLayer(width, heads, ffn, dropout) for _ in range(layers))
+        self.layers = module_list(EncoderLayer(width, heads, ffn, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         nn.init.normal_(self.kinds, std=0.02)
 
     def forward(self, memory: Tensor, owners: Tensor, question: Tensor, mask: Tensor) -> Fused:
-        image = _of(owners, memory)
-        x = torch.cat([image + self.kinds[0], question + self.kinds[1]], 1)
+        """Fuse memory and questions; see the head of this module."""
+        image = _select_images(owners, memory)  # (N, P, D)
+        x = torch.cat([image + self.kinds[0], question + self.kinds[1]], 1)  # (N, P + S, D)
         mask = torch.cat([mask.new_ones(image.shape[:2]), mask], 1)
         for layer in self.layers:
             x = layer(x, mask)
@@ -42,39 +53,40 @@ class Concat(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """The question attends to the image, layer by layer, and before the last, the image to it.
+    """Cross-attention from the question to the image in each layer, and back in one, M = S.
 
-    M = S: the question's positions, which hold what the image says to them. After the co-attention
-    of ViLBERT (Lu et al. 2019), but that the image's side, which is several times as long as a
-    question, takes part once: until then its queries, keys and values are the same for all of an
-    image's questions and are projected one time.
+    The question attends to the image before each layer; before the last one, the image first
+    attends to the question. This follows the co-attention of ViLBERT (Lu et al. 2019), except that
+    the image, which is several times as long as a question, attends only once. Until then its
+    queries, keys and values are the same for all questions and are computed once per image.
     """
 
     keeps_positions = False
 
     def __init__(self, *, width: int, heads: int, ffn: int, layers: int, dropout: float) -> None:
         super().__init__()
-        self.cross = nn.ModuleList(_CrossBlock(width, heads, dropout) for _ in range(layers))
-        self.layers = nn.ModuleList(EncoderLayer(width, heads, ffn, dropout) for _ in range(layers))
+        self.cross = module_list(_CrossBlock(width, heads, dropout) for _ in range(layers))
+        self.layers = module_list(EncoderLayer(width, heads, ffn, dropout) for _ in range(layers))
         self.image = _CrossBlock(width, heads, dropout)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, memory: Tensor, owners: Tensor, question: Tensor, mask: Tensor) -> Fused:
+        """Fuse memory and questions; see the head of this module."""
         *first, (cross, last) = zip(self.cross, self.layers, strict=True)
         for block, layer in first:
-            keys, values = (_of(owners, x) for x in block.attn.keys_values(memory))
+            keys, values = (_select_images(owners, x) for x in block.attn.keys_values(memory))
             question = layer(block(question, block.queries(question), keys, values), mask)
         block = self.image
         keys, values = block.attn.keys_values(question)
-        queries = _of(owners, block.queries(memory))
-        image = block(_of(owners, memory), queries, keys, values, mask)
+        queries = _select_images(owners, block.queries(memory))
+        image = block(_select_images(owners, memory), queries, keys, values, mask)
         keys, values = cross.attn.keys_values(image)
         question = last(cross(question, cross.queries(question), keys, values), mask)
         return self.norm(question), mask
 
 
 class _CrossBlock(nn.Module):
-    """Pre-norm attention of one sequence x (N, T, D) to another, and the residual."""
+    """Pre-norm cross-attention from x (N, T, D) to another sequence, with a residual connection."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -93,7 +105,7 @@ class _CrossBlock(nn.Module):
 
 
 class Add(nn.Module):
-    """Each image position plus the question as one vector, both projected; M = P."""
+    """Sum of each image position and the pooled question, both projected, M = P."""
 
     keeps_positions = True
 
@@ -103,14 +115,15 @@ class Add(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, memory: Tensor, owners: Tensor, question: Tensor, mask: Tensor) -> Fused:
+        """Fuse memory and questions; see the head of this module."""
         pooled = self.question(mean_pool(question, mask))[:, None]
-        return self.norm(_of(owners, self.image(memory)) + pooled), None
+        return self.norm(_select_images(owners, self.image(memory)) + pooled), None
 
 
 class Multiply(nn.Module):
-    """Each image position times the question as one vector, both projected; M = P.
+    """Product of each image position and the pooled question, both projected, M = P.
 
-    The element-wise product of the VQA baseline (Antol et al. 2015), position by position.
+    Source: the element-wise product of the VQA baseline (Antol et al. 2015), at each position.
     """
 
     keeps_positions = True
@@ -121,14 +134,15 @@ class Multiply(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, memory: Tensor, owners: Tensor, question: Tensor, mask: Tensor) -> Fused:
+        """Fuse memory and questions; see the head of this module."""
         pooled = F.gelu(self.question(mean_pool(question, mask)))[:, None]
-        return self.norm(_of(owners, F.gelu(self.image(memory))) * pooled), None
+        return self.norm(_select_images(owners, F.gelu(self.image(memory))) * pooled), None
 
 
 class Linear(nn.Module):
-    """W_t t + W_i i + b of the two pooled vectors t and i: one memory token, M = 1.
+    """Linear map of the pooled question t and image i, W_t t + W_i i + b, as one token, M = 1.
 
-    With `each`, that sum is added to every image position instead, and M = P.
+    With `per_position`, the sum is added to every image position instead, M = P.
     """
 
     def __init__(self, *, width: int, per_position: bool = False) -> None:
@@ -139,17 +153,20 @@ class Linear(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, memory: Tensor, owners: Tensor, question: Tensor, mask: Tensor) -> Fused:
-        image = _of(owners, self.image(memory.mean(1)))
-        fused = (self.question(mean_pool(question, mask)) + image)[:, None]
-        return self.norm(_of(owners, memory) + fused if self.keeps_positions else fused), None
+        """Fuse memory and questions; see the head of this module."""
+        image = _select_images(owners, self.image(memory.mean(1)))  # (N, D)
+        fused = (self.question(mean_pool(question, mask)) + image)[:, None]  # (N, 1, D)
+        if self.keeps_positions:
+            fused = _select_images(owners, memory) + fused  # (N, P, D)
+        return self.norm(fused), None
 
 
 def mean_pool(x: Tensor, mask: Tensor) -> Tensor:
-    """The mean (N, D) of x (N, S, D) over the positions that the mask (N, S) lets count."""
+    """Return the mean (N, D) of x (N, S, D) over the positions where mask (N, S) is True."""
     weights = mask[..., None].to(x.dtype)
     return (x * weights).sum(1) / weights.sum(1)
 
 
-def _of(owners: Tensor, x: Tensor) -> Tensor:
-    """x (B, ...) of each question's image: (N, ...)."""
-    return x.index_select(0, owners)  # whose gradient is summed faster than that of indexing
+def _select_images(owners: Tensor, x: Tensor) -> Tensor:
+    """Return x (B, ...) of each question's image, (N, ...)."""
+    return x.index_select(0, owners)  # faster in the backward pass than indexing

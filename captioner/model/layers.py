@@ -1,22 +1,32 @@
-"""The parts that encoder and decoder share: dropout, attention, feed-forward.
+"""Layers shared by encoder and decoder: dropout, attention, feed-forward, packed batches.
 
-Shapes: N rows, T query positions, S key positions, D width, H heads.
-Parameter names are those of transformers' MBart, so that weights can be moved either way.
+Shapes: N sequences, T query positions, S key positions, D width, H heads, M packed tokens.
+Parameters have the names of transformers' MBart (Liu et al. 2020), so that weights can be copied.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+LayerT = TypeVar("LayerT", bound=nn.Module)
+
+
+def module_list(modules: Iterable[LayerT]) -> Sequence[LayerT]:
+    """Return an `nn.ModuleList`, typed as a sequence of its modules."""
+    return cast(Sequence[LayerT], nn.ModuleList(modules))
+
 
 class Dropout(nn.Module):
     """Inverted dropout with masks that are cheap to draw on a CPU.
 
-    `bernoulli_` draws one random number per element and was 44 % of a small model's step;
-    here one 64-bit word gives the bytes of eight elements, so on a CPU the rate is rounded to
-    a multiple of 1/256, and the scale matches the rounded rate exactly.
+    `bernoulli_` draws one random number per element, which took 44 % of a small model's training
+    step. Here one 64-bit word gives the bytes of eight elements. On a CPU the rate is therefore
+    rounded to a multiple of 1/256, and the scale matches the rounded rate.
     """
 
     def __init__(self, p: float = 0.1) -> None:
@@ -26,7 +36,7 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """x of any shape, unchanged outside training."""
+        """Drop elements of x, of any shape, in training mode only."""
         dropped = round(self.p * 256)
         if not self.training or dropped == 0:
             return x
@@ -38,23 +48,29 @@ class Dropout(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Scaled dot-product attention over (N, H, T, D/H) and (N, H, S, D/H).
+    """Return scaled dot-product attention (Vaswani et al. 2017, section 3.2.1), (N, H, T, D/H).
 
-    `mask` is boolean, True = may attend, or what `additive_mask` makes of that, and broadcasts to
-    (N, H, T, S). On a CPU the products are written out where the fused kernel is slow: its
-    backward took 37 % of a training step on captions, and it takes twice as long over the few
-    queries of many images. Keys and values may be of a higher precision than queries.
+    On a CPU the matrix products are written out where torch's fused kernel is slow: its backward
+    pass took 37 % of a training step on captions, and it takes twice as long for few queries of
+    many images.
+
+    Args:
+        q: Queries (N, H, T, D/H).
+        k: Keys (N, H, S, D/H), possibly of a higher precision than the queries.
+        v: Values (N, H, S, D/H).
+        mask: Boolean, True where a query may attend, or the result of `additive_mask`; broadcast
+            to (N, H, T, S).
     """
     if q.dtype != k.dtype and not torch.is_grad_enabled():
         return attend(q.to(k.dtype), k, v, mask).to(q.dtype)
-    if q.device.type != "cpu" or not (torch.is_grad_enabled() or _many_small(q)):
+    if q.device.type != "cpu" or not (torch.is_grad_enabled() or _has_few_queries(q)):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     n, h, t, d = q.shape
-    # Flattened, as `matmul` would do in more calls.
+    # `matmul` would flatten as well, in more calls.
     q, k, v = q.reshape(n * h, t, d), k.flatten(0, 1), v.flatten(0, 1)
     scores = torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=d**-0.5)
     if mask is not None:
-        scores = scores.unflatten(0, (n, h))
+        scores = scores.unflatten(0, (n, h))  # (N, H, T, S)
         if mask.dtype == torch.bool:
             scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
         else:
@@ -64,10 +80,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
 
 
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The weights that `attend` gives the keys: (N, H, T, S), of which each row sums to 1.
-
-    `mask` is boolean. Computed in float32 or better.
-    """
+    """Return the weights of `attend` with a boolean mask, (N, H, T, S), in float32 or better."""
     dtype = torch.promote_types(q.dtype, torch.float32)
     scores = q.to(dtype) @ k.to(dtype).transpose(-1, -2) * q.shape[-1] ** -0.5
     if mask is not None:
@@ -75,31 +88,37 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tenso
     return scores.softmax(-1)
 
 
-def _many_small(q: Tensor) -> bool:
-    """Few queries of many heads: two threads were as fast either way at about 100 in all."""
+def _has_few_queries(q: Tensor) -> bool:
+    # Few queries of many heads. On two threads, both ways were as fast at about 100 in all.
     return q.shape[-2] < 32 and q.shape[:-1].numel() > 100
 
 
 def additive_mask(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """A boolean mask as what is added to the scores: converted once for all layers."""
+    """Convert a boolean mask to values that are added to the scores, once for all layers."""
     return None if mask is None else mask.logical_not().to(dtype).mul_(torch.finfo(dtype).min)
 
 
-def extend_embedding(positions: nn.Embedding, count: int) -> nn.Embedding:
-    """Return so many position embeddings: the old ones, then copies of the last.
+def key_mask(mask: Tensor | None) -> Tensor | None:
+    """Expand a mask of key positions (N, S) to the shape that `attend` takes, (N, 1, 1, S)."""
+    return None if mask is None else mask[:, None, None]
 
-    Raises ValueError where there are more already.
+
+def extend_embedding(positions: nn.Embedding, count: int) -> nn.Embedding:
+    """Return `count` position embeddings: the given ones, followed by copies of the last one.
+
+    Raises:
+        ValueError: There are more than `count` already.
     """
     old = positions.weight.detach()  # (T, D)
     if count < len(old):
-        raise ValueError(f"{count} is less than the {len(old)} positions that there are")
+        raise ValueError(f"{count} is less than the present number of positions, {len(old)}")
     return nn.Embedding.from_pretrained(
         torch.cat([old, old[-1:].expand(count - len(old), -1)]), freeze=False
     )
 
 
 class Attention(nn.Module):
-    """Multi-head attention (Vaswani et al. 2017, section 3.2) whose keys can be kept."""
+    """Multi-head attention (Vaswani et al. 2017, section 3.2.2) in parts, for use with a cache."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -111,35 +130,35 @@ class Attention(nn.Module):
         self._fused_qkv: nn.Module | None = None
 
     def fuse_qkv(self, qkv: nn.Module) -> None:
-        """Compute these three at once from now on; there is no one without the others then."""
+        """Replace the three input projections of self-attention by one module, for inference."""
         self._fused_qkv = qkv
         del self.q_proj, self.k_proj, self.v_proj
 
     def qkv(self, x: Tensor) -> Tensor:
-        """Of self-attention over x (..., D), side by side: (..., 3 * D)."""
+        """Project x (..., D) to queries, keys and values of self-attention, (..., 3 * D)."""
         if self._fused_qkv is not None:
             return self._fused_qkv(x)
         return torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], -1)
 
     def split_heads(self, x: Tensor) -> Tensor:
-        """(N, T, D) to (N, H, T, D/H)."""
+        """Reshape (N, T, D) to (N, H, T, D/H)."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def split_qkv(self, x: Tensor) -> Tensor:
-        """(N, T, 3 * D) to (3, N, H, T, D/H)."""
+        """Reshape (N, T, 3 * D) to (3, N, H, T, D/H)."""
         return x.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
 
     def merge_heads(self, x: Tensor) -> Tensor:
-        """(N, H, T, D/H) to (N, T, D)."""
+        """Reshape (N, H, T, D/H) to (N, T, D)."""
         return x.transpose(1, 2).flatten(2)
 
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of (N, S, D), each (N, H, S, D/H)."""
+        """Project x (N, S, D) to keys and values, each (N, H, S, D/H)."""
         return self.split_heads(self.k_proj(x)), self.split_heads(self.v_proj(x))
 
 
 class Layer(nn.Module):
-    """What a layer of either side has: pre-norm self-attention, and a feed-forward."""
+    """Pre-norm self-attention and feed-forward: the common part of encoder and decoder layers."""
 
     def __init__(self, width: int, heads: int, ffn: int, dropout: float) -> None:
         super().__init__()
@@ -152,94 +171,91 @@ class Layer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def self_attention(self, x: Tensor, layout: PackedLayout, mask: Tensor | None) -> Tensor:
-        """Attention within each row of the layout; x holds the packed tokens (M, D)."""
+        """Apply self-attention within each sequence of packed tokens x (M, D)."""
         a = self.self_attn
-        found = a.qkv(self.self_attn_layer_norm(x))
-        q, k, v = a.split_qkv(layout.unpack(found).flatten(0, -3))
-        h = a.merge_heads(attend(q, k, v, mask))
+        qkv = layout.unpack(a.qkv(self.self_attn_layer_norm(x))).flatten(0, -3)  # (N, T, 3 * D)
+        q, k, v = a.split_qkv(qkv)  # each (N, H, T, D/H)
+        h = a.merge_heads(attend(q, k, v, mask))  # (N, T, D)
         return x + self.dropout(a.out_proj(layout.pack(h)))
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        """Each position by itself, x of any shape (..., D)."""
+        """Apply the feed-forward network to each position of x (..., D)."""
         h = self.dropout(self.gelu(self.fc1(self.final_layer_norm(x))))
         return x + self.dropout(self.fc2(h))
 
 
 class EncoderLayer(Layer):
-    """Over positions (N, S, D).
-
-    `mask` (N, S) is True at the positions that count; the others are not computed, and come out
-    as zeros.
-    """
+    """A pre-norm Transformer encoder layer."""
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        layout = PackedLayout(
-            mask if mask is not None else x.new_ones(x.shape[:2], dtype=torch.bool)
-        )
-        x = self.self_attention(layout.pack(x), layout, key_mask(mask))
+        """Map x (N, S, D) to the same shape.
+
+        Positions where `mask` (N, S) is False are neither attended to nor computed; they are
+        returned as zeros.
+        """
+        valid = x.new_ones(x.shape[:2], dtype=torch.bool) if mask is None else mask
+        layout = PackedLayout(valid)
+        x = self.self_attention(layout.pack(x), layout, key_mask(mask))  # (M, D)
         return layout.unpack(self.feed_forward(x))
 
 
-def key_mask(mask: Tensor | None) -> Tensor | None:
-    """A mask (N, S) of key positions, as `attend` takes it: (N, 1, 1, S)."""
-    return None if mask is None else mask[:, None, None]
-
-
 class PackedLayout:
-    """Which places of a mask (..., T) hold tokens, and the way between them and a packed row.
+    """The positions of the M tokens of a padded batch, for conversion to and from packed rows.
 
-    Texts of one batch differ in length; the linear layers, where nearly all the work lies,
-    see the M tokens alone, and attention sees them in place.
+    The sequences of a batch differ in length. The linear layers, which take nearly all of the
+    time, compute the M tokens only; attention uses the padded form.
+
+    Args:
+        mask: (..., T), True at tokens and False at padding.
     """
 
     def __init__(self, mask: Tensor) -> None:
         self.shape = mask.shape
-        self.full = bool(mask.all())
-        self.index = None if self.full else mask.flatten().nonzero().squeeze(1)
+        self.index = None if bool(mask.all()) else mask.flatten().nonzero().squeeze(1)  # (M,)
         steps = torch.arange(mask.shape[-1], device=mask.device)
         self.causal = steps[:, None] >= steps  # (T, T)
 
     def pack_ids(self, ids: Tensor) -> Tensor:
-        """(..., T) to (M,)."""
-        return ids.flatten() if self.full else ids.flatten()[self.index]
+        """Pack ids (..., T) to (M,)."""
+        return ids.flatten() if self.index is None else ids.flatten()[self.index]
 
     def pack(self, x: Tensor) -> Tensor:
-        """(..., D) over all places to (M, D)."""
+        """Pack x (..., T, D) to (M, D)."""
         x = x.flatten(0, -2)
-        return x if self.full else _GatherRows.apply(x, self.index)
+        return x if self.index is None else _GatherRows.apply(x, self.index)
 
     def unpack(self, x: Tensor) -> Tensor:
-        """(M, D) to (..., T, D), zero where there is no token."""
-        if not self.full:
+        """Unpack x (M, D) to (..., T, D), with zeros at padding."""
+        if self.index is not None:
             x = _ScatterRows.apply(x, self.index, self.shape.numel())
         return x.unflatten(0, self.shape)
 
 
 class _GatherRows(torch.autograd.Function):
-    """Rows by distinct indices; the gradient is a copy, where autograd's own would add."""
+    """Select rows by distinct indices: the gradient is a copy, where autograd's would add."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, index: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, index: Tensor) -> Tensor:
         ctx.save_for_backward(index)
         ctx.rows = len(x)
         return x[index]
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
         return _scatter(grad, index, ctx.rows), None
 
 
 class _ScatterRows(torch.autograd.Function):
-    """The inverse of `_GatherRows`, with zeros elsewhere."""
+    """The inverse of `_GatherRows`, with zeros in the other rows."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, index: Tensor, rows: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, index: Tensor, rows: int) -> Tensor:
         ctx.save_for_backward(index)
         return _scatter(x, index, rows)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (index,) = ctx.saved_tensors
         return grad[index], None, None
 

@@ -1,6 +1,7 @@
-"""Questions to states that can meet an image.
+"""Question encoders: token ids to states that a fusion combines with an image.
 
-Shapes: N questions, S tokens, D width, V vocabulary. Masks are True at tokens, False at padding.
+Shapes: N questions, S tokens, C channels, D width, V vocabulary. Masks are True at tokens and
+False at padding.
 """
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from captioner.model.layers import Dropout, EncoderLayer, extend_embedding
+from captioner.model.layers import Dropout, EncoderLayer, extend_embedding, module_list
 
 
 class QuestionEncoder(nn.Module):
-    """The decoder's token embedding, positions of its own, and Transformer layers."""
+    """Transformer layers over the decoder's token embedding and own position embeddings."""
 
     def __init__(
         self,
@@ -27,17 +28,17 @@ class QuestionEncoder(nn.Module):
         super().__init__()
         self.embed_positions = nn.Embedding(max_length, width)
         self.layernorm_embedding = nn.LayerNorm(width)
-        self.layers = nn.ModuleList(EncoderLayer(width, heads, ffn, dropout) for _ in range(layers))
+        self.layers = module_list(EncoderLayer(width, heads, ffn, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
         nn.init.normal_(self.embed_positions.weight, std=0.02)
 
     def extend_positions(self, max_length: int) -> None:
-        """Raise the limit of a question to so many tokens; new positions begin as the last one."""
+        """Raise the maximum length; each new position starts as a copy of the last one."""
         self.embed_positions = extend_embedding(self.embed_positions, max_length)
 
     def forward(self, tokens: Tensor, mask: Tensor, embedding: nn.Embedding) -> Tensor:
-        """Ids (N, S) to states (N, S, D); `embedding` is (V, D)."""
+        """Map ids (N, S) to states (N, S, D); the weight of `embedding` is (V, D)."""
         x = embedding(tokens) + self.embed_positions.weight[: tokens.shape[1]]
         x = self.dropout(self.layernorm_embedding(x))
         for layer in self.layers:
@@ -48,8 +49,10 @@ class QuestionEncoder(nn.Module):
 class TextEncoder(nn.Module):
     """A Hugging Face text encoder, such as BERT, and a projection to the model's width.
 
-    `model` gives `last_hidden_state` (N, S, C) from `input_ids` and `attention_mask`; its
-    tokenizer is its own.
+    Args:
+        model: Returns `last_hidden_state` (N, S, C) for `input_ids` and `attention_mask`.
+        channels: C.
+        width: D.
     """
 
     def __init__(self, model: nn.Module, *, channels: int, width: int) -> None:
@@ -59,12 +62,16 @@ class TextEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def extend_positions(self, max_length: int) -> None:
-        """Raise ValueError where the encoder does not take questions of so many tokens."""
+        """Check the maximum length, which the text encoder fixes.
+
+        Raises:
+            ValueError: `max_length` is more than the encoder's positions.
+        """
         limit = getattr(self.model.config, "max_position_embeddings", None)
         if limit is not None and max_length > limit:
-            raise ValueError(f"its text encoder takes {limit} tokens at most")
+            raise ValueError(f"the text encoder takes {limit} tokens at most")
 
     def forward(self, tokens: Tensor, mask: Tensor, embedding: nn.Embedding) -> Tensor:
-        """Ids (N, S) of the encoder's own tokenizer to states (N, S, D)."""
+        """Map ids (N, S) of the encoder's own tokenizer to states (N, S, D)."""
         states = self.model(input_ids=tokens, attention_mask=mask.to(torch.long))
         return self.norm(self.projection(states.last_hidden_state))

@@ -1,7 +1,7 @@
-"""The whole model: an image becomes memory, memory and tokens become logits.
+"""The complete model: images to memory, memory and tokens to logits.
 
-Shapes: B images, K captions per image, T tokens, P positions, C channels, D width, V vocabulary;
-N questions, S tokens of a question, M positions of a fused memory.
+Shapes: B images, K captions per image, T tokens, P positions, C channels, D width, V vocabulary,
+N questions, S tokens of a question, M positions of a fused memory, L tokens without padding.
 """
 
 from __future__ import annotations
@@ -13,13 +13,20 @@ from captioner.model.encoder import MemoryEncoder
 
 
 class Seq2Seq(nn.Module):
-    """Backbone, memory encoder and decoder; a question encoder and a fusion for questions, and
-    `answerer`, a decoder for answers alone.
+    """Backbone, memory encoder and decoder, with optional parts for questions.
 
-    The backbone may be any module from pixels (B, 3, H, W) to features (B, P, C); what comes
-    behind it starts from features, so that a frozen backbone's can be kept. A caption knows
-    nothing of the parts for questions. `pad` is what ends a row of a question's ids, and
-    `blind` puts zeros in the place of all features.
+    Captions do not use the parts for questions.
+
+    Args:
+        backbone: Any module from pixels (B, 3, H, W) to features (B, P, C). The features of a
+            frozen backbone can be computed once and stored.
+        memory_encoder: Features to memory (B, P, D).
+        decoder: Memory and tokens to logits.
+        question_encoder: Question ids to states (N, S, D).
+        fusion: Memory and question states to the memory of the answer, see `fusion.py`.
+        answerer: A separate decoder for answers.
+        pad: Id of the padding of questions.
+        blind: Replace all features by zeros: the blind baseline.
     """
 
     def __init__(
@@ -44,7 +51,7 @@ class Seq2Seq(nn.Module):
         self.pad, self.blind = pad, blind
 
     def encode(self, images: Tensor) -> Tensor:
-        """Pixels (B, 3, H, W), or features (B, P, C) kept from before, to memory (B, P, D)."""
+        """Map pixels (B, 3, H, W), or stored features (B, P, C), to memory (B, P, D)."""
         head = self.memory_encoder
         if self.blind:
             shape = (len(images), len(head.positions), head.projection.in_features)
@@ -55,11 +62,18 @@ class Seq2Seq(nn.Module):
     def fuse_questions(
         self, memory: Tensor, questions: Tensor, owners: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The memories (N, M, D), with their mask (N, M) or None, that answers are decoded from.
+        """Return the memory from which answers are decoded.
 
-        Question i, ids (N, S), is about image `owners[i]` of memory (B, P, D), which serves any
-        number of questions.
+        Args:
+            memory: (B, P, D).
+            questions: Token ids (N, S).
+            owners: (N,), the index in `memory` of each question's image.
+
+        Returns:
+            The fused memory (N, M, D) and its mask (N, M), or None where all positions count.
         """
+        assert self.question_encoder is not None
+        assert self.fusion is not None
         mask = questions != self.pad
         states = self.question_encoder(questions, mask, self.decoder.embed_tokens)
         return self.fusion(memory, owners, states, mask)
@@ -67,11 +81,11 @@ class Seq2Seq(nn.Module):
     def decode(
         self, memory: Tensor, tokens: Tensor, mask: Tensor | None = None, *, answers: bool = False
     ) -> Tensor:
-        """Logits (L, V) at the L places of tokens (B, K, T) that are no padding."""
+        """Return the logits (L, V) at the tokens (B, K, T) that are not padding."""
         return self.decoder_for(answers=answers)(memory, tokens, mask)
 
     def decoder_for(self, *, answers: bool) -> Decoder:
-        """The decoder of captions, or, of what is `asked`, that of answers."""
+        """Return the decoder for answers or for captions; by default they are the same."""
         return self.answerer if answers and self.answerer is not None else self.decoder
 
     def forward(
@@ -81,9 +95,9 @@ class Seq2Seq(nn.Module):
         questions: Tensor | None = None,
         owners: Tensor | None = None,
     ) -> Tensor:
-        """Logits of captions (B, K, T), or, with questions (N, S), of their answers (N, 1, T)."""
+        """Return the logits (L, V) of captions (B, K, T), or of answers (N, 1, T) to questions."""
         memory = self.encode(images)
-        if questions is None:
+        if questions is None or owners is None:
             return self.decode(memory, tokens)
         memory, mask = self.fuse_questions(memory, questions, owners)
         return self.decode(memory, tokens, mask, answers=True)

@@ -1,10 +1,10 @@
-"""Light twins of timm's MobileNets, for use only: the same parameters, without timm's import.
+"""MobileNet V1 and V2 for inference, without timm, with folded batch norms.
 
-Importing timm takes longer than importing torch and captioning a photograph together. A twin
-has timm's parameter names, so one checkpoint serves both, and gives the same features.
+Importing timm takes longer than importing torch and captioning a photograph together. The models
+have timm's parameter names and return the same features, so they use the same checkpoint.
 
-Sources: Howard et al., MobileNets (2017); Sandler et al., MobileNetV2 (2018); "same" padding is
-TensorFlow's. Shapes: B images, C channels, H, W places.
+Sources: Howard et al., MobileNets (2017); Sandler et al., MobileNetV2 (2018). "Same" padding is
+that of TensorFlow. Shapes: B images, C channels, H, W pixels or positions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from captioner.model.cpu.packed import PackedConv
 
-# Per stage: kind of block, blocks, stride of the first, channels.
+# For each stage: type of block, number of blocks, stride of the first block, channels.
 STAGES = {
     "mobilenetv1_100": (
         ("plain", 1, 1, 64),
@@ -43,7 +43,7 @@ _STEM_LAYERS, _HEAD_LAYERS = ("conv_stem", "bn1", True), ("conv_head", "bn2", Tr
 
 
 def is_supported_mobilenet(name: str, args: Mapping[str, Any]) -> bool:
-    """Whether a timm model made with these arguments has a twin here."""
+    """Return whether `MobileNet` implements the timm model with this name and arguments."""
     known = args.keys() <= {"pad_type", "bn_eps"}
     return name in STAGES and args.get("pad_type") == "same" and known
 
@@ -52,7 +52,11 @@ class MobileNet(nn.Module):
     """The features of a timm MobileNet with `pad_type="same"`.
 
     Load timm's state, then call `fold_batch_norms`.
-    `remove` names blocks that are left out, as `blocks.4.1`.
+
+    Args:
+        name: A key of `STAGES`.
+        bn_eps: Epsilon of the batch norms.
+        remove: Names of pruned blocks, such as "blocks.4.1".
     """
 
     def __init__(self, name: str, *, bn_eps: float = 1e-5, remove: Iterable[str] = ()) -> None:
@@ -75,26 +79,26 @@ class MobileNet(nn.Module):
             setattr(self.get_submodule(parent), child, nn.Identity())
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Pixels (B, 3, H, W) to features (B, C, H / 32, W / 32)."""
+        """Map pixels (B, 3, H, W) to features (B, C, H / 32, W / 32)."""
         x = self.blocks(_run(self, *_STEM_LAYERS, x))
         return x if self.conv_head is None else _run(self, *_HEAD_LAYERS, x)
 
     def fold_batch_norms(self) -> None:
-        """Put every batch norm into its convolution; needs evaluation mode."""
+        """Merge every batch norm into the preceding convolution; requires evaluation mode."""
         for module, conv, norm, _ in self._layers():
             folded = fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm))
             setattr(module, conv, folded)
             setattr(module, norm, nn.Identity())
 
     def pack_convolutions(self, size: tuple[int, int]) -> None:
-        """Lay out the folded convolutions for pixels of this height and width, on a CPU."""
+        """Prepack the folded convolutions for pixels of this size (H, W), on a CPU."""
         for module, conv, _, activate in self._layers():
             packed = PackedConv(getattr(module, conv), size, relu6=activate)
             setattr(module, conv, packed)
             size = packed.out_size
 
     def _layers(self) -> Iterator[tuple[nn.Module, str, str, bool]]:
-        """Each convolution, in order: its module, its name, its norm's; whether relu6 follows."""
+        """Yield each convolution's module, its name, its norm's name and whether ReLU6 follows."""
         yield self, *_STEM_LAYERS
         for module in self.blocks.modules():
             if isinstance(module, _Block):
@@ -104,7 +108,7 @@ class MobileNet(nn.Module):
 
 
 class _Block(nn.Module):
-    """A depthwise-separable block, or an inverted residual."""
+    """A depthwise-separable block or an inverted residual block, with timm's parameter names."""
 
     def __init__(self, kind: str, channels: int, out: int, stride: int, eps: float) -> None:
         super().__init__()
@@ -140,12 +144,12 @@ def _run(module: nn.Module, conv: str, norm: str, activate: bool, x: Tensor) -> 
     layer = getattr(module, conv)
     if isinstance(layer, PackedConv):
         return layer(x)
-    x = getattr(module, norm)(_same(layer, x))
+    x = getattr(module, norm)(_convolve_same(layer, x))
     return F.relu6(x) if activate else x
 
 
-def _same(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """The convolution with TensorFlow's padding: the odd pixel goes to the right and below."""
+def _convolve_same(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Apply a convolution with TensorFlow's padding: an odd pixel is added right and below."""
     kernel, stride = conv.kernel_size[0], conv.stride[0]
     if kernel == 1:
         return conv(x)

@@ -1,7 +1,9 @@
-"""What the processor at hand computes fast and right: bfloat16 and int8 on a CPU.
+"""Capabilities of the CPU: which bfloat16 and int8 kernels are fast and correct.
 
-Kernels are chosen by what is found here, and nothing else looks at the instruction set. The table
-of measured speeds behind the choices is in benchmarks/README.md.
+This is the only module that depends on the instruction set. The measured speeds behind its choices
+are in benchmarks/README.md.
+
+Shapes: N rows, I inputs, O outputs.
 """
 
 from __future__ import annotations
@@ -14,17 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ACCUMULATORS = (32, 16)
-"""Widths, in bits, in which int8 kernels may sum products; the more accurate first.
+"""Widths in bits of the accumulators of int8 kernels, the more accurate first.
 
 Without VNNI instructions, x86 kernels add the products of two neighboring inputs in 16 bits, which
-saturates: inputs are unsigned (up to 255), weights signed, and 255 x (127 + 127) exceeds 32,767.
+can saturate: inputs are unsigned (up to 255), weights signed, and 255 x (127 + 127) > 32,767.
 """
 INT8_ERROR = 0.02
-"""Largest relative error, in the Frobenius norm, of an int8 layer against float64."""
+"""Largest accepted relative error (Frobenius norm) of an int8 layer against float64."""
 
 
 def can_pack(device: torch.device, dtype: torch.dtype = torch.float32) -> bool:
-    """Return whether this build of torch has packed kernels for a device and a type."""
+    """Return whether torch has prepacked oneDNN kernels for a device and a type."""
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     return dtype == torch.float32 or (
@@ -50,10 +52,10 @@ def has_fast_bfloat16() -> bool:
 
 @functools.cache
 def int8_accumulator() -> int | None:
-    """Return the width for which int8 layers must be quantized, so that this CPU computes them.
+    """Return the accumulator width for which this CPU computes int8 layers correctly.
 
-    None means that no int8 kernel passes the comparison with float64. The comparison runs once
-    in a process and takes some milliseconds.
+    None means that no int8 kernel passes the comparison with float64. The comparison runs once per
+    process and takes a few milliseconds.
     """
     return next(filter(_is_accurate, ACCUMULATORS), None)
 
@@ -62,10 +64,10 @@ def quantize(weight: Tensor, bias: Tensor, accumulator: int) -> torch.ScriptObje
     """Quantize and pack the weight of a linear layer for `torch.ops.quantized.linear_dynamic`.
 
     Args:
-        weight: (O, I), float32. Quantized symmetrically with one scale for each output.
+        weight: (O, I), float32. Quantized symmetrically with one scale per output.
         bias: (O,), float32.
-        accumulator: Bits in which the kernel sums products, see `int8_accumulator`. For 16, scales
-            are so large that no two neighboring products saturate.
+        accumulator: Width of the accumulator, see `int8_accumulator`. For 16, the scales are
+            large enough that no two neighboring products saturate.
 
     Raises:
         RuntimeError: torch has no int8 kernels for this processor.
@@ -78,7 +80,7 @@ def quantize(weight: Tensor, bias: Tensor, accumulator: int) -> torch.ScriptObje
     scale = largest.clamp(min=1e-8) / 127
     zeros = torch.zeros(len(weight), dtype=torch.long)
     with warnings.catch_warnings():
-        # torch deprecates the creation of quantized tensors, not the kernels.
+        # torch deprecates quantized tensors, but not the kernels that use them.
         warnings.simplefilter("ignore")
         values = torch.quantize_per_channel(weight, scale, zeros, 0, torch.qint8)
         return torch.ops.quantized.linear_prepack(values, bias)
@@ -100,10 +102,10 @@ def int8_error(weight: Tensor, x: Tensor, accumulator: int) -> float:
 
 @torch.inference_mode()
 def _is_accurate(accumulator: int) -> bool:
-    """Compare int8 layers with float64, on random values and on those that saturate first."""
+    """Compare int8 layers with float64 on random values and on the values that saturate first."""
     random = torch.Generator().manual_seed(0)
     ramp = torch.linspace(0, 1, 64).expand(33, -1)
-    # Pairs of one sign, and pairs whose neighbors in other pairs have their sign.
+    # Neighboring inputs of equal sign within a pair, and across pairs.
     signs = [torch.tensor(s).tile(48, 16) for s in ([1.0, 1, -1, -1], [1.0, -1, -1, 1])]
     cases = [(torch.ones(48, 64), ramp), (-torch.ones(48, 64), 1 - ramp)]
     cases += [(sign, (sign[:33] * way > 0).float()) for sign in signs for way in (1, -1)]

@@ -247,10 +247,10 @@ def test_a_reordering_that_changes_nothing_changes_nothing() -> None:
     state = decoder.start(memory, 2, 4)
     for t in range(3):
         decoder.step(tokens[..., t], state)
-    before = state.own.clone(), state.seen.clone()
+    before = state.own.clone(), state.visible.clone()
     state.reorder(torch.arange(2))
     assert torch.equal(state.own.nan_to_num(), before[0].nan_to_num())
-    assert torch.equal(state.seen, before[1])
+    assert torch.equal(state.visible, before[1])
 
 
 @pytest.mark.parametrize("beams", [1, 3])

@@ -181,7 +181,7 @@ def test_a_model_with_several_outputs_is_an_error() -> None:
         def forward_features(self, x: Tensor) -> list[Tensor]:
             return [x, x]
 
-    with pytest.raises(ConfigError, match="Pyramid gives several"):
+    with pytest.raises(ConfigError, match="Pyramid returns several"):
         feature_shape(Backbones([Pyramid(1, 1)]), PixelSpec((8, 8), (0.5,) * 3, (0.5,) * 3))
 
 

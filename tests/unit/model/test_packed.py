@@ -62,7 +62,7 @@ def test_packed_convolutions_are_the_plain_ones(name, size, dtype):
     assert found.shape == expected.shape
     assert expected.float().std() > 0.1
     assert near(found, expected, 1e-5 if dtype == torch.float32 else 0.1)
-    with pytest.raises(ValueError, match="laid out for"):
+    with pytest.raises(ValueError, match="for which it was packed"):
         packed.forward_features(x[..., 1:])
 
 

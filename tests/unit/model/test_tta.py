@@ -101,10 +101,10 @@ def test_each_size_is_a_place_smaller() -> None:
 @pytest.mark.parametrize(
     ("size", "positions", "count", "told"),
     [
-        ((64, 64), 1, 4, "grid of 1 x 1 places over 64 x 64"),
-        ((64, 96), 6, 2, "6 positions are no square grid"),
-        ((100, 100), 9, 2, "grid of 3 x 3 places over 100 x 100"),
-        ((64, 64), 4, 3, "grid of 2 x 2 places over 64 x 64"),
+        ((64, 64), 1, 4, "grid of 1 x 1 positions over 64 x 64"),
+        ((64, 96), 6, 2, "6 positions are not a square grid"),
+        ((100, 100), 9, 2, "grid of 3 x 3 positions over 100 x 100"),
+        ((64, 64), 4, 3, "grid of 2 x 2 positions over 64 x 64"),
     ],
 )
 def test_where_there_are_no_such_sizes_that_is_said(
