@@ -205,7 +205,7 @@ def test_unclear_objects_are_not_asked(captions: tuple[str, ...]) -> None:
 
 
 def test_a_picture_of_a_thing_is_not_the_thing() -> None:
-    heads = scene("A boy in a shirt with a picture of a dog .", "A boy without a hat .").shares
+    heads = scene("A boy in a shirt with a picture of a dog .", "A boy without a hat .").mentions
     assert heads["boy"] == 2
     assert not heads["dog"]
     assert not heads["hat"]
@@ -277,9 +277,9 @@ def test_presence_is_true() -> None:
         found = scene(*examples[row.image_id].references)
         noun = noun_of(row.question)
         if row.references == ("yes",):
-            assert found.shares[noun] >= 2
+            assert found.mentions[noun] >= 2
         else:
-            assert not found.shares[noun]
+            assert not found.mentions[noun]
             assert not may_be_present(found, noun)
 
 
