@@ -1,11 +1,14 @@
-"""Any image input (path, bytes, binary file, PIL image, array) -> a clean RGB image, or one error.
+"""Load images: any input (path, bytes, binary file, PIL image, array) to RGB, or one error type.
 
-Clean: 8-bit RGB, upright (EXIF orientation applied), alpha composited on white, the first frame,
-every row decoded, no metadata left. Deep greys are scaled to 8 bits, never clipped:
-* 16 bits: 0..65535 -> 0..255 (12-bit TIFF: 0..4095).
-* wider integers: 0..255 as they are, 0..65535 as 16 bits;
-  floats: 0..1 times 255, 0..255 as they are; both may be overshot by a tenth, as resampling does.
-* any other range: minimum..maximum stretched; but refused in an array (a normalised tensor?).
+The result is 8-bit RGB and upright (EXIF orientation applied), with alpha composited on white. It
+is the first frame, completely decoded, without metadata. Gray values of more than 8 bits are
+scaled, never clipped:
+
+* 16-bit integers: 0..65535 to 0..255 (12-bit TIFF: 0..4095).
+* Wider integers: 0..255 unchanged, 0..65535 like 16 bits. Floats: 0..1 times 255, 0..255
+  unchanged; these may exceed the range by a tenth, as after resampling.
+* Any other range: minimum..maximum to 0..255. In an array it is an error, because it is probably a
+  normalized tensor.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which files are read, and how each is opened: by its signature, its size checked unread."""
+"""Identify image files by their signature and open them; the size is checked before decoding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from captioner.errors import ImageError, ImageFormatError, ImageSizeError
 
-_FORMATS = (  # Pillow's name, its plugin, the signature; MPO comes with JPEG
+_FORMATS = (  # Pillow's name of the format, its plugin, the signature; JPEG includes MPO
     ("JPEG", "Jpeg", rb"\xff\xd8"),
     ("PNG", "Png", rb"\x89PNG\r\n\x1a\n"),
     ("GIF", "Gif", rb"GIF8"),
@@ -22,10 +22,10 @@ _FORMATS = (  # Pillow's name, its plugin, the signature; MPO comes with JPEG
     ("PPM", "Ppm", rb"P[1-7fF]"),
     ("JPEG2000", "Jpeg2K", rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  "),
     ("AVIF", "Avif", rb"....ftyp(?:....){0,15}?avi[fs]"),
-    ("HEIC", "", rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)"),  # not Pillow's: see _opener
+    ("HEIC", "", rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)"),  # from pillow-heif, see _opener
     ("ICO", "Ico", rb"\0\0\x01\0"),
 )
-_FOREIGN = (
+_OTHER_TYPES = (
     ("a git-LFS pointer, not the image itself (run `git lfs pull`)", rb"version https://git-lfs"),
     ("a Photoshop (PSD) file, which is not read", rb"8BPS"),
     ("a PostScript (EPS) or PDF file, which is not read", rb"%!PS|%PDF|\xc5\xd0\xd3\xc6"),
@@ -37,16 +37,27 @@ _FOREIGN = (
 
 
 def open_image(file: BinaryIO, max_pixels: int) -> Image.Image:
-    """The image in a file, its size checked and nothing decoded yet."""
+    """Open an image file and check its size; nothing is decoded yet.
+
+    Args:
+        file: A seekable binary file.
+        max_pixels: Largest width x height.
+
+    Raises:
+        ImageError: The file cannot be read as an image.
+        ImageFormatError: Its format is not supported.
+        ImageSizeError: It has too many pixels or none.
+    """
     head = file.read(512)
     if not isinstance(head, bytes):
         raise ImageError("is open in text mode; open it with mode 'rb'")
     name, plugin = _identify(head)
     opener = _opener(name, plugin)
-    if name == "ICO":  # the only plugin that decodes while it opens
+    if name == "ICO":  # the only plugin that decodes when it opens a file
         _check_icon(file, max_pixels)
     if name == "JPEG2000" and b"\xff\xd9" not in (head + file.read()).partition(b"\xff\x93")[2]:
-        raise ImageError("is truncated, get an intact copy")  # OpenJPEG leaves lost tiles black
+        # OpenJPEG would leave the missing tiles black.
+        raise ImageError("is truncated, get an intact copy")
     file.seek(0)
     image = opener(file, "")
     check_size(image.size, max_pixels)
@@ -54,13 +65,17 @@ def open_image(file: BinaryIO, max_pixels: int) -> Image.Image:
 
 
 def identify_format(data: bytes) -> str:
-    """Pillow's name of the format that a file's first bytes tell; raises ImageFormatError."""
+    """Return Pillow's name of the format of a file from its first bytes.
+
+    Raises:
+        ImageFormatError: The format is not supported.
+    """
     return _identify(data[:512])[0]
 
 
 def _opener(name: str, plugin: str) -> Callable[[BinaryIO, str], Image.Image]:
-    # The plugin is asked directly: Image.open would import all plugins for some formats, and
-    # judge the size by a process-wide limit that is not this module's to change.
+    # The plugin is called directly: Image.open would import all plugins for some formats, and
+    # would check the size against a process-wide limit.
     try:
         if name == "HEIC":
             return importlib.import_module("pillow_heif").HeifImageFile
@@ -72,17 +87,19 @@ def _opener(name: str, plugin: str) -> Callable[[BinaryIO, str], Image.Image]:
 
 
 def _identify(head: bytes) -> tuple[str, str]:
-    """Pillow's name of the format that `head` opens with, and of its plugin."""
+    """Return Pillow's names of the format and of its plugin for a file that starts with `head`."""
     for name, plugin, signature in _FORMATS:
         if re.match(signature, head, re.DOTALL):
             return name, plugin
     unknown = f"of an unknown format (first bytes {head[:8].hex(' ')})" if head else "empty"
-    found = next((what for what, sign in _FOREIGN if re.match(sign, head, re.DOTALL)), unknown)
-    raise ImageFormatError(f"is {found}; expected {', '.join(name for name, _, _ in _FORMATS)}")
+    other = (name for name, signature in _OTHER_TYPES if re.match(signature, head, re.DOTALL))
+    raise ImageFormatError(
+        f"is {next(other, unknown)}; expected {', '.join(name for name, _, _ in _FORMATS)}"
+    )
 
 
 def check_size(size: tuple[int, int], max_pixels: int) -> None:
-    """Raise ImageSizeError for no pixels or too many."""
+    """Raise ImageSizeError if a size (width, height) has no pixels or more than `max_pixels`."""
     if min(size) < 1 or size[0] * size[1] > max_pixels:
         raise ImageSizeError(
             f"has {size[0]} x {size[1]} pixels; expected 1..{max_pixels} (max_pixels)"
@@ -90,7 +107,7 @@ def check_size(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _check_icon(file: BinaryIO, max_pixels: int) -> None:
-    """An icon's directory states sizes up to 256; the PNG or BMP inside may be far larger."""
+    """Check the sizes of the images in an icon, which may exceed the 256 of its directory."""
     file.seek(4)
     (count,) = struct.unpack("<H", file.read(2))
     for offset in [struct.unpack("<12xI", file.read(16))[0] for _ in range(count)]:
@@ -98,5 +115,5 @@ def _check_icon(file: BinaryIO, max_pixels: int) -> None:
         head = file.read(24)
         is_png = head.startswith(b"\x89PNG")
         width, height = struct.unpack(">16x2I" if is_png else "<4x2i12x", head)
-        # a bitmap's height counts its mask as well, and is negative when it runs downwards
+        # a bitmap's height includes its mask and is negative for top-down order
         check_size((width, height if is_png else abs(height) // 2), max_pixels)

@@ -1,8 +1,8 @@
-"""Weights over a picture, as heat: of attention, or of anything else with a number for each place.
+"""Heat maps: attention weights, or other values on a grid, drawn over an image.
 
-The picture is kept as dark grey, so that colour and brightness are the weights' alone. The colours
-are those of matplotlib's inferno (Smith and van der Walt 2015), whose lightness rises evenly: they
-read the same in grey and with any colour blindness.
+The image is shown in dark gray, so that color and brightness depend on the weights only. The
+colors are those of matplotlib's inferno (Smith and van der Walt 2015), whose lightness increases
+uniformly: they are readable in gray and with any color blindness.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-_DIMMED = 0.45
-"""Brightness that the picture keeps."""
-_STRONGEST = 0.75
-"""How much of the picture the heat covers where the weight is largest."""
+_IMAGE_BRIGHTNESS = 0.45
+_MAX_OPACITY = 0.75
+"""Opacity of the heat where the weight is largest."""
 _INFERNO = np.array(
     [
         (0, 0, 4),
@@ -37,26 +36,35 @@ def overlay(
     weights: np.ndarray,
     box: Sequence[float] | None = None,
 ) -> Image.Image:
-    """An RGB picture, dimmed, with the heat of weights (rows, columns) on it, of the same size.
+    """Return an RGB image with weights drawn over it as a heat map, in the same size.
 
-    The largest weight is brightest, 0 is dark, and between places the heat is bicubic. `box` is
-    what the weights cover: left, top, right and bottom as shares of width and height; by default
-    all. Raises ValueError for weights that are no grid of finite numbers of 0 or more.
+    Args:
+        image: The RGB image.
+        weights: (rows, columns), finite and not negative. The largest is brightest, 0 is dark;
+            values between are interpolated bicubically.
+        box: The part of the image that the weights cover: left, top, right and bottom as fractions
+            of width and height; by default all of it.
+
+    Raises:
+        ValueError: The weights are not as described.
     """
     weights = np.asarray(weights, dtype=np.float32)
     if weights.ndim != 2 or not weights.size or not (weights >= 0).all() or np.isinf(weights).any():
         raise ValueError(f"weights {weights.shape}: expected rows and columns of finite numbers")
     level = spread(weights, image.size, box or (0, 0, 1, 1))[..., None]
-    grey = np.asarray(image.convert("L"), dtype=np.float32)[..., None] * _DIMMED
+    gray = np.asarray(image.convert("L"), dtype=np.float32)[..., None] * _IMAGE_BRIGHTNESS
     steps = np.linspace(0, 1, len(_INFERNO))
     heat = np.concatenate([np.interp(level, steps, channel) for channel in _INFERNO.T], -1)
-    cover = level * _STRONGEST
-    mixed = grey * (1 - cover) + heat * cover
+    cover = level * _MAX_OPACITY
+    mixed = gray * (1 - cover) + heat * cover
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 
 def spread(weights: np.ndarray, size: tuple[int, int], box: Sequence[float]) -> np.ndarray:
-    """Levels (height, width) from 0 to 1, the largest weight's, and 0 outside the box."""
+    """Interpolate weights to levels (H, W) from 0 to 1, the largest; they are 0 outside the box.
+
+    `size` is (width, height), and `box` as in `overlay`.
+    """
     width, height = size
     left, right = (round(x * width) for x in box[::2])
     top, bottom = (round(y * height) for y in box[1::2])

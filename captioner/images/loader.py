@@ -1,4 +1,4 @@
-"""Sources of images, each with its name, and the one error for all that goes wrong with them."""
+"""Load an image from any source; every failure is an ImageError that names the source."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -18,23 +18,26 @@ from captioner.images.upright_rgb import to_8_bit, to_upright_rgb
 
 
 def load_image(
-    source: str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray,
+    source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray,
     *,
     max_pixels: int = 178_956_970,
     min_size: int | None = None,
 ) -> Image.Image:
-    """Turn `source` into a new RGB image (height and width at least 1, no metadata).
+    """Return a new RGB image (height and width at least 1, no metadata).
 
-    A path must be a regular file: pipes and devices are refused unopened, so nothing blocks. A
-    file object is read from its start and left open; a PIL image is taken at its present frame;
-    an array is H x W or H x W x 1/3/4 of bool, integers or floats.
-    `max_pixels` (width x height) is compared with the header, before anything is decoded;
-    `min_size` lets a JPEG be decoded, much faster, at 1/2, 1/4 or 1/8 of its size while both
-    sides keep that many pixels.
+    Args:
+        source: A path to a regular file (pipes and devices are rejected unopened, so that nothing
+            blocks), bytes, a file object (read from its start and left open), a PIL image (its
+            present frame), or an array of bool, integers or floats, H x W or H x W x 1/3/4.
+        max_pixels: Largest width x height, compared with the header before decoding.
+        min_size: Decode a JPEG, much faster, at 1/2, 1/4 or 1/8 of its size while both sides keep
+            at least this many pixels.
 
-    Raises ImageError, one printable line naming the file (or <bytes>, <array>, <image>, <file>),
-    for whatever cannot be turned into pixels, truncated files included: ImageFormatError for what
-    is of no format that is read, ImageSizeError for too many pixels or none.
+    Raises:
+        ImageError: The source cannot be decoded completely. The message is one printable line with
+            the name of the file, or <bytes>, <array>, <image> or <file>.
+        ImageFormatError: Its format is not supported.
+        ImageSizeError: It has too many pixels or none.
     """
     try:
         if isinstance(source, np.ndarray):
@@ -42,15 +45,15 @@ def load_image(
         if isinstance(source, Image.Image):
             check_size(source.size, max_pixels)
             return to_upright_rgb(source)
-        with _opened(source) as file:
+        with _open_source(source) as file:
             image = open_image(file, max_pixels)
             if min_size is not None:
-                image.draft(None, (max(1, min_size), max(1, min_size)))
+                image.draft(None, (max(1, min_size),) * 2)  # type: ignore[arg-type]  # may be None
             return to_upright_rgb(image)
-    except Exception as error:  # Pillow raises a dozen types on bad files: no list is complete
+    except Exception as error:  # damaged files make Pillow raise errors of many types
         line = f"{_name(source)}: {_reason(error)}"
         escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-        raise _kind(error)("".join(escaped)) from error
+        raise _error_type(error)("".join(escaped)) from error
 
 
 def _name(source: object) -> str:
@@ -59,36 +62,41 @@ def _name(source: object) -> str:
     name = getattr(source, "filename", None) or getattr(source, "name", None)
     if name and isinstance(name, (str, bytes)):
         return os.fsdecode(name)
-    kinds = {"<array>": np.ndarray, "<image>": Image.Image, "<bytes>": (bytes, bytearray)}
-    return next((name for name, kind in kinds.items() if isinstance(source, kind)), "<file>")
+    if isinstance(source, np.ndarray):
+        return "<array>"
+    if isinstance(source, Image.Image):
+        return "<image>"
+    return "<bytes>" if isinstance(source, (bytes, bytearray)) else "<file>"
 
 
-def _kind(error: Exception) -> type[ImageError]:
+def _error_type(error: Exception) -> type[ImageError]:
     if isinstance(error, ImageError):
         return type(error)
-    too_large = (MemoryError, Image.DecompressionBombError)  # the second by a GIF's frames
+    too_large = (MemoryError, Image.DecompressionBombError)  # the second for frames of a GIF
     return ImageSizeError if isinstance(error, too_large) else ImageError
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ImageError):
-        return str(error)  # raised below, still without the name
+        return str(error)  # raised in this package, without the name of the source
     if isinstance(error, OSError) and error.errno and error.strerror:
         return f"cannot be read ({error.strerror}); check the path and its permissions"
     detail = f"{type(error).__name__}: {error}".rstrip(": ")
-    cause = "too large for memory" if _kind(error) is ImageSizeError else "damaged or truncated"
+    cause = (
+        "too large for memory" if _error_type(error) is ImageSizeError else "damaged or truncated"
+    )
     return f"cannot be decoded ({detail}); it is {cause}, use another copy"
 
 
 @contextmanager
-def _opened(source: object) -> Iterator[BinaryIO]:
-    """`source` as a seekable binary file; only a file that was opened here is closed."""
+def _open_source(source: Any) -> Iterator[BinaryIO]:
+    """Yield the source as a seekable binary file; close it only if it was opened here."""
     if isinstance(source, (str, os.PathLike)):
         status = os.stat(source)
         if not stat.S_ISREG(status.st_mode):
             kind = "folder" if stat.S_ISDIR(status.st_mode) else "pipe, socket or device"
             raise ImageError(f"is a {kind}; name a regular file or pass the bytes")
-        if status.st_size == 0:  # not opened: some files in /proc say 0 and block when read
+        if status.st_size == 0:  # not opened: some files in /proc report size 0 and block
             raise ImageFormatError("is empty; get an intact copy")
         with open(source, "rb") as file:
             yield file

@@ -1,25 +1,27 @@
-"""A clean image at a model's size, and whether there is anything to see in it."""
+"""Resize an image to a model's input size, and detect blank images and noise."""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image, ImageStat
 
-# Measured at 224 x 224 on 7,000 photographs of Flickr8k, none of which is flagged (nor in grey, as
-# dark as 0..15, as 80 x 80 crops, or under noise of 60 levels); 6 of 1,750 are at 24 x 24 pixels.
-_BLANK = 1.0
-"""A standard deviation, of 255 levels. Photographs: 10.5 and more; those of 0..15: 1.2."""
-_SHARE = 4.0
-"""The variance of 8 x 8 block means over what white noise leaves of it: about 1 for noise, up to
-2.4 behind JPEG at quality 75; photographs: 39 and more, their outlines alone 5.5."""
-_CORRELATION = 0.6
-"""Of neighbouring pixels; noise: 0 to 0.2, up to 0.47 behind JPEG; photographs: 0.64 and more."""
+# Measured at 224 x 224 on 7,000 photographs of Flickr8k. None is detected as blank, nor in gray,
+# darkened to 0..15, as a crop of 80 x 80, or with noise of 60 levels; at 24 x 24, 6 of 1,750 are.
+_MIN_STDDEV = 1.0
+"""Least standard deviation, of 255 levels. Photographs: 10.5 and more; darkened to 0..15: 1.2."""
+_MAX_BLOCK_VARIANCE = 4.0
+"""Largest variance of 8 x 8 block means of noise, relative to that of white noise. Noise: about 1,
+up to 2.4 after JPEG at quality 75. Photographs: 39 and more, their edges alone 5.5."""
+_MAX_CORRELATION = 0.6
+"""Largest correlation of neighboring pixels of noise. Noise: 0 to 0.2, up to 0.47 after JPEG.
+Photographs: 0.64 and more."""
 
 
 def fit(image: Image.Image, size: tuple[int, int], *, crop: bool) -> Image.Image:
-    """An RGB image at `size`, (height, width): squashed, or the middle of it.
+    """Return an RGB image resized to `size` (height, width).
 
-    One that has this size already keeps its pixels.
+    With `crop`, the largest center box of this aspect ratio is resized; otherwise the whole image
+    is, and its aspect ratio changes. An image of this size is copied.
     """
     height, width = size
     if image.size == (width, height):
@@ -29,7 +31,12 @@ def fit(image: Image.Image, size: tuple[int, int], *, crop: bool) -> Image.Image
 
 
 def center_box(size: tuple[int, int], aspect: float) -> tuple[float, float, float, float]:
-    """The largest box of this aspect in the middle of an image: left, top, right, bottom."""
+    """Return the largest centered box of an aspect ratio: left, top, right, bottom in pixels.
+
+    Args:
+        size: Width and height of the image.
+        aspect: Width / height of the box.
+    """
     width, height = size
     w, h = min(width, height * aspect), min(height, width / aspect)
     left, top = (width - w) / 2, (height - h) / 2
@@ -37,23 +44,28 @@ def center_box(size: tuple[int, int], aspect: float) -> tuple[float, float, floa
 
 
 def is_blank(image: Image.Image, fitted: Image.Image) -> bool:
-    """Whether an RGB image is of one colour, or noise alone, at the size where a model sees it.
+    """Return whether an RGB image is of one color or white noise at the model's input size.
 
-    White noise is told by two things that no picture has together: neighbouring pixels have
-    nothing in common, and means over blocks of n pixels have 1/n of the variance, where pictures,
-    alike at all scales, keep most of it (Field, Relations between the statistics of natural
-    images, 1987). `fitted` is what `fit` made of the image, and is judged; but a side that this
-    has enlarged is judged as it was, for enlarging makes noise smooth.
+    White noise has two properties that no photograph combines: neighboring pixels are
+    uncorrelated, and means of blocks of n pixels have 1/n of the variance. Photographs are similar
+    at all scales and keep most of the variance (Field, Relations between the statistics of natural
+    images, 1987).
+
+    Args:
+        image: The image before resizing.
+        fitted: The result of `fit`, which is examined. A side that `fit` has enlarged is examined
+            at its original length, because enlarging makes noise smooth.
     """
-    seen = (min(image.width, fitted.width), min(image.height, fitted.height))
-    image = fitted if fitted.size == seen else image.resize(seen, Image.Resampling.BICUBIC)
-    if max(ImageStat.Stat(image).stddev) < _BLANK:
+    size = (min(image.width, fitted.width), min(image.height, fitted.height))
+    image = fitted if fitted.size == size else image.resize(size, Image.Resampling.BICUBIC)
+    if max(ImageStat.Stat(image).stddev) < _MIN_STDDEV:
         return True
-    grey = image.convert("L")
-    x = np.asarray(grey, dtype=np.float32)
+    gray = image.convert("L")
+    x = np.asarray(gray, dtype=np.float32)  # (H, W)
     variance = float(x.var()) + 1e-6
-    blocks = np.asarray(grey.convert("F").resize((8, 8), Image.Resampling.BOX))
-    if blocks.var() / variance > _SHARE * blocks.size / x.size:
+    blocks = np.asarray(gray.convert("F").resize((8, 8), Image.Resampling.BOX))
+    if blocks.var() / variance > _MAX_BLOCK_VARIANCE * blocks.size / x.size:
         return False
     steps = [np.diff(x, axis=axis) for axis in (0, 1)]
-    return all(abs(1 - np.mean(d * d) / (2 * variance)) < _CORRELATION for d in steps if d.size)
+    correlations = (1 - np.mean(d * d) / (2 * variance) for d in steps if d.size)
+    return all(abs(correlation) < _MAX_CORRELATION for correlation in correlations)

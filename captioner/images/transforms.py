@@ -1,6 +1,6 @@
-"""An RGB image to the pixels that an encoder takes, for training and for use, from one spec.
+"""Transforms from an RGB image to an encoder's normalized pixels, for training and inference.
 
-Shapes: H, W the encoder's input size; pixels are float32 (3, H, W), normalised.
+Shapes: H, W the input size of the encoder; pixels are float32 (3, H, W).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from captioner.images import center_box, fit
 
 @dataclass(frozen=True)
 class PixelSpec:
-    """What an encoder expects of its input; saved with the checkpoint."""
+    """The input format of an encoder; it is saved with the checkpoint."""
 
     size: tuple[int, int]
     """Height and width."""
@@ -29,7 +29,7 @@ class PixelSpec:
 
 
 def to_pixels(image: Image.Image, spec: PixelSpec) -> torch.Tensor:
-    """An RGB image, resized as the spec says, as normalised float32 pixels (3, H, W)."""
+    """Resize and normalize an RGB image to float32 pixels (3, H, W)."""
     return normalize(fit(image, spec.size, crop=spec.resize == "crop"), spec)
 
 
@@ -42,10 +42,18 @@ def augment(
     flip: bool = False,
     jitter: float = 0.0,
 ) -> torch.Tensor:
-    """A random crop of the image, maybe flipped and recoloured, as pixels (3, H, W).
+    """Return random-resized-crop, flip and color-jitter augmentation as pixels (3, H, W).
 
-    All chance comes from `rng`. Crop: Szegedy et al., Going deeper with convolutions (2015),
-    with a narrower range of aspects, since a caption speaks of the whole picture.
+    Source: Szegedy et al., Going deeper with convolutions (2015). The range of aspect ratios is
+    narrower here, because a caption describes the whole image.
+
+    Args:
+        image: The RGB image.
+        spec: The input format of the encoder.
+        rng: The only source of random numbers.
+        min_scale: Least area of the crop, as a fraction of the image.
+        flip: Mirror the image.
+        jitter: Largest relative change of brightness, contrast and saturation.
     """
     height, width = spec.size
     box = _random_box(image.size, rng, min_scale)
@@ -59,7 +67,7 @@ def augment(
 
 
 def normalize(image: Image.Image, spec: PixelSpec) -> torch.Tensor:
-    """An RGB image of the right size as (value / 255 - mean) / std, float32 (3, H, W)."""
+    """Return (value / 255 - mean) / std of an RGB image of the right size, float32 (3, H, W)."""
     mean = np.asarray(spec.mean, dtype=np.float32)
     std = np.asarray(spec.std, dtype=np.float32)
     array = (np.asarray(image, dtype=np.float32) / 255 - mean) / std
@@ -67,9 +75,14 @@ def normalize(image: Image.Image, spec: PixelSpec) -> torch.Tensor:
 
 
 def visible_box(size: tuple[int, int], spec: PixelSpec) -> tuple[float, float, float, float]:
-    """What the pixels show of an image of this width and height: left, top, right and bottom.
+    """Return the part of an image that the pixels show, as fractions of its width and height.
 
-    These are shares of its width and its height.
+    Args:
+        size: Width and height of the image.
+        spec: The input format of the encoder.
+
+    Returns:
+        Left, top, right and bottom.
     """
     if spec.resize == "squash":
         return 0.0, 0.0, 1.0, 1.0
