@@ -77,7 +77,7 @@ CLOSE = st.lists(st.sampled_from(["\u2581", "\x1a", "0", "1", " ", "a", "dog", "
 @example(text="a\r\nb\rc\nd\te\u2028f\u0085g\xa0h\u3000i\u200b")
 @example(text="\ufeff\ufffd\ufffe\uffff")
 @example(text="1234 567,890")
-def test_any_text_comes_back(tokenizer, text):
+def test_any_text_is_decoded_exactly(tokenizer, text):
     check_round_trip(tokenizer, text)
 
 
@@ -85,11 +85,11 @@ def test_any_text_comes_back(tokenizer, text):
     "text",
     ["</s>", "<s>", "<pad>", "<unk>", "a </s> b", "<0x41>", "</s></s>", "<s>a</s>", "\u2047"],
 )
-def test_look_alikes_of_special_pieces_are_plain_text(tokenizer, text):
+def test_text_like_special_pieces_is_plain_text(tokenizer, text):
     check_round_trip(tokenizer, text)
 
 
-def test_look_alikes_in_the_training_text_stay_plain_text():
+def test_special_pieces_in_training_text_are_plain_text():
     tokenizer = Tokenizer.train(["</s> <pad> <s> <unk> <0x41>"] * 50 + texts(), vocab_size=340)
     check_round_trip(tokenizer, "</s> <pad> a <s> <unk> <0x41>")
 
@@ -98,11 +98,11 @@ def test_look_alikes_in_the_training_text_stay_plain_text():
     ("text", "read"),
     [("\ud800", "\ufffd"), ("a\udfffb", "a\ufffdb"), ("\ud83d\ude00", "\U0001f600")],
 )
-def test_lone_surrogates_become_the_replacement_character(tokenizer, text, read):
+def test_lone_surrogates_become_replacement_character(tokenizer, text, read):
     assert tokenizer.decode(tokenizer.encode(text)) == read
 
 
-def test_special_ids_are_four_and_take_no_part_in_text(tokenizer):
+def test_special_ids_are_distinct_and_not_decoded(tokenizer):
     assert len({PAD, UNK, BOS, EOS}) == 4
     assert tokenizer.decode([BOS, PAD, *tokenizer.encode("a dog")]) == "a dog"
 
@@ -115,7 +115,7 @@ def test_decoding_stops_at_eos(tokenizer):
 
 
 @given(text=UNICODE, length=st.integers(1, 12))
-def test_truncation_keeps_eos(tokenizer, text, length):
+def test_truncated_text_ends_in_eos(tokenizer, text, length):
     whole, cut = tokenizer.encode(text), tokenizer.encode(text, max_length=length)
     assert len(cut) <= min(len(whole), length)
     assert cut[-1] == EOS
@@ -133,7 +133,7 @@ def test_training_is_deterministic():
     assert one.model == two.model
 
 
-def test_training_does_not_depend_on_the_hash_seed():
+def test_training_does_not_depend_on_hash_seed():
     code = (
         "import random, hashlib; from captioner.tokenizer import Tokenizer;"
         f"rng = random.Random(0); words = {WORDS!r};"
@@ -153,32 +153,32 @@ def test_training_does_not_depend_on_the_hash_seed():
     assert len(found) == 1
 
 
-def test_few_texts_give_a_smaller_vocabulary():
+def test_few_texts_give_smaller_vocabulary():
     tokenizer = Tokenizer.train(["a dog"], vocab_size=4000)
     assert 260 < len(tokenizer) < 300
     check_round_trip(tokenizer, "a cat")
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
-def test_a_vocabulary_that_is_too_small_names_the_key(kind):
+def test_error_of_small_vocabulary_names_key(kind):
     with pytest.raises(ConfigError, match=r"tokenizer\.vocab_size=100") as caught:
         Tokenizer.train(texts(), vocab_size=100, kind=kind)
     assert "\n" not in str(caught.value)
 
 
-def test_no_text_at_all_names_the_key():
+def test_error_without_texts_names_key():
     with pytest.raises(ConfigError, match=r"tokenizer\.vocab_size"):
         Tokenizer.train([], vocab_size=400)
 
 
-def test_long_and_strange_texts_take_part_in_training():
+def test_long_and_unusual_texts_are_used_in_training():
     odd = ["dog " * 3000, "\0nul", "line\nbreak", "\u2581 \x1a", "\ud800", "\U0001f600"]
     tokenizer = Tokenizer.train(odd + texts(), vocab_size=350)
     for text in odd[1:4]:
         check_round_trip(tokenizer, text)
 
 
-def test_saved_and_loaded_is_the_same(tokenizer, tmp_path):
+def test_saved_tokenizer_is_loaded(tokenizer, tmp_path):
     tokenizer.save(tmp_path / "tokenizer.model")
     loaded = Tokenizer.load(tmp_path / "tokenizer.model")
     assert loaded.model == tokenizer.model
@@ -187,7 +187,7 @@ def test_saved_and_loaded_is_the_same(tokenizer, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "text", "torn"])
-def test_a_broken_file_is_named(kind, tokenizer, tmp_path):
+def test_broken_tokenizer_file_is_named(kind, tokenizer, tmp_path):
     path = tmp_path / "tokenizer.model"
     if kind != "missing":
         found = {"empty": b"", "text": b"no model at all", "torn": tokenizer.model[:-200]}
@@ -197,7 +197,7 @@ def test_a_broken_file_is_named(kind, tokenizer, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_with_other_special_ids_is_refused(tmp_path):
+def test_model_with_other_special_ids_is_an_error(tmp_path):
     import io
 
     from sentencepiece import SentencePieceTrainer
@@ -229,7 +229,7 @@ LONG = [
 
 
 @pytest.mark.parametrize("text", LONG)
-def test_a_text_is_never_cut_inside_a_character(text):
+def test_text_is_not_truncated_inside_character(text):
     small = Tokenizer.train(["a dog runs on the grass", "two cats sit"] * 20, vocab_size=300)
     whole = small.encode(text)
     kept = small.decode(whole)

@@ -17,7 +17,7 @@ from captioner.data.splits import ASKED_BEFORE, LEAKED, hold_out, read_splits
 from captioner.errors import DataError
 
 
-def test_groups_are_those_of_equal_bytes(tmp_path):
+def test_groups_have_equal_bytes(tmp_path):
     rng = random.Random(0)
     contents = [rng.randbytes(n) for n in (10, 10, 5000, 5000, 0)]
     contents.append(b"x" + contents[2][1:])  # of one length, and with the same end
@@ -70,7 +70,7 @@ def test_equal_images_are_held_out_together(tmp_path, seed):
     assert train | val == {f"{n}.jpg" for n in range(12)}
 
 
-def test_of_equal_images_alone_none_can_be_held_out(tmp_path):
+def test_single_group_of_equal_images_cannot_be_held_out(tmp_path):
     with pytest.raises(DataError, match="too few"):
         hold_out(copies(tmp_path, 1), SourceConfig("x"), 0, DataError("too few"))
 
@@ -84,14 +84,14 @@ def test_equal_images_in_train_and_val_are_reported(tmp_path):
     assert report.problems[LEAKED].names == ["2.png = 1.png"]
 
 
-def test_one_image_used_on_both_sides_by_choice_is_not_reported(tmp_path):
+def test_same_split_for_train_and_val_is_not_reported(tmp_path):
     data = make_flickr(tmp_path / "data")
     words = [f"data.root={data}", "data.val_splits=[train]"]
     *_, report = read_splits(load_config(None, words))
     assert LEAKED not in report.problems
 
 
-def test_a_question_that_training_asks_too_is_reported():
+def test_held_out_question_of_training_is_reported():
     rows = [
         {
             "image": f"{image}.jpg",
@@ -110,7 +110,7 @@ def test_a_question_that_training_asks_too_is_reported():
     assert report.problems[ASKED_BEFORE].count == left_out
 
 
-def test_a_single_image_is_named_as_the_problem(tmp_path):
+def test_single_image_is_an_error_that_names_it(tmp_path):
     data = make_flickr(tmp_path / "data", train=(0,))
     with pytest.raises(DataError, match=r"holds a single image \(0\.png\)") as caught:
         read_splits(load_config(None, [f"data.root={data}"]))
@@ -121,7 +121,7 @@ def test_a_single_image_is_named_as_the_problem(tmp_path):
     assert (len(tasks), len(train), len(val)) == (1, 1, 1)
 
 
-def test_two_equal_images_are_named_as_the_problem(tmp_path):
+def test_two_equal_images_are_an_error(tmp_path):
     data = make_flickr(tmp_path / "data", train=(0, 1))
     folder = data / "Flicker8k_Dataset"
     (folder / "1.png").write_bytes((folder / "0.png").read_bytes())
@@ -129,14 +129,14 @@ def test_two_equal_images_are_named_as_the_problem(tmp_path):
         read_splits(load_config(None, [f"data.root={data}"]))
 
 
-def test_images_beyond_a_limit_are_reported(tmp_path):
+def test_images_beyond_limit_are_reported(tmp_path):
     data = make_flickr(tmp_path / "data", train=range(5), val=(5,))
     *_, report = read_splits(load_config(None, [f"data.root={data}", "data.limit=2"]))
     assert report.problems["rows beyond data.limit=2"].names == ["3 images of train"]
 
 
 @pytest.mark.skipif(not hasattr(os, "symlink"), reason="no links here")
-def test_a_link_has_the_bytes_of_its_file(tmp_path):
+def test_symbolic_link_equals_its_file(tmp_path):
     (tmp_path / "a").write_bytes(b"x")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     assert len(group_equal_files([str(tmp_path / "a"), str(tmp_path / "b")])) == 1

@@ -1,0 +1,114 @@
+"""Small data sets of captions, one per format, all with the same content."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from data_files import pictures, write
+
+from captioner.data import (
+    Example,
+)
+
+
+def content(rows: list[Example]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    return {row.image_id: (row.split, row.references) for row in rows}
+
+
+# id -> split, captions; the id is the image's file name unless the format has another
+CONTENT = {
+    "a.jpg": ("train", ("A dog , running .", 'He says "hi" .')),
+    "b.jpg": ("train", ("A cat on the left .",)),
+    "c.jpg": ("val", ("Ein Bär \u2028 unter Bäumen 🐻",)),
+}
+
+
+def make_flickr8k(root: Path) -> None:
+    lines = [f"{i}#{n}\t{text}\n" for i, (_, texts) in CONTENT.items() for n, text in texts_of(i)]
+    write(root / "Flickr8k_text" / "Flickr8k.token.txt", "".join(lines))
+    write(root / "Flickr8k_text" / "Flickr_8k.trainImages.txt", "a.jpg\nb.jpg\n")
+    write(root / "Flickr8k_text" / "Flickr_8k.devImages.txt", "c.jpg")
+    pictures(root / "Flicker8k_Dataset", *CONTENT)
+
+
+def texts_of(image: str):
+    return enumerate(CONTENT[image][1])
+
+
+def quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
+
+
+def make_kaggle(root: Path) -> None:
+    lines = [f"{i},{quoted(text)}\n" for i in CONTENT for _, text in texts_of(i)]
+    write(root / "captions.txt", "image,caption\n" + "".join(lines))
+    write(root / "Flickr_8k.trainImages.txt", "a.jpg\nb.jpg\n")
+    write(root / "Flickr_8k.devImages.txt", "c.jpg\n")
+    pictures(root / "Images" / "Images", *CONTENT)  # some archives unpack nested
+
+
+def make_karpathy(root: Path) -> None:
+    splits = {"a.jpg": "train", "b.jpg": "restval", "c.jpg": "val"}
+    images = [
+        {"filename": i, "split": splits[i], "sentences": [{"raw": t} for _, t in texts_of(i)]}
+        for i in CONTENT
+    ]
+    write(root / "dataset_flickr8k.json", {"images": images, "dataset": "flickr8k"})
+    pictures(root / "images", *CONTENT)
+
+
+def make_coco(root: Path) -> None:
+    for split in ("train", "val"):
+        names = [i for i in CONTENT if CONTENT[i][0] == split]
+        document = {
+            "info": {},
+            "images": [{"id": i, "file_name": i} for i in names],
+            "annotations": [
+                {"id": f"{i}{n}", "image_id": i, "caption": text}
+                for i in names
+                for n, text in texts_of(i)
+            ],
+        }
+        write(root / "annotations" / f"captions_{split}2014.json", document)
+        pictures(root / f"{split}2014", *names)
+
+
+def make_flickr30k(root: Path) -> None:
+    lines = [f"{i}| {n}| {text}\n" for i in CONTENT for n, text in texts_of(i)]
+    write(root / "results.csv", "image_name| comment_number| comment\n" + "".join(lines))
+    write(root / "train.txt", "a\nb\n")  # the lists of Flickr30k Entities lack the ending
+    write(root / "val.txt", "c\n")
+    pictures(root / "flickr30k_images" / "flickr30k_images", *CONTENT)
+
+
+def make_jsonl(root: Path) -> None:
+    rows = [
+        {"image": f"p/{i}", "captions": t, "split": s, "id": i} for i, (s, t) in CONTENT.items()
+    ]
+    write(root / "own.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    pictures(root / "p", *CONTENT)
+
+
+def make_csv(root: Path) -> None:
+    lines = [f"{CONTENT[i][0]},{i},{quoted(t)}\r\n" for i in CONTENT for _, t in texts_of(i)]
+    write(root / "own.csv", "\ufeffsplit,image,caption\r\n" + "".join(lines))
+    pictures(root, *CONTENT)
+
+
+def make_folder(root: Path) -> None:
+    rows = [{"file_name": i, "text": list(t), "split": s} for i, (s, t) in CONTENT.items()]
+    write(root / "metadata.jsonl", "\r\n".join(map(json.dumps, rows)))
+    pictures(root, *CONTENT)
+
+
+MAKERS = {
+    "flickr8k": make_flickr8k,
+    "flickr8k_csv": make_kaggle,
+    "karpathy": make_karpathy,
+    "coco": make_coco,
+    "flickr30k": make_flickr30k,
+    "jsonl": make_jsonl,
+    "csv": make_csv,
+    "folder": make_folder,
+}
