@@ -55,7 +55,8 @@ class RemoteCaptioner:
         self._start()
         atexit.register(self.close)
 
-    def _call(self, method: str, *args: Any, **options: Any) -> Any:
+    # The name of the method is positional-only, because the decoding options include `method`.
+    def _call(self, method: str, /, *args: Any, **options: Any) -> Any:
         with suppress(ModelProcessError):
             return self._request(method, *args, **options)
         return self._request(method, *args, **options)
@@ -99,7 +100,7 @@ class RemoteCaptioner:
         self._pipe = _ObjectPipe(parent_end, _EncodedBytes.dump, _EncodedBytes)
         self.config, self.max_length, self.tokenizer, self.view = self._receive()
 
-    def _request(self, method: str, *args: Any, **options: Any) -> Any:
+    def _request(self, method: str, /, *args: Any, **options: Any) -> Any:
         if not self._process.is_alive() and not self._closed:
             try:
                 self._start()
@@ -205,7 +206,7 @@ def _serve_captioner(connection: Connection, load: Callable[[], Captioner]) -> N
 
 
 def _answer_request(
-    captioner: Captioner, pipe: _ObjectPipe, method: str, *args: Any, **options: Any
+    captioner: Captioner, pipe: _ObjectPipe, method: str, /, *args: Any, **options: Any
 ) -> None:
     try:
         result = getattr(captioner, method)(*args, **options)

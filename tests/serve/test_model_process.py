@@ -79,6 +79,8 @@ def test_it_answers_as_one_in_this_process_does(here: Captioner, there: RemoteCa
     for one, other in zip(there.stream(PICTURES[0]), here.stream(PICTURES[0]), strict=True):
         assert one.tokens == other.tokens > 0
     assert there.caption(PICTURES)[0].best.tokens == here.caption(PICTURES)[0].best.tokens != ()
+    sampling = {"method": "sample", "seed": 5}
+    assert_same(there.caption(PICTURES, **sampling), here.caption(PICTURES, **sampling))
     rows = [(picture, Q) for picture in PICTURES]
     assert_same(there.answer(rows, num_answers=2), here.answer(rows, num_answers=2))
     assert (there.config, there.max_length) == (here.config, here.max_length)
