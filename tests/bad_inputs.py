@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Every kind of bad or odd image file, made here: `python tests/bad_inputs.py FOLDER`.
+"""Invalid and unusual image files: `python tests/bad_inputs.py FOLDER` writes them.
 
-A file is to give an error or a caption; where it is a picture, most are one and the same, PLAIN,
-written in another way. What this machine's Pillow cannot write is left out.
+Each file must give an error or a caption. Most of the valid ones are the same image, PLAIN, in
+another format. Formats that the installed Pillow cannot write are left out.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from image_bytes import bmp, chunk, interlaced, png, swap, tiff
 from PIL import Image, features
 
 BOMB = 60_000
-"""Width and height of pictures that must not be decoded."""
+"""Width and height of images that must not be decoded."""
 
 
 def blocks(seed: int) -> Image.Image:
-    """Coloured squares of 32 pixels, which JPEG keeps almost as they are."""
+    """Return colored squares of 32 pixels, which JPEG changes little."""
     small = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((128, 96), Image.Resampling.NEAREST)
 
@@ -38,66 +39,37 @@ GREY = PLAIN.convert("L")
 
 @dataclass(frozen=True)
 class Kind:
-    """One file: what is in it, and what must come of it."""
+    """One file: its content and the expected result."""
 
     name: str
-    """Of the file; bytes that are no text are surrogates, as in all paths."""
+    """The name of the file; bytes that are not UTF-8 are surrogates."""
     content: bytes | Callable[[Path], None]
-    """Bytes, or what makes something else of the path."""
+    """Bytes, or a function that creates the path."""
     expect: str = "caption"
-    """`error`, `caption`, or `either` where that is the libraries' choice."""
+    """`error`, `caption`, or `either` if it depends on the libraries."""
     error: str = "ImageError"
-    """The name of the very class, not of its base."""
+    """The name of the exact class of the error."""
     like: Image.Image | None = field(default_factory=lambda: PLAIN)
-    """The picture, where it must be right."""
+    """The expected image; None if any is accepted."""
     tolerance: float = 0.0
-    """The greatest mean difference from it, of 255 levels."""
+    """The greatest mean difference from that image, in levels of 255."""
     low_confidence: bool = False
 
 
 def bad(name: str, content: object, error: str = "ImageError") -> Kind:
-    """A file that must give this error."""
+    """Return a file that must give an error."""
     return Kind(name, content, "error", error)
 
 
 def encode(image: Image.Image, kind: str, **options: object) -> bytes:
-    """An image as a file of a kind that Pillow writes."""
+    """Return an image as a file in a format that Pillow writes."""
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
 
 
-def chunk(kind: bytes, body: bytes) -> bytes:
-    """A chunk of a PNG."""
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def png(
-    width: int,
-    height: int,
-    depth: int,
-    colour: int,
-    rows: bytes,
-    *,
-    before: bytes = b"",
-    packed: bool = False,
-    interlaced: bool = False,
-) -> bytes:
-    """A PNG written by hand; `before` are chunks before the pixels, `packed` rows are deflated."""
-    header = struct.pack(">2I5B", width, height, depth, colour, 0, 0, interlaced)
-    data = chunk(b"IHDR", header) + before
-    data += chunk(b"IDAT", rows if packed else zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + data
-
-
-def swap(data: bytes, at: int, new: bytes) -> bytes:
-    """The data with other bytes at a place, counted from the end if negative."""
-    at %= len(data)
-    return data[:at] + new + data[at + len(new) :]
-
-
 def not_images() -> Iterator[Kind]:
-    """Other files, under an image's name."""
+    """Yield files of other types with the name of an image."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("a.txt", "text")
@@ -114,7 +86,7 @@ def not_images() -> Iterator[Kind]:
 
 
 def odd_paths() -> Iterator[Kind]:
-    """Paths that are no files, and names that few files have."""
+    """Yield paths that are not regular files, and unusual names."""
     yield bad("folder.jpg", Path.mkdir)
     yield bad("pipe.jpg", os.mkfifo)
     yield bad("zero.jpg", lambda path: path.symlink_to("/dev/zero"))
@@ -143,11 +115,11 @@ MjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjL/yQARCAAQABADAREAAhEBAxEB/8wACgAQEAUB
 """
 TURNS = {1: None, 2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE"}
 TURNS |= {6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270"}
-"""How a picture lies in a file, by the EXIF orientation that puts it right."""
+"""The transform of the stored image for each EXIF orientation."""
 
 
 def jpegs() -> Iterator[Kind]:
-    """JPEG, whole and damaged."""
+    """Yield valid and damaged JPEG files."""
     data = encode(PLAIN, "JPEG", quality=95)
     frame = data.index(b"\xff\xc0")
     yield bad("half.jpg", data[: len(data) // 2])
@@ -168,12 +140,12 @@ def jpegs() -> Iterator[Kind]:
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("a.txt", "text")
     inks = PLAIN.convert("CMYK")
-    adobe = encode(inks, "JPEG", quality=95)  # Pillow writes inverted inks, as Adobe does
+    adobe = encode(inks, "JPEG", quality=95)  # Pillow writes inverted values, as Adobe does.
     mark = adobe.index(b"\xff\xee")
     good = {
         "progressive": encode(PLAIN, "JPEG", quality=95, progressive=True),
         "adobe-cmyk": adobe,
-        "unmarked-cmyk": adobe[:mark] + adobe[mark + 16 :],  # to be read as browsers do
+        "unmarked-cmyk": adobe[:mark] + adobe[mark + 16 :],  # Must be read as browsers do.
         "polyglot": data + archive.getvalue(),
         "mpo": encode(PLAIN, "MPO", save_all=True, append_images=[blocks(2)], quality=95),
         "wrong-icc": encode(PLAIN, "JPEG", quality=95, icc_profile=b"no profile" * 9),
@@ -194,25 +166,15 @@ def jpegs() -> Iterator[Kind]:
     yield Kind("65500x1.jpg", encode(wide, "JPEG"), like=wide, tolerance=5)
 
 
-def interlaced(image: Image.Image) -> bytes:
-    """An RGB image as a PNG by Adam7's seven passes."""
-    a, rows = np.asarray(image), b""
-    starts = [(0, 0), (0, 4), (4, 0), (0, 2), (2, 0), (0, 1), (1, 0)]  # row, column
-    steps = [(8, 8), (8, 8), (8, 4), (4, 4), (4, 2), (2, 2), (2, 1)]
-    for (y, x), (down, right) in zip(starts, steps, strict=True):
-        rows += b"".join(b"\0" + row.tobytes() for row in a[y::down, x::right])
-    return png(*image.size, 8, 2, rows, interlaced=True)
-
-
 def bomb() -> bytes:
-    """A PNG of 3,600 million pixels, all of them there, in half a megabyte."""
+    """Return a complete PNG of 3,600 million pixels in half a megabyte."""
     deflate, row = zlib.compressobj(1), bytes(1 + BOMB // 8)
     packed = b"".join(deflate.compress(row * 100) for _ in range(BOMB // 100))
     return png(BOMB, BOMB, 1, 0, packed + deflate.flush(), packed=True)
 
 
 def pngs() -> Iterator[Kind]:
-    """PNG, whole and damaged, and its animations."""
+    """Yield valid, damaged and animated PNG files."""
     data = encode(PLAIN, "PNG")
     body = data.index(b"IDAT") + 4
     yield bad("cut-idat.png", data[: (body + len(data)) // 2])
@@ -256,44 +218,8 @@ def pngs() -> Iterator[Kind]:
     yield Kind("moving-none.png", none)
 
 
-def tiff(order: str = "<", *, tiled: bool = False) -> bytes:
-    """PLAIN as a TIFF of one strip or of four tiles, little-endian or big-endian."""
-    a = np.asarray(PLAIN)
-    tiles = [a[y : y + 48, x : x + 64] for y in (0, 48) for x in (0, 64)]
-    parts = [part.tobytes() for part in (tiles if tiled else [a])]
-    first = 200  # the header, at most 12 entries of 12 bytes and 38 bytes of longer values
-    offsets = [first + sum(map(len, parts[:i])) for i in range(len(parts))]
-    sizes = [len(part) for part in parts]
-    values = {256: [128], 257: [96], 258: [8, 8, 8], 259: [1], 262: [2], 277: [3]}
-    if tiled:
-        values |= {322: [64], 323: [48], 324: offsets, 325: sizes}
-    else:
-        values |= {273: offsets, 278: [96], 279: sizes}
-    entries, longer, at = b"", b"", 8 + 2 + 12 * len(values) + 4
-    for tag, numbers in sorted(values.items()):
-        wide = tag in (273, 279, 324, 325)
-        body = struct.pack(f"{order}{len(numbers)}{'I' if wide else 'H'}", *numbers)
-        if len(body) > 4:
-            longer, body = longer + body, struct.pack(f"{order}I", at + len(longer))
-        entries += struct.pack(f"{order}HHI", tag, 4 if wide else 3, len(numbers))
-        entries += body.ljust(4, b"\0")
-    mark = b"II*\0" if order == "<" else b"MM\0*"
-    head = mark + struct.pack(f"{order}IH", 8, len(values)) + entries + bytes(4) + longer
-    return head.ljust(first, b"\0") + b"".join(parts)
-
-
-def bmp(
-    bits: int, body: bytes, *, height: int = 96, packed: int = 0, colours: bytes = b""
-) -> bytes:
-    """A bitmap of 128 columns written by hand, for what Pillow does not write."""
-    header = struct.pack("<I2i2H6I", 40, 128, height, 1, bits, packed, len(body), 0, 0, 0, 0)
-    start = 14 + len(header) + len(colours)
-    file = struct.pack("<2sI4xI", b"BM", start + len(body), start)
-    return file + header + colours + body
-
-
 def bitmaps() -> Iterator[Kind]:
-    """BMP in all its ways, and icons."""
+    """Yield BMP files of all types, and icons."""
     a = np.asarray(PLAIN)[..., ::-1]  # blue, green, red
     for mode in ("RGB", "RGBA", "P"):
         image = PLAIN.quantize(16) if mode == "P" else PLAIN.convert(mode)
@@ -323,7 +249,7 @@ def bitmaps() -> Iterator[Kind]:
 
 
 def other_formats() -> Iterator[Kind]:
-    """GIF, TIFF, and those that not every Pillow reads."""
+    """Yield GIF, TIFF, and formats that not every Pillow reads."""
     palette, second = PLAIN.quantize(16), blocks(2)
     yield Kind("moving.gif", encode(palette, "GIF", save_all=True, append_images=[second]))
     yield bad("no-frame.gif", b"GIF89a" + struct.pack("<2H3B", 64, 64, 0, 0, 0) + b";")
@@ -332,15 +258,16 @@ def other_formats() -> Iterator[Kind]:
 
     pages = encode(PLAIN, "TIFF", save_all=True, append_images=[second])
     yield Kind("pages.tif", pages)
-    yield Kind("little-endian.tif", tiff())
-    yield Kind("big-endian.tif", tiff(">"))
-    yield Kind("tiled.tif", tiff(tiled=True))
-    yield Kind("loop.tif", swap(tiff(), 8 + 2 + 12 * 9, struct.pack("<I", 8)))
+    yield Kind("little-endian.tif", tiff(PLAIN))
+    yield Kind("big-endian.tif", tiff(PLAIN, ">"))
+    yield Kind("tiled.tif", tiff(PLAIN, tiled=True))
+    yield Kind("loop.tif", swap(tiff(PLAIN), 8 + 2 + 12 * 9, struct.pack("<I", 8)))
     floats = Image.fromarray(np.asarray(GREY, np.float32) / 255)
     yield Kind("float.tif", encode(floats, "TIFF"), like=GREY)
     yield Kind("inks.tif", encode(PLAIN.convert("CMYK"), "TIFF"))
-    yield bad("cut.tif", tiff()[:-5000])
-    wide = swap(tiff(), 18, struct.pack("<H", BOMB))  # the first entry's value; then the second's
+    yield bad("cut.tif", tiff(PLAIN)[:-5000])
+    # The values of the first two entries are width and height.
+    wide = swap(tiff(PLAIN), 18, struct.pack("<H", BOMB))
     yield bad("bomb.tif", swap(wide, 30, struct.pack("<H", BOMB)), "ImageSizeError")
 
     if features.check("webp"):
@@ -362,7 +289,7 @@ def other_formats() -> Iterator[Kind]:
 
 
 def heics() -> Iterator[Kind]:
-    """HEIC: a picture where pillow-heif is at hand, and a format that is not read where not."""
+    """Yield HEIC files: valid ones if pillow-heif is installed, else a stub that is an error."""
     if importlib.util.find_spec("pillow_heif") is None:
         stub = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
         yield bad("plain.heic", stub, "ImageFormatError")
@@ -379,8 +306,8 @@ def heics() -> Iterator[Kind]:
     yield bad("bomb.heic", swap(data, size, struct.pack(">2I", BOMB, BOMB)), "ImageSizeError")
 
 
-def nothing_to_see() -> Iterator[Kind]:
-    """Pictures of one colour, and of noise."""
+def blank_images() -> Iterator[Kind]:
+    """Yield images of one color and of noise."""
     noise = Image.fromarray(np.random.default_rng(3).integers(0, 256, (150, 200, 3), np.uint8))
     for name, image in {
         "black": Image.new("RGB", (200, 150)),
@@ -393,13 +320,13 @@ def nothing_to_see() -> Iterator[Kind]:
 
 
 def kinds() -> list[Kind]:
-    """All of them."""
-    sources = (not_images, odd_paths, jpegs, pngs, bitmaps, other_formats, nothing_to_see)
+    """Return all files."""
+    sources = (not_images, odd_paths, jpegs, pngs, bitmaps, other_formats, blank_images)
     return [kind for source in sources for kind in source()]
 
 
 def build(folder: Path) -> dict[Path, Kind]:
-    """Write all of them into a folder; each by its path."""
+    """Write all files to a folder; return each by its path."""
     folder.mkdir(parents=True, exist_ok=True)
     found = {folder / kind.name: kind for kind in kinds()}
     for path, kind in found.items():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -226,6 +228,47 @@ def photos(tmp_path: Path) -> Path:
     for i in range(3):
         picture(i).save(folder / f"{i}.png")
     return folder
+
+
+@pytest.fixture
+def album(photos: Path) -> str:
+    """Four images in two folders, one of them twice, and two files that are no images."""
+    from tiny import picture
+
+    (photos / "sub").mkdir()
+    shutil.copy(photos / "1.png", photos / "sub" / "twin.png")
+    picture(7).save(photos / "sub" / "x.jpg")
+    (photos / "bad.png").write_bytes(b"no picture")
+    (photos / "sub" / "z.png").write_bytes(b"no picture")
+    return "photos"
+
+
+@pytest.fixture(scope="session")
+def vqa_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a tiny checkpoint that answers questions."""
+    from tiny_vqa import make_vqa_checkpoint
+
+    return str(make_vqa_checkpoint(tmp_path_factory.mktemp("vqa") / "best"))
+
+
+@pytest.fixture(scope="session")
+def answer_of(vqa_checkpoint: str):
+    """Return a function that answers a question with the Python API."""
+    import captioner
+
+    model = captioner.load(vqa_checkpoint)
+    return lambda path, question, **options: model.ask(path, question, **options)
+
+
+@pytest.fixture
+def type_in(monkeypatch):
+    """Return a function that puts text, or bytes, on stdin."""
+
+    def put(data: str | bytes) -> None:
+        data = data.encode() if isinstance(data, str) else data
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
+
+    return put
 
 
 @pytest.fixture

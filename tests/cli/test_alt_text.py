@@ -39,7 +39,7 @@ def test_examples(captions, length, expected):
 
 
 @given(st.lists(st.lists(WORDS, max_size=12).map(" ".join), max_size=4), st.integers(1, 80))
-def test_what_comes_is_always_a_sentence_of_whole_words(captions, length):
+def test_the_result_is_a_sentence_of_whole_words(captions, length):
     found = choose_sentence(captions, length=length)
     if found is None:
         return

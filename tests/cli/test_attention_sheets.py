@@ -47,14 +47,14 @@ def test_a_sheet_has_a_tile_for_the_picture_and_one_for_each_word(words):
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 1), (50, 80), (500, 300)])
 @pytest.mark.parametrize("word", ["a", "w" * 60, "北京", "\u202e"])
-def test_any_picture_and_any_word_have_their_place(size, word):
+def test_a_sheet_has_room_for_any_image_size_and_word(size, word):
     found = np.asarray(draw_sheet(picture(0, size=size), [attention(word)]))
     assert found.shape[1] == 2 * (TILE + MARGIN) + MARGIN
     assert (found[:, :MARGIN] == 255).all()
     assert (found[:, -MARGIN:] == 255).all()
 
 
-def test_a_sheet_for_each_image_and_captions_as_always(run, photos, tmp_path):
+def test_each_image_has_a_sheet_and_captions_do_not_change(run, photos, tmp_path):
     out = tmp_path / "new" / "sheets"
     found = run(photos, "--attention", out)
     assert found == run(photos)
@@ -67,7 +67,7 @@ def test_a_sheet_for_each_image_and_captions_as_always(run, photos, tmp_path):
             assert image.size == size_of(len(caption.split()), TILE * 60 // 80)
 
 
-def test_equal_names_have_sheets_of_their_own(run, photos, tmp_path):
+def test_images_with_equal_names_have_separate_sheets(run, photos, tmp_path):
     (photos / "inner").mkdir()
     for name in ("0.bmp", "inner/0.png", "0-2.png"):
         picture(7).save(photos / name)
@@ -83,7 +83,7 @@ def test_equal_names_have_sheets_of_their_own(run, photos, tmp_path):
     assert {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*.png")} == sheets
 
 
-def test_the_sheet_of_another_image_is_kept(run, photos, tmp_path):
+def test_the_sheet_of_another_image_is_not_replaced(run, photos, tmp_path):
     """Separate runs on folders with equal names, into one folder of sheets."""
     other = tmp_path / "other"
     other.mkdir()
@@ -104,7 +104,7 @@ def test_the_sheet_of_another_image_is_kept(run, photos, tmp_path):
         assert run(path, "--attention", out)[2] == ""
 
 
-def test_equal_images_have_a_sheet_each_with_rows_in_a_file(run, photos, tmp_path):
+def test_images_with_equal_content_have_a_sheet_each(run, photos, tmp_path):
     shutil.copy(photos / "0.png", photos / "twin.png")
     words = (photos, "--attention", tmp_path / "out", "--output", tmp_path / "out.jsonl")
     assert run(*words) == (0, [], "")
@@ -121,7 +121,7 @@ def test_equal_images_have_a_sheet_each_with_rows_in_a_file(run, photos, tmp_pat
     assert SHEET_KEY == _IMAGE
 
 
-def test_sheets_beside_the_pictures_leave_those_alone(run, photos):
+def test_sheets_in_the_folder_of_the_images_do_not_change_them(run, photos):
     before = {p.name: p.read_bytes() for p in photos.iterdir()}
     for _ in range(2):  # nor are they pictures to a second run
         assert run(photos, "--attention", photos)[0] == 0
@@ -129,7 +129,7 @@ def test_sheets_beside_the_pictures_leave_those_alone(run, photos):
         assert len(list(photos.iterdir())) == 2 * len(before)
 
 
-def test_what_cannot_be_read_takes_no_sheet_from_the_others(run, photos, tmp_path):
+def test_an_unreadable_image_does_not_stop_the_other_sheets(run, photos, tmp_path):
     (photos / "1.png").write_bytes(b"no picture")
     status, out, err = run(photos, "--attention", tmp_path / "out", "--jsonl", "--num-captions", 2)
     assert (status, len(out), err.count("\n")) == (3, 3, 1)
@@ -137,7 +137,7 @@ def test_what_cannot_be_read_takes_no_sheet_from_the_others(run, photos, tmp_pat
     assert len(list((tmp_path / "out").iterdir())) == 2
 
 
-def test_a_caption_that_cannot_be_shown_is_told_of(run, photos, tmp_path, monkeypatch):
+def test_a_sheet_that_cannot_be_drawn_is_an_error(run, photos, tmp_path, monkeypatch):
     """Such as when the picture is gone before its sheet is drawn."""
     from captioner.predict import Captioner
 
@@ -154,7 +154,7 @@ def test_a_caption_that_cannot_be_shown_is_told_of(run, photos, tmp_path, monkey
     assert "Traceback" not in err
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(run, photos):
+def test_a_folder_that_cannot_be_written_is_a_one_line_error(run, photos):
     status, out, err = run(photos, "--attention", photos / "0.png")
     assert (status, out, err.count("\n")) == (1, [], 1)
     assert "0.png" in err
@@ -163,7 +163,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(run, photos):
 @pytest.mark.parametrize(
     "words", [["--question", "what?"], ["--score", "a dog"], ["--stream"], ["-"]], ids=" ".join
 )
-def test_what_does_not_go_with_sheets_is_wrong_usage(run, photos, tmp_path, words):
+def test_attention_with_conflicting_flags_is_a_usage_error(run, photos, tmp_path, words):
     with pytest.raises(SystemExit) as stop:
         run(photos / "0.png", *words, "--attention", tmp_path / "out")
     assert stop.value.code == 2

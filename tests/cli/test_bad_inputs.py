@@ -62,7 +62,7 @@ def outcome(source: object, kind: Kind) -> str:
     return "" if difference <= kind.tolerance else f"differs by {difference:.2f}"
 
 
-def test_each_gives_its_picture_or_one_typed_error(folder):
+def test_each_file_gives_its_image_or_one_typed_error(folder):
     wrong = {}
     for path, kind in folder.items():
         start = time.monotonic()
@@ -101,7 +101,7 @@ def check_records(lines: list[str], expected: dict[Path, Kind]) -> None:
     assert len(seen) > 2  # the captions tell pictures apart
 
 
-def test_the_command_line_names_each_error_and_goes_on(folder, checkpoint, capsys):
+def test_the_command_line_reports_each_error_and_continues(folder, checkpoint, capsys):
     paths = list(map(str, folder))
     assert generate.main([*paths, "--jsonl", "--checkpoint", checkpoint]) == 3
     out, err = capsys.readouterr()
@@ -112,7 +112,7 @@ def test_the_command_line_names_each_error_and_goes_on(folder, checkpoint, capsy
     assert all(line.startswith("generate.py: ") and line.isprintable() for line in lines)
 
 
-def test_one_alone_gives_its_exit_status(folder, checkpoint, capsys):
+def test_a_single_bad_image_gives_status_1(folder, checkpoint, capsys):
     for path in folder:
         if path.name in ("empty.jpg", "half.jpg", "bomb.png", "pipe.jpg", "loop.jpg", "zero.jpg"):
             assert generate.main([str(path), "--checkpoint", checkpoint]) == 1
@@ -121,7 +121,7 @@ def test_one_alone_gives_its_exit_status(folder, checkpoint, capsys):
 
 
 @pytest.mark.slow
-def test_a_whole_folder_in_a_process_of_its_own(folder, checkpoint):
+def test_a_whole_folder_in_a_separate_process(folder, checkpoint):
     where = next(iter(folder)).parent
     # A folder in a folder is no image, whatever its name; it is one of the kinds if it is named.
     named = [where, where / "folder.jpg"]
@@ -167,7 +167,7 @@ def test_time_and_memory_are_bounded(folder):
     assert {path: x for path, x in found.items() if x[0] > SECONDS or x[1] > MEGABYTES} == {}
 
 
-def test_a_file_that_is_deleted_after_its_folder_was_listed(
+def test_a_file_deleted_after_listing_its_folder_is_an_error(
     tmp_path, checkpoint, capsys, monkeypatch
 ):
     for i in range(3):
@@ -185,7 +185,7 @@ def test_a_file_that_is_deleted_after_its_folder_was_listed(
     assert "1.png: cannot be read (No such file" in err
 
 
-def test_heic_without_its_plugin_says_what_to_install(monkeypatch):
+def test_heic_without_its_plugin_names_the_package_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     for brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
         data = b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic"
@@ -193,7 +193,7 @@ def test_heic_without_its_plugin_says_what_to_install(monkeypatch):
             load_image(data)
 
 
-def test_reading_heic_registers_nothing_with_pillow():
+def test_reading_heic_registers_no_format_with_pillow():
     pytest.importorskip("pillow_heif")
     code = """
 from PIL import Image
@@ -206,7 +206,7 @@ assert not {"HEIF", "HEIC"} & {*Image.OPEN, *Image.ID}
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": path})
 
 
-def test_results_and_answers_are_marked(tmp_path):
+def test_results_and_answers_have_low_confidence_set(tmp_path):
     model = captioner.load(make_vqa_checkpoint(tmp_path / "best"))
     black = Image.new("RGB", (80, 60))
     broken = encode(PLAIN, "PNG")[:-300]
@@ -235,7 +235,7 @@ SIZES = [(64, 64), (100, 80), (224, 224), (300, 200), (640, 480), (1000, 150), (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
-def test_noise_and_single_colours_are_flagged(size):
+def test_noise_and_single_colors_are_blank(size):
     for colour in ("black", "white", "teal", (1, 1, 1)):
         image = Image.new("RGB", size, colour)
         assert flagged(image)
@@ -261,7 +261,7 @@ def texture(power: float, seed: int) -> Image.Image:
     )
 
 
-def test_pictures_are_not_flagged():
+def test_photos_drawings_and_textures_are_not_blank():
     from conftest import SHAPES, draw
     from PIL import ImageDraw
 

@@ -29,13 +29,13 @@ def names(*paths: str, **options) -> list[str]:
     return [os.path.relpath(path, "in") if path.startswith("in") else path for path in found]
 
 
-def test_a_folder_is_its_images_and_with_recursive_those_below():
+def test_a_folder_gives_its_images_and_recursive_those_below_it():
     assert names("in") == ["a.png", "b.JPG"]
     assert names("in/", recursive=True) == ["a.png", "b.JPG", "deep/c.webp", "deep/er/d.heic"]
     assert {".heic", ".heif"} <= set(IMAGE_SUFFIXES)
 
 
-def test_links_to_folders_neither_hang_nor_double():
+def test_links_to_folders_cause_no_loop_and_no_duplicates():
     os.symlink("..", "in/deep/up")
     os.symlink("itself.png", "in/itself.png")
     os.symlink("../in", "in/deep/er/again")
@@ -63,7 +63,7 @@ def test_globs(pattern, expected):
     assert names(pattern) == expected
 
 
-def test_a_glob_takes_every_file_that_fits():
+def test_a_recursive_glob_matches_every_file():
     expected = ["a.png", "b.JPG", "deep/c.webp", "deep/er/d.heic", "deep/er/list.txt", "notes.txt"]
     assert names("in/**") == expected
 
@@ -82,7 +82,7 @@ def odd(tree, tmp_path):
 
 
 @pytest.mark.parametrize("folder", ODD)
-def test_a_part_of_a_pattern_that_exists_is_taken_literally(odd, folder):
+def test_an_existing_part_of_a_pattern_is_taken_literally(odd, folder):
     files = [f"{folder}/{name}" for name in ("a.jpg", "a1.jpg", "a[1].jpg")]
     assert names(f"{folder}/*.jpg") == files
     assert names(f"{folder}/a*.jpg") == files
@@ -97,13 +97,13 @@ def test_a_part_of_a_pattern_that_exists_is_taken_literally(odd, folder):
     assert f"{folder}/deep/c.jpg" in names(f"**/{folder}/deep/*.jpg")
 
 
-def test_parts_that_do_not_exist_are_patterns(odd):
+def test_missing_parts_are_patterns(odd):
     assert names("photos [0-9]/*a.jpg") == ["photos 2/a.jpg"]
     assert names("photos */a[0-9].jpg") == ["photos 2/a1.jpg", "photos [2023]/a1.jpg"]
     assert names("[ab]*/a.jpg") == ["a1.jpg/a.jpg", "a[1].jpg/a.jpg", "b*c/a.jpg", "bxc/a.jpg"]
 
 
-def test_stars_alone_are_patterns_even_if_a_file_has_that_name(tmp_path):
+def test_stars_alone_are_a_pattern_even_if_such_a_file_exists(tmp_path):
     (tmp_path / "in" / "*").touch()
     assert names("in/*.png") == ["a.png"]
     assert "a.png" in names("in/*")
@@ -111,7 +111,7 @@ def test_stars_alone_are_patterns_even_if_a_file_has_that_name(tmp_path):
     assert names("in/*.png") == ["*.png"]
 
 
-def test_hidden_files_match_only_what_begins_with_a_dot():
+def test_hidden_files_match_only_patterns_that_begin_with_a_dot():
     assert names("in/.*.png") == [".hidden.png"]
     assert ".hidden.png" not in names("in/*png")
     assert names("in/*/") == ["deep/c.webp"]
@@ -131,7 +131,7 @@ def test_lists_name_images_and_folders(tmp_path, monkeypatch, data):
     assert names("-", "@-") == ["-", "a.png", "deep/c.webp"]
 
 
-def test_a_list_takes_its_lines_as_they_are(tmp_path):
+def test_lines_of_a_list_are_taken_literally(tmp_path):
     (tmp_path / "list").write_text("in/*.png\n#a\n@b\n-\n")
     assert names("@list") == ["*.png", "#a", "@b", "./-"]
     (tmp_path / "@file.png").touch()
@@ -139,13 +139,13 @@ def test_a_list_takes_its_lines_as_they_are(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["@missing", "@empty"])
-def test_a_list_that_names_nothing_is_told_of(tmp_path, name):
+def test_an_empty_or_missing_list_is_an_error(tmp_path, name):
     (tmp_path / "empty").write_text("\n \n")
     with pytest.raises(DataError, match=name[1:]):
         find_images([name])
 
 
-def test_what_a_run_writes_is_no_input(tmp_path):
+def test_files_that_the_run_writes_are_no_inputs(tmp_path):
     for name in ("in/out.jsonl", "in/a.txt", "in/copies/a.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -167,7 +167,7 @@ def remarks(*paths: str, **options) -> list[str]:
     return find_inputs(list(paths), **options).remarks
 
 
-def test_what_a_folder_has_besides_images_is_counted(tmp_path):
+def test_skipped_files_and_folders_are_counted(tmp_path):
     assert remarks("in") == [
         "skipped 1 file with other suffixes (in/notes.txt)",
         "skipped 1 hidden image (in/.hidden.png)",
@@ -189,7 +189,7 @@ def test_what_a_folder_has_besides_images_is_counted(tmp_path):
     assert found[2].endswith("--recursive takes them")
 
 
-def test_what_was_written_is_no_remark(tmp_path):
+def test_files_that_were_written_are_not_reported(tmp_path):
     written = ("out.jsonl", "out.jsonl.meta.json", "a.txt", "b.JPG.txt", "a.attention.png")
     for name in (*written, "copies/a.png", "sheets/a.attention.png"):
         (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
@@ -204,7 +204,7 @@ def test_what_was_written_is_no_remark(tmp_path):
         assert not any("attention" in path for path in found.paths)
 
 
-def test_what_is_named_has_no_remark():
+def test_named_files_are_not_reported_as_skipped():
     assert remarks("in/notes.txt", "in/a.png", "in/*.*", "in/*/*.*") == []
 
 
@@ -219,7 +219,7 @@ def test_what_is_named_has_no_remark():
         ("outer", "has no images, but 1 folder; --recursive looks into them"),
     ],
 )
-def test_an_input_without_images_says_why(tmp_path, path, problem):
+def test_an_input_without_images_has_a_reason(tmp_path, path, problem):
     for name in ("empty", "texts", "outer/inner"):
         (tmp_path / name).mkdir(parents=True)
     for name in ("texts/a.txt", "texts/b.txt", "outer/inner/a.png"):
@@ -238,7 +238,7 @@ def test_blank_lines_of_a_list_are_counted(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_cannot_be_read_is_kept_to_fail_by_name():
+def test_a_folder_that_cannot_be_read_is_kept_in_the_result():
     os.chmod("in/deep/er", 0)
     assert "deep/er" in names("in", recursive=True)
     os.chmod("in/deep/er", 0o700)

@@ -44,7 +44,7 @@ def usage(capsys: pytest.CaptureFixture, program: Any, *words: str) -> str:
 
 @given(st.sampled_from(sorted(FLAGS)), st.data())
 @settings(max_examples=60)
-def test_an_unknown_flag_is_an_error_that_names_a_known_one(program, data):
+def test_the_error_of_an_unknown_flag_names_a_known_flag(program, data):
     flag = data.draw(st.sampled_from(FLAGS[program]))
     place = data.draw(st.integers(3, len(flag) - 1))
     wrong = flag[:place] + data.draw(st.sampled_from("xq")) + flag[place + 1 :]
@@ -73,17 +73,17 @@ def test_an_unknown_flag_is_an_error_that_names_a_known_one(program, data):
         (train, "--configs", "--config"),
     ],
 )
-def test_the_nearest_flag_is_named(capsys, program, wrong, nearest):
+def test_the_error_names_the_nearest_flag(capsys, program, wrong, nearest):
     assert f"is {nearest}" in usage(capsys, program, "a", wrong)
 
 
-def test_settings_are_told_to_have_no_dashes(capsys):
+def test_a_setting_with_dashes_is_explained(capsys):
     message = usage(capsys, train, "--train.batch_size=4")
     assert "settings have no dashes: train.batch_size=VALUE" in message
     assert "key.path=value" in usage(capsys, train, "--lr", "1e-4")
 
 
-def test_a_prefix_of_one_flag_is_that_flag_and_of_several_an_error(capsys):
+def test_a_unique_prefix_is_accepted_and_an_ambiguous_one_rejected(capsys):
     assert generate.parse(["a.png", "--num-caption", "2"]).num_captions == 2
     assert "ambiguous" in usage(capsys, generate, "a.png", "--num", "2")
 
@@ -136,7 +136,7 @@ def test_one_flag_is_parsed_by_its_old_and_its_new_name():
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ("a.png --stream --batch-size 2", "--batch-size cannot be used with --stream"),
         ("a.png --score t --batch-size 2", "--batch-size cannot be used with --score"),
@@ -163,16 +163,16 @@ def test_one_flag_is_parsed_by_its_old_and_its_new_name():
         ("a.png --output o --errors-to ./o", "of one file"),
     ],
 )
-def test_flags_of_generate_without_effect(capsys, words, told):
-    assert told in usage(capsys, generate, *words.split())
+def test_flags_of_caption_without_effect_are_rejected(capsys, words, message):
+    assert message in usage(capsys, generate, *words.split())
 
 
-def test_a_blank_prefix_is_no_prefix(capsys):
+def test_a_blank_prefix_is_rejected(capsys):
     assert "--prefix is empty" in usage(capsys, generate, "a.png", "--prefix", " ")
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         *(
             (f"a.json --references r {flag}", f"{flag.split()[0]} has no effect")
@@ -187,17 +187,17 @@ def test_a_blank_prefix_is_no_prefix(capsys):
         ("--checkpoint c --held-out --output o.TSV", "the format is JSONL"),
     ],
 )  # fmt: skip
-def test_flags_of_score_without_effect(capsys, words, told):
-    assert told in usage(capsys, score, *words.split())
+def test_flags_of_score_without_effect(capsys, words, message):
+    assert message in usage(capsys, score, *words.split())
 
 
-def test_flags_of_a_checkpoint_are_for_a_comparison_with_one(capsys):
+def test_checkpoint_flags_are_accepted_for_a_comparison_with_one(capsys):
     words = ["compare", "bundled", "b.jsonl", "--references", "r"]
     args = score.parse([*words, "--tta", "2", "--images", "d"])
     assert (args.tta, args.batch_size, args.dtype, args.device) == (2, 16, "float32", "cpu")
 
 
-def test_an_output_of_score_replaces_no_references(capsys, tmp_path):
+def test_the_output_of_score_cannot_replace_the_references(capsys, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "val.jsonl").write_text("{}\n")
     for references in (tmp_path / "data", tmp_path / "data" / "val.jsonl"):
@@ -208,13 +208,13 @@ def test_an_output_of_score_replaces_no_references(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("program", "words", "told"),
+    ("program", "words", "message"),
     [
         (train, "--force", "--force needs --resume"),
         (train, "--check --resume", "--resume cannot be used with --check"),
         (train, "--check --force", "--force cannot be used with --check"),
-        (serve, "--no-page --corrections d", "--corrections is for the page"),
+        (serve, "--no-page --corrections d", "--corrections applies to the page"),
     ],
 )
-def test_flags_of_train_and_serve_without_effect(capsys, program, words, told):
-    assert told in usage(capsys, program, *words.split())
+def test_flags_of_train_and_serve_without_effect_are_rejected(capsys, program, words, message):
+    assert message in usage(capsys, program, *words.split())

@@ -1,4 +1,4 @@
-"""Runs over many files, as a user meets them: rows, resuming, texts beside the images."""
+"""Runs over many files: their rows, resuming and conflicting flags."""
 
 from __future__ import annotations
 
@@ -8,20 +8,14 @@ import json
 import os
 import random
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 from tiny import picture
-from tiny_vqa import QUESTIONS, make_vqa_checkpoint
+from tiny_vqa import QUESTIONS
 
 from captioner.cli import generate
-from captioner.cli.batch.row_file import RowFile
 from captioner.errors import ImageError
 from captioner.images import load_image
 from captioner.predict import members
@@ -30,24 +24,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(make_vqa_checkpoint(tmp_path_factory.mktemp("folders") / "best"))
+def checkpoint(vqa_checkpoint: str) -> str:
+    return vqa_checkpoint
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+def _working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def album(photos) -> str:
-    """Four pictures in two folders, one of them twice, and two files that are none."""
-    (photos / "sub").mkdir()
-    shutil.copy(photos / "1.png", photos / "sub" / "twin.png")
-    picture(7).save(photos / "sub" / "x.jpg")
-    (photos / "bad.png").write_bytes(b"no picture")
-    (photos / "sub" / "z.png").write_bytes(b"no picture")
-    return "photos"
 
 
 def rows(path: str = "out.jsonl") -> list[dict]:
@@ -61,10 +44,10 @@ def usage(capsys, *words: str) -> str:
     return capsys.readouterr().err.splitlines()[-1]
 
 
-# What is in the rows
+# Rows
 
 
-def test_a_row_of_each_image_in_order(run, album):
+def test_each_image_has_a_row_in_order(run, album):
     status, out, err = run(album, "--recursive", "--output", "out.jsonl")
     assert (status, out) == (3, [])
     assert err.count("\n") == 2
@@ -92,7 +75,7 @@ def test_the_same_bytes_are_captioned_once(run, album, encoded):
     assert len(found) == len(rows())  # what is named twice has one row
 
 
-def test_csv_says_what_jsonl_says(run, album):
+def test_csv_and_jsonl_have_the_same_values(run, album):
     options = (album, "--recursive", "--output")
     run(*options, "out.jsonl")
     run(*options, "out.csv")
@@ -107,7 +90,7 @@ def test_csv_says_what_jsonl_says(run, album):
     ]
 
 
-def test_an_odd_name_keeps_to_its_row_and_is_found_again(run, photos):
+def test_a_name_with_line_breaks_has_one_row_and_resumes(run, photos):
     picture(5).save(photos / "new\nline, and\ttab \u2028.png")
     for name in ("out.csv", "out.jsonl"):
         assert run("photos", "--output", name)[0] == 0
@@ -119,7 +102,7 @@ def test_an_odd_name_keeps_to_its_row_and_is_found_again(run, photos):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs file names of any bytes")
 @pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
-def test_a_name_that_is_not_utf8_is_written_and_found_again(run, photos, name):
+def test_a_name_that_is_not_utf8_has_a_row_and_resumes(run, photos, name):
     for i, odd in enumerate((b"caf\xe9.gif", b"\xe9.png")):
         picture(5 + i).save(photos / "new.gif")
         os.rename(photos / "new.gif", os.path.join(os.fsencode(photos), odd))
@@ -145,7 +128,7 @@ def test_stdin_has_a_row(run, photos, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
-def test_a_question_may_be_asked_of_all(run, album, name):
+def test_one_question_gives_a_row_per_image(run, album, name):
     asked = ("--question", QUESTIONS[0])
     expected = [json.loads(x) for x in run(album, "photos/sub", *asked, "--jsonl")[1]]
     options = (album, "photos/sub", *asked, "--batch-size", 2, "--output", name)
@@ -160,10 +143,10 @@ def test_a_question_may_be_asked_of_all(run, album, name):
     assert (status, "question" in err) == (1, True)
 
 
-# Going on
+# Resuming
 
 
-def test_what_is_there_is_refused_without_resume_and_not_asked_again_with_it(run, album, encoded):
+def test_an_existing_file_needs_resume_and_keeps_its_rows(run, album, encoded):
     options = (album, "--recursive", "--output", "out.jsonl")
     run(*options)
     whole, seen = Path("out.jsonl").read_bytes(), sum(encoded)
@@ -184,7 +167,7 @@ def test_what_is_there_is_refused_without_resume_and_not_asked_again_with_it(run
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
-def test_cut_anywhere_and_resumed_it_equals_a_run_in_one(run, album, name):
+def test_a_truncated_file_resumes_to_the_same_bytes(run, album, name):
     options = (album, "--recursive", "--batch-size", 1, "--output", name)
     run(*options)
     whole = Path(name).read_bytes()
@@ -195,7 +178,7 @@ def test_cut_anywhere_and_resumed_it_equals_a_run_in_one(run, album, name):
         assert ("incomplete" in err) == (size > 0 and whole[size - 1 : size] != b"\n")
 
 
-def test_failures_are_asked_about_again_and_replaced(run, album, monkeypatch):
+def test_retry_failed_replaces_rows_with_errors(run, album, monkeypatch):
     options = (album, "--recursive", "--output", "out.jsonl", "--resume")
     fail = {"photos/bad.png", "photos/sub/z.png"}
     with monkeypatch.context() as patch:  # such as a format whose plugin is not installed
@@ -218,7 +201,7 @@ def test_failures_are_asked_about_again_and_replaced(run, album, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         (("--beam-size", 2), "beam_size None, not 2"),
         (("--ban", "dog"), "ban"),
@@ -229,18 +212,18 @@ def test_failures_are_asked_about_again_and_replaced(run, album, monkeypatch):
         (("--checkpoint", "bundled"), "checkpoint"),
     ],
 )
-def test_other_options_do_not_mix(run, photos, more, told):
+def test_resuming_with_other_options_is_an_error(run, photos, more, message):
     run("photos/0.png", "--output", "out.jsonl")
     before = Path("out.jsonl").read_bytes()
     status, _, err = run("photos", "--output", "out.jsonl", "--resume", *more)
     assert (status, err.count("\n")) == (1, 1)
-    assert told in err
+    assert message in err
     assert Path("out.jsonl").read_bytes() == before
     # These change no row.
     assert run("photos", "--output", "out.jsonl", "--resume", "--batch-size", 1)[0] == 0
 
 
-def test_errors_are_listed(run, album):
+def test_errors_are_written_to_a_file(run, album):
     options = (album, "--recursive", "--errors-to")
     run(*options, "errors.txt")
     lines = [line.split("\t") for line in Path("errors.txt").read_text().splitlines()]
@@ -251,209 +234,11 @@ def test_errors_are_listed(run, album):
         assert [list(row.values()) for row in rows("errors.jsonl")] == lines
 
 
-# Kills and signals
-
-
-def started(checkpoint: str, *words: str) -> subprocess.Popen:
-    command = [sys.executable, ROOT / "generate.py", "photos", "--checkpoint", checkpoint, *words]
-    return subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-
-
-def wait_for(process: subprocess.Popen, path: str, size: int) -> None:
-    """Until the file has grown past a size, or the process has ended."""
-    while process.poll() is None:
-        if os.path.exists(path) and os.path.getsize(path) > size:
-            return
-        time.sleep(0.001)
-
-
-def many(photos: Path, count: int) -> None:
-    for i in range(count):
-        picture(i % (count - 9)).save(photos / f"{i:04}.png")  # some twice
-    (photos / "0002.png").write_bytes(b"bad")
-
-
-def close(found: list[dict], expected: list[dict]) -> bool:
-    """Equal, but for the last digit of scores: batches of other images round otherwise."""
-    scores = [[row.pop("score", 0) for row in each] for each in (found, expected)]
-    return found == expected and np.allclose(*scores, atol=2e-4)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
-def test_killed_ten_times_it_ends_as_if_never_killed(run, checkpoint, photos, name):
-    many(photos, 300)
-    run("photos", "--output", f"whole-{name}", "--batch-size", 2)
-    options = ("--output", name, "--resume", "--batch-size", "2")
-    total, draw, kills = os.path.getsize(f"whole-{name}"), random.Random(), 0
-    while kills < 10:
-        size = os.path.getsize(name) if os.path.exists(name) else 0
-        process = started(checkpoint, *options)
-        wait_for(process, name, size)
-        time.sleep(draw.random() * 0.02)
-        if process.poll() is None:
-            process.kill()
-            kills += 1
-        process.communicate()
-        assert os.path.getsize(name) < total, "it was done before it could be killed ten times"
-    assert started(checkpoint, *options).wait() == 3
-    found, expected = rows(name), rows(f"whole-{name}")
-    assert len({row["image"] for row in found}) == len(found) == 303
-    for row in (*found, *expected):
-        row["score"] = float(row.get("score") or 0)
-    assert close(found, expected)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_leaves_whole_rows(checkpoint, photos, number, status):
-    many(photos, 300)
-    process = started(checkpoint, "--output", "out.jsonl", "--batch-size", "2")
-    wait_for(process, "out.jsonl", 0)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=120)
-    assert (process.returncode, err) == (status, b"")
-    assert Path("out.jsonl").read_bytes().endswith(b"\n")
-    assert 0 < len(rows()) < 303
-
-
-def test_a_closed_pipe_ends_quietly(checkpoint, photos):
-    read, write = os.pipe()
-    os.close(read)
-    command = [sys.executable, ROOT / "generate.py", "photos", "--csv", "--checkpoint", checkpoint]
-    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, timeout=120)
-    os.close(write)
-    assert (done.returncode, done.stderr) == (1, b"")
-
-
-def test_memory_holds_no_rows():
-    """What is kept of an image that is done: its path, a number and a digest."""
-    file = RowFile("o", columns=None, settings={}, resume=False, retry=False, notify=print)
-    for i in range(50):
-        file.append({"image": f"{i}", "caption": "long " * 1000, "sha256": f"{i:064x}"})
-    assert "long" not in str(vars(file))
-    file.close()
-
-
-# Beside the images
-
-
-def test_sidecars_hold_the_caption_and_replace_no_other_text(run, album):
-    Path("photos/1.txt").write_text("mine")
-    captions = dict(line.split("\t") for line in run(album, "--sidecar")[1])
-    assert Path("photos/0.txt").read_text() == captions["photos/0.png"] + "\n"
-    assert Path("photos/1.txt").read_text() == "mine"
-    assert not Path("photos/bad.txt").exists()
-    status, _, err = run(*Path("photos").glob("[0-9]*"), "--sidecar")
-    assert (status, err.count("\n")) == (0, 1)  # no text is an input
-    assert "photos/1.txt: exists with another text" in err
-    assert run("photos/1.png", "--sidecar", "--overwrite") == (0, [captions["photos/1.png"]], "")
-    assert Path("photos/1.txt").read_text() == captions["photos/1.png"] + "\n"
-
-
-def description(path: str) -> str:
-    with Image.open(path) as image:
-        image.load()
-        packet = image.info.get("xmp") or image.info["XML:com.adobe.xmp"]
-    packet = packet.decode() if isinstance(packet, bytes) else packet
-    return packet.split('xml:lang="x-default">')[1].split("<")[0]
-
-
-def test_copies_have_the_caption_and_the_originals_stay(run, album):
-    os.chmod("photos/0.png", 0o640)
-    os.utime("photos/0.png", (1e9, 1e9))
-    picture(3).save("photos/sub/y.gif")
-    before = {path: path.read_bytes() for path in Path("photos").rglob("*.*")}
-    options = (album, "--recursive", "--write-xmp", "photos/copies", "--errors-to", "errors")
-    for _ in range(2):  # the copies are not taken for inputs
-        status, out, err = run(*options)
-        captions = dict(line.split("\t") for line in out)
-        assert (status, len(captions), err.count("\n")) == (3, 6, 3)
-        assert "sub/y.gif: is of a format without support for XMP" in err
-    assert "photos/sub/y.gif\tis of a format" in Path("errors").read_text()
-    assert all(path.read_bytes() == data for path, data in before.items())
-    for path, caption in captions.items():
-        if path.endswith("gif"):
-            continue
-        copy = path.replace("photos", "photos/copies")
-        assert description(copy) == caption
-        with Image.open(path) as one, Image.open(copy) as other:
-            assert np.array_equal(np.asarray(one), np.asarray(other))
-    status = os.stat("photos/copies/0.png")
-    assert (status.st_mode & 0o777, status.st_mtime) == (0o640, 1e9)
-    Path("photos/copies/0.png").write_bytes(b"mine")
-    _, _, err = run("photos/[01].png", *options[2:])
-    assert "copies/0.png: exists with other content" in err
-    assert Path("photos/copies/0.png").read_bytes() == b"mine"
-    run("photos/[01].png", *options[2:], "--overwrite")
-    assert description("photos/copies/0.png") == captions["photos/0.png"]
-
-
-def test_in_place_needs_its_flag_and_keeps_permissions(run, photos):
-    os.chmod("photos/0.png", 0o640)
-    os.symlink("0.png", "photos/link.png")
-    pixels = np.asarray(Image.open("photos/0.png"))
-    status, out, _ = run("photos/link.png", "--write-xmp", "--in-place")
-    assert status == 0
-    assert os.path.islink("photos/link.png")
-    assert description("photos/0.png") == out[0]
-    assert os.stat("photos/0.png").st_mode & 0o777 == 0o640
-    assert np.array_equal(np.asarray(Image.open("photos/0.png")), pixels)
-    before = Path("photos/0.png").read_bytes()
-    status, _, err = run("photos/0.png", "--write-xmp", "--in-place", "--ban", out[0])
-    assert (status, "already" in err) == (0, True)
-    assert Path("photos/0.png").read_bytes() == before
-
-
-def test_copies_go_to_a_folder_of_their_own_by_default(run, photos):
-    assert run("photos/0.png", "--write-xmp")[0] == 0
-    assert Path("captioned/0.png").exists()
-    status, _, err = run("photos", "--write-xmp", "photos")
-    assert (status, "lies in what this run writes" in err) == (1, True)
-
-
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_takes_no_file_fails_by_name(run, photos):
-    os.chmod("photos", 0o500)
-    status, out, err = run("photos", "--sidecar")
-    os.chmod("photos", 0o700)
-    assert (status, len(out), err.count("cannot be written")) == (1, 3, 3)
-
-
-def test_a_text_that_cannot_be_written_fails_by_name(run, photos):
-    os.mkdir("photos/0.txt")
-    os.symlink("nowhere/x", "photos/1.txt")
-    Path("captioned").write_text("a file, no folder")
-    status, out, err = run("photos", "--write-xmp", "--sidecar", "--overwrite")
-    assert (status, len(out)) == (1, 3)
-    assert err.count("captioned") == 3
-    assert "photos/0.txt cannot be written" in err
-
-
-# Alternative texts
-
-
-def test_alt_text_is_in_all_outputs(run, photos):
-    (text,) = run("photos/0.png", "--alt-text")[1]
-    assert text[0] == text[0].upper()
-    assert text.endswith(".")
-    assert text == run("photos/0.png", "--alt-text", "--alt-length", 125)[1][0]
-    run("photos/0.png", "--alt-text", "--sidecar", "--write-xmp", "--output", "out.jsonl")
-    assert rows()[0]["caption"] == description("captioned/0.png") == text
-    assert Path("photos/0.txt").read_text() == text + "\n"
-    status, out, err = run("photos", "--alt-text", "--alt-length", 1)
-    assert (status, out, err.count("allow more")) == (1, [], 3)
-
-
-# What goes together
+# Conflicting flags
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ("--resume", "--resume needs --output"),
         ("--output o --retry-failed", "needs --resume"),
@@ -481,5 +266,5 @@ def test_alt_text_is_in_all_outputs(run, photos):
         ("--output o --ask", "takes one --question"),
     ],
 )
-def test_what_does_not_go_together_is_told_of(capsys, words, told):
-    assert told in usage(capsys, "a.png", *words.split())
+def test_conflicting_flags_of_batch_runs_are_rejected(capsys, words, message):
+    assert message in usage(capsys, "a.png", *words.split())

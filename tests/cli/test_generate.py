@@ -40,7 +40,7 @@ def test_one_image_prints_its_caption_alone(run, photos):
     assert "\t" not in out[0]
 
 
-def test_several_print_path_and_caption(run, photos):
+def test_several_images_print_path_and_caption(run, photos):
     paths = [str(photos / name) for name in ("2.png", "0.png", "2.png")]
     status, out, err = run(*paths)
     assert (status, err) == (0, "")
@@ -51,7 +51,7 @@ def test_several_print_path_and_caption(run, photos):
     assert alone[0] != alone[1]
 
 
-def test_folder_takes_its_images_by_name(run, photos):
+def test_images_of_a_folder_are_sorted_by_name(run, photos):
     (photos / "notes.txt").write_text("no picture")
     (photos / "inner").mkdir()
     picture(9).save(photos / "UPPER.JPG")
@@ -60,12 +60,12 @@ def test_folder_takes_its_images_by_name(run, photos):
     assert (status, names) == (0, ["0.png", "1.png", "2.png", "UPPER.JPG"])
 
 
-def test_folder_of_one_image_is_one_image(run, tmp_path):
+def test_a_folder_with_one_image_prints_the_caption_alone(run, tmp_path):
     picture(0).save(tmp_path / "only.png")
     assert "\t" not in run(tmp_path)[1][0]
 
 
-def test_glob_is_expanded_but_not_where_such_a_file_exists(run, photos):
+def test_a_glob_is_expanded_unless_a_file_has_its_name(run, photos):
     assert len(run(photos / "[01].png")[1]) == 2
     assert len(run(photos.parent / "**" / "*.png")[1]) == 3
     picture(5).save(photos / "[01].png")
@@ -106,18 +106,18 @@ def test_jsonl_with_several_captions(run, photos):
 
 
 @pytest.mark.parametrize(("count", "beams"), [(1, 1), (2, 2), (4, 1), (5, 6)])
-def test_num_captions_widens_the_beam(run, photos, count, beams):
+def test_num_captions_raises_the_beam_size(run, photos, count, beams):
     status, out, _ = run(photos / "0.png", "--num-captions", count, "--beam-size", beams)
     assert (status, len(out), len(set(out))) == (0, count, count)
     _, out, _ = run(photos, "--num-captions", count, "--beam-size", beams)
     assert [line.split("\t")[0] for line in out[::count]] == sorted(map(str, photos.iterdir()))
 
 
-def test_batch_size_changes_nothing(run, photos):
+def test_batch_size_does_not_change_the_output(run, photos):
     assert run(photos, "--batch-size", 1) == run(photos, "--batch-size", 2) == run(photos)
 
 
-def test_failures_are_named_and_the_rest_is_captioned(run, photos):
+def test_failures_are_reported_and_the_rest_is_captioned(run, photos):
     (photos / "bad.png").write_bytes(b"no picture")
     missing = photos / "missing.png"
     status, out, err = run(photos, missing)
@@ -144,7 +144,7 @@ def test_empty_folder_and_glob_without_match_fail(run, tmp_path):
     assert run(tmp_path / "*.png")[0] == 1
 
 
-def test_what_is_no_image_says_why(run, photos):
+def test_an_input_without_images_is_reported_with_its_reason(run, photos):
     outer = photos / "outer"
     (outer / "inner").mkdir(parents=True)
     picture(5).save(outer / "inner" / "a.png")
@@ -156,7 +156,7 @@ def test_what_is_no_image_says_why(run, photos):
     assert run(outer, "--recursive")[0] == 0
 
 
-def test_what_a_folder_has_besides_images_is_told_in_a_line(run, photos):
+def test_skipped_files_of_a_folder_are_reported_in_one_line(run, photos):
     for name in ("notes.txt", "a.psd", "0.txt", "0.attention.png"):
         (photos / name).write_text("no picture")
     status, out, err = run(photos)
@@ -166,7 +166,7 @@ def test_what_a_folder_has_besides_images_is_told_in_a_line(run, photos):
 
 
 @pytest.mark.parametrize("name", ["new\nline.png", "tab\tand\rreturn.png", "emoji 🏖️ é.png"])
-def test_names_keep_to_their_line_and_column(run, photos, name):
+def test_line_breaks_and_tabs_in_names_are_escaped(run, photos, name):
     picture(7).save(photos / name)
     status, out, _ = run(photos / name, photos / "0.png")
     assert (status, len(out)) == (0, 2)
@@ -230,20 +230,22 @@ def test_usage_errors(words, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("--checkpoint", "no-such-folder"), "no-such-folder"),
         (("--device", "no-such-device"), "no-such-device"),
     ],
 )
-def test_what_is_no_image_is_told_in_one_line(checkpoint, photos, capsys, words, told):
+def test_a_wrong_checkpoint_or_device_is_a_one_line_error(
+    checkpoint, photos, capsys, words, message
+):
     status = generate.main([str(photos), "--checkpoint", checkpoint, *words])
     out, err = capsys.readouterr()
     assert (status, out, err.count("\n")) == (1, "", 1)
-    assert told in err
+    assert message in err
 
 
-def test_help_costs_no_torch():
+def test_help_does_not_import_torch():
     code = (
         "import sys, generate\n"
         "try: generate.main(['--help'])\n"

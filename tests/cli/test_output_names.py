@@ -22,7 +22,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+def _working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
@@ -45,7 +45,7 @@ def texts(folder: str = "in") -> dict[str, str]:
     return {path.name: path.read_text().strip() for path in sorted(Path(folder).glob("*.txt"))}
 
 
-def test_images_of_one_stem_have_a_text_each(run, same_stem):
+def test_images_with_the_same_stem_have_separate_texts(run, same_stem):
     said, err = captions(run, same_stem, "--sidecar", "--overwrite")
     assert len(set(said.values())) == 3
     expected = {
@@ -63,7 +63,7 @@ def test_images_of_one_stem_have_a_text_each(run, same_stem):
     assert captions(run, "in/*", "--sidecar")[0] == said
 
 
-def test_separate_runs_agree_on_the_names(run, same_stem):
+def test_separate_runs_use_the_same_names(run, same_stem):
     for name in ("x.png", "x.jpg"):
         status, out, err = run(f"in/{name}", "--sidecar", "--overwrite")
         assert (status, "in/x.jpg and in/x.png" in err) == (0, True)
@@ -71,7 +71,7 @@ def test_separate_runs_agree_on_the_names(run, same_stem):
     assert list(texts()) == ["x.jpg.txt", "x.png.txt"]
 
 
-def test_a_resumed_run_agrees_on_the_names(run, same_stem):
+def test_a_resumed_run_uses_the_same_names(run, same_stem):
     options = ("--sidecar", "--output", "out.jsonl", "--resume")
     assert run("in/x.jpg", *options)[0] == 0
     assert run("in", *options)[0] == 0
@@ -80,7 +80,7 @@ def test_a_resumed_run_agrees_on_the_names(run, same_stem):
     assert texts()["x.jpg.txt"] == found["in/x.jpg"]
 
 
-def test_a_text_for_an_image_that_was_alone_stays(run, same_stem):
+def test_the_text_of_a_formerly_unique_stem_is_kept(run, same_stem):
     os.rename("in/x.png", "z.png")
     (text,) = run("in/x.jpg", "--sidecar")[1]
     os.rename("z.png", "in/x.png")
@@ -88,7 +88,7 @@ def test_a_text_for_an_image_that_was_alone_stays(run, same_stem):
     assert texts()["x.txt"] == texts()["x.jpg.txt"] == text
 
 
-def test_copies_keep_their_suffix_and_their_folders(run, same_stem):
+def test_copies_keep_suffixes_and_subfolders(run, same_stem):
     os.mkdir("in/sub")
     picture(5).save("in/sub/x.png")
     status, _, err = run("in", "--recursive", "--write-xmp", "copies")
@@ -97,7 +97,7 @@ def test_copies_keep_their_suffix_and_their_folders(run, same_stem):
     assert copies == ["sub/x.png", "x.jpg", "x.png", "y.png"]
 
 
-def test_a_text_replaces_no_file_of_the_run(run, same_stem):
+def test_a_text_never_replaces_a_file_of_the_run(run, same_stem):
     Path("in/y.txt").write_text("in/y.png\n")
     status, _, err = run("@in/y.txt", "--sidecar", "--overwrite")
     assert (status, "in/y.txt is read or written by this run" in err) == (1, True)
@@ -108,7 +108,7 @@ def test_a_text_replaces_no_file_of_the_run(run, same_stem):
     assert "sha256" in json.loads(Path("in/y.txt").read_text())
 
 
-def test_two_links_to_one_text_lose_none(run, same_stem):
+def test_links_to_one_text_do_not_lose_a_caption(run, same_stem):
     """Names that a file system takes for one file; here by a link."""
     os.remove("in/x.png")
     Path("in/x.txt").write_text("old")
@@ -118,14 +118,14 @@ def test_two_links_to_one_text_lose_none(run, same_stem):
     assert texts() == {"x.txt": said["in/x.jpg"], "y.txt": said["in/y.png"]}
 
 
-def test_an_image_that_is_named_twice_has_one_text(run, same_stem):
+def test_an_image_named_twice_has_one_text(run, same_stem):
     os.symlink("y.png", "in/link.png")
     status, _, err = run("in/y.png", "./in/y.png", "in/link.png", "--sidecar", "--overwrite")
     assert (status, err) == (0, "")
     assert list(texts()) == ["link.txt", "y.txt"]
 
 
-def test_what_is_no_text_is_not_replaced_by_one(run, same_stem):
+def test_a_binary_file_is_not_replaced_by_a_text(run, same_stem):
     picture(3).save("in/y.txt", format="PNG")
     before = Path("in/y.txt").read_bytes()
     status, out, err = run("in/y.png", "--sidecar", "--overwrite")
@@ -167,7 +167,7 @@ def test_no_two_images_of_a_folder_share_a_name(tmp_path_factory, names, random)
         assert OutputNames(some).beside(path, ".txt") == targets[paths.index(path)]
 
 
-def test_a_file_system_without_case_decides(monkeypatch):
+def test_a_case_insensitive_file_system_shares_names(monkeypatch):
     """X.JPG and x.png share a text where X.png is x.png."""
     os.mkdir("in")
     for name in ("X.JPG", "x.png", "Y.png"):
@@ -182,7 +182,7 @@ def test_a_file_system_without_case_decides(monkeypatch):
     assert names.sharing("in/X.JPG") == ["in/X.JPG", "in/x.png"]
 
 
-def test_places_below_another_folder():
+def test_names_below_another_folder():
     names = OutputNames(["a/b/x.jpg", "a/y.jpg"])
     assert names.below("out", "a/b/x.jpg") == os.path.join("out", "b", "x.jpg")
     assert names.below("out", "a/y.jpg", ".s.png") == os.path.join("out", "y.s.png")

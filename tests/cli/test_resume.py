@@ -24,7 +24,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+def _working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
@@ -74,7 +74,7 @@ def test_a_replaced_image_is_captioned_again(run, photos, encoded, name):
     assert resumed.count(b"\n") == Path(name).read_bytes().count(b"\n")
 
 
-def test_two_images_that_were_exchanged_are_both_captioned_again(run, photos):
+def test_two_exchanged_images_are_both_captioned_again(run, photos):
     options = ("photos", "--output", "out.jsonl", "--resume")
     run(*options)
     before = rows()
@@ -89,7 +89,7 @@ def test_two_images_that_were_exchanged_are_both_captioned_again(run, photos):
         assert after[names[0]]["caption"] == before[names[1]]["caption"]
 
 
-def test_a_kill_before_the_rows_are_made_again_costs_nothing(run, photos):
+def test_a_kill_while_replacing_rows_loses_nothing(run, photos):
     options = ("photos", "--output", "out.jsonl", "--resume")
     run(*options)
     picture(9).save("photos/0.png")
@@ -111,7 +111,7 @@ def test_a_kill_before_the_rows_are_made_again_costs_nothing(run, photos):
     assert second in whole
 
 
-def test_a_row_that_repeats_a_changed_image_stands_for_itself(run, photos, encoded):
+def test_a_row_that_repeats_a_changed_image_becomes_independent(run, photos, encoded):
     for name in ("a", "b"):
         shutil.copy("photos/1.png", f"photos/{name}.png")
     options = ("photos", "--output", "out.jsonl", "--resume")
@@ -138,7 +138,7 @@ def test_a_row_that_repeats_a_changed_image_stands_for_itself(run, photos, encod
     assert sum(encoded) == seen + 1
 
 
-def test_errors_are_made_again_if_the_file_has_changed(run, photos):
+def test_rows_with_errors_are_replaced_if_the_file_has_changed(run, photos):
     Path("photos/1.png").write_text("no picture")
     options = ("photos", "photos/late.png", "--output", "out.jsonl", "--resume")
     assert run(*options)[0] == 3
@@ -156,7 +156,7 @@ def test_errors_are_made_again_if_the_file_has_changed(run, photos):
     assert "error" in rows()["photos/1.png"]
 
 
-def test_files_that_are_gone_keep_their_rows_and_are_told_of(run, photos):
+def test_missing_files_keep_their_rows_and_are_reported(run, photos):
     options = ("--output", "out.jsonl", "--resume")
     run("photos", *options)
     before = Path("out.jsonl").read_bytes()
@@ -172,7 +172,7 @@ def test_files_that_are_gone_keep_their_rows_and_are_told_of(run, photos):
     assert run("photos/2.png", *options) == (0, [], "")
 
 
-def test_answers_are_made_again(photos, tmp_path, capsys):
+def test_the_answers_of_changed_images_are_replaced(photos, tmp_path, capsys):
     from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 
     from captioner.cli import generate
@@ -190,7 +190,7 @@ def test_answers_are_made_again(photos, tmp_path, capsys):
 # What lies beside the images
 
 
-def test_texts_of_the_former_image_are_replaced_and_others_kept(run, photos):
+def test_texts_of_a_former_image_are_replaced_and_others_kept(run, photos):
     options = ("photos", "--sidecar", "--write-xmp", "copies", "--output", "out.jsonl", "--resume")
     run(*options)
     Path("photos/2.txt").write_text("mine")
@@ -209,7 +209,7 @@ def test_texts_of_the_former_image_are_replaced_and_others_kept(run, photos):
             assert copy.tobytes() == image.tobytes()
 
 
-def test_xmp_in_the_images_themselves_is_no_change(run, photos):
+def test_xmp_in_place_does_not_count_as_a_change(run, photos):
     shutil.copy("photos/1.png", "photos/twin.png")
     options = ("photos", "--write-xmp", "--in-place", "--output", "out.jsonl", "--resume")
     assert run(*options) == (0, [], "")
@@ -226,7 +226,7 @@ def test_xmp_in_the_images_themselves_is_no_change(run, photos):
 # Another working folder
 
 
-def test_a_path_from_another_folder_is_another_file(run, photos, tmp_path, monkeypatch):
+def test_a_path_in_another_working_folder_is_another_file(run, photos, tmp_path, monkeypatch):
     for name, seed in (("one", 0), ("two", 5)):
         (tmp_path / name).mkdir()
         picture(seed).save(tmp_path / name / "a.png")
@@ -249,7 +249,7 @@ def test_a_path_from_another_folder_is_another_file(run, photos, tmp_path, monke
 
 
 @pytest.mark.parametrize("recorded", [True, False])
-def test_a_folder_that_was_moved_as_a_whole_is_gone_on_with(run, tmp_path, monkeypatch, recorded):
+def test_a_run_continues_after_its_whole_folder_was_moved(run, tmp_path, monkeypatch, recorded):
     """Also with the rows of a version that did not write where it worked."""
     (tmp_path / "one").mkdir()
     picture(0).save(tmp_path / "one" / "a.png")
@@ -271,7 +271,7 @@ def test_a_folder_that_was_moved_as_a_whole_is_gone_on_with(run, tmp_path, monke
         assert json.loads(Path(meta_path("out.jsonl")).read_text())["base"][0] == "."
 
 
-def test_rows_that_were_moved_alone_are_gone_on_with(run, photos, tmp_path):
+def test_a_run_continues_after_its_rows_were_moved(run, photos, tmp_path):
     run("photos", "--output", "out.jsonl")
     (tmp_path / "archive").mkdir()
     for path in tmp_path.glob("out.jsonl*"):
@@ -281,7 +281,7 @@ def test_rows_that_were_moved_alone_are_gone_on_with(run, photos, tmp_path):
     assert Path("archive/out.jsonl").read_bytes() == before
 
 
-def test_a_base_that_is_gone_is_here(run, photos, tmp_path, monkeypatch):
+def test_a_missing_base_folder_means_the_working_folder(run, photos, tmp_path, monkeypatch):
     (tmp_path / "one").mkdir()
     picture(0).save(tmp_path / "one" / "a.png")
     monkeypatch.chdir(tmp_path / "one")
@@ -294,7 +294,7 @@ def test_a_base_that_is_gone_is_here(run, photos, tmp_path, monkeypatch):
     assert list(rows(str(output[1]))) == ["a.png"]
 
 
-def test_names_in_rows_are_those_given_in_the_base_folder(tmp_path):
+def test_names_in_rows_are_relative_to_the_base_folder(tmp_path):
     name = make_row_names(str(tmp_path), [], str)
     for path in ("a.png", "./a.png", "x/../a.png", "-", "/a.png"):
         assert name(path) == path
@@ -327,7 +327,7 @@ def test_only_files_with_a_row_are_read(tmp_path):
         assert [file.has(name) for name in "abc"] == [False, True, False]
 
 
-def test_names_that_a_csv_cannot_tell_apart_fail(run, photos):
+def test_names_that_csv_cannot_distinguish_are_an_error(run, photos):
     os.mkdir("odd")
     picture(1).save("odd/a\nb.png")
     picture(2).save("odd/a\\nb.png")
@@ -337,7 +337,7 @@ def test_names_that_a_csv_cannot_tell_apart_fail(run, photos):
     assert run("odd", "--output", "out.jsonl") == (0, [], "")
 
 
-def test_what_is_named_twice_is_told_of(run, photos):
+def test_inputs_named_twice_are_reported(run, photos):
     status, _, err = run("photos", "photos/1.png", "photos/1.png", "--output", "out.jsonl")
     assert (status, len(rows())) == (0, 3)
     assert err == "generate.py: 1 input is named more than once, for one row each (photos/1.png)\n"

@@ -24,34 +24,34 @@ ROWS = [
 
 @pytest.fixture(params=["jsonl", "csv"])
 def opened(request, tmp_path):
-    """Opens one file of rows: (the RowFile, what was told)."""
+    """Opens one file of rows: (the RowFile, what was message)."""
 
     def call(*, resume: bool = True, retry: bool = False, settings=None):
-        told = []
+        message = []
         file = RowFile(
             str(tmp_path / f"out.{request.param}"),
             columns=(*CAPTION_COLUMNS, *FILE_COLUMNS) if request.param == "csv" else None,
             settings=settings or {"beam_size": 3, "ban": ["x"]},
             resume=resume,
             retry=retry,
-            notify=told.append,
+            notify=message.append,
         )
-        return file, told
+        return file, message
 
     return call
 
 
 def write(opened, rows, **options) -> Path:
-    file, told = opened(**options)
+    file, message = opened(**options)
     with file:
         for row in rows:
             if not file.has(row["image"]):
                 file.append(row)
-    assert told == []
+    assert message == []
     return Path(file.path)
 
 
-def test_what_is_appended_is_there_at_once_and_read_back(opened):
+def test_appended_rows_are_written_at_once_and_read_back(opened):
     file, _ = opened(resume=False)
     for i, row in enumerate(ROWS):
         file.append(row)
@@ -62,13 +62,13 @@ def test_what_is_appended_is_there_at_once_and_read_back(opened):
     file.close()
 
 
-def test_cut_anywhere_it_is_mended_and_ends_as_if_never_cut(opened):
+def test_a_truncated_file_is_completed_to_the_same_bytes(opened):
     path = write(opened, ROWS, resume=False)
     whole = path.read_bytes()
     for size in range(len(whole)):
         path.write_bytes(whole[:size])
-        file, told = opened()
-        assert bool(told) == (size > 0 and not whole[:size].endswith(b"\n")), size
+        file, message = opened()
+        assert bool(message) == (size > 0 and not whole[:size].endswith(b"\n")), size
         with file:
             for row in ROWS:
                 if not file.has(row["image"]):
@@ -76,20 +76,20 @@ def test_cut_anywhere_it_is_mended_and_ends_as_if_never_cut(opened):
         assert path.read_bytes() == whole
 
 
-def test_a_last_line_that_is_whole_and_no_row_is_cut_but_none_before_it(opened):
+def test_only_an_invalid_last_line_is_removed(opened):
     path = write(opened, ROWS, resume=False)
     whole = path.read_bytes()
     path.write_bytes(whole + b"\0" * 9 + b"\n")
-    file, told = opened()
+    file, message = opened()
     file.close()
     assert path.read_bytes() == whole
-    assert "incomplete" in told[0]
+    assert "incomplete" in message[0]
     path.write_bytes(whole + b"{}\n" + whole)
     with pytest.raises(DataError, match=rf"{path.name}:\d+: is no row"):
         opened()
 
 
-def test_a_file_that_is_there_is_refused_without_resume(opened):
+def test_an_existing_file_without_resume_is_an_error(opened):
     path = write(opened, ROWS, resume=False)
     before = path.read_bytes()
     with pytest.raises(DataError, match="--resume"):
@@ -99,12 +99,12 @@ def test_a_file_that_is_there_is_refused_without_resume(opened):
 
 def test_other_settings_are_refused_by_name(opened):
     path = write(opened, ROWS, resume=False)
-    for settings, told in (
+    for settings, message in (
         ({"beam_size": 5, "ban": ["x"]}, "beam_size 3, not 5"),
         ({"ban": ["x"]}, "beam_size 3, not None"),
         ({"beam_size": 3, "ban": ["x"], "seed": 1}, "seed None, not 1"),
     ):
-        with pytest.raises(DataError, match=told):
+        with pytest.raises(DataError, match=message):
             opened(settings=settings)
     opened(settings={"ban": ("x",), "beam_size": 3})[0].close()
     Path(meta_path(str(path))).write_text("{")
@@ -112,7 +112,7 @@ def test_other_settings_are_refused_by_name(opened):
         opened()
 
 
-def test_retried_errors_are_replaced_in_their_place(opened):
+def test_retried_rows_replace_errors_in_place(opened):
     path = write(opened, ROWS, resume=False)
     good = ROWS[1] | {"caption": "a boat", "score": -1.0}
     del good["error"]
@@ -128,7 +128,7 @@ def test_retried_errors_are_replaced_in_their_place(opened):
     assert retried == path.read_bytes()
 
 
-def test_a_kill_between_retry_and_replacement_costs_nothing(opened):
+def test_a_kill_between_retry_and_replacement_loses_nothing(opened):
     path = write(opened, ROWS, resume=False)
     file, _ = opened(retry=True)
     file.append(ROWS[1] | {"error": "", "caption": "a boat"})
@@ -144,7 +144,7 @@ def test_a_kill_between_retry_and_replacement_costs_nothing(opened):
     assert expected.count(b"0b" * 32) == 1
 
 
-def test_what_a_full_disk_tears_costs_no_other_row(opened):
+def test_a_line_cut_by_a_full_disk_affects_no_other_row(opened):
     path = write(opened, ROWS, resume=False)
     file, _ = opened(retry=True)
     file.append(ROWS[1] | {"error": "", "caption": "a boat"})
@@ -173,7 +173,7 @@ def test_csv_is_read_by_the_standard_library(tmp_path):
     assert row == ["a,b", 'c"d', "e f", ""]
 
 
-def test_a_file_that_cannot_be_written_is_told_in_one_line(tmp_path):
+def test_a_file_that_cannot_be_written_is_a_data_error(tmp_path):
     with pytest.raises(DataError, match="no/out"):
         RowFile(
             str(tmp_path / "no" / "out"), columns=None, settings={}, resume=False, retry=False,
@@ -184,7 +184,7 @@ def test_a_file_that_cannot_be_written_is_told_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["errors.txt", "errors.jsonl"])
-def test_errors_have_a_line_each(tmp_path, name):
+def test_each_error_has_one_line(tmp_path, name):
     path = tmp_path / name
     with ErrorList(str(path)) as errors:
         errors.add("a.png", "a.png: is\ntext")
@@ -221,7 +221,7 @@ def test_each_content_is_described_once_and_in_order(tmp_path):
     assert found[3][1] is None
 
 
-def test_no_more_is_read_ahead_than_is_said(tmp_path):
+def test_reading_ahead_is_limited(tmp_path):
     taken = []
 
     class Paths(list):
@@ -237,7 +237,7 @@ def test_no_more_is_read_ahead_than_is_said(tmp_path):
     found.close()
 
 
-def test_digest_reads_files_only(tmp_path):
+def test_only_regular_files_have_a_digest(tmp_path):
     import os
 
     os.mkfifo(tmp_path / "pipe")
@@ -247,7 +247,7 @@ def test_digest_reads_files_only(tmp_path):
     assert compute_digest(str(tmp_path / "file")) == compute_digest(b"x" * 3_000_000)
 
 
-def test_a_file_is_whole_or_as_before(tmp_path, monkeypatch):
+def test_a_file_is_replaced_completely_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "a"
     replace_file(str(path), b"old")
     monkeypatch.setattr("os.replace", lambda *_: 1 / 0)

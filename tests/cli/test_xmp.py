@@ -83,7 +83,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_description_is_put_in_and_the_pixels_stay(kind):
+def test_a_description_is_written_and_the_pixels_do_not_change(kind):
     before = file_of(KINDS[kind][0], **KINDS[kind][1])
     after = write_description(before, TEXT)
     assert texts_of(after) == {"x-default": TEXT}
@@ -122,7 +122,7 @@ def test_other_properties_are_kept(kind, there, options):
 @pytest.mark.parametrize(
     "there", [DESCRIPTION % "a boat", "<dc:description>a boat</dc:description>"]
 )
-def test_another_description_gives_way_only_if_told_to(there):
+def test_another_description_is_replaced_only_with_overwrite(there):
     before = file_of("JPEG", (OLD % there).encode())
     with pytest.raises(DescriptionExists, match="a boat"):
         write_description(before, TEXT)
@@ -141,7 +141,7 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><x>&b;</x>'
 
 
 @pytest.mark.parametrize(
-    ("packet", "told"),
+    ("packet", "message"),
     [
         (BOMB, "DOCTYPE"),
         ("<x:xmpmeta", "cannot be read"),
@@ -151,12 +151,12 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><x>&b;</x>'
     ],
     ids=["bomb", "torn", "foreign", "large", "deep"],
 )
-def test_packets_that_are_not_read_are_not_replaced(packet, told):
-    with pytest.raises(ImageError, match=told):
+def test_unreadable_packets_are_not_replaced(packet, message):
+    with pytest.raises(ImageError, match=message):
         write_description(file_of("PNG", packet.encode(), zip=True), TEXT)
 
 
-def test_a_packet_of_utf_16_and_one_too_long_are_refused():
+def test_a_utf16_packet_and_a_long_text_are_errors():
     with pytest.raises(ImageError, match="cannot be read"):
         write_description(file_of("JPEG", (OLD % "").encode("utf-16")), TEXT)
     with pytest.raises(ImageError, match="65533"):
@@ -164,12 +164,12 @@ def test_a_packet_of_utf_16_and_one_too_long_are_refused():
 
 
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "PPM"])
-def test_other_formats_are_named(kind):
+def test_the_error_of_other_formats_names_the_supported_ones(kind):
     with pytest.raises(ImageError, match="JPEG, PNG or WebP"):
         write_description(file_of(kind), TEXT)
 
 
-def test_what_comes_before_and_behind_the_picture_stays():
+def test_bytes_before_and_after_the_image_are_kept():
     jpeg = file_of("JPEG", exif=Image.Exif()) + b"a trailer"
     assert write_description(jpeg, TEXT).endswith(b"\xff\xd9a trailer")
     filled = jpeg[:2] + b"\xff" * 3 + jpeg[2:]  # filling before a marker
@@ -178,7 +178,7 @@ def test_what_comes_before_and_behind_the_picture_stays():
         assert write_description(file_of(kind) + b"a trailer", TEXT).endswith(b"a trailer")
 
 
-def test_an_index_of_pictures_is_not_broken():
+def test_an_mpf_index_of_images_stays_valid():
     """Its offsets count from where it stands."""
     index = b"\xff\xe2" + struct.pack(">H", 6 + 2) + b"MPF\0ab"
     jpeg = file_of("JPEG")
@@ -192,7 +192,7 @@ def test_an_index_of_pictures_is_not_broken():
         write_description(jpeg[:20] + index + packet + jpeg[20:], "other")
 
 
-def test_checksums_are_right():
+def test_checksums_are_correct():
     data = write_description(file_of("PNG"), TEXT)
     at = data.index(b"iTXt")
     (size,) = struct.unpack(">I", data[at - 4 : at])
@@ -201,7 +201,7 @@ def test_checksums_are_right():
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_damaged_files_are_told_of_and_nothing_else_is_raised(kind):
+def test_damaged_files_raise_only_typed_errors(kind):
     draw = random.Random(0)
     data = file_of(kind, (OLD % "").encode())
     for _ in range(300):
