@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from captioner.cli.parser import Parser, add_tta, positive
 from captioner.config.decoding_options import DTYPES
@@ -41,23 +41,28 @@ exit status is 0 if all was scored, 1 after an error, 2 for wrong arguments, and
 cannot be read or questions that cannot be answered were left out.
 """
 
-# None on the command line until the checks have run.
-_CHECKPOINT_DEFAULTS = {
-    "beam_size": None,
-    "batch_size": 16,
-    "device": "cpu",
-    "dtype": "float32",
-    "tta": 1,
-}
+# Values that are None on the command line until the checks have run.
+_CHECKPOINT_DEFAULTS = {"beam_size": None, "batch_size": 16, "device": "cpu", "dtype": "float32"}
+_CHECKPOINT_DEFAULTS |= {"tta": 1}
 # Settings of `data` that change training, but not the rows that are held out.
-_WITHOUT_EFFECT = (
-    "augment",
-    "weight",
-    "lowercase",
-    "captions_per_image",
-    "questions_per_image",
-    "workers",
+_WITHOUT_EFFECT = {"augment", "weight", "lowercase", "captions_per_image", "questions_per_image"}
+_WITHOUT_EFFECT |= {"workers"}
+
+_DEFAULTS = {"--format": "auto", "--references": "", "--checkpoint": ""}
+# Flag, name of its value, and help.
+_REFERENCE_FLAGS = (
+    ("--references", "PATH", "Folder or annotation file of the data set."),
+    ("--format", "NAME", "Format of the data set. Default: auto."),
+    ("--images", "DIR", "Folder of the images. Default: the usual folders of the format."),
 )
+_CHECKPOINT_FLAGS = (
+    ("--checkpoint", "DIR", "The checkpoint to score: a folder, or `bundled`."),
+    ("--only", "NAME", "Score only the task of this name, with --held-out."),
+    ("--blind", "DIR", "Blind baseline: a checkpoint trained alike with model.blind=true."),
+    ("--output", "FILE", "Write the captions or answers as JSONL, or, if the name ends in .json,"
+     " answers in the result format of the VQA server."),
+    ("--device", "DEVICE", "Device: cpu, cuda, cuda:1, mps and so on. Default: cpu."),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,42 +104,20 @@ class ScoreOptions:
 def parse(argv: list[str] | None, *, prog: str = "score.py") -> ScoreOptions:
     """Return the options; exit with status 2 if the arguments are wrong."""
     parser = build_parser(prog)
-    args = parser.parse(argv)
-    words = args.words
-    compared = words[1:] if words[:1] == ["compare"] else None
-    check = _Checks(args, parser.error)
-    if compared is not None:
-        check.comparison(compared)
-    elif args.held_out:
-        check.held_out()
+    values = vars(parser.parse(argv))
+    words: list[str] = values.pop("words")
+    check = _Checks(values, words, parser.error)
+    candidates, compared = None, None
+    overrides: tuple[str, ...] = ()
+    if words[:1] == ["compare"]:
+        compared = check.comparison()
+    elif values["held_out"]:
+        overrides = check.held_out()
     else:
-        check.references()
-    for name, default in _CHECKPOINT_DEFAULTS.items():
-        if getattr(args, name) is None:
-            setattr(args, name, default)
-    is_file = compared is None and not args.held_out and bool(words)
-    return ScoreOptions(
-        candidates=words[0] if is_file else None,
-        compared=(compared[0], compared[1]) if compared is not None else None,
-        overrides=tuple(words) if args.held_out else (),
-        references=args.references or "",
-        format=args.format,
-        splits=tuple(name for word in args.split or () for name in word.split(",")),
-        images=args.images,
-        questions=args.questions,
-        seed=args.seed,
-        json=args.json,
-        checkpoint=args.checkpoint or "",
-        held_out=args.held_out,
-        only=args.only,
-        blind=args.blind,
-        output=args.output,
-        beam_size=args.beam_size,
-        batch_size=args.batch_size,
-        device=args.device,
-        dtype=args.dtype,
-        tta=args.tta,
-    )
+        candidates = check.references()
+    values |= {k: v for k, v in _CHECKPOINT_DEFAULTS.items() if values[k] is None}
+    values["splits"] = tuple(name for word in values.pop("split") for name in word.split(","))
+    return ScoreOptions(candidates=candidates, compared=compared, overrides=overrides, **values)
 
 
 def build_parser(prog: str) -> Parser:
@@ -156,36 +139,19 @@ def build_parser(prog: str) -> Parser:
         help="A JSONL, JSON, CSV or TSV file, or - for standard input; with --held-out, settings"
         " as key=value.",
     )
-    parser.add_argument(
-        "--json", action="store_true", help="Print one JSON object instead of a table."
-    )
-    _add_references(parser.add_argument_group("references"))
-    _add_checkpoint(parser.add_argument_group("scoring a checkpoint"))
-    return parser
-
-
-def _add_references(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--references", metavar="PATH", help="The data set: its folder or its annotation file."
-    )
-    group.add_argument(
-        "--format", default="auto", metavar="NAME", help="Format of the data set. Default: auto."
-    )
+    parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
+    group = parser.add_argument_group("references")
+    for flag, metavar, text in _REFERENCE_FLAGS:
+        group.add_argument(flag, metavar=metavar, help=text, default=_DEFAULTS.get(flag))
     group.add_argument(
         "--split",
         action="append",
+        default=[],
         metavar="NAME[,NAME]",
         help="Splits to score; may be repeated. Default: val, or the only split of the data set.",
     )
     group.add_argument(
-        "--images",
-        metavar="DIR",
-        help="Folder of the images. Default: the usual folders beside the annotations.",
-    )
-    group.add_argument(
-        "--questions",
-        action="store_true",
-        help="Score questions that are made from the captions of the data set.",
+        "--questions", action="store_true", help="Score questions made from the captions."
     )
     group.add_argument(
         "--seed",
@@ -194,47 +160,24 @@ def _add_references(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="Seed of these questions, of the shuffled images and of the intervals. Default: 0.",
     )
+    _add_checkpoint(parser.add_argument_group("scoring a checkpoint"))
+    return parser
 
 
 def _add_checkpoint(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--checkpoint", metavar="DIR", help="The checkpoint: a folder, or `bundled`."
-    )
+    for flag, metavar, text in _CHECKPOINT_FLAGS:
+        group.add_argument(flag, metavar=metavar, help=text, default=_DEFAULTS.get(flag))
     group.add_argument(
         "--held-out",
         action="store_true",
-        help="Score the rows that were held out from its training, instead of --references.",
+        help="Score the rows held out from training, instead of --references.",
     )
-    group.add_argument(
-        "--only", metavar="NAME", help="With --held-out: score only the task of this name."
-    )
-    group.add_argument(
-        "--blind",
-        metavar="DIR",
-        help="Checkpoint of the blind baseline, trained on the same data with model.blind=true.",
-    )
-    group.add_argument(
-        "--output",
-        metavar="FILE",
-        help="Write the captions or answers to this file as JSONL; if it ends in .json, write"
-        " answers in the result format of the VQA server.",
-    )
-    group.add_argument(
-        "--beam-size",
-        type=positive,
-        metavar="N",
-        help="Beams of the search. Default: as configured in the checkpoint.",
-    )
-    group.add_argument(
-        "--batch-size",
-        type=positive,
-        metavar="N",
-        help="Images or questions per batch. Default: 16.",
-    )
-    group.add_argument("--device", help="Device: cpu, cuda, cuda:1, mps and so on. Default: cpu.")
-    group.add_argument(
-        "--dtype", choices=DTYPES, help="Type of weights and arithmetic. Default: float32."
-    )
+    text = "Beams of the search. Default: that of the checkpoint."
+    group.add_argument("--beam-size", type=positive, metavar="N", help=text)
+    text = "Images or questions per batch. Default: 16."
+    group.add_argument("--batch-size", type=positive, metavar="N", help=text)
+    text = "Type of weights and arithmetic. Default: float32."
+    group.add_argument("--dtype", choices=DTYPES, help=text)
     add_tta(group, default=None)
 
 
@@ -242,64 +185,67 @@ def _add_checkpoint(group: argparse._ArgumentGroup) -> None:
 class _Checks:
     """Checks of arguments that depend on each other; each exits by `error` with status 2."""
 
-    args: argparse.Namespace
+    values: Mapping[str, Any]
+    words: list[str]
     error: Callable[[str], NoReturn]
 
-    def comparison(self, compared: list[str]) -> None:
-        """Check the arguments of `compare`."""
-        if len(compared) != 2 or not self.args.references:
+    def comparison(self) -> tuple[str, str]:
+        """Return the two systems to compare."""
+        if len(self.words) != 3 or not self.values["references"]:
             self.error("compare needs two files of captions or checkpoints, and --references")
         for name in ("checkpoint", "held_out", "only", "blind", "output", "questions"):
-            if getattr(self.args, name):
+            if self.values[name]:
                 self.error(f"{_flag(name)} cannot be used with compare")
-        if not any(map(is_checkpoint, compared)):
+        _, first, second = self.words
+        if not is_checkpoint(first) and not is_checkpoint(second):
             self._reject_checkpoint_options("two files are compared and no checkpoint is used")
+        return first, second
 
-    def held_out(self) -> None:
-        """Check the arguments of `--held-out`."""
-        if not self.args.checkpoint:
+    def held_out(self) -> tuple[str, ...]:
+        """Return the overrides of the configuration."""
+        if not self.values["checkpoint"]:
             self.error("--held-out needs --checkpoint")
         for name in ("references", "format", "split", "images", "questions"):
-            if getattr(self.args, name) not in (None, False, "auto"):
+            if self.values[name] and self.values[name] != "auto":
                 self.error(
                     f"{_flag(name)} cannot be used with --held-out, which takes it from the"
                     " configuration of the checkpoint"
                 )
-        for word in self.args.words:
+        for word in self.words:
             keys = word.partition("=")[0].split(".")
             if "=" in word and (keys[0] != "data" or keys[-1] in _WITHOUT_EFFECT):
                 self.error(
                     f"{word}: has no effect on the scores; --held-out accepts settings of the"
                     " location of the data and of the rows held out, such as data.root=PATH"
                 )
-        if _is_json(self.args.output):
+        if _is_json(self.values["output"]):
             self.error("--output: a .json file holds answers of one task; give a .jsonl file")
-        self._output()
+        self._check_output()
+        return tuple(self.words)
 
-    def references(self) -> None:
-        """Check the arguments for candidates, or a checkpoint, against references."""
-        args = self.args
-        if not args.references:
+    def references(self) -> str | None:
+        """Return the file of candidates; None if a checkpoint is scored."""
+        if not self.values["references"]:
             self.error("give --references, or --checkpoint with --held-out")
-        if len(args.words) > 1 or bool(args.words) == bool(args.checkpoint):
+        if len(self.words) > 1 or bool(self.words) == bool(self.values["checkpoint"]):
             self.error("give either CANDIDATES or --checkpoint")
-        if args.only:
-            self.error("--only needs --held-out")
-        if not args.checkpoint:
-            for name in ("output", "blind"):
-                if getattr(args, name):
-                    self.error(f"{_flag(name)} needs --checkpoint")
+        for name in ("only",) if self.values["checkpoint"] else ("only", "output", "blind"):
+            if self.values[name]:
+                needed = "--held-out" if name == "only" else "--checkpoint"
+                self.error(f"{_flag(name)} needs {needed}")
+        if self.words:
             self._reject_checkpoint_options("a file is scored and no checkpoint is used")
-        self._output()
+        self._check_output()
+        return self.words[0] if self.words else None
 
     def _reject_checkpoint_options(self, reason: str) -> None:
         for name in (*_CHECKPOINT_DEFAULTS, "images"):
-            if getattr(self.args, name) is not None:
+            if self.values[name] is not None:
                 self.error(f"{_flag(name)} has no effect: {reason}")
 
-    def _output(self) -> None:
+    def _check_output(self) -> None:
         """Reject an output of another format, and one that would replace the references."""
-        output, data = self.args.output, self.args.references
+        output, data = self.values["output"], self.values["references"]
         if not output:
             return
         if output.lower().endswith((".csv", ".tsv")):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from captioner.config.parsing import check_minimum
+from captioner.config.parsing import check_interval, check_minimum
 from captioner.errors import ConfigError
 
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "seed")
@@ -76,17 +76,11 @@ class DecodingConfig:
         check_minimum("decoding", self, 1, "beam_size", "max_length", "groups")
         check_minimum("decoding", self, 0, "min_length", "diversity", "top_k", "no_repeat_ngram")
         check_minimum("decoding", self, 1, "repetition_penalty")
-        if self.temperature <= 0:
-            raise ConfigError(f"decoding.temperature={self.temperature}: expected a number above 0")
-        if not -MAX_LENGTH_PENALTY <= self.length_penalty <= MAX_LENGTH_PENALTY:
-            raise ConfigError(
-                f"decoding.length_penalty={self.length_penalty}: expected -{MAX_LENGTH_PENALTY} to"
-                f" {MAX_LENGTH_PENALTY}"
-            )
-        if not 0 < self.top_p <= 1:
-            raise ConfigError(f"decoding.top_p={self.top_p}: expected a share above 0, up to 1")
-        if not 0 <= self.min_p <= 1:
-            raise ConfigError(f"decoding.min_p={self.min_p}: expected a share from 0 to 1")
+        check_interval("decoding", self, "(0, inf)", "temperature")
+        limit = MAX_LENGTH_PENALTY
+        check_interval("decoding", self, f"[-{limit}, {limit}]", "length_penalty")
+        check_interval("decoding", self, "(0, 1]", "top_p")
+        check_interval("decoding", self, "[0, 1]", "min_p")
         if self.min_length >= self.max_length:
             raise ConfigError(
                 f"decoding.min_length={self.min_length} must be less than"
@@ -96,14 +90,11 @@ class DecodingConfig:
         self._check_words()
 
     def _check_method(self) -> None:
-        if self.method == "beam":
-            for name in SAMPLING:
-                if getattr(self, name) != getattr(type(self), name):
-                    raise ConfigError(f"decoding.{name} needs decoding.method=sample")
-        else:
-            for name in ("groups", "must_include"):
-                if getattr(self, name) != getattr(type(self), name):
-                    raise ConfigError(f"decoding.{name} needs decoding.method=beam")
+        others = {"beam": ("sample", SAMPLING), "sample": ("beam", ("groups", "must_include"))}
+        method, names = others[self.method]
+        for name in names:
+            if getattr(self, name) != getattr(type(self), name):
+                raise ConfigError(f"decoding.{name} needs decoding.method={method}")
         if (self.groups > 1) != (self.diversity > 0):
             raise ConfigError(
                 f"decoding.groups={self.groups} and decoding.diversity={self.diversity}: diverse"
@@ -136,5 +127,4 @@ class AnswerConfig:
 
     def __post_init__(self) -> None:
         check_minimum("answers", self, 1, "beam_size", "max_length")
-        if self.temperature <= 0:
-            raise ConfigError(f"answers.temperature={self.temperature}: expected a number above 0")
+        check_interval("answers", self, "(0, inf)", "temperature")

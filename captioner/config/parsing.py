@@ -34,12 +34,23 @@ def load_yaml(text: str) -> Any:
     return yaml.load(text, _UniqueKeys)
 
 
-def check_minimum(section: str, settings: Any, lowest: float, *names: str) -> None:
-    """Raise ConfigError for the first of the settings that is less than `lowest`."""
+def check_minimum(section: str, settings: Any, minimum: float, *names: str) -> None:
+    """Raise ConfigError for the first of the settings that is less than `minimum`."""
     for name in names:
         value = getattr(settings, name)
-        if value is not None and value < lowest:
-            raise ConfigError(f"{section}.{name}={value}: expected {lowest} or more")
+        if value is not None and value < minimum:
+            raise ConfigError(f"{section}.{name}={value}: expected {minimum} or more")
+
+
+def check_interval(section: str, settings: Any, interval: str, *names: str) -> None:
+    """Raise ConfigError for the first of the settings outside an interval such as "(0, 1]"."""
+    low, high = map(float, interval[1:-1].split(","))
+    for name in names:
+        value = getattr(settings, name)
+        above = value > low or (interval[0] == "[" and value == low)
+        below = value < high or (interval[-1] == "]" and value == high)
+        if not (above and below):
+            raise ConfigError(f"{section}.{name}={value}: expected a number in {interval}")
 
 
 def to_dict(value: Any) -> Any:

@@ -17,6 +17,7 @@ import yaml
 from captioner.config.decoding_options import AnswerConfig, DecodingConfig
 from captioner.config.parsing import (
     apply_override,
+    check_interval,
     check_minimum,
     load_yaml,
     parse_value,
@@ -56,10 +57,8 @@ class SourceConfig:
 
     def __post_init__(self) -> None:
         check_minimum("data", self, 1, "limit")
-        if not 0 < self.val_share < 1:
-            raise ConfigError(f"data.val_share={self.val_share}: expected a share between 0 and 1")
-        if self.weight <= 0:
-            raise ConfigError(f"data.weight={self.weight}: expected a number above 0")
+        check_interval("data", self, "(0, 1)", "val_share")
+        check_interval("data", self, "(0, inf)", "weight")
 
 
 @dataclass(frozen=True)
@@ -135,10 +134,8 @@ class ImageConfig:
 
     def __post_init__(self) -> None:
         check_minimum("image", self, 1, "size")
-        if not 0 < self.min_scale <= 1:
-            raise ConfigError(f"image.min_scale={self.min_scale}: expected a share in (0, 1]")
-        if not 0 <= self.jitter <= 1:
-            raise ConfigError(f"image.jitter={self.jitter}: expected 0 to 1")
+        check_interval("image", self, "(0, 1]", "min_scale")
+        check_interval("image", self, "[0, 1]", "jitter")
 
 
 @dataclass(frozen=True)
@@ -224,9 +221,7 @@ class ModelConfig:
         check_minimum("model", self, 1, "width", "heads", "ffn", "decoder_layers")
         check_minimum("model", self, 0, "encoder_layers")
         check_minimum("model", self, 2, "max_length")
-        for name in ("dropout", "feature_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"model.{name}={getattr(self, name)}: expected 0 to below 1")
+        check_interval("model", self, "[0, 1)", "dropout", "feature_dropout")
         if self.width % self.heads:
             raise ConfigError(
                 f"model.width={self.width} is not a multiple of model.heads={self.heads}"
@@ -282,10 +277,7 @@ class StageConfig:
             raise ConfigError(
                 "train.stages: lr=0 and encoder_lr=0 train nothing; set one of them above 0"
             )
-        if not 0 < self.encoder_decay <= 1:
-            raise ConfigError(
-                f"train.stages: encoder_decay={self.encoder_decay}: expected above 0, at most 1"
-            )
+        check_interval("train.stages", self, "(0, 1]", "encoder_decay")
         if any(weight <= 0 for weight in self.weights):
             raise ConfigError(f"train.stages: weights={self.weights}: expected numbers above 0")
         if self.cached_views and self.encoder_lr:
@@ -385,9 +377,7 @@ class TrainConfig:
                     f"train.stages.{number}: epochs=0 is allowed only in the first stage, with"
                     " train.start and train.validate_start"
                 )
-        for name in ("label_smoothing", "ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"train.{name}={getattr(self, name)}: expected 0 to below 1")
+        check_interval("train", self, "[0, 1)", "label_smoothing", "ema")
 
 
 @dataclass(frozen=True)

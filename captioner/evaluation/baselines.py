@@ -36,15 +36,7 @@ def answer_baselines(
     *,
     blind: Captioner | None = None,
 ) -> Baselines:
-    """Answer the questions by each baseline.
-
-    Args:
-        rows: The questions.
-        train: Training rows, for the majority answers.
-        captioner: The model that is evaluated, for shuffled images.
-        options: How questions are answered; `seed` also draws the shuffled images.
-        blind: The model that was trained without images.
-    """
+    """Answer the questions by each baseline: by the training rows, the model and a blind model."""
     answers, missing = answer_majority_baseline(rows, train)
     if blind is None:
         missing["blind"] = "not measured (give --blind DIR)"

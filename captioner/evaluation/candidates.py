@@ -26,12 +26,7 @@ _WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")
 
 
 def match_captions(rows: Rows, references: Sequence[Example], *, source: str) -> dict[str, str]:
-    """Return the captions by image id.
-
-    Args:
-        rows: The rows of a file of candidates.
-        references: The rows of the data set.
-        source: Name of the file in messages.
+    """Return the captions by image id; messages name the `source` of the rows.
 
     Raises:
         MetricError: A row names two images, or there is not exactly one row per image.
@@ -41,28 +36,19 @@ def match_captions(rows: Rows, references: Sequence[Example], *, source: str) ->
     candidates = [_Candidate.of_image(where, row, ids, paths) for where, row in rows]
     by_id = {r.image_id: r for r in references}
     # COCO's rows have an id of their own beside image_id, which need not name an image.
-    has_row_numbers = any("image_id" in c.ids and c.ids.get("id", "") is None for c in candidates)
-    has_known_image = any(c.images for c in candidates)
-    conflicts = []
-    for candidate in candidates:
-        if problem := _image_conflict(
-            candidate, by_id, has_row_numbers=has_row_numbers, has_known_image=has_known_image
-        ):
-            conflicts.append(f"{candidate.where}: {problem}")
-        candidate.reference = candidate.by_id or _single(candidate.images)
+    numbered = any("image_id" in c.ids and c.ids.get("id", "") is None for c in candidates)
+    known = any(c.images for c in candidates)
+    conflicts = ((c.where, _image_conflict(c, by_id, numbered, known)) for c in candidates)
     _raise_conflicts(conflicts, "an id that only numbers the rows names no image")
+    for candidate in candidates:
+        candidate.reference = candidate.by_id or _single(candidate.images)
     return _collect_texts(candidates, list(by_id), key="caption", source=source)
 
 
 def match_answers(rows: Rows, references: Sequence[Example], *, source: str) -> dict[str, str]:
-    """Return the answers by question id.
+    """Return the answers by question id; messages name the `source` of the rows.
 
     If a question about an image occurs more than once, rows without ids are matched in order.
-
-    Args:
-        rows: The rows of a file of candidates.
-        references: The rows of the data set.
-        source: Name of the file in messages.
 
     Raises:
         MetricError: A row names two questions, or there is not exactly one row per question.
@@ -72,22 +58,14 @@ def match_answers(rows: Rows, references: Sequence[Example], *, source: str) -> 
     candidates = [_Candidate.of_question(where, row, ids, paths) for where, row in rows]
     by_id = {r.question_id: r for r in references}
     questions = {normalize_question(r.question) for r in references}
-    has_known_image = any(c.images for c in candidates)
-    has_known_question = any(c.question in questions for c in candidates)
+    known = any(c.images for c in candidates), any(c.question in questions for c in candidates)
+    conflicts = ((c.where, _question_conflict(c, by_id, *known)) for c in candidates)
+    _raise_conflicts(conflicts, "a question_id that only numbers the rows names no question")
     unanswered: dict[tuple[str, str | None], list[str]] = {}
     for r in reversed(references):
         unanswered.setdefault((r.image, normalize_question(r.question)), []).append(r.question_id)
-    conflicts = []
     for candidate in candidates:
-        if problem := _question_conflict(
-            candidate,
-            by_id,
-            has_known_image=has_known_image,
-            has_known_question=has_known_question,
-        ):
-            conflicts.append(f"{candidate.where}: {problem}")
         candidate.reference = candidate.by_id or _next_question(candidate, unanswered)
-    _raise_conflicts(conflicts, "a question_id that only numbers the rows names no question")
     return _collect_texts(candidates, list(by_id), key="answer", source=source)
 
 
@@ -189,26 +167,22 @@ def _path_names(example: Example) -> set[str]:
 
 
 def _image_conflict(
-    candidate: _Candidate,
-    references: dict[str, Example],
-    *,
-    has_row_numbers: bool,
-    has_known_image: bool,
+    candidate: _Candidate, references: dict[str, Example], numbered: bool, known_image: bool
 ) -> str:
     """Describe how the keys of a caption contradict each other; empty if they do not.
 
     Args:
         candidate: The row.
         references: The references by image id.
-        has_row_numbers: Whether `id` beside `image_id` is the number of the row.
-        has_known_image: Whether the path of any row is that of a reference.
+        numbered: Whether `id` beside `image_id` is the number of the row.
+        known_image: Whether the path of any row is that of a reference.
     """
     if candidate.by_id is None:
         return ""
     file = _file_name(references[candidate.by_id])
     named = f"{candidate.key} {candidate.label} is {file} in the data set"
     other = candidate.ids.get("id")
-    if not has_row_numbers and other is not None and other != candidate.by_id:
+    if not numbered and other is not None and other != candidate.by_id:
         other_id = id_text(candidate.row, "id")
         return f"{named}, but id {other_id} is {_file_name(references[other])}"
     if candidate.images is None or candidate.by_id in candidate.images:
@@ -217,38 +191,33 @@ def _image_conflict(
     if candidate.images:
         return f"{named}, but image is {image}"
     # If no path is known, the files may have been renamed: then image_id alone decides.
-    if has_file_name(references[candidate.by_id].image) and (
-        candidate.key == "id" or has_known_image
-    ):
+    is_file = has_file_name(references[candidate.by_id].image)
+    if is_file and (candidate.key == "id" or known_image):
         return f"{named}, but image is {image}, which is not in it"
     return ""
 
 
 def _question_conflict(
-    candidate: _Candidate,
-    references: dict[str, Example],
-    *,
-    has_known_image: bool,
-    has_known_question: bool,
+    candidate: _Candidate, references: dict[str, Example], known_image: bool, known_question: bool
 ) -> str:
     """Describe how the keys of an answer contradict each other; empty if they do not.
 
     Args:
         candidate: The row.
         references: The references by question id.
-        has_known_image: Whether the path of any row is that of a reference.
-        has_known_question: Whether the question of any row is that of a reference.
+        known_image: Whether the path of any row is that of a reference.
+        known_question: Whether the question of any row is that of a reference.
     """
     if candidate.by_id is None:
         return ""
     reference = references[candidate.by_id]
     question = normalize_question(reference.question)
     named = f"question_id {candidate.by_id} is {_shorten(reference.question)!r} in the data set"
-    if has_known_question and candidate.question not in (None, question):
+    if known_question and candidate.question not in (None, question):
         return f"{named}, but question is {_shorten(candidate.row['question'])!r}"
     if candidate.images is None or reference.image in candidate.images:
         return ""
-    if candidate.images or (has_known_image and has_file_name(reference.image)):
+    if candidate.images or (known_image and has_file_name(reference.image)):
         image = _shorten(id_text(candidate.row, "image"))
         return f"{named}, of {_file_name(reference)}, but image is {image}"
     return ""
@@ -279,8 +248,9 @@ def _next_question(
     return ids.pop() if len(ids) > 1 else ids[0]
 
 
-def _raise_conflicts(conflicts: Sequence[str], hint: str) -> None:
-    """Raise MetricError if there are rows whose keys contradict each other."""
+def _raise_conflicts(problems: Iterable[tuple[str, str]], hint: str) -> None:
+    """Raise MetricError if the problem at any position is not empty."""
+    conflicts = [f"{where}: {problem}" for where, problem in problems if problem]
     if conflicts:
         more = len(conflicts) - 1
         count = f" (and {more} more such row{'s' * (more > 1)})" if more else ""

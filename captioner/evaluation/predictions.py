@@ -63,13 +63,9 @@ def predict_answers(
     *,
     baseline: str = "",
 ) -> dict[str, Answers]:
-    """Return answers by question id. Equal errors are reported once.
+    """Return answers by question id; equal errors are reported once.
 
-    Args:
-        captioner: The model.
-        rows: The questions.
-        options: How they are answered.
-        baseline: Name of the baseline, whose answers are not written; empty for the model itself.
+    The answers of a `baseline`, which messages name, are not written.
     """
     from tqdm import tqdm
 

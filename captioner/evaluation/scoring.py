@@ -31,13 +31,7 @@ def score_candidates(
 ) -> dict[str, Any]:
     """Return the scores of captions or answers from a file.
 
-    Args:
-        rows: The rows of the file.
-        tasks: The captions and the questions of the data set.
-        source: Name of the file in messages.
-        references: Name of the data set in messages.
-        notify: Shows a message to the user.
-        seed: Seed of the confidence intervals.
+    Messages name the candidates `source` and the data set `references`.
 
     Raises:
         DataError: The data set has no references of the kind of the candidates.
@@ -94,11 +88,7 @@ def few_images_warnings(images: int) -> list[str]:
 def compare_captions(
     first: Mapping[str, str], second: Mapping[str, str], rows: Iterable[Example], *, seed: int = 0
 ) -> dict[str, dict[str, float]]:
-    """Compare the captions of two systems, A and B, on the same images.
-
-    Returns:
-        By metric: the scores of A and B, the difference B - A, its 95 % interval and p value.
-    """
+    """Return, by metric, the scores of two systems, B - A, its 95 % interval and p value."""
     from captioner.metrics import caption_statistics
 
     references = {row.image_id: row.references for row in rows}
@@ -116,10 +106,7 @@ def compare_captions(
 def caption_task(
     captioner: Captioner, task: EvaluationTask, options: PredictionOptions
 ) -> dict[str, str]:
-    """Caption the images of a task.
-
-    Returns:
-        Captions by image id, without images that cannot be read.
+    """Return captions by image id, without images that cannot be read.
 
     Raises:
         DataError: None of the images can be read.
@@ -137,11 +124,7 @@ def caption_task(
 def answer_task(
     captioner: Captioner, task: EvaluationTask, options: PredictionOptions
 ) -> tuple[dict[str, str], dict[str, float]]:
-    """Answer the questions of a task.
-
-    Returns:
-        Answers by question id, empty where there is an error; and the confidences of the others.
-    """
+    """Return answers by question id, empty where there is an error; and the other confidences."""
     from captioner.evaluation.predictions import answer_texts, predict_answers
 
     answers = predict_answers(captioner, task.rows, options)
@@ -158,15 +141,9 @@ def score_question_answers(
     *,
     blind: Captioner | None = None,
 ) -> dict[str, Any]:
-    """Return the scores of the answers of `answer_task`, with baselines and calibration.
+    """Return the scores of the results of `answer_task`, with baselines and calibration.
 
-    Args:
-        captioner: The model that gave the answers.
-        task: The questions.
-        answers: Answers by question id.
-        confidences: Confidences by question id; questions without one are left out.
-        options: How the baselines answer.
-        blind: The model that was trained without images.
+    Questions without a confidence are left out. `blind` is the model trained without images.
 
     Raises:
         DataError: None of the questions could be answered.

@@ -38,14 +38,13 @@ def build_score_table(
 ) -> Table:
     """Return the scores of one or several systems on the same questions, also by type.
 
+    Scores are fractions. `measure` names the main one: VQA accuracy if each question has at least
+    `MIN_ANSWERS` answers, otherwise exact match.
+
     Args:
         rows: The questions with their reference answers.
         answers: By system, its answers by question id.
         missing: By baseline, the reason why it was not measured.
-
-    Returns:
-        A JSON object. Scores are fractions; `measure` names the main one: VQA accuracy if each
-        question has at least `MIN_ANSWERS` answers, otherwise exact match.
 
     Raises:
         MetricError: A system does not answer a question, or there is no question.

@@ -49,16 +49,10 @@ def read_tasks(
     seed: int = 0,
     open_images: bool = False,
 ) -> tuple[list[EvaluationTask], Report]:
-    """Read the captions and the questions of a data set. Images and answers may be missing.
+    """Read the captions and the questions of a data set by `read_dataset`.
 
-    Args:
-        root: Folder or file of the data set.
-        format: Name of the reader, or `auto`.
-        splits: Splits to score; by default val, or the only split of the data set.
-        images: Folder of the images.
-        questions: Make questions from the captions.
-        seed: Seed of these questions.
-        open_images: Leave out, and report, rows that name no image file.
+    Images and answers may be missing. Without `splits`, val is scored, or the only split. With
+    `open_images`, rows that name no image file are left out and reported.
 
     Raises:
         DataError: The data set cannot be read, or has no such rows.
@@ -95,12 +89,8 @@ def read_held_out(
 ) -> tuple[list[EvaluationTask], Report]:
     """Read all validation rows of a run, by task; `train.eval_images` does not limit them.
 
-    Args:
-        config: The configuration of the run.
-        only: Name of a single task to read.
-
     Raises:
-        DataError: The data cannot be read, no task has that name, or no row is held out.
+        DataError: The data cannot be read, no task has the name `only`, or no row is held out.
     """
     from captioner.data.splits import read_splits
 

@@ -105,8 +105,7 @@ class BleuScore(NamedTuple):
     images: np.ndarray
     """(I, 4) in the order of the references."""
     statistics: np.ndarray
-    """(I, 10) counts; `bleu_from_statistics(statistics[rows].sum(axis=0))` is the BLEU of a sample
-    of the images."""
+    """(I, 10) counts; `bleu_from_statistics` of a sum of rows is the BLEU of these images."""
 
 
 def bleu(candidates: Candidates, references: References, *, tokenized: bool = False) -> BleuScore:
@@ -135,17 +134,10 @@ def cider_d(
     df: DocumentFrequency | None = None,
     tokenized: bool = False,
 ) -> Score:
-    """Return CIDEr-D (Vedantam et al. 2015), from 0 to 10.
+    """Return CIDEr-D (Vedantam et al. 2015), from 0 to 10; the arguments are those of `bleu`.
 
-    Args:
-        candidates: One caption per image id.
-        references: The reference captions per image id.
-        df: Document frequencies of n-grams, by default counted over `references`. Give those of a
-            larger corpus if there are few images.
-        tokenized: Whether the texts are tokens joined by spaces already.
-
-    Raises:
-        MetricError: The ids differ, or an image has no references.
+    The document frequencies `df` are counted over `references` by default; give those of a larger
+    corpus if there are few images.
     """
     pairs = pair_texts(candidates, references, tokenized=tokenized)
     return _cider_d(_MatchedPairs(pairs, df=df), df)
@@ -158,10 +150,7 @@ def score_captions(
     df: DocumentFrequency | None = None,
     tokenized: bool = False,
 ) -> dict[str, float]:
-    """Return BLEU-1, BLEU-2, BLEU-3, BLEU-4, ROUGE-L and CIDEr-D of a corpus, in this order.
-
-    The arguments and errors are those of `cider_d`.
-    """
+    """Return BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D of a corpus; see `cider_d` for the arguments."""
     scores = _score_all(candidates, references, df, tokenized)
     return {name: float(corpus) for name, (corpus, _) in scores.items()}
 
@@ -186,10 +175,7 @@ def score_images(
 def caption_statistics(
     candidates: Candidates, references: References, *, tokenized: bool = False
 ) -> CaptionStatistics:
-    """Return the statistics of each image, from which intervals and comparisons are computed.
-
-    The arguments and errors are those of `bleu`.
-    """
+    """Return the statistics for intervals and comparisons; the arguments are those of `bleu`."""
     pairs = pair_texts(candidates, references, tokenized=tokenized)
     matched = _MatchedPairs(pairs)
     means = {"ROUGE-L": _rouge_l(pairs).images, "CIDEr-D": _cider_d(matched, None).images}

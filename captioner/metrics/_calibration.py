@@ -82,15 +82,10 @@ def fit_temperature(
 ) -> float:
     """Return the temperature between `low` and `high` that minimizes `nll(temperature)`.
 
-    The minimum is found by golden-section search on the logarithm of the temperature. If it is no
-    better than temperature 1, 1 is returned.
-
-    Args:
-        nll: Mean negative log-likelihood of the right answers when logits are divided by the
-            temperature; it must have a single minimum.
-        low: Lower bound.
-        high: Upper bound.
-        tolerance: Relative precision of the result.
+    The minimum is found by golden-section search on the logarithm of the temperature; 1 is returned
+    if it is no better than 1.
+    `nll` is the mean negative log-likelihood of the right answers when logits are divided by the
+    temperature. It must have a single minimum, which is found to the relative `tolerance`.
 
     Raises:
         MetricError: A value of `nll` is not finite.

@@ -137,14 +137,7 @@ class CiderD:
             self._norms.append(norms)
 
     def score(self, candidates: Sequence[Sequence[str]], images: Sequence[Hashable]) -> np.ndarray:
-        """Score tokenized candidates, each against the references of one image.
-
-        Args:
-            candidates: (C) tokenized texts.
-            images: (C) image ids; an id may occur several times or never.
-
-        Returns:
-            (C,) float64 scores from 0 to 10.
+        """Score tokenized candidates (C), each against the references of one image id (C): (C,).
 
         Raises:
             MetricError: An id has no references, or the lists differ in length.
@@ -167,16 +160,7 @@ class CiderD:
     def score_matches(
         self, matches: Sequence[Matches], images: np.ndarray, lengths: np.ndarray
     ) -> np.ndarray:
-        """Score candidates whose n-grams `ReferenceIndex.match` has matched.
-
-        Args:
-            matches: The shared n-grams per order.
-            images: (C,) position of each candidate's image in the index.
-            lengths: (C,) words of each candidate.
-
-        Returns:
-            (C,) float64 scores from 0 to 10.
-        """
+        """Score candidates from their `matches` in the index, see `bleu_statistics`: (C,)."""
         bigrams = np.maximum(lengths - 1, 0)[:, None]  # (C, 1)
         reference_bigrams = np.maximum(self.index.lengths[images] - 1, 0)  # (C, R)
         penalty = np.exp(-((bigrams - reference_bigrams) ** 2) / self._spread)  # (C, R)

@@ -146,11 +146,9 @@ class ReferenceIndex:
         return np.bincount(gram, minlength=self.table.size(order))
 
     def match(self, candidates: Sequence[Sequence[str]], images: np.ndarray) -> list[Matches]:
-        """Return, per order, the n-grams that candidates share with the references.
+        """Return, per order, the n-grams that candidates share with their references.
 
-        Args:
-            candidates: (C) tokenized texts.
-            images: (C,) position of each candidate's image in this index.
+        `images` (C,) is the position of each candidate's image in this index.
         """
         matches = []
         for order, (sentence, gram) in enumerate(self.table.encode(candidates), start=1):

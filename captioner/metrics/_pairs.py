@@ -25,10 +25,7 @@ class Pairs(NamedTuple):
 def pair_texts(candidates: Candidates, references: References, *, tokenized: bool = False) -> Pairs:
     """Check that ids match and that every image has references, and tokenize all texts.
 
-    Args:
-        candidates: One text per image id.
-        references: The reference texts per image id.
-        tokenized: Whether the texts are tokens joined by spaces already.
+    With `tokenized`, the texts are tokens joined by spaces already.
 
     Raises:
         MetricError: An id has no candidate, no references, or a value of another type.

@@ -159,12 +159,9 @@ def score_answers(
     Args:
         candidates: One answer per question id.
         references: All human answers per question id.
-        question_types: Type by question id, by which scores are grouped; "" where it is missing.
+        question_types: Types by question id ("" if missing), for scores by type, largest first.
         answer_types: The same for the types of answers.
         strict_official: See `vqa_accuracy`; it matters for questions with fewer than ten answers.
-
-    Returns:
-        The scores. Groups are sorted by decreasing number of questions.
 
     Raises:
         MetricError: The ids differ, or a question has no answers.
@@ -187,15 +184,10 @@ def score_answers(
 def majority_answers(rows: Iterable[tuple[str, Sequence[str]]]) -> dict[str, str]:
     """Return the most frequent answer to each type of question.
 
-    Answers are counted after normalization. The most frequent spelling of the winner is returned,
-    because the official accuracy may compare texts without normalization. Ties are resolved in
-    alphabetical order.
-
-    Args:
-        rows: Pairs of a question type and the answers to one question.
-
-    Returns:
-        Answers by question type, with that of all rows under "", for types without rows.
+    `rows` are pairs of a question type and the answers to one question. The result has the majority
+    of all rows under "". Answers are counted after normalization; the most frequent spelling of the
+    winner is returned, because the official accuracy may compare texts without normalization. Ties
+    are resolved in alphabetical order.
 
     Raises:
         MetricError: There are no rows, or a question has no answers.

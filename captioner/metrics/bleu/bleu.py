@@ -2,15 +2,12 @@
 
 Source: Papineni et al., "BLEU: a Method for Automatic Evaluation of Machine Translation" (2002).
 Range: 0 to 1. The values equal those of pycocoevalcap 1.2.
-
-The `captioner` package must be importable: run from the repository root, or install it. The loader
-of `evaluate` parses the import lines below, each of which must be a single line.
 """
 
 import evaluate
 
 from captioner.metrics import bleu
-from captioner.metrics._evaluate_module import metric_info, number_texts
+from captioner.metrics._evaluate_module import CAPTION_ARGS, metric_info, number_texts
 
 _CITATION = """\
 @inproceedings{papineni2002bleu,
@@ -22,12 +19,8 @@ _DESCRIPTION = """\
 BLEU-1 to BLEU-4 over the corpus, with Penn Treebank tokens and the closest reference length. The
 values equal those of pycocoevalcap. Java is not needed.
 """
-_USAGE = """\
-Args:
-    predictions: one caption per image.
-    references: for each image, its list of reference captions.
-    tokenized: whether the texts are tokens joined by spaces already (default: False).
-Returns:
+_USAGE = f"""\
+{CAPTION_ARGS}Returns:
     "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4": fractions.
 """
 

@@ -2,15 +2,12 @@
 
 Source: Vedantam et al., "CIDEr: Consensus-based Image Description Evaluation" (CVPR 2015).
 Range: 0 to 10. Without `df`, the value equals that of pycocoevalcap 1.2.
-
-The `captioner` package must be importable: run from the repository root, or install it. The loader
-of `evaluate` parses the import lines below, each of which must be a single line.
 """
 
 import evaluate
 
 from captioner.metrics import DocumentFrequency, cider_d
-from captioner.metrics._evaluate_module import metric_info, number_texts
+from captioner.metrics._evaluate_module import CAPTION_ARGS, metric_info, number_texts
 
 _CITATION = """\
 @inproceedings{vedantam2015cider,
@@ -22,13 +19,9 @@ _DESCRIPTION = """\
 CIDEr-D with n = 1..4, sigma 6 and Penn Treebank tokens, averaged over images. The value equals that
 of pycocoevalcap. Java is not needed.
 """
-_USAGE = """\
-Args:
-    predictions: one caption per image.
-    references: for each image, its list of reference captions.
-    df: a file written by `captioner.metrics.DocumentFrequency.save`; without it, the document
-        frequencies of n-grams are counted over the references.
-    tokenized: whether the texts are tokens joined by spaces already (default: False).
+_USAGE = f"""\
+{CAPTION_ARGS}    df: a file written by `captioner.metrics.DocumentFrequency.save`; without it,
+        document frequencies of n-grams are counted over the references.
 Returns:
     "CIDEr-D": between 0 and 10.
 """

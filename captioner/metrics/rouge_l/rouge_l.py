@@ -2,15 +2,12 @@
 
 Source: Lin, "ROUGE: A Package for Automatic Evaluation of Summaries" (2004).
 Range: 0 to 1. The value equals that of pycocoevalcap 1.2.
-
-The `captioner` package must be importable: run from the repository root, or install it. The loader
-of `evaluate` parses the import lines below, each of which must be a single line.
 """
 
 import evaluate
 
 from captioner.metrics import rouge_l
-from captioner.metrics._evaluate_module import metric_info, number_texts
+from captioner.metrics._evaluate_module import CAPTION_ARGS, metric_info, number_texts
 
 _CITATION = """\
 @inproceedings{lin2004rouge,
@@ -22,12 +19,8 @@ ROUGE-L with beta 1.2 and Penn Treebank tokens: the best precision and the best 
 references of an image, averaged over images. The value equals that of pycocoevalcap. Java is not
 needed.
 """
-_USAGE = """\
-Args:
-    predictions: one caption per image.
-    references: for each image, its list of reference captions.
-    tokenized: whether the texts are tokens joined by spaces already (default: False).
-Returns:
+_USAGE = f"""\
+{CAPTION_ARGS}Returns:
     "ROUGE-L": a fraction.
 """
 

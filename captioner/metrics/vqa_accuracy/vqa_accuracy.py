@@ -2,9 +2,6 @@
 
 Source: Antol et al., "VQA: Visual Question Answering" (ICCV 2015), and its official evaluator.
 Range: 0 to 1 each. The accuracy equals that of the official evaluator, before it rounds.
-
-The `captioner` package must be importable: run from the repository root, or install it. The loader
-of `evaluate` parses the import lines below, each of which must be a single line.
 """
 
 import evaluate
