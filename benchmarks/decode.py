@@ -31,13 +31,16 @@ from caption import draw_photograph, machine, medians  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 import captioner  # noqa: E402
+from captioner.backends.base import Pixels  # noqa: E402
+from captioner.backends.torch_backend import SPECIAL, TorchBackend, TorchMemory  # noqa: E402
 from captioner.build import load_checkpoint  # noqa: E402
 from captioner.config import Config  # noqa: E402
 from captioner.decoding import beam_search, min_length  # noqa: E402
-from captioner.generation.captions import SPECIAL, score_texts  # noqa: E402
+from captioner.generation.text_scores import score_texts  # noqa: E402
 from captioner.model.cpu.packed import pack_linear_layers  # noqa: E402
 from captioner.model.decoder import Decoder  # noqa: E402
 from captioner.model.seq2seq import Seq2Seq  # noqa: E402
+from captioner.predict.reading import read_image  # noqa: E402
 from captioner.tokenizer import BOS, EOS, PAD, UNK  # noqa: E402
 
 BEAMS, STEPS, MEMORY = 5, 20, 144
@@ -272,12 +275,12 @@ def equal(paths: Sequence[Path]) -> None:
     """How many captions have the tokens that transformers finds, in float32."""
     model, tokenizer, config = load_checkpoint("bundled")
     mbart = to_mbart(model.decoder, Sizes.of(config, len(tokenizer)))
-    members = captioner.load().members
+    reader = captioner.load().backend
     length, same, ties, lengths = config.decoding.max_length, 0, 0, []
     packed, spent = in_type(model.decoder, "float32"), [0.0, 0.0]
     for batch in in_batches(paths, 16):
         with torch.inference_mode():
-            memory = model.encode(pixels_of(members, batch))
+            memory = model.encode(pixels_of(reader, batch))
         at = [time.perf_counter()]
         mine = search(packed, memory, steps=length)
         at.append(time.perf_counter())
@@ -300,7 +303,9 @@ def equal(paths: Sequence[Path]) -> None:
 
 def score(model: Seq2Seq, memory: Tensor, tokens: list[int]) -> float:
     """What a beam search ranks by."""
-    return score_texts([model], [memory], torch.tensor([[tokens]])).mean().item()
+    backend = TorchBackend.of_model(model, device=memory.device)
+    (total,) = score_texts(backend, TorchMemory((memory,)), [tokens])
+    return total / len(tokens)
 
 
 def folder(paths: Sequence[Path]) -> None:
@@ -326,7 +331,7 @@ def encoding(model: captioner.Captioner, paths: Sequence[Path]) -> float:
     """Images a second of the encoder, over pixels that are at hand."""
     spent = 0.0
     for batch in in_batches(paths, 16):
-        pixels = pixels_of(model.members, batch)
+        pixels = pixels_of(model.backend, batch)
         started = time.perf_counter()
         with torch.inference_mode():
             model.model.encode(pixels)
@@ -334,9 +339,10 @@ def encoding(model: captioner.Captioner, paths: Sequence[Path]) -> float:
     return len(paths) / spent
 
 
-def pixels_of(members: Any, paths: Sequence[Path]) -> Tensor:
-    """What the first model is shown of the images that can be read."""
-    return members.stack([x for x in map(members.pixels, paths) if isinstance(x, tuple)])[0]
+def pixels_of(backend: TorchBackend, paths: Sequence[Path]) -> Tensor:
+    """Return the pixels (B, 3, H, W) of the images that can be read."""
+    read = (read_image(backend, path) for path in paths)
+    return backend.stack([x for x in read if isinstance(x, Pixels)])[0]
 
 
 def in_batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

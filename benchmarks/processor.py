@@ -62,7 +62,7 @@ def measure() -> dict[str, object]:
     from caption import draw_photograph, medians
 
     import captioner
-    from captioner.predict.members import _fastest
+    from captioner.backends.precision import fastest_dtype
     from captioner.training.distributed import choose_precision
 
     torch.set_num_threads(2)
@@ -75,7 +75,7 @@ def measure() -> dict[str, object]:
         }
         times[name] = {k: 1000 * v for k, v in medians(runs, REPEATS).items()}
     times["a training step"] = {k: 1000 * v for k, v in medians(steps(), 3).items()}
-    auto = _fastest(torch.device("cpu"), compile=False)
+    auto = fastest_dtype(torch.device("cpu"), compile=False)
     return {"auto": auto, "precision": choose_precision("auto"), "times": times}
 
 

@@ -1,23 +1,72 @@
-"""Image captioning with a timm encoder and a Transformer decoder.
+"""Image captioning and visual question answering with a timm encoder and a Transformer decoder.
 
     import captioner
     model = captioner.load()            # the bundled checkpoint
     print(model.caption(["photo.jpg"])[0].text)
 
-Nothing heavy is imported until it is used.
+Each name is imported when it is first used, so that `import captioner` takes no time.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-__all__ = ["Captioner", "__version__", "load"]
+if TYPE_CHECKING:
+    from captioner.errors import (
+        CaptionerError,
+        CheckpointError,
+        ConfigError,
+        DataError,
+        ImageError,
+        ImageFormatError,
+        ImageSizeError,
+        MetricError,
+        QuestionError,
+        SplitError,
+    )
+    from captioner.images import ImageInput
+    from captioner.predict import (
+        Answer,
+        Answers,
+        Attention,
+        Caption,
+        Captioner,
+        Encoded,
+        Result,
+        Scored,
+        load,
+    )
+
+__version__ = "0.2.0"
+__all__ = [
+    "Answer",
+    "Answers",
+    "Attention",
+    "Caption",
+    "Captioner",
+    "CaptionerError",
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "Encoded",
+    "ImageError",
+    "ImageFormatError",
+    "ImageInput",
+    "ImageSizeError",
+    "MetricError",
+    "QuestionError",
+    "Result",
+    "Scored",
+    "SplitError",
+    "__version__",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Captioner", "load"):
-        from captioner import predict
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return getattr(predict, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    part = "images" if name == "ImageInput" else "errors" if name.endswith("Error") else "predict"
+    return getattr(import_module(f"{__name__}.{part}"), name)

@@ -1,15 +1,10 @@
-"""Models and images to hypotheses: where the decoders' `step` meets the search.
+"""Search for captions: beam search, samples and streams, on any backend.
 
-Several models are an ensemble: a token's probability is the mean of theirs. They share one
-vocabulary, and each has its own memory of an image.
-
-Shapes: B images, K rows of an image (beams or samples), P positions, C channels, D width;
-N questions, S tokens of a question, T tokens of a text, V vocabulary.
+Shapes: B images, K rows of an image (beams or samples), L generated tokens.
 """
 
 from __future__ import annotations
 
-import math
 import random
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,293 +13,216 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captioner.config import AnswerConfig, DecodingConfig
+from captioner.backends.base import Array, Backend, DecodingState, Memory
+from captioner.config import DecodingConfig
 from captioner.decoding import (
     Hypothesis,
     Sampler,
-    Trie,
-    beam_search,
     beam_stream,
     choose_best,
     collect_hypotheses,
-    constrain_to_trie,
     generate_steps,
     greedy_search,
     length_normalization,
     sample,
 )
 from captioner.generation.constraints import Constraints
-from captioner.model.decoder import Decoder
-from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS, EOS, PAD
 
-Models = Sequence[Seq2Seq]
-FREE = Constraints()
-SPECIAL = slice(PAD, EOS)
-"""PAD, UNK and BOS are never part of a text."""
+UNCONSTRAINED = Constraints()
 
 
-@torch.inference_mode()
-def encode(models: Models, images: Sequence[Tensor]) -> list[Tensor]:
-    """Each model's memory (B, P, D) of its images: pixels (B, 3, H, W), or features (B, P, C)."""
-    return [model.encode(pixels) for model, pixels in zip(models, images, strict=True)]
-
-
-def search(
-    models: Models,
-    images: Sequence[Tensor],
+def search_captions(
+    backend: Backend,
+    memories: Sequence[Memory],
     config: DecodingConfig,
-    constraints: Constraints = FREE,
+    constraints: Constraints = UNCONSTRAINED,
 ) -> list[list[Hypothesis]]:
-    """The captions of each image, best first (of sampling, one); images as in `encode`."""
-    return list(search_stream(models, [images], config, constraints))
+    """Return the captions of each image, best first (with sampling, one)."""
+    return list(search_caption_stream(backend, [memories], config, constraints))
 
 
 @torch.inference_mode()
-def search_stream(
-    models: Models,
-    batches: Iterable[Sequence[Tensor]],
+def search_caption_stream(
+    backend: Backend,
+    batches: Iterable[Sequence[Memory]],
     config: DecodingConfig,
-    constraints: Constraints = FREE,
+    constraints: Constraints = UNCONSTRAINED,
     *,
     rows: int = 1,
 ) -> Iterator[list[Hypothesis]]:
-    """As `search`, for batch after batch, in order; a batch is encoded when there is room for it.
+    """Yield the captions of each image in order, best first.
 
-    In a beam search, images of a later batch take the places of those that are done. Of sampling,
-    `rows` captions of each image come.
+    In a beam search, images of a later batch take the places of finished ones.
+
+    Args:
+        backend: The model.
+        batches: The memories of the images; a batch is requested when there is room for it.
+        config: The search.
+        constraints: The words that captions must and must not contain.
+        rows: Captions of each image, with sampling only.
     """
     if config.method == "sample":
         count = 0
-        for images in batches:
-            found = draw(models, images, config, constraints, rows=rows, first=count)
-            count += len(found)
-            yield from found
+        for memories in batches:
+            yield from draw_captions(backend, memories, config, constraints, rows=rows, first=count)
+            count += len(memories)
         return
-    queue = _Queue(models, batches)
-    memories = queue.batch()
+    batches = iter(batches)
+    memories = next(batches, ())
     if not memories:
         return
-    steps = _Steps(models, memories, rows=config.beam_size, room=2 * config.max_length + 1)
-
-    def admit(places: Tensor) -> int:
-        memories = queue.take(len(places))
-        count = len(memories[0]) if memories else 0
-        if count:
-            steps.admit(memories, places[:count])
-        return count
-
+    room = 2 * config.max_length + 1
+    state = backend.start(memories, rows=config.beam_size, room=room)
     stream = beam_stream(
-        steps.step,
-        steps.reorder,
-        images=len(memories[0]),
+        state.step,
+        state.reorder,
+        images=len(memories),
         beams=config.beam_size,
+        bos=BOS,
+        eos=EOS,
+        max_length=config.max_length,
         length_penalty=config.length_penalty,
         length_form=config.length_form,
         groups=config.groups,
         diversity=config.diversity,
-        required=constraints.must,
-        admit=admit,
-        **_common(config, constraints, memories),
+        rules=constraints.rules,
+        required=constraints.required,
+        admit=_Queue(state, batches).admit,
+        device=backend.device,
     )
-    early, turn = {}, 0
-    for number, found in stream:
-        early[number] = found
-        while turn in early:
-            yield early.pop(turn)
+    finished: dict[int, list[Hypothesis]] = {}
+    turn = 0
+    for number, hypotheses in stream:
+        finished[number] = hypotheses
+        while turn in finished:
+            yield finished.pop(turn)
             turn += 1
 
 
 @torch.inference_mode()
-def draw(
-    models: Models,
-    images: Sequence[Tensor],
+def draw_captions(
+    backend: Backend,
+    memories: Sequence[Memory],
     config: DecodingConfig,
-    constraints: Constraints = FREE,
+    constraints: Constraints = UNCONSTRAINED,
     *,
     rows: int,
     first: int = 0,
 ) -> list[list[Hypothesis]]:
-    """So many samples of each image, in the order of the draws; images as in `encode`.
+    """Return `rows` samples of each image, in the order in which they were drawn.
 
-    Row k of image b depends on nothing but the seed, k and `first` + b.
+    Row k of image b depends only on the seed, k and `first` + b, not on the batch.
     """
-    memories = encode(models, images)
-    steps = _Steps(models, memories, rows=rows, room=config.max_length)
-    numbers = range(first, first + len(memories[0]))
-    choose = _sampler(config, numbers, rows, memories[0].device)
-    found = generate_steps(
-        steps.step,
-        choose,
-        images=len(numbers),
+    state = backend.start(memories, rows=rows, room=config.max_length)
+    steps = generate_steps(
+        state.step,
+        _sampler(config, range(first, first + len(memories)), rows, backend.device),
+        images=len(memories),
         rows=rows,
-        **_common(config, constraints, memories),
+        bos=BOS,
+        eos=EOS,
+        max_length=config.max_length,
+        rules=constraints.rules,
+        device=backend.device,
     )
-    return collect_hypotheses(
-        list(found), eos=EOS, score=length_normalization(config.length_penalty, config.length_form)
-    )
+    score = length_normalization(config.length_penalty, config.length_form)
+    return collect_hypotheses(list(steps), eos=EOS, score=score)
 
 
 @torch.inference_mode()
-def spell(
-    models: Models,
-    memories: Sequence[Tensor],
+def stream_tokens(
+    backend: Backend,
+    memory: Memory,
     config: DecodingConfig,
-    constraints: Constraints = FREE,
+    constraints: Constraints = UNCONSTRAINED,
     *,
-    masks: Sequence[Tensor | None] | None = None,
     temperature: float = 1.0,
 ) -> Iterator[int]:
-    """The tokens of one text, as they are found: the likeliest each, or those that are drawn."""
-    steps = _Steps(
-        models, memories, rows=1, room=config.max_length, masks=masks, temperature=temperature
+    """Yield the tokens of one text as they are generated, without EOS.
+
+    Each is the most likely next token, or is drawn (`config.method` is `sample`).
+
+    Args:
+        backend: The model.
+        memory: Of an image, or of a question about one.
+        config: The search.
+        constraints: The words that the text must and must not contain.
+        temperature: Divides the logits of the model, before the sampling temperature.
+    """
+    state = backend.start([memory], rows=1, room=config.max_length, temperature=temperature)
+    sampling = config.method == "sample"
+    steps = generate_steps(
+        state.step,
+        _sampler(config, range(1), 1, backend.device) if sampling else choose_best,
+        images=1,
+        rows=1,
+        bos=BOS,
+        eos=EOS,
+        max_length=config.max_length,
+        rules=constraints.rules,
+        device=backend.device,
     )
-    choose = choose_best
-    if config.method == "sample":
-        choose = _sampler(config, range(1), 1, memories[0].device)
-    common = _common(config, constraints, memories)
-    for tokens, logprobs in generate_steps(steps.step, choose, images=1, rows=1, **common):
+    for tokens, logprobs in steps:
         if tokens.item() == EOS or logprobs.item() == float("-inf"):
             return
-        yield tokens.item()
-
-
-@torch.inference_mode()
-def answer(
-    models: Models,
-    memories: Sequence[Tensor],
-    questions: Tensor,
-    owners: Tensor,
-    config: AnswerConfig,
-    *,
-    wanted: int | None = None,
-    closed: Trie | None = None,
-) -> list[list[Hypothesis]]:
-    """The answers to each question, likeliest first; `logprob` is that of the whole answer.
-
-    Question i, ids (N, S), is about image `owners[i]` of each memory (B, P, D). Where only the
-    first `wanted` matter, the search ends as soon as it has these. With `closed`, only its
-    members can come: each token's probability is renormalised over what may follow, so those of
-    all members sum to 1. None of them may be longer than the decoder has positions.
-    """
-    memories, masks = ask(models, memories, questions, owners)
-    beams, length = config.beam_size, config.max_length if closed is None else closed.longest
-    steps = _Steps(
-        models, memories, rows=beams, room=length, masks=masks, temperature=config.temperature
-    )
-    step, reorder = steps.step, steps.reorder
-    if closed is not None:
-        step, reorder = constrain_to_trie(step, reorder, closed)
-    common = {"images": len(questions), "bos": BOS, "eos": EOS, "device": questions.device}
-    common |= {"max_length": length, "length_penalty": 0.0}
-    if beams == 1:
-        return greedy_search(step, **common)
-    return beam_search(step, reorder, beams=beams, stop="exact", num_return=wanted, **common)
-
-
-def ask(
-    models: Models, memories: Sequence[Tensor], questions: Tensor, owners: Tensor
-) -> tuple[list[Tensor], list[Tensor | None]]:
-    """Each model's memory of the questions (N, S) about its images, and its mask."""
-    pairs = zip(models, memories, strict=True)
-    found = [model.fuse_questions(memory, questions, owners) for model, memory in pairs]
-    return [memory for memory, _ in found], [mask for _, mask in found]
-
-
-@torch.inference_mode()
-def score_texts(
-    models: Models,
-    memories: Sequence[Tensor],
-    texts: Tensor,
-    *,
-    masks: Sequence[Tensor | None] | None = None,
-    temperature: float = 1.0,
-) -> Tensor:
-    """The log-probabilities (B, K, T) of the tokens of given texts (B, K, T), 0 at padding.
-
-    Texts end in EOS where they are whole; what a search found has here the sum that it has there.
-    """
-    places, tokens = texts != PAD, _inputs(texts)
-    each = [
-        _writable(decoder(memory, tokens, mask), temperature)
-        for decoder, memory, mask in _decoders(models, memories, masks)
-    ]
-    logprobs = _mean(each).log_softmax(-1)
-    found = logprobs.gather(-1, texts[places][:, None])[:, 0]
-    return found.new_zeros(texts.shape).masked_scatter(places, found)
-
-
-@torch.inference_mode()
-def attention(
-    models: Models,
-    memories: Sequence[Tensor],
-    texts: Tensor,
-    *,
-    masks: Sequence[Tensor | None] | None = None,
-) -> list[Tensor]:
-    """Where each model looks in its memory to write given texts (B, K, T): (B, K, T, P) of each.
-
-    The weights at t are those of the position that predicts token t of the text, having read what
-    comes before it; 0 at padding.
-    """
-    return [
-        decoder.attention(memory, _inputs(texts), mask)
-        for decoder, memory, mask in _decoders(models, memories, masks)
-    ]
-
-
-def _decoders(
-    models: Models, memories: Sequence[Tensor], masks: Sequence[Tensor | None] | None
-) -> list[tuple[Decoder, Tensor, Tensor | None]]:
-    """Each model's decoder, of answers where there are masks, with its memory and the mask."""
-    decoders = [model.decoder_for(answers=masks is not None) for model in models]
-    return list(zip(decoders, memories, masks or [None] * len(models), strict=True))
-
-
-def _inputs(texts: Tensor) -> Tensor:
-    """What the decoder reads to predict each token of texts (B, K, T): BOS and all but the last."""
-    start = torch.full_like(texts[..., :1], BOS)
-    return torch.cat([start, texts[..., :-1]], -1).masked_fill(texts == PAD, PAD)
+        yield int(tokens.item())
 
 
 @torch.no_grad()
 def sample_captions(
-    model: Seq2Seq, images: Tensor, *, rows: int, max_length: int, greedy: bool = False
+    backend: Backend,
+    memories: Sequence[Memory],
+    *,
+    rows: int,
+    max_length: int,
+    greedy: bool = False,
 ) -> Tensor:
-    """Tokens (B, K, L) of K = `rows` captions drawn for each image; EOS ends one, PAD follows.
+    """Draw captions from the model's own distribution, with torch's global generator.
 
-    With `greedy`, the likeliest caption follows them as another row.
+    Args:
+        backend: The model.
+        memories: Of B images.
+        rows: The number of samples K of each image.
+        max_length: The largest number of tokens, EOS included.
+        greedy: Append the greedy caption as another row.
+
+    Returns:
+        Tokens (B, K, L), or (B, K + 1, L), padded with PAD after EOS.
     """
-    memory = model.encode(images)
-    common = {"images": len(memory), "bos": BOS, "eos": EOS, "max_length": max_length}
-    common |= {"device": memory.device}
-    steps = _Steps([model], [memory], rows=rows, room=max_length)
-    found = sample(steps.step, rows=rows, pad=PAD, **common)
+    state = backend.start(memories, rows=rows, room=max_length)
+    samples = sample(
+        state.step,
+        images=len(memories),
+        rows=rows,
+        bos=BOS,
+        eos=EOS,
+        pad=PAD,
+        max_length=max_length,
+        device=backend.device,
+    )
     if not greedy:
-        return found
-    steps = _Steps([model], [memory], rows=1, room=max_length)
-    best = [x[0].tokens for x in greedy_search(steps.step, **common)]
-    longest = max(found.shape[-1], *map(len, best))
-    found = torch.nn.functional.pad(found, (0, longest - found.shape[-1]), value=PAD)
-    best = [row + [PAD] * (longest - len(row)) for row in best]
-    return torch.cat([found, found.new_tensor(best)[:, None]], 1)
+        return samples
+    best = greedy_search(
+        backend.start(memories, rows=1, room=max_length).step,
+        images=len(memories),
+        bos=BOS,
+        eos=EOS,
+        max_length=max_length,
+        device=backend.device,
+    )
+    tokens = [hypotheses[0].tokens for hypotheses in best]
+    longest = max(samples.shape[-1], *map(len, tokens))
+    samples = torch.nn.functional.pad(samples, (0, longest - samples.shape[-1]), value=PAD)
+    padded = [row + [PAD] * (longest - len(row)) for row in tokens]
+    return torch.cat([samples, samples.new_tensor(padded)[:, None]], 1)
 
 
-def _common(
-    config: DecodingConfig, constraints: Constraints, memories: Sequence[Tensor]
-) -> dict[str, Any]:
-    """What every search is given."""
-    common = {"bos": BOS, "eos": EOS, "max_length": config.max_length, "rules": constraints.rules}
-    return common | {"device": memories[0].device}
-
-
-def _sampler(
-    config: DecodingConfig, images: Iterable[int], rows: int, device: torch.device
-) -> Sampler:
-    """Draws for the rows of these images."""
+def _sampler(config: DecodingConfig, images: Iterable[int], rows: int, device: Any) -> Sampler:
+    """Return a sampler with the random numbers of each row of these images."""
     draws = [[_uniform(config, image, row) for row in range(rows)] for image in images]
     return Sampler(
-        torch.tensor(draws, dtype=torch.float64, device=device).permute(2, 0, 1),
+        torch.tensor(draws, dtype=torch.float64, device=device).permute(2, 0, 1),  # (L, B, K)
         temperature=config.temperature,
         top_k=config.top_k,
         top_p=config.top_p,
@@ -317,71 +235,18 @@ def _uniform(config: DecodingConfig, image: int, row: int) -> list[float]:
     return [generator.random() for _ in range(config.max_length)]
 
 
-def _writable(logits: Tensor, temperature: float) -> Tensor:
-    """Logits (..., V) of what may stand in a text; those that are given may be written to."""
-    logits = logits.float()
-    logits[..., SPECIAL] = float("-inf")
-    return logits / temperature if temperature != 1 else logits
-
-
-def _mean(members: Sequence[Tensor]) -> Tensor:
-    """Logits of the mean of the members' probabilities."""
-    if len(members) == 1:
-        return members[0]  # whoever reads them normalises them
-    each = torch.stack([logits.log_softmax(-1) for logits in members])
-    return each.logsumexp(0) - math.log(len(members))
-
-
-class _Steps:
-    """The decoders of all models as one `step`, and the caches behind it."""
-
-    def __init__(
-        self,
-        models: Models,
-        memories: Sequence[Tensor],
-        *,
-        rows: int,
-        room: int,
-        masks: Sequence[Tensor | None] | None = None,
-        temperature: float = 1.0,
-    ) -> None:
-        found = _decoders(models, memories, masks)
-        self.decoders, self.temperature = [decoder for decoder, _, _ in found], temperature
-        self.caches = [
-            decoder.start(memory, len(memory) * rows, room, mask) for decoder, memory, mask in found
-        ]
-
-    def step(self, tokens: Tensor) -> Tensor:
-        """Logits (B, K, V) after tokens (B, K)."""
-        pairs = zip(self.decoders, self.caches, strict=True)
-        logits = (decoder.step(tokens, cache) for decoder, cache in pairs)
-        return _mean([_writable(x, self.temperature) for x in logits])
-
-    def reorder(self, rows: Tensor) -> None:
-        for cache in self.caches:
-            cache.reorder(rows)
-
-    def admit(self, memories: Sequence[Tensor], places: Tensor) -> None:
-        """Other images in these places."""
-        for decoder, memory, cache in zip(self.decoders, memories, self.caches, strict=True):
-            decoder.admit(memory, cache, places)
-
-
 class _Queue:
-    """Batches of images, encoded when they are asked for, in parts of any size."""
+    """Memories of images that wait for a place in a running search."""
 
-    def __init__(self, models: Models, batches: Iterable[Sequence[Tensor]]) -> None:
-        self.models, self.batches = models, iter(batches)
-        self.waiting: deque[tuple[Tensor, ...]] = deque()
+    def __init__(self, state: DecodingState, batches: Iterator[Sequence[Memory]]) -> None:
+        self.state, self.batches = state, batches
+        self.waiting: deque[Memory] = deque()
 
-    def batch(self) -> list[Tensor]:
-        """The memories (B, P, D) of the next batch; nothing at the end."""
-        images = next(self.batches, None)
-        return [] if images is None else encode(self.models, images)
-
-    def take(self, count: int) -> list[Tensor]:
-        """The memories of so many of the next images, or of those that there are."""
-        while len(self.waiting) < count and (memories := self.batch()):
-            self.waiting.extend(zip(*(memory.split(1) for memory in memories), strict=True))
-        chosen = [self.waiting.popleft() for _ in range(min(count, len(self.waiting)))]
-        return [torch.cat(parts) for parts in zip(*chosen, strict=True)]
+    def admit(self, places: Array) -> int:
+        """Fill the first of these places; return how many images there were for them."""
+        while len(self.waiting) < len(places) and (memories := next(self.batches, ())):
+            self.waiting.extend(memories)
+        count = min(len(places), len(self.waiting))
+        if count:
+            self.state.admit([self.waiting.popleft() for _ in range(count)], places[:count])
+        return count

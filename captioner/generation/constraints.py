@@ -36,7 +36,7 @@ class Constraints:
     """What a `DecodingConfig` asks of words, as the searches take it."""
 
     rules: tuple[Rule, ...] = ()
-    must: tuple[Automaton, ...] = ()
+    required: tuple[Automaton, ...] = ()
 
 
 def build_constraints(
@@ -44,7 +44,7 @@ def build_constraints(
 ) -> Constraints:
     """The rules of a configuration; raises CaptionerError for words that cannot be written."""
     tidy = partial(_tidy, lowercase=lowercase)
-    automata, must, rules = [], [], []
+    automata, required, rules = [], [], []
     if config.prefix:
         automata.append(_beginning(tidy(config.prefix, "prefix"), tokenizer))
     if config.banned:
@@ -55,7 +55,7 @@ def build_constraints(
     for alternatives in config.must_include:
         phrases = [tidy(phrase, "must_include") for phrase in alternatives.split("|")]
         try:
-            must.append(_Phrases(phrases, tokenizer).wanted())
+            required.append(_Phrases(phrases, tokenizer).wanted())
         except ValueError:
             raise CaptionerError(
                 f"must_include: {alternatives!r} cannot be written in this checkpoint's tokens"
@@ -66,15 +66,15 @@ def build_constraints(
         rules.append(no_repeat_ngram(config.no_repeat_ngram))
     if config.repetition_penalty != 1:
         rules.append(repetition_penalty(config.repetition_penalty))
-    if automata or must:
-        least = sum(int(automaton.min_remaining[0]) for automaton in (*automata, *must)) + 1
+    if automata or required:
+        least = sum(int(automaton.min_remaining[0]) for automaton in (*automata, *required)) + 1
         if least > config.max_length:
             raise CaptionerError(
                 f"the words of must_include and prefix take {least} tokens with the end mark;"
                 f" max_length={config.max_length} has no room for them"
             )
-        rules.append(satisfy_automata([*automata, *must], max_length=config.max_length))
-    return Constraints(tuple(rules), tuple(must))
+        rules.append(satisfy_automata([*automata, *required], max_length=config.max_length))
+    return Constraints(tuple(rules), tuple(required))
 
 
 def _tidy(phrase: str, option: str, *, lowercase: bool) -> str:

@@ -13,7 +13,7 @@ scaled, never clipped:
 
 from __future__ import annotations
 
-from captioner.images.loader import load_image
+from captioner.images.loader import ImageInput, load_image
 from captioner.images.resize import center_box, fit, is_blank
 
-__all__ = ["center_box", "fit", "is_blank", "load_image"]
+__all__ = ["ImageInput", "center_box", "fit", "is_blank", "load_image"]

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -16,9 +16,12 @@ from captioner.errors import ImageError, ImageFormatError, ImageSizeError
 from captioner.images.file_types import check_size, open_image
 from captioner.images.upright_rgb import to_8_bit, to_upright_rgb
 
+ImageInput: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray
+"""A path, the bytes of a file, an open binary file, a PIL image, or an array (H, W[, channels])."""
+
 
 def load_image(
-    source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray,
+    source: ImageInput,
     *,
     max_pixels: int = 178_956_970,
     min_size: int | None = None,

@@ -1,11 +1,11 @@
-"""Images to captions, images and questions to answers: the Python API behind the command line.
+"""The Python API: images to captions, images and questions to answers.
 
-torch is imported with `Captioner` and `load`, which are the ones that need it.
+`Captioner` and `load` import torch when they are first used.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from captioner.config.decoding_options import DTYPES
 from captioner.predict.results import (
@@ -18,6 +18,10 @@ from captioner.predict.results import (
     Result,
     Scored,
 )
+
+if TYPE_CHECKING:
+    from captioner.predict.captioner import Captioner
+    from captioner.predict.loading import load
 
 __all__ = [
     "DTYPES",
@@ -32,15 +36,12 @@ __all__ = [
     "Scored",
     "load",
 ]
+_LAZY = {"Captioner": "captioner", "load": "loading"}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":
-        from captioner.predict.loading import load
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return load
-    if name == "Captioner":
-        from captioner.predict.captioner import Captioner
-
-        return Captioner
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

@@ -1,10 +1,9 @@
-"""Where the models of a captioner looked in an image, word by word.
+"""Cross-attention to the image for each word of a text.
 
-The cross-attention of the decoder to the image's positions, as in Xu et al. 2015 (Show, Attend and
-Tell), here the mean over layers and heads. It says what was read from where, and not why: the
-encoder's own layers have mixed the positions before.
+The mean over the decoder's layers and heads, as in Xu et al. 2015 (Show, Attend and Tell). It
+shows what was read from where, not why: the encoder's layers have mixed the positions before.
 
-Shapes: T tokens, P memory positions, R rows and C columns of a grid of places.
+Shapes: T tokens, P memory positions, R rows and C columns of the grid of positions.
 """
 
 from __future__ import annotations
@@ -13,89 +12,87 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from captioner.backends.base import Backend, Memory
 from captioner.errors import CaptionerError
-from captioner.generation.captions import attention
 from captioner.images.transforms import visible_box
-from captioner.predict.members import Members
-from captioner.predict.results import Attention, Box, Encoded
+from captioner.predict.results import Attention, Box
 from captioner.tokenizer import Tokenizer
 
 
-def look(
-    members: Members,
-    image: Encoded,
-    tokens: Sequence[int],
-    memories: Sequence[Tensor],
-    *,
-    masks: Sequence[Tensor | None] | None,
-    tokenizer: Tokenizer,
+def map_attention(
+    backend: Backend, memory: Memory, tokens: Sequence[int], *, size: tuple[int, int]
 ) -> list[Attention]:
-    """The attention of each word of a text, which ends in EOS.
+    """Return the attention of each word of a text.
 
-    With `masks`, memories are those of a question: what went to its words is left out of the
-    weights. Raises CaptionerError where nothing would be left, or positions are not in a grid.
+    Args:
+        backend: The model; of an ensemble, the maps are averaged.
+        memory: Of an image, or of a question about one. Weights of the question's words are left
+            out, and the others sum to 1.
+        tokens: The text, EOS last.
+        size: Width and height of the image.
+
+    Raises:
+        CaptionerError: The memory has no image positions, or they are not in a grid.
     """
-    if masks is not None and not all(model.fusion.keeps_positions for model in members.models):
-        raise CaptionerError(
-            "attention: this model's fusion gives the decoder no places of the image to look at;"
-            " ask for a caption's, or use a model with concat, add or multiply"
-        )
-    texts = torch.tensor([[list(tokens)]], device=members.device)
-    found = attention(members.models, memories, texts, masks=masks)
     maps, boxes = [], []
-    for model, spec, weights in zip(members.models, members.model_specs, found, strict=True):
-        positions = len(model.memory_encoder.positions)
-        own = weights[0, 0, :-1, :positions].double().cpu().numpy()  # (T, P), without EOS
+    members = backend.attention([memory], np.array([[tokens]]))
+    for spec, weights in zip(backend.specs, members, strict=True):
+        own = weights[0, 0, :-1].astype(np.float64)  # (T, P), without EOS
         own /= own.sum(-1, keepdims=True)
-        maps.append(own.reshape(-1, *grid(positions, spec.size)))
-        boxes.append(visible_box(image.size, spec))
-    each, box = join(maps, boxes)  # (T, R, C)
-    numbers = word_numbers(tokens, tokenizer)[:-1]
-    words = tokenizer.decode(tokens).split()
-    return [Attention(word, each[numbers == i].mean(0), box) for i, word in enumerate(words)]
+        maps.append(own.reshape(-1, *grid_shape(own.shape[1], spec.size)))
+        boxes.append(visible_box(size, spec))
+    mean, box = average_maps(maps, boxes)  # (T, R, C)
+    numbers = word_numbers(tokens, backend.tokenizer)[:-1]
+    words = backend.tokenizer.decode(tokens).split()
+    return [Attention(word, mean[numbers == i].mean(0), box) for i, word in enumerate(words)]
 
 
-def grid(positions: int, size: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of positions that cover this height and width evenly; CaptionerError."""
+def grid_shape(positions: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Return the rows and columns of positions over this height and width.
+
+    Raises:
+        CaptionerError: The positions are not in a regular grid.
+    """
     height, width = size
     rows = round(math.sqrt(positions * height / width))
     columns = round(math.sqrt(positions * width / height))
     if rows * columns != positions:
         raise CaptionerError(
             f"attention: {positions} positions are no grid over {height} x {width} pixels; use a"
-            " model whose backbone gives one position for each place"
+            " model whose backbone has one position for each cell of a grid"
         )
     return rows, columns
 
 
-def join(maps: Sequence[np.ndarray], boxes: Sequence[Box]) -> tuple[np.ndarray, Box]:
-    """The mean of maps (T, R, C) over boxes of one picture, and the box around these.
+def average_maps(maps: Sequence[np.ndarray], boxes: Sequence[Box]) -> tuple[np.ndarray, Box]:
+    """Return the mean of maps (T, R, C) over boxes of one image, and the box around these.
 
-    The grid is the finest; what a place of another has is shared out by area.
+    The result has the finest grid; the weights of a coarser one are divided by area.
     """
     rows, columns = (max(sizes) for sizes in zip(*(m.shape[1:] for m in maps), strict=True))
-    box = (*np.min(boxes, 0)[:2].tolist(), *np.max(boxes, 0)[2:].tolist())
-    each = [
-        _shares(rows, box[1::2], m.shape[1], own[1::2])
+    left, top = np.min(boxes, 0)[:2].tolist()
+    right, bottom = np.max(boxes, 0)[2:].tolist()
+    resampled = [
+        _overlaps(rows, (top, bottom), m.shape[1], box[1::2])
         @ m
-        @ _shares(columns, box[::2], m.shape[2], own[::2]).T
-        for m, own in zip(maps, boxes, strict=True)
+        @ _overlaps(columns, (left, right), m.shape[2], box[::2]).T
+        for m, box in zip(maps, boxes, strict=True)
     ]
-    return np.mean(each, 0), box
+    return np.mean(resampled, 0), (left, top, right, bottom)
 
 
-def _shares(cells: int, span: Sequence[float], others: int, span_of_others: Sequence[float]):
-    """The share (cells, others) of each other cell, along one side, that lies in each cell."""
-    to, of = np.linspace(*span, cells + 1), np.linspace(*span_of_others, others + 1)
+def _overlaps(
+    cells: int, span: Sequence[float], others: int, other_span: Sequence[float]
+) -> np.ndarray:
+    """Return the share (cells, others) of each other cell, along one side, within each cell."""
+    to, of = np.linspace(*span, cells + 1), np.linspace(*other_span, others + 1)
     common = np.minimum(to[1:, None], of[1:]) - np.maximum(to[:-1, None], of[:-1])
     return common.clip(0) / np.diff(of)
 
 
 def word_numbers(tokens: Sequence[int], tokenizer: Tokenizer) -> np.ndarray:
-    """Which word of the text each token belongs to, counted from 0."""
-    # A letter more begins a word where the token was its space.
+    """Return the number of the word that each token belongs to, counted from 0."""
+    # With a letter appended, a token that is only the space before a word counts as its beginning.
     texts = (tokenizer.decode(tokens[: i + 1]) + "x" for i in range(len(tokens)))
     return np.array([len(text.split()) - 1 for text in texts])

@@ -1,64 +1,71 @@
-"""Models, their tokenizer and their configuration, ready for use.
-
-Shapes: P memory positions, D width, N questions, S tokens of a question, T tokens of a text.
-"""
+"""The public `Captioner`: captions, answers, scores and attention of images."""
 
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
-
+from captioner.backends.base import Backend, Memory
 from captioner.config import Config, DecodingConfig
 from captioner.decoding import Hypothesis
-from captioner.errors import CaptionerError, ImageError, QuestionError
-from captioner.generation.captions import answer, ask, score_texts, search_stream, spell
+from captioner.errors import CaptionerError, ImageError
+from captioner.generation.captions import search_caption_stream, stream_tokens
 from captioner.generation.constraints import build_constraints
-from captioner.model.seq2seq import Seq2Seq
-from captioner.predict.attention_maps import look
-from captioner.predict.checks import check_count, checked_options
-from captioner.predict.members import Members
-from captioner.predict.options import DECODING, choose_decoding, encode_text, unfinished
-from captioner.predict.origin import Origin
+from captioner.generation.text_scores import score_texts
+from captioner.images import ImageInput
+from captioner.predict.attention_maps import map_attention
+from captioner.predict.checks import check_count, check_keywords
+from captioner.predict.options import resolve_decoding, select_decoding
 from captioner.predict.pieces import Piece, split_text
 from captioner.predict.questions import (
-    Asking,
+    AnswerOptions,
     ClosedSet,
-    batches,
-    encode_question,
-    identity,
+    Images,
+    answer_batch,
+    batch_by_image,
     read_rows,
 )
+from captioner.predict.reading import BatchReader, encode_images
 from captioner.predict.results import Answers, Attention, Caption, Encoded, Result, Scored
-from captioner.tokenizer import PAD, Tokenizer
+from captioner.predict.texts import encode_question, encode_text
+from captioner.tokenizer import Tokenizer
 
-ANSWERING = ("answers", "num_answers", "min_confidence", "beam_size", "batch_size")
-"""Options of many questions."""
-REMEMBERED = 8
-"""How many closed answer sets, and how many plans of constraints, a captioner keeps."""
+if TYPE_CHECKING:
+    import torch
+
+    from captioner.model.seq2seq import Seq2Seq
+    from captioner.predict.origin import Origin
+
+CACHED = 8
+"""Closed answer sets and constraints that a captioner keeps."""
 
 
 class Captioner:
-    """A model ready for use on one device, or several that write each text together.
+    """A model, or an ensemble, ready for use.
 
-    `dtype` is that of weights and arithmetic: float32 (default), bfloat16 or float16; or int8, on a
-    CPU, for the weights behind the backbone, which is in bfloat16 then where the CPU has that; or
-    auto, for int8 on a CPU and bfloat16 on a GPU, where they have it.
-    With `tta` 2, captions and answers are of the mean of a picture's features and its mirror
-    image's, with 4, of those of a smaller copy of both as well; each costs what the first does.
-    `compile` has torch compile the decoder at its first use; on a CPU that takes a C++ compiler
-    and is slower than the packed weights that are used without it.
+    `captioner.load` makes one from a checkpoint. Methods accept an image as a path, bytes, an open
+    file, a PIL image, an array, or as `encode` returned it. Options that are None have the value
+    of the checkpoint's configuration.
+
+    Args:
+        backend: The model.
+        config: The checkpoint's configuration.
     """
 
-    def __init__(
-        self,
+    def __init__(self, backend: Backend, config: Config) -> None:
+        self.backend, self.config = backend, config
+        tokenizer, lowercase = backend.tokenizer, config.data.lowercase
+        self._closed_set = lru_cache(CACHED)(partial(ClosedSet, tokenizer=tokenizer, config=config))
+        self._constraints = lru_cache(CACHED)(
+            partial(build_constraints, tokenizer=tokenizer, lowercase=lowercase)
+        )
+        self._origin: Origin | None = None
+
+    @classmethod
+    def of_model(
+        cls,
         model: Seq2Seq,
         tokenizer: Tokenizer,
         config: Config,
@@ -68,16 +75,26 @@ class Captioner:
         dtype: str = "float32",
         tta: int = 1,
         compile: bool = False,
-    ) -> None:
-        options = {"device": device, "dtype": dtype, "tta": tta, "compile": compile}
-        self.members = Members([(model, config), *others], **options)
-        self.tokenizer, self.config = tokenizer, config
-        self.max_length = min(c.model.max_length for c in (config, *(c for _, c in others)))
-        closed = partial(ClosedSet, tokenizer=tokenizer, config=config)
-        self._closed_set = lru_cache(REMEMBERED)(closed)
-        plan = partial(build_constraints, tokenizer=tokenizer, lowercase=config.data.lowercase)
-        self._constraints = lru_cache(REMEMBERED)(plan)
-        self._origin: Origin | None = None
+    ) -> Captioner:
+        """Return a captioner of a torch model in memory, which is changed in place.
+
+        Args:
+            model: The model.
+            tokenizer: Its tokenizer.
+            config: Its configuration.
+            others: The other members of an ensemble, with their configurations.
+            device: See `captioner.load`, as for the other arguments.
+            dtype: The type of weights and arithmetic.
+            tta: Views of test-time augmentation.
+            compile: Whether to compile the decoder.
+        """
+        from captioner.backends.torch_backend import TorchBackend
+
+        members = [(model, config), *others]
+        backend = TorchBackend.build(
+            members, tokenizer, device=device, dtype=dtype, tta=tta, compile=compile
+        )
+        return cls(backend, config)
 
     def __copy__(self) -> Captioner:
         copied = object.__new__(type(self))
@@ -91,170 +108,270 @@ class Captioner:
                 "this captioner was made of a model in memory and cannot be pickled or copied;"
                 " save the model as a checkpoint and use captioner.load"
             )
-        names, options = self._origin.names, self._origin.options
         from captioner.predict.loading import load_again
 
+        names, options = self._origin.names, self._origin.options
         return load_again, (names, options, self._origin.fingerprint())
 
     @property
-    def model(self) -> Seq2Seq:
-        """The model; of an ensemble, the first."""
-        return self.members.models[0]
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the model."""
+        return self.backend.tokenizer
+
+    @property
+    def model(self) -> Any:
+        """The library's own model object; of an ensemble, the first."""
+        return self.backend.models[0]
+
+    @property
+    def max_length(self) -> int:
+        """The largest number of tokens of a text, EOS included."""
+        return self.backend.max_length
 
     @property
     def view(self) -> tuple[tuple[int, int], bool]:
-        """Height and width that an image is brought to, and whether it is cropped for that."""
-        (spec,) = self.members.specs  # of an ensemble, all must see the same
+        """Height and width that images are resized to, and whether they are cropped for it."""
+        (spec,) = set(self.backend.specs)  # the members of an ensemble must agree
         return spec.size, spec.resize == "crop"
 
     @property
-    def dtype(self) -> torch.dtype:
-        """That of weights and arithmetic."""
-        return self.members.dtype
+    def dtype(self) -> Any:
+        """The type of the arithmetic."""
+        return self.backend.dtype
 
-    @checked_options(DECODING)
+    @check_keywords()
     def caption(
         self,
-        images: Sequence[Any] | Any,
+        images: ImageInput | Iterable[ImageInput],
         *,
         num_captions: int = 1,
         batch_size: int = 16,
-        **options: Any,
+        method: Literal["beam", "sample"] | None = None,
+        beam_size: int | None = None,
+        max_length: int | None = None,
+        min_length: int | None = None,
+        length_penalty: float | None = None,
+        length_form: Literal["average", "gnmt"] | None = None,
+        groups: int | None = None,
+        diversity: float | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        seed: int | None = None,
+        no_repeat_ngram: int | None = None,
+        repetition_penalty: float | None = None,
+        must_include: str | Sequence[str] | None = None,
+        banned: str | Sequence[str] | None = None,
+        prefix: str | None = None,
+        no_dangling: bool | None = None,
     ) -> list[Result]:
-        """A result per image (path, bytes, PIL image or array), in their order.
+        """Caption images.
 
-        An image that cannot be read has its `ImageError` in the place of captions, and takes
-        nothing from the others. `options` are the fields of `DecodingConfig`, such as
-        `beam_size=3` or `must_include=["dog|dogs"]`; unset ones are those of the checkpoint's
-        configuration. Raises CaptionerError for options that do not go together.
+        Args:
+            images: One image or several.
+            num_captions: Captions of each image, at most `beam_size` with beam search.
+            batch_size: Images that are encoded together.
+            method: Beam search, or sampling.
+            beam_size: Beams; 1 is greedy search.
+            max_length: The largest number of tokens, EOS included.
+            min_length: The smallest number of tokens before EOS.
+            length_penalty: The exponent of the length by which a score is divided, -10 to 10.
+            length_form: The length itself, or (5 + length) / 6 (GNMT).
+            groups: Groups of diverse beam search.
+            diversity: The penalty of a token for each use by an earlier group, in log-probability.
+            temperature: Of sampling: divides the logits.
+            top_k: Of sampling: keep the most likely tokens only; 0 keeps all.
+            top_p: Of sampling: keep the most likely tokens with this share of the probability.
+            min_p: Of sampling: keep tokens with this share of the best token's probability.
+            seed: Of sampling: the samples depend on it and on an image's place among the inputs.
+            no_repeat_ngram: The length of token sequences that cannot occur twice; 0 is off.
+            repetition_penalty: Multiplies the log-probability of tokens that were used before.
+            must_include: Words or phrases of each caption; `|` separates alternatives.
+            banned: Words or phrases that captions cannot contain.
+            prefix: The words with which each caption begins.
+            no_dangling: Forbid an end on a word such as "with" or "a".
+
+        Returns:
+            One result per image, in order. An image that cannot be read has its `ImageError` in
+            its result, and does not affect the others.
+
+        Raises:
+            CaptionerError: An option is invalid, has no effect or conflicts with another.
         """
+        options = select_decoding(locals())
         if _is_one_image(images):
             images = [images]
-        options |= {"num_captions": num_captions, "batch_size": batch_size}
-        return list(self.caption_stream(images, **options))
+        stream = self.caption_stream(
+            images, num_captions=num_captions, batch_size=batch_size, **options
+        )
+        return list(stream)
 
-    @checked_options(DECODING)
+    @check_keywords()
     def caption_stream(
         self,
-        images: Iterable[Any],
+        images: Iterable[ImageInput],
         *,
         num_captions: int = 1,
         batch_size: int = 16,
-        **options: Any,
+        method: Literal["beam", "sample"] | None = None,
+        beam_size: int | None = None,
+        max_length: int | None = None,
+        min_length: int | None = None,
+        length_penalty: float | None = None,
+        length_form: Literal["average", "gnmt"] | None = None,
+        groups: int | None = None,
+        diversity: float | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        seed: int | None = None,
+        no_repeat_ngram: int | None = None,
+        repetition_penalty: float | None = None,
+        must_include: str | Sequence[str] | None = None,
+        banned: str | Sequence[str] | None = None,
+        prefix: str | None = None,
+        no_dangling: bool | None = None,
     ) -> Iterator[Result]:
-        """As `caption`, from an iterable of any length; three batches are held at a time."""
-        decoding = choose_decoding(
-            self.config, options, longest=self.max_length, count=num_captions
+        """Yield the results of `caption` from an iterable of any length, three batches in memory.
+
+        See `caption` for the arguments and errors.
+        """
+        options = select_decoding(locals())
+        decoding = resolve_decoding(
+            self.config, options, max_length=self.max_length, num_captions=num_captions
         )
         constraints = self._constraints(decoding)
         check_count("batch_size", batch_size)
-        read: deque[ImageError | bool] = deque()  # error or low_confidence, of what has no result
+        reader = BatchReader(self.backend, images, batch_size=batch_size)
+        search = search_caption_stream(
+            self.backend, reader.memories(), decoding, constraints, rows=num_captions
+        )
+        for hypotheses in search:
+            yield from (Result(error=error) for error in reader.take_errors())
+            low_confidence = reader.take_low_confidence()
+            yield self._result(hypotheses[:num_captions], decoding, low_confidence=low_confidence)
+        yield from (Result(error=error) for error in reader.take_errors())
 
-        def good() -> Iterator[list[Tensor]]:
-            batch = []
-            for pixels in self.members.read(images, ahead=batch_size):
-                if isinstance(pixels, ImageError):
-                    read.append(pixels)
-                else:
-                    read.append(pixels.low_confidence)
-                    batch.append(pixels)
-                if len(batch) == batch_size:
-                    yield self.members.stack(batch)
-                    batch = []
-            if batch:
-                yield self.members.stack(batch)
+    @check_keywords()
+    def stream(
+        self,
+        image: ImageInput | Encoded,
+        *,
+        question: str | None = None,
+        method: Literal["beam", "sample"] | None = None,
+        beam_size: int | None = None,
+        max_length: int | None = None,
+        min_length: int | None = None,
+        length_penalty: float | None = None,
+        length_form: Literal["average", "gnmt"] | None = None,
+        groups: int | None = None,
+        diversity: float | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        seed: int | None = None,
+        no_repeat_ngram: int | None = None,
+        repetition_penalty: float | None = None,
+        must_include: str | Sequence[str] | None = None,
+        banned: str | Sequence[str] | None = None,
+        prefix: str | None = None,
+        no_dangling: bool | None = None,
+    ) -> Iterator[Piece]:
+        """Return the pieces of one caption, or of the answer to a question, as they are generated.
 
-        models = self.members.models
-        for found in search_stream(models, good(), decoding, constraints, rows=num_captions):
-            while isinstance(image := read.popleft(), ImageError):
-                yield Result(error=image)
-            yield self._result(found[:num_captions], decoding, low_confidence=image)
-        for error in read:
-            yield Result(error=error)
-
-    @checked_options(DECODING)
-    def stream(self, image: Any, *, question: str | None = None, **options: Any) -> Iterator[Piece]:
-        """Yield the pieces of one caption, or of the answer to a question, as they are written.
-
-        Joined, they are the text. It is the likeliest word after word, without beams, or drawn
-        (`method="sample"`); `options` as in `caption`. Raises as `caption` and `ask` do.
+        Joined, they are the text. Each token is the most likely one (greedy search), or is drawn
+        (`method="sample"`). See `caption` for the options. Raises as `caption` and `ask` do.
         """
-        options = {"beam_size": 1} | options if options.get("method") != "sample" else options
+        options = select_decoding(locals())
+        if method != "sample":
+            options = {"beam_size": 1} | options
         if question is not None:
             options = {"max_length": self.config.answers.max_length} | options
-        decoding = choose_decoding(self.config, options, longest=self.max_length, count=1)
+        decoding = resolve_decoding(
+            self.config, options, max_length=self.max_length, num_captions=1
+        )
         if decoding.method == "beam" and decoding.beam_size > 1:
             raise CaptionerError(
-                f"beam_size={decoding.beam_size}: beams are not known word by word; stream with"
+                f"beam_size={decoding.beam_size}: a beam search cannot be streamed; use"
                 " beam_size=1 or method=sample"
             )
-        memories, masks, temperature = self._memories(image, question)
-        tokens = spell(
-            self.members.models,
-            memories,
-            decoding,
-            self._constraints(decoding),
-            masks=masks,
-            temperature=temperature,
-        )
+        memory, scale = self._memory(image, question)
+        constraints = self._constraints(decoding)
+        tokens = stream_tokens(self.backend, memory, decoding, constraints, temperature=scale)
         return split_text(tokens, self.tokenizer)
 
-    @checked_options()
+    @check_keywords()
     def score(
-        self, image: Any, texts: Sequence[str], *, question: str | None = None
+        self,
+        image: ImageInput | Encoded,
+        texts: Sequence[str],
+        *,
+        question: str | None = None,
     ) -> list[Scored]:
-        """How likely each text is as the image's caption, or as the answer to a question about it.
+        """Return how likely each text is as the image's caption, or as the answer to a question.
 
-        Results come in the order of the texts, which are read as the training's were written down.
-        A whole caption's `logprob` favours short texts; `score` is what beam search ranks by.
-        Raises ImageError, QuestionError; CaptionerError for texts that the model cannot write.
+        A whole caption's `logprob` favors short texts; `score` is what beam search ranks by.
+
+        Args:
+            image: The image.
+            texts: Captions or answers, which are normalized as in training.
+            question: A question about the image.
+
+        Raises:
+            ImageError: The image cannot be read.
+            QuestionError: The question cannot be asked.
+            CaptionerError: A text cannot be generated by the model.
         """
         if isinstance(texts, str):
             raise CaptionerError(f"texts={texts!r}: expected a list of texts")
-        ids = [self._ids(text) for text in texts]
-        memories, masks, temperature = self._memories(image, question)
+        ids = [self._encode_text(text) for text in texts]
+        memory, temperature = self._memory(image, question)
         if not ids:
             return []
-        tokens = pad_sequence([torch.tensor(x) for x in ids], True, PAD).to(self.members.device)
-        logprobs = score_texts(
-            self.members.models, memories, tokens[None], masks=masks, temperature=temperature
-        )
-        totals = logprobs.sum(-1)[0].tolist()  # (T,) of each text
+        totals = score_texts(self.backend, memory, ids, temperature=temperature)
         return [
-            Scored(text, total, total / len(x))
-            for text, total, x in zip(texts, totals, ids, strict=True)
+            Scored(text, total, total / len(tokens))
+            for text, total, tokens in zip(texts, totals, ids, strict=True)
         ]
 
-    @checked_options()
-    def attention(self, image: Any, text: str, *, question: str | None = None) -> list[Attention]:
-        """Where the model looked for each word of a text, which is read as `score` reads it.
+    @check_keywords()
+    def attention(
+        self, image: ImageInput | Encoded, text: str, *, question: str | None = None
+    ) -> list[Attention]:
+        """Return the cross-attention to the image for each word of a text.
 
-        Raises as `score` does, and CaptionerError where the memory of a question has no places.
+        Args:
+            image: The image.
+            text: A caption or an answer, which is normalized as in training.
+            question: A question about the image.
+
+        Raises:
+            CaptionerError: As `score` does, and where the decoder has no image positions.
         """
-        tokens, image = self._ids(text), self.encode(image)
-        memories, masks, _ = self._memories(image, question)
-        return look(self.members, image, tokens, memories, masks=masks, tokenizer=self.tokenizer)
+        tokens, encoded = self._encode_text(text), self.encode(image)
+        memory, _ = self._memory(encoded, question)
+        return map_attention(self.backend, memory, tokens, size=encoded.size)
 
-    @checked_options()
-    def encode(self, image: Any) -> Encoded:
-        """An image, encoded once for all that is asked about it by other methods.
+    @check_keywords()
+    def encode(self, image: ImageInput | Encoded) -> Encoded:
+        """Encode an image once, for any number of calls of other methods; raise ImageError."""
+        (encoded,) = self.encode_batch([image])
+        if isinstance(encoded, ImageError):
+            raise encoded
+        return encoded
 
-        Raises ImageError.
-        """
-        (found,) = self.encode_batch([image])
-        if isinstance(found, ImageError):
-            raise found
-        return found
+    @check_keywords()
+    def encode_batch(self, images: Sequence[ImageInput | Encoded]) -> list[Encoded | ImageError]:
+        """Encode images in one batch; return errors in the places of those that cannot be read."""
+        return encode_images(self.backend, images)
 
-    @checked_options()
-    def encode_batch(self, images: Sequence[Any]) -> list[Encoded | ImageError]:
-        """Several images in one pass, each as `encode` does, or with its error in its place."""
-        return self.members.encode(images)
-
-    @checked_options()
+    @check_keywords()
     def ask(
         self,
-        image: Any,
+        image: ImageInput | Encoded,
         question: str,
         *,
         answers: Sequence[str] | None = None,
@@ -262,116 +379,111 @@ class Captioner:
         min_confidence: float = 0.0,
         beam_size: int | None = None,
     ) -> Answers:
-        """The answers to one question about an image, or about what `encode` made of it.
+        """Answer one question about an image.
 
-        `answers` are the only ones that may come; of `CLOSED_BEAMS` or fewer, each gets its
-        probability, and these sum to 1. They are compared as the training's answers were written
-        down, and come back as they are given here; several of one meaning count as the first.
-        At most `num_answers` come, likeliest first. Below `min_confidence` the text is `unsure`.
+        Args:
+            image: The image.
+            question: The question.
+            answers: A closed set: the only answers that can be returned, spelled as given here. In
+                a set of at most `CLOSED_BEAMS`, each has its probability, and these sum to 1.
+            num_answers: The largest number of answers, most likely first.
+            min_confidence: Below it, the text of the result is `unsure`.
+            beam_size: Beams.
 
-        Raises QuestionError, ImageError; CaptionerError for options that cannot be used and for a
-        checkpoint that captions only.
+        Raises:
+            QuestionError: The question cannot be asked.
+            ImageError: The image cannot be read.
+            CaptionerError: An option is invalid, or the checkpoint cannot answer questions.
         """
-        asking = self._asking(
+        options = self._answer_options(answers, num_answers, min_confidence, beam_size)
+        rows = {0: (image, question)}
+        (result,) = answer_batch(self.backend, self.config, rows, {}, options).values()
+        if result.error is not None:
+            raise result.error
+        return result
+
+    @check_keywords()
+    def answer(
+        self,
+        rows: Iterable[tuple[ImageInput | Encoded, str]],
+        *,
+        batch_size: int = 16,
+        answers: Sequence[str] | None = None,
+        num_answers: int = 1,
+        min_confidence: float = 0.0,
+        beam_size: int | None = None,
+    ) -> list[Answers]:
+        """Return the answers to pairs of an image and a question; see `answer_stream`."""
+        stream = self.answer_stream(
+            rows,
+            batch_size=batch_size,
             answers=answers,
             num_answers=num_answers,
             min_confidence=min_confidence,
             beam_size=beam_size,
         )
-        (found,) = self._answer_batch({0: (image, question)}, {}, asking).values()
-        if found.error is not None:
-            raise found.error
-        return found
+        return list(stream)
 
-    @checked_options(ANSWERING)
-    def answer(self, rows: Iterable[tuple[Any, str]], **options: Any) -> list[Answers]:
-        """Answers to each pair of an image and a question, in their order; see `answer_stream`."""
-        return list(self.answer_stream(rows, **options))
-
-    @checked_options(ANSWERING)
+    @check_keywords()
     def answer_stream(
         self,
-        rows: Iterable[tuple[Any, str]],
+        rows: Iterable[tuple[ImageInput | Encoded, str]],
         *,
         batch_size: int = 16,
-        **options: Any,
+        answers: Sequence[str] | None = None,
+        num_answers: int = 1,
+        min_confidence: float = 0.0,
+        beam_size: int | None = None,
     ) -> Iterator[Answers]:
-        """As `ask`, with its options, for many pairs of image and question, a batch at a time.
+        """Yield the answers to pairs of an image and a question, in order.
 
-        Each image is read and encoded once, however often and wherever it recurs: all its
-        questions are answered then, and what is early waits for its turn. A file is known by its
-        path, anything else by being the same object. What is encoded is kept for a batch only.
-        An image that cannot be read has its ImageError in the place of answers for each of its
-        questions, a question that cannot be asked its QuestionError; neither takes anything from
-        the others.
+        Each image is read and encoded once, wherever it recurs: all its questions are answered
+        together, and results wait for their turn. Images are the same if they have the same path
+        or are the same object. An image or a question that cannot be used has its error in its
+        results, and does not affect the others. See `ask` for the other options.
+
+        Args:
+            rows: Pairs of an image and a question.
+            batch_size: Questions that are answered together.
+            answers: As for `ask`.
+            num_answers: As for `ask`.
+            min_confidence: As for `ask`.
+            beam_size: As for `ask`.
         """
-        asking = self._asking(**options)
+        options = self._answer_options(answers, num_answers, min_confidence, beam_size)
         check_count("batch_size", batch_size)
-        rows = read_rows(rows)
-        known: dict[str | int, Encoded | ImageError] = {}
+        pairs = read_rows(rows)
+        images: Images = {}
         ready: dict[int, Answers] = {}
         turn = 0
-        for places in batches((image for image, _ in rows), batch_size):
-            ready |= self._answer_batch({p: rows[p] for p in places}, known, asking)
+        for batch in batch_by_image((image for image, _ in pairs), batch_size):
+            chosen = {number: pairs[number] for number in batch}
+            ready |= answer_batch(self.backend, self.config, chosen, images, options)
             while turn in ready:
                 yield ready.pop(turn)
                 turn += 1
 
     def repeated_answers(self, answers: Sequence[str]) -> list[str]:
-        """Return those of the answers that are the same to the model as an earlier one."""
+        """Return those of the answers that have the same tokens as an earlier one."""
         return list(self._closed_set(tuple(answers)).repeated)
 
-    def _answer_batch(
+    def _answer_options(
         self,
-        rows: dict[int, tuple[Any, Any]],
-        known: dict[str | int, Encoded | ImageError],
-        asking: Asking,
-    ) -> dict[int, Answers]:
-        """Answers to the rows; `known` are then their images and no others."""
-        found, questions = {}, {}
-        for place, (_, question) in rows.items():
-            try:
-                ids = encode_question(question, tokenizer=self.tokenizer, config=self.config)
-                questions[place] = torch.tensor(ids)
-            except QuestionError as error:
-                found[place] = Answers(error=error)
-        owner = {place: identity(image) for place, (image, _) in rows.items()}
-        for key in known.keys() - owner.values():
-            del known[key]
-        images = {owner[p]: rows[p][0] for p in questions if owner[p] not in known}
-        known |= zip(images, self.members.encode(list(images.values())), strict=True)
-
-        good = [key for key, found in known.items() if isinstance(found, Encoded)]
-        asked = [place for place in questions if owner[place] in good]
-        found |= {p: Answers(error=known[owner[p]]) for p in questions.keys() - asked}
-        if not asked:
-            return found
-        device = self.members.device
-        ids = [questions[place] for place in asked]
-        each = zip(*(known[key].memories for key in good), strict=True)
-        hypotheses = answer(
-            self.members.models,
-            [torch.cat(memories) for memories in each],
-            pad_sequence(ids, True, self.tokenizer.question_tokenizer.pad).to(device),
-            torch.tensor([good.index(owner[place]) for place in asked], device=device),
-            asking.search,
-            # Of several, some may turn out to be one text.
-            wanted=1 if asking.count == 1 else None,
-            closed=asking.closed.trie if asking.closed else None,
-        )
-        for place, few in zip(asked, hypotheses, strict=True):
-            flagged = known[owner[place]].low_confidence
-            found[place] = replace(asking.answers(few, self.tokenizer), low_confidence=flagged)
-        return found
-
-    def _asking(self, *, answers: Sequence[str] | None = None, **options: Any) -> Asking:
+        answers: Sequence[str] | None,
+        num_answers: int,
+        min_confidence: float,
+        beam_size: int | None,
+    ) -> AnswerOptions:
         self._check_questions()
-        closed = None
-        if answers is not None:
-            if isinstance(answers, str):
-                raise CaptionerError(f"answers={answers!r}: expected a list of texts")
-            closed = self._closed_set(tuple(answers))
-        return Asking.of(self.config.answers, closed=closed, **options)
+        if isinstance(answers, str):
+            raise CaptionerError(f"answers={answers!r}: expected a list of texts")
+        return AnswerOptions.resolve(
+            self.config.answers,
+            closed=None if answers is None else self._closed_set(tuple(answers)),
+            num_answers=num_answers,
+            min_confidence=min_confidence,
+            beam_size=beam_size,
+        )
 
     def _check_questions(self) -> None:
         if self.config.model.question is None:
@@ -380,43 +492,44 @@ class Captioner:
                 " trained with model.question"
             )
 
-    def _memories(
-        self, image: Any, question: str | None
-    ) -> tuple[list[Tensor], list[Tensor | None] | None, float]:
-        """What a text is decoded from: memories with their masks, and the temperature."""
-        memories = list(self.encode(image).memories)
+    def _memory(self, image: ImageInput | Encoded, question: str | None) -> tuple[Memory, float]:
+        """Return the memory that a text is decoded from, and the temperature of its logits."""
+        memory = self.encode(image).memory
         if question is None:
-            return memories, None, 1.0
+            return memory, 1.0
         self._check_questions()
         ids = encode_question(question, tokenizer=self.tokenizer, config=self.config)
-        device = self.members.device
-        owners = torch.zeros(1, dtype=torch.long, device=device)
-        with torch.inference_mode():
-            questions = torch.tensor([ids], device=device)
-            memories, masks = ask(self.members.models, memories, questions, owners)
-        return memories, masks, self.config.answers.temperature
+        (fused,) = self.backend.encode_questions([memory], [ids], [0])
+        return fused, self.config.answers.temperature
 
-    def _ids(self, text: Any) -> list[int]:
-        lowercase = self.config.data.lowercase
-        return encode_text(text, self.tokenizer, longest=self.max_length, lowercase=lowercase)
+    def _encode_text(self, text: str) -> list[int]:
+        return encode_text(
+            text,
+            tokenizer=self.tokenizer,
+            max_length=self.max_length,
+            lowercase=self.config.data.lowercase,
+        )
 
     def _result(
         self, hypotheses: Sequence[Hypothesis], decoding: DecodingConfig, *, low_confidence: bool
     ) -> Result:
         if not hypotheses:
-            return Result(error=unfinished(decoding))
-        return Result(
-            tuple(
-                Caption(self.tokenizer.decode(h.tokens), h.logprob / len(h.tokens), tuple(h.tokens))
-                for h in hypotheses
-            ),
-            low_confidence=low_confidence,
+            return Result(
+                error=CaptionerError(
+                    f"no caption of at most {decoding.max_length} tokens satisfies all options;"
+                    " allow more tokens or beams, or remove an option"
+                )
+            )
+        captions = (
+            Caption(self.tokenizer.decode(h.tokens), h.logprob / len(h.tokens), tuple(h.tokens))
+            for h in hypotheses
         )
+        return Result(tuple(captions), low_confidence=low_confidence)
 
 
 def _is_one_image(images: Any) -> bool:
-    """Whether this is an image, where a collection of them might stand."""
-    # Files and arrays can be iterated over, too, but by line and by row.
+    """Return whether this is one image and not a collection of them."""
+    # Files and arrays are iterable, too, but by line and by row.
     is_file, is_array = hasattr(images, "read"), getattr(images, "ndim", None) in (2, 3)
     known = isinstance(images, (str, bytes, os.PathLike)) or is_file or is_array
     return known or not isinstance(images, Iterable)

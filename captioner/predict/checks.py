@@ -1,4 +1,4 @@
-"""Checks of the arguments that callers of the Python API give."""
+"""Checks of arguments of the Python API."""
 
 from __future__ import annotations
 
@@ -6,37 +6,36 @@ import difflib
 import inspect
 import unicodedata
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import wraps
 from numbers import Integral
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from captioner.errors import CaptionerError, ConfigError
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-def checked_options(
-    more: Sequence[str] = (), *, renamed: Mapping[str, str] | None = None
-) -> Callable[[Function], Function]:
+def check_keywords(
+    renamed: Mapping[str, str] | None = None,
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Decorate a function to raise ConfigError for an unknown keyword, with the nearest one.
 
     Args:
-        more: Keywords beside those of the signature, of a function that takes `**options`.
         renamed: Deprecated keywords and the ones that replace them.
     """
+    aliases = renamed or {}
 
-    def decorate(function: Function) -> Function:
-        kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        parameters = inspect.signature(function).parameters.values()
-        names = [p.name for p in parameters if p.kind in kinds and p.name != "self"] + list(more)
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        names = [name for name in inspect.signature(function).parameters if name != "self"]
 
         @wraps(function)
-        def checked(*args: Any, **options: Any) -> Any:
-            for name in options.keys() & (renamed or {}).keys():
-                message = f"{function.__name__}({name}=...) is now {renamed[name]}=..."
+        def checked(*args: P.args, **options: P.kwargs) -> T:
+            for name in options.keys() & aliases.keys():
+                message = f"{function.__name__}({name}=...) is now {aliases[name]}=..."
                 warnings.warn(message, DeprecationWarning, stacklevel=2)
-                options[renamed[name]] = options.pop(name)
+                options[aliases[name]] = options.pop(name)
             for name in options:
                 if name not in names:
                     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
@@ -59,22 +58,22 @@ def check_count(name: str, value: Any) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name}={value!r}: must be a whole number")
-    if value < 1:
+    if int(value) < 1:
         raise CaptionerError(f"{name}={value}: must be 1 or more")
 
 
-def check_text(text: Any, what: str, error: type[CaptionerError]) -> None:
-    """Raise an error unless `text` is text without control characters and undecodable bytes."""
+def check_text(text: Any, name: str, error: type[CaptionerError]) -> None:
+    """Raise `error` unless `text` is a string without control characters or undecodable bytes."""
     if not isinstance(text, str):
-        raise error(f"{what} must be text; found {type(text).__name__}")
+        raise error(f"{name} must be text; found {type(text).__name__}")
     for c in text:
         kind = unicodedata.category(c)
         if kind == "Cs":
-            raise error(f"{what} must be text; {short(text)} has bytes that are not UTF-8")
+            raise error(f"{name} must be text; {quote(text)} has bytes that are not UTF-8")
         if kind == "Cc" and not c.isspace():
-            raise error(f"{what} must be text; {short(text)} has the control character {c!r}")
+            raise error(f"{name} must be text; {quote(text)} has the control character {c!r}")
 
 
-def short(text: str) -> str:
-    """Return a text as messages quote it."""
+def quote(text: str) -> str:
+    """Return a text as messages quote it, cut to 60 characters."""
     return repr(text if len(text) <= 60 else text[:57] + "...")

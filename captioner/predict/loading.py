@@ -5,18 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from captioner.backends.torch_backend import TorchBackend
+from captioner.build import load_checkpoint
+from captioner.config import Config
 from captioner.errors import CheckpointError
 from captioner.predict.captioner import Captioner
-from captioner.predict.checks import checked_options
-from captioner.predict.members import load_members
+from captioner.predict.checks import check_keywords
 from captioner.predict.origin import Origin, fingerprint
+from captioner.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from captioner.model.seq2seq import Seq2Seq
 
 
-@checked_options(renamed={"looks": "tta"})
+@check_keywords({"looks": "tta"})
 def load(
     checkpoint: str | Path | Sequence[str | Path] = "bundled",
     *,
@@ -25,21 +31,36 @@ def load(
     tta: int = 1,
     compile: bool = False,
 ) -> Captioner:
-    """Load a captioner from a checkpoint folder, or an ensemble from several.
+    """Load a captioner from a checkpoint.
 
-    The members of an ensemble must share one tokenizer, as runs do that start from one checkpoint.
-    The configuration is that of the first. See `Captioner` for the keyword arguments.
+    Args:
+        checkpoint: A folder, or `bundled`; several are an ensemble, which averages the members'
+            probabilities. They must share one tokenizer, as runs do that start from one
+            checkpoint; the configuration is that of the first.
+        device: Where the model runs, such as `cpu` or `cuda`.
+        dtype: The type of weights and arithmetic: `float32`, `bfloat16` or `float16`; `int8`, on a
+            CPU, for the weights behind the backbone; `auto` for int8 on a CPU and bfloat16 on a
+            GPU, where they are supported.
+        tta: Test-time augmentation. 2 averages the features of the image and its mirror image, 4
+            also those of a smaller copy of both; each view costs as much as the first.
+        compile: Compile the decoder with `torch.compile` at its first use. On a CPU this takes a
+            C++ compiler and is slower than the packed weights that are used without it.
 
     Raises:
-        CheckpointError: A folder holds no checkpoint, or one that does not fit.
+        CheckpointError: A folder holds no checkpoint, or one that does not fit the others.
+        CaptionerError: The device, the type or the number of views cannot be used.
     """
-    several = not isinstance(checkpoint, (str, os.PathLike))
-    names = [str(name) for name in (checkpoint if several else [checkpoint])]
+    several = [checkpoint] if isinstance(checkpoint, (str, os.PathLike)) else checkpoint
+    names = [str(name) for name in several]
+    if not names:
+        raise CheckpointError("no checkpoint; name at least one")
     options = {"device": device, "dtype": dtype, "tta": tta, "compile": compile}
-    origin = Origin.of(names, options) if names else None
-    models, tokenizer = load_members(names)
-    (model, config), *others = models
-    captioner = Captioner(model, tokenizer, config, others=others, **options)
+    origin = Origin.create(names, options)
+    members, tokenizer = _load_members(names)
+    backend = TorchBackend.build(
+        members, tokenizer, device=device, dtype=dtype, tta=tta, compile=compile
+    )
+    captioner = Captioner(backend, members[0][1])
     captioner._origin = origin
     return captioner
 
@@ -54,7 +75,28 @@ def load_again(names: Sequence[str], options: Mapping[str, Any], expected: str) 
     return load(names, **options)
 
 
-def load_worker(checkpoint: str | Path, *, workers: int, **options: Any) -> Captioner:
+def load_worker(
+    checkpoint: str | Path, *, workers: int, device: str, dtype: str, tta: int = 1
+) -> Captioner:
     """Load a captioner in one of several worker processes that share the machine's threads."""
     torch.set_num_threads(max(1, torch.get_num_threads() // workers))
-    return load(checkpoint, **options)
+    return load(checkpoint, device=device, dtype=dtype, tta=tta)
+
+
+def _load_members(checkpoints: Sequence[str]) -> tuple[list[tuple[Seq2Seq, Config]], Tokenizer]:
+    """Return the models of an ensemble and their tokenizer; raise CheckpointError."""
+    loaded = [load_checkpoint(name) for name in checkpoints]
+    _, tokenizer, config = loaded[0]
+    for name, (_, other, theirs) in zip(checkpoints, loaded, strict=True):
+        if other.model != tokenizer.model:
+            raise CheckpointError(
+                f"{name}: its tokenizer differs from that of {checkpoints[0]}; the members of an"
+                " ensemble must have the same tokens, as runs do that start from one checkpoint"
+            )
+        ours, its = (c.model.question and c.model.question.encoder for c in (config, theirs))
+        if ours != its:
+            raise CheckpointError(
+                f"{name}: its question encoder is {its}, that of {checkpoints[0]} is {ours}; the"
+                " members of an ensemble must read questions alike"
+            )
+    return [(model, config) for model, _, config in loaded], tokenizer

@@ -1,4 +1,4 @@
-"""How a captioner was loaded, so that a copy of it can be loaded from the same checkpoints."""
+"""The checkpoints and options of a captioner, from which a copy of it is loaded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Origin:
     """Sizes and modification times of the files when they were read."""
 
     @classmethod
-    def of(cls, names: Sequence[str], options: Mapping[str, Any]) -> Origin:
+    def create(cls, names: Sequence[str], options: Mapping[str, Any]) -> Origin:
         """Return the origin of a captioner that is being loaded now."""
         names = tuple(name if name == "bundled" else os.path.abspath(name) for name in names)
         return cls(names, dict(options), _stamps(names))

@@ -1,4 +1,4 @@
-"""Tokens to the pieces of a text that is sent while it is written."""
+"""Convert a stream of tokens to pieces of text."""
 
 from __future__ import annotations
 
@@ -8,23 +8,20 @@ from captioner.tokenizer import EOS, Tokenizer
 
 
 class Piece(str):
-    """A part of a text. Joined, the pieces are the text."""
+    """A part of a streamed text; joined, the pieces are the text."""
 
     tokens: int
     """The number of tokens of the text up to the end of this piece."""
 
     def __new__(cls, text: str, tokens: int = 0) -> Piece:
-        """Create a piece that ends after so many tokens."""
+        """Create a piece; `tokens` are those of the text up to its end."""
         piece = super().__new__(cls, text)
         piece.tokens = tokens
         return piece
 
 
 def split_text(tokens: Iterable[int], tokenizer: Tokenizer) -> Iterator[Piece]:
-    """Yield what each token adds to a text, up to EOS.
-
-    A character of several tokens is one piece.
-    """
+    """Yield what each token adds to the text, up to EOS; never part of a character."""
     so_far: list[int] = []
     written = ""
     for token in tokens:

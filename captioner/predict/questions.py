@@ -1,39 +1,50 @@
-"""How questions are asked: what a question must be, closed answer sets, and one image at a time."""
+"""Answer questions about images: options, closed answer sets, batches of questions."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+from captioner.backends.base import Backend
 from captioner.config import AnswerConfig, Config
 from captioner.decoding import Hypothesis, Trie
-from captioner.errors import CaptionerError, QuestionError
-from captioner.predict.checks import check_count, check_text, short
-from captioner.predict.results import Answer, Answers
-from captioner.text import normalize_caption, normalize_question
+from captioner.errors import CaptionerError, ImageError, QuestionError
+from captioner.generation.answers import search_answers
+from captioner.images import ImageInput
+from captioner.predict.checks import check_count, check_text, quote
+from captioner.predict.reading import encode_images
+from captioner.predict.results import Answer, Answers, Encoded
+from captioner.predict.texts import encode_question
+from captioner.text import normalize_caption
 from captioner.tokenizer import EOS, Tokenizer
 
 CLOSED_BEAMS = 64
-"""A closed set of so many answers, or fewer, is searched in full."""
+"""A closed set of at most so many answers is searched exhaustively."""
+
+Row = tuple[ImageInput | Encoded, str]
+Images = dict[str | int, Encoded | ImageError]
 
 
 class ClosedSet:
-    """The only answers that may come, as a trie, each with its spelling; CaptionerError."""
+    """The only answers that can be returned, as a trie; raises CaptionerError.
+
+    Answers are normalized as in training. Several with the same tokens count as the first.
+    """
 
     def __init__(self, answers: tuple[str, ...], *, tokenizer: Tokenizer, config: Config) -> None:
         self.spelling: dict[tuple[int, ...], str] = {}
         self.repeated: list[str] = []
-        """Answers of the same tokens as an earlier one."""
+        """Answers with the same tokens as an earlier one."""
         for answer in answers:
             check_text(answer, "an answer of a closed set", CaptionerError)
             text = normalize_caption(answer, lowercase=config.data.lowercase)
             if not text:
-                raise CaptionerError(f"answers: {answer!r} says nothing; leave it out")
+                raise CaptionerError(f"answers: {answer!r} has no words; remove it")
             tokens = tuple(tokenizer.encode(text))
             if tokens in self.spelling:
                 self.repeated.append(answer)
@@ -46,22 +57,22 @@ class ClosedSet:
         if self.trie.longest > longest:
             answer = self.spelling[max(self.spelling, key=len)]
             raise CaptionerError(
-                f"answers: {short(answer)} has {self.trie.longest} tokens; this model writes at"
+                f"answers: {quote(answer)} has {self.trie.longest} tokens; this model generates at"
                 f" most {longest}, the end mark included"
             )
 
 
 @dataclass(frozen=True)
-class Asking:
+class AnswerOptions:
     """How the questions of one call are answered."""
 
     search: AnswerConfig
-    count: int
+    num_answers: int
     min_confidence: float
     closed: ClosedSet | None
 
     @classmethod
-    def of(
+    def resolve(
         cls,
         config: AnswerConfig,
         *,
@@ -69,8 +80,8 @@ class Asking:
         num_answers: int = 1,
         min_confidence: float = 0.0,
         beam_size: int | None = None,
-    ) -> Asking:
-        """Return the checkpoint's search with these options; raises CaptionerError."""
+    ) -> AnswerOptions:
+        """Return the checkpoint's search with these options; raise CaptionerError."""
         beams = config.beam_size if beam_size is None else beam_size
         check_count("beam_size", beams)
         check_count("num_answers", num_answers)
@@ -80,69 +91,131 @@ class Asking:
             raise CaptionerError(f"min_confidence={min_confidence}: expected 0 to 1")
         beams = max(beams, num_answers)
         if closed is not None:
-            # As many beams as members find all of them; more would find nothing else.
+            # With one beam per member, the search finds all of them.
             beams = min(len(closed.trie), max(beams, CLOSED_BEAMS))
         search = dataclasses.replace(config, beam_size=beams)
         return cls(search, num_answers, min_confidence, closed)
 
-    def answers(self, hypotheses: Sequence[Hypothesis], tokenizer: Tokenizer) -> Answers:
-        """What a search found, in words; a text that was found in several ways is one answer."""
-        found: dict[str, float] = {}
+    def build_answers(
+        self, hypotheses: Sequence[Hypothesis], tokenizer: Tokenizer, *, low_confidence: bool
+    ) -> Answers:
+        """Return hypotheses as texts; add the probabilities of several with the same text."""
+        confidence: dict[str, float] = {}
         tokens: dict[str, tuple[int, ...]] = {}
         for hypothesis in hypotheses:
             if self.closed is not None:
                 text = self.closed.spelling[tuple(hypothesis.tokens)]
             else:
                 text = tokenizer.decode(hypothesis.tokens).strip()
-            found[text] = found.get(text, 0.0) + math.exp(hypothesis.logprob)
+            confidence[text] = confidence.get(text, 0.0) + math.exp(hypothesis.logprob)
             tokens.setdefault(text, tuple(hypothesis.tokens))
-        # Rounding may carry a sum beyond 1.
-        answers = (Answer(text, min(p, 1.0), tokens[text]) for text, p in found.items())
-        best = sorted(answers, key=lambda answer: -answer.confidence)
-        return Answers(tuple(best[: self.count]), min_confidence=self.min_confidence)
-
-
-def encode_question(question: Any, *, tokenizer: Tokenizer, config: Config) -> list[int]:
-    """The ids of a question as the model reads it; raises QuestionError."""
-    check_text(question, "a question", QuestionError)
-    text = normalize_question(question, lowercase=config.data.lowercase)
-    if not any(c.isalnum() for c in text):
-        found = f"{short(question)} has no letter and no digit" if text else "is empty"
-        raise QuestionError(f"the question {found}; ask in words")
-    ids, longest = tokenizer.question_tokenizer.encode(text), config.model.question.max_length
-    if len(ids) > longest:
-        raise QuestionError(
-            f"the question {short(question)} has {len(ids)} tokens; this model reads at most"
-            f" {longest}, the end mark included; shorten it"
+        # Rounding may raise a sum above 1.
+        answers = (Answer(text, min(p, 1.0), tokens[text]) for text, p in confidence.items())
+        best = sorted(answers, key=lambda answer: -answer.confidence)[: self.num_answers]
+        return Answers(
+            tuple(best), min_confidence=self.min_confidence, low_confidence=low_confidence
         )
-    return ids
 
 
-def read_rows(rows: Iterable[Any]) -> list[tuple[Any, Any]]:
-    """Pairs of an image and a question; CaptionerError for anything else."""
-    found = []
+def answer_batch(
+    backend: Backend,
+    config: Config,
+    rows: Mapping[int, Row],
+    images: Images,
+    options: AnswerOptions,
+) -> dict[int, Answers]:
+    """Answer the questions of one batch.
+
+    Args:
+        backend: The model.
+        config: The checkpoint's configuration.
+        rows: Pairs of an image and a question, by their numbers.
+        images: Encoded images by identity; changed in place to hold those of these rows only.
+        options: How the questions are answered.
+
+    Returns:
+        The answers, or the error, of each row.
+    """
+    answers: dict[int, Answers] = {}
+    questions: dict[int, list[int]] = {}
+    for number, (_, question) in rows.items():
+        try:
+            questions[number] = encode_question(
+                question, tokenizer=backend.tokenizer, config=config
+            )
+        except QuestionError as error:
+            answers[number] = Answers(error=error)
+    _update_images(backend, {n: image for n, (image, _) in rows.items()}, images, set(questions))
+    encoded = {key: image for key, image in images.items() if isinstance(image, Encoded)}
+    order, owners = list(encoded), {n: image_identity(rows[n][0]) for n in questions}
+    for number, owner in owners.items():
+        if isinstance(error := images[owner], ImageError):
+            answers[number] = Answers(error=error)
+    asked = [number for number in questions if owners[number] in encoded]
+    if not asked:
+        return answers
+    memories = backend.encode_questions(
+        [image.memory for image in encoded.values()],
+        [questions[number] for number in asked],
+        [order.index(owners[number]) for number in asked],
+    )
+    hypotheses = search_answers(
+        backend,
+        memories,
+        options.search,
+        # Of several, some may turn out to be one text.
+        num_return=1 if options.num_answers == 1 else None,
+        closed=options.closed.trie if options.closed else None,
+    )
+    for number, few in zip(asked, hypotheses, strict=True):
+        flag = encoded[owners[number]].low_confidence
+        answers[number] = options.build_answers(few, backend.tokenizer, low_confidence=flag)
+    return answers
+
+
+def _update_images(
+    backend: Backend,
+    rows: Mapping[int, ImageInput | Encoded],
+    images: Images,
+    needed: set[int],
+) -> None:
+    """Drop the images that no row has; encode those of the needed rows that are missing."""
+    owners = {number: image_identity(image) for number, image in rows.items()}
+    for key in images.keys() - owners.values():
+        del images[key]
+    missing = {
+        owner: rows[number]
+        for number, owner in owners.items()
+        if number in needed and owner not in images
+    }
+    images |= zip(missing, encode_images(backend, list(missing.values())), strict=True)
+
+
+def read_rows(rows: Iterable[Any]) -> list[Row]:
+    """Return pairs of an image and a question; raise CaptionerError for anything else."""
+    pairs = []
     for number, row in enumerate(rows):
         if not isinstance(row, (tuple, list)) or len(row) != 2:
             raise CaptionerError(f"row {number}: expected a pair of an image and a question")
-        found.append((row[0], row[1]))
-    return found
+        pairs.append((row[0], row[1]))
+    return pairs
 
 
-def identity(image: Any) -> str | int:
-    """What tells images apart: a file's absolute path, or else which object it is."""
+def image_identity(image: Any) -> str | int:
+    """Return what identifies an image: a file's absolute path, or else the object's id."""
     if isinstance(image, (str, os.PathLike)):
         return os.path.abspath(os.fsdecode(image))
     return id(image)
 
 
-def batches(images: Iterable[Any], size: int) -> Iterator[list[int]]:
-    """The places of the images, so many at a time, those of one image side by side.
+def batch_by_image(images: Iterable[Any], size: int) -> Iterator[list[int]]:
+    """Yield batches of indices into `images` in which equal images are adjacent.
 
-    Images come in the order of their first places.
+    Images come in the order of their first indices.
     """
     places: dict[str | int, list[int]] = {}
     for place, image in enumerate(images):
-        places.setdefault(identity(image), []).append(place)
-    order = [place for found in places.values() for place in found]
+        places.setdefault(image_identity(image), []).append(place)
+    order = [place for same in places.values() for place in same]
     for at in range(0, len(order), size):
         yield order[at : at + size]

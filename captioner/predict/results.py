@@ -1,13 +1,12 @@
-"""What comes of an image, and of a question about one. Nothing heavy is imported.
+"""Results of the Python API. Nothing heavy is imported.
 
-Shapes: P memory positions, D width; R rows and C columns of a grid of places.
+Shapes: R rows and C columns of a grid of image positions.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,63 +14,62 @@ from captioner.errors import CaptionerError, ImageError, QuestionError
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
-    from captioner.model.seq2seq import Seq2Seq
+    from captioner.backends.base import Backend, Memory
 
 
 Box = tuple[float, float, float, float]
-"""Left, top, right and bottom, as shares of a picture's width and height."""
+"""Left, top, right and bottom, as shares of an image's width and height."""
 
 UNSURE = "unsure"
-"""What is said in the place of an answer of too little confidence."""
+"""The text of a result whose best answer is below `min_confidence`."""
 
 
 @dataclass(frozen=True)
 class Caption:
-    """One candidate for an image."""
+    """One caption of an image."""
 
     text: str
     score: float
-    """Log-probability over the number of tokens, EOS included: nearer to 0 is surer."""
+    """The mean log-probability of its tokens, EOS included."""
     tokens: tuple[int, ...] = field(default=(), repr=False, compare=False)
-    """The tokens that were written; without EOS at the end, the text reached `max_length`."""
+    """The generated tokens; without EOS at the end, the text reached `max_length`."""
 
     @property
     def confidence(self) -> float:
-        """exp(score): the geometric mean of its tokens' probabilities."""
+        """exp(score): the geometric mean of the tokens' probabilities."""
         return math.exp(min(self.score, 0.0))
 
 
 @dataclass(frozen=True)
 class Scored:
-    """How likely a given text is, of an image or as the answer to a question about it."""
+    """The likelihood of a given text as a caption, or as the answer to a question."""
 
     text: str
     logprob: float
-    """Of the whole text, its end included; of an answer, exp(logprob) is its confidence."""
+    """Of the whole text, EOS included; of an answer, exp(logprob) is its confidence."""
     score: float
-    """`logprob` over the number of tokens, EOS included, as `Caption.score`."""
+    """`logprob` divided by the number of tokens, EOS included, as `Caption.score`."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one image: its captions, best first, or the error that stands in their place."""
+    """The captions of one image, best first, or the error in their place."""
 
     captions: tuple[Caption, ...] = ()
     error: CaptionerError | None = None
-    """Of the image, which cannot be read, or of the options, which leave nothing to say of it."""
+    """The image cannot be read, or no caption satisfies the options."""
     low_confidence: bool = False
-    """Whether the image shows nothing that could be told: a single colour, or noise."""
+    """Whether the image is of a single color or noise, so that no caption can be right."""
 
     @property
     def text(self) -> str:
-        """The best caption; raises the image's error where there is none."""
+        """The best caption; raises `error` if there is one."""
         return self.best.text
 
     @property
     def best(self) -> Caption:
-        """The best caption with its score; raises the image's error where there is none."""
+        """The best caption with its score; raises `error` if there is one."""
         if self.error is not None:
             raise self.error
         return self.captions[0]
@@ -83,88 +81,90 @@ class Answer:
 
     text: str
     confidence: float
-    """Probability of the whole answer, as the checkpoint is calibrated, in (0, 1]."""
+    """The calibrated probability of the whole answer, in (0, 1]."""
     tokens: tuple[int, ...] = field(default=(), repr=False, compare=False)
-    """As `Caption.tokens`, of the likeliest way to write the answer."""
+    """As `Caption.tokens`, of the most likely spelling of the answer."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What came of one question: answers, likeliest first, or the error in their place.
+    """The answers to one question, most likely first, or the error in their place.
 
-    The properties raise that error where there is one.
+    The properties raise `error` if there is one.
     """
 
     answers: tuple[Answer, ...] = ()
     error: ImageError | QuestionError | None = None
     min_confidence: float = 0.0
     low_confidence: bool = False
-    """As in `Result`; of the image, not of the answers."""
+    """As `Result.low_confidence`; a property of the image, not of the answers."""
 
     @property
     def best(self) -> Answer:
-        """The likeliest answer, however unlikely it is."""
+        """The most likely answer, whatever its confidence."""
         if self.error is not None:
             raise self.error
         return self.answers[0]
 
     @property
     def confidence(self) -> float:
-        """That of the likeliest answer."""
+        """The confidence of the most likely answer."""
         return self.best.confidence
 
     @property
     def unsure(self) -> bool:
-        """Whether even the likeliest answer is below the confidence that was asked for."""
+        """Whether the most likely answer is below `min_confidence`."""
         return self.confidence < self.min_confidence
 
     @property
     def text(self) -> str:
-        """The likeliest answer, or the word `unsure`."""
+        """The most likely answer, or the word `unsure`."""
         return UNSURE if self.unsure else self.best.text
 
 
 @dataclass(frozen=True, eq=False)
 class Attention:
-    """Where the model looked when it wrote a word; of an ensemble, the mean of its members.
+    """The cross-attention to the image with which a word was generated.
 
-    `captioner.images.heatmap.overlay(image, weights, box)` shows it.
+    `captioner.images.heatmap.overlay(image, weights, box)` draws it.
     """
 
     word: str
     """With its punctuation; all words joined by spaces are the text."""
     weights: np.ndarray
-    """(R, C) over the places of the box, which sum to 1; the mean over the word's tokens."""
+    """(R, C), sums to 1; the mean over the word's tokens and the members of an ensemble."""
     box: Box
-    """The part of the picture that the model saw: all of it, but where `image.resize` is crop."""
+    """The part of the image that the model sees: all of it, unless `image.resize` is crop."""
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """An image as the models of one captioner see it, for any number of questions."""
+    """An image, encoded by the model of one captioner, for any number of calls."""
 
-    memories: tuple[Tensor, ...]
-    """(1, P, D) of each model."""
-    models: Sequence[Seq2Seq]
+    memory: Memory
+    backend: Backend | None
+    """The backend that encoded it."""
     size: tuple[int, int]
-    """Width and height of the image as it was read, which may have been at a reduced scale."""
+    """Width and height of the image as it was read, possibly at a reduced scale."""
     low_confidence: bool = False
-    """As in `Result`."""
+    """As `Result.low_confidence`."""
 
-    def of(self, models: Sequence[Seq2Seq]) -> Encoded:
-        """Itself, for the models that made it; raises CaptionerError."""
-        if models is not self.models:
-            raise CaptionerError("an image that another model has encoded; encode it with this one")
+    def check_backend(self, backend: Backend) -> Encoded:
+        """Return itself; raise CaptionerError if another backend has encoded it."""
+        if backend is not self.backend:
+            raise CaptionerError(
+                "an image that another model has encoded; encode it with this captioner"
+            )
         return self
 
     def __copy__(self) -> Encoded:
         return replace(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Encoded:
-        return replace(self, memories=copy.deepcopy(self.memories, memo))
+        return replace(self, memory=copy.deepcopy(self.memory, memo))
 
     def __getstate__(self) -> dict[str, Any]:
-        if self.models:
+        if self.backend is not None:
             raise CaptionerError(
                 "an encoded image cannot be pickled: it can only be used with the captioner in"
                 " memory that encoded it; pickle the image and encode it again"

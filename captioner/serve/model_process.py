@@ -186,10 +186,10 @@ def _serve_captioner(connection: Connection, load: Callable[[], Captioner]) -> N
         signal.signal(number, signal.SIG_IGN)
 
     def dump(value: Any) -> bytes | None:
-        return pickle.dumps(replace(value, models=())) if isinstance(value, Encoded) else None
+        return pickle.dumps(replace(value, backend=None)) if isinstance(value, Encoded) else None
 
     def load_bytes(data: bytes) -> Encoded:
-        return replace(pickle.loads(data), models=captioner.members.models)
+        return replace(pickle.loads(data), backend=captioner.backend)
 
     pipe = _ObjectPipe(connection, dump, load_bytes)
     with suppress(EOFError, OSError):

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from captioner.backends.torch_backend import TorchBackend
 from captioner.config import StageConfig
 from captioner.data.collate import Batch, decoder_input
 from captioner.generation.captions import sample_captions
@@ -126,10 +127,11 @@ class Objective:
 
     def sample(self, model: Seq2Seq, batch: Batch) -> Tensor:
         """Return the sampled captions (B, K, T); a greedy baseline is row K + 1."""
-        with evaluation_mode(model):
+        with evaluation_mode(model), torch.no_grad():
+            backend = TorchBackend.of_model(model, device=batch.images.device)
             return sample_captions(
-                model,
-                batch.images,
+                backend,
+                backend.encode_tensors([batch.images]),
                 rows=self.stage.samples,
                 max_length=self.max_length,
                 greedy=self.stage.baseline == "greedy",

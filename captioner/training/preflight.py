@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 import torch
 
+from captioner.backends.torch_backend import TorchBackend
 from captioner.config import Config, DecodingConfig
 from captioner.data.collate import Batch, collate
 from captioner.data.dataset import ImageDataset, Key, Sample
 from captioner.data.splits import read_splits
-from captioner.generation.captions import answer, search
+from captioner.generation.answers import search_answers
+from captioner.generation.captions import search_captions
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS, EOS, PAD, Tokenizer
 from captioner.training import setup
@@ -137,14 +139,16 @@ def _recall(model: Seq2Seq, batch: Batch, tokenizer: Tokenizer, config: Config) 
     """Whether the model, asked for the texts, gives them."""
     wanted = [tokenizer.decode(row) for row in batch.labels.flatten(0, 1).tolist()]
     longest = config.model.max_length
+    backend = TorchBackend.of_model(model, device=batch.images.device)
     with torch.inference_mode():
+        memories = backend.encode_tensors([batch.images])
         if batch.questions is None:
             greedy = DecodingConfig(beam_size=1, max_length=longest)
-            found = search([model], [batch.images], greedy)
+            found = search_captions(backend, memories, greedy)
         else:
-            memory = model.encode(batch.images)
             settings = type(config.answers)(beam_size=1, max_length=longest)
-            found = answer([model], [memory], batch.questions, batch.owners, settings)
+            memories = backend.fuse_questions(memories, batch.questions, batch.owners)
+            found = search_answers(backend, memories, settings)
     said = [tokenizer.decode(hypotheses[0].tokens) for hypotheses in found]
     right = sum(one == other for one, other in zip(said, wanted, strict=True))
     wrong = next((f"; {a!r} for {b!r}" for a, b in zip(said, wanted, strict=True) if a != b), "")

@@ -13,13 +13,15 @@ from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from captioner.backends.torch_backend import TorchBackend
 from captioner.config import Config
 from captioner.data import Report
 from captioner.data.collate import Batch, collate
 from captioner.data.dataset import ImageDataset, Key, UnreadableImage
 from captioner.data.report import UNREADABLE_IMAGE
 from captioner.data.splits import Task
-from captioner.generation.captions import answer, search
+from captioner.generation.answers import search_answers
+from captioner.generation.captions import search_captions
 from captioner.generation.constraints import Constraints, build_constraints
 from captioner.metrics import FEW_IMAGES, cider_d, score_answers, score_captions, tokenize
 from captioner.model.seq2seq import Seq2Seq
@@ -155,7 +157,9 @@ def _captions(
     batch: Batch, *, model: Seq2Seq, tokenizer: Tokenizer, config: Config, constraints: Constraints
 ) -> Iterator[tuple[int, str]]:
     """Return the index and the caption of each image."""
-    found = search([model], [batch.images], config.decoding, constraints)
+    backend = TorchBackend.of_model(model, device=batch.images.device)
+    memories = backend.encode_tensors([batch.images])
+    found = search_captions(backend, memories, config.decoding, constraints)
     # The constraints of the configuration may leave an image without a caption.
     texts = (tokenizer.decode(some[0].tokens) if some else "" for some in found)
     return zip(batch.indices, texts, strict=True)
@@ -165,9 +169,10 @@ def _answers(
     batch: Batch, *, model: Seq2Seq, tokenizer: Tokenizer, config: Config
 ) -> Iterator[tuple[int, str]]:
     """Return the row and the answer of each question."""
-    memory = model.encode(batch.images)
-    asked = (batch.questions, batch.owners, config.answers)
-    found = answer([model], [memory], *asked, wanted=1)
+    backend = TorchBackend.of_model(model, device=batch.images.device)
+    images = backend.encode_tensors([batch.images])
+    memories = backend.fuse_questions(images, batch.questions, batch.owners)
+    found = search_answers(backend, memories, config.answers, num_return=1)
     texts = (tokenizer.decode(hypotheses[0].tokens) for hypotheses in found)
     return zip((row for rows in batch.rows for row in rows), texts, strict=True)
 

@@ -15,10 +15,10 @@ import pytest
 from tiny import picture
 from tiny_vqa import QUESTIONS
 
+from captioner.backends import torch_backend
 from captioner.cli import generate
 from captioner.errors import ImageError
 from captioner.images import load_image
-from captioner.predict import members
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -190,7 +190,7 @@ def test_retry_failed_replaces_rows_with_errors(run, album, monkeypatch):
 
         picture(8).save("photos/bad.png")
         shutil.copy("photos/bad.png", "photos/sub/z.png")
-        patch.setattr(members, "load_image", load)
+        patch.setattr(torch_backend, "load_image", load)
         assert run(*options)[0] == 3
     assert run(*options)[0] == 3  # the files are as they were
     assert run(*options, "--retry-failed") == (0, [], "")

@@ -173,16 +173,16 @@ def test_a_frozen_backbone_stays_and_a_freed_one_learns(tmp_path, monkeypatch):
 
 def test_each_stage_is_validated_with_the_backbone_as_it_is(tmp_path, monkeypatch):
     """Features kept for a frozen stage must not be served once the backbone moves on."""
-    from captioner.training import validation
+    from captioner.backends.torch_backend import TorchBackend
 
     shapes = []
-    search = validation.search
+    encode_tensors = TorchBackend.encode_tensors
 
-    def search_and_look(models, images, *rest):
-        shapes.append(images[0].ndim)
-        return search(models, images, *rest)
+    def encode(self, batches):
+        shapes.append(batches[0].ndim)
+        return encode_tensors(self, batches)
 
-    monkeypatch.setattr(validation, "search", search_and_look)
+    monkeypatch.setattr(TorchBackend, "encode_tensors", encode)
     data = make_flickr(tmp_path / "data")
     assert run(data, tmp_path / "run", TWO_STAGES, "train.patience=9") == 0
     assert shapes == [3, 3, 4, 4]  # features, then pixels

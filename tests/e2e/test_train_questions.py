@@ -19,11 +19,13 @@ from runs import (
 )
 from safetensors.torch import load_file
 
+from captioner.backends.torch_backend import TorchBackend
 from captioner.build import load_checkpoint, pixel_spec
 from captioner.config import AnswerConfig, DecodingConfig
 from captioner.data import normalize_question
 from captioner.data.collate import pad
-from captioner.generation.captions import answer, search
+from captioner.generation.answers import search_answers
+from captioner.generation.captions import search_captions
 from captioner.images import load_image
 from captioner.images.transforms import to_pixels
 
@@ -64,16 +66,21 @@ def ask(checkpoint: Path, asked: list[tuple[Path, str]]) -> list[str]:
     pixels = torch.stack([to_pixels(load_image(p), pixel_spec(config)) for p, _ in asked])
     ids = [tokenizer.question_tokenizer.encode(normalize_question(text)) for _, text in asked]
     owners = torch.arange(len(asked))
+    backend = TorchBackend.of_model(model, device=torch.device("cpu"))
     with torch.inference_mode():
-        memory = model.encode(pixels)
-        found = answer([model], [memory], pad(ids, model.pad), owners, AnswerConfig())
+        images = backend.encode_tensors([pixels])
+        memories = backend.fuse_questions(images, pad(ids, model.pad), owners)
+        found = search_answers(backend, memories, AnswerConfig())
     return [tokenizer.decode(hypotheses[0].tokens) for hypotheses in found]
 
 
 def caption(checkpoint: Path, paths: list[Path]) -> list[str]:
     model, tokenizer, config = load_checkpoint(checkpoint)
     pixels = torch.stack([to_pixels(load_image(p), pixel_spec(config)) for p in paths])
-    found = search([model], [pixels], DecodingConfig(beam_size=2, max_length=16))
+    backend = TorchBackend.of_model(model, device=torch.device("cpu"))
+    with torch.inference_mode():
+        memories = backend.encode_tensors([pixels])
+    found = search_captions(backend, memories, DecodingConfig(beam_size=2, max_length=16))
     return [tokenizer.decode(hypotheses[0].tokens) for hypotheses in found]
 
 

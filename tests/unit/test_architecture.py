@@ -65,19 +65,21 @@ ALLOWED |= {
     "data": {"config", "files", "images", "text", "tokenizer"},
     "checkpoint": LEAVES,
     "build": LEAVES | {"checkpoint"},
-    "generation": {"config", "decoding", "model", "text", "tokenizer"},
-    "training": LEAVES | {"data", "build", "checkpoint", "generation"},
-    "predict": LEAVES | {"build", "checkpoint", "generation"},
+    "backends": {"build", "config", "images", "model", "text", "tokenizer"},
+    "generation": {"backends", "config", "decoding", "text", "tokenizer"},
+    "training": LEAVES | {"backends", "data", "build", "checkpoint", "generation"},
+    "predict": LEAVES | {"backends", "build", "checkpoint", "generation"},
     "evaluation": {"config", "data", "build", "checkpoint", "metrics", "predict", "text"},
     "cli": LEAVES | {"data", "build", "checkpoint", "evaluation", "predict", "serve", "training"},
     "serve": {"predict", "config", "files", "images"},
     "__main__": {"cli"},
-    "": {"predict"},  # captioner/__init__.py, lazily
+    "": {"images", "predict"},  # captioner/__init__.py, lazily
 }
 # Parts whose modules do not import torch, with the modules that are exempt.
 TORCHLESS = {"config", "tokenizer", "images", "metrics", "text", "files", "errors", "evaluation"}
-TORCHLESS |= {"cli", "serve", "__main__", ""}
+TORCHLESS |= {"backends", "cli", "serve", "__main__", ""}
 NEEDS_TORCH = {"captioner.images.transforms"}
+NEEDS_TORCH |= {"captioner.backends.precision", "captioner.backends.torch_backend"}
 # Only these modules, which belong to the command line, may call `print`.
 PRINTS = {f"captioner.cli.{name}" for name in ("main", "process", "generate", "score", "train")}
 

@@ -192,7 +192,7 @@ def test_words_that_no_piece_and_no_byte_spells():
 
 def test_without_words_there_are_no_rules():
     found = build_constraints(DecodingConfig(), tokenizers["bpe"], lowercase=True)
-    assert found.rules == found.must == ()
+    assert found.rules == found.required == ()
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,31 @@ import pytest
 import torch
 from tiny import make_checkpoint
 
+from captioner.backends.torch_backend import TorchBackend, TorchMemory
 from captioner.build import load_checkpoint
 from captioner.config import AnswerConfig, DecodingConfig, QuestionConfig
 from captioner.data.collate import pad
-from captioner.generation.captions import answer, sample_captions, search
+from captioner.decoding import Hypothesis
+from captioner.generation.answers import search_answers
+from captioner.generation.captions import sample_captions, search_captions
 from captioner.tokenizer import BOS, EOS, PAD, UNK
+
+
+def backend_of(model) -> TorchBackend:
+    return TorchBackend.of_model(model, device=torch.device("cpu"))
+
+
+@torch.inference_mode()
+def search(model, images, config) -> list[list[Hypothesis]]:
+    backend = backend_of(model)
+    return search_captions(backend, backend.encode_tensors([images]), config)
+
+
+@torch.inference_mode()
+def answer(model, memory, questions, owners, config) -> list[list[Hypothesis]]:
+    backend = backend_of(model)
+    memories = backend.fuse_questions([TorchMemory((memory,))], questions, owners)
+    return search_answers(backend, memories, config)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +45,7 @@ def test_scores_are_those_of_the_whole_caption_decoded_at_once(model, beams, pen
     model, size = model
     pixels = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
     config = DecodingConfig(beam_size=beams, max_length=9, length_penalty=penalty)
-    for i, hypotheses in enumerate(search([model], [pixels], config)):
+    for i, hypotheses in enumerate(search(model, pixels, config)):
         assert 1 <= len(hypotheses) <= beams
         for h in hypotheses:
             tokens = torch.tensor([[[BOS, *h.tokens[:-1]]]])
@@ -40,7 +60,7 @@ def test_scores_are_those_of_the_whole_caption_decoded_at_once(model, beams, pen
 def test_neither_padding_nor_a_start_stands_in_a_caption(model):
     model, size = model
     config = DecodingConfig(beam_size=6, max_length=12)
-    found = search([model], [torch.randn(4, 3, size, size)], config)
+    found = search(model, torch.randn(4, 3, size, size), config)
     tokens = {t for hypotheses in found for h in hypotheses for t in h.tokens[:-1]}
     assert not tokens & {PAD, UNK, BOS, EOS}
 
@@ -51,7 +71,7 @@ def test_kept_features_give_what_pixels_give(model):
     config = DecodingConfig(beam_size=3, max_length=8)
     with torch.no_grad():
         features = model.backbone(pixels)
-    found, expected = (search([model], [images], config) for images in (features, pixels))
+    found, expected = (search(model, images, config) for images in (features, pixels))
     for ours, theirs in zip(found, expected, strict=True):
         assert [h.tokens for h in ours] == [h.tokens for h in theirs]
         # Kept features may lie otherwise in memory, for which another kernel may be chosen.
@@ -60,18 +80,20 @@ def test_kept_features_give_what_pixels_give(model):
 
 def test_a_greedy_caption_follows_the_samples(model):
     model, size = model
+    backend = backend_of(model)
     pixels = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
     for seed in range(3):
         drawn = []
         for greedy in (False, True):
             torch.manual_seed(seed)
-            drawn.append(sample_captions(model, pixels, rows=2, max_length=9, greedy=greedy))
+            memories = backend.encode_tensors([pixels])
+            drawn.append(sample_captions(backend, memories, rows=2, max_length=9, greedy=greedy))
         plain, both = drawn
         assert both.shape[:2] == (3, 3)
         length = plain.shape[-1]
         assert torch.equal(both[:, :2, :length], plain)
         assert (both[:, :2, length:] == PAD).all()
-        expected = search([model], [pixels], DecodingConfig(beam_size=1, max_length=9))
+        expected = search(model, pixels, DecodingConfig(beam_size=1, max_length=9))
         found = [[i for i in row if i != PAD] for row in both[:, 2].tolist()]
         assert found == [h.tokens for (h,) in expected]
 
@@ -106,7 +128,7 @@ def asked(request, tmp_path_factory):
 def test_an_answers_probability_is_that_of_all_of_it(asked, beams):
     model, memory, ids, owners = asked
     config = AnswerConfig(beam_size=beams, max_length=6, temperature=TEMPERATURE)
-    found = answer([model], [memory], pad(ids, PAD), owners, config)
+    found = answer(model, memory, pad(ids, PAD), owners, config)
     assert len(found) == len(QUESTIONS)
     for i, hypotheses in enumerate(found):
         assert 1 <= len(hypotheses) <= beams
@@ -127,13 +149,11 @@ def test_an_answers_probability_is_that_of_all_of_it(asked, beams):
 def test_answers_depend_on_no_other_question(asked):
     model, memory, ids, owners = asked
     config = AnswerConfig(beam_size=3, max_length=6)
-    together = answer([model], [memory], pad(ids, PAD), owners, config)
+    together = answer(model, memory, pad(ids, PAD), owners, config)
     order = [3, 0, 2, 1]
-    shuffled = answer([model], [memory], pad([ids[i] for i in order], PAD), owners[order], config)
+    shuffled = answer(model, memory, pad([ids[i] for i in order], PAD), owners[order], config)
     alone = [
-        answer(
-            [model], [memory[o][None]], torch.tensor([q]), torch.zeros(1, dtype=torch.long), config
-        )
+        answer(model, memory[o][None], torch.tensor([q]), torch.zeros(1, dtype=torch.long), config)
         for q, o in zip(ids, OWNERS, strict=True)
     ]
     for i, expected in enumerate(together):
@@ -148,7 +168,7 @@ def test_a_higher_temperature_is_less_sure_and_answers_the_same(asked):
     best = []
     for temperature in (0.5, 1.0, 2.0):
         config = AnswerConfig(beam_size=1, max_length=1, temperature=temperature)
-        best.append([h[0] for h in answer([model], [memory], pad(ids, PAD), owners, config)])
+        best.append([h[0] for h in answer(model, memory, pad(ids, PAD), owners, config)])
     cold, as_is, hot = best
     for a, b, c in zip(cold, as_is, hot, strict=True):
         assert a.tokens == b.tokens == c.tokens

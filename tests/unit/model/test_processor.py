@@ -16,10 +16,10 @@ import pytest
 import torch
 from torch import nn
 
+from captioner.backends import precision
 from captioner.errors import CaptionerError
 from captioner.model.cpu import processor
 from captioner.model.cpu.packed import PackedLinear
-from captioner.predict import members
 from captioner.training import distributed
 
 CPU = torch.device("cpu")
@@ -127,17 +127,17 @@ def test_neighboring_products_cannot_saturate(size):
 
 @pytest.mark.parametrize("accumulator", [None, 16, 32])
 def test_auto_takes_int8_only_where_it_is_correct(monkeypatch, accumulator):
-    monkeypatch.setattr(members, "int8_accumulator", lambda: accumulator)
+    monkeypatch.setattr(precision, "int8_accumulator", lambda: accumulator)
     expected = "int8" if accumulator and processor.can_pack(CPU) else "float32"
-    assert members._fastest(CPU, compile=False) == expected
-    assert members._fastest(CPU, compile=True) == "float32"
+    assert precision.fastest_dtype(CPU, compile=False) == expected
+    assert precision.fastest_dtype(CPU, compile=True) == "float32"
 
 
 def test_int8_without_a_correct_kernel_is_an_error(monkeypatch):
-    monkeypatch.setattr(members, "can_pack", lambda device, dtype=torch.float32: True)
-    monkeypatch.setattr(members, "int8_accumulator", lambda: None)
+    monkeypatch.setattr(precision, "can_pack", lambda device, dtype=torch.float32: True)
+    monkeypatch.setattr(precision, "int8_accumulator", lambda: None)
     with pytest.raises(CaptionerError, match="no int8 kernel that computes correctly"):
-        members.Members([], device="cpu", dtype="int8", compile=False)
+        precision.prepare_models([], [], device="cpu", dtype="int8", compile=False)
 
 
 @pytest.mark.parametrize(
@@ -163,8 +163,8 @@ def test_the_precision_of_training_follows_the_processor(monkeypatch, fast):
         pytest.skip("the precision follows the accelerator")
     monkeypatch.setattr(distributed, "has_fast_bfloat16", lambda: fast)
     assert distributed.choose_precision("auto") == ("bf16" if fast else "no")
-    for precision in ("no", "bf16", "fp16"):
-        assert distributed.choose_precision(precision) == precision
+    for name in ("no", "bf16", "fp16"):
+        assert distributed.choose_precision(name) == name
     assert bool(distributed.precision_warning("bf16")) is not fast
     assert not distributed.precision_warning("auto")
 

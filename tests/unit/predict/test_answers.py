@@ -16,9 +16,11 @@ from tiny import COLOURS, THINGS, make_checkpoint, picture
 from tiny_vqa import LONGEST, QUESTIONS, make_vqa_checkpoint
 
 import captioner
+from captioner.backends import torch_backend
 from captioner.decoding import Hypothesis
 from captioner.errors import CaptionerError, ImageError, QuestionError
-from captioner.predict import Answers, Captioner, members, questions
+from captioner.generation.answers import search_answers
+from captioner.predict import Answers, Captioner, questions
 from captioner.predict import captioner as module
 from captioner.text import normalize_question
 from captioner.tokenizer import BOS, EOS, PAD, UNK
@@ -53,13 +55,13 @@ def encoded(model, monkeypatch) -> list[int]:
 @pytest.fixture
 def opened(monkeypatch) -> Counter:
     """How often each file was read."""
-    found, load_image = Counter(), members.load_image
+    found, load_image = Counter(), torch_backend.load_image
 
     def counting(source, **options):
         found[os.path.basename(source) if isinstance(source, (str, Path)) else "data"] += 1
         return load_image(source, **options)
 
-    monkeypatch.setattr(members, "load_image", counting)
+    monkeypatch.setattr(torch_backend, "load_image", counting)
     return found
 
 
@@ -86,7 +88,7 @@ def ids_of(model: Captioner, question: str) -> list[int]:
 def logprobs_of(model: Captioner, image, question: str, tokens: list[int]) -> torch.Tensor:
     """Log-probabilities (T, V) at each token of an answer, decoded at once."""
     with torch.no_grad():
-        memory = model.model.encode(model.members.stack([model.members.pixels(image)])[0])
+        memory = model.model.encode(model.backend.stack([model.backend.read(image)])[0])
         ids = torch.tensor([ids_of(model, question)])
         memory, mask = model.model.fuse_questions(memory, ids, torch.tensor([0]))
         logits = model.model.decode(
@@ -113,10 +115,10 @@ def test_confidence_is_the_probability_of_the_whole_answer(tmp_path, temperature
     model = captioner.load(make_vqa_checkpoint(tmp_path / "best", temperature=temperature))
     image, question = picture(1), QUESTIONS[2]
     found = model.ask(image, question, num_answers=3)
-    ids = torch.tensor([ids_of(model, question)])
-    hypotheses = module.answer(
-        [model.model], model.encode(image).memories, ids, torch.tensor([0]), model.config.answers
-    )[0]
+    memories = model.backend.encode_questions(
+        [model.encode(image).memory], [ids_of(model, question)], [0]
+    )
+    [hypotheses] = search_answers(model.backend, memories, model.config.answers)
     total: dict[str, float] = {}
     for h in hypotheses:
         logprobs = logprobs_of(model, image, question, h.tokens).log_softmax(-1)
@@ -156,13 +158,13 @@ def test_one_text_found_in_two_ways_is_one_answer(model):
         Hypothesis(tokens, math.log(p), 0.0)
         for tokens, p in ((tokenizer.encode("dog"), 0.4), (pieces, 0.3), (spelt, 0.25))
     ]
-    options = questions.Asking.of(model.config.answers, num_answers=2)
-    found = options.answers(hypotheses, tokenizer)
+    options = questions.AnswerOptions.resolve(model.config.answers, num_answers=2)
+    found = options.build_answers(hypotheses, tokenizer, low_confidence=False)
     assert [(a.text, round(a.confidence, 6)) for a in found.answers] == [
         ("red", 0.55),
         ("dog", 0.4),
     ]
-    assert options.answers(hypotheses[:2], tokenizer).text == "dog"
+    assert options.build_answers(hypotheses[:2], tokenizer, low_confidence=False).text == "dog"
 
 
 def test_abstention_keeps_the_alternatives(model):
@@ -315,14 +317,14 @@ def test_images_are_told_apart_by_path_and_by_object(model, photos, encoded, mon
 def test_no_more_is_held_than_a_batch_and_no_more_is_done_than_is_asked_for(
     model, photos, encoded, monkeypatch
 ):
-    held, answer_batch = [], model._answer_batch
+    held, answer_batch = [], module.answer_batch
 
-    def watching(rows, memories, options):
-        found = answer_batch(rows, memories, options)
-        held.append(len(memories))
+    def watching(backend, config, rows, images, options):
+        found = answer_batch(backend, config, rows, images, options)
+        held.append(len(images))
         return found
 
-    monkeypatch.setattr(model, "_answer_batch", watching)
+    monkeypatch.setattr(module, "answer_batch", watching)
     rows = [(path, question) for question in QUESTIONS[:4] for path in photos]
     stream = model.answer_stream(rows, batch_size=2)
     assert encoded == []
@@ -466,8 +468,8 @@ def test_members_of_one_meaning_are_one(model):
     [
         ([], "empty list"),
         ((), "empty list"),
-        (["yes", ""], "says nothing"),
-        (["yes", " . "], "says nothing"),
+        (["yes", ""], "has no words"),
+        (["yes", " . "], "has no words"),
         (["yes", None], "NoneType"),
         (["yes", "n\x00"], "control character"),
         (["yes", "caf\udce9"], "not UTF-8"),

@@ -19,7 +19,7 @@ import captioner
 from captioner.build import load_checkpoint
 from captioner.errors import CaptionerError, ImageError
 from captioner.predict import Captioner
-from captioner.predict.attention_maps import join, word_numbers
+from captioner.predict.attention_maps import average_maps, word_numbers
 from captioner.text import normalize_caption
 from captioner.tokenizer import BOS, Tokenizer
 
@@ -41,7 +41,8 @@ def model(folder) -> Captioner:
 def by_hand(folder: Path, image: Image.Image, tokens: list[int], question: str = "") -> Tensor:
     """The weights (T, P) of the plain layers, from the queries and keys that pass through them."""
     plain, tokenizer, config = load_checkpoint(folder)
-    members = Captioner(plain, tokenizer, config, compile=True).members  # whose layers stay plain
+    captioner = Captioner.of_model(plain, tokenizer, config, compile=True)  # layers stay plain
+    backend = captioner.backend
     found = {}
     for number, layer in enumerate(plain.decoder.layers):
         for name in ("q_proj", "k_proj"):
@@ -49,7 +50,7 @@ def by_hand(folder: Path, image: Image.Image, tokens: list[int], question: str =
             module.register_forward_hook(
                 lambda _, __, x, key=(number, name): found.__setitem__(key, x)
             )
-    memory, mask = plain.encode(members.stack([members.pixels(image)])[0]), None
+    memory, mask = plain.encode(backend.stack([backend.read(image)])[0]), None
     if question:
         ids = torch.tensor([tokenizer.encode(question)])
         memory, mask = plain.fuse_questions(memory, ids, torch.tensor([0]))
@@ -115,7 +116,7 @@ def test_every_token_is_of_the_word_that_it_helps_to_write():
 
 
 def test_what_cannot_be_written_or_read(model, tmp_path):
-    with pytest.raises(CaptionerError, match="says nothing"):
+    with pytest.raises(CaptionerError, match="has no words"):
         model.attention(picture(0), " ")
     with pytest.raises(CaptionerError, match="tokens"):
         model.attention(picture(0), "dog " * 50)
@@ -150,7 +151,7 @@ def looking_for_white(folder: Path, *, resize: str = "squash") -> Captioner:
 
     model.encode = encode
     image = dataclasses.replace(config.image, resize=resize)
-    return Captioner(model, tokenizer, dataclasses.replace(config, image=image))
+    return Captioner.of_model(model, tokenizer, dataclasses.replace(config, image=image))
 
 
 @pytest.mark.parametrize("row", range(SIDE))
@@ -186,7 +187,7 @@ def test_positions_that_are_no_grid_are_refused(folder):
     model.memory_encoder.positions = nn.Parameter(torch.zeros(5, config.model.width))
     model.encode = lambda pixels: torch.zeros(1, 5, config.model.width)
     with pytest.raises(CaptionerError, match="5 positions are no grid over 64 x 64"):
-        Captioner(model, tokenizer, config).attention(picture(0), TEXT)
+        Captioner.of_model(model, tokenizer, config).attention(picture(0), TEXT)
 
 
 # Ensembles.
@@ -206,9 +207,9 @@ def other(folder: Path, *, size: int, resize: str = "squash"):
 def test_of_an_ensemble_the_mean(folder):
     one, tokenizer, config = load_checkpoint(folder)
     parts = [(one, config), other(folder, size=SIZE)]
-    singles = [Captioner(copy.deepcopy(m), tokenizer, c) for m, c in parts]
+    singles = [Captioner.of_model(copy.deepcopy(m), tokenizer, c) for m, c in parts]
     alone = [grids(single.attention(picture(5), TEXT)) for single in singles]
-    found = Captioner(one, tokenizer, config, others=parts[1:]).attention(picture(5), TEXT)
+    found = Captioner.of_model(one, tokenizer, config, others=parts[1:]).attention(picture(5), TEXT)
     assert np.abs(alone[0] - alone[1]).max() > 0.01
     np.testing.assert_allclose(grids(found), np.mean(alone, 0), atol=1e-6)
 
@@ -216,7 +217,7 @@ def test_of_an_ensemble_the_mean(folder):
 def test_members_with_other_grids_or_boxes_meet_on_the_finest_around_all(folder):
     one, tokenizer, config = load_checkpoint(folder)
     parts = [other(folder, size=96), other(folder, size=SIZE, resize="crop")]
-    found = Captioner(one, tokenizer, config, others=parts).attention(picture(5), TEXT)
+    found = Captioner.of_model(one, tokenizer, config, others=parts).attention(picture(5), TEXT)
     assert grids(found).shape == (len(TEXT.split()), 3, 3)
     assert {word.box for word in found} == {(0, 0, 1, 1)}
     np.testing.assert_allclose(grids(found).sum((1, 2)), 1)
@@ -226,12 +227,12 @@ def test_joined_maps_keep_their_weight_in_its_place():
     rng = np.random.default_rng(0)
     whole, middle = (0.0, 0.0, 1.0, 1.0), (0.25, 0.0, 0.75, 1.0)
     fine, coarse = rng.random((3, 4, 4)), rng.random((3, 2, 2))
-    found, box = join([fine], [middle])
+    found, box = average_maps([fine], [middle])
     np.testing.assert_array_equal(found, fine)
     assert box == middle
-    found, box = join([fine, coarse], [whole, whole])
+    found, box = average_maps([fine, coarse], [whole, whole])
     np.testing.assert_allclose(found, (fine + np.kron(coarse, np.full((2, 2), 0.25))) / 2)
-    found, box = join([0 * fine, coarse], [whole, middle])
+    found, box = average_maps([0 * fine, coarse], [whole, middle])
     assert box == whole
     assert not found[..., [0, 3]].any()  # which the crop has not seen
     np.testing.assert_allclose(found[:, :2, 1:3], coarse[:, :1].repeat(2, 1) / 4)
@@ -257,6 +258,6 @@ def test_with_a_question_the_weights_are_those_of_the_image(tmp_path, fusion):
 @pytest.mark.parametrize("fusion", ["cross_attention", "linear"])
 def test_a_memory_without_places_is_refused(tmp_path, fusion):
     model = captioner.load(make_vqa_checkpoint(tmp_path / "best", fusion=fusion))
-    with pytest.raises(CaptionerError, match="no places"):
+    with pytest.raises(CaptionerError, match="no positions of the image"):
         model.attention(picture(1), "dog", question=QUESTIONS[0])
     assert model.attention(picture(1), "dog")

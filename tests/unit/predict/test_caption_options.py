@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from tiny import make_checkpoint, picture
@@ -13,9 +14,10 @@ import captioner
 from captioner.config import DecodingConfig
 from captioner.data.collate import pad
 from captioner.errors import CaptionerError, CheckpointError, ConfigError, ImageError, QuestionError
-from captioner.generation.captions import answer, draw, score_texts, search
+from captioner.generation.answers import search_answers
+from captioner.generation.captions import draw_captions, search_captions
 from captioner.predict import Captioner, Scored
-from captioner.predict.questions import encode_question
+from captioner.predict.texts import encode_question
 from captioner.tokenizer import PAD
 
 
@@ -123,16 +125,14 @@ def test_a_sample_of_the_likeliest_token_is_greedy(model):
 
 def test_the_score_of_a_sample_is_the_models_own(model):
     """Whatever the temperature, and whatever was left out."""
-    memories = list(model.encode(picture(1)).memories)
+    memory = model.encode(picture(1)).memory
     config = DecodingConfig(
         method="sample", max_length=12, temperature=1.5, top_p=0.95, min_p=0.01, seed=3
     )
-    [pixels] = model.members.stack([model.members.pixels(picture(1))])
-    [found] = draw([model.model], [pixels], config, rows=5)
+    [found] = draw_captions(model.backend, [memory], config, rows=5)
     assert len({tuple(h.tokens) for h in found}) > 2
     for h in found:
-        tokens = torch.tensor([[h.tokens]])
-        logprob = score_texts([model.model], memories, tokens).sum().item()
+        logprob = model.backend.score([memory], np.array([[h.tokens]])).sum()
         assert h.logprob == pytest.approx(logprob, abs=1e-3)
 
 
@@ -162,7 +162,8 @@ def test_an_answer_can_be_streamed(asked):
 def test_characters_of_several_tokens_come_whole(model, monkeypatch):
     ids = model.tokenizer.encode("é ☂ dog")[:-1]
     assert len(ids) > 5
-    monkeypatch.setattr("captioner.predict.captioner.spell", lambda *args, **options: iter(ids))
+    stream_tokens = "captioner.predict.captioner.stream_tokens"
+    monkeypatch.setattr(stream_tokens, lambda *args, **options: iter(ids))
     pieces = list(model.stream(picture(0)))
     assert "".join(pieces) == "é ☂ dog"
     assert not any("\ufffd" in piece for piece in pieces)
@@ -181,11 +182,10 @@ def test_beams_cannot_be_streamed(model, options):
 def test_a_found_caption_has_the_score_that_it_was_found_with(model, beam_size):
     config = DecodingConfig(beam_size=beam_size, max_length=12)
     for number in range(3):
-        [pixels] = model.members.stack([model.members.pixels(picture(number))])
-        [found] = search([model.model], [pixels], config)
-        memories = model.encode(picture(number)).memories
-        tokens = pad([h.tokens for h in found], PAD)[None]
-        logprobs = score_texts([model.model], memories, tokens)
+        memory = model.encode(picture(number)).memory
+        [found] = search_captions(model.backend, [memory], config)
+        tokens = pad([h.tokens for h in found], PAD)[None].numpy()
+        logprobs = model.backend.score([memory], tokens)
         assert (logprobs[tokens == PAD] == 0).all()
         assert logprobs.sum(-1)[0].tolist() == pytest.approx([h.logprob for h in found], abs=1e-3)
 
@@ -194,8 +194,8 @@ def test_the_score_of_a_text_is_that_of_its_tokens(model):
     text = " A Dog ."
     [scored] = model.score(picture(2), [text])
     tokens = model.tokenizer.encode("a dog")
-    memories = model.encode(picture(2)).memories
-    logprob = score_texts([model.model], memories, torch.tensor([[tokens]])).sum().item()
+    memory = model.encode(picture(2)).memory
+    logprob = model.backend.score([memory], np.array([[tokens]])).sum()
     assert scored == Scored(text, pytest.approx(logprob), pytest.approx(logprob / len(tokens)))
 
 
@@ -215,20 +215,15 @@ def test_the_score_of_an_answer_is_its_confidence(asked):
     for number, question in enumerate(QUESTIONS[:3]):
         answers = ["red", "a boat", "no"]
         found = asked.score(picture(number), answers, question=question)
-        memories, masks, temperature = asked._memories(picture(number), question)
+        memory, temperature = asked._memory(picture(number), question)
         assert temperature == asked.config.answers.temperature
         ids = encode_question(question, tokenizer=asked.tokenizer, config=asked.config)
-        owners = torch.tensor([0])
-        [best] = answer(
-            [asked.model],
-            list(asked.encode(picture(number)).memories),
-            torch.tensor([ids]),
-            owners,
-            asked.config.answers,
+        memories = asked.backend.encode_questions(
+            [asked.encode(picture(number)).memory], [ids], [0]
         )
-        tokens = torch.tensor([[best[0].tokens]])
-        options = {"masks": masks, "temperature": temperature}
-        logprob = score_texts([asked.model], memories, tokens, **options).sum().item()
+        [best] = search_answers(asked.backend, memories, asked.config.answers)
+        tokens = np.array([[best[0].tokens]])
+        logprob = asked.backend.score([memory], tokens, temperature=temperature).sum()
         assert best[0].logprob == pytest.approx(logprob, abs=1e-3)
         assert all(s.logprob <= logprob + 1e-3 for s in found)
         plain = asked.score(picture(number), answers)
@@ -239,7 +234,7 @@ def test_the_score_of_an_answer_is_its_confidence(asked):
     ("texts", "told"),
     [
         ("a dog", "list"),
-        ([""], "nothing"),
+        ([""], "no words"),
         (["dog " * 40], "tokens"),
         ([3], "text"),
         (["\ud800"], "UTF-8"),
@@ -292,12 +287,12 @@ def test_an_ensembles_probability_is_the_mean_of_its_members(folder, other, mode
     both, second = captioner.load([folder, other]), captioner.load(other)
     texts = ["a dog", "red", "a boat"]
     ids = [model.tokenizer.encode(text) for text in texts]
-    padded = torch.tensor([[x + [PAD] * (12 - len(x)) for x in ids]])
+    padded = np.array([[x + [PAD] * (12 - len(x)) for x in ids]])
     each = [
-        score_texts([m.model], m.encode(picture(0)).memories, padded).double().exp()
+        np.exp(m.backend.score([m.encode(picture(0)).memory], padded).astype(np.float64))
         for m in (model, second)
     ]
-    expected = (sum(each) / 2).log().masked_fill(padded == PAD, 0).sum(-1)[0]
+    expected = np.where(padded == PAD, 0, np.log(sum(each) / 2)).sum(-1)[0]
     found = [scored.logprob for scored in both.score(picture(0), texts)]
     assert found == pytest.approx(expected.tolist(), abs=1e-3)
     captions = [m.caption(picture(0))[0].best for m in (model, second, both)]

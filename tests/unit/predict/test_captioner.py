@@ -16,7 +16,7 @@ from tiny import make_checkpoint, picture
 import captioner
 from captioner.build import load_checkpoint
 from captioner.errors import CaptionerError, CheckpointError, ImageError
-from captioner.generation.captions import search
+from captioner.generation.captions import search_captions
 from captioner.model import tta
 from captioner.model.cpu.packed import PackedConv
 from captioner.model.cpu.processor import can_pack
@@ -59,8 +59,10 @@ def test_score_is_that_of_one_pass_over_the_caption(model):
     """The step-by-step search and the decoder's parallel pass agree on the log-probability."""
     for image in (picture(1), picture(5)):
         best = model.caption(image)[0].best
-        [pixels] = model.members.stack([model.members.pixels(image)])
-        hypothesis = search([model.model], [pixels], model.config.decoding)[0][0]
+        pixels = model.backend.read(image)
+        memories = model.backend.encode([pixels])
+        hypothesis = search_captions(model.backend, memories, model.config.decoding)[0][0]
+        [pixels] = model.backend.stack([pixels])
         assert model.tokenizer.decode(hypothesis.tokens) == best.text
         inputs = torch.tensor([[[BOS, *hypothesis.tokens[:-1]]]])
         with torch.no_grad():
@@ -179,10 +181,10 @@ def test_lower_precision_runs(folder, model, dtype):
 def test_captions_of_several_looks_are_of_the_mean_of_their_features(folder, count, dtype):
     several = captioner.load(folder, tta=count, dtype=dtype)
     plain, _, _ = load_checkpoint(folder)
-    size = several.members.specs[0].size
+    size = several.backend.specs[0].size
     sizes = view_sizes(size, len(plain.memory_encoder.positions), count)
     plain.backbone = tta.TestTimeAugmentation(dict.fromkeys(sizes, plain.backbone))
-    [pixels] = several.members.stack([several.members.pixels(picture(i)) for i in range(3)])
+    [pixels] = several.backend.stack([several.backend.read(picture(i)) for i in range(3)])
     once = captioner.load(folder, dtype=dtype)
     with torch.inference_mode():
         found, expected = several.model.backbone(pixels), plain.backbone(pixels.float())
@@ -211,9 +213,13 @@ def test_a_backbone_of_one_size_is_looked_through_twice_and_no_more(tmp_path):
             return self.inner(x)
 
     model.backbone = OneSize()
-    assert Captioner(copy.deepcopy(model), tokenizer, config, tta=2).caption(picture(0))[0].text
+    assert (
+        Captioner.of_model(copy.deepcopy(model), tokenizer, config, tta=2)
+        .caption(picture(0))[0]
+        .text
+    )
     with pytest.raises(CaptionerError, match=r"tta=4.*expected 64 pixels"):
-        Captioner(model, tokenizer, config, tta=4)
+        Captioner.of_model(model, tokenizer, config, tta=4)
 
 
 @pytest.mark.parametrize("count", [0, 3, 8, 2.5])

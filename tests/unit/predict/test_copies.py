@@ -54,7 +54,7 @@ def test_an_ensemble_is_copied_whole(folder, tmp_path):
     other = shutil.copytree(folder, tmp_path / "other")
     model = captioner.load([folder, other])
     copied = copy.deepcopy(model)
-    assert len(copied.members.models) == 2
+    assert len(copied.backend.models) == 2
     assert text(copied) == text(model)
 
 
@@ -102,7 +102,7 @@ def test_a_checkpoint_that_has_changed_is_not_taken_for_the_same(folder, tmp_pat
 
 def test_a_captioner_of_a_model_in_memory_says_why_it_cannot_be_copied(folder):
     model, tokenizer, config = load_checkpoint(folder)
-    made = Captioner(model, tokenizer, config)
+    made = Captioner.of_model(model, tokenizer, config)
     for again in (copy.deepcopy, pickle.dumps):
         with pytest.raises(CaptionerError, match="made of a model in memory"):
             again(made)
@@ -115,15 +115,15 @@ def test_an_encoded_image_is_copied_and_not_pickled(folder):
     expected = model.score(encoded, ["a red dog"])
     for copied in (copy.copy(encoded), copy.deepcopy(encoded)):
         assert model.score(copied, ["a red dog"]) == expected
-    assert copy.deepcopy(encoded).memories[0] is not encoded.memories[0]
+    assert copy.deepcopy(encoded).memory.states[0] is not encoded.memory.states[0]
     with pytest.raises(CaptionerError, match="cannot be pickled"):
         pickle.dumps(encoded)
     with pytest.raises(CaptionerError, match="another model has encoded"):
         copy.deepcopy(model).score(encoded, ["a red dog"])
-    torch.testing.assert_close(copy.deepcopy(encoded).memories[0], encoded.memories[0])
+    torch.testing.assert_close(copy.deepcopy(encoded).memory.states[0], encoded.memory.states[0])
 
 
 def test_a_device_is_kept(folder):
     model = captioner.load(folder, device=torch.device("cpu"))
-    assert copy.deepcopy(model).members.device == model.members.device
+    assert copy.deepcopy(model).backend.device == model.backend.device
     assert os.path.isabs(model._origin.names[0])

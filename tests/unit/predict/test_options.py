@@ -16,7 +16,7 @@ from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 import captioner
 from captioner.config import DecodingConfig
 from captioner.errors import CaptionerError
-from captioner.predict import Captioner
+from captioner.predict import Captioner, questions
 from captioner.predict import captioner as module
 
 DECODING = tuple(field.name for field in dataclasses.fields(DecodingConfig))
@@ -139,18 +139,18 @@ def searches() -> Iterator[list[tuple[DecodingConfig, int]]]:
     """The configuration of each search, and how many captions it is to give."""
     seen: list[tuple[DecodingConfig, int]] = []
 
-    def search_stream(models, batches, config, constraints, *, rows=1) -> Iterator[Any]:
+    def search(backend, batches, config, constraints, *, rows=1) -> Iterator[Any]:
         seen.append((config, rows))
-        yield from original(models, batches, config, constraints, rows=rows)
+        yield from original_search(backend, batches, config, constraints, rows=rows)
 
-    def spell(models, memories, config, constraints, **rest) -> Iterator[int]:
+    def stream(backend, memory, config, constraints, **rest) -> Iterator[int]:
         seen.append((config, 1))
-        return original_spell(models, memories, config, constraints, **rest)
+        return original_stream(backend, memory, config, constraints, **rest)
 
-    original, original_spell = module.search_stream, module.spell
+    original_search, original_stream = module.search_caption_stream, module.stream_tokens
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "search_stream", search_stream)
-        patch.setattr(module, "spell", spell)
+        patch.setattr(module, "search_caption_stream", search)
+        patch.setattr(module, "stream_tokens", stream)
         yield seen
 
 
@@ -211,8 +211,12 @@ def test_options_of_a_stream_are_applied_or_rejected(model, searches, options):
 def test_options_of_answers_are_applied(model, options):
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        answer = module.answer
-        patch.setattr(module, "answer", lambda *a, **o: seen.append((a[4], o)) or answer(*a, **o))
+        answer = questions.search_answers
+        patch.setattr(
+            questions,
+            "search_answers",
+            lambda *a, **o: seen.append((a[2], o)) or answer(*a, **o),
+        )
         found = model.ask(picture(0), QUESTIONS[0], **options)
     ((config, rest),) = seen
     if "answers" in options:

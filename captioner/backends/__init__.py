@@ -1,0 +1,1 @@
+"""Implementations of the model interface in `captioner.backends.base`."""

@@ -1,0 +1,138 @@
+"""The interface between the searches and a model, whichever library runs it.
+
+A backend encodes images and questions into memories and computes the logits of the next token.
+Searches in `captioner.generation` and the public `Captioner` use nothing else of a model.
+
+Shapes: B images (or questions), K rows of each (beams or samples), T tokens of a text, P positions
+of an image in memory, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from captioner.images import ImageInput
+    from captioner.images.transforms import PixelSpec
+    from captioner.tokenizer import Tokenizer
+
+Array = Any  # an array of the library that the backend uses, on the backend's device
+Memory = Any  # encoder outputs of one image, alone or fused with a question; opaque to callers
+
+
+class Pixels(NamedTuple):
+    """One image, ready to be encoded."""
+
+    arrays: tuple[Array, ...]
+    """(3, H, W) for each distinct `PixelSpec` of the backend's models."""
+    size: tuple[int, int]
+    """Width and height of the image as it was read."""
+    low_confidence: bool
+    """Whether the image is of a single color or noise, so that no caption can be right."""
+
+
+class DecodingState(Protocol):
+    """The state of one running search: the keys and values of the tokens so far."""
+
+    def step(self, tokens: Array) -> Array:
+        """Return the logits (B, K, V) after one more token of each row, tokens (B, K).
+
+        Tokens that are never part of a text (PAD, UNK, BOS) have -inf.
+        """
+        ...
+
+    def reorder(self, rows: Array) -> None:
+        """Let row i, counted over B * K, continue row `rows[i]`; drop images without rows."""
+        ...
+
+    def admit(self, memories: Sequence[Memory], places: Array) -> None:
+        """Replace the finished images at `places` (B,) by new ones, which begin at BOS."""
+        ...
+
+
+class Backend(Protocol):
+    """One model, or an ensemble whose members' probabilities are averaged at each step."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that all members share."""
+        ...
+
+    @property
+    def models(self) -> Sequence[Any]:
+        """The library's own model objects, one for each member."""
+        ...
+
+    @property
+    def specs(self) -> Sequence[PixelSpec]:
+        """The input size and normalization of each member."""
+        ...
+
+    @property
+    def device(self) -> Any:
+        """The device of all arrays, as the library names it."""
+        ...
+
+    @property
+    def dtype(self) -> Any:
+        """The floating-point type of the arithmetic, as the library names it."""
+        ...
+
+    @property
+    def max_length(self) -> int:
+        """The largest number of tokens of a text, EOS included."""
+        ...
+
+    def read(self, image: ImageInput) -> Pixels:
+        """Read one image and resize it; thread-safe. Raises ImageError."""
+        ...
+
+    def encode(self, images: Sequence[Pixels]) -> list[Memory]:
+        """Encode a batch of images; return one memory per image."""
+        ...
+
+    def encode_questions(
+        self, memories: Sequence[Memory], questions: Sequence[Sequence[int]], owners: Sequence[int]
+    ) -> list[Memory]:
+        """Fuse questions with images; return one memory per question, to decode answers from.
+
+        Args:
+            memories: Of images, from `encode`.
+            questions: Token ids of each question.
+            owners: For each question, the index of its image in `memories`.
+        """
+        ...
+
+    def start(
+        self, memories: Sequence[Memory], *, rows: int, room: int, temperature: float = 1.0
+    ) -> DecodingState:
+        """Begin a search.
+
+        Args:
+            memories: One per image, or one per question.
+            rows: Beams or samples of each.
+            room: Steps that the caches must hold.
+            temperature: Divides the logits.
+        """
+        ...
+
+    def score(
+        self, memories: Sequence[Memory], texts: np.ndarray, *, temperature: float = 1.0
+    ) -> np.ndarray:
+        """Return the log-probabilities (B, K, T) of given texts (B, K, T), 0 at padding.
+
+        Texts end in EOS and are padded with PAD. The sum over T is what a search assigns.
+        """
+        ...
+
+    def attention(self, memories: Sequence[Memory], texts: np.ndarray) -> list[np.ndarray]:
+        """Return each member's cross-attention (B, K, T, P) to the image, 0 at padding.
+
+        The weights at t are those with which token t was predicted, averaged over layers and
+        heads. Weights of a question's words are left out, so that a row may sum to less than 1.
+        Raises CaptionerError where the memory has no image positions.
+        """
+        ...

@@ -1,0 +1,293 @@
+"""The torch backend: one `Seq2Seq` model, or an ensemble.
+
+An ensemble averages the members' probabilities of each token. Its members share one vocabulary,
+and each has its own memory of an image.
+
+Shapes: B images (or questions), K rows of each, N questions, S tokens of a question, T tokens of a
+text, L tokens that are not padding, P memory positions, C channels, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from captioner.backends.base import Pixels
+from captioner.backends.precision import prepare_models
+from captioner.build import pixel_spec
+from captioner.config import Config
+from captioner.errors import CaptionerError
+from captioner.images import ImageInput, fit, is_blank, load_image
+from captioner.images.transforms import PixelSpec, normalize
+from captioner.model.decoder import Decoder
+from captioner.model.seq2seq import Seq2Seq
+from captioner.tokenizer import BOS, EOS, PAD, Tokenizer
+
+SPECIAL = slice(PAD, EOS)
+"""PAD, UNK and BOS are never part of a text."""
+
+
+@dataclass(frozen=True)
+class TorchMemory:
+    """The encoder outputs of images (B = 1, or several side by side), or of questions."""
+
+    states: tuple[Tensor, ...]
+    """(B, P, D) of each member."""
+    masks: tuple[Tensor | None, ...] | None = None
+    """(B, P), False at padding, of each member whose fusion pads; None as a whole for images."""
+
+    def split(self) -> list[TorchMemory]:
+        """Return the memory of each image or question."""
+        states = zip(*(state.split(1) for state in self.states), strict=True)
+        if self.masks is None:
+            return [TorchMemory(state) for state in states]
+        count = len(self.states[0])
+        masks = ([None] * count if m is None else m.split(1) for m in self.masks)
+        return [TorchMemory(*pair) for pair in zip(states, zip(*masks, strict=True), strict=True)]
+
+    @staticmethod
+    def join(memories: Sequence[TorchMemory]) -> TorchMemory:
+        """Return the memories side by side."""
+        if len(memories) == 1:
+            return memories[0]
+        states = zip(*(memory.states for memory in memories), strict=True)
+        masks = None
+        if memories[0].masks is not None:
+            parts = zip(*(memory.masks or () for memory in memories), strict=True)
+            masks = tuple(None if p[0] is None else torch.cat(p) for p in parts)
+        return TorchMemory(tuple(map(torch.cat, states)), masks)
+
+
+class TorchBackend:
+    """Torch models behind the interface of `captioner.backends.base.Backend`.
+
+    Args:
+        models: The members, ready for use on the device.
+        tokenizer: The tokenizer that they share; None during training.
+        specs: The input of each member; without them, the backend reads no images.
+        device: Where the models are.
+        dtype: The type of the pixels that the backbones take.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Seq2Seq],
+        tokenizer: Tokenizer | None,
+        *,
+        specs: Sequence[PixelSpec] = (),
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.models, self.specs, self._tokenizer = models, specs, tokenizer
+        self.device, self.dtype = device, dtype
+        self._inputs = list(dict.fromkeys(specs))
+
+    @classmethod
+    def build(
+        cls,
+        members: Sequence[tuple[Seq2Seq, Config]],
+        tokenizer: Tokenizer,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: str = "float32",
+        tta: int = 1,
+        compile: bool = False,
+    ) -> TorchBackend:
+        """Return a backend of models with their configurations; see `prepare_models`."""
+        models = [model for model, _ in members]
+        specs = [pixel_spec(config) for _, config in members]
+        place, arithmetic = prepare_models(
+            models, specs, device=device, dtype=dtype, tta=tta, compile=compile
+        )
+        return cls(models, tokenizer, specs=specs, device=place, dtype=arithmetic)
+
+    @classmethod
+    def of_model(cls, model: Seq2Seq, *, device: torch.device) -> TorchBackend:
+        """Return a backend of a model as it is, for use during its training.
+
+        Nothing is copied or packed. Memories come from `encode_tensors` and `fuse_questions`.
+        """
+        return cls([model], None, device=device)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that all members share."""
+        if self._tokenizer is None:
+            raise ValueError("this backend was made of a model alone, without a tokenizer")
+        return self._tokenizer
+
+    @property
+    def max_length(self) -> int:
+        """The largest number of tokens of a text, EOS included."""
+        return min(model.decoder.max_length for model in self.models)
+
+    def read(self, image: ImageInput) -> Pixels:
+        """Read one image and resize it for each member; raise ImageError."""
+        # A large photograph decodes several times as fast at a reduced scale; twice the encoder's
+        # size is enough for the resizing filter.
+        size = 2 * max(max(spec.size) for spec in self._inputs)
+        loaded = load_image(image, min_size=size)
+        fitted = [fit(loaded, s.size, crop=s.resize == "crop") for s in self._inputs]
+        arrays = tuple(map(normalize, fitted, self._inputs))
+        return Pixels(arrays, loaded.size, is_blank(loaded, fitted[0]))
+
+    def stack(self, images: Sequence[Pixels]) -> list[Tensor]:
+        """Return each member's batch (B, 3, H, W)."""
+        arrays = zip(*(image.arrays for image in images), strict=True)
+        batches = [
+            torch.stack(same).to(self.device, dtype=self.dtype, memory_format=torch.channels_last)
+            for same in arrays
+        ]
+        return [batches[self._inputs.index(spec)] for spec in self.specs]
+
+    @torch.inference_mode()
+    def encode(self, images: Sequence[Pixels]) -> list[TorchMemory]:
+        """Encode a batch of images; return one memory per image."""
+        return self.encode_tensors(self.stack(images))
+
+    def encode_tensors(self, batches: Sequence[Tensor]) -> list[TorchMemory]:
+        """Encode each member's pixels (B, 3, H, W), or features (B, P, C) of its backbone."""
+        pairs = zip(self.models, batches, strict=True)
+        return TorchMemory(tuple(model.encode(images) for model, images in pairs)).split()
+
+    @torch.inference_mode()
+    def encode_questions(
+        self,
+        memories: Sequence[TorchMemory],
+        questions: Sequence[Sequence[int]],
+        owners: Sequence[int],
+    ) -> list[TorchMemory]:
+        """Fuse questions with images; return one memory per question."""
+        ids = [torch.tensor(question) for question in questions]
+        padded = pad_sequence(
+            ids, batch_first=True, padding_value=self.tokenizer.question_tokenizer.pad
+        )
+        places = torch.tensor(owners, device=self.device)
+        return self.fuse_questions(memories, padded.to(self.device), places)
+
+    def fuse_questions(
+        self, memories: Sequence[TorchMemory], questions: Tensor, owners: Tensor
+    ) -> list[TorchMemory]:
+        """Fuse questions (N, S) with the memories of their images `owners` (N,)."""
+        pairs = zip(self.models, TorchMemory.join(memories).states, strict=True)
+        fused = [model.fuse_questions(state, questions, owners) for model, state in pairs]
+        states, masks = zip(*fused, strict=True)
+        return TorchMemory(states, masks).split()
+
+    def start(
+        self,
+        memories: Sequence[TorchMemory],
+        *,
+        rows: int,
+        room: int,
+        temperature: float = 1.0,
+    ) -> TorchDecodingState:
+        """Begin a search over the memories; see `Backend.start`."""
+        decoders = list(self._decoders(memories))
+        return TorchDecodingState(decoders, rows=rows, room=room, temperature=temperature)
+
+    @torch.inference_mode()
+    def score(
+        self, memories: Sequence[TorchMemory], texts: np.ndarray, *, temperature: float = 1.0
+    ) -> np.ndarray:
+        """Return the log-probabilities (B, K, T) of given texts, in one pass of the decoder."""
+        ids = torch.from_numpy(texts).to(self.device)
+        tokens, written = _decoder_input(ids), ids != PAD
+        logits = [
+            _mask_special(decoder(state, tokens, mask), temperature)  # (L, V)
+            for decoder, state, mask in self._decoders(memories)
+        ]
+        logprobs = _average(logits).log_softmax(-1).gather(-1, ids[written][:, None])[:, 0]
+        scores = logprobs.new_zeros(ids.shape).masked_scatter(written, logprobs)
+        return scores.cpu().numpy()
+
+    @torch.inference_mode()
+    def attention(self, memories: Sequence[TorchMemory], texts: np.ndarray) -> list[np.ndarray]:
+        """Return each member's cross-attention (B, K, T, P); see `Backend.attention`."""
+        asks = memories[0].masks is not None
+        if asks and not all(model.fusion.keeps_positions for model in self.models):
+            raise CaptionerError(
+                "attention: this model's fusion gives the decoder no positions of the image;"
+                " request the attention of a caption, or use a model with the fusion concat, add"
+                " or multiply"
+            )
+        tokens = _decoder_input(torch.from_numpy(texts).to(self.device))
+        maps = []
+        for model, (decoder, state, mask) in zip(
+            self.models, self._decoders(memories), strict=True
+        ):
+            weights = decoder.attention(state, tokens, mask)
+            image = weights[..., : len(model.memory_encoder.positions)]  # words come behind
+            maps.append(image.float().cpu().numpy())
+        return maps
+
+    def _decoders(
+        self, memories: Sequence[TorchMemory]
+    ) -> Iterator[tuple[Decoder, Tensor, Tensor | None]]:
+        """Yield each member's decoder, of captions or answers, with its memory and mask."""
+        memory = TorchMemory.join(memories)
+        masks = memory.masks or [None] * len(self.models)
+        for model, state, mask in zip(self.models, memory.states, masks, strict=True):
+            yield model.decoder_for(answers=memory.masks is not None), state, mask
+
+
+class TorchDecodingState:
+    """The decoders of all members as one `step`, with their caches."""
+
+    def __init__(
+        self,
+        decoders: Sequence[tuple[Decoder, Tensor, Tensor | None]],
+        *,
+        rows: int,
+        room: int,
+        temperature: float,
+    ) -> None:
+        self.temperature = temperature
+        self.decoders = [decoder for decoder, _, _ in decoders]
+        self.caches = [
+            decoder.start(state, len(state) * rows, room, mask) for decoder, state, mask in decoders
+        ]
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Return the logits (B, K, V) after tokens (B, K)."""
+        pairs = zip(self.decoders, self.caches, strict=True)
+        logits = (decoder.step(tokens, cache) for decoder, cache in pairs)
+        return _average([_mask_special(x, self.temperature) for x in logits])
+
+    def reorder(self, rows: Tensor) -> None:
+        """Let row i, counted over B * K, continue row `rows[i]`."""
+        for cache in self.caches:
+            cache.reorder(rows)
+
+    def admit(self, memories: Sequence[TorchMemory], places: Tensor) -> None:
+        """Replace the images at `places` (B,)."""
+        states = TorchMemory.join(memories).states
+        for decoder, state, cache in zip(self.decoders, states, self.caches, strict=True):
+            decoder.admit(state, cache, places)
+
+
+def _decoder_input(texts: Tensor) -> Tensor:
+    """Return the tokens that the decoder reads to predict texts (B, K, T): shifted, after BOS."""
+    start = torch.full_like(texts[..., :1], BOS)
+    return torch.cat([start, texts[..., :-1]], -1).masked_fill(texts == PAD, PAD)
+
+
+def _mask_special(logits: Tensor, temperature: float) -> Tensor:
+    """Return logits (..., V) in float32 with -inf at special tokens; may change its argument."""
+    logits = logits.float()
+    logits[..., SPECIAL] = float("-inf")
+    return logits / temperature if temperature != 1 else logits
+
+
+def _average(members: Sequence[Tensor]) -> Tensor:
+    """Return logits of the mean of the members' probabilities, from logits (..., V) of each."""
+    if len(members) == 1:
+        return members[0]  # callers normalize
+    logprobs = torch.stack([logits.log_softmax(-1) for logits in members])
+    return logprobs.logsumexp(0) - math.log(len(members))

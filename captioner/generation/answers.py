@@ -1,0 +1,64 @@
+"""Search for answers to questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from captioner.backends.base import Backend, Memory
+from captioner.config import AnswerConfig
+from captioner.decoding import Hypothesis, Trie, beam_search, constrain_to_trie, greedy_search
+from captioner.tokenizer import BOS, EOS
+
+
+@torch.inference_mode()
+def search_answers(
+    backend: Backend,
+    memories: Sequence[Memory],
+    config: AnswerConfig,
+    *,
+    num_return: int | None = None,
+    closed: Trie | None = None,
+) -> list[list[Hypothesis]]:
+    """Return the answers to each question, most likely first, with their log-probabilities.
+
+    Args:
+        backend: The model.
+        memories: One per question, from `Backend.encode_questions`.
+        config: The search; its temperature divides the logits.
+        num_return: End the search of a question when its first so many answers are certain.
+        closed: The only answers that can be returned. Each token's probability is normalized
+            over the tokens that may follow, so the probabilities of all members sum to 1. No
+            member may be longer than `backend.max_length`.
+    """
+    length = config.max_length if closed is None else closed.longest
+    state = backend.start(
+        memories, rows=config.beam_size, room=length, temperature=config.temperature
+    )
+    step, reorder = state.step, state.reorder
+    if closed is not None:
+        step, reorder = constrain_to_trie(step, reorder, closed)
+    if config.beam_size == 1:
+        return greedy_search(
+            step,
+            images=len(memories),
+            bos=BOS,
+            eos=EOS,
+            max_length=length,
+            length_penalty=0.0,
+            device=backend.device,
+        )
+    return beam_search(
+        step,
+        reorder,
+        images=len(memories),
+        beams=config.beam_size,
+        bos=BOS,
+        eos=EOS,
+        max_length=length,
+        length_penalty=0.0,
+        stop="exact",
+        num_return=num_return,
+        device=backend.device,
+    )
