@@ -8,19 +8,13 @@ from pathlib import Path
 NO_FILE_NAME = " (no file_name)"
 """Suffix of `Example.image` where the data set gives an id but no file name."""
 
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "restval": "train",  # Karpathy's split: COCO val images that are used for training
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "eval": "val",
-    "evaluation": "val",
-    "test": "test",
-    "testing": "test",
+# "restval": the part of COCO val that Karpathy's split uses for training.
+_ALIASES = {
+    "train": ("train", "training", "restval"),
+    "val": ("val", "valid", "validation", "dev", "eval", "evaluation"),
+    "test": ("test", "testing"),
 }
+_SPLITS = {alias: split for split, aliases in _ALIASES.items() for alias in aliases}
 SPLIT_NAMES = frozenset(_SPLITS)
 """All names of the splits train, val and test, in lower case."""
 

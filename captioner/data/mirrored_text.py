@@ -16,14 +16,8 @@ from __future__ import annotations
 import re
 
 # Other capitalization is left unchanged, so that swapping twice restores the caption.
-_SWAP = {
-    "left": "right",
-    "Left": "Right",
-    "LEFT": "RIGHT",
-    "right": "left",
-    "Right": "Left",
-    "RIGHT": "LEFT",
-}
+_SWAP = {"left": "right", "Left": "Right", "LEFT": "RIGHT"}
+_SWAP |= {right: left for left, right in _SWAP.items()}
 _TAIL = r"(?P<tail>most|hand(?:ed)?|wards?|)"
 _SIDE = re.compile(rf"\b(?P<side>left|right){_TAIL}\b", re.IGNORECASE)
 

@@ -129,10 +129,7 @@ class _PairSampler:
     def __init__(
         self, statistics: _NounStatistics, rows: Sequence[int], ids: Sequence[str], seed: int
     ) -> None:
-        self.statistics = statistics
-        self.rows = rows
-        self.ids = ids
-        self.seed = seed
+        self.statistics, self.rows, self.ids, self.seed = statistics, rows, ids, seed
         self.remaining = {answer: dict.fromkeys(rows, MAX_PER_ANSWER) for answer in ("yes", "no")}
 
     def sample(self, budget: int) -> list[tuple[int, int, str]]:

@@ -110,20 +110,15 @@ sink: bathroom kitchen faucet wash* counter
 refrigerator: kitchen fridge
 """
 
+_WITH_ARTICLE = (
+    "is there {a}",
+    "is there {a} in the picture",
+    "can you see {a}",
+    "does the picture show {a}",
+)
 QUESTION_FORMS = {
-    "scene": (
-        "is there {a}",
-        "is there {a} in the picture",
-        "can you see {a}",
-        "does the picture show {a}",
-    ),
-    "singular": (
-        "is there {a}",
-        "is there {a} in the picture",
-        "can you see {a}",
-        "does the picture show {a}",
-        "are there any {plural}",
-    ),
+    "scene": _WITH_ARTICLE,
+    "singular": (*_WITH_ARTICLE, "are there any {plural}"),
     "mass": (
         "is there any {a}",
         "is there {a} in the picture",
@@ -137,3 +132,4 @@ QUESTION_FORMS = {
         "does the picture show any {a}",
     ),
 }
+"""Question templates by the kind of noun."""

@@ -240,13 +240,12 @@ class _RowJoiner:
             self._report.add(NO_ANSWER, name, rows=empty.rows)
             question = full
         elif first is not None:
-            question = replace(
-                first,
-                references=first.references + question.references,
-                rows=first.rows + 1,
-                question_type=first.question_type or question.question_type,
-                answer_type=first.answer_type or question.answer_type,
-            )
+            answers = first.references + question.references
+            types = {
+                "question_type": first.question_type or question.question_type,
+                "answer_type": first.answer_type or question.answer_type,
+            }
+            question = replace(first, references=answers, rows=first.rows + 1, **types)
         self._questions[key] = question
 
     def examples(self) -> Iterator[Example]:
@@ -261,15 +260,9 @@ class _RowJoiner:
 
 
 def _make_question(row: Row, image: str, image_id: str, split: str, default_id: str) -> Example:
+    ids = (row.question or "", row.question_id or default_id)
     return Example(
-        image,
-        image_id,
-        tuple(row.texts),
-        split,
-        question=row.question or "",
-        question_id=row.question_id or default_id,
-        question_type=row.question_type,
-        answer_type=row.answer_type,
+        image, image_id, tuple(row.texts), split, *ids, row.question_type, row.answer_type
     )
 
 

@@ -14,11 +14,7 @@ from pathlib import Path
 from captioner.data.example import SPLIT_NAMES, Example, normalize_split
 from captioner.data.formats.cells import is_whole_column, whole_text
 from captioner.data.formats.custom_rows import IMAGE_KEYS, parse_texts
-from captioner.data.formats.image_folders import (
-    FolderIndex,
-    choose_image_folder,
-    find_image_folder,
-)
+from captioner.data.formats.image_folders import FolderIndex, choose_image_folder, find_image_folder
 from captioner.data.formats.io import (
     Source,
     list_files,
@@ -72,14 +68,9 @@ def read_daquar(source: Source) -> Iterator[Example]:
             if answers is None:
                 source.report.add(BAD_LIST, f"{path.name}:{line}", rows=1)
                 continue
-            yield Example(
-                images[row["image_id"]],
-                row["image_id"],
-                tuple(answers),
-                normalize_split(row["split"]) if row.get("split") else split,
-                question=row["question"],
-                question_id=f"{label}:{line}",
-            )
+            name = normalize_split(row["split"]) if row.get("split") else split
+            image, question = images[row["image_id"]], (row["question"], f"{label}:{line}")
+            yield Example(image, row["image_id"], tuple(answers), name, *question)
 
 
 def _read_daquar_rows(path: Path, report: Report) -> Iterator[tuple[str, dict[str, str]]]:
@@ -139,14 +130,8 @@ def read_easy_vqa(source: Source) -> Iterator[Example]:
         rows = list(_read_easy_vqa_rows(path, source.report))
         images = _find_easy_vqa_images([number for *_, number in rows], path, source)
         for line, question, answer, number in rows:
-            yield Example(
-                str(images / f"{number}.png"),
-                f"{split}/{number}",
-                (answer,),
-                split,
-                question=question,
-                question_id=f"{split}:{line}",
-            )
+            image, image_id = str(images / f"{number}.png"), f"{split}/{number}"
+            yield Example(image, image_id, (answer,), split, question, f"{split}:{line}")
 
 
 def _read_easy_vqa_rows(path: Path, report: Report) -> Iterator[tuple[int, str, str, int]]:

@@ -30,9 +30,9 @@ _TEXT_FOLDERS = ("questions", "Questions", "annotations", "Annotations")
 
 
 class _Annotation(NamedTuple):
-    """The annotations of one question."""
+    """The fields of an `Example` that the annotations of a question give."""
 
-    answers: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
     question_type: str = ""
     answer_type: str = ""
 
@@ -75,13 +75,7 @@ def read_vqav2(source: Source) -> Iterator[Example]:
         paths = {name: str(folder / name) for name in names}
         for row in rows:
             annotation = annotations.pop(row.question_id, _Annotation())
-            yield replace(
-                row,
-                image=paths[row.image],
-                references=annotation.answers,
-                question_type=annotation.question_type,
-                answer_type=annotation.answer_type,
-            )
+            yield replace(row, image=paths[row.image], **annotation._asdict())
         for question_id in annotations:
             source.report.add(UNKNOWN_QUESTION, f"{question_id} ({path.name})")
 
