@@ -1,9 +1,8 @@
 #!/usr/bin/env python
-"""What a further question costs: `python benchmarks/ask.py`.
+"""Compare the first and the second question about an image: `python benchmarks/ask.py`.
 
-In a session (`generate.py --ask`) the image is read and encoded once. Timed, in turns: the first
-question about a picture, reading and encoding included, and the second. Printed are the medians
-and their ratio.
+In a session (`generate.py --ask`) the image is read and encoded once. Measures in turns the first
+question, reading and encoding included, and the second. Prints the medians and their ratio.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ QUESTIONS = ("what color is the dog?", "is there a person in the picture?")
 
 
 def main() -> None:
-    """Time both, and print them."""
+    """Measure both and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--image", default=str(ROOT / "examples" / "dog.jpg"))
     parser.add_argument("--repeats", type=int, default=50)
@@ -40,13 +39,13 @@ def main() -> None:
         _, answering = timed(lambda image=image: model.ask(image, QUESTIONS[0]))
         first.append(seconds + answering)
         second.append(timed(lambda image=image: model.ask(image, QUESTIONS[1]))[1])
-    # The first three warm the caches.
+    # The first three rounds warm the caches.
     before, after = (1000 * statistics.median(times[3:]) for times in (first, second))
     print(f"first question {before:.1f} ms, second {after:.1f} ms, ratio {after / before:.2f}")
 
 
 def timed(run: Callable[[], Any]) -> tuple[Any, float]:
-    """What it gives, and the seconds it took."""
+    """Return the result of a function and the seconds that it took."""
     started = time.perf_counter()
     return run(), time.perf_counter() - started
 

@@ -1,14 +1,14 @@
-"""Captioning against named peers, as ratios of medians: `python benchmarks/caption.py`.
+"""Compare captioning with named peers, as ratios of medians: `python benchmarks/caption.py`.
 
-- cold start: the process that captions one picture, against `python -c "import torch"`;
-- latency: one picture from its path, the model loaded, against transformers (see peer.py);
-- throughput: 200 photographs of 640 x 480 from the command line, against peer.py's, and against
-  itself where freed memory is not kept;
-- memory: the peak of the process that captions one picture, against 1.5 times (that of
-  `import torch` + 300 MB).
+- Cold start: a process that captions one image, against `python -c "import torch"`.
+- Latency: one image from its path with a loaded model, against transformers (see peer.py).
+- Throughput: 200 photographs of 640 x 480 from the command line, against peer.py, and against
+  itself without `keep_freed_memory`.
+- Memory: the peak of a process that captions one image, against 1.5 times (`import torch` +
+  300 MB).
 
-Both sides take turns, so that what else the machine does meets both. The peer makes as many
-decoding steps as the captioner did for the same pictures.
+Both sides are measured in turns, so that other load on the machine affects both. The peer makes as
+many decoding steps as the captioner for the same images.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 IMAGE = ROOT / "examples" / "beach.jpg"
 BATCH = 16
 TORCH = ["-c", "import torch"]
-# Compiled modules are kept, as they are for any user but one who switched that off.
+# Python writes compiled modules, which is the default.
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 
@@ -41,7 +41,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", default="bundled", metavar="DIR")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="runs of each side")
-    parser.add_argument("--images", type=int, default=200, metavar="N", help="of the throughput")
+    parser.add_argument(
+        "--images", type=int, default=200, metavar="N", help="images for the throughput"
+    )
     args = parser.parse_args()
     print(machine(), end="\n\n")
     print(f"{'':24} {'captioner':>12} {'peer':>12} {'ratio':>7}  peer, aim")
@@ -55,7 +57,7 @@ def main() -> None:
 
 
 def processes(checkpoint: str, repeats: int) -> None:
-    """Cold start and peak memory, from the same runs."""
+    """Measure cold start and peak memory in the same runs."""
     ours = [str(ROOT / "generate.py"), str(IMAGE), "--checkpoint", checkpoint]
     found, torch = alternate(lambda: run_process(ours), lambda: run_process(TORCH), repeats)
     seconds = [statistics.median(x[0] for x in side) for side in (found, torch)]
@@ -67,28 +69,28 @@ def processes(checkpoint: str, repeats: int) -> None:
 
 
 def latency(checkpoint: str, repeats: int) -> None:
-    """One picture at a time within one process."""
+    """Measure the captioning of single images in one process."""
     from peer import Peer
 
     import captioner
     from captioner.config.decoding_options import TTA_VIEWS
 
-    models = {looks: captioner.load(checkpoint, tta=looks) for looks in TTA_VIEWS}
+    models = {views: captioner.load(checkpoint, tta=views) for views in TTA_VIEWS}
     peer, (steps,) = Peer(checkpoint), count_steps(models[1], [IMAGE])
-    # Each run is of several captions, since one takes milliseconds.
+    # A run makes several captions, because one takes milliseconds.
     several = range(10)
     runs = {n: lambda m=model: [m.caption(IMAGE) for _ in several] for n, model in models.items()}
     runs["peer"] = lambda: [peer.caption([IMAGE], steps) for _ in several]
     found = {name: 1000 * s / len(several) for name, s in medians(runs, repeats).items()}
     sides = found[1], found["peer"]
     row("latency, ms", *sides, f"timm + transformers, {steps} steps of beam {peer.beams}")
-    row("  per step, ms", *(x / steps for x in sides), "the encoder's share included")
-    for looks in TTA_VIEWS[1:]:
-        row(f"  of {looks} looks, ms", found[looks], found[1], "one look")
+    row("  per step, ms", *(x / steps for x in sides), "encoder included")
+    for views in TTA_VIEWS[1:]:
+        row(f"  with {views} views, ms", found[views], found[1], "one view")
 
 
 def throughput(checkpoint: str, repeats: int, paths: list[Path]) -> None:
-    """The whole command line, from start to end."""
+    """Measure the command line from start to end."""
     import captioner
 
     model = captioner.load(checkpoint)
@@ -98,21 +100,21 @@ def throughput(checkpoint: str, repeats: int, paths: list[Path]) -> None:
     ours = [str(ROOT / "generate.py"), str(paths[0].parent), *common]
     peer = [str(ROOT / "benchmarks" / "peer.py"), *map(str, paths), *common, "--steps", str(mean)]
     beside = f"timm + transformers, batch {BATCH}, {mean} steps"
-    # Who has set glibc up, if only to nothing, is left alone.
+    # An empty GLIBC_TUNABLES disables `keep_freed_memory`.
     itself = "the same without captioner.cli.process.keep_freed_memory"
-    for name, other, told in (
+    for name, other, note in (
         ("throughput, images/s", lambda: run_process(peer), beside),
         ("  beside itself", lambda: run_process(ours, GLIBC_TUNABLES=""), itself),
     ):
         sides = alternate(lambda: run_process(ours), other, repeats)
         rates = [len(paths) / statistics.median(x[0] for x in side) for side in sides]
-        row(name, *rates, told)
+        row(name, *rates, note)
 
 
 def alternate(
     ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int
 ) -> tuple[list[Any], list[Any]]:
-    """What both sides returned, run in turns; the first run of each only warms the caches."""
+    """Run both sides in turns; return their results without the first, which warms the caches."""
     results: tuple[list[Any], list[Any]] = ([], [])
     for _ in range(repeats + 1):
         for side, run in zip(results, (ours, theirs), strict=True):
@@ -121,12 +123,12 @@ def alternate(
 
 
 def run_process(words: list[str], **variables: str) -> tuple[float, float]:
-    """Seconds and peak resident megabytes of a Python process, with these variables set."""
+    """Return the seconds and peak resident megabytes of a Python process."""
     start = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *words], env=ENVIRONMENT | variables, stdout=subprocess.DEVNULL
     )
-    # Unlike getrusage, wait4 tells of this one child.
+    # Unlike getrusage, wait4 reports on this child alone.
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - start
@@ -137,14 +139,14 @@ def run_process(words: list[str], **variables: str) -> tuple[float, float]:
 
 
 def timed(run: Callable[[], Any]) -> float:
-    """Seconds that it takes."""
+    """Return the seconds that a function takes."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
 
 
 def medians(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Seconds of each, run in turns; the first round only warms."""
+    """Return the median seconds of each function, run in turns after one warm-up round."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats + 1):
         for name, run in runs.items():
@@ -153,7 +155,7 @@ def medians(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float
 
 
 def count_steps(model: Any, batches: Iterable[Any]) -> list[int]:
-    """Of each batch of images, the steps of its search."""
+    """Return the number of search steps of each batch of images."""
     decoder, caches = model.model.decoder, []
     start = decoder.start
     decoder.start = lambda *args: caches.append(start(*args)) or caches[-1]
@@ -164,7 +166,7 @@ def count_steps(model: Any, batches: Iterable[Any]) -> list[int]:
 
 
 def draw_photograph(seed: int) -> Any:
-    """A picture with a photograph's size and about its detail (640 x 480, some 100 kB of JPEG)."""
+    """Return an image like a photograph: 640 x 480, about 100 kB of JPEG."""
     import numpy as np
     from PIL import Image
 
@@ -178,7 +180,7 @@ def draw_photograph(seed: int) -> Any:
 
 
 def machine() -> str:
-    """What it was measured on."""
+    """Return the processor, its load and the versions of the libraries."""
     from importlib.metadata import version
 
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "transformers"))
@@ -190,7 +192,7 @@ def machine() -> str:
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells it."""
+    """Return the name of the processor, as far as it is known."""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -200,7 +202,7 @@ def processor() -> str:
 
 
 def row(name: str, ours: float, theirs: float, note: str) -> None:
-    """One line of the table."""
+    """Print one line of the table."""
     print(f"{name:24} {ours:12.4g} {theirs:12.4g} {ours / theirs:7.2f}  {note}", flush=True)
 
 

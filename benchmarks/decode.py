@@ -1,14 +1,14 @@
 #!/usr/bin/env python
-"""The decoder beside transformers and CTranslate2: `python benchmarks/decode.py`.
+"""Compare the decoder with transformers and CTranslate2: `python benchmarks/decode.py`.
 
-The same weights in all three, from the same memory: those of the bundled checkpoint, and random
-ones of 512 wide and 4 layers. A search makes a fixed number of steps; what is timed is from memory
-to hypotheses, in turns, and printed are medians in milliseconds a step and how many times as fast
-this project is. CTranslate2, which runs its encoder in the same call, is timed by the difference of
-a long and a short search.
+All three use the same weights and memory: those of the bundled checkpoint, and random weights of
+width 512 and 4 layers. A search makes a fixed number of steps and is measured from memory to
+hypotheses, in turns. Prints medians in milliseconds per step, and the speed relative to the peer.
+CTranslate2 also runs its encoder in the same call, so its time is the difference of a long and a
+short search.
 
     pip install -r requirements-bench.txt
-    python benchmarks/decode.py --images FOLDER   # equal tokens are looked for on these pictures
+    python benchmarks/decode.py --images FOLDER   # compares the tokens of these images
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ THEIRS = ("float32", "bfloat16")
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of a decoder."""
+    """Sizes of a decoder."""
 
     vocab: int
     width: int
@@ -61,12 +61,12 @@ class Sizes:
 
     @classmethod
     def of(cls, config: Config, vocab: int) -> Sizes:
-        """Those of a checkpoint."""
+        """Return the sizes of a checkpoint."""
         m = config.model
         return cls(vocab, m.width, m.heads, m.ffn, m.decoder_layers, m.max_length)
 
     def decoder(self) -> Decoder:
-        """With random weights."""
+        """Return a decoder with random weights."""
         torch.manual_seed(0)
         sizes = {"width": self.width, "heads": self.heads, "ffn": self.ffn, "layers": self.layers}
         return Decoder(self.vocab, max_length=self.length, pad=PAD, **sizes).eval()
@@ -76,11 +76,11 @@ LARGE = Sizes(vocab=8000, width=512, heads=8, ffn=2048, layers=4, length=32)
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure all parts and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", metavar="DIR", help="photographs; default: drawn ones")
-    parser.add_argument("--count", type=int, default=1000, help="of them")
-    parser.add_argument("--repeats", type=int, default=7, help="of each side")
+    parser.add_argument("--images", metavar="DIR", help="folder of photographs; default: drawn")
+    parser.add_argument("--count", type=int, default=1000, help="number of images")
+    parser.add_argument("--repeats", type=int, default=7, help="runs of each side")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", choices=("equal", "speed", "folder"), help="one of the parts")
     args = parser.parse_args()
@@ -98,11 +98,11 @@ def main() -> None:
 
 
 def speed(name: str, decoder: Decoder, sizes: Sizes, args: argparse.Namespace) -> None:
-    """A line for each pair of modes, for one image and for sixteen."""
+    """Print the times for sixteen images and for one."""
     ours = {dtype: in_type(decoder, dtype) for dtype in OURS}
     mbart = to_mbart(decoder, sizes)
     theirs = {d: copy.deepcopy(mbart).to(getattr(torch, d)) for d in THEIRS}
-    print(f"{name}: ms a step, beam {BEAMS}, {STEPS} steps")
+    print(f"{name}: ms per step, beam {BEAMS}, {STEPS} steps")
     titles = [*OURS, *(f"peer {d}" for d in THEIRS), "fp32 x", "bf16 x", "fastest x"]
     print(f"{'images':>8}" + "".join(f"{title:>14}" for title in titles))
     for images in (16, 1):
@@ -126,7 +126,7 @@ def speed(name: str, decoder: Decoder, sizes: Sizes, args: argparse.Namespace) -
 
 
 def in_type(decoder: Decoder, dtype: str) -> Decoder:
-    """The decoder as `captioner.load(dtype=...)` has it on a CPU."""
+    """Return a copy of the decoder as `captioner.load(dtype=...)` prepares it on a CPU."""
     found = copy.deepcopy(decoder)
     if dtype == "bfloat16":
         found = found.bfloat16()
@@ -135,14 +135,14 @@ def in_type(decoder: Decoder, dtype: str) -> Decoder:
 
 
 def runner(run: Callable, model: Any, memory: Tensor, dtype: str) -> Callable[[], Any]:
-    """The call that is timed."""
+    """Return the call to measure."""
     kind = torch.bfloat16 if dtype == "bfloat16" else torch.float32
     return lambda: run(model, memory.to(kind), steps=STEPS, least=STEPS)
 
 
 @torch.inference_mode()
 def search(decoder: Decoder, memory: Tensor, *, steps: int, least: int = 0) -> list[list[int]]:
-    """Our beam search."""
+    """Return the best tokens of the project's beam search for each image."""
     cache = decoder.start(memory, len(memory) * BEAMS, steps)
 
     def step(tokens: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ def search(decoder: Decoder, memory: Tensor, *, steps: int, least: int = 0) -> l
 
 @torch.inference_mode()
 def generate(model: Any, memory: Tensor, *, steps: int, least: int = 0) -> list[list[int]]:
-    """That of transformers."""
+    """Return the best tokens of the beam search of transformers for each image."""
     from transformers.modeling_outputs import BaseModelOutput
 
     found = model.generate(
@@ -182,7 +182,7 @@ def generate(model: Any, memory: Tensor, *, steps: int, least: int = 0) -> list[
 
 
 def to_mbart(decoder: Decoder, sizes: Sizes) -> Any:
-    """A transformers model with the decoder's weights, and what never comes forbidden."""
+    """Return a transformers model with the weights of the decoder and without special tokens."""
     from transformers import MBartConfig, MBartForConditionalGeneration
 
     config = MBartConfig(
@@ -216,7 +216,7 @@ def to_mbart(decoder: Decoder, sizes: Sizes) -> Any:
 
 
 class CTranslate:
-    """CTranslate2's searches by type, `translate(images, steps)`; none where it is missing."""
+    """Searches `translate(images, steps)` of CTranslate2 by data type; none if not installed."""
 
     def __init__(self, mbart: Any, sizes: Sizes) -> None:
         self.mbart, self.sizes = mbart, sizes
@@ -231,7 +231,7 @@ class CTranslate:
         found = {}
         plain = copy.deepcopy(self.mbart)
         plain.final_logits_bias.zero_()
-        # What the converter asks of a configuration, and transformers 5 no longer keeps.
+        # The converter needs these fields, which transformers 5 does not keep.
         plain.config.normalize_before = plain.config.normalize_embedding = True
         words = ["<pad>", "<unk>", "<s>", "</s>", *(f"w{i}" for i in range(4, self.sizes.vocab))]
         for kind in ("float32", "int8"):
@@ -261,7 +261,7 @@ class CTranslate:
 
 
 def photographs(args: argparse.Namespace) -> list[Path]:
-    """Those of the folder, or drawn ones."""
+    """Return the images of the folder, or drawn images."""
     if args.images:
         return sorted(Path(args.images).glob("*.jpg"))[: args.count]
     folder = Path(tempfile.mkdtemp())
@@ -272,7 +272,7 @@ def photographs(args: argparse.Namespace) -> list[Path]:
 
 
 def equal(paths: Sequence[Path]) -> None:
-    """How many captions have the tokens that transformers finds, in float32."""
+    """Count the captions whose tokens equal those of transformers in float32."""
     model, tokenizer, config = load_checkpoint("bundled")
     mbart = to_mbart(model.decoder, Sizes.of(config, len(tokenizer)))
     reader = captioner.load().backend
@@ -302,14 +302,14 @@ def equal(paths: Sequence[Path]) -> None:
 
 
 def score(model: Seq2Seq, memory: Tensor, tokens: list[int]) -> float:
-    """What a beam search ranks by."""
+    """Return the score that a beam search ranks by."""
     backend = TorchBackend.of_model(model, device=memory.device)
     (total,) = score_texts(backend, TorchMemory((memory,)), [tokens])
     return total / len(tokens)
 
 
 def folder(paths: Sequence[Path]) -> None:
-    """A folder from files to captions, beside the encoder's own pass over pixels in memory."""
+    """Compare captioning a folder of files with encoding alone, from pixels in memory."""
     for dtype in OURS:
         model = captioner.load(dtype=dtype)
         model.caption(paths[:32])
@@ -328,7 +328,7 @@ def folder(paths: Sequence[Path]) -> None:
 
 
 def encoding(model: captioner.Captioner, paths: Sequence[Path]) -> float:
-    """Images a second of the encoder, over pixels that are at hand."""
+    """Return the images per second of the encoder alone."""
     spent = 0.0
     for batch in in_batches(paths, 16):
         pixels = pixels_of(model.backend, batch)
@@ -346,13 +346,13 @@ def pixels_of(backend: TorchBackend, paths: Sequence[Path]) -> Tensor:
 
 
 def in_batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """So many at a time."""
+    """Yield batches of a size."""
     for at in range(0, len(items), size):
         yield items[at : at + size]
 
 
 def peak() -> float:
-    """Megabytes of this process at most."""
+    """Return the peak memory of this process in megabytes."""
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024

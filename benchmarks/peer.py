@@ -1,8 +1,8 @@
-"""The peer of `caption.py`: the same sizes from timm's and transformers' own parts.
+"""The peer of `caption.py`: a model of the same size from timm and transformers.
 
-timm backbones of the checkpoint's names, a projection, and `MBartForConditionalGeneration` with as
-many layers as the checkpoint, searched by `generate(num_beams=...)`. The weights are random: they
-change no time. Nothing ends early, so a search makes exactly the steps that it is asked for.
+It has the timm backbones of the checkpoint, a projection, and `MBartForConditionalGeneration` with
+as many layers as the checkpoint, with `generate(num_beams=...)`. The weights are random, which does
+not change the time. EOS is disabled, so that a search makes exactly the given number of steps.
 
     python benchmarks/peer.py --checkpoint bundled --steps 12 PATH...
 """
@@ -28,7 +28,7 @@ from captioner.tokenizer import BOS, PAD, Tokenizer
 
 
 class Peer:
-    """Paths to captions, as `Captioner` from the same checkpoint's sizes."""
+    """Caption image files with a model of the same size as a checkpoint."""
 
     def __init__(self, checkpoint: str) -> None:
         from timm.data import create_transform
@@ -44,7 +44,7 @@ class Peer:
         self.transform = create_transform(
             (3, *spec.size), mean=spec.mean, std=spec.std, interpolation="bicubic", crop_pct=1.0
         )
-        # What a careful user would do, too.
+        # The fastest memory format, for a fair comparison.
         self.backbone = backbone.eval().to(memory_format=torch.channels_last)
         self.projection = nn.Linear(channels, sizes.width)
         mbart = MBartConfig(
@@ -68,7 +68,7 @@ class Peer:
 
     @torch.inference_mode()
     def caption(self, paths: Sequence[Path | str], steps: int) -> list[str]:
-        """A text per image."""
+        """Return a text for each image."""
         pixels = torch.stack([self.transform(Image.open(p).convert("RGB")) for p in paths])
         features = self.backbone(pixels.to(memory_format=torch.channels_last))
         found = self.model.generate(

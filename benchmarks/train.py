@@ -1,18 +1,18 @@
 #!/usr/bin/env python
-"""Training beside a plain transformers loop, as ratios: `python benchmarks/train.py`.
+"""Compare training with a plain transformers loop, as ratios: `python benchmarks/train.py`.
 
-- captions a second, end to end and behind a frozen encoder, against a loop over transformers'
-  `VisionEncoderDecoderModel` with dynamic padding: the same timm encoder, the same decoder, the
-  same weights, as many captions a step (160). Sizes are the defaults (ViT-Small, 512 wide,
-  4 layers) and small ones (ViT-Tiny, 384 wide, 3 layers). The loop has a row for each caption, as
-  tutorials have. `step` is from tensors in memory, `loop` from the files;
-- the same losses from the same batch, in float32, before anything is timed;
-- a self-critical step against a cross-entropy step of the same images, with the bundled model, and
-  the reward's share of it.
+- Captions per second, end to end and with a frozen encoder, against a loop over transformers'
+  `VisionEncoderDecoderModel` with dynamic padding: the same timm encoder, decoder, weights and
+  captions per step (160). Sizes are the defaults (ViT-Small, width 512, 4 layers) and small
+  (ViT-Tiny, width 384, 3 layers). The loop has one row per caption, as in tutorials. `step`
+  measures from tensors in memory, `loop` from files. First, both losses for the same batch are
+  compared in float32.
+- A step of self-critical training against a cross-entropy step on the same images, with the
+  bundled model, and the share of the reward.
 
-Both sides take turns, and printed are medians.
+Both sides are measured in turns. Prints medians.
 
-    python benchmarks/train.py --data FLICKR8K    # else drawn pictures with invented captions
+    python benchmarks/train.py --data FLICKR8K    # default: drawn images with random captions
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ SIZES = {
 
 
 def words_for(sizes: str) -> list[str]:
-    """The settings of a model that both sides can have."""
+    """Return the settings of a model that both sides support."""
     name, width, heads, ffn, layers = SIZES[sizes]
     args = "args: {class_token: false, global_pool: avg}"
     return [
@@ -80,7 +80,7 @@ def words_for(sizes: str) -> list[str]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure all parts and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", metavar="DIR", help="a captioned data set; default: drawn")
     parser.add_argument("--repeats", type=int, default=5, help="steps of each side")
@@ -104,7 +104,7 @@ def main() -> None:
 
 
 def invent(folder: Path, *, images: int) -> Path:
-    """Drawn photographs with five captions of some 11 words each, as Flickr8k's."""
+    """Write drawn images with five captions of about 11 words each, as in Flickr8k."""
     rng = random.Random(0)
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=5)) for _ in range(2000)]
     folder.mkdir()
@@ -113,7 +113,7 @@ def invent(folder: Path, *, images: int) -> Path:
         draw_photograph(i).save(folder / f"{i:04}.jpg", quality=90)
         for _ in range(CAPTIONS):
             count = min(28, max(4, round(rng.gauss(11, 4))))
-            # Common words are most of a text.
+            # Most words of a text are frequent ones.
             picked = [words[int(len(words) * rng.random() ** 4)] for _ in range(count)]
             rows.append({"file_name": f"{i:04}.jpg", "text": " ".join(picked)})
     lines = "".join(json.dumps(row) + "\n" for row in rows)
@@ -122,7 +122,7 @@ def invent(folder: Path, *, images: int) -> Path:
 
 
 class Ours:
-    """What train.py makes of a configuration, and its step."""
+    """The model, data and training step of `captioner train` for a configuration."""
 
     def __init__(self, args: argparse.Namespace, *words: str, precision: str | None = None) -> None:
         precision = precision or args.precision
@@ -132,7 +132,7 @@ class Ours:
         )
         self.stage = self.config.train.stages[0]
         torch.manual_seed(0)
-        AcceleratorState._reset_state()  # there is one precision for a process else
+        AcceleratorState._reset_state()  # allows another precision in the same process
         self.accelerator = Accelerator(mixed_precision=precision, cpu=True)
         tasks, train, val, _ = read_splits(self.config)
         train = first_images(train, 8 * IMAGES)
@@ -159,11 +159,11 @@ class Ours:
         train_mode(self.model)
 
     def full_model(self) -> AbstractContextManager[Seq2Seq]:
-        """The model to draw captions from."""
+        """Return the model that samples captions."""
         return nullcontext(self.model)
 
     def batches(self) -> Iterator[Batch]:
-        """Without end."""
+        """Yield batches forever."""
         order = EpochBatches([range(len(self.train))], IMAGES)
         loader = DataLoader(self.train, batch_sampler=order, collate_fn=collate)
         while True:
@@ -171,7 +171,7 @@ class Ours:
             order.epoch += 1
 
     def step(self, batch: Batch) -> float:
-        """The loss a token."""
+        """Make a training step; return the loss per token."""
         with self.accelerator.autocast():
             found = self.objective(self.wrapped, batch, full_model=self.full_model)
         loss = found.total / found.tokens
@@ -183,7 +183,7 @@ class Ours:
 
 
 class Peer:
-    """A `VisionEncoderDecoderModel` with the weights of ours, and the plain loop's step."""
+    """A `VisionEncoderDecoderModel` with the same weights, and the step of a plain loop."""
 
     def __init__(self, ours: Ours, *, frozen: bool, dropout: float) -> None:
         self.frozen = frozen
@@ -196,7 +196,7 @@ class Peer:
         self.pairs = Pairs(ours)
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Without end."""
+        """Yield batches forever."""
         loader = DataLoader(
             self.pairs, IMAGES * CAPTIONS, shuffle=True, drop_last=True, collate_fn=pad_pairs
         )
@@ -204,7 +204,7 @@ class Peer:
             yield from loader
 
     def step(self, batch: tuple[Tensor, Tensor]) -> float:
-        """The loss a token."""
+        """Make a training step; return the loss per token."""
         pixels, labels = batch
         with self.autocast():
             loss = self.model(pixel_values=pixels, labels=labels).loss
@@ -216,7 +216,7 @@ class Peer:
 
 
 def build_peer(model: Seq2Seq, config: Config, vocab: int, *, dropout: float) -> Any:
-    """transformers' model of the same parts and weights."""
+    """Return a transformers model with the same parts and weights."""
     from transformers import (
         MBartConfig,
         MBartForCausalLM,
@@ -251,7 +251,7 @@ def build_peer(model: Seq2Seq, config: Config, vocab: int, *, dropout: float) ->
     )
     peer.config.decoder_start_token_id, peer.config.pad_token_id = BOS, PAD
     peer.encoder.timm_model.load_state_dict(model.backbone.models[0].state_dict())
-    # Projection, positions and norms are ours, too.
+    # The projection, positions and norms are those of this project.
     peer.enc_to_dec_proj = type(model.memory_encoder)(
         encoder.hidden_size,
         len(model.memory_encoder.positions),
@@ -271,7 +271,7 @@ def build_peer(model: Seq2Seq, config: Config, vocab: int, *, dropout: float) ->
 
 
 class Pairs(Dataset):
-    """A row for each caption of each image, read by timm's own transform."""
+    """One row per caption, with the image read by a transform of timm."""
 
     def __init__(self, ours: Ours) -> None:
         from timm.data import create_transform
@@ -302,20 +302,20 @@ class Pairs(Dataset):
 
 
 def pad_pairs(rows: list[tuple[Tensor, list[int]]]) -> tuple[Tensor, Tensor]:
-    """Pixels and labels, to the longest of the batch; -100 is not counted."""
+    """Return pixels and labels padded with -100, which the loss ignores."""
     longest = max(len(ids) for _, ids in rows)
     labels = [ids + [-100] * (longest - len(ids)) for _, ids in rows]
     return torch.stack([pixels for pixels, _ in rows]), torch.tensor(labels)
 
 
 def repeated(batch: Batch) -> tuple[Tensor, Tensor]:
-    """The same batch as the peer has it: the image once for each caption."""
+    """Return the same batch in the form of the peer: each image once per caption."""
     labels = batch.labels.flatten(0, 1)
     return batch.images.repeat_interleave(CAPTIONS, 0), labels.masked_fill(labels == PAD, -100)
 
 
 def same_losses(args: argparse.Namespace) -> None:
-    """Both compute the same function: three steps' losses in float32 without dropout."""
+    """Compare the losses of three steps in float32 without dropout; exit if they differ."""
     words = ["model.dropout=0", "train.stages=[{lr: 0.0, encoder_lr: 1.0e-9}]"]
     ours = Ours(args, *words_for("small"), *words, precision="no")
     peer = Peer(ours, frozen=False, dropout=0.0)
@@ -328,12 +328,12 @@ def same_losses(args: argparse.Namespace) -> None:
 
 
 def named(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-    """As the peer's forward calls them."""
+    """Return a batch as keyword arguments of the peer."""
     return {"pixel_values": batch[0], "labels": batch[1]}
 
 
 def beside_peer(args: argparse.Namespace, sizes: str, *, frozen: bool, aim: float) -> None:
-    """Captions a second of both, in turns."""
+    """Print the captions per second of both sides."""
     rates = "lr: 5.0e-4, cached_views: 1" if frozen else "lr: 5.0e-4, encoder_lr: 1.0e-4"
     ours = Ours(args, *words_for(sizes), "model.dropout=0.1", f"train.stages=[{{{rates}}}]")
     peer = Peer(ours, frozen=frozen, dropout=0.1)
@@ -361,10 +361,10 @@ def beside_peer(args: argparse.Namespace, sizes: str, *, frozen: bool, aim: floa
 
 
 def self_critical(args: argparse.Namespace) -> None:
-    """A step on samples beside one on the references, of the same images."""
-    print(f"\n{'ms a step, 32 images':28} {'SCST':>10} {'CE':>10} {'ratio':>7}  reward's share")
+    """Compare a self-critical step with a cross-entropy step on the same images."""
+    print(f"\n{'ms per step, 32 images':28} {'SCST':>10} {'CE':>10} {'ratio':>7}  reward's share")
     for name, rates in (
-        ("frozen encoder, features kept", "lr: 1.0e-9, cached_views: 1"),
+        ("frozen encoder, cached features", "lr: 1.0e-9, cached_views: 1"),
         ("end to end", "lr: 1.0e-9, encoder_lr: 1.0e-9"),
     ):
         words = ["train.start=bundled", "data.val_share=0.1"]
@@ -391,7 +391,7 @@ def self_critical(args: argparse.Namespace) -> None:
 
 
 class Timed:
-    """A function that notes how long its calls took, in seconds."""
+    """A function that records the seconds of each call."""
 
     def __init__(self, run: Callable[..., Any]) -> None:
         self.run, self.times = run, []
