@@ -1,4 +1,4 @@
-"""Shared by all tests: an offline process with few threads, and a data set of drawn pictures."""
+"""Shared by all tests: an offline process with few threads, and data sets of drawn images."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 # Set before `datasets`, `timm` or torch is imported: they read the environment only once.
 _HOME = tempfile.TemporaryDirectory(prefix="captioner-tests-")
-# One torch thread in each process. The tensors are small: on a busy machine, threads that wait for
-# one another multiply the time that the suite takes.
+# One torch thread per process: the tensors are small, and threads would wait for one another.
 THREADS = int(os.environ.get("CAPTIONER_TEST_THREADS") or os.environ.get("OMP_NUM_THREADS") or "1")
 os.environ.update(
     OMP_NUM_THREADS=str(THREADS),
@@ -30,9 +29,9 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     HF_DATASETS_DISABLE_PROGRESS_BARS="1",
     TOKENIZERS_PARALLELISM="false",
-    # Code that was generated for other instructions (ATEN_CPU_CAPABILITY) must not be found.
+    # Keep code for other instruction sets (ATEN_CPU_CAPABILITY) apart.
     TORCHINDUCTOR_CACHE_DIR=str(Path(_HOME.name) / "inductor"),
-    TORCHINDUCTOR_COMPILE_THREADS="1",  # more would each be a process that imports torch
+    TORCHINDUCTOR_COMPILE_THREADS="1",  # Each further thread is a process that imports torch.
 )
 
 import hypothesis  # noqa: E402
@@ -42,11 +41,11 @@ from PIL import Image, ImageDraw  # noqa: E402
 if TYPE_CHECKING:
     from forks import ForkServer
 
-# A shell has its background jobs ignore SIGINT, and what the tests start would inherit that.
+# A shell makes background jobs ignore SIGINT, which processes of the tests would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# No deadline: a busy machine is no bug. No database: nothing is written into the tree.
+# No deadline: the machine may be busy. No database: tests do not write to the source tree.
 hypothesis.settings.register_profile("project", deadline=None, database=None)
 hypothesis.settings.load_profile("project")
 
@@ -58,33 +57,33 @@ SHAPES = (
     ("white", "square", "left"),
     ("purple", "triangle", "right"),
 )
-"""Colour, shape and side of each drawn picture."""
+"""Color, shape and side of each drawn image."""
 
 
-def draw(colour: str, shape: str, side: str, *, size: int = 64) -> Image.Image:
-    """A coloured shape on the left or right half of a grey square."""
+def draw(color: str, shape: str, side: str, *, size: int = 64) -> Image.Image:
+    """Return an image of a colored shape on the left or right half of a gray square."""
     image = Image.new("RGB", (size, size), (90, 90, 90))
     pen = ImageDraw.Draw(image)
     left = size // 16 if side == "left" else size // 2
     box = (left, size // 4, left + size * 7 // 16, size * 11 // 16)
     if shape == "circle":
-        pen.ellipse(box, fill=colour)
+        pen.ellipse(box, fill=color)
     elif shape == "square":
-        pen.rectangle(box, fill=colour)
+        pen.rectangle(box, fill=color)
     else:
-        pen.polygon([(box[0], box[3]), (box[2], box[3]), ((box[0] + box[2]) / 2, box[1])], colour)
+        pen.polygon([(box[0], box[3]), (box[2], box[3]), ((box[0] + box[2]) / 2, box[1])], color)
     return image
 
 
-def captions_of(colour: str, shape: str, side: str) -> tuple[str, ...]:
-    """Two captions of a drawn picture."""
-    return (f"a {colour} {shape} on the {side}", f"the {shape} is {colour}")
+def captions_of(color: str, shape: str, side: str) -> tuple[str, ...]:
+    """Return two captions of a drawn image."""
+    return (f"a {color} {shape} on the {side}", f"the {shape} is {color}")
 
 
-def questions_of(colour: str, shape: str, side: str) -> tuple[tuple[str, str], ...]:
-    """Questions about a drawn picture, each with its answer."""
+def questions_of(color: str, shape: str, side: str) -> tuple[tuple[str, str], ...]:
+    """Return questions about a drawn image, each with its answer."""
     return (
-        ("What colour is it?", colour),
+        ("What colour is it?", color),
         ("What shape is it?", shape),
         ("On which side is it?", f"on the {side}"),
     )
@@ -97,9 +96,9 @@ def make_questions(
     val: Sequence[int] = (),
     pictures: Path | None = None,
 ) -> Path:
-    """Write questions about drawn pictures as JSONL; the numbers are places in SHAPES.
+    """Write questions about drawn images as JSONL; the numbers are indices of SHAPES.
 
-    `pictures` is the folder of another data set that has drawn them already.
+    `pictures` is the image folder of another data set, which is used instead of new images.
     """
     folder = pictures or root / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +121,7 @@ def make_questions(
 
 
 class Table(list):
-    """Rows that also give a column by its name, as a `datasets` table does."""
+    """Rows that also return a column by name, as a `datasets` table does."""
 
     def __getitem__(self, key):
         return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
@@ -136,10 +135,10 @@ def make_flickr(
     captions: int = 2,
     bad: Sequence[int] = (),
 ) -> Path:
-    """Write a data set in Flickr8k's layout; the numbers are places in SHAPES.
+    """Write a data set in Flickr8k's layout; the numbers are indices of SHAPES.
 
-    `bad` pictures are files that do not decode. With `captions=1`, each picture has only its
-    first caption.
+    `bad` images are files that cannot be decoded. With `captions=1`, each image has only its first
+    caption.
     """
     images, text = root / "Flicker8k_Dataset", root / "Flickr8k_text"
     images.mkdir(parents=True)
@@ -161,7 +160,7 @@ def make_flickr(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several test processes, begin with the files that take long, to end at the same time."""
+    """Run slow files first, so that several test processes end at the same time."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         names = ("slow", "browser")
         long = {i.path for i in items if any(i.get_closest_marker(name) for name in names)}
@@ -179,7 +178,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def _threads() -> None:
-    """Set the number of threads again, which a test may have changed (`train.threads`)."""
+    """Reset the number of threads, which a test may have changed (`train.threads`)."""
     import torch
 
     torch.set_num_threads(THREADS)
@@ -187,7 +186,7 @@ def _threads() -> None:
 
 @pytest.fixture
 def fresh_accelerate() -> Iterator[None]:
-    """Accelerate keeps a process's first settings; each run of a test stands for a process."""
+    """Reset the state of Accelerate, which keeps the first settings of a process."""
     from accelerate.state import AcceleratorState, GradientState
 
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -208,19 +207,19 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
 
 @pytest.fixture
 def rng() -> random.Random:
-    """The same numbers in every run."""
+    """Return a generator of the same random numbers in every run."""
     return random.Random(0)
 
 
 @pytest.fixture
 def tiny_flickr(tmp_path: Path) -> Path:
-    """Four drawn training pictures with two captions each."""
+    """Return a data set of four drawn training images with two captions each."""
     return make_flickr(tmp_path / "data")
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Three pictures that a tiny checkpoint tells apart."""
+    """Return a folder of three images that a tiny checkpoint captions differently."""
     from tiny import picture
 
     folder = tmp_path / "photos"
@@ -232,7 +231,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def album(photos: Path) -> str:
-    """Four images in two folders, one of them twice, and two files that are no images."""
+    """Return a folder of four images, one of them twice, and two invalid files, in two folders."""
     from tiny import picture
 
     (photos / "sub").mkdir()
@@ -245,7 +244,7 @@ def album(photos: Path) -> str:
 
 @pytest.fixture(scope="session")
 def vqa_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The folder of a tiny checkpoint that answers questions."""
+    """Return the folder of a tiny checkpoint that answers questions."""
     from tiny_vqa import make_vqa_checkpoint
 
     return str(make_vqa_checkpoint(tmp_path_factory.mktemp("vqa") / "best"))
@@ -273,7 +272,10 @@ def type_in(monkeypatch):
 
 @pytest.fixture
 def run(checkpoint, capsys):
-    """Runs generate.py in this process: (exit status, lines of stdout, stderr)."""
+    """Return a function that runs generate.py in this process.
+
+    It returns the exit status, the lines of stdout and the text of stderr.
+    """
 
     def call(*words: object) -> tuple[int, list[str], str]:
         from captioner.cli import generate
@@ -288,7 +290,7 @@ def run(checkpoint, capsys):
 
 @pytest.fixture
 def read(tmp_path_factory):
-    """`read_dataset` with a cache of its own, giving Examples instead of a table."""
+    """Return `read_dataset` with a separate cache, which returns Examples instead of a table."""
     from dataclasses import fields
 
     from captioner.data import Example, read_dataset
@@ -308,7 +310,7 @@ def read(tmp_path_factory):
 
 @pytest.fixture
 def encoded(monkeypatch) -> list[int]:
-    """Images of each call of the encoder."""
+    """Return a list that receives the number of images of each call of the encoder."""
     from captioner.model.seq2seq import Seq2Seq
 
     found, encode = [], Seq2Seq.encode

@@ -53,7 +53,7 @@ def tiff(image: Image.Image, order: str = "<", *, tiled: bool = False) -> bytes:
     a = np.asarray(image)
     tiles = [a[y : y + 48, x : x + 64] for y in (0, 48) for x in (0, 64)]
     parts = [part.tobytes() for part in (tiles if tiled else [a])]
-    first = 200  # the header, at most 12 entries of 12 bytes and 38 bytes of longer values
+    first = 200  # After the header, at most 12 entries of 12 bytes, and 38 bytes of values.
     offsets = [first + sum(map(len, parts[:i])) for i in range(len(parts))]
     sizes = [len(part) for part in parts]
     values = {256: [128], 257: [96], 258: [8, 8, 8], 259: [1], 262: [2], 277: [3]}

@@ -1,4 +1,4 @@
-"""Alternative texts: a sentence, short enough, with whole words and an end."""
+"""Alternative texts: one sentence of limited length and of whole words."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORDS = st.sampled_from([*LONG.split(), *DANGLING_WORDS[:9], "É", "x" * 40, "."
         ([LONG], 48, (0, "A man in a red shirt is standing on a wall.")),
         ([LONG], 40, (0, "A man in a red shirt is standing.")),
         ([LONG], 10, (0, "A man.")),
-        (["one two three four"], 12, (0, "One two.")),  # no clause: any word
+        (["one two three four"], 12, (0, "One two.")),  # Without a clause, any word is a cut point.
         (["a dog with a", "a dog"], 125, (1, "A dog.")),
         (["a dog with a"], 125, (0, "A dog.")),
         (["a dog"], 5, None),

@@ -1,4 +1,4 @@
-"""`generate.py --attention DIR`: a readable sheet for each image, and captions as always."""
+"""Attention sheets: `generate.py --attention DIR`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def size_of(words: int, height: int) -> tuple[int, int]:
-    """Of a sheet of pictures that are as wide as a tile."""
+    """Return the size of a sheet with this many words, for images as wide as a tile."""
     columns = min(COLUMNS, words + 1)
     rows = -(-(words + 1) // columns)
     return columns * (TILE + MARGIN) + MARGIN, rows * (height + LABEL + MARGIN) + MARGIN
@@ -32,7 +32,7 @@ def attention(word: str) -> Attention:
 
 
 @pytest.mark.parametrize("words", [0, 1, 4, 5, 9, 10, 23])
-def test_a_sheet_has_a_tile_for_the_picture_and_one_for_each_word(words):
+def test_a_sheet_has_a_tile_for_the_image_and_one_for_each_word(words):
     found = draw_sheet(picture(1), [attention(f"word{i}") for i in range(words)])
     height = TILE * 60 // 80
     assert (found.mode, found.size) == ("RGB", size_of(words, height))
@@ -41,7 +41,7 @@ def test_a_sheet_has_a_tile_for_the_picture_and_one_for_each_word(words):
         row, column = divmod(i, COLUMNS)
         left, top = MARGIN + column * (TILE + MARGIN), MARGIN + row * (height + LABEL + MARGIN)
         label = pixels[top + height : top + height + LABEL, left : left + TILE]
-        assert (label.min() < 100) == (i > 0)  # something is written there
+        assert (label.min() < 100) == (i > 0)  # Only words have a label.
         assert pixels[top : top + height, left : left + TILE].min() < 255
 
 
@@ -84,7 +84,7 @@ def test_images_with_equal_names_have_separate_sheets(run, photos, tmp_path):
 
 
 def test_the_sheet_of_another_image_is_not_replaced(run, photos, tmp_path):
-    """Separate runs on folders with equal names, into one folder of sheets."""
+    """Two runs on files with the same name write to one folder of sheets."""
     other = tmp_path / "other"
     other.mkdir()
     picture(7).save(other / "0.png")
@@ -97,7 +97,7 @@ def test_the_sheet_of_another_image_is_not_replaced(run, photos, tmp_path):
     assert (out / "0.attention.png").read_bytes() == before
     assert run(other / "0.png", "--attention", out, "--overwrite") == (0, captions, "")
     assert (out / "0.attention.png").read_bytes() != before
-    # A changed image, and one that was moved, replace their own.
+    # A changed image and a moved image replace their own sheet.
     for path in (other / "0.png", other / "moved" / "0.png"):
         path.parent.mkdir(exist_ok=True)
         picture(8).save(path)
@@ -116,14 +116,14 @@ def test_images_with_equal_content_have_a_sheet_each(run, photos, tmp_path):
     assert (status, err) == (0, "")
     plain = run(*sorted(photos.glob("*.png")))
     assert run(photos, "--recursive", "--attention", photos / "sheets") == plain
-    # Nor are they images to a run that draws none.
+    # A run without --attention skips the sheets, too.
     assert run(photos, "--recursive") == plain
     assert SHEET_KEY == _IMAGE
 
 
 def test_sheets_in_the_folder_of_the_images_do_not_change_them(run, photos):
     before = {p.name: p.read_bytes() for p in photos.iterdir()}
-    for _ in range(2):  # nor are they pictures to a second run
+    for _ in range(2):  # The second run does not take the sheets for images.
         assert run(photos, "--attention", photos)[0] == 0
         assert {name: (photos / name).read_bytes() for name in before} == before
         assert len(list(photos.iterdir())) == 2 * len(before)
@@ -138,7 +138,7 @@ def test_an_unreadable_image_does_not_stop_the_other_sheets(run, photos, tmp_pat
 
 
 def test_a_sheet_that_cannot_be_drawn_is_an_error(run, photos, tmp_path, monkeypatch):
-    """Such as when the picture is gone before its sheet is drawn."""
+    """For example, the image was deleted before its sheet is drawn."""
     from captioner.predict import Captioner
 
     attention = Captioner.attention

@@ -1,4 +1,4 @@
-"""No bad image passes: each gives its picture or one typed error, soon and within bounds."""
+"""Invalid image files: each gives its image or one typed error, in limited time and memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from captioner.images import fit, is_blank, load_image
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 5
 MEGABYTES = 350
-"""That reading any of the files may take, Python and the libraries included."""
+"""Memory of a process that reads any of the files, with Python and the libraries."""
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
@@ -41,7 +41,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def outcome(source: object, kind: Kind) -> str:
-    """What is wrong with what comes of a source, if anything."""
+    """Return what is wrong with the result of a source; empty if nothing is."""
     try:
         image = load_image(source)
     except ImageError as error:
@@ -78,7 +78,7 @@ def test_each_file_gives_its_image_or_one_typed_error(folder):
 
 
 def check_records(lines: list[str], expected: dict[Path, Kind]) -> None:
-    """Each file has its line of JSON; PLAIN its caption, and where it is exact, its score too."""
+    """Check that each file has one JSON line, and that PLAIN has the same caption everywhere."""
     records = {record["image"]: record for record in map(json.loads, lines)}
     assert len(records) == len(lines) == len(expected)
     decoded = {os.fsencode(p).decode("utf-8", "backslashreplace"): k for p, k in expected.items()}
@@ -98,7 +98,7 @@ def check_records(lines: list[str], expected: dict[Path, Kind]) -> None:
             assert record["caption"] == plain["caption"], path
             slack = 1e-3 if kind.tolerance == 0 else 1
             assert record["score"] == pytest.approx(plain["score"], abs=slack), path
-    assert len(seen) > 2  # the captions tell pictures apart
+    assert len(seen) > 2  # Captions differ between images.
 
 
 def test_the_command_line_reports_each_error_and_continues(folder, checkpoint, capsys):
@@ -123,13 +123,13 @@ def test_a_single_bad_image_gives_status_1(folder, checkpoint, capsys):
 @pytest.mark.slow
 def test_a_whole_folder_in_a_separate_process(folder, checkpoint):
     where = next(iter(folder)).parent
-    # A folder in a folder is no image, whatever its name; it is one of the kinds if it is named.
+    # A folder in a folder is skipped, even if its name has the suffix of an image.
     named = [where, where / "folder.jpg"]
     words = [ROOT / "generate.py", *named, "--jsonl", "--checkpoint", checkpoint]
     done = subprocess.run([sys.executable, *words], capture_output=True, timeout=120, cwd=ROOT)
     assert done.returncode == 3
     check_records(done.stdout.decode().splitlines(), folder)
-    lines = done.stderr.decode().splitlines()  # C libraries write here without asking Python
+    lines = done.stderr.decode().splitlines()  # C libraries write here directly.
     assert all(line.startswith("generate.py: ") for line in lines), lines
 
 
@@ -138,7 +138,7 @@ import json, sys, time
 from captioner.errors import ImageError
 from captioner.images import load_image
 
-def peak():  # of this process alone; that of `resource` starts at its parent's
+def peak():  # Of this process alone; `resource` starts at the peak of its parent.
     status = dict(line.split(":", 1) for line in open("/proc/self/status"))
     return int(status["VmHWM"].split()[0]) // 1024
 
@@ -222,8 +222,8 @@ def flagged(image: Image.Image, size: tuple[int, int] = (224, 224)) -> bool:
     return is_blank(image, fit(image, size, crop=False))
 
 
-def noise(width: int, height: int, *, spread: float, grey: bool, seed: int = 0) -> Image.Image:
-    shape = (height, width, 1 if grey else 3)
+def noise(width: int, height: int, *, spread: float, gray: bool, seed: int = 0) -> Image.Image:
+    shape = (height, width, 1 if gray else 3)
     values = np.random.default_rng(seed).normal(128, spread, shape)
     return Image.fromarray(
         np.broadcast_to(np.clip(values, 0, 255), (height, width, 3)).astype("u1")
@@ -236,13 +236,13 @@ SIZES = [(64, 64), (100, 80), (224, 224), (300, 200), (640, 480), (1000, 150), (
 @pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_noise_and_single_colors_are_blank(size):
-    for colour in ("black", "white", "teal", (1, 1, 1)):
-        image = Image.new("RGB", size, colour)
+    for color in ("black", "white", "teal", (1, 1, 1)):
+        image = Image.new("RGB", size, color)
         assert flagged(image)
         assert flagged(load_image(encode(image, "JPEG")))
-    for grey in (False, True):
+    for gray in (False, True):
         for spread in (20, 80, 1000):
-            image = noise(*size, spread=spread, grey=grey)
+            image = noise(*size, spread=spread, gray=gray)
             assert flagged(image)
             for quality in (50, 75, 95):
                 jpeg = encode(image, "JPEG", quality=quality)
@@ -250,7 +250,7 @@ def test_noise_and_single_colors_are_blank(size):
 
 
 def texture(power: float, seed: int) -> Image.Image:
-    """Grey of a spectrum that falls as frequency to a power; photographs' power is about 1."""
+    """Return gray noise with the spectrum frequency ** -power; that of photos is about 1."""
     generator = np.random.default_rng(seed)
     spectrum = np.fft.fft2(generator.normal(size=(300, 300)))
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(300), np.fft.fftfreq(300)))
@@ -269,9 +269,9 @@ def test_photos_drawings_and_textures_are_not_blank():
     for name in ("beach.jpg", "dog.jpg"):
         photo = found[name] = load_image(ROOT / "examples" / name)
         found[f"{name}, dark"] = photo.point(lambda value: value // 16)
-        found[f"{name}, grey"] = photo.convert("L").convert("RGB")
+        found[f"{name}, gray"] = photo.convert("L").convert("RGB")
         found[f"{name}, small"] = photo.resize((48, 32))
-        grain = np.asarray(noise(*photo.size, spread=40, grey=False), dtype=int) - 128
+        grain = np.asarray(noise(*photo.size, spread=40, gray=False), dtype=int) - 128
         found[f"{name}, grainy"] = Image.fromarray(np.clip(photo + grain, 0, 255).astype("u1"))
     lines = Image.new("RGB", (600, 400), "white")
     ImageDraw.Draw(lines).line([(20, 380), (200, 30), (400, 300), (580, 50)], "black", 2)
@@ -292,7 +292,7 @@ def stripes(width: int) -> np.ndarray:
 @pytest.mark.parametrize("crop", [False, True])
 def test_an_image_that_fits_keeps_its_pixels(crop):
     for width, height in ((64, 64), (97, 61), (49, 130)):
-        image = noise(width, height, spread=90, grey=False)
+        image = noise(width, height, spread=90, gray=False)
         fitted = fit(image, (height, width), crop=crop)
         assert fitted.tobytes() == image.tobytes()
         assert fitted is not image

@@ -1,4 +1,4 @@
-"""Which images a command line means."""
+"""Expand the paths of a command line to images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from captioner.errors import DataError
 
 @pytest.fixture(autouse=True)
 def tree(tmp_path, monkeypatch):
-    """Empty files with the names of images, and others."""
+    """Create empty files with the names of images and of other files."""
     names = ("b.JPG", "a.png", "notes.txt", ".hidden.png", "deep/c.webp", "deep/er/d.heic")
     for name in (*names, "deep/er/list.txt", ".cache/e.png"):
         path = tmp_path / "in" / name
@@ -43,7 +43,7 @@ def test_links_to_folders_cause_no_loop_and_no_duplicates():
     assert expected == ["a.png", "b.JPG", "deep/c.webp", "deep/er/d.heic", "itself.png"]
     assert names("in/**/*.webp") == ["deep/c.webp"]
     os.symlink("in", "link")
-    assert len(find_images(["link"], recursive=True)) == len(expected)  # what is named is followed
+    assert len(find_images(["link"], recursive=True)) == len(expected)  # Named links are followed.
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_links_to_folders_cause_no_loop_and_no_duplicates():
         ("in/**/er/*", ["deep/er/d.heic", "deep/er/list.txt"]),
         ("i*/**/c.*", ["deep/c.webp"]),
         ("**/a.png", ["a.png"]),
-        ("in/de*", ["deep/c.webp"]),  # a folder that matches is its images
+        ("in/de*", ["deep/c.webp"]),  # A folder that matches is expanded.
         ("in/none*", ["none*"]),
         ("in/**/none", ["**/none"]),
     ],
@@ -69,12 +69,12 @@ def test_a_recursive_glob_matches_every_file():
 
 
 ODD = ("photos [2023]", "a[1].jpg", "what?", "b*c", "[x]")
-"""OutputNames that look like patterns."""
+"""Names that look like patterns."""
 
 
 @pytest.fixture
 def odd(tree, tmp_path):
-    """Folders of such names, and those that they would match as patterns, with files in each."""
+    """Create folders with these names, and folders that they match as patterns."""
     for folder in (*ODD, "photos 2", "a1.jpg", "whats", "bxc", "x"):
         (tmp_path / folder / "deep").mkdir(parents=True)
         for name in ("a.jpg", "a[1].jpg", "a1.jpg", "deep/c.jpg"):
@@ -160,7 +160,7 @@ def test_files_that_the_run_writes_are_no_inputs(tmp_path):
         find_images(["in"], exclude=["."])
 
 
-# What is skipped, and what is no image
+# Skipped files and inputs without images
 
 
 def remarks(*paths: str, **options) -> list[str]:

@@ -70,7 +70,7 @@ VALUES: dict[str, st.SearchStrategy[list[str]]] = {
 
 
 class FakeCaptioner:
-    """Notes the options that it is called with."""
+    """Records the options that it is called with."""
 
     def __init__(self) -> None:
         self.options: dict[str, Any] = {}

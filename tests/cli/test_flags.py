@@ -1,4 +1,4 @@
-"""Flags of the command lines: each is applied or rejected, and none is ignored."""
+"""Flags of all commands: unknown, renamed, and without effect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROGRAMS = {"generate.py": generate, "score.py": score, "serve.py": serve, "trai
 
 
 def flags_of(module: Any) -> list[str]:
-    """The flags of a program, by its own parser."""
+    """Return the flags of a command."""
     seen: list[Parser] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Parser, "_reject_unknown", lambda self, unknown: seen.append(self) or exit(0))
@@ -29,7 +29,7 @@ FLAGS = {name: flags_of(module) for name, module in PROGRAMS.items()}
 
 
 def usage(capsys: pytest.CaptureFixture, program: Any, *words: str) -> str:
-    """The message of a usage error."""
+    """Return the message of a usage error."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
         program.parse(list(words))

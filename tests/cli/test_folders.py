@@ -72,7 +72,7 @@ def test_the_same_bytes_are_captioned_once(run, album, encoded):
     found = {row["image"]: row for row in rows()}
     assert found["photos/sub/twin.png"]["caption"] == found["photos/1.png"]["caption"]
     assert found["photos/sub/z.png"]["error"].startswith("photos/sub/z.png: is text")
-    assert len(found) == len(rows())  # what is named twice has one row
+    assert len(found) == len(rows())  # Files that are named twice have one row.
 
 
 def test_csv_and_jsonl_have_the_same_values(run, album):
@@ -112,7 +112,7 @@ def test_a_name_that_is_not_utf8_has_a_row_and_resumes(run, photos, name):
     assert run(*options, *texts)[0] == 3
     before = rows(name)
     assert "photos/caf\\xe9.gif" in [row["image"] for row in before]
-    assert "photos/caf\\xe9.gif" in [row["image"] for row in rows("errors.jsonl")]  # takes no XMP
+    assert "photos/caf\\xe9.gif" in [row["image"] for row in rows("errors.jsonl")]
     assert run(*options, *texts) == (3, [], "")
     assert rows(name) == before
 
@@ -153,7 +153,7 @@ def test_an_existing_file_needs_resume_and_keeps_its_rows(run, album, encoded):
     status, _, err = run(*options)
     assert (status, err.count("\n")) == (1, 1)
     assert "--resume" in err
-    assert run(*options, "--resume")[0] == 3  # the errors are still there
+    assert run(*options, "--resume")[0] == 3  # The errors remain.
     picture(9).save("photos/9.png")
     shutil.copy("photos/0.png", "photos/zero.png")
     run(*options, "--resume")
@@ -181,7 +181,7 @@ def test_a_truncated_file_resumes_to_the_same_bytes(run, album, name):
 def test_retry_failed_replaces_rows_with_errors(run, album, monkeypatch):
     options = (album, "--recursive", "--output", "out.jsonl", "--resume")
     fail = {"photos/bad.png", "photos/sub/z.png"}
-    with monkeypatch.context() as patch:  # such as a format whose plugin is not installed
+    with monkeypatch.context() as patch:  # For example, a plugin is not installed.
 
         def load(source, **rest):
             if source in fail:
@@ -192,7 +192,7 @@ def test_retry_failed_replaces_rows_with_errors(run, album, monkeypatch):
         shutil.copy("photos/bad.png", "photos/sub/z.png")
         patch.setattr(torch_backend, "load_image", load)
         assert run(*options)[0] == 3
-    assert run(*options)[0] == 3  # the files are as they were
+    assert run(*options)[0] == 3  # The files have not changed.
     assert run(*options, "--retry-failed") == (0, [], "")
     retried = Path("out.jsonl").read_bytes()
     os.remove("out.jsonl")
@@ -219,7 +219,7 @@ def test_resuming_with_other_options_is_an_error(run, photos, more, message):
     assert (status, err.count("\n")) == (1, 1)
     assert message in err
     assert Path("out.jsonl").read_bytes() == before
-    # These change no row.
+    # The batch size does not change the rows.
     assert run("photos", "--output", "out.jsonl", "--resume", "--batch-size", 1)[0] == 0
 
 
@@ -229,7 +229,7 @@ def test_errors_are_written_to_a_file(run, album):
     lines = [line.split("\t") for line in Path("errors.txt").read_text().splitlines()]
     assert [path for path, _ in lines] == ["photos/bad.png", "photos/sub/z.png"]
     assert all(reason.startswith("is text") for _, reason in lines)
-    for _ in range(2):  # also those of rows that are there
+    for _ in range(2):  # The second run reads them from the rows.
         run(*options, "errors.jsonl", "--output", "out.jsonl", "--resume")
         assert [list(row.values()) for row in rows("errors.jsonl")] == lines
 

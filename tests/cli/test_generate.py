@@ -1,4 +1,4 @@
-"""generate.py as a user meets it: what is printed where, and the exit status."""
+"""Output and exit status of generate.py."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_names_that_are_not_utf8(checkpoint, photos):
 
 @pytest.mark.slow
 def test_closed_pipe_ends_quietly(checkpoint, photos):
-    # Buffered, the lines are written as the process ends; unbuffered, one by one.
+    # With buffering, the lines are written when the process ends; without, one by one.
     for unbuffered in ("", "1"):
         read, write = os.pipe()
         os.close(read)

@@ -77,7 +77,7 @@ def test_jsonl(run, photos, answer_of):
 def test_num_answers(run, photos, answer_of):
     path = photos / "0.png"
     expected = [a.text for a in answer_of(path, Q, num_answers=5).answers]
-    assert len(expected) > 3  # more than the checkpoint's beams
+    assert len(expected) > 3  # More than the beams of the checkpoint.
     assert run(path, "--question", Q, "--num-answers", 5)[1] == expected
     _, out, _ = run(path, "--question", Q, "--num-answers", 5, "--jsonl")
     (row,) = rows_of(out)

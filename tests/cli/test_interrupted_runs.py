@@ -46,7 +46,7 @@ def started(checkpoint: str, *words: str) -> subprocess.Popen:
 
 
 def wait_for(process: subprocess.Popen, path: str, size: int) -> None:
-    """Until the file has grown past a size, or the process has ended."""
+    """Wait until the file is larger than a size or the process has ended."""
     while process.poll() is None:
         if os.path.exists(path) and os.path.getsize(path) > size:
             return
@@ -60,7 +60,7 @@ def many(photos: Path, count: int) -> None:
 
 
 def close(found: list[dict], expected: list[dict]) -> bool:
-    """Equal, but for the last digit of scores: batches of other images round otherwise."""
+    """Return whether rows are equal, with a tolerance for the rounding of scores in batches."""
     scores = [[row.pop("score", 0) for row in each] for each in (found, expected)]
     return found == expected and np.allclose(*scores, atol=2e-4)
 
@@ -113,7 +113,7 @@ def test_a_closed_pipe_ends_quietly(checkpoint, photos):
 
 
 def test_rows_are_not_kept_in_memory():
-    """What is kept of an image that is done: its path, a number and a digest."""
+    """Only path, position and digest of a finished image are kept."""
     file = RowFile("o", columns=None, settings={}, resume=False, retry=False, notify=print)
     for i in range(50):
         file.append({"image": f"{i}", "caption": "long " * 1000, "sha256": f"{i:064x}"})

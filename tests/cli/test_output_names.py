@@ -1,4 +1,4 @@
-"""Names of what is written for an image: no two images share one, and none is lost."""
+"""Names of the files that are written for images: no two images share one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _working_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def same_stem() -> str:
-    """A folder with x.jpg, x.png and y.png."""
+    """Return a folder with x.jpg, x.png and y.png."""
     os.mkdir("in")
     for i, name in enumerate(("x.jpg", "x.png", "y.png")):
         picture(i).save(f"in/{name}")
@@ -56,7 +56,7 @@ def test_images_with_the_same_stem_have_separate_texts(run, same_stem):
     assert texts() == expected
     assert err.count("\n") == 1
     assert "in/x.jpg and in/x.png" in err
-    # Again, and with each order: the texts are no inputs, and the names the same.
+    # In any order, the names are the same and the texts are not inputs.
     for order in itertools.permutations(["in/x.jpg", "in/x.png", "in/y.png"]):
         assert captions(run, *order, "--sidecar")[0] == said
         assert texts() == expected
@@ -109,11 +109,11 @@ def test_a_text_never_replaces_a_file_of_the_run(run, same_stem):
 
 
 def test_links_to_one_text_do_not_lose_a_caption(run, same_stem):
-    """Names that a file system takes for one file; here by a link."""
+    """Two names of one file, here by a hard link."""
     os.remove("in/x.png")
     Path("in/x.txt").write_text("old")
     os.link("in/x.txt", "in/y.txt")
-    # The first is written as a new file, so that the second replaces the old one alone.
+    # The first text is a new file, so that the second replaces only the old one.
     said, _ = captions(run, "in", "--sidecar", "--overwrite")
     assert texts() == {"x.txt": said["in/x.jpg"], "y.txt": said["in/y.png"]}
 
@@ -135,7 +135,7 @@ def test_a_binary_file_is_not_replaced_by_a_text(run, same_stem):
     assert Path("in/y.txt").read_bytes() == before
 
 
-# The rule
+# The class
 
 
 STEMS = st.sampled_from(["a", "b", "A", "a.jpg", "a.png", "a.jpg.png", "é", "e\u0301"])
@@ -155,7 +155,7 @@ def test_no_two_images_of_a_folder_share_a_name(tmp_path_factory, names, random)
     paths = [os.path.join(folder, name) for name in names]
     targets = [OutputNames(paths).beside(path, ".txt") for path in paths]
     assert len(set(targets)) == len(names)
-    for target in targets:  # as this file system tells names apart
+    for target in targets:  # The file system decides which names differ.
         Path(target).touch()
     assert len(list(Path(folder).glob("*.txt"))) == len(names)
     shutil.rmtree(folder)
@@ -168,7 +168,7 @@ def test_no_two_images_of_a_folder_share_a_name(tmp_path_factory, names, random)
 
 
 def test_a_case_insensitive_file_system_shares_names(monkeypatch):
-    """X.JPG and x.png share a text where X.png is x.png."""
+    """X.JPG and x.png share a name if X.png and x.png are one file."""
     os.mkdir("in")
     for name in ("X.JPG", "x.png", "Y.png"):
         Path("in", name).touch()

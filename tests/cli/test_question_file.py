@@ -82,7 +82,7 @@ def test_a_json_list_is_rejected(run, photos, tmp_path):
         status, out, err = run(photos, "--questions", file)
         assert (status, out, err.count("\n")) == (1, [], 1)
         assert "an object a line" in err
-    file.write_text(f"[1] {Q}\n")  # but a line may begin so
+    file.write_text(f"[1] {Q}\n")  # A line of text may begin with a bracket.
     assert run(photos / "0.png", "--questions", file)[0] == 0
 
 
@@ -122,7 +122,7 @@ def test_image_paths_are_relative_to_the_file_or_working_folder(
     answers = [line.split("\t")[2] for line in out]
     assert answers[:2] == run(photos / "0.png", "--question", Q)[1] * 2
     assert answers[2:] == run("only_here.png", "--question", Q)[1]
-    # What lies beside the file comes before what lies here.
+    # The folder of the file has precedence over the working folder.
     (elsewhere / "photos").mkdir()
     picture(8).save("photos/0.png")
     assert run("--questions", file)[1] == out

@@ -63,7 +63,7 @@ def test_a_session_needs_exactly_one_readable_image(run, photos, tmp_path, type_
     type_in(Q)
     status, out, err = run(tmp_path / "none.png", "--ask")
     assert (status, out, err.count("\n")) == (1, [], 1)
-    with pytest.raises(SystemExit, match="2"):  # a folder of three
+    with pytest.raises(SystemExit, match="2"):  # The folder has three images.
         run(photos, "--ask")
 
 

@@ -1,4 +1,4 @@
-"""Resuming a run when files have changed since, have moved or are gone."""
+"""Resume a run after image files were changed, moved or deleted."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def rows(path: str = "out.jsonl") -> dict[str, dict]:
 
 
 def captions(run, *paths: str) -> dict[str, str]:
-    """What a run of its own says about images."""
+    """Return the captions of a separate run."""
     lines = [json.loads(line) for line in run(*paths, "--jsonl")[1]]
     return {row["image"]: row["caption"] for row in lines}
 
@@ -97,7 +97,7 @@ def test_a_kill_while_replacing_rows_loses_nothing(run, photos):
     run(*options)
     whole = Path("out.jsonl").read_bytes()
     first, second, _ = whole.splitlines(keepends=True)
-    # As a kill leaves it: old rows and one new row after them.
+    # As after a kill: one new row follows the old rows.
     os.remove("out.jsonl")
     picture(0).save("photos/0.png")
     picture(2).save("photos/2.png")
@@ -127,11 +127,11 @@ def test_a_row_that_repeats_a_changed_image_becomes_independent(run, photos, enc
     for name in ("photos/a.png", "photos/b.png"):
         assert after[name]["caption"] == before[name]["caption"]
         assert after[name]["sha256"] == before[name]["sha256"] != after["photos/1.png"]["sha256"]
-    # A further image of the former content repeats a row that has it.
+    # A further image with the former content repeats a row with that content.
     shutil.copy("photos/a.png", "photos/c.png")
     assert run(*options) == (0, [], "")
     assert rows()["photos/c.png"]["same_as"] == "photos/a.png"
-    # One that changes to the content of another repeats that.
+    # An image that gets the content of another repeats the row of that image.
     shutil.copy("photos/0.png", "photos/b.png")
     run(*options)
     assert rows()["photos/b.png"]["same_as"] == "photos/0.png"
@@ -149,7 +149,7 @@ def test_rows_with_errors_are_replaced_if_the_file_has_changed(run, photos):
     status, _, err = run(*options)
     assert (status, "2 images have changed" in err) == (0, True)
     assert not any("error" in row for row in rows().values())
-    # The other way round.
+    # From a row without an error to one with an error.
     Path("photos/1.png").write_text("no picture")
     status, _, err = run(*options)
     assert (status, "1 image has changed" in err) == (3, True)
@@ -166,7 +166,7 @@ def test_missing_files_keep_their_rows_and_are_reported(run, photos):
         assert (status, out, err.count("\n")) == (0, [], 1)
         assert "1 row is of a file that cannot be read now; kept (photos/1.png)" in err
         assert Path("out.jsonl").read_bytes() == before
-    # Rows of other files that are there are no news.
+    # Rows of other existing files are not reported.
     assert "photos/1.png" in run("photos/2.png", *options)[2]
     picture(1).save("photos/1.png")
     assert run("photos/2.png", *options) == (0, [], "")
@@ -187,7 +187,7 @@ def test_the_answers_of_changed_images_are_replaced(photos, tmp_path, capsys):
     assert len(rows("out.csv")) == 3
 
 
-# What lies beside the images
+# Files beside the images
 
 
 def test_texts_of_a_former_image_are_replaced_and_others_kept(run, photos):
@@ -241,7 +241,7 @@ def test_a_path_in_another_working_folder_is_another_file(run, photos, tmp_path,
     expected = captions(run, str(tmp_path / "one" / "a.png"), str(tmp_path / "two" / "a.png"))
     assert [row["caption"] for row in found.values()] == list(expected.values())
     assert len(set(expected.values())) == 2
-    # Each is found again from anywhere.
+    # Each row is found from any working folder.
     for folder, path in (("one", "a.png"), ("rows", "../two/a.png"), (".", "one/a.png")):
         monkeypatch.chdir(tmp_path / folder)
         assert run(path, *output) == (0, [], "")
@@ -250,7 +250,7 @@ def test_a_path_in_another_working_folder_is_another_file(run, photos, tmp_path,
 
 @pytest.mark.parametrize("recorded", [True, False])
 def test_a_run_continues_after_its_whole_folder_was_moved(run, tmp_path, monkeypatch, recorded):
-    """Also with the rows of a version that did not write where it worked."""
+    """Also with the rows of a version that did not store its working folder."""
     (tmp_path / "one").mkdir()
     picture(0).save(tmp_path / "one" / "a.png")
     monkeypatch.chdir(tmp_path / "one")
@@ -311,7 +311,7 @@ def test_names_in_rows_are_relative_to_the_base_folder(tmp_path):
     ]
 
 
-# The rows themselves
+# Rows
 
 
 def test_only_files_with_a_row_are_read(tmp_path):

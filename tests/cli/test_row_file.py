@@ -1,4 +1,4 @@
-"""Rows in a file: appended, gone on with, mended, replaced."""
+"""Rows in a file: append, resume, truncate and replace."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROWS = [
 
 @pytest.fixture(params=["jsonl", "csv"])
 def opened(request, tmp_path):
-    """Opens one file of rows: (the RowFile, what was message)."""
+    """Return a function that opens a file of rows: (the RowFile, the messages)."""
 
     def call(*, resume: bool = True, retry: bool = False, settings=None):
         message = []
@@ -118,7 +118,7 @@ def test_retried_rows_replace_errors_in_place(opened):
     del good["error"]
     file, _ = opened(retry=True)
     assert [file.has(row["image"]) for row in ROWS] == [True, False, True]
-    assert set(file.known.values()) == {"a.png"}  # what failed is to be looked at again
+    assert set(file.known.values()) == {"a.png"}  # Rows with errors are not repeated.
     file.append(good)
     assert not file.has_failed(good["image"])
     file.close()
@@ -197,7 +197,7 @@ def test_each_error_has_one_line(tmp_path, name):
         errors.add("a.png", "nothing is written")
 
 
-# What is read once
+# Reading each content once
 
 
 def test_each_content_is_described_once_and_in_order(tmp_path):

@@ -37,7 +37,7 @@ def test_sidecars_have_the_caption_and_replace_no_other_text(run, album):
     assert Path("photos/1.txt").read_text() == "mine"
     assert not Path("photos/bad.txt").exists()
     status, _, err = run(*Path("photos").glob("[0-9]*"), "--sidecar")
-    assert (status, err.count("\n")) == (0, 1)  # no text is an input
+    assert (status, err.count("\n")) == (0, 1)  # Texts are not inputs.
     assert "photos/1.txt: exists with another text" in err
     assert run("photos/1.png", "--sidecar", "--overwrite") == (0, [captions["photos/1.png"]], "")
     assert Path("photos/1.txt").read_text() == captions["photos/1.png"] + "\n"
@@ -57,7 +57,7 @@ def test_copies_have_the_caption_and_originals_do_not_change(run, album):
     picture(3).save("photos/sub/y.gif")
     before = {path: path.read_bytes() for path in Path("photos").rglob("*.*")}
     options = (album, "--recursive", "--write-xmp", "photos/copies", "--errors-to", "errors")
-    for _ in range(2):  # the copies are not taken for inputs
+    for _ in range(2):  # The copies are not inputs.
         status, out, err = run(*options)
         captions = dict(line.split("\t") for line in out)
         assert (status, len(captions), err.count("\n")) == (3, 6, 3)

@@ -1,4 +1,4 @@
-"""Descriptions in image files: the pixels stay, and so does what else the metadata says."""
+"""Descriptions in image files: pixels and other metadata do not change."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_description_is_written_and_the_pixels_do_not_change(kind):
     assert image.info.get("icc_profile") == old.info.get("icc_profile")
     assert image.getexif() == old.getexif()
     assert write_description(after, TEXT) == after
-    # Nothing is left of the longer one.
+    # The longer text leaves no trace.
     longer = write_description(after, TEXT * 50, overwrite=True)
     assert write_description(longer, TEXT, overwrite=True) == after
 
@@ -113,7 +113,7 @@ def test_other_properties_are_kept(kind, there, options):
     assert node.get("{http://ns.adobe.com/xap/1.0/}Rating") == "4"
     assert node.findtext("{http://example.org/my/}Note") == "kept"
     assert node.findtext(f"{DC}creator/{RDF}Seq/{RDF}li") == "Ann"
-    assert "<my:Note" in packet  # some readers know properties by their usual prefix
+    assert "<my:Note" in packet  # Some readers need the usual prefix.
     expected = {"x-default": TEXT} | ({"de": "ein Hund"} if there else {})
     assert texts_of(after) == expected
     assert after.count(b"W5M0MpCehiHzreSzNTczkc9d") == 1
@@ -172,14 +172,14 @@ def test_the_error_of_other_formats_names_the_supported_ones(kind):
 def test_bytes_before_and_after_the_image_are_kept():
     jpeg = file_of("JPEG", exif=Image.Exif()) + b"a trailer"
     assert write_description(jpeg, TEXT).endswith(b"\xff\xd9a trailer")
-    filled = jpeg[:2] + b"\xff" * 3 + jpeg[2:]  # filling before a marker
+    filled = jpeg[:2] + b"\xff" * 3 + jpeg[2:]  # Fill bytes before a marker.
     assert texts_of(write_description(filled, TEXT)) == {"x-default": TEXT}
     for kind in ("PNG", "WEBP"):
         assert write_description(file_of(kind) + b"a trailer", TEXT).endswith(b"a trailer")
 
 
 def test_an_mpf_index_of_images_stays_valid():
-    """Its offsets count from where it stands."""
+    """Offsets in the index are relative to its position."""
     index = b"\xff\xe2" + struct.pack(">H", 6 + 2) + b"MPF\0ab"
     jpeg = file_of("JPEG")
     before = jpeg[:20] + index + jpeg[20:]
