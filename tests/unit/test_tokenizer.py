@@ -1,4 +1,4 @@
-"""Text to ids and back: exact for any Unicode, with special ids that no text can produce."""
+"""Encoding and decoding: exact for any Unicode text, without special ids from text."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def check_round_trip(tokenizer: Tokenizer, text: str) -> None:
 
 
 UNICODE = st.text(st.characters(exclude_categories=["Cs"]))
-# What the escapes and SentencePiece's own spelling of a space are made of.
+# Characters of the escapes and of SentencePiece's own space.
 CLOSE = st.lists(st.sampled_from(["\u2581", "\x1a", "0", "1", " ", "a", "dog", "\n", "\0"])).map(
     "".join
 )
@@ -120,7 +120,7 @@ def test_truncated_text_ends_in_eos(tokenizer, text, length):
     assert len(cut) <= min(len(whole), length)
     assert cut[-1] == EOS
     assert cut[:-1] == whole[: len(cut) - 1]
-    # Only what would end inside a character is shorter than the limit.
+    # Shorter than the limit only if it would end inside a character.
     if len(cut) < min(len(whole), length):
         longer = tokenizer.decode(whole[: len(cut)])
         following = tokenizer.decode(whole)[len(longer) : len(longer) + 1]

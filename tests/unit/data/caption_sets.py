@@ -16,7 +16,7 @@ def content(rows: list[Example]) -> dict[str, tuple[str, tuple[str, ...]]]:
     return {row.image_id: (row.split, row.references) for row in rows}
 
 
-# id -> split, captions; the id is the image's file name unless the format has another
+# Image id -> split and captions; the id is the file name unless the format defines another.
 CONTENT = {
     "a.jpg": ("train", ("A dog , running .", 'He says "hi" .')),
     "b.jpg": ("train", ("A cat on the left .",)),
@@ -45,7 +45,7 @@ def make_kaggle(root: Path) -> None:
     write(root / "captions.txt", "image,caption\n" + "".join(lines))
     write(root / "Flickr_8k.trainImages.txt", "a.jpg\nb.jpg\n")
     write(root / "Flickr_8k.devImages.txt", "c.jpg\n")
-    pictures(root / "Images" / "Images", *CONTENT)  # some archives unpack nested
+    pictures(root / "Images" / "Images", *CONTENT)  # some archives unpack to nested folders
 
 
 def make_karpathy(root: Path) -> None:
@@ -77,7 +77,7 @@ def make_coco(root: Path) -> None:
 def make_flickr30k(root: Path) -> None:
     lines = [f"{i}| {n}| {text}\n" for i in CONTENT for n, text in texts_of(i)]
     write(root / "results.csv", "image_name| comment_number| comment\n" + "".join(lines))
-    write(root / "train.txt", "a\nb\n")  # the lists of Flickr30k Entities lack the ending
+    write(root / "train.txt", "a\nb\n")  # names without suffix, as in Flickr30k Entities
     write(root / "val.txt", "c\n")
     pictures(root / "flickr30k_images" / "flickr30k_images", *CONTENT)
 

@@ -22,7 +22,7 @@ def image(name: str, *captions: str, split: str = "train") -> Example:
 
 
 def answers_by_question(*captions: str) -> dict[str, str]:
-    """Question -> answer of one image."""
+    """Return the answers by question for one image."""
     rows = questions_from_captions([image("a.jpg", *captions)])
     return {row.question: row.references[0] for row in rows}
 
@@ -47,7 +47,7 @@ WORLD = {
 
 
 def world(size: int = 120, seed: int = 3) -> list[Example]:
-    """Images of one or two things each, in two splits."""
+    """Return images with one or two objects each, in two splits."""
     rng = random.Random(seed)
     rows = []
     for i in range(size):
@@ -62,7 +62,7 @@ def presence(rows: Iterable[Example]) -> list[Example]:
 
 
 def find_noun(question: str) -> str:
-    """The noun that a presence question asks after."""
+    """Return the noun of a presence question."""
     names = {pluralize(noun): noun for noun in load_presence_nouns()} | {
         noun: noun for noun in load_presence_nouns()
     }

@@ -23,7 +23,7 @@ class Row:
 
     image: int
     fault: str = ""
-    """`blank` text, `broken` row, or one that comes `twice`."""
+    """`blank` (text), `broken` (row) or `twice` (repeated row); "" for none."""
 
 
 rows_of_captions = st.lists(
@@ -190,7 +190,7 @@ def vqav2(root: Path, rows: list[Row], splits: list[str]) -> int:
 def texts(root: Path, rows: list[Row], splits: list[str]) -> int:
     lines: dict[int, list[str]] = {}
     for number, row in enumerate(rows):
-        if row.fault != "blank":  # a blank line is no row of a text file
+        if row.fault != "blank":  # blank lines of a text file are not counted
             lines.setdefault(row.image, []).append(text_of(number, row))
     for image, found in lines.items():
         write_lines(root / splits[image] / f"{image}.txt", found)
@@ -221,7 +221,7 @@ def document(path: Path, value: dict[str, Any]) -> None:
 
 
 def lists(root: Path, splits: list[str]) -> None:
-    """Split lists; of the images of no known split there is none."""
+    """Write the split lists; images of an unknown split are in none."""
     for split in set(splits) - {"holdout"}:
         names = [f"{i}.jpg" for i, name in enumerate(splits) if name == split]
         write_lines(root / f"some_{split}.txt", names)

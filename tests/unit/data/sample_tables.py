@@ -22,7 +22,7 @@ def image_table(pictures: list[str], captions: list[list[str]] | None = None) ->
 
 
 def table_row(picture: str, *texts: str, question: str = "", source: int = 0) -> dict:
-    """A captioned image, or a question about it with its answers."""
+    """Return the row of a captioned image, or of a question with its answers."""
     return {"image": picture, "references": list(texts), "question": question, "source": source}
 
 

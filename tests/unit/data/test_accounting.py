@@ -27,7 +27,7 @@ def test_all_written_rows_are_read_or_reported(name, rows, splits, missing):
         written = FORMATS[name](root, rows, splits)
         kind = name.partition(" ")[0]
         if kind == "texts":
-            missing = set()  # a text file without an image is no row of this format
+            missing = set()  # in this format, a text file without an image has no rows
         images(kind, root, splits, missing)
         try:
             resolve_format(root, kind)
@@ -41,7 +41,7 @@ def test_all_written_rows_are_read_or_reported(name, rows, splits, missing):
     assert report.rows == written
     assert report.used.total() == sum(example.rows for example in found)
     assert set(report.used) <= set(WANTED)
-    # Counted without the report: each text has its row's number in it.
+    # An independent count: each text contains the number of its row.
     markers = [text for example in found for text in example.references]
     if kind != "easy_vqa":
         assert len(set(markers)) == len(markers)
@@ -107,7 +107,7 @@ def test_unread_files_are_reported(tmp_path, read):
     _, report = read(tmp_path)
     (problem,) = (problem for kind, problem in report if "left unread" in kind)
     assert problem.names == ["more.jsonl (jsonl)", "old.csv (csv)"]
-    _, report = read(tmp_path / "train.jsonl")  # named, so that nothing else was meant
+    _, report = read(tmp_path / "train.jsonl")  # an explicit path: no other file can be meant
     assert not report
 
 

@@ -260,7 +260,7 @@ def test_error_messages_name_problem_and_path(tmp_path, read):
 
 
 def read_broken(path, read):
-    # A torn file may no longer look like its format, so its reader is called directly.
+    # A truncated file may not be detected, so its reader is called directly.
     from captioner.data.formats.io import Source
 
     source = Source(root=path.parent, files=(path,), images=None, report=Report())

@@ -97,7 +97,7 @@ def test_questions_do_not_depend_on_hash_seed() -> None:
 
 
 def test_most_common_answer_is_limited() -> None:
-    """Of 60 running and 15 jumping and 10 sitting dogs, no more run than jump."""
+    """60 running, 15 jumping and 10 sitting dogs give as many "running" as "jumping"."""
     rows = []
     for verb, number in (("running", 60), ("jumping", 15), ("sitting", 10)):
         rows += [image(f"{verb}{i}.jpg", *(f"A dog is {verb} .",) * 3) for i in range(number)]
@@ -181,7 +181,7 @@ def test_any_text_is_accepted(captions: list[str]) -> None:
 
 @pytest.fixture(scope="module")
 def flickr(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Example], list[Example]]:
-    """A quarter of Flickr8k's train and dev images and their questions."""
+    """Return a quarter of the train and dev images of Flickr8k and their questions."""
     if not FLICKR8K.is_dir():
         pytest.skip("needs Flickr8k in ../shared/flickr8k, beside the repository")
     cache = tmp_path_factory.mktemp("cache")
@@ -195,7 +195,7 @@ def flickr(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Example], lis
 
 
 def majority_accuracy(rows: Iterable[Example]) -> float:
-    """The accuracy of whoever knows each question's commonest answer and sees no image."""
+    """Return the accuracy of always giving the most common answer to a question."""
     answers: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
         answers[row.question][row.references[0]] += 1

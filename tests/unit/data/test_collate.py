@@ -98,7 +98,7 @@ ASKED = st.lists(
     st.lists(st.tuples(*[st.lists(st.integers(4, 99), max_size=5)] * 2), min_size=1, max_size=4),
     min_size=1,
     max_size=4,
-)  # of each image, its questions with their answers
+)  # questions with their answers, by image
 
 
 @given(asked=ASKED, question_pad=st.sampled_from([0, 7, 101]))
@@ -154,7 +154,7 @@ def test_batch_without_any_image():
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_blank_sample_has_shapes_of_readable_sample(pictures, tokenizer, tmp_path, kept):
-    """Of the same shapes and the same source, so that a step on it is like the others' step."""
+    """Ranks without a readable image make the same kind of step as the others."""
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     table = [

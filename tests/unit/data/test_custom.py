@@ -98,7 +98,7 @@ def test_repeated_column_is_reported(tmp_path, read):
 
 
 class TestNestedMetadata:
-    """The same as the `imagefolder` of `datasets`."""
+    """The convention of the `imagefolder` of `datasets`."""
 
     def test_all_files_in_subfolders_are_read(self, tmp_path, read):
         for name, text in (("", "root"), ("cats", "a cat"), ("train/dogs", "a dog"), ("val", "b")):
@@ -110,7 +110,7 @@ class TestNestedMetadata:
         found, report = read(tmp_path, splits=None)
         assert {(e.image_id, e.references[0], e.split) for e in found} == {
             ("0.jpg", "root", "train"),
-            ("cats/0.jpg", "a cat", "cats"),  # beside splits, no training data
+            ("cats/0.jpg", "a cat", "cats"),  # not train, because other folders are splits
             ("train/dogs/0.jpg", "a dog", "train"),
             ("val/0.jpg", "b", "val"),
         }
@@ -185,5 +185,5 @@ def test_caption_without_words_is_empty(tmp_path, read):
     (example,), report = read(tmp_path)
     assert example.references == ("a dog",)
     assert report.problems["empty caption"].rows == 4
-    (example,), _ = read(tmp_path, check_images=False)  # references are scored as they are
+    (example,), _ = read(tmp_path, check_images=False)  # scoring does not change references
     assert example.references == tuple(texts)

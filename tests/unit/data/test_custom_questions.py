@@ -85,7 +85,7 @@ def test_custom_question_problems(tmp_path, read):
     assert content(found) == {
         "x.jsonl:1": ("train", "what?", "a"),
         "same": ("train", "what?", "a"),
-        # The same picture asked about in train and in val is no fault.
+        # Questions about the same image in train and val are allowed.
         "x.jsonl:15": ("val", "what?", "a"),
         "x.jsonl:16": ("train", "what?", "b"),
     }
@@ -134,4 +134,4 @@ def test_rows_of_a_question_id_are_joined(tmp_path, read):
     (example,), report = read(tmp_path)
     assert example.references == ("blue", "red", "red")
     assert (example.answer_type, example.rows) == ("other", 3)
-    assert report.problems["duplicate"].rows == 1  # the same id, of another image
+    assert report.problems["duplicate"].rows == 1  # the same id for another image

@@ -39,7 +39,7 @@ def test_daquar_file_with_any_name_and_column_order(tmp_path, read):
     assert detect_format(path) == "daquar"
     rows, _ = read(path)
     assert content(rows) == {"mine:2": ("train", "what", "chair")}
-    # With a column of paths, image_id is a label in the user's own CSV.
+    # With a column of paths it is custom data, where image_id is only a label.
     path = write(tmp_path / "own.csv", "image,image_id,question,answer\nimages/image3.jpg,3,q,a\n")
     assert detect_format(path) == "csv"
     rows, _ = read(path)
@@ -73,7 +73,7 @@ def test_easy_vqa_image_ids_contain_split(tmp_path, read):
         ("test/11", "test/images/11.png"),
         ("test/0", "test/images/0.png"),
     ]
-    # A folder of one split's images does not serve for the other split.
+    # The images of one split are not used for the other split.
     with pytest.raises(DataError, match="missing image: 2 "):
         read(tmp_path, splits="test", images=tmp_path / "train" / "images")
     rows, _ = read(tmp_path, splits="test", images=tmp_path)

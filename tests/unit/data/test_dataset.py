@@ -72,7 +72,7 @@ def test_few_captions_are_all_used_in_order(pictures, tokenizer):
 
 
 def find_side(image: torch.Tensor) -> str:
-    """Where the red circle is: the side with more red over blue."""
+    """Return the side of the red circle: the one with more red than blue."""
     red = (image[0] - image[2]).clamp_min(0)
     half = red.shape[-1] // 2
     return "left" if red[:, :half].sum() > red[:, half:].sum() else "right"
@@ -94,7 +94,7 @@ def test_mirrored_image_has_flipped_captions(pictures, tokenizer):
 def test_image_is_not_mirrored_if_a_caption_cannot_be_flipped(pictures, tokenizer, other):
     gentle = Augmentation(min_scale=1.0, flip=True, jitter=0.0)
     texts = ["a red circle on the left", other]
-    # Only the first caption may be drawn, yet the other one still forbids the flip.
+    # Even if only the first caption is drawn, the other one prevents the flip.
     for count in (1, 2):
         data = make_dataset(
             image_table(pictures, [texts]), tokenizer, augmentation=gentle, captions_per_image=count
@@ -198,7 +198,7 @@ def test_mirrored_image_has_flipped_questions_and_answers(pictures, tokenizer):
         side = find_side(sample.image)
         assert decode_questions(sample, tokenizer) == [f"is it on the {side}", "where is it"]
         assert decode_texts(sample, tokenizer) == ["yes", f"on the {side}"]
-        # Whoever speaks of the image in an epoch, it is the same view of it.
+        # All sources have the same view of an image in an epoch.
         other = data[Key(epoch, 0, 1)]
         assert torch.equal(other.image, sample.image)
         assert decode_texts(other, tokenizer) == [f"a circle on the {side}"]
@@ -292,9 +292,9 @@ def test_cached_views_alternate_with_matching_captions(pictures, tokenizer):
             view, index = divmod(int(sample.image[0, 0]), 10)
             assert index == i
             assert decode_texts(sample, tokenizer) == texts[view, i]
-    for i in range(6):  # each view comes once in as many epochs as there are views
+    for i in range(6):  # in as many epochs as there are views, each view occurs once
         assert {int(data[Key(e, i)].image[0, 0]) // 10 for e in range(2)} == {0, 1}
-    # Within one epoch the views are mixed.
+    # An epoch contains both views.
     assert {int(data[Key(0, i)].image[0, 0]) // 10 for i in range(6)} == {0, 1}
 
 

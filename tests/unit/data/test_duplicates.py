@@ -1,4 +1,4 @@
-"""Files of equal bytes are found, and stay on one side of a held-out share."""
+"""Groups of files with equal bytes, and how the held-out split treats them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from captioner.errors import DataError
 def test_groups_have_equal_bytes(tmp_path):
     rng = random.Random(0)
     contents = [rng.randbytes(n) for n in (10, 10, 5000, 5000, 0)]
-    contents.append(b"x" + contents[2][1:])  # of one length, and with the same end
+    contents.append(b"x" + contents[2][1:])  # equal length and equal end
     names = {}
     for number, place in enumerate([0, 1, 2, 3, 4, 5, 2, 0, 2, 4]):
         path = tmp_path / f"{number}.bin"

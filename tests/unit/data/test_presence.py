@@ -101,7 +101,7 @@ def test_noun_without_hints_is_absent(caption: str, noun: str) -> None:
 
 
 def test_synonyms_are_never_asked_as_absent() -> None:
-    """Half of the images say "dog", half only "puppy" or "animal"; dogs are absent from none."""
+    """All images have dogs, but half of the captions say "puppy" or "animal"."""
     rows = [image(f"{i}.jpg", *WORLD["dog"]) for i in range(10)]
     for i, word in enumerate(("puppy", "animal", "poodle", "terrier", "pet", "hound") * 3):
         rows.append(image(f"b{i}.jpg", *(f"A {word} on a path {x} ." for x in "xyz")))
@@ -127,7 +127,7 @@ def test_often_omitted_nouns_are_not_asked() -> None:
 
 
 def test_hard_negatives_cooccur_with_present_nouns() -> None:
-    """Horses stand beside dogs, never beside buses: dogs without a horse are asked, not buses."""
+    """Horses occur with dogs, never with buses: "no" is asked about images with dogs."""
     colours = ("black", "white", "brown", "gray")
     verbs = ("run", "jump", "sit", "swim")
     rows = []

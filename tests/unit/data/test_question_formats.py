@@ -43,7 +43,7 @@ def test_every_format_by_split_and_without_images(name, tmp_path, read):
     gone = [path for path in tmp_path.rglob("*") if path.suffix in (".jpg", ".png")]
     for picture in gone:
         picture.unlink()
-    # Each missing image counts once, however many are its questions.
+    # A missing image counts once for all its questions.
     with pytest.raises(DataError, match=rf"no usable example.*missing image: {len(gone)} "):
         read(tmp_path, splits=None)
     rows, report = read(tmp_path, splits=None, check_images=False)

@@ -43,7 +43,7 @@ def test_ranks_share_steps_of_a_single_rank(length, batch_size, world, seed, epo
         for rank in range(world)
     ]
     assert len({len(share) for share in shares}) == 1
-    # Only a step that is too small to give every rank an image is left out.
+    # Only a step with fewer images than ranks is left out.
     assert len(alone) - len(shares[0]) in (0, 1)
     left_out = [key for step in alone[len(shares[0]) :] for key in step]
     assert len(left_out) < world
@@ -82,7 +82,7 @@ def test_source_is_repeated_by_its_weight(epoch):
     assert images[1] == Counter(MIXED[1])
     assert images[2].keys() == set(MIXED[2])
     assert Counter(images[2].values()) == {2: 4, 3: 4}  # two passes and a half
-    # Whatever recurs within an epoch comes with other texts and another crop.
+    # Repeated images have different keys, and so other texts and crops.
     assert len(set(keys)) == len(keys)
 
 

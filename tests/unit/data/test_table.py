@@ -64,7 +64,7 @@ def test_import_is_light_and_stdout_stays_empty(tmp_path):
 
 @pytest.fixture
 def generator_calls(monkeypatch):
-    """A generator in the place of `captioner.data.caption_questions`; lists its calls."""
+    """Replace `captioner.data.caption_questions`; return the list of calls."""
     calls = []
 
     def questions_from_captions(examples, *, seed=0):
@@ -95,9 +95,7 @@ def test_captions_become_questions_and_questions_remain(tmp_path, read, generato
     assert rows[0].question_type == "mine"
     with pytest.raises(SplitError):
         read(tmp_path, splits="test", questions=True)
-    ((given, seed),) = (
-        generator_calls  # once, for the checked captions of all wanted splits together
-    )
+    ((given, seed),) = generator_calls  # one call for the checked captions of all splits
     assert ([e.image_id for e in given], seed) == (["a.jpg", "b.jpg"], 5)
     assert list_problems(report) == {"missing image": [str(tmp_path / "c.jpg")]}
     rows, _ = read(tmp_path, splits="val", questions=True)
