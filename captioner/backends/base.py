@@ -42,15 +42,12 @@ class DecodingState(Protocol):
 
         Tokens that are never part of a text (PAD, UNK, BOS) have -inf.
         """
-        ...
 
     def reorder(self, rows: Array) -> None:
         """Let row i, counted over B * K, continue row `rows[i]`; drop images without rows."""
-        ...
 
     def admit(self, memories: Sequence[Memory], places: Array) -> None:
         """Replace the finished images at `places` (B,) by new ones, which begin at BOS."""
-        ...
 
 
 class Backend(Protocol):
@@ -59,40 +56,32 @@ class Backend(Protocol):
     @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that all members share."""
-        ...
 
     @property
     def models(self) -> Sequence[Any]:
         """The library's own model objects, one for each member."""
-        ...
 
     @property
     def specs(self) -> Sequence[PixelSpec]:
         """The input size and normalization of each member."""
-        ...
 
     @property
     def device(self) -> Any:
         """The device of all arrays, as the library names it."""
-        ...
 
     @property
     def dtype(self) -> Any:
         """The floating-point type of the arithmetic, as the library names it."""
-        ...
 
     @property
     def max_length(self) -> int:
         """The largest number of tokens of a text, EOS included."""
-        ...
 
     def read(self, image: ImageInput) -> Pixels:
         """Read one image and resize it; thread-safe. Raises ImageError."""
-        ...
 
     def encode(self, images: Sequence[Pixels]) -> list[Memory]:
         """Encode a batch of images; return one memory per image."""
-        ...
 
     def encode_questions(
         self, memories: Sequence[Memory], questions: Sequence[Sequence[int]], owners: Sequence[int]
@@ -104,7 +93,6 @@ class Backend(Protocol):
             questions: Token ids of each question.
             owners: For each question, the index of its image in `memories`.
         """
-        ...
 
     def start(
         self, memories: Sequence[Memory], *, rows: int, room: int, temperature: float = 1.0
@@ -117,7 +105,6 @@ class Backend(Protocol):
             room: Steps that the caches must hold.
             temperature: Divides the logits.
         """
-        ...
 
     def score(
         self, memories: Sequence[Memory], texts: np.ndarray, *, temperature: float = 1.0
@@ -126,7 +113,6 @@ class Backend(Protocol):
 
         Texts end in EOS and are padded with PAD. The sum over T is what a search assigns.
         """
-        ...
 
     def attention(self, memories: Sequence[Memory], texts: np.ndarray) -> list[np.ndarray]:
         """Return each member's cross-attention (B, K, T, P) to the image, 0 at padding.
@@ -135,4 +121,3 @@ class Backend(Protocol):
         heads. Weights of a question's words are left out, so that a row may sum to less than 1.
         Raises CaptionerError where the memory has no image positions.
         """
-        ...

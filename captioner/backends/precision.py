@@ -55,7 +55,8 @@ def prepare_models(
         arithmetic = _arithmetic(dtype)
         weights = torch.float32 if dtype == "int8" else arithmetic
         for model in models:
-            model.to(memory_format=torch.channels_last, device=place, dtype=weights).eval()
+            model.to(device=place, dtype=weights).eval()
+            model.to(memory_format=torch.channels_last)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise CaptionerError(f"device {device!r} cannot be used: {reason}") from None

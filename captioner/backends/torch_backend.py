@@ -211,7 +211,7 @@ class TorchBackend:
     def attention(self, memories: Sequence[TorchMemory], texts: np.ndarray) -> list[np.ndarray]:
         """Return each member's cross-attention (B, K, T, P); see `Backend.attention`."""
         asks = memories[0].masks is not None
-        if asks and not all(model.fusion.keeps_positions for model in self.models):
+        if asks and not all(getattr(m.fusion, "keeps_positions", False) for m in self.models):
             raise CaptionerError(
                 "attention: this model's fusion gives the decoder no positions of the image;"
                 " request the attention of a caption, or use a model with the fusion concat, add"

@@ -9,6 +9,8 @@ import torch
 from captioner.backends.base import Backend, Memory
 from captioner.config import AnswerConfig
 from captioner.decoding import Hypothesis, Trie, beam_search, constrain_to_trie, greedy_search
+from captioner.decoding.beam import Reorder
+from captioner.decoding.search import Step
 from captioner.tokenizer import BOS, EOS
 
 
@@ -36,7 +38,8 @@ def search_answers(
     state = backend.start(
         memories, rows=config.beam_size, room=length, temperature=config.temperature
     )
-    step, reorder = state.step, state.reorder
+    step: Step = state.step
+    reorder: Reorder = state.reorder
     if closed is not None:
         step, reorder = constrain_to_trie(step, reorder, closed)
     if config.beam_size == 1:

@@ -1,8 +1,9 @@
-"""Words that a caption must hold, must not hold or must not end in, as automata over tokens.
+"""Constraints on the words of a caption, as automata over tokens.
 
-A word is matched by its letters, however the tokenizer cuts it into pieces. It stands between
+A caption must contain a word, must not contain it, must begin with it or must not end in it. A
+word is matched by its letters, however the tokenizer splits it into pieces. It stands between
 characters that are neither letters nor digits: "dog" is a word of "a dog's ball" and "a hot-dog",
-and none of "dogs". Case does not matter.
+and not of "dogs". Case does not matter.
 
 Shapes: S states, V vocabulary, L characters of the longest piece.
 """
@@ -33,32 +34,43 @@ from captioner.tokenizer import EOS, Tokenizer
 
 @dataclass(frozen=True)
 class Constraints:
-    """What a `DecodingConfig` asks of words, as the searches take it."""
+    """The constraints of a `DecodingConfig` in the form that the searches take."""
 
     rules: tuple[Rule, ...] = ()
     required: tuple[Automaton, ...] = ()
+    """Those that some words must satisfy, for the beams of a constrained search."""
 
 
 def build_constraints(
     config: DecodingConfig, tokenizer: Tokenizer, *, lowercase: bool
 ) -> Constraints:
-    """The rules of a configuration; raises CaptionerError for words that cannot be written."""
-    tidy = partial(_tidy, lowercase=lowercase)
+    """Return the constraints of a configuration.
+
+    Args:
+        config: The search.
+        tokenizer: The tokenizer of the captions.
+        lowercase: Whether captions are in lower case.
+
+    Raises:
+        CaptionerError: A word cannot be generated, or there is no room for all of them.
+    """
+    normalize = partial(_normalize, lowercase=lowercase)
     automata, required, rules = [], [], []
     if config.prefix:
-        automata.append(_beginning(tidy(config.prefix, "prefix"), tokenizer))
+        automata.append(_prefix_automaton(normalize(config.prefix, "prefix"), tokenizer))
     if config.banned:
-        phrases = [tidy(phrase, "banned") for phrase in config.banned]
-        automata.append(_Phrases(phrases, tokenizer).banned())
+        phrases = [normalize(phrase, "banned") for phrase in config.banned]
+        automata.append(_PhraseTable(phrases, tokenizer).banned())
     if config.no_dangling:
-        automata.append(_Phrases(DANGLING_WORDS, tokenizer, remember=False).not_last())
+        automata.append(_PhraseTable(DANGLING_WORDS, tokenizer, remember=False).not_last())
     for alternatives in config.must_include:
-        phrases = [tidy(phrase, "must_include") for phrase in alternatives.split("|")]
+        phrases = [normalize(phrase, "must_include") for phrase in alternatives.split("|")]
         try:
-            required.append(_Phrases(phrases, tokenizer).wanted())
+            required.append(_PhraseTable(phrases, tokenizer).required())
         except ValueError:
             raise CaptionerError(
-                f"must_include: {alternatives!r} cannot be written in this checkpoint's tokens"
+                f"must_include: {alternatives!r} cannot be generated with the tokens of this"
+                " checkpoint"
             ) from None
     if config.min_length:
         rules.append(min_length(config.min_length, eos=EOS))
@@ -70,22 +82,22 @@ def build_constraints(
         least = sum(int(automaton.min_remaining[0]) for automaton in (*automata, *required)) + 1
         if least > config.max_length:
             raise CaptionerError(
-                f"the words of must_include and prefix take {least} tokens with the end mark;"
-                f" max_length={config.max_length} has no room for them"
+                f"the words of must_include and prefix take {least} tokens with the end mark, more"
+                f" than max_length={config.max_length}"
             )
         rules.append(satisfy_automata([*automata, *required], max_length=config.max_length))
     return Constraints(tuple(rules), tuple(required))
 
 
-def _tidy(phrase: str, option: str, *, lowercase: bool) -> str:
+def _normalize(phrase: str, option: str, *, lowercase: bool) -> str:
     text = normalize_caption(phrase, lowercase=lowercase)
     if not any(c.isalnum() for c in text):
         raise CaptionerError(f"{option}: {phrase!r} has no letter and no digit; name a word")
     return text
 
 
-def _beginning(text: str, tokenizer: Tokenizer) -> Automaton:
-    """Texts that begin with these words, and do not go on within the last."""
+def _prefix_automaton(text: str, tokenizer: Tokenizer) -> Automaton:
+    """Accept captions that begin with these words, the last of which is not continued."""
     tokens, pieces = tokenizer.encode(text)[:-1], tokenizer.list_pieces()
     table = np.full((len(tokens) + 2, len(pieces)), FORBIDDEN)
     for state, token in enumerate(tokens):
@@ -98,29 +110,39 @@ def _beginning(text: str, tokenizer: Tokenizer) -> Automaton:
 
 
 def _is_word(c: str) -> bool:
-    # Beyond ASCII most characters are letters, and so then are the bytes of one.
+    """Return whether a character, or a byte of one beyond ASCII, counts as part of a word."""
     return c.isalnum() or "\udc80" <= c <= "\udcff"
 
 
-def _in_bytes(c: str) -> str:
-    """A character as `Tokenizer.pieces` has the bytes of one."""
+def _to_bytes(c: str) -> str:
+    """Return the bytes of a character in the form of `Tokenizer.list_pieces`."""
     return c.encode(errors="surrogatepass").decode("ascii", "surrogateescape")
 
 
-# How far each phrase has come, whether the last character was a space and whether it was part of
-# a word. FOUND stands for all that comes after a whole phrase.
+# The state of a match: pairs of a phrase and the number of its characters that are matched,
+# whether the last character was a space, and whether it was part of a word. In the state _FOUND, a
+# whole phrase has occurred.
 _Progress = tuple[frozenset[tuple[int, int]], bool, bool]
 _START: _Progress = (frozenset(), True, False)
 _FOUND: _Progress = (frozenset({(-1, -1)}), False, False)
+_FOUND_NUMBER = 1
 
 
-class _Phrases:
-    """An automaton that finds phrases, as tables over states and tokens.
+class _PhraseTable:
+    """A finite automaton that finds phrases, as a table of states and tokens.
 
-    `following` (S, V) are the next states; `complete` (S,) is True where a phrase has just been
-    spelt out, if no letter and no digit follows; `found` is the state after that, if it is to be
-    remembered.
+    It is built over characters, by exploring all states, and then extended to tokens.
+
+    Args:
+        phrases: The phrases.
+        tokenizer: The tokenizer of the captions.
+        remember: Whether the state after a whole phrase differs from that before it.
     """
+
+    following: np.ndarray
+    """(S, V), the next state after each token."""
+    complete: np.ndarray
+    """(S,), whether a phrase has just ended, if no letter and no digit follows."""
 
     def __init__(
         self, phrases: Sequence[str], tokenizer: Tokenizer, *, remember: bool = True
@@ -128,34 +150,40 @@ class _Phrases:
         pieces = tokenizer.list_pieces()
         texts = [(piece or "").lower() for piece in pieces]
         known = set("".join(texts))
-        # A character that is in no piece is written byte by byte.
-        spelt = ("".join(c if c in known else _in_bytes(c) for c in p.lower()) for p in phrases)
-        self.phrases, self.remember = list(spelt), remember
+        # A character that is in no piece is generated byte by byte.
+        self.phrases = [
+            "".join(c if c in known else _to_bytes(c) for c in phrase.lower()) for phrase in phrases
+        ]
+        self.remember = remember
         self.special = np.array([piece is None for piece in pieces])
+        # All word characters that are in no phrase are alike, and so are all other characters.
         classes = {c: i for i, c in enumerate(sorted(set("".join(self.phrases)) | {" "}))}
         others = {True: len(classes), False: len(classes) + 1}
-        examples = [*classes, "\N{CYRILLIC CAPITAL LETTER A}", "\N{FULL BLOCK}"]
-        states, numbers, steps = [_START, _FOUND], {_START: 0, _FOUND: 1}, []
-        for state in states:  # which grow under way
-            after = [self._after(state, c) for c in examples]
-            for new in after:
-                if numbers.setdefault(new, len(states)) == len(states):
-                    states.append(new)
-            steps.append([numbers[new] for new in after])
-        self.complete = np.array([self._is_complete(state) for state in states])
-        self.found = 1
-
-        end = len(examples)  # behind the end of a piece nothing changes
+        steps = self._explore([*classes, "\N{CYRILLIC CAPITAL LETTER A}", "\N{FULL BLOCK}"])
+        end = len(classes) + len(others)  # behind the end of a piece, the state does not change
         table = np.concatenate([steps, np.arange(len(steps))[:, None]], 1)
-        codes = np.full((len(texts), max(map(len, texts))), end)
+        codes = np.full((len(texts), max(map(len, texts))), end)  # (V, L)
         for row, text in zip(codes, texts, strict=True):
             row[: len(text)] = [classes.get(c, others[_is_word(c)]) for c in text]
         self.following = np.repeat(np.arange(len(table))[:, None], len(texts), 1)
         for column in codes.T:
             self.following = table[self.following, column]
 
+    def _explore(self, characters: Sequence[str]) -> list[list[int]]:
+        """Return the next state after each character, for all states; set `complete`."""
+        states, numbers = [_START, _FOUND], {_START: 0, _FOUND: _FOUND_NUMBER}
+        steps = []
+        for state in states:  # the list grows in the loop
+            after = [self._after(state, c) for c in characters]
+            for new in after:
+                if numbers.setdefault(new, len(states)) == len(states):
+                    states.append(new)
+            steps.append([numbers[new] for new in after])
+        self.complete = np.array([self._is_complete(state) for state in states])
+        return steps
+
     def _after(self, state: _Progress, c: str) -> _Progress:
-        """What one more character makes of a state."""
+        """Return the state after one more character."""
         progress, was_space, was_word = state
         if state == _FOUND or (was_space and c == " "):
             return state
@@ -177,21 +205,24 @@ class _Phrases:
     def _is_complete(self, state: _Progress) -> bool:
         return state == _FOUND or any(n == len(self.phrases[i]) for i, n in state[0])
 
-    def wanted(self) -> Automaton:
-        """Texts that hold one of the phrases."""
+    def required(self) -> Automaton:
+        """Accept captions that contain one of the phrases."""
         table = self.following.copy()
-        table[:, EOS] = np.where(self.complete, self.found, FORBIDDEN)
+        table[:, EOS] = np.where(self.complete, _FOUND_NUMBER, FORBIDDEN)
         return self._automaton(table)
 
     def banned(self) -> Automaton:
-        """Texts that hold none. A token that spells one out is forbidden, whatever might follow:
-        otherwise "dog" would come back with an ending that makes no word."""
+        """Accept captions that contain none of the phrases.
+
+        A token that completes a phrase is forbidden, whatever follows: otherwise "dog" would
+        return with an ending that makes no word.
+        """
         table = np.where(self.complete[self.following], FORBIDDEN, self.following)
         table[:, EOS] = 0
         return self._automaton(table)
 
     def not_last(self) -> Automaton:
-        """Texts that do not end in one of the phrases, which are not remembered."""
+        """Accept captions that do not end in one of the phrases."""
         table = self.following.copy()
         table[:, EOS] = np.where(self.complete, FORBIDDEN, 0)
         return self._automaton(table)

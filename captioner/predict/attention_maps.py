@@ -83,7 +83,7 @@ def average_maps(maps: Sequence[np.ndarray], boxes: Sequence[Box]) -> tuple[np.n
 
 
 def _overlaps(
-    cells: int, span: Sequence[float], others: int, other_span: Sequence[float]
+    cells: int, span: tuple[float, float], others: int, other_span: tuple[float, float]
 ) -> np.ndarray:
     """Return the share (cells, others) of each other cell, along one side, within each cell."""
     to, of = np.linspace(*span, cells + 1), np.linspace(*other_span, others + 1)

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from captioner.model.seq2seq import Seq2Seq
     from captioner.predict.origin import Origin
 
+Method = Literal["beam", "sample"]
+LengthForm = Literal["average", "gnmt"]
+Words = str | Sequence[str]
 CACHED = 8
 """Closed answer sets and constraints that a captioner keeps."""
 
@@ -146,26 +149,16 @@ class Captioner:
         *,
         num_captions: int = 1,
         batch_size: int = 16,
-        method: Literal["beam", "sample"] | None = None,
-        beam_size: int | None = None,
-        max_length: int | None = None,
-        min_length: int | None = None,
-        length_penalty: float | None = None,
-        length_form: Literal["average", "gnmt"] | None = None,
-        groups: int | None = None,
-        diversity: float | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        seed: int | None = None,
-        no_repeat_ngram: int | None = None,
-        repetition_penalty: float | None = None,
-        must_include: str | Sequence[str] | None = None,
-        banned: str | Sequence[str] | None = None,
-        prefix: str | None = None,
-        no_dangling: bool | None = None,
-    ) -> list[Result]:
+        method: Method | None = None, beam_size: int | None = None,
+        max_length: int | None = None, min_length: int | None = None,
+        length_penalty: float | None = None, length_form: LengthForm | None = None,
+        groups: int | None = None, diversity: float | None = None,
+        temperature: float | None = None, seed: int | None = None,
+        top_k: int | None = None, top_p: float | None = None, min_p: float | None = None,
+        no_repeat_ngram: int | None = None, repetition_penalty: float | None = None,
+        must_include: Words | None = None, banned: Words | None = None,
+        prefix: str | None = None, no_dangling: bool | None = None,
+    ) -> list[Result]:  # fmt: skip
         """Caption images.
 
         Args:
@@ -200,10 +193,8 @@ class Captioner:
             CaptionerError: An option is invalid, has no effect or conflicts with another.
         """
         options = select_decoding(locals())
-        if _is_one_image(images):
-            images = [images]
         stream = self.caption_stream(
-            images, num_captions=num_captions, batch_size=batch_size, **options
+            _as_images(images), num_captions=num_captions, batch_size=batch_size, **options
         )
         return list(stream)
 
@@ -214,26 +205,16 @@ class Captioner:
         *,
         num_captions: int = 1,
         batch_size: int = 16,
-        method: Literal["beam", "sample"] | None = None,
-        beam_size: int | None = None,
-        max_length: int | None = None,
-        min_length: int | None = None,
-        length_penalty: float | None = None,
-        length_form: Literal["average", "gnmt"] | None = None,
-        groups: int | None = None,
-        diversity: float | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        seed: int | None = None,
-        no_repeat_ngram: int | None = None,
-        repetition_penalty: float | None = None,
-        must_include: str | Sequence[str] | None = None,
-        banned: str | Sequence[str] | None = None,
-        prefix: str | None = None,
-        no_dangling: bool | None = None,
-    ) -> Iterator[Result]:
+        method: Method | None = None, beam_size: int | None = None,
+        max_length: int | None = None, min_length: int | None = None,
+        length_penalty: float | None = None, length_form: LengthForm | None = None,
+        groups: int | None = None, diversity: float | None = None,
+        temperature: float | None = None, seed: int | None = None,
+        top_k: int | None = None, top_p: float | None = None, min_p: float | None = None,
+        no_repeat_ngram: int | None = None, repetition_penalty: float | None = None,
+        must_include: Words | None = None, banned: Words | None = None,
+        prefix: str | None = None, no_dangling: bool | None = None,
+    ) -> Iterator[Result]:  # fmt: skip
         """Yield the results of `caption` from an iterable of any length, three batches in memory.
 
         See `caption` for the arguments and errors.
@@ -260,26 +241,16 @@ class Captioner:
         image: ImageInput | Encoded,
         *,
         question: str | None = None,
-        method: Literal["beam", "sample"] | None = None,
-        beam_size: int | None = None,
-        max_length: int | None = None,
-        min_length: int | None = None,
-        length_penalty: float | None = None,
-        length_form: Literal["average", "gnmt"] | None = None,
-        groups: int | None = None,
-        diversity: float | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        seed: int | None = None,
-        no_repeat_ngram: int | None = None,
-        repetition_penalty: float | None = None,
-        must_include: str | Sequence[str] | None = None,
-        banned: str | Sequence[str] | None = None,
-        prefix: str | None = None,
-        no_dangling: bool | None = None,
-    ) -> Iterator[Piece]:
+        method: Method | None = None, beam_size: int | None = None,
+        max_length: int | None = None, min_length: int | None = None,
+        length_penalty: float | None = None, length_form: LengthForm | None = None,
+        groups: int | None = None, diversity: float | None = None,
+        temperature: float | None = None, seed: int | None = None,
+        top_k: int | None = None, top_p: float | None = None, min_p: float | None = None,
+        no_repeat_ngram: int | None = None, repetition_penalty: float | None = None,
+        must_include: Words | None = None, banned: Words | None = None,
+        prefix: str | None = None, no_dangling: bool | None = None,
+    ) -> Iterator[Piece]:  # fmt: skip
         """Return the pieces of one caption, or of the answer to a question, as they are generated.
 
         Joined, they are the text. Each token is the most likely one (greedy search), or is drawn
@@ -527,9 +498,9 @@ class Captioner:
         return Result(tuple(captions), low_confidence=low_confidence)
 
 
-def _is_one_image(images: Any) -> bool:
-    """Return whether this is one image and not a collection of them."""
+def _as_images(images: Any) -> Iterable[ImageInput]:
+    """Return images as they are, and one image in a list."""
     # Files and arrays are iterable, too, but by line and by row.
     is_file, is_array = hasattr(images, "read"), getattr(images, "ndim", None) in (2, 3)
     known = isinstance(images, (str, bytes, os.PathLike)) or is_file or is_array
-    return known or not isinstance(images, Iterable)
+    return [images] if known or not isinstance(images, Iterable) else images

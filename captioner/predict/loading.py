@@ -11,11 +11,12 @@ import torch
 
 from captioner.backends.torch_backend import TorchBackend
 from captioner.build import load_checkpoint
+from captioner.checkpoint import fingerprint
 from captioner.config import Config
 from captioner.errors import CheckpointError
 from captioner.predict.captioner import Captioner
 from captioner.predict.checks import check_keywords
-from captioner.predict.origin import Origin, fingerprint
+from captioner.predict.origin import Origin
 from captioner.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

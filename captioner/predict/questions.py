@@ -149,8 +149,8 @@ def answer_batch(
     encoded = {key: image for key, image in images.items() if isinstance(image, Encoded)}
     order, owners = list(encoded), {n: image_identity(rows[n][0]) for n in questions}
     for number, owner in owners.items():
-        if isinstance(error := images[owner], ImageError):
-            answers[number] = Answers(error=error)
+        if isinstance(image := images[owner], ImageError):
+            answers[number] = Answers(error=image)
     asked = [number for number in questions if owners[number] in encoded]
     if not asked:
         return answers
