@@ -1,12 +1,14 @@
-"""Configuration to objects: the one place where a config value becomes an argument."""
+"""Build modules from a configuration: the only place where its values become arguments."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from captioner.checkpoint import (
     CONFIG,
@@ -31,19 +33,30 @@ from captioner.text import one_line
 from captioner.tokenizer import PAD, TextEncoderTokenizer, Tokenizer
 
 SHARED = "shared"
+"""The value of `model.question.encoder` for an encoder that shares the decoder's embeddings."""
+CLASSIFIERS = ("classifier", "head", "fc")
+"""What timm names the classifiers of its models; a captioner has none."""
 
 
 def build_backbone(config: Config, *, load_weights: bool = True) -> tuple[Backbones, Config]:
-    """timm models by name, with the configuration completed by their own size, mean and std.
+    """Build the timm models that a configuration names.
+
+    Args:
+        config: The configuration.
+        load_weights: Load the weights that it names.
+
+    Returns:
+        The backbones, and the configuration, completed by the input size, mean and standard
+        deviation of the first one.
 
     Raises:
-        ConfigError: an unknown model or module name, or backbones that expect other pixels.
-        CheckpointError: weights that are missing or do not fit.
+        ConfigError: A model or module name is unknown, or the backbones expect different pixels.
+        CheckpointError: Weights are missing or do not fit.
     """
-    from timm.data import resolve_model_data_config
+    from timm.data.config import resolve_model_data_config
 
-    models = [_timm_model(c, i, load_weights) for i, c in enumerate(config.model.backbones)]
-    own = resolve_model_data_config(models[0])
+    models = [_build_timm(c, i, load_weights) for i, c in enumerate(config.model.backbones)]
+    own: dict[str, Any] = resolve_model_data_config(models[0])
     image = config.image
     image = dataclasses.replace(
         image,
@@ -55,8 +68,11 @@ def build_backbone(config: Config, *, load_weights: bool = True) -> tuple[Backbo
 
 
 def pixel_spec(config: Config) -> PixelSpec:
-    """The transform of a configuration that `build_backbone` has completed."""
+    """Return the transform of a configuration that `build_backbone` has completed."""
     image = config.image
+    assert image.size is not None
+    assert image.mean is not None
+    assert image.std is not None
     return PixelSpec((image.size, image.size), image.mean, image.std, image.resize)
 
 
@@ -69,63 +85,96 @@ def build_model(
     positions: int,
     checkpoint: Path | None = None,
 ) -> Seq2Seq:
-    """The model behind a backbone whose features are (B, positions, channels).
+    """Build the model behind a backbone.
 
-    A Hugging Face question encoder comes with its weights, and gives the tokenizer its own for
-    questions; of a `checkpoint`, whose weights follow, only the architecture is read.
+    Args:
+        config: The model section of a configuration.
+        backbone: Maps pixels to features (B, `positions`, `channels`).
+        tokenizer: Its size is that of the vocabulary. A Hugging Face question encoder replaces
+            its tokenizer for questions.
+        channels: Channels of the features.
+        positions: Positions of the features.
+        checkpoint: A folder whose weights will be loaded: only the architecture of a Hugging Face
+            encoder is read from it. Without it, the encoder's own weights are loaded.
+
+    Raises:
+        ConfigError: The question encoder cannot be loaded.
+        CheckpointError: The checkpoint lacks the architecture of its question encoder.
     """
-    sizes = {"width": config.width, "heads": config.heads, "ffn": config.ffn}
     memory_encoder = MemoryEncoder(
         channels,
         positions,
+        width=config.width,
+        heads=config.heads,
+        ffn=config.ffn,
         layers=config.encoder_layers,
         dropout=config.dropout,
         feature_dropout=config.feature_dropout,
-        **sizes,
     )
-    decoder = Decoder(
+    decoder = _build_decoder(config, tokenizer, layers=config.decoder_layers, ffn=config.ffn)
+    question_encoder = fusion = answerer = None
+    if question := config.question:
+        question_encoder = _build_question_encoder(config, question, tokenizer, checkpoint)
+        fusion = _build_fusion(config, question)
+        if question.decoder_layers:
+            answerer = _build_decoder(
+                config,
+                tokenizer,
+                layers=question.decoder_layers,
+                ffn=question.decoder_ffn or config.ffn,
+                embed_tokens=decoder.embed_tokens,
+            )
+    return Seq2Seq(
+        backbone,
+        memory_encoder,
+        decoder,
+        question_encoder=question_encoder,
+        fusion=fusion,
+        answerer=answerer,
+        pad=tokenizer.question_tokenizer.pad,
+        blind=config.blind,
+    )
+
+
+def _build_decoder(
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    *,
+    layers: int,
+    ffn: int,
+    embed_tokens: nn.Embedding | None = None,
+) -> Decoder:
+    return Decoder(
         len(tokenizer),
-        layers=config.decoder_layers,
+        width=config.width,
+        heads=config.heads,
+        ffn=ffn,
+        layers=layers,
         max_length=config.max_length,
         pad=PAD,
         dropout=config.dropout,
-        **sizes,
+        embed_tokens=embed_tokens,
     )
-    parts: dict[str, nn.Module] = {}
-    if config.question is not None:
-        parts["question_encoder"] = _question_encoder(config, tokenizer, checkpoint, sizes)
-        parts["fusion"] = _fusion(config.question, config.dropout, sizes)
-        if config.question.decoder_layers:
-            parts["answerer"] = Decoder(
-                len(tokenizer),
-                layers=config.question.decoder_layers,
-                max_length=config.max_length,
-                pad=PAD,
-                dropout=config.dropout,
-                embed_tokens=decoder.embed_tokens,
-                **sizes | {"ffn": config.question.decoder_ffn or config.ffn},
-            )
-    pad = tokenizer.question_tokenizer.pad
-    return Seq2Seq(backbone, memory_encoder, decoder, **parts, pad=pad, blind=config.blind)
 
 
-def _question_encoder(
-    config: ModelConfig, tokenizer: Tokenizer, checkpoint: Path | None, sizes: dict[str, int]
-) -> nn.Module:
-    question = config.question
+def _build_question_encoder(
+    config: ModelConfig, question: QuestionConfig, tokenizer: Tokenizer, checkpoint: Path | None
+) -> QuestionEncoder | TextEncoder:
     if question.encoder == SHARED:
         return QuestionEncoder(
+            width=config.width,
+            heads=config.heads,
+            ffn=config.ffn,
             layers=question.encoder_layers,
             max_length=question.max_length,
             dropout=config.dropout,
-            **sizes,
         )
-    name = question.encoder if checkpoint is None else checkpoint / TEXT_ENCODER
-    # Heavy, and only such models need it.
+    # Imported here: transformers is slow to import.
     from transformers import AutoConfig, AutoModel, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    name = question.encoder if checkpoint is None else str(checkpoint / TEXT_ENCODER)
     try:
         if checkpoint is None:
             model = AutoModel.from_pretrained(name)
@@ -142,32 +191,38 @@ def _question_encoder(
             f" the name or the folder of a Hugging Face text encoder, or {SHARED}"
         ) from None
     tokenizer.question_tokenizer = TextEncoderTokenizer(words)
-    # Weights that were published in half precision come, and stay, so unless told otherwise.
+    # Weights published in half precision would otherwise stay in half precision.
     model = model.float()
     return TextEncoder(model, channels=model.config.hidden_size, width=config.width)
 
 
-def _fusion(question: QuestionConfig, dropout: float, sizes: dict[str, int]) -> nn.Module:
-    deep = sizes | {"layers": question.fusion_layers, "dropout": dropout}
-    width = {"width": sizes["width"]}
-    builders = {
-        "concat": lambda: Concat(**deep),
-        "cross_attention": lambda: CrossAttention(**deep),
-        "add": lambda: Add(**width),
-        "multiply": lambda: Multiply(**width),
-        "linear": lambda: Linear(**width, per_position=question.linear_memory == "each"),
+def _build_fusion(config: ModelConfig, question: QuestionConfig) -> nn.Module:
+    width, heads, ffn = config.width, config.heads, config.ffn
+    layers, dropout = question.fusion_layers, config.dropout
+    builders: dict[str, Callable[[], nn.Module]] = {
+        "concat": lambda: Concat(width=width, heads=heads, ffn=ffn, layers=layers, dropout=dropout),
+        "cross_attention": lambda: CrossAttention(
+            width=width, heads=heads, ffn=ffn, layers=layers, dropout=dropout
+        ),
+        "add": lambda: Add(width=width),
+        "multiply": lambda: Multiply(width=width),
+        "linear": lambda: Linear(width=width, per_position=question.linear_memory == "each"),
     }
     return builders[question.fusion]()
 
 
 @torch.no_grad()
 def feature_shape(backbone: nn.Module, spec: PixelSpec) -> tuple[int, int]:
-    """(positions, channels) of a backbone's features, found by running it once."""
+    """Return the (positions, channels) of a backbone's features, by running it once.
+
+    Raises:
+        ConfigError: The backbone cannot be used at this input size.
+    """
     training = backbone.training
     backbone.eval()
     try:
         device = next(backbone.parameters()).device
-        shape = backbone(torch.zeros(1, 3, *spec.size, device=device)).shape
+        features: Tensor = backbone(torch.zeros(1, 3, *spec.size, device=device))
     except (RuntimeError, AssertionError, ValueError) as error:  # timm asserts the input size
         raise ConfigError(
             f"model.backbones cannot be used, or not together, at {spec.size[0]} pixels: {error};"
@@ -175,17 +230,27 @@ def feature_shape(backbone: nn.Module, spec: PixelSpec) -> tuple[int, int]:
         ) from None
     finally:
         backbone.train(training)
-    return shape[1], shape[2]
+    return features.shape[1], features.shape[2]
 
 
 def load_checkpoint(
     name: str | Path, *, for_training: bool = False, question: QuestionConfig | None = None
 ) -> tuple[Seq2Seq, Tokenizer, Config]:
-    """Model (in evaluation mode, float32, on the CPU), tokenizer and configuration of a folder.
+    """Load a checkpoint.
 
-    With `question`, a checkpoint that captions only gets new parts for questions, untrained.
-    For use, a backbone that has a light twin (`captioner.model.cpu.mobilenet`) is built
-    without timm, whose import takes longer than a caption. Raises CheckpointError and ConfigError.
+    Args:
+        name: A folder, or `bundled`.
+        for_training: Build the backbones with timm. Otherwise, a backbone that
+            `captioner.model.cpu.mobilenet` supports is built without timm, whose import takes
+            longer than a caption, and its batch norms are folded.
+        question: Gives a checkpoint without parts for questions new, untrained ones.
+
+    Returns:
+        The model (in evaluation mode, float32, on the CPU), its tokenizer and its configuration.
+
+    Raises:
+        CheckpointError: A file is missing, damaged or does not fit the others.
+        ConfigError: The configuration is invalid.
     """
     path = resolve_checkpoint(name)
     config = load_config(path / CONFIG)
@@ -194,13 +259,12 @@ def load_checkpoint(
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, question=new))
     tokenizer = Tokenizer.load(path / TOKENIZER)
     state = load_weights(path / WEIGHTS)
-    light = not for_training and all(
+    fast: list[MobileNet] = []
+    if not for_training and all(
         is_supported_mobilenet(b.name, b.args) for b in config.model.backbones
-    )
-    if light:
-        backbone = Backbones([_build_twin(b) for b in config.model.backbones])
-    else:
-        backbone, _ = build_backbone(config, load_weights=False)
+    ):
+        fast = [_build_mobilenet(b) for b in config.model.backbones]
+    backbone = Backbones(fast) if fast else build_backbone(config, load_weights=False)[0]
     positions, channels = stored_feature_shape(state, path)
     model = build_model(
         config.model,
@@ -215,24 +279,25 @@ def load_checkpoint(
         state |= {k: v for k, v in model.state_dict().items() if k.startswith(untrained)}
     load_strictly(model, state, path)
     model.eval()
-    if light:
-        for twin in backbone.models:
-            twin.fold_batch_norms()
+    for mobilenet in fast:
+        mobilenet.fold_batch_norms()
     return model, tokenizer, config
 
 
-def _build_twin(config: BackboneConfig) -> MobileNet:
+def _build_mobilenet(config: BackboneConfig) -> MobileNet:
     args = {k: v for k, v in config.args.items() if k != "pad_type"}
     return MobileNet(config.name, remove=config.remove, **args)
 
 
-def _timm_model(config: BackboneConfig, index: int, load_weights: bool) -> nn.Module:
+def _build_timm(config: BackboneConfig, index: int, load_weights: bool) -> nn.Module:
     import timm
 
     where = f"model.backbones.{index}"
-    named = config.weights == "timm" and load_weights
+    download = config.weights == "timm" and load_weights
     try:
-        model = timm.create_model(config.name, pretrained=named, num_classes=0, **config.args)
+        model: nn.Module = timm.create_model(
+            config.name, pretrained=download, num_classes=0, **config.args
+        )
     except (RuntimeError, TypeError, ValueError) as error:
         near = timm.list_models(f"*{config.name[:6]}*")[:3]
         raise ConfigError(
@@ -251,6 +316,7 @@ def _timm_model(config: BackboneConfig, index: int, load_weights: bool) -> nn.Mo
 
 
 def _remove(model: nn.Module, path: str, where: str) -> None:
+    """Replace a submodule by the identity."""
     try:
         model.get_submodule(path)
     except AttributeError:
@@ -260,16 +326,15 @@ def _remove(model: nn.Module, path: str, where: str) -> None:
 
 
 def _load_backbone(model: nn.Module, config: BackboneConfig, index: int) -> None:
-    """Weights from a file, strictly, but for a classifier, which no captioner has."""
+    """Load the weights of a backbone from a file; only those of a classifier are ignored."""
     path, prefix = Path(config.weights), ""
     if config.weights == "bundled":
         path = resolve_checkpoint("bundled") / WEIGHTS
         prefix = f"backbone.models.{index}."
-    state = load_weights(path)
-    heads = tuple(f"{prefix}{name}." for name in ("classifier", "head", "fc"))
+    heads = tuple(f"{prefix}{name}." for name in CLASSIFIERS)
     state = {
         k.removeprefix(prefix): v
-        for k, v in state.items()
+        for k, v in load_weights(path).items()
         if k.startswith(prefix) and not k.startswith(heads)
     }
     load_strictly(model, state, path)

@@ -139,7 +139,8 @@ def save_best(
         save_config(config, partial / CONFIG)
         tokenizer.save(partial / TOKENIZER)
         if isinstance(model.question_encoder, TextEncoder):
-            model.question_encoder.model.config.save_pretrained(partial / TEXT_ENCODER)
+            text_config: Any = model.question_encoder.model.config
+            text_config.save_pretrained(partial / TEXT_ENCODER)
             tokenizer.question_tokenizer.save(partial / TEXT_ENCODER)
         save_tensors(weights, partial / WEIGHTS, metadata={"format": "pt"})
         # safetensors lets only the owner read its files, but checkpoints are meant to be shared.
@@ -180,4 +181,7 @@ def load_best(folder: Path, model: nn.Module) -> None:
 def best_scores(folder: Path) -> dict[str, float]:
     """Return the validation scores of the best checkpoint; empty if there is none."""
     path = folder / METRICS
-    return json.loads(path.read_text(encoding="utf-8"))["val"] if path.exists() else {}
+    if not path.exists():
+        return {}
+    scores: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))["val"]
+    return scores

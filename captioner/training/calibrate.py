@@ -1,7 +1,7 @@
-"""One temperature for the answers, so that a confidence of 0.7 is right seven times in ten.
+"""Temperature scaling of the answers, so that a confidence of 0.7 is right in 70 % of the cases.
 
-Guo et al., On calibration of modern neural networks (ICML 2017), section 4.2; the probability is
-that of a whole answer, so the likelihood that is raised is that of the answers' tokens.
+Guo et al., On calibration of modern neural networks (ICML 2017), section 4.2. The probability is
+that of a whole answer, so the likelihood of the answers' tokens is maximized.
 
 Shapes: L answer tokens, V vocabulary.
 """
@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from captioner.data.collate import Batch
 from captioner.data.dataset import ImageDataset, Key
 from captioner.data.splits import Task
 from captioner.metrics import fit_temperature
@@ -24,37 +25,48 @@ from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS, PAD, UNK
 from captioner.training.validation import QUESTION_IMAGES, load_batches
 
-IMAGES = 400
-"""Of each source; logits are kept for the search, and one number needs no more questions."""
+CALIBRATION_IMAGES = 400
+"""Images of each source: one number needs no more, and all logits are held in memory."""
 
 
 def fit_answer_temperature(
     model: Seq2Seq, dataset: ImageDataset, tasks: Sequence[Task], accelerator: Accelerator
 ) -> float | None:
-    """The temperature under which the held-out answers are likeliest; None without questions."""
-    batches = []
+    """Return the temperature that maximizes the likelihood of the held-out answers.
+
+    Args:
+        model: The model.
+        dataset: The validation set.
+        tasks: The tasks of the run.
+        accelerator: The Accelerator of the run.
+
+    Returns:
+        The temperature, or None if there are no questions.
+    """
+    batches: list[list[Key]] = []
     for number, task in enumerate(tasks):
         images = dataset.select_images(number) if task.has_questions else []
-        chosen = random.Random(f"temperature {number}").sample(images, min(IMAGES, len(images)))
+        count = min(CALIBRATION_IMAGES, len(images))
+        chosen = random.Random(f"temperature {number}").sample(images, count)
         keys = [Key(0, index, number) for index in chosen]
         batches += [keys[at : at + QUESTION_IMAGES] for at in range(0, len(keys), QUESTION_IMAGES)]
     if not batches:
         return None
-    logits, labels = _logits(model, load_batches(dataset, batches), accelerator)
+    logits, labels = _compute_logits(model, load_batches(dataset, batches), accelerator)
 
     def loss(temperature: float) -> float:
         parts = zip(logits, labels, strict=True)
-        total = sum(F.cross_entropy(x.float() / temperature, y, reduction="sum") for x, y in parts)
-        return (total / sum(map(len, labels))).item()
+        sums = [F.cross_entropy(x.float() / temperature, y, reduction="sum") for x, y in parts]
+        return float((sum(sums) / sum(map(len, labels))).item())
 
     return fit_temperature(loss)
 
 
 @torch.inference_mode()
-def _logits(
-    model: Seq2Seq, loader: DataLoader, accelerator: Accelerator
+def _compute_logits(
+    model: Seq2Seq, loader: DataLoader[Batch], accelerator: Accelerator
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Logits (L, V) of each batch, and the labels (L,)."""
+    """Return the logits (L, V) and the labels (L,) of each batch."""
     model.eval()
     logits, labels = [], []
     for batch in loader:
@@ -62,8 +74,8 @@ def _logits(
             continue
         batch = batch.to(accelerator.device)
         with accelerator.autocast():
-            found = model(batch.images, batch.tokens, batch.questions, batch.owners)
-        found[:, [PAD, UNK, BOS]] = float("-inf")  # as in use
-        logits.append(found.half())
+            x = model(batch.images, batch.tokens, batch.questions, batch.owners)  # (L, V)
+        x[:, [PAD, UNK, BOS]] = float("-inf")  # as in generation
+        logits.append(x.half())
         labels.append(batch.labels[batch.labels != PAD])
     return logits, labels

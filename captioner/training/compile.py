@@ -1,8 +1,9 @@
-"""`torch.compile` in training: of the parts whose shapes allow it, and where gradients are wanted.
+"""`torch.compile` in training: of the parts whose shapes allow it, and under gradients only.
 
-A backbone's pixels have one shape, or few; of the layers, each of which sees the packed tokens of
-texts of any number and length, one kind is compiled once for all sizes. What lies between them
-depends on the lengths themselves and stays with Python, and so does the text encoder.
+The pixels of a backbone have one shape or a few. The layers of the memory encoder and the decoder
+see packed tokens of texts of any number and length; each kind of layer is compiled once for all
+sizes. The code between the layers depends on the lengths and is not compiled; neither is a text
+encoder.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ from captioner.model.seq2seq import Seq2Seq
 from captioner.text import one_line
 
 METHODS = ("self_attention", "cross_attention", "feed_forward")
-"""Of a layer, by which both decoder and encoder call it."""
+"""The methods of a layer that decoder and encoder call."""
 
 
 def compile_parts(model: Seq2Seq) -> None:
-    """Compile backbone, memory encoder and decoder at their first use under gradients.
+    """Compile backbone, memory encoder and decoder when they are first used under gradients.
 
-    Without gradients, as in validation and sampling, the model is the plain one; its weights and
-    their names are the same. Raises ConfigError where nothing can be compiled, for want of a C++
-    compiler, say.
+    Without gradients, as in validation and sampling, the plain code runs. Weights and their names
+    do not change.
+
+    Raises:
+        ConfigError: torch.compile does not work, for example because there is no C++ compiler.
     """
     try:
         torch.compile(lambda x: x + 1)(torch.ones(2, device=model.memory_encoder.positions.device))

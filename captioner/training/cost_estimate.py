@@ -1,6 +1,6 @@
-"""What a stage will cost, from one trial step of each data set: time, memory, arithmetic.
+"""Estimate the time, memory and arithmetic of a stage from one trial step of each data set.
 
-Nothing of the trial stays: no weight moves, and all randomness of a run is drawn anew each step.
+The trial changes nothing: no weight is updated, and every step of a run seeds the generators.
 """
 
 from __future__ import annotations
@@ -37,30 +37,30 @@ PEAKS = {
     "T4": 65,
     "V100": 125,
 }
-"""TFLOP/s of dense 16-bit matrix products, from the vendor's data sheets."""
+"""Peak TFLOP/s of dense 16-bit matrix products, from the vendor's data sheets."""
 
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """Of one epoch, on one process."""
+    """The cost of one epoch on one process."""
 
     steps: int
     seconds: float
-    """Validation and reading by other processes not included."""
+    """Without validation, and without reading in other processes."""
     flops: float
-    """Of forward and backward passes, samples included."""
+    """Of the forward and backward passes, sampling included."""
     memory: int
-    """Bytes in use at the end of a forward pass: of the device, or of this process."""
+    """Bytes in use after a forward pass, on the device or in this process."""
     room: int
-    """Bytes that there are for it in all."""
+    """Bytes that the device or the machine has."""
 
     def describe(self, epochs: int, batch_size: int) -> str:
-        """What to expect of so many epochs."""
-        each = self.seconds / max(1, self.steps)
+        """Return a line on the cost of some epochs, with advice on the batch size."""
+        per_step = self.seconds / max(1, self.steps)
         share = self.memory / max(1, self.room)
         line = (
-            f"{self.steps} steps an epoch, {each:.2f} s each: about"
-            f" {duration(self.seconds * epochs)} for {epochs} epoch(s) without validation;"
+            f"{self.steps} steps an epoch, {per_step:.2f} s each: about"
+            f" {format_duration(self.seconds * epochs)} for {epochs} epoch(s) without validation;"
             f" {self.memory / 1e9:.1f} of {self.room / 1e9:.0f} GB at {batch_size} images a step"
         )
         if share > 0.9:
@@ -72,12 +72,12 @@ class CostEstimate:
         return line
 
     def measure_speed(self, seconds: float, device: torch.device) -> dict[str, float]:
-        """What to log of an epoch that took so long: TFLOP/s, and the share of a known GPU's."""
-        found = {"TFLOP/s": self.flops / seconds / 1e12}
+        """Return the TFLOP/s of an epoch that took `seconds`, and its share of a GPU's peak."""
+        speed = {"TFLOP/s": self.flops / seconds / 1e12}
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         if peak := peak_of(name):
-            found["model FLOPs utilisation"] = found["TFLOP/s"] / peak
-        return found
+            speed["model FLOPs utilisation"] = speed["TFLOP/s"] / peak
+        return speed
 
 
 def estimate_cost(
@@ -87,35 +87,44 @@ def estimate_cost(
     batches: EpochBatches,
     accelerator: Accelerator,
 ) -> CostEstimate | None:
-    """Try the first batch of each source that the epoch shows.
+    """Measure one step on the first batch of each source; all ranks must call this.
 
-    There is no plan under DeepSpeed, whose backward pass is a step.
+    Args:
+        objective: The loss of the stage.
+        prepared: The model and the optimizer.
+        data: The training set.
+        batches: The batches of an epoch.
+        accelerator: The Accelerator of the run.
+
+    Returns:
+        The estimate, or None under DeepSpeed, whose backward pass updates the weights.
     """
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         return None
     order, device = list(batches), accelerator.device
     steps = Counter(keys[0].source for keys in order)
     firsts = {keys[0].source: keys for keys in reversed(order)}
-    seconds = flops = memory = room = 0
+    seconds, flops, memory, room = 0.0, 0.0, 0, 0
     train_mode(prepared.model)
     for source, keys in sorted(firsts.items()):
         started = time.perf_counter()
         samples = [data[key] for key in keys]
         batch = collate(samples, question_pad=data.tokenizer.question_tokenizer.pad)
         reading = time.perf_counter() - started
-        # All ranks must take part in what gathers.
+        # All ranks must take part in a step.
         if any_rank(accelerator, batch.images is None):
             continue
         batch = batch.to(device)
         with FlopCounterMode(display=False) as counter:
-            total = _forward(objective, prepared, batch, accelerator)
+            loss = _forward(objective, prepared, batch, accelerator)
             used, room = _memory(device)
-            accelerator.backward(total)
+            accelerator.backward(loss)
         prepared.model.zero_grad()
-        _wait(device)
+        # The second step is timed, since the first one may compile or allocate.
+        _synchronize(device)
         started = time.perf_counter()
         accelerator.backward(_forward(objective, prepared, batch, accelerator))
-        _wait(device)
+        _synchronize(device)
         seconds += steps[source] * (time.perf_counter() - started + reading)
         prepared.model.zero_grad()
         flops += steps[source] * counter.get_total_flops()
@@ -126,19 +135,19 @@ def estimate_cost(
 def _forward(
     objective: Objective, prepared: Prepared, batch: Batch, accelerator: Accelerator
 ) -> Tensor:
-    """The loss a token."""
+    """Return the loss per token."""
     with accelerator.autocast():
-        found = objective(prepared.wrapped, batch, full_model=prepared.full_model)
-    return found.total / found.tokens
+        loss = objective(prepared.wrapped, batch, full_model=prepared.full_model)
+    return loss.total / loss.tokens
 
 
-def _wait(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
 def _memory(device: torch.device) -> tuple[int, int]:
-    """Bytes in use, and those that there are."""
+    """Return the bytes in use and the bytes that there are."""
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         return torch.cuda.max_memory_reserved(device), total
@@ -146,14 +155,17 @@ def _memory(device: torch.device) -> tuple[int, int]:
 
 
 def peak_of(name: str) -> float | None:
-    """TFLOP/s of a GPU as its driver calls it ("NVIDIA A100-SXM4-40GB"), where it is known."""
+    """Return the peak TFLOP/s of a GPU, by the name that its driver gives, or None.
+
+    An example of a name is "NVIDIA A100-SXM4-40GB".
+    """
     words = name.replace("-", " ").split()
-    fits = [key for key in PEAKS if set(key.split()) <= set(words)]
-    return PEAKS[max(fits, key=len)] if fits else None
+    matches = [key for key in PEAKS if set(key.split()) <= set(words)]
+    return PEAKS[max(matches, key=len)] if matches else None
 
 
-def duration(seconds: float) -> str:
-    """In the two largest units: `3 h 20 min`."""
+def format_duration(seconds: float) -> str:
+    """Return a duration in its two largest units: `3 h 20 min`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -1,4 +1,4 @@
-"""The data report of a run: how many rows are used and why the others are not."""
+"""The data report of a run: how many rows are used, and why the others are not."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from captioner.data.splits import Task
 from captioner.training.validation import ranking_metric
 
 MANY_BYTES = 0.1
-"""Share of tokens that are bytes above which the vocabulary does not fit the texts."""
+"""Share of byte tokens above which the vocabulary does not fit the texts."""
 SHOWN = 3
+"""Number of image names in a line."""
 
 
 @dataclass
@@ -23,12 +24,12 @@ class Lengths:
 
     limit: int
     texts: int = 0
-    cut: int = 0
+    truncated: int = 0
     """Texts longer than the limit."""
     longest: int = 0
     tokens: int = 0
     bytes: int = 0
-    """Tokens that are bytes of a character."""
+    """Tokens that are single bytes of a character."""
 
 
 def describe_data(
@@ -36,34 +37,41 @@ def describe_data(
 ) -> Iterator[str]:
     """Yield the lines of the data report.
 
-    They account for all rows of each data set: read, used by split, not used and why; then for the
-    training texts: how many are longer than the model's limits; then for mirrored images; and they
-    say where there are too few validation images.
+    They account for all rows of each data set (read, used by split, not used and why), for training
+    texts that exceed the limits of the model, for images that may be mirrored, and for data sets
+    with too few validation images.
+
+    Args:
+        config: The configuration of the run.
+        tasks: The tasks of the run.
+        train: The training set.
+        val: The validation set.
+        report: Account of the rows.
     """
     for name, part in report.parts.items():
-        yield f"data: {name}: {_rows(part)}"
+        yield f"data: {name}: {_describe_rows(part)}"
     for line in report.summary().splitlines():
         yield f"data: {line}"
-    for kind, found in measure_lengths(train).items():
-        yield from _lengths(kind, found, config)
-    yield from _mirroring(config, train)
-    yield from _ranking(tasks, val)
+    for kind, lengths in measure_lengths(train).items():
+        yield from _describe_lengths(kind, lengths, config)
+    yield _describe_mirroring(config, train)
+    yield from _describe_ranking(tasks, val)
 
 
 def measure_lengths(data: ImageDataset) -> dict[str, Lengths]:
-    """Return the lengths of captions, answers and questions, of those that there are."""
+    """Return the lengths of the captions, answers and questions of a data set, by kind."""
     kinds: dict[str, Lengths] = {}
     for kind, length, count, limit in data.measure_texts():
-        found = kinds.setdefault(kind, Lengths(limit))
-        found.texts += 1
-        found.cut += length > limit
-        found.longest = max(found.longest, length)
-        found.tokens += length
-        found.bytes += count
+        lengths = kinds.setdefault(kind, Lengths(limit))
+        lengths.texts += 1
+        lengths.truncated += length > limit
+        lengths.longest = max(lengths.longest, length)
+        lengths.tokens += length
+        lengths.bytes += count
     return kinds
 
 
-def _rows(report: Report) -> str:
+def _describe_rows(report: Report) -> str:
     used = ", ".join(f"{count} {split}" for split, count in report.used.items() if count)
     parts = [f"{report.rows} rows read, {report.used.total()} used ({used or 'none'})"]
     if report.unused:
@@ -76,25 +84,27 @@ def _rows(report: Report) -> str:
     return "; ".join(parts)
 
 
-def _lengths(kind: str, found: Lengths, config: Config) -> Iterator[str]:
-    asks = kind == "question"
-    setting = "model.question.max_length" if asks else "model.max_length"
-    if found.cut:
-        change = setting if not config.train.start else f"train.{'question_' * asks}max_length"
-        yield (
-            f"data: {found.cut} of {found.texts} {kind}s are truncated: they have more than"
-            f" {setting}={found.limit} tokens, the longest {found.longest};"
-            f" {change}={found.longest} learns them in full"
+def _describe_lengths(kind: str, lengths: Lengths, config: Config) -> Iterator[str]:
+    is_question = kind == "question"
+    setting = "model.question.max_length" if is_question else "model.max_length"
+    if lengths.truncated:
+        change = (
+            setting if not config.train.start else f"train.{'question_' * is_question}max_length"
         )
-    if found.bytes > MANY_BYTES * found.tokens:
         yield (
-            f"data: {found.bytes / found.tokens:.0%} of the tokens of the {kind}s are single bytes:"
-            " the tokenizer has no pieces for their characters, which makes texts long and hard to"
-            " learn; a run without train.start trains a tokenizer on these texts"
+            f"data: {lengths.truncated} of {lengths.texts} {kind}s are truncated: they have more"
+            f" than {setting}={lengths.limit} tokens, the longest {lengths.longest};"
+            f" {change}={lengths.longest} learns them in full"
+        )
+    if lengths.bytes > MANY_BYTES * lengths.tokens:
+        yield (
+            f"data: {lengths.bytes / lengths.tokens:.0%} of the tokens of the {kind}s are single"
+            " bytes: the tokenizer has no pieces for their characters, which makes texts long and"
+            " hard to learn; a run without train.start trains a tokenizer on these texts"
         )
 
 
-def _ranking(tasks: list[Task], val: ImageDataset) -> Iterator[str]:
+def _describe_ranking(tasks: list[Task], val: ImageDataset) -> Iterator[str]:
     for number, task in enumerate(tasks):
         count = len(val.select_images(number))
         metric = ranking_metric(count)
@@ -105,11 +115,10 @@ def _ranking(tasks: list[Task], val: ImageDataset) -> Iterator[str]:
             )
 
 
-def _mirroring(config: Config, train: ImageDataset) -> Iterator[str]:
+def _describe_mirroring(config: Config, train: ImageDataset) -> str:
     augmented = len(train) - sum(train.unaugmented)
     if not config.image.flip or not any(stage.augment for stage in config.train.stages):
-        yield "data: no image is mirrored (image.flip or augment is off)"
-        return
+        return "data: no image is mirrored (image.flip or augment is off)"
     never = train.list_unflippable()
     line = f"data: {augmented - len(never)} of {len(train)} training images may be mirrored"
     if never:
@@ -119,4 +128,4 @@ def _mirroring(config: Config, train: ImageDataset) -> Iterator[str]:
             f"; not mirrored: {len(never)} ({names}{more}), whose texts name left or right in a"
             " way that cannot be swapped, or are not in English"
         )
-    yield line
+    return line

@@ -1,6 +1,6 @@
-"""DeepSpeed's ZeRO, stages 1 and 2: what its optimiser holds of each weight, and its settings.
+"""DeepSpeed's ZeRO, stages 1 and 2: its settings, and the state of its optimizer by weight.
 
-It keeps the weights of a group end to end in one flat tensor, of which each rank updates a part.
+ZeRO joins the weights of a group into one flat tensor, of which each rank updates a part.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from accelerate.utils import DeepSpeedPlugin
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-"""What AdamW keeps of each weight, beside the number of steps."""
+"""What AdamW keeps of each weight, besides the number of steps."""
 
 
 def check(settings: TrainConfig) -> None:
-    """ConfigError where there can be no DeepSpeed."""
+    """Raise ConfigError if DeepSpeed cannot be used."""
     if not is_deepspeed_available():
         raise ConfigError("DeepSpeed: not installed; pip install deepspeed")
     if settings.precision == "fp16":
@@ -31,12 +31,12 @@ def check(settings: TrainConfig) -> None:
 
 
 def configure(plugin: DeepSpeedPlugin, settings: TrainConfig) -> None:
-    """Tell DeepSpeed what the run's own settings say; ConfigError for what is not served."""
+    """Copy the settings of the run to DeepSpeed; raise ConfigError for an unsupported stage."""
     stage = plugin.zero_stage
     if stage not in (1, 2) or plugin.offload_optimizer_device != "none":
         raise ConfigError(
-            f"DeepSpeed: zero_stage {stage} or its offloading is not served; take zero_stage 1 or"
-            " 2 without, or FSDP, which shards the weights as well"
+            f"DeepSpeed: zero_stage {stage} or its offloading is not supported; use zero_stage 1 or"
+            " 2 without offloading, or FSDP, which shards the weights as well"
         )
     plugin.deepspeed_config |= {
         "train_micro_batch_size_per_gpu": settings.batch_size,
@@ -46,14 +46,17 @@ def configure(plugin: DeepSpeedPlugin, settings: TrainConfig) -> None:
     }
 
 
-def behind(optimizer: torch.optim.Optimizer) -> Any:
-    """DeepSpeed's optimiser, where that is what stands behind this one; None elsewhere."""
-    found = getattr(optimizer, "optimizer", None)
-    return found if hasattr(found, "bit16_groups") else None
+def unwrap(optimizer: torch.optim.Optimizer) -> Any:
+    """Return the ZeRO optimizer behind Accelerate's wrapper, or None if there is none."""
+    inner = getattr(optimizer, "optimizer", None)
+    return inner if hasattr(inner, "bit16_groups") else None
 
 
 def optimizer_state(zero: Any) -> Iterator[tuple[nn.Parameter, str, Tensor]]:
-    """Weight, key and whole value of AdamW's state; all ranks must ask for all of it."""
+    """Yield the whole state of AdamW as (weight, key, tensor).
+
+    All ranks must consume all of it.
+    """
     from deepspeed.utils import safe_get_full_optimizer_state
 
     _link(zero)
@@ -66,7 +69,7 @@ def optimizer_state(zero: Any) -> Iterator[tuple[nn.Parameter, str, Tensor]]:
 
 
 def load_optimizer_state(zero: Any, states: Mapping[nn.Parameter, Mapping[str, Tensor]]) -> None:
-    """Put such values back, each rank its part of them."""
+    """Load the state of AdamW; each rank keeps its part."""
     from deepspeed.utils import safe_set_full_optimizer_state
 
     step = max(values["step"] for values in states.values())
@@ -81,6 +84,6 @@ def load_optimizer_state(zero: Any, states: Mapping[nn.Parameter, Mapping[str, T
 
 
 def _link(zero: Any) -> None:
-    # DeepSpeed does so after the first step of the first group, when the others have no state.
+    # DeepSpeed does this after the first step of the first group, when other groups have no state.
     zero._hp_optimizer_states_linked = False
     zero._lazy_init_hp_params_optimizer_state()

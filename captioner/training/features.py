@@ -1,4 +1,4 @@
-"""A frozen backbone's features, computed once and read back from a memory-mapped file.
+"""Cache of a frozen backbone's features: computed once, then read from a memory-mapped file.
 
 Shapes: V views, N images, P positions, C channels.
 """
@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from captioner.build import feature_shape
 from captioner.config import Config, StageConfig
 from captioner.data.collate import collate
-from captioner.data.dataset import ImageDataset
+from captioner.data.dataset import ImageDataset, Key
 from captioner.data.sampler import EpochBatches
 from captioner.errors import CheckpointError
 from captioner.files import check_room, file_digest
@@ -29,7 +30,8 @@ from captioner.training.distributed import any_rank
 
 BATCH = 32
 TOGETHER = 32
-"""Batches that are brought to the disk and noted as done at once: 0.7 GB of the bundled model's."""
+"""Batches between two flushes to the disk: 0.7 GB with the bundled model."""
+Stop = Callable[[], None]
 
 
 def use_cached_features(
@@ -39,9 +41,19 @@ def use_cached_features(
     stage: StageConfig,
     config: Config,
     accelerator: Accelerator,
-    stop: Callable[[], None] | None = None,
+    stop: Stop | None = None,
 ) -> None:
-    """Give both data sets features to serve in the place of pixels; `stop` as below."""
+    """Let both data sets return cached features instead of pixels.
+
+    Args:
+        backbone: The frozen backbone.
+        train: The training set, of which `cached_views` augmented views are encoded.
+        val: The validation set.
+        stage: The stage.
+        config: The configuration of the run; `train.cache` is the folder.
+        accelerator: The Accelerator of the run.
+        stop: See `cached_features`.
+    """
     backbone.eval()
     views = stage.cached_views if stage.augment else 1
     for dataset, count in ((train, views), (val, 1)):
@@ -62,22 +74,34 @@ def cached_features(
     views: int,
     folder: Path,
     accelerator: Accelerator,
-    stop: Callable[[], None] | None = None,
-) -> np.ndarray:
-    """float16 features (V, N, P, C); view v is what the data set gives in epoch v.
+    stop: Stop | None = None,
+) -> np.ndarray[Any, Any]:
+    """Return the features of a data set, from a file that is written if there is none.
 
-    The file's name is a digest of the images' bytes, of the transform, of the backbone and of the
-    precision; a file that is there under that name is complete. The features of an image that does
-    not decode are NaN, which the data set serves as an unreadable sample.
+    The name of the file is a digest of the images' content, the transform, the backbone and the
+    precision. A file under that name is always complete.
 
-    `stop` is called between batches, on all ranks, and may raise; what has been encoded by then is
-    kept, and the next call goes on from there. A process that is killed loses TOGETHER batches at
-    most. Raises CheckpointError where the disk has no room.
+    Args:
+        backbone: The frozen backbone.
+        dataset: The images; view v is what the data set gives in epoch v.
+        views: V.
+        folder: The folder of the files.
+        accelerator: The Accelerator of the run.
+        stop: Called between batches on all ranks; it may raise. The features so far are kept, and
+            the next call continues from them. A killed process loses `TOGETHER` batches at most.
+
+    Returns:
+        float16 (V, N, P, C). The features of an image that cannot be decoded are NaN, which the
+        data set returns as an `UnreadableImage`.
+
+    Raises:
+        CheckpointError: There is not enough space on the disk.
     """
     path = folder / f"{_digest(backbone, dataset, views, accelerator.mixed_precision)}.npy"
     if any_rank(accelerator, not path.exists()):
         _write(path, backbone, dataset, views, accelerator, stop)
-    return np.load(path, mmap_mode="c")
+    features: np.ndarray[Any, Any] = np.load(path, mmap_mode="c")
+    return features
 
 
 @torch.no_grad()
@@ -87,60 +111,80 @@ def _write(
     dataset: ImageDataset,
     views: int,
     accelerator: Accelerator,
-    stop: Callable[[], None] | None,
+    stop: Stop | None,
 ) -> None:
-    """Every rank encodes its share of the batches; the file is one, on a disk that all see."""
-    rank, world = accelerator.process_index, accelerator.num_processes
-    partial, noted = path.with_suffix(".partial"), path.with_suffix(".done")
+    """Write a file of features, each rank its share of the batches, on a disk that all share."""
+    partial, marks = path.with_suffix(".partial"), path.with_suffix(".done")
+    batches = _batches(dataset, views)
+    if accelerator.is_main_process:
+        shape = (views, len(dataset), *feature_shape(backbone, dataset.spec))
+        _begin(partial, marks, shape, len(batches))
+    accelerator.wait_for_everyone()
+    out = np.lib.format.open_memmap(partial, "r+")
+    done = np.memmap(marks, np.bool_, "r+")
+    left = np.flatnonzero(~done)
+    accelerator.wait_for_everyone()  # no rank may mark a batch before all have read what is left
+    _encode(backbone, dataset, batches, left, out, done, accelerator, stop)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        if not path.exists():  # another run may have written it
+            partial.rename(path)
+        marks.unlink(missing_ok=True)
+    accelerator.wait_for_everyone()
+
+
+def _batches(dataset: ImageDataset, views: int) -> list[list[Key]]:
     order = EpochBatches([range(len(dataset))], BATCH, shuffle=False)
-    batches = []
+    batches: list[list[Key]] = []
     for view in range(views):
         order.epoch = view
         batches += order
-    if accelerator.is_main_process:
-        shape = (views, len(dataset), *feature_shape(backbone, dataset.spec))
-        _begin(partial, noted, shape, len(batches))
-    accelerator.wait_for_everyone()
-    out = np.lib.format.open_memmap(partial, "r+")
-    done = np.memmap(noted, np.bool_, "r+")
-    left = np.flatnonzero(~done)
-    accelerator.wait_for_everyone()  # all have read what is left before one adds to it
-    together, share, new = len(left) // world, left[rank::world], []
+    return batches
+
+
+def _encode(
+    backbone: nn.Module,
+    dataset: ImageDataset,
+    batches: list[list[Key]],
+    left: np.ndarray[Any, Any],
+    out: np.ndarray[Any, Any],
+    done: np.memmap[Any, Any],
+    accelerator: Accelerator,
+    stop: Stop | None,
+) -> None:
+    """Encode this rank's share of the batches that are left."""
+    rank, world = accelerator.process_index, accelerator.num_processes
+    common, share = len(left) // world, left[rank::world]
+    finished: list[int] = []
     loader = DataLoader(dataset, batch_sampler=[batches[n] for n in share], collate_fn=collate)
     bar = tqdm(loader, "encoding images once", disable=rank != 0)
     try:
         for i, batch in enumerate(bar):
-            if stop and i < together:
+            if stop and i < common:  # all ranks have this batch, so all of them call it
                 stop()
             view = batches[share[i]][0].epoch
             out[view, [item.index for item in batch.unreadable]] = np.nan
             if batch.images is not None:
                 with accelerator.autocast():
-                    x = backbone(batch.images.to(accelerator.device))
+                    x = backbone(batch.images.to(accelerator.device))  # (B, P, C)
                 out[view, batch.indices] = x.to("cpu", torch.float16).numpy()
-            new.append(share[i])
-            if len(new) == TOGETHER:
-                _note(out, done, new)
+            finished.append(share[i])
+            if len(finished) == TOGETHER:
+                _note(out, done, finished)
     finally:
-        _note(out, done, new)
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        if not path.exists():  # another run's
-            partial.rename(path)
-        noted.unlink(missing_ok=True)
-    accelerator.wait_for_everyone()
+        _note(out, done, finished)
 
 
-def _begin(partial: Path, noted: Path, shape: tuple[int, ...], batches: int) -> None:
-    """Two files: the features, and for each batch whether it is done; as they are, if there."""
-    begun = partial.exists() and noted.exists() and noted.stat().st_size == batches
-    left = noted.read_bytes().count(0) / batches if begun else 1
+def _begin(partial: Path, marks: Path, shape: tuple[int, ...], batches: int) -> None:
+    """Create the file of features and the file that marks finished batches, or keep them."""
+    begun = partial.exists() and marks.exists() and marks.stat().st_size == batches
+    left = marks.read_bytes().count(0) / batches if begun else 1
     partial.parent.mkdir(parents=True, exist_ok=True)
     if not begun:
-        for path in (noted, partial):  # in this order: no note of what is not there
+        for path in (marks, partial):  # in this order: no marks without features
             path.unlink(missing_ok=True)
     try:
-        # A mapped file that meets a full disk is no error but the end of the process.
+        # Writing to a mapped file on a full disk kills the process instead of raising an error.
         check_room(partial.parent, int(left * math.prod(shape) * np.dtype(np.float16).itemsize))
     except OSError as error:
         raise CheckpointError(
@@ -149,12 +193,12 @@ def _begin(partial: Path, noted: Path, shape: tuple[int, ...], batches: int) -> 
         ) from None
     if not begun:
         np.lib.format.open_memmap(partial, "w+", np.float16, shape).flush()
-        np.memmap(noted, np.bool_, "w+", shape=(batches,)).flush()
+        np.memmap(marks, np.bool_, "w+", shape=(batches,)).flush()
 
 
-def _note(out: np.memmap, done: np.memmap, batches: list[int]) -> None:
-    """Batches are done once their features are on the disk; empties the list."""
-    out.flush()
+def _note(out: np.ndarray[Any, Any], done: np.memmap[Any, Any], batches: list[int]) -> None:
+    """Flush the features to the disk, then mark their batches as done and clear the list."""
+    out.flush()  # type: ignore[attr-defined]  # NumPy annotates open_memmap as returning ndarray
     done[batches] = True
     done.flush()
     batches.clear()
@@ -162,16 +206,16 @@ def _note(out: np.memmap, done: np.memmap, batches: list[int]) -> None:
 
 def _digest(backbone: nn.Module, dataset: ImageDataset, views: int, precision: str) -> str:
     digest = hashlib.sha256()
-    # Padding and epsilons are no weights; the modules' own descriptions hold them.
-    settings = [str(backbone), precision]
+    # str(backbone) has settings that are not weights, such as padding and epsilons.
+    settings: list[Any] = [str(backbone), precision]
     settings += [repr(dataset.spec), repr(dataset.augmentation), dataset.seed, views]
     digest.update(json.dumps(settings).encode())
     for path in dataset.images:
         try:
-            digest.update(file_digest(Path(path)).encode())
+            digest.update(file_digest(path).encode())
         except OSError:
             digest.update(b"missing")
-    # What is said about an image, and by whom, decides on whether it may be mirrored.
+    # Texts and sources decide which images may be mirrored.
     digest.update(bytes(dataset.unaugmented))
     for view in range(views):
         digest.update(bytes(dataset.list_flips(view)))

@@ -1,8 +1,9 @@
-"""The mean of several checkpoints' weights, where they have come from one start.
+"""Model soup: the average of the weights of several checkpoints that share their origin.
 
-Runs that differ, in their data, their objective or by chance, end in one basin, and the mean of
-their weights often is better than the best of them, at the cost of one (Wortsman et al., Model
-soups, ICML 2022; of rewarded policies, Rame et al., WARP, 2024).
+Runs that start from the same checkpoint and differ in data, objective or seed often end in one
+basin of the loss. The average of their weights is then better than the best of them, at the cost of
+a single model (Wortsman et al., Model soups, ICML 2022; for policies trained with rewards: Rame et
+al., WARP, 2024).
 """
 
 from __future__ import annotations
@@ -21,10 +22,16 @@ from captioner.tokenizer import Tokenizer
 def average_checkpoints(
     model: Seq2Seq, tokenizer: Tokenizer, config: Config, others: Sequence[str]
 ) -> None:
-    """Average each weight of the model with those of the checkpoints that have it.
+    """Average each weight of a model with those of the other checkpoints that have it.
 
-    Raises CheckpointError for one of another tokenizer, of other pixels or of weights that the
-    model does not have.
+    Args:
+        model: The model, changed in place.
+        tokenizer: Its tokenizer, which all checkpoints must share.
+        config: Its configuration, whose pixels all checkpoints must share.
+        others: The checkpoints. One that is named twice counts twice.
+
+    Raises:
+        CheckpointError: A checkpoint has another tokenizer, other pixels or other weights.
     """
     sums = model.state_dict()
     counts = Counter(dict.fromkeys(sums, 1))

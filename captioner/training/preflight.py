@@ -1,18 +1,18 @@
-"""Before a long run: can this model learn a few of these images by heart, and say them?
+"""Check before a run: overfit one batch of each data set and generate its texts.
 
-What a wrong label shift, a lost EOS, wrong pixels or a decoder that does not see would spoil shows
-in a minute then, and not after a night.
+Within a minute, this shows a wrong label shift, a missing EOS, wrong pixels or a decoder that
+ignores the image, which would otherwise show after hours of training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from captioner.backends.torch_backend import TorchBackend
-from captioner.config import Config, DecodingConfig
+from captioner.config import AnswerConfig, Config, DecodingConfig
 from captioner.data.collate import Batch, collate
 from captioner.data.dataset import ImageDataset, Key, Sample
 from captioner.data.splits import read_splits
@@ -24,14 +24,14 @@ from captioner.training import setup
 from captioner.training.data_report import describe_data
 from captioner.training.loss import caption_loss
 
-IMAGES, STEPS, RATE = 4, 300, 1e-3
-LEARNT = 0.1
-"""Loss for each token at which a text counts as learnt."""
+BATCH_IMAGES, MAX_STEPS, LEARNING_RATE = 4, 300, 1e-3
+OVERFIT = 0.1
+"""Loss per token below which the batch counts as learned."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     fine: bool
@@ -42,8 +42,14 @@ def preflight(config: Config, tell: Callable[[str], None]) -> Iterator[Finding]:
     """Check a run: report its data, then overfit one batch of each data set.
 
     The model is trained on the batch without augmentation or dropout, with a frozen backbone, and
-    must then generate the batch's texts. No file is written. `tell` receives the lines of the data
-    report.
+    must then generate the batch's texts. No file is written.
+
+    Args:
+        config: The configuration of the run.
+        tell: Receives the lines of the data report.
+
+    Yields:
+        The results of the checks.
     """
     torch.manual_seed(config.train.seed)
     tasks, train_rows, val_rows, report = read_splits(config)
@@ -55,89 +61,90 @@ def preflight(config: Config, tell: Callable[[str], None]) -> Iterator[Finding]:
     for number, task in enumerate(tasks):
         model.load_state_dict(start)
         prefix = f"{task.name}: " if len(tasks) > 1 else ""
-        for finding in _of_source(model, dataset, number, tokenizer, config):
-            yield Finding(prefix + finding.name, finding.fine, finding.detail)
+        for finding in _check_source(model, dataset, number, tokenizer, config):
+            yield replace(finding, name=prefix + finding.name)
 
 
-def _of_source(
+def _check_source(
     model: Seq2Seq, dataset: ImageDataset, source: int, tokenizer: Tokenizer, config: Config
 ) -> Iterator[Finding]:
-    samples = []
+    samples: list[Sample] = []
     for index in dataset.select_images(source):
         sample = dataset[Key(0, index, source)]
         if isinstance(sample, Sample):
-            samples.append(_first_text(sample))
-        if len(samples) == IMAGES:
+            # One text: a model cannot know which of several texts to generate.
+            samples.append(
+                replace(
+                    sample,
+                    texts=sample.texts[:1],
+                    questions=sample.questions[:1],
+                    rows=sample.rows[:1],
+                )
+            )
+        if len(samples) == BATCH_IMAGES:
             break
     if not samples:
         yield Finding("images", False, "none of them can be read")
         return
     batch = collate(samples, question_pad=tokenizer.question_tokenizer.pad)
-    yield from look_at(batch, config)
+    yield from check_batch(batch)
     losses = overfit(model, batch)
-    detail = f"loss a token {losses[0]:.2f} to {losses[-1]:.3f} in {len(losses)} steps"
-    yield Finding("one batch is learnt", losses[-1] < LEARNT, detail)
-    yield _recall(model, batch, tokenizer, config)
+    detail = f"loss per token {losses[0]:.2f} to {losses[-1]:.3f} in {len(losses)} steps"
+    yield Finding("the model overfits one batch", losses[-1] < OVERFIT, detail)
+    yield _check_generation(model, batch, tokenizer, config)
 
 
-def _first_text(sample: Sample) -> Sample:
-    """One text of an image: several are not to be told apart by the image alone."""
-    return Sample(
-        sample.index,
-        sample.image,
-        sample.texts[:1],
-        sample.questions[:1],
-        sample.rows[:1],
-        sample.source,
-    )
-
-
-def look_at(batch: Batch, config: Config) -> Iterator[Finding]:
-    """The batch as it is: pixels, shift of the labels, EOS."""
-    mean, spread = batch.images.mean().item(), batch.images.std().item()
-    # Of pixels scaled to mean 0 and deviation 1, or to [-1, 1]; those of 0 to 255 are far off.
-    fine = bool(batch.images.isfinite().all()) and abs(mean) < 3 and 0.05 < spread < 5
-    yield Finding("pixels are normalised", fine, f"mean {mean:.2f}, deviation {spread:.2f}")
-    tokens, labels = batch.tokens, batch.labels
-    goes_on = labels[..., 1:] != PAD
-    shifted = (tokens[..., 1:] == labels[..., :-1])[goes_on].all() and (tokens[..., 0] == BOS).all()
-    yield Finding("labels are one token ahead", bool(shifted), f"{tokens.shape[-1]} tokens at most")
-    lengths = (labels != PAD).sum(-1)
+def check_batch(batch: Batch) -> Iterator[Finding]:
+    """Check the pixels, the shift of the labels and EOS."""
+    assert batch.images is not None
+    mean, deviation = batch.images.mean().item(), batch.images.std().item()
+    # True of pixels with mean 0 and deviation 1 and of pixels in [-1, 1], but not in [0, 255].
+    fine = bool(batch.images.isfinite().all()) and abs(mean) < 3 and 0.05 < deviation < 5
+    yield Finding("pixels are normalized", fine, f"mean {mean:.2f}, deviation {deviation:.2f}")
+    tokens, labels = batch.tokens, batch.labels  # (B, K, T)
+    continues = labels[..., 1:] != PAD
+    equal = (tokens[..., 1:] == labels[..., :-1])[continues].all()
+    shifted = bool(equal and (tokens[..., 0] == BOS).all())
+    yield Finding("labels are one token ahead", shifted, f"{tokens.shape[-1]} tokens at most")
+    lengths = (labels != PAD).sum(-1)  # (B, K)
     last = labels.gather(-1, (lengths - 1).clamp(min=0)[..., None])[..., 0]
     ended = ((last == EOS) & (lengths > 0))[labels[..., 0] != PAD]
     yield Finding("texts end in EOS", bool(ended.all()), f"{int(ended.sum())} of {ended.numel()}")
 
 
 def overfit(model: Seq2Seq, batch: Batch) -> list[float]:
-    """The loss a token of each step; it ends where the batch is learnt."""
+    """Train on one batch until it is learned; return the loss per token of each step."""
     model.eval()  # no dropout
-    behind = [
+    parameters = [
         parameter
         for name, part in model.named_children()
         if name != "backbone"
         for parameter in part.parameters()
     ]
-    optimizer = torch.optim.AdamW(behind, lr=RATE, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0)
     with torch.no_grad():
         features = model.backbone(batch.images)
     labels = batch.labels[batch.labels != PAD]
-    losses = []
-    for _ in range(STEPS):
+    losses: list[float] = []
+    for _ in range(MAX_STEPS):
         logits = model(features, batch.tokens, batch.questions, batch.owners)
         loss = caption_loss(logits, labels) / len(labels)
         losses.append(loss.item())
-        if losses[-1] < LEARNT:
+        if losses[-1] < OVERFIT:
             break
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(behind, 1.0)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
     return losses
 
 
-def _recall(model: Seq2Seq, batch: Batch, tokenizer: Tokenizer, config: Config) -> Finding:
-    """Whether the model, asked for the texts, gives them."""
-    wanted = [tokenizer.decode(row) for row in batch.labels.flatten(0, 1).tolist()]
+def _check_generation(
+    model: Seq2Seq, batch: Batch, tokenizer: Tokenizer, config: Config
+) -> Finding:
+    """Check that the model generates the texts of the batch."""
+    assert batch.images is not None
+    expected = [tokenizer.decode(row) for row in batch.labels.flatten(0, 1).tolist()]
     longest = config.model.max_length
     backend = TorchBackend.of_model(model, device=batch.images.device)
     with torch.inference_mode():
@@ -146,10 +153,11 @@ def _recall(model: Seq2Seq, batch: Batch, tokenizer: Tokenizer, config: Config) 
             greedy = DecodingConfig(beam_size=1, max_length=longest)
             found = search_captions(backend, memories, greedy)
         else:
-            settings = type(config.answers)(beam_size=1, max_length=longest)
+            assert batch.owners is not None
             memories = backend.fuse_questions(memories, batch.questions, batch.owners)
+            settings = AnswerConfig(beam_size=1, max_length=longest)
             found = search_answers(backend, memories, settings)
-    said = [tokenizer.decode(hypotheses[0].tokens) for hypotheses in found]
-    right = sum(one == other for one, other in zip(said, wanted, strict=True))
-    wrong = next((f"; {a!r} for {b!r}" for a, b in zip(said, wanted, strict=True) if a != b), "")
-    return Finding("and said again", right == len(wanted), f"{right} of {len(wanted)}{wrong}")
+    texts = [tokenizer.decode(hypotheses[0].tokens) for hypotheses in found]
+    wrong = [f"; {a!r} for {b!r}" for a, b in zip(texts, expected, strict=True) if a != b]
+    detail = f"{len(expected) - len(wrong)} of {len(expected)}{''.join(wrong[:1])}"
+    return Finding("the model generates the texts of the batch", not wrong, detail)

@@ -1,10 +1,8 @@
-"""A run on disk: the best weights, ready for use, and the state to resume from.
+"""The state that a run resumes from.
 
-`best/` holds config.yaml, model.safetensors, tokenizer.model and metrics.json: a checkpoint; of a
-Hugging Face question encoder, the configuration and tokenizer too.
-`states/` holds the last few states to resume from, each a folder with state.safetensors (weights,
-moving average, optimiser; whole tensors, however the ranks share them) and progress.json; their
-names sort by time. All folders are made by `durable.writing`.
+`states/` in the folder of a run holds the last few states. Each is a folder with
+`state.safetensors` (weights, moving average and optimizer; whole tensors, however the ranks share
+them) and `progress.json`. The folders' names sort by time.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import ItemsView, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,36 +29,37 @@ from captioner.tokenizer import Tokenizer
 from captioner.training import distributed
 from captioner.training.ema import MovingAverage
 
+TENSORS, RECORD = "state.safetensors", "progress.json"
 HARMLESS = {"data.workers", "train.cache", "train.keep", "train.save_every", "train.tracker"}
-"""Settings that change nothing of what comes out."""
+"""Settings that do not change the result of a run."""
 
 
 @dataclass
 class Progress:
-    """Where a run stands."""
+    """The position of a run."""
 
     stage: int = 0
     epoch: int = 0
     """Finished epochs of the stage."""
     batch: int = 0
-    """Finished batches of the epoch after those."""
+    """Finished batches of the epoch that follows."""
     step: int = 0
-    """Optimiser steps of the whole run."""
+    """Optimizer steps of the whole run."""
     best: float = float("-inf")
     """Best validation score so far."""
     stale: int = 0
     """Evaluations since then, or since the stage began."""
     sums: dict[str, list[float]] = field(default_factory=dict)
-    """Of the epoch under way: each loss's sum and count."""
+    """In the unfinished epoch: the sum and the number of the values of each logged quantity."""
 
     @property
     def name(self) -> str:
-        """Of a state's folder; later ones sort behind."""
+        """Name of the state's folder; later ones sort after earlier ones."""
         return f"{self.stage:02}-{self.epoch:04}-{self.batch:07}"
 
 
 def is_stage_finished(progress: Progress, settings: TrainConfig) -> bool:
-    """Return whether the stage that a run stands in has no epoch left."""
+    """Return whether the current stage of a run has no epoch left."""
     if progress.batch:
         return False
     epochs = settings.stages[progress.stage].epochs
@@ -68,7 +67,7 @@ def is_stage_finished(progress: Progress, settings: TrainConfig) -> bool:
 
 
 def is_complete(progress: Progress, settings: TrainConfig, report: Path) -> bool:
-    """Return whether a run has no step left, and has written its report, the last thing it does."""
+    """Return whether a run has no step left and has written its report, which it does last."""
     last = progress.stage == len(settings.stages) - 1
     return last and is_stage_finished(progress, settings) and report.is_file()
 
@@ -76,19 +75,26 @@ def is_complete(progress: Progress, settings: TrainConfig, report: Path) -> bool
 def gather_state(
     model: nn.Module, average: MovingAverage, optimizer: torch.optim.Optimizer, *, keep: bool = True
 ) -> dict[str, Tensor]:
-    """The tensors that a resumed run needs; all ranks must ask, and those that `keep` get them."""
-    parts = {
+    """Return the tensors that a resumed run needs; all ranks must call this.
+
+    Args:
+        model: The model.
+        average: The moving average of its weights.
+        optimizer: The optimizer.
+        keep: Whether this rank needs the result; otherwise it is empty.
+    """
+    parts: dict[str, Iterable[tuple[str, Tensor]]] = {
         "model": model.state_dict().items(),
         "average": average.state.items(),
         "optimizer": distributed.optimizer_state(model, optimizer),
     }
-    found = {}
+    state = {}
     for part, tensors in parts.items():
         for name, tensor in tensors:
             tensor = distributed.gather_tensor(tensor.detach())
             if keep:
-                found[f"{part}.{name}"] = tensor.cpu().contiguous().clone()
-    return found
+                state[f"{part}.{name}"] = tensor.cpu().contiguous().clone()
+    return state
 
 
 def save_state(
@@ -103,70 +109,89 @@ def save_state(
     scaler: Mapping[str, Any] | None = None,
     ranks: int = 1,
 ) -> None:
-    """Add what a resumed run needs to go on as if it had not stopped; then drop the oldest.
+    """Add a state to a folder of states; then remove the oldest ones.
 
-    `tensors` are those of `gather_state`, `data` is the digest of the rows that the run sees,
-    `scaler` the state of a gradient scaler. Raises CheckpointError.
+    Args:
+        folder: The folder of states.
+        tensors: The result of `gather_state`.
+        config: The configuration of the run; `train.keep` is the number of states to keep.
+        tokenizer: The tokenizer of the run.
+        data: Digest of the rows.
+        progress: The position of the run.
+        average: The moving average.
+        scaler: State of the gradient scaler.
+        ranks: Number of processes.
+
+    Raises:
+        CheckpointError: The state cannot be written.
     """
     record = {
         "progress": dataclasses.asdict(progress),
         "average_updates": average.updates,
         "scaler": scaler,
         "config": to_dict(config) | {"ranks": ranks},
-        "tokenizer": _digest(tokenizer),
+        "tokenizer": _tokenizer_digest(tokenizer),
         "data": data,
-        "launch": distributed.launch(),
+        "launch": distributed.launch_id(),
     }
     with replace_folder(folder / progress.name, tensor_bytes(tensors)) as partial:
-        save_tensors(tensors, partial / "state.safetensors")
+        save_tensors(tensors, partial / TENSORS)
         text = json.dumps(record, indent=2) + "\n"
-        (partial / "progress.json").write_text(text, encoding="utf-8")
-    for old in _states(folder)[: -config.train.keep]:
+        (partial / RECORD).write_text(text, encoding="utf-8")
+    for old in _list_states(folder)[: -config.train.keep]:
         shutil.rmtree(old, ignore_errors=True)
 
 
 def set_aside(folder: Path) -> None:
-    """The states of an earlier run in the place of a new one's; one such run is kept."""
-    if _states(folder):
+    """Rename the states of an earlier run, so that a new run can begin; keep one such run."""
+    if _list_states(folder):
         other = folder.with_name(f"{folder.name}.old")
         shutil.rmtree(other, ignore_errors=True)
         folder.rename(other)
 
 
 def is_of_this_launch(folder: Path) -> bool:
-    """Whether the newest state is of a run that this very torchrun has started before."""
-    path, _ = _newest(folder)
+    """Return whether the newest state was saved under the torchrun that started this process."""
+    path, _ = _find_newest(folder)
     if path is None:
         return False
-    record = json.loads((path / "progress.json").read_text(encoding="utf-8"))
-    return record.get("launch") == distributed.launch()
+    record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+    return bool(record.get("launch") == distributed.launch_id())
 
 
-def _newest(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest whole state, if any, and what is wrong with newer ones."""
-    passed_over: list[str] = []
-    for path in reversed(_states(folder)):
+def _find_newest(folder: Path) -> tuple[Path | None, list[str]]:
+    """Return the newest intact state, if there is one, and messages about damaged newer ones."""
+    damaged: list[str] = []
+    for path in reversed(_list_states(folder)):
         if not (problem := find_damage(path)):
-            return path, passed_over
-        passed_over.append(f"{path}: {problem}; passed over")
-    return None, passed_over
+            return path, damaged
+        damaged.append(f"{path}: {problem}; skipped")
+    return None, damaged
 
 
-def _states(folder: Path) -> list[Path]:
-    """Oldest first."""
+def _list_states(folder: Path) -> list[Path]:
+    """Return the states, oldest first."""
     return sorted(path for path in folder.glob("*") if not path.name.startswith("."))
 
 
-def _digest(tokenizer: Tokenizer) -> str:
+def _tokenizer_digest(tokenizer: Tokenizer) -> str:
     return hashlib.sha256(tokenizer.model).hexdigest()
 
 
 class SavedState:
-    """The newest whole state that `save_state` wrote.
+    """The newest intact state in a folder of states.
 
-    `damaged` says what is wrong with newer ones. CheckpointError when there is none, or when it
-    is of a run with another tokenizer, other settings or other `data`; with `force`, the last two
-    are taken for this run's.
+    Args:
+        folder: The folder of states.
+        config: The configuration of the run that resumes.
+        tokenizer: Its tokenizer.
+        data: Digest of its rows.
+        force: Resume even if settings or data have changed.
+        ranks: Number of its processes.
+
+    Raises:
+        CheckpointError: There is no state, or the run of the state had another tokenizer, other
+            settings or other data.
     """
 
     def __init__(
@@ -179,57 +204,75 @@ class SavedState:
         force: bool = False,
         ranks: int = 1,
     ) -> None:
-        path, self.damaged = _newest(folder)
+        path, self.damaged = _find_newest(folder)
+        """Messages about newer states that are damaged."""
         if path is None:
-            found = "; ".join(self.damaged) or "nothing there"
+            reason = "; ".join(self.damaged) or "nothing there"
             raise CheckpointError(
-                f"{folder}: no state to resume from ({found}); start without --resume"
+                f"{folder}: no state to resume from ({reason}); start without --resume"
             )
         try:
-            record = json.loads((path / "progress.json").read_text(encoding="utf-8"))
-            self._tensors = load_file(path / "state.safetensors")
+            record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+            self._tensors = load_file(path / TENSORS)
             self.progress = Progress(**record["progress"])
-            self.average_updates, self.scaler = record["average_updates"], record["scaler"]
-            settings, seen, pieces = record["config"], record["data"], record["tokenizer"]
-            settings["ranks"]  # of states before these, which number what the optimiser holds
+            self.average_updates: int = record["average_updates"]
+            self.scaler: dict[str, Any] | None = record["scaler"]
+            _check_record(record, path, config, tokenizer, data, force=force, ranks=ranks)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise CheckpointError(f"{path}: not a state of this version ({error})") from None
-        present = to_dict(config) | {"ranks": ranks}
-        changed = [key for key in _differences(settings, present) if key not in HARMLESS]
-        if changed and not force:
-            raise CheckpointError(
-                f"{path}: this run had other settings ({', '.join(changed)}); resume with its"
-                " own or with --force, or start a run with another train.output"
-            )
-        if seen != data and not force:
-            raise CheckpointError(
-                f"{path}: the images or texts of {config.data.roots} have changed since this run"
-                " began; restore them, --force it, or start a run with another train.output"
-            )
-        # One is trained anew from the captions at every start; other ids would spoil the weights.
-        if pieces != _digest(tokenizer):
-            raise CheckpointError(
-                f"{path}: its tokenizer was trained on other captions than those of"
-                f" {config.data.roots}; restore them, or start a run with another train.output"
-            )
 
     def restore_model(self, model: nn.Module, average: MovingAverage) -> None:
-        """Put the weights and their moving average back."""
-        model.load_state_dict(self._part("model."))
-        for key, value in self._part("average.").items():
+        """Load the weights and their moving average."""
+        model.load_state_dict(self._select("model."))
+        for key, value in self._select("average.").items():
             average.state[key].copy_(value)
         average.updates = self.average_updates
 
     def restore_optimizer(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Put the optimiser's state back; both as they were prepared."""
-        distributed.load_optimizer_state(model, optimizer, self._part("optimizer."))
+        """Load the state of the optimizer; both must be prepared for the ranks."""
+        distributed.load_optimizer_state(model, optimizer, self._select("optimizer."))
 
-    def _part(self, prefix: str) -> dict[str, Tensor]:
-        found = self._tensors.items()
-        return {k.removeprefix(prefix): v for k, v in found if k.startswith(prefix)}
+    def _select(self, prefix: str) -> dict[str, Tensor]:
+        tensors: ItemsView[str, Tensor] = self._tensors.items()
+        return {k.removeprefix(prefix): v for k, v in tensors if k.startswith(prefix)}
+
+
+def _check_record(
+    record: Mapping[str, Any],
+    path: Path,
+    config: Config,
+    tokenizer: Tokenizer,
+    data: str,
+    *,
+    force: bool,
+    ranks: int,
+) -> None:
+    """Raise CheckpointError if a run cannot resume from a state with this record."""
+    settings, saved_data, saved_tokenizer = (record[k] for k in ("config", "data", "tokenizer"))
+    settings["ranks"]  # missing in states of old versions, which number the optimizer's tensors
+    present = to_dict(config) | {"ranks": ranks}
+    changed = [key for key in _differences(settings, present) if key not in HARMLESS]
+    if changed and not force:
+        raise CheckpointError(
+            f"{path}: this run had other settings ({', '.join(changed)}); resume with its"
+            " own or with --force, or start a run with another train.output"
+        )
+    if saved_data != data and not force:
+        raise CheckpointError(
+            f"{path}: the images or texts of {config.data.roots} have changed since this run"
+            " began; restore them, --force it, or start a run with another train.output"
+        )
+    # A tokenizer is trained on the captions at every start. With other token ids, the weights
+    # would be useless.
+    if saved_tokenizer != _tokenizer_digest(tokenizer):
+        raise CheckpointError(
+            f"{path}: its tokenizer was trained on other captions than those of"
+            f" {config.data.roots}; restore them, or start a run with another train.output"
+        )
 
 
 def _differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """Return the dotted keys whose values differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = {**old, **new}
         parts = (_differences(old.get(k), new.get(k), f"{where}.{k}".strip(".")) for k in keys)

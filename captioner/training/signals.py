@@ -1,4 +1,4 @@
-"""When a run stops: by a signal at the next step's end, or by steps that lead nowhere."""
+"""Reasons to stop a run: signals, and steps without a finite gradient."""
 
 from __future__ import annotations
 
@@ -6,32 +6,38 @@ import math
 import signal
 import threading
 from types import FrameType
+from typing import Any
 
 from captioner.errors import CaptionerError
 
 STATUS = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 0}
-"""Exit status after each signal; SIGUSR1 is what schedulers send before they take the machine."""
+"""Exit status after each signal; schedulers send SIGUSR1 before they take the machine away."""
 
 
 class Stopped(Exception):
-    """A signal came and what there was is saved; `status` is the exit status."""
+    """The run stops because of a signal; `status` is the exit status of the process.
+
+    Args:
+        name: Name of the signal.
+        saved: What has been saved, and how to continue from it.
+    """
 
     def __init__(
-        self, name: str, saved: str = "the state is saved; --resume goes on from it"
+        self, name: str, saved: str = "the state is saved; --resume continues from it"
     ) -> None:
         super().__init__(f"{name}: {saved}")
         self.status = STATUS[name]
 
 
 class Signals:
-    """Within the block, a first signal is noted in `name`; a second interrupts at once."""
+    """Notes the first signal within the block in `name`; a second one interrupts at once."""
 
     def __init__(self) -> None:
         self.name = ""
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
-        # Only the main thread may take signals, and Windows has no SIGUSR1.
+        # Only the main thread can handle signals. Windows has no SIGUSR1.
         if threading.current_thread() is threading.main_thread():
             for number in (getattr(signal, name) for name in STATUS if hasattr(signal, name)):
                 self._before[number] = signal.signal(number, self._note)
@@ -48,24 +54,25 @@ class Signals:
 
 
 class Diverged(CaptionerError):
-    """Step after step without a finite gradient."""
+    """Too many steps in a row had no finite gradient."""
 
 
 class BadSteps:
-    """Counts steps whose gradient is not finite; raises Diverged at so many in a row."""
+    """Counts steps without a finite gradient; raises Diverged at `limit` in a row."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self.row = limit, 0
 
     def is_bad(self, norm: float) -> bool:
-        """Whether a step with this norm of the gradient is to be left out."""
+        """Return whether a step must be skipped, given the norm of its gradient."""
         if math.isfinite(norm):
             self.row = 0
             return False
         self.row += 1
         if self.row == self.limit:
             raise Diverged(
-                f"{self.row} steps in a row without a finite gradient; the last state is from"
-                " before them: --resume --force with a lower train.stages.N.lr goes on from there"
+                f"{self.row} steps in a row without a finite gradient; the last state was saved"
+                " before them: continue from it with --resume --force and a lower"
+                " train.stages.N.lr"
             )
         return True

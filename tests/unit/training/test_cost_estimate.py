@@ -13,7 +13,7 @@ from captioner.config import load_config
 from captioner.data.sampler import EpochBatches
 from captioner.data.splits import read_splits
 from captioner.training import setup
-from captioner.training.cost_estimate import CostEstimate, duration, estimate_cost, peak_of
+from captioner.training.cost_estimate import CostEstimate, estimate_cost, format_duration, peak_of
 from captioner.training.distributed import Prepared
 from captioner.training.loss import Objective
 from captioner.training.optimizer import build_optimizer
@@ -90,7 +90,7 @@ def test_the_peaks_are_found_by_the_drivers_names(name, peak):
 
 
 def test_durations():
-    assert [duration(s) for s in (12.4, 75, 7300)] == ["12 s", "1 min 15 s", "2 h 1 min"]
+    assert [format_duration(s) for s in (12.4, 75, 7300)] == ["12 s", "1 min 15 s", "2 h 1 min"]
 
 
 def test_a_run_says_what_each_stage_will_take(data, tmp_path, capsys):

@@ -83,7 +83,7 @@ def test_truncated_texts_are_counted_and_the_limit_can_be_raised(where, tmp_path
     tasks, rows, val, _ = read_splits(config)
     _, tokenizer, config = setup.build_start(config, rows)
     data, _ = setup.build_datasets(config, tasks, rows, val, tokenizer)
-    assert measure_lengths(data)["caption"].cut == 0
+    assert measure_lengths(data)["caption"].truncated == 0
 
 
 def test_questions_and_answers_are_counted_too(tmp_path):
@@ -159,7 +159,7 @@ def test_the_limit_of_a_checkpoint_is_raised(tmp_path, checkpoint):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train.max_length=5"], "5 is less than the 12 positions"),
+        (["train.max_length=5"], "5 is less than the present number of positions, 12"),
         (["train.question_max_length=40"], "no parts for questions"),
     ],
 )

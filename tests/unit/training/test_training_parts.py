@@ -381,7 +381,7 @@ def test_a_torn_state_is_passed_over(trained, name, damage):
     assert name in told or name == "manifest.json"
     # With no whole one left, that is an error, and the torn ones are named.
     (trained.folder / trained.progress.name / "manifest.json").unlink()
-    with pytest.raises(CheckpointError, match=r"no state to resume from.*passed over"):
+    with pytest.raises(CheckpointError, match=r"no state to resume from.*skipped"):
         newest(trained)
 
 
