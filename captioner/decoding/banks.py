@@ -48,14 +48,9 @@ def add_required_candidates(
 
 
 def allocate_beams(values: Tensor, banks: Tensor) -> Tensor:
-    """Rank candidates in turn by bank: the best of each bank, then the second best of each, ...
+    """Rank candidates in turn by bank: the best of each bank, then the second best, and so on.
 
-    Args:
-        values: (B, N), the values of the candidates, -inf for those that are excluded.
-        banks: (B, N), the bank of each candidate.
-
-    Returns:
-        Indices (B, N) of the candidates in this order.
+    Returns indices (B, N) for candidates with values (B, N), -inf if excluded, and banks (B, N).
     """
     values, order = values.sort(dim=-1, descending=True, stable=True)
     members = F.one_hot(banks.gather(1, order))  # (B, N, banks)

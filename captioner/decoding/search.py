@@ -65,17 +65,8 @@ def greedy_search(
     Returns:
         One hypothesis per image, or none where the rules forbid every token.
     """
-    steps = generate_steps(
-        step,
-        choose_best,
-        images=images,
-        rows=1,
-        bos=bos,
-        eos=eos,
-        max_length=max_length,
-        rules=rules,
-        device=device,
-    )
+    shape = {"images": images, "rows": 1, "max_length": max_length}
+    steps = generate_steps(step, choose_best, **shape, bos=bos, eos=eos, rules=rules, device=device)
     return collect_hypotheses(list(steps), eos=eos, score=length_normalization(length_penalty))
 
 

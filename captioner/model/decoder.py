@@ -59,16 +59,8 @@ class DecoderLayer(Layer):
 class Decoder(nn.Module):
     """Token and position embeddings, decoder layers, and logits through the tied embedding.
 
-    Args:
-        vocab_size: V.
-        width: D.
-        heads: H.
-        ffn: Inner width of the feed-forward network.
-        layers: Number of layers.
-        max_length: Number of position embeddings.
-        pad: Id of the padding token.
-        dropout: Dropout rate.
-        embed_tokens: Another decoder's embedding to use; it does not become a submodule.
+    `ffn` is the inner width of the feed-forward network. `embed_tokens` is the embedding of another
+    decoder to use; it does not become a submodule.
     """
 
     def __init__(
@@ -164,14 +156,7 @@ class Decoder(nn.Module):
         self._head = head
 
     def start(self, memory: Tensor, rows: int, length: int, mask: Tensor | None = None) -> Cache:
-        """Return a cache for a search.
-
-        Args:
-            memory: (B, P, D).
-            rows: B * K.
-            length: Steps for which the cache has space.
-            mask: (B, P), False at memory positions that are ignored.
-        """
+        """Return a cache with space for `length` steps of B * K `rows`; mask as in `forward`."""
         return Cache(self._cross(memory), rows // len(memory), length, mask)
 
     def admit(self, memory: Tensor, cache: Cache, places: Tensor) -> None:

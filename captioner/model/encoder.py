@@ -51,18 +51,7 @@ def _flatten_grid(x: Tensor, model: nn.Module) -> Tensor:
 
 
 class MemoryEncoder(nn.Module):
-    """Projection, position embeddings and Transformer layers: features to memory.
-
-    Args:
-        channels: C.
-        positions: P.
-        width: D.
-        heads: Attention heads.
-        ffn: Inner width of the feed-forward network.
-        layers: Number of layers.
-        dropout: Dropout rate.
-        feature_dropout: Dropout rate of the features.
-    """
+    """Projection, position embeddings and Transformer layers: features to memory."""
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ class Seq2Seq(nn.Module):
         memory_encoder: Features to memory (B, P, D).
         decoder: Memory and tokens to logits.
         question_encoder: Question ids to states (N, S, D).
-        fusion: Memory and question states to the memory of the answer, see `fusion.py`.
+        fusion: Memory and question states to fused memory (N, M, D).
         answerer: A separate decoder for answers.
         pad: Id of the padding of questions.
         blind: Replace all features by zeros: the blind baseline.

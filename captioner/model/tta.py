@@ -47,14 +47,9 @@ class TestTimeAugmentation(nn.Module):
 
 
 def view_sizes(size: tuple[int, int], positions: int, views: int) -> list[tuple[int, int]]:
-    """Return the image sizes (H, W) for a number of views, two views per size.
+    """Return the sizes for a number of views, two per size, each one grid position smaller.
 
-    Each size is one grid position smaller than the one before it.
-
-    Args:
-        size: Height and width of the pixels.
-        positions: P, the number of feature positions at this size.
-        views: An even number.
+    `size` is the height and width of the pixels, and `positions` is P at this size.
 
     Raises:
         ValueError: The positions are no square grid, or do not allow so many views.
