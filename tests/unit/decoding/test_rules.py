@@ -1,40 +1,38 @@
-"""Rules, automata and sampling against plain Python, and searches against brute force."""
+"""Test rules and automata against plain Python and brute force."""
 
 from __future__ import annotations
 
 import itertools
-import math
-import random
 from collections import Counter
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_search import BOS, EOS, NEVER, PENALTIES, Toy, assert_same
-from torch import Tensor
+from toy_search import (
+    BOS,
+    EOS,
+    LONGEST,
+    NEVER,
+    PENALTIES,
+    SEEDS,
+    VOCAB,
+    WIDE,
+    Toy,
+    assert_exhaustive,
+    search,
+)
 
 from captioner.decoding import (
     FORBIDDEN,
     Automaton,
-    Hypothesis,
     Prefixes,
-    Rule,
-    Sampler,
-    beam_search,
-    beam_stream,
-    choose_best,
-    collect_hypotheses,
-    generate_steps,
     greedy_search,
-    length_normalization,
     min_length,
     no_repeat_ngram,
     repetition_penalty,
     satisfy_automata,
 )
-
-VOCAB, LONGEST = 5, 4
 
 
 def holding(*phrases: tuple[int, ...], vocab: int = VOCAB) -> Automaton:
@@ -64,45 +62,6 @@ def forbidding(*tokens: int, last: tuple[int, ...] = ()) -> Automaton:
 
 def has(text: list[int], phrase: tuple[int, ...]) -> bool:
     return any(tuple(text[i : i + len(phrase)]) == phrase for i in range(len(text)))
-
-
-def sequences(longest: int = LONGEST) -> list[list[int]]:
-    """All that a search of at most so many tokens may return."""
-    others = [token for token in range(VOCAB) if token != EOS]
-    found = [list(x) for x in itertools.product(others, repeat=longest)]
-    for n in range(longest):
-        found += [[*x, EOS] for x in itertools.product(others, repeat=n)]
-    return found
-
-
-def best_of(toy: Toy, seed: int, keep, penalty: float = 1.0) -> list[Hypothesis]:
-    """The sequences that `keep` allows, best first, by the model's own probabilities."""
-    found = []
-    for tokens in filter(keep, sequences()):
-        p = toy.logprob(seed, tokens)
-        found.append(Hypothesis(tokens, p, p / len(tokens) ** penalty))
-    return sorted(found, key=lambda h: -h.score)
-
-
-def search(toy: Toy, rules: list[Rule], **options) -> list[list[Hypothesis]]:
-    shape = {"images": len(toy.seeds), "beams": toy.beams, "bos": BOS, "eos": EOS}
-    options = {"stop": "exact", "max_length": LONGEST} | options
-    return beam_search(toy.step, toy.reorder, **shape, rules=rules, **options)
-
-
-SEEDS = [3, 4, 5]
-WIDE = len(sequences())
-
-
-def assert_exhaustive(rules: list[Rule], keep, **options) -> None:
-    """A wide beam under the rules finds all that `keep` allows, in order, and nothing else."""
-    toy = Toy(SEEDS, vocab=VOCAB, beams=WIDE)
-    penalty = options.get("length_penalty", 1.0)
-    for seed, found in zip(SEEDS, search(toy, rules, **options), strict=True):
-        assert_same(found, best_of(toy, seed, keep, penalty))
-
-
-# Rules on their own
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3])
@@ -173,9 +132,6 @@ def test_rules_see_no_more_than_has_been_written(rows, lengths, n):
             for token in range(4):
                 before = len(text) >= n and has(text, (*tail, token))
                 assert blocked[token].item() == before
-
-
-# Automata
 
 
 def test_what_an_automaton_needs():
@@ -300,205 +256,3 @@ def test_rules_work_together(beams):
             pairs = list(itertools.pairwise(text))
             assert len(set(pairs)) == len(pairs)
     assert any(search(Toy(list(range(10)), vocab=VOCAB, beams=4), rules, max_length=7))
-
-
-# Length penalties
-
-
-@pytest.mark.parametrize("penalty", PENALTIES)
-def test_the_gnmt_penalty(penalty):
-    toy = Toy(SEEDS, vocab=VOCAB, beams=WIDE)
-    found = search(toy, [], length_penalty=penalty, length_form="gnmt")
-    for seed, rows in zip(SEEDS, found, strict=True):
-        scores = {
-            tuple(s): toy.logprob(seed, s) / ((5 + len(s)) / 6) ** penalty for s in sequences()
-        }
-        expected = sorted(scores, key=lambda s: -scores[s])
-        assert [tuple(h.tokens) for h in rows] == expected
-        for h in rows:
-            assert h.score == pytest.approx(scores[tuple(h.tokens)], rel=1e-4, abs=1e-5)
-
-
-# Diverse beam search
-
-
-def diverse(
-    toy: Toy, seed: int, *, groups: int, size: int, diversity: float, max_length: int
-) -> list[list[Hypothesis]]:
-    """As its definition has it: each group's finished hypotheses, best first, nothing stopped."""
-    running = [[((BOS,), 0.0)] for _ in range(groups)]
-    finished: list[list[Hypothesis]] = [[] for _ in range(groups)]
-    for t in range(1, max_length + 1):
-        taken: Counter[int] = Counter()
-        for group in range(groups):
-            further = []
-            for prefix, total in running[group]:
-                logprobs = toy.logits(seed, prefix).double().log_softmax(-1).tolist()
-                for token, p in enumerate(logprobs):
-                    further.append(
-                        (total + p - diversity * taken[token], total + p, (*prefix, token))
-                    )
-            further = sorted(further, key=lambda x: -x[0])[: 2 * size]
-            ends = [x[2][-1] == EOS or t == max_length for x in further]
-            for (_, total, prefix), end in list(zip(further, ends, strict=True))[:size]:
-                if end:
-                    finished[group].append(Hypothesis(list(prefix[1:]), total, total / t))
-            kept = [x for x, end in zip(further, ends, strict=True) if not end][:size]
-            running[group] = [(prefix, total) for _, total, prefix in kept]
-            taken.update(prefix[-1] for prefix, _ in running[group])
-    return [sorted(group, key=lambda h: -h.score)[:size] for group in finished]
-
-
-def merged(groups: list[list[Hypothesis]]) -> list[Hypothesis]:
-    found: list[Hypothesis] = []
-    for rank in itertools.zip_longest(*groups):
-        for h in sorted((h for h in rank if h is not None), key=lambda h: -h.score):
-            if h.tokens not in [other.tokens for other in found]:
-                found.append(h)
-    return found
-
-
-@pytest.mark.parametrize(("groups", "size"), [(2, 1), (2, 2), (3, 2), (5, 1)])
-@pytest.mark.parametrize("diversity", [0.1, 0.8, 5.0])
-def test_diverse_beam_search_is_that_of_its_definition(groups, size, diversity):
-    seeds = list(range(12))
-    toy = Toy(seeds, vocab=7, beams=groups * size)
-    found = search(toy, [], groups=groups, diversity=diversity, max_length=6)
-    options = {"groups": groups, "size": size, "diversity": diversity, "max_length": 6}
-    for seed, rows in zip(seeds, found, strict=True):
-        assert_same(rows, merged(diverse(toy, seed, **options)))
-
-
-def test_groups_differ_the_more_the_diversity():
-    seeds, kinds = list(range(20)), []
-    for diversity in (0.0, 0.5, 3.0):
-        toy = Toy(seeds, vocab=9, beams=4)
-        found = search(toy, [], groups=4, diversity=diversity, max_length=5)
-        kinds.append(sum(len({h.tokens[0] for h in rows}) for rows in found))
-    assert kinds[0] == len(seeds)  # without it, four times the same
-    assert kinds[0] < kinds[1] < kinds[2]
-
-
-def test_beams_that_cannot_be_shared_are_refused():
-    with pytest.raises(ValueError, match="5 beams"):
-        search(Toy([1], vocab=4, beams=5), [], groups=2, diversity=1.0)
-
-
-# Sampling
-
-
-def distribution(logits: Tensor, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0) -> list[float]:
-    """What each token is drawn with, step by step as the methods are defined."""
-    weights = [math.exp(x / temperature) for x in logits.tolist()]
-    order = sorted(range(len(weights)), key=lambda i: -weights[i])
-    kept = order[: top_k or None]
-    total, mass, nucleus = sum(weights[i] for i in kept), 0.0, []
-    for i in kept:
-        if mass >= top_p:
-            break
-        nucleus.append(i)
-        mass += weights[i] / total
-    best = max(weights)
-    nucleus = [i for i in nucleus if weights[i] >= min_p * best]
-    total = sum(weights[i] for i in nucleus)
-    return [weights[i] / total if i in nucleus else 0.0 for i in range(len(weights))]
-
-
-SAMPLING = [
-    {},
-    {"temperature": 0.5},
-    {"temperature": 3.0},
-    {"top_k": 1},
-    {"top_k": 4},
-    {"top_p": 0.6},
-    {"top_p": 1e-9},
-    {"min_p": 0.3},
-    {"temperature": 2.0, "top_k": 6, "top_p": 0.8, "min_p": 0.05},
-]
-
-
-@pytest.mark.parametrize("options", SAMPLING, ids=str)
-def test_tokens_are_drawn_as_often_as_they_should_be(options):
-    logits = 1.5 * torch.randn(12, generator=torch.Generator().manual_seed(1))
-    count = 20000
-    # Evenly spread numbers draw each token in proportion, to within one in `count`.
-    draws = (torch.arange(count, dtype=torch.float64) + 0.5)[None, :, None] / count
-    sampler = Sampler(draws, **options)
-    drawn = sampler(logits.log_softmax(-1).expand(count, 1, -1)).flatten()
-    found = torch.bincount(drawn, minlength=12) / count
-    expected = distribution(logits, **options)
-    assert found.tolist() == pytest.approx(expected, abs=2e-4)
-    assert [p > 0 for p in found.tolist()] == [p > 0 for p in expected]
-
-
-@pytest.mark.parametrize("draw", [0.0, 0.5, 1 - 2**-53])
-def test_what_is_forbidden_is_never_drawn(draw):
-    logprobs = torch.tensor([NEVER, -1.0, NEVER, -2.0, NEVER]).expand(1, 1, 5)
-    for options in SAMPLING:
-        sampler = Sampler(torch.full((1, 1, 1), draw, dtype=torch.float64), **options)
-        assert sampler(logprobs).item() in (1, 3)
-
-
-def test_a_row_does_not_depend_on_the_others():
-    rng = random.Random(0)
-    draws = torch.tensor([[[rng.random() for _ in range(3)] for _ in range(4)] for _ in range(6)])
-
-    def run(images, rows):
-        seeds = [10 + i for i in images]
-        toy = Toy(seeds, vocab=VOCAB, beams=len(rows))
-        sampler = Sampler(draws[:, images][:, :, rows], top_p=0.9)
-        shape = {"images": len(images), "rows": len(rows), "bos": BOS, "eos": EOS}
-        steps = list(generate_steps(toy.step, sampler, **shape, max_length=6))
-        return collect_hypotheses(steps, eos=EOS, score=length_normalization(1.0))
-
-    together = run([0, 1, 2, 3], [0, 1, 2])
-    for image in range(4):
-        for row in range(3):
-            assert run([image], [row]) == [[together[image][row]]]
-    assert len({tuple(h.tokens) for rows in together for h in rows}) > 4
-    for image, rows in enumerate(together):
-        for h in rows:
-            p = Toy([0], vocab=VOCAB, beams=1).logprob(10 + image, h.tokens)
-            assert h.logprob == pytest.approx(p, abs=1e-5)
-
-
-def test_the_likeliest_each_time_is_greedy_search():
-    seeds = list(range(9))
-    one, two = (Toy(seeds, vocab=VOCAB, beams=1) for _ in range(2))
-    shape = {"images": 9, "bos": BOS, "eos": EOS, "max_length": 6}
-    steps = list(generate_steps(one.step, choose_best, rows=1, **shape))
-    assert collect_hypotheses(steps, eos=EOS, score=length_normalization(1.0)) == greedy_search(
-        two.step, **shape
-    )
-
-
-# A queue of images
-
-
-@pytest.mark.parametrize("beams", [1, 3])
-@pytest.mark.parametrize("first", [1, 4])
-def test_images_that_come_later_are_searched_as_if_alone(beams, first):
-    seeds = list(range(23))
-    toy = Toy(seeds[:first], vocab=6, beams=beams, sharp=3)
-    waiting = seeds[first:]
-    most = []
-
-    def admit(places):
-        assert len(places) >= 1
-        new = [waiting.pop(0) for _ in range(min(len(places), len(waiting)))]
-        for place, seed in zip(places.tolist(), new, strict=False):
-            toy.present[place] = seed
-            toy.rows[place * beams : (place + 1) * beams] = [()] * beams
-        most.append(len(toy.present))
-        return len(new)
-
-    options = {"beams": beams, "bos": BOS, "eos": EOS, "max_length": 7}
-    rules = [no_repeat_ngram(2), min_length(1, eos=EOS)]
-    stream = beam_stream(toy.step, toy.reorder, images=first, rules=rules, admit=admit, **options)
-    found = dict(stream)
-    assert sorted(found) == seeds
-    assert max(most) == first
-    for seed in seeds:
-        alone = Toy([seed], vocab=6, beams=beams, sharp=3)
-        expected = beam_search(alone.step, alone.reorder, images=1, rules=rules, **options)
-        assert_same(found[seed], expected[0])

@@ -11,8 +11,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_search import BOS, EOS, PENALTIES, Sequence, Toy, assert_same, never_stopping
 from torch import Tensor
+from toy_search import BOS, EOS, NEVER, PENALTIES, Sequence, Toy, assert_same, never_stopping
 
 from captioner.decoding import (
     Hypothesis,
@@ -24,7 +24,6 @@ from captioner.decoding import (
 )
 
 VOCAB, PAD = 6, 2
-NEVER = float("-inf")
 STOPS = ("first", "heuristic", "exact")
 Answers = list[list[int]]
 
@@ -84,17 +83,9 @@ def closed_beam(
 ) -> list[list[Hypothesis]]:
     toy, trie = Toy(seeds, vocab=VOCAB, beams=beams), Trie(answers, eos=EOS)
     step, reorder = constrain_to_trie(toy.step, toy.reorder, trie)
-    return beam_search(
-        step,
-        reorder,
-        images=len(seeds),
-        beams=beams,
-        bos=BOS,
-        eos=EOS,
-        max_length=max_length or trie.longest,
-        length_penalty=penalty,
-        stop=stop,
-    )
+    options = {"images": len(seeds), "beams": beams, "bos": BOS, "eos": EOS, "stop": stop}
+    options |= {"max_length": max_length or trie.longest, "length_penalty": penalty}
+    return beam_search(step, reorder, **options)
 
 
 def closed_greedy(answers: Answers, seeds: list[int]) -> list[Hypothesis]:
