@@ -1,100 +1,37 @@
-"""Questions and answers through the whole model: what may change an answer, and what may not."""
+"""Test what may change the answer to a question in the complete model, and what must not."""
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import make_checkpoint, make_text_encoder
+from tiny import make_text_encoder
+from tiny_questions import (
+    ANSWERS,
+    LENGTHS,
+    OWNERS,
+    QUESTIONS,
+    every_fusion,
+    make_ids,
+    make_images,
+    make_inputs,
+    make_model,
+    make_tokenizer,
+    per_question,
+    shake,
+)
 from torch import Tensor, nn
 
-from captioner.build import build_model, load_checkpoint
-from captioner.config import ModelConfig, QuestionConfig
-from captioner.errors import CheckpointError, ConfigError
-from captioner.model.fusion import Add, Concat, CrossAttention, Linear, Multiply
-from captioner.model.question import QuestionEncoder, TextEncoder
-from captioner.model.seq2seq import Seq2Seq
-from captioner.tokenizer import BOS, EOS, PAD, TextEncoderTokenizer, Tokenizer
-
-SIZES = ModelConfig(width=12, heads=3, ffn=20, decoder_layers=2, max_length=8, dropout=0.0)
-QUESTIONS = {
-    "concat": QuestionConfig(fusion="concat"),
-    "cross_attention": QuestionConfig(fusion="cross_attention"),
-    "add": QuestionConfig(fusion="add"),
-    "multiply": QuestionConfig(fusion="multiply"),
-    "linear": QuestionConfig(fusion="linear"),
-    "linear of each": QuestionConfig(fusion="linear", linear_memory="each"),
-}
-every_fusion = pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS.keys())
-# Image 1 has no question, the others several, in no order.
-OWNERS, LENGTHS, ANSWERS = (2, 0, 2, 0), (6, 2, 4, 1), (3, 1, 2, 3)
+from captioner.config import QuestionConfig
+from captioner.model.question import QuestionEncoder
+from captioner.tokenizer import EOS, PAD, Tokenizer
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return Tokenizer.train(["what colour is it", "a red circle"] * 20, vocab_size=300)
-
-
-class Grid(nn.Module):
-    """A backbone of one convolution: 16 pixels to a 2 x 2 grid of 6 channels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 6, 8, stride=8)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.conv(pixels).flatten(2).transpose(1, 2)
-
-
-@torch.no_grad()
-def shake(module: nn.Module) -> None:
-    """Leave no weight at a default, so that each matters."""
-    for parameter in module.parameters():
-        nn.init.normal_(parameter, mean=0.1, std=0.3)
-
-
-def make_model(tokenizer: Tokenizer, question: QuestionConfig | None, **changes) -> Seq2Seq:
-    torch.manual_seed(0)
-    sizes = dataclasses.replace(SIZES, question=question, **changes)
-    model = build_model(sizes, Grid(), tokenizer=tokenizer, channels=6, positions=4)
-    shake(model)
-    return model.double().eval()
-
-
-def make_images() -> Tensor:
-    return torch.randn(3, 3, 16, 16, dtype=torch.float64)
-
-
-def make_ids(lengths: tuple[int, ...], *, end: bool = True) -> Tensor:
-    """Random ids (N, longest), padded behind the lengths."""
-    ids = torch.randint(EOS + 1, 250, (len(lengths), max(lengths)))
-    for row, n in zip(ids, lengths, strict=True):
-        row[n - 1 :] = PAD
-        row[n - 1] = EOS if end else BOS
-    return ids
-
-
-def make_inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Images, decoder input of the answers (N, 1, T), questions (N, S), owners."""
-    torch.manual_seed(1)
-    answers = make_ids(ANSWERS).roll(1, -1)
-    answers[:, 0] = BOS
-    answers[torch.arange(answers.shape[1]) >= torch.tensor(ANSWERS)[:, None]] = PAD
-    return make_images(), answers[:, None], make_ids(LENGTHS), torch.tensor(OWNERS)
-
-
-def per_question(logits: Tensor) -> list[Tensor]:
-    return list(logits.split(ANSWERS))
-
-
-# Questions to states
+    return make_tokenizer()
 
 
 @pytest.fixture(scope="module")
@@ -277,200 +214,3 @@ def test_half_precision_stays_near(tokenizer, question):
         found = model.bfloat16()(images.bfloat16(), tokens, questions, owners)
     assert found.dtype == torch.bfloat16
     assert (found.double() - expected).std() < 0.1 * expected.std()
-
-
-# From configuration to parts, and to a checkpoint and back
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("concat", Concat),
-        ("cross_attention", CrossAttention),
-        ("add", Add),
-        ("multiply", Multiply),
-        ("linear", Linear),
-        ("linear of each", Linear),
-    ],
-)
-def test_the_configuration_names_the_parts(tokenizer, name, kind):
-    question = dataclasses.replace(QUESTIONS[name], encoder_layers=3, fusion_layers=4, max_length=9)
-    model = make_model(tokenizer, question)
-    assert type(model.fusion) is kind
-    assert len(getattr(model.fusion, "layers", [None] * 4)) == 4
-    assert getattr(model.fusion, "each", name.endswith("each")) == name.endswith("each")
-    assert len(model.question_encoder.layers) == 3
-    assert model.question_encoder.embed_positions.num_embeddings == 9
-    assert make_model(tokenizer, None).question_encoder is None
-
-
-@pytest.mark.parametrize("name", QUESTIONS)
-def test_a_checkpoint_keeps_the_parts_for_questions(tmp_path, name):
-    saved = make_checkpoint(tmp_path / "one", question=QUESTIONS[name])
-    model, tokenizer, config = load_checkpoint(saved)
-    assert config.model.question == QUESTIONS[name]
-    assert tokenizer.question_tokenizer is tokenizer
-    again = load_checkpoint(make_checkpoint(tmp_path / "two", question=QUESTIONS[name]))[0]
-    questions = torch.tensor([tokenizer.encode("a red dog"), tokenizer.encode("a red boat")])
-    images, tokens = torch.randn(1, 3, 64, 64), torch.tensor([[[BOS, 7]], [[BOS, 8]]])
-    owners = torch.zeros(2, dtype=torch.long)
-    with torch.no_grad():
-        logits = [m(images, tokens, questions, owners) for m in (model, again)]
-    assert torch.equal(*logits)
-    assert not (saved / "text_encoder").exists()
-
-
-@pytest.fixture(scope="module")
-def asking(text_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint whose questions a text encoder of Hugging Face reads, and that one is gone."""
-    folder = tmp_path_factory.mktemp("asking")
-    copy = shutil.copytree(text_encoder, folder / "elsewhere")
-    make_checkpoint(folder / "best", question=QuestionConfig(encoder=str(copy), max_length=6))
-    shutil.rmtree(copy)
-    return folder / "best"
-
-
-def test_a_text_encoder_comes_with_its_weights_and_tokenizer(text_encoder, tokenizer):
-    from transformers import AutoModel
-
-    own = Tokenizer(tokenizer.model)
-    torch.manual_seed(0)
-    sizes = dataclasses.replace(SIZES, question=QuestionConfig(encoder=str(text_encoder)))
-    model = build_model(sizes, Grid(), tokenizer=own, channels=6, positions=4)
-    assert isinstance(model.question_encoder, TextEncoder)
-    theirs = AutoModel.from_pretrained(text_encoder).state_dict()
-    ours = model.question_encoder.model.state_dict()
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[k], v) for k, v in theirs.items())
-    # [CLS] what colour [SEP], and a padding that is not this project's.
-    ids = own.question_tokenizer.encode("what colour")
-    assert len(ids) == 4
-    assert own.question_tokenizer.pad == model.pad != PAD
-    assert own.encode("what colour") == tokenizer.encode("what colour")
-
-
-def test_a_cut_question_keeps_its_special_tokens(text_encoder):
-    from transformers import AutoTokenizer
-
-    found = TextEncoderTokenizer(AutoTokenizer.from_pretrained(text_encoder))
-    whole = found.encode("what colour is it on the left")
-    cut = found.encode("what colour is it on the left", max_length=5)
-    assert len(whole) == 9
-    assert cut == [*whole[:4], whole[-1]]
-
-
-def test_a_checkpoint_holds_all_of_its_text_encoder(asking):
-    model, tokenizer, _ = load_checkpoint(asking)
-    expected = load_file(asking / "model.safetensors")
-    assert isinstance(model.question_encoder, TextEncoder)
-    state = model.state_dict()
-    names = [k for k in expected if k.startswith("question_encoder.model.")]
-    assert names
-    assert all(torch.equal(state[k], expected[k]) for k in names)
-    ids = torch.tensor([tokenizer.question_tokenizer.encode("what colour")])
-    owners, tokens = torch.zeros(1, dtype=torch.long), torch.tensor([[[BOS, 7]]])
-    with torch.no_grad():
-        logits = model(torch.randn(1, 3, 64, 64), tokens, ids, owners)
-        padded = F.pad(ids, (0, 2), value=tokenizer.question_tokenizer.pad)
-        same = model(torch.randn(1, 3, 64, 64), tokens, padded, owners)
-    assert logits.shape == same.shape
-    assert not model.question_encoder.training
-    for path in (asking / "text_encoder").iterdir():
-        assert "elsewhere" not in path.read_text(encoding="utf-8"), path.name  # this machine's
-
-
-def load_file(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(path)
-
-
-def test_a_saved_text_encoder_answers_as_before(text_encoder, tmp_path):
-    """From the folder of the encoder and from the checkpoint: the same model."""
-    from captioner.checkpoint import save_best
-
-    first = make_checkpoint(tmp_path / "one", question=QuestionConfig(encoder=str(text_encoder)))
-    model, tokenizer, config = load_checkpoint(first, for_training=True)
-    save_best(tmp_path / "two", config, tokenizer, model, {})
-    again, other, _ = load_checkpoint(tmp_path / "two")
-    text = "on which side is it"
-    assert tokenizer.question_tokenizer.encode(text) == other.question_tokenizer.encode(text)
-    ids, owners = (
-        torch.tensor([other.question_tokenizer.encode(text)]),
-        torch.zeros(1, dtype=torch.long),
-    )
-    images, tokens = torch.randn(1, 3, 64, 64), torch.tensor([[[BOS, 7]]])
-    with torch.no_grad():
-        features = again.backbone(images)  # a light twin's, nearly those of timm
-        assert torch.equal(*(m(features, tokens, ids, owners) for m in (model, again)))
-
-
-def test_a_text_encoder_of_half_precision_is_single_in_here(tmp_path, tokenizer):
-    path = make_text_encoder(tmp_path / "half", dtype=torch.float16)
-    own = Tokenizer(tokenizer.model)
-    sizes = dataclasses.replace(SIZES, question=QuestionConfig(encoder=str(path)))
-    model = build_model(sizes, Grid(), tokenizer=own, channels=6, positions=4).eval()
-    assert {p.dtype for p in model.parameters()} == {torch.float32}
-    ids = torch.tensor([own.question_tokenizer.encode("what colour")])
-    tokens, owners = torch.tensor([[[BOS, 7]]]), torch.zeros(1, dtype=torch.long)
-    assert model(torch.randn(1, 3, 16, 16), tokens, ids, owners).dtype == torch.float32
-    saved = make_checkpoint(tmp_path / "saved", question=QuestionConfig(encoder=str(path)))
-    loaded, _, _ = load_checkpoint(saved)
-    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
-
-
-@pytest.mark.parametrize("name", ["/nowhere/at/all", "nobody/no-such-encoder"])
-def test_a_text_encoder_that_is_nowhere_is_one_line(tokenizer, name):
-    with pytest.raises(ConfigError, match=r"model\.question\.encoder") as caught:
-        make_model(tokenizer, QuestionConfig(encoder=name))
-    assert name in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_checkpoint_without_its_text_encoder_is_one_line(asking, tmp_path):
-    copy = shutil.copytree(asking, tmp_path / "torn")
-    shutil.rmtree(copy / "text_encoder")
-    with pytest.raises(CheckpointError, match="text_encoder") as caught:
-        load_checkpoint(copy)
-    assert "torn" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["shared", "bert"])
-def test_transformers_is_imported_for_its_own_encoders_only(tmp_path, asking, name):
-    path = asking if name == "bert" else make_checkpoint(tmp_path, question=QuestionConfig())
-    code = (
-        "import sys; from captioner.build import load_checkpoint;"
-        f" load_checkpoint({str(path)!r}); print('transformers' in sys.modules)"
-    )
-    root = Path(__file__).parents[3]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(root)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-    )
-    assert done.stdout.strip() == str(name == "bert")
-
-
-# A captioner learns to answer
-
-
-@every_fusion
-def test_a_captioner_gets_new_parts(tmp_path, question):
-    start = make_checkpoint(tmp_path / "start")
-    model, _, config = load_checkpoint(start, question=question)
-    assert config.model.question == question
-    plain, _, _ = load_checkpoint(start)
-    state = model.state_dict()
-    assert all(torch.equal(state[k], v) for k, v in plain.state_dict().items())
-    assert {k.split(".")[0] for k in state.keys() - plain.state_dict().keys()} == {
-        "question_encoder",
-        "fusion",
-    }
-
-
-def test_a_checkpoint_with_parts_keeps_them(tmp_path):
-    start = make_checkpoint(tmp_path / "start", question=QuestionConfig(fusion="add"))
-    model, _, config = load_checkpoint(start, question=QuestionConfig(fusion="concat"))
-    assert config.model.question.fusion == "add"
-    assert type(model.fusion) is Add
