@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from captioner.cli.batch.find_images import SHEET_KEY
 from captioner.errors import CaptionerError
 from captioner.images import load_image
 from captioner.images.heatmap import overlay
@@ -24,7 +25,7 @@ TILE = 240
 """Length in pixels of the longer side of an image on a sheet."""
 LABEL, MARGIN, TEXT = 28, 8, 18
 """Heights in pixels of the label below an image, of the margin, and of a letter."""
-_IMAGE, _CONTENT = "captioner-image", "captioner-content"
+_IMAGE, _CONTENT = SHEET_KEY, "captioner-content"
 """Keys of PNG texts that identify the image of a sheet: digests of its path and content."""
 
 

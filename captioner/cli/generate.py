@@ -54,9 +54,10 @@ from captioner.cli.output import (
     to_unicode,
 )
 from captioner.cli.parser import Parser
-from captioner.cli.process import UsageError, notify, run_command, terminable
+from captioner.cli.process import notify, run_command, terminable
 from captioner.cli.question_file import (
     QuestionRow,
+    UsageError,
     describe_error,
     read_allowed_answers,
     read_questions,
@@ -70,7 +71,10 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None, *, prog: str = "generate.py") -> int:
     """Run the command; return the exit status."""
-    return run_command(parse, run, argv, prog, build_parser=build_parser)
+    try:
+        return run_command(parse, run, argv, prog)
+    except UsageError as error:
+        build_parser(prog).error(str(error))
 
 
 def build_parser(prog: str) -> Parser:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import io
 import logging
@@ -30,10 +29,6 @@ MALLOPT = {
 """Environment variables of glibc's allocator: mallopt's number and the value of each."""
 
 
-class UsageError(CaptionerError):
-    """Options that do not fit the inputs, which is found only when the inputs are read."""
-
-
 class _StderrHandler(logging.Handler):
     """Print records to the current `sys.stderr`, which tests replace."""
 
@@ -59,8 +54,6 @@ def run_command(
     run: Callable[[Options], int],
     argv: list[str] | None,
     prog: str,
-    *,
-    build_parser: Callable[[str], argparse.ArgumentParser] | None = None,
 ) -> int:
     """Parse the arguments and run a command.
 
@@ -71,7 +64,6 @@ def run_command(
         run: Does the work and returns the exit status.
         argv: The arguments; None for those of the process.
         prog: The name of the program in help texts and messages.
-        build_parser: Builds the parser that reports a `UsageError` raised by `run`.
 
     Returns:
         The exit status: that of `run`; 1 after an error or a closed pipe; 130 after Ctrl-C.
@@ -88,11 +80,6 @@ def run_command(
         status = run(options)
         sys.stdout.flush()  # Raises BrokenPipeError here, and not at exit.
         return status
-    except UsageError as error:
-        if build_parser is not None:
-            build_parser(prog).error(str(error))
-        notify(error)
-        return 2
     except CaptionerError as error:
         notify(error)
         return 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from captioner.cli.batch.find_images import Inputs
 from captioner.cli.generate_options import CaptionOptions
 from captioner.cli.output import escape_path, to_unicode
-from captioner.cli.process import UsageError, notify
+from captioner.cli.process import notify
 from captioner.errors import DataError, QuestionError
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 JSONL = (".jsonl", ".ndjson")
 OUTPUT_KEYS = ("image", "question", "answer", "confidence", "answers", "error")
 """Keys of a result, which the other keys of a row cannot have."""
+
+
+class UsageError(Exception):
+    """Options that do not fit the inputs, which is found only when the inputs are read."""
 
 
 @dataclass(frozen=True)

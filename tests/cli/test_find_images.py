@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from captioner.cli.batch.find_images import find_images, find_inputs
+from captioner.cli.batch.find_images import find_inputs
 from captioner.data.formats.io import IMAGE_SUFFIXES
 from captioner.errors import DataError
 
@@ -22,6 +22,10 @@ def tree(tmp_path, monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     monkeypatch.chdir(tmp_path)
+
+
+def find_images(paths: list[str], **options) -> list[str]:
+    return find_inputs(paths, **options).paths
 
 
 def names(*paths: str, **options) -> list[str]:

@@ -38,13 +38,6 @@ class Inputs:
         return f"{escape_path(path)}: {problem}" if problem else str(error)
 
 
-def find_images(
-    paths: Sequence[str], *, recursive: bool = False, exclude: Collection[str] = ()
-) -> list[str]:
-    """Return the images of `find_inputs`."""
-    return find_inputs(paths, recursive=recursive, exclude=exclude).paths
-
-
 def find_inputs(
     paths: Sequence[str],
     *,
