@@ -49,6 +49,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 hypothesis.settings.register_profile("project", deadline=None, database=None)
 hypothesis.settings.load_profile("project")
 
+pytest_plugins = ("score_fixtures",)
+
 SHAPES = (
     ("red", "circle", "left"),
     ("green", "square", "right"),

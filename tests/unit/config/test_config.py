@@ -1,4 +1,4 @@
-"""Settings: defaults, YAML in and out, words of the command line, and errors that name the key."""
+"""Settings: defaults, reading and writing YAML, overrides, and errors that name the key."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from captioner.config import (
 from captioner.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[3] / "configs"
-# Those of `accelerate` are of the launcher's making; tests/test_training_distributed.py reads them.
+# The files of the launcher `accelerate` are tested in tests/unit/training/test_distributed.py.
 YAMLS = sorted(set(CONFIGS.rglob("*.y*ml")) - set(CONFIGS.glob("accelerate/*")))
 
 
@@ -37,11 +37,11 @@ def write(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_without_a_file_all_is_default(tmp_path):
+def test_defaults_without_a_file(tmp_path):
     assert load_config() == Config() == load_config(write(tmp_path, "# nothing\n"))
 
 
-def test_a_file_states_only_what_differs(tmp_path):
+def test_file_overrides_defaults(tmp_path):
     config = load_config(write(tmp_path, "train:\n  batch_size: 7\n"))
     assert config.train.batch_size == 7
     expected = dataclasses.replace(Config(), train=dataclasses.replace(TrainConfig(), batch_size=7))
@@ -85,7 +85,7 @@ SEVERAL = Config(
 @pytest.mark.parametrize(
     "config", [Config(), UNUSUAL, SEVERAL], ids=["default", "unusual", "several"]
 )
-def test_what_is_saved_is_read_back_equal(config, tmp_path):
+def test_saved_config_is_read_back_equal(config, tmp_path):
     save_config(config, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == config
 
@@ -96,7 +96,7 @@ def test_what_is_saved_is_read_back_equal(config, tmp_path):
     flip=st.booleans(),
     limit=st.one_of(st.none(), st.integers(1)),
 )
-def test_any_value_survives_the_file(root, lr, flip, limit, tmp_path_factory):
+def test_any_value_is_read_back_equal(root, lr, flip, limit, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "round_trip.yaml"
     default = Config()
     config = dataclasses.replace(
@@ -109,7 +109,7 @@ def test_any_value_survives_the_file(root, lr, flip, limit, tmp_path_factory):
     assert load_config(path) == config
 
 
-def test_to_dict_holds_only_plain_values():
+def test_to_dict_returns_only_plain_values():
     def plain(value):
         if isinstance(value, dict):
             return all(isinstance(k, str) and plain(v) for k, v in value.items())
@@ -121,7 +121,7 @@ def test_to_dict_holds_only_plain_values():
     assert plain(to_dict(SEVERAL))
 
 
-def test_one_data_set_is_the_only_source_and_several_are_as_given():
+def test_all_sources_of_one_and_several_data_sets():
     one = load_config(None, ["data.root=here", "data.limit=4"]).data
     assert [(s.root, s.limit) for s in one.all_sources] == [("here", 4)]
     assert SEVERAL.data.all_sources == SEVERAL.data.sources
@@ -153,7 +153,7 @@ def test_one_data_set_is_the_only_source_and_several_are_as_given():
         ("model.backbones.0.name=resnet18", lambda c: c.model.backbones[0].name, "resnet18"),
     ],
 )
-def test_words_of_the_command_line(word, get, value, tmp_path):
+def test_overrides(word, get, value, tmp_path):
     path = write(
         tmp_path,
         "train: {threads: 4, stages: [{epochs: 1}, {epochs: 1}]}\nmodel: {backbones: [{name: x}]}",
@@ -162,11 +162,11 @@ def test_words_of_the_command_line(word, get, value, tmp_path):
     if value is not None or "args" not in word:
         assert found == value
         assert type(found) is type(value)
-    else:  # a free argument keeps YAML's own reading
+    else:  # the type of a free argument is that of YAML
         assert found is not None
 
 
-def test_words_win_over_the_file_and_later_words_over_earlier(tmp_path):
+def test_later_overrides_win(tmp_path):
     path = write(tmp_path, "train: {seed: 1}")
     assert load_config(path, ["train.seed=2"]).train.seed == 2
     assert load_config(path, ["train.seed=2", "train.seed=3"]).train.seed == 3
@@ -205,7 +205,7 @@ def test_words_win_over_the_file_and_later_words_over_earlier(tmp_path):
         ("data.root=[a", ["data.root"]),
     ],
 )
-def test_errors_name_the_key_on_one_line(word, parts, tmp_path):
+def test_errors_name_the_key_in_one_line(word, parts, tmp_path):
     path = write(tmp_path, "train: {seed: 1, stages: [{epochs: 1}]}")
     with pytest.raises(ConfigError) as caught:
         load_config(path, [word])
@@ -216,13 +216,13 @@ def test_errors_name_the_key_on_one_line(word, parts, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["a: [", "- 1\n- 2\n", "just words", "\x00"])
-def test_a_file_that_is_no_mapping_is_named(text, tmp_path):
+def test_file_without_a_mapping_is_named(text, tmp_path):
     path = write(tmp_path, text)
     with pytest.raises(ConfigError, match=r"some\.yaml"):
         load_config(path)
 
 
-def test_a_missing_file_is_named():
+def test_missing_config_file_is_named():
     with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
         load_config("nowhere.yaml")
 
@@ -249,7 +249,7 @@ def test_a_missing_file_is_named():
         ),
     ],
 )
-def test_settings_that_contradict_each_other(words, keys):
+def test_contradictory_settings_are_named(words, keys):
     with pytest.raises(ConfigError) as caught:
         load_config(None, words)
     assert all(key in str(caught.value) for key in keys)
@@ -290,7 +290,7 @@ def test_values_out_of_range_are_named(word):
         load_config(None, [word])
 
 
-def test_a_captioner_may_be_shorter_than_answers_are():
+def test_caption_only_model_may_be_shorter_than_answers():
     config = load_config(None, ["model.max_length=8", "decoding.max_length=8"])
     assert config.answers.max_length > config.model.max_length
 
@@ -303,7 +303,7 @@ def test_a_captioner_may_be_shorter_than_answers_are():
         ("weights: [0]", "weights"),
     ],
 )
-def test_a_stage_out_of_range_is_named(stage, named):
+def test_stage_out_of_range_is_named(stage, named):
     with pytest.raises(ConfigError, match=named):
         load_config(None, [f"train.stages=[{{{stage}}}]"])
 
@@ -320,18 +320,18 @@ def test_every_config_loads_and_opens_with_its_command(path):
     assert any("train.py" in line and name in line for line in opening)
 
 
-def test_there_are_configs():
+def test_configs_exist():
     assert any(path.name == "flickr8k.yaml" for path in YAMLS)
 
 
 @pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "nan", "inf"])
-def test_numbers_are_finite(value):
+def test_infinite_numbers_are_errors(value):
     for word in (f"train.clip={value}", f"train.stages=[{{lr: {value}}}]"):
         with pytest.raises(ConfigError, match="expected a finite number"):
             load_config(None, [word])
 
 
-def test_a_key_that_comes_twice_is_an_error(tmp_path):
+def test_duplicate_key_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="the key 'epochs' is duplicated"):
         load_config(None, ["train.stages=[{epochs: 1, epochs: 2}]"])
     with pytest.raises(ConfigError, match="the key 'seed' is duplicated"):

@@ -1,4 +1,4 @@
-"""Result files for VQA's server: what is written is the official format, and reads back."""
+"""Result files of the VQA server: writing, reading, and errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from captioner.errors import DataError
 from captioner.evaluation.vqa_results import read_vqa_results, write_vqa_results
 
 
-def test_rows_are_the_official_format(tmp_path: Path) -> None:
+def test_rows_have_the_official_format(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     write_vqa_results(path, {"262148000": "down", "q7": "", "0": "caf\u00e9", "007": "2"})
     assert json.loads(path.read_bytes().decode("ascii")) == [
@@ -27,15 +27,15 @@ def test_rows_are_the_official_format(tmp_path: Path) -> None:
 
 
 @given(st.dictionaries(st.one_of(st.integers().map(str), st.text()), st.text()))
-def test_what_is_written_reads_back(tmp_path_factory, answers: dict[str, str]) -> None:
+def test_written_results_are_read_back(tmp_path_factory, answers: dict[str, str]) -> None:
     path = tmp_path_factory.mktemp("results") / "results.json"
     write_vqa_results(path, answers)
-    found = read_vqa_results(path)
-    assert found == answers
-    assert list(found) == list(answers)
+    read = read_vqa_results(path)
+    assert read == answers
+    assert list(read) == list(answers)
 
 
-def test_other_programs_files_are_read(tmp_path: Path) -> None:
+def test_files_of_other_programs_are_read(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     rows = [{"answer": "Yes", "question_id": 3, "image_id": 1}, {"question_id": "3b", "answer": ""}]
     path.write_text(json.dumps(rows, indent=2), encoding="utf-8-sig")
@@ -56,7 +56,7 @@ def test_other_programs_files_are_read(tmp_path: Path) -> None:
         ('[{"question_id": 1, "answer": "a"}, {"question_id": "1", "answer": "b"}]', "second"),
     ],
 )
-def test_other_files_are_errors_that_say_where(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_files_are_errors_with_a_position(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "results.json"
     path.write_text(text)
     with pytest.raises(DataError, match=message) as error:
@@ -64,14 +64,14 @@ def test_other_files_are_errors_that_say_where(tmp_path: Path, text: str, messag
     assert "results.json" in str(error.value)
 
 
-def test_no_file_and_no_place_for_one(tmp_path: Path) -> None:
+def test_missing_file_and_folder_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         read_vqa_results(tmp_path / "none.json")
     with pytest.raises(DataError, match="cannot be written"):
         write_vqa_results(tmp_path / "none" / "results.json", {"1": "yes"})
 
 
-def test_an_answer_that_is_no_text_is_not_written(tmp_path: Path) -> None:
+def test_answer_that_is_not_text_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'1'"):
         write_vqa_results(tmp_path / "results.json", {"1": None})
     assert not (tmp_path / "results.json").exists()

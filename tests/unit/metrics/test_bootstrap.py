@@ -1,4 +1,4 @@
-"""Intervals and comparisons: against corpora that are really drawn, and against coverage."""
+"""Intervals and comparisons: against drawn corpora, normal intervals and their coverage."""
 
 from __future__ import annotations
 
@@ -14,34 +14,38 @@ def texts():
     return invented(40, seed=3)
 
 
-def test_counted_once_each_the_scores_are_those_of_the_corpus(texts):
-    found = caption_statistics(*texts, tokenized=True).scores(np.ones((1, 40)))
+def test_scores_of_all_images_equal_the_corpus_scores(texts):
+    result = caption_statistics(*texts, tokenized=True).scores(np.ones((1, 40)))
     expected = score_captions(*texts, tokenized=True)
-    assert found.keys() == expected.keys()
-    assert {k: v[0] for k, v in found.items()} == pytest.approx(expected)
+    assert result.keys() == expected.keys()
+    assert {k: v[0] for k, v in result.items()} == pytest.approx(expected)
 
 
-def test_a_draw_scores_as_the_corpus_that_it_draws(texts):
+def test_scores_of_a_draw_equal_those_of_its_corpus(texts):
     candidates, references = texts
     statistics = caption_statistics(candidates, references, tokenized=True)
     counts = np.random.default_rng(0).multinomial(40, np.full(40, 1 / 40), size=3)
-    found = statistics.scores(counts)
+    result = statistics.scores(counts)
     for r, row in enumerate(counts):
         again = [(image, n) for image, count in zip(references, row, strict=True)
                  for n in range(count)]  # fmt: skip
         drawn = {key: candidates[key[0]] for key in again}
         expected = score_captions(drawn, {key: references[key[0]] for key in again}, tokenized=True)
-        for name in ("BLEU-1", "BLEU-4", "ROUGE-L"):  # CIDEr-D's frequencies stay the whole set's
-            assert found[name][r] == pytest.approx(expected[name])
+        for name in (
+            "BLEU-1",
+            "BLEU-4",
+            "ROUGE-L",
+        ):  # CIDEr-D keeps the frequencies of the whole set
+            assert result[name][r] == pytest.approx(expected[name])
         cider = np.average(statistics.means["CIDEr-D"], weights=row)
-        assert found["CIDEr-D"][r] == pytest.approx(cider)
+        assert result["CIDEr-D"][r] == pytest.approx(cider)
 
 
 def plain(values: np.ndarray) -> CaptionStatistics:
     return CaptionStatistics(np.ones((len(values), 10)), {"mean": values})
 
 
-def test_an_interval_of_a_mean_is_that_of_the_normal_distribution():
+def test_interval_of_a_mean_is_near_the_normal_one():
     values = np.random.default_rng(1).normal(size=2000)
     score, low, high = plain(values).intervals(seed=5)["mean"]
     error = values.std() / np.sqrt(len(values))
@@ -49,7 +53,7 @@ def test_an_interval_of_a_mean_is_that_of_the_normal_distribution():
     assert (low, high) == pytest.approx((score - 1.96 * error, score + 1.96 * error), abs=0.003)
 
 
-def test_ninety_five_in_a_hundred_intervals_hold_the_truth():
+def test_95_percent_of_intervals_contain_the_true_mean():
     generator, held = np.random.default_rng(2), 0
     for seed in range(200):
         _, low, high = plain(generator.exponential(size=150)).intervals(draws=500, seed=seed)[
@@ -60,27 +64,27 @@ def test_ninety_five_in_a_hundred_intervals_hold_the_truth():
 
 
 @pytest.mark.slow
-def test_a_comparison_sees_what_two_intervals_do_not():
+def test_paired_comparison_is_sharper_than_two_intervals():
     generator = np.random.default_rng(3)
-    images = generator.normal(scale=5, size=1000)  # some images are harder, to both
+    images = generator.normal(scale=5, size=1000)  # some images are harder for both
     one, two = plain(images), plain(images + generator.normal(0.1, 0.5, size=1000))
     _, low, high = one.intervals()["mean"]
     assert high - low > 0.5
-    found = one.compare(two)["mean"]
-    assert 0 < found.low < found.difference < found.high
-    assert found.p < 0.01
+    result = one.compare(two)["mean"]
+    assert 0 < result.low < result.difference < result.high
+    assert result.p < 0.01
     back = two.compare(one)["mean"]
-    assert back.difference == pytest.approx(-found.difference)
-    assert (back.low, back.high) == pytest.approx((-found.high, -found.low))
+    assert back.difference == pytest.approx(-result.difference)
+    assert (back.low, back.high) == pytest.approx((-result.high, -result.low))
 
 
-def test_of_equal_systems_neither_is_better(texts):
+def test_equal_systems_do_not_differ(texts):
     statistics = caption_statistics(*texts, tokenized=True)
-    for found in statistics.compare(statistics, draws=200).values():
-        assert found == (0, 0, 0, 1)
+    for result in statistics.compare(statistics, draws=200).values():
+        assert result == (0, 0, 0, 1)
 
 
-def test_p_is_even_where_there_is_no_difference():
+def test_p_values_of_equal_systems_are_uniform():
     generator, small = np.random.default_rng(4), 0
     for seed in range(200):
         one, two = (plain(generator.normal(size=100)) for _ in range(2))
@@ -88,7 +92,7 @@ def test_p_is_even_where_there_is_no_difference():
     assert 8 <= small <= 36
 
 
-def test_draws_depend_on_the_seed_alone(texts, monkeypatch):
+def test_draws_depend_only_on_the_seed(texts, monkeypatch):
     statistics = caption_statistics(*texts, tokenized=True)
     first = statistics.intervals(draws=50, seed=1)
     assert statistics.intervals(draws=50, seed=1) == first

@@ -1,4 +1,4 @@
-"""Calibration: reliability tables by hand, and temperatures that are known beforehand."""
+"""Calibration: reliability diagrams by hand, and known temperatures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from captioner.metrics import (
 ANSWERS = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40)
 
 
-def test_rows_and_error_by_hand() -> None:
+def test_bins_and_error_by_hand() -> None:
     confidences = [0.0, 0.2, 0.3, 0.9, 1.0, 0.95]
     correct = [False, True, False, True, True, False]
     rows = reliability(confidences, correct, bins=5)
@@ -34,7 +34,7 @@ def test_rows_and_error_by_hand() -> None:
     assert expected_calibration_error(confidences, correct, bins=5) == pytest.approx(error)
 
 
-def test_an_edge_belongs_to_the_bin_below() -> None:
+def test_bin_includes_its_upper_edge() -> None:
     rows = reliability([0.25, 0.5, 0.75, 1.0], [1, 1, 1, 1], bins=4)
     assert [(row.low, row.high, row.count) for row in rows] == [
         (0.0, 0.25, 1),
@@ -44,17 +44,17 @@ def test_an_edge_belongs_to_the_bin_below() -> None:
     ]
 
 
-def test_errors_of_extremes() -> None:
+def test_error_of_extreme_confidences() -> None:
     assert expected_calibration_error([1.0] * 4, [False] * 4) == 1
     assert expected_calibration_error([0.0] * 4, [True] * 4) == 1
     assert expected_calibration_error([1.0, 0.0], [True, False]) == 0
     assert expected_calibration_error([0.25] * 4, [True, False, False, False]) == 0
-    # A VQA accuracy counts as it is.
+    # A VQA accuracy is used as it is.
     assert expected_calibration_error([0.6], [0.6]) == 0
 
 
 @given(ANSWERS, st.integers(1, 30), st.randoms(use_true_random=False))
-def test_rows_hold_each_answer_once(answers, bins: int, random) -> None:
+def test_each_answer_is_in_one_bin(answers, bins: int, random) -> None:
     rows = reliability(*zip(*answers, strict=True), bins=bins)
     assert sum(row.count for row in rows) == len(answers)
     assert sum(row.count * row.accuracy for row in rows) == pytest.approx(
@@ -72,7 +72,7 @@ def test_rows_hold_each_answer_once(answers, bins: int, random) -> None:
 
 
 @given(ANSWERS)
-def test_finer_bins_hide_less(answers) -> None:
+def test_error_grows_with_finer_bins(answers) -> None:
     confidences, correct = zip(*answers, strict=True)
     errors = [expected_calibration_error(confidences, correct, bins=n) for n in (1, 2, 4, 8, 16)]
     assert errors[0] == pytest.approx(abs(np.mean(confidences) - np.mean(correct)), abs=1e-12)
@@ -92,12 +92,12 @@ def test_finer_bins_hide_less(answers) -> None:
         ([[0.5]], [[1]], "shape"),
     ],
 )
-def test_numbers_that_are_no_fractions(confidences, correct, message: str) -> None:
+def test_values_outside_0_to_1_are_errors(confidences, correct, message: str) -> None:
     with pytest.raises(MetricError, match=message):
         expected_calibration_error(confidences, correct)
 
 
-def test_there_is_a_bin_at_least() -> None:
+def test_number_of_bins_must_be_positive() -> None:
     with pytest.raises(ValueError, match="bins"):
         reliability([0.5], [True], bins=0)
 
@@ -113,7 +113,7 @@ def true_logits() -> np.ndarray:
 
 @pytest.mark.parametrize("true", [0.3, 0.8, 1.0, 1.7, 3.5])
 def test_temperature_is_found(true: float) -> None:
-    """The expected loss of logits that are `true` times too large is least at `true` (Gibbs)."""
+    """The expected loss of logits that are `true` times too large is minimal at `true`."""
     logits, calls = true_logits(), []
     p = np.exp(log_softmax(logits))
 
@@ -126,7 +126,7 @@ def test_temperature_is_found(true: float) -> None:
     assert len(calls) < 40
 
 
-def test_temperature_mends_overconfidence() -> None:
+def test_temperature_corrects_overconfidence() -> None:
     rng, logits = np.random.default_rng(1), np.repeat(true_logits(), 20, axis=0)
     gumbel = rng.gumbel(size=logits.shape)
     labels = (logits + gumbel).argmax(axis=-1)  # Drawn with the probabilities of the softmax.
@@ -147,9 +147,9 @@ def test_temperature_mends_overconfidence() -> None:
 
 @pytest.mark.parametrize(("true", "bound"), [(0.01, 0.25), (50, 4.0)])
 def test_temperature_stays_within_its_bounds(true: float, bound: float) -> None:
-    found = fit_temperature(lambda t: math.log(t / true) ** 2)
-    assert found == pytest.approx(bound, rel=1e-3)
-    assert 0.25 <= found <= 4
+    temperature = fit_temperature(lambda t: math.log(t / true) ** 2)
+    assert temperature == pytest.approx(bound, rel=1e-3)
+    assert 0.25 <= temperature <= 4
 
 
 def test_bounds_and_tolerance_can_be_set() -> None:
@@ -162,11 +162,11 @@ def test_bounds_and_tolerance_can_be_set() -> None:
             fit_temperature(nll, low=low, high=high)
 
 
-def test_a_temperature_that_gains_nothing_is_one() -> None:
+def test_temperature_is_1_without_a_gain() -> None:
     assert fit_temperature(lambda t: 3.0) == 1
     assert fit_temperature(lambda t: -(math.log(t) ** 2) if t > 2 else abs(t - 1) - 9) == 1
 
 
-def test_a_loss_that_is_no_number_is_an_error() -> None:
+def test_nan_loss_is_an_error() -> None:
     with pytest.raises(MetricError, match="nan"):
         fit_temperature(lambda t: math.nan)

@@ -31,7 +31,7 @@ Texts = tuple[dict, dict]
 
 
 def invented(images: int, *, seed: int = 0, empty: float = 0.05) -> Texts:
-    """Tokenised texts from a small vocabulary, 1 to 6 references, some texts empty."""
+    """Return tokenized texts from a small vocabulary, with 1 to 6 references; some are empty."""
     draw = random.Random(seed)
     words = ["a", "the", "dog", "cat", "runs", "on", "in", "grass", "red", "two", "men"]
 
@@ -43,7 +43,7 @@ def invented(images: int, *, seed: int = 0, empty: float = 0.05) -> Texts:
 
 
 def flickr(images: int) -> Texts:
-    """Per image, either another image's caption or one of its own with words dropped."""
+    """Return, per image, a caption of another image, or one of its own with words dropped."""
     if not CAPTIONS.exists():
         pytest.skip(f"no Flickr8k captions at {CAPTIONS.name} beside the repository")
     lines = CAPTIONS.read_text(encoding="utf-8").split("\n")
@@ -58,7 +58,7 @@ def flickr(images: int) -> Texts:
 
 
 def outside_scores(candidates: dict, references: dict) -> tuple[np.ndarray, np.ndarray]:
-    """pycocoevalcap on the same tokens: (6,) for the corpus and (images, 6)."""
+    """Return the scores of pycocoevalcap on the same tokens: (6,) of the corpus, (images, 6)."""
     why = "pycocoevalcap is not installed"
     blue = pytest.importorskip("pycocoevalcap.bleu.bleu", reason=why).Bleu(4)
     rouge = pytest.importorskip("pycocoevalcap.rouge.rouge", reason=why).Rouge()
@@ -103,14 +103,14 @@ def test_one_metric_equals_all_metrics() -> None:
         assert np.mean([row[name] for row in each.values()]) == pytest.approx(together[name])
 
 
-def test_text_is_tokenised_unless_told_otherwise() -> None:
+def test_text_is_tokenized_by_default() -> None:
     plain = score_captions({1: "A dog's ball!", 2: "x"}, {1: ["a DOG's ball."], 2: ["y"]})
     tokens = ({1: "a dog 's ball", 2: "x"}, {1: ["a dog 's ball"], 2: ["y"]})
     assert plain == score_captions(*tokens, tokenized=True)
     assert plain != score_captions({1: "A dog's ball!", 2: "x"}, tokens[1], tokenized=True)
 
 
-def test_order_of_images_and_references_changes_nothing() -> None:
+def test_order_does_not_change_scores() -> None:
     candidates, references = invented(50, seed=5)
     turned = {image: references[image][::-1] for image in reversed(references)}
     one = score_captions(candidates, references, tokenized=True)
@@ -118,13 +118,13 @@ def test_order_of_images_and_references_changes_nothing() -> None:
     assert other == pytest.approx(one, abs=1e-12)
 
 
-def test_an_exact_copy_scores_best() -> None:
+def test_exact_copy_has_the_best_score() -> None:
     references = {1: ["a dog runs on grass"], 2: ["two men play ball here"]}
     best = score_captions({1: references[1][0], 2: references[2][0]}, references)
     assert list(best.values()) == pytest.approx([1, 1, 1, 1, 1, 10], abs=1e-6)
 
 
-def test_bleu_of_a_resample_comes_from_its_statistics() -> None:
+def test_bleu_of_a_sample_from_its_statistics() -> None:
     candidates, references = invented(30, seed=6)
     rows = [4, 4, 7, 0, 29, 7]
     names = list(references)
@@ -146,7 +146,7 @@ def test_cider_object_scores_any_images_in_any_order() -> None:
     assert scorer.score([], []).shape == (0,)
 
 
-def test_unknown_words_cost_by_how_often_they_are_repeated() -> None:
+def test_repeated_unknown_words_lower_cider() -> None:
     scorer = CiderD({1: ["a dog runs fast"], 2: ["two men sit"]})
     scores = scorer.score([["a", "dog", "runs", "zebra"], ["a", "dog", "zebra", "zebra"]], [1, 1])
     assert 10 > scores[0] > scores[1] > 0
@@ -185,7 +185,7 @@ def test_frequencies_count_images_not_captions() -> None:
      b'{"images": 0, "counts": {}}', b'{"images": 2, "counts": [1]}',
      gzip.compress(json.dumps({"images": 3, "counts": {"a": "b"}}).encode(), mtime=0)],
 )  # fmt: skip
-def test_a_bad_frequency_file_is_named(tmp_path: Path, content: bytes) -> None:
+def test_invalid_frequency_file_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.json"
     path.write_bytes(content)
     with pytest.raises(MetricError, match=r"broken\.json"):
@@ -195,7 +195,7 @@ def test_a_bad_frequency_file_is_named(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("metric", [bleu, rouge_l, cider_d, score_captions, score_images])
-def test_what_cannot_be_scored_is_named(metric: object) -> None:
+def test_unscorable_input_is_named(metric: object) -> None:
     bad = [
         ({"a": "x"}, {"a": []}, "'a'.*none"),
         ({"a": "x"}, {"a": "a string"}, "'a'.*list of strings"),
@@ -218,7 +218,7 @@ def test_cider_object_names_an_unknown_image() -> None:
         scorer.score([["x"], ["y"]], ["a"])
 
 
-def test_an_empty_candidate_scores_nothing() -> None:
+def test_empty_candidate_scores_0() -> None:
     references = {1: ["a dog runs"], 2: ["two men"]}
     scores = score_images({1: "", 2: " . "}, references)
     for row in scores.values():

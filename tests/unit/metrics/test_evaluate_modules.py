@@ -37,7 +37,7 @@ DF = DocumentFrequency(1000, {"a": 900, "dog": 30})
 
 @pytest.fixture(scope="module")
 def computed(tmp_path_factory: pytest.TempPathFactory) -> list[list]:
-    """The results for captions and for answers, each with an error at its end.
+    """The results for captions and for answers, each followed by an error.
 
     They come from one process, in the repository root, with empty Hugging Face caches.
     """
@@ -61,7 +61,7 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> list[list]:
 
 
 @pytest.mark.slow
-def test_every_metric_loads_and_gives_the_package_s_scores(computed: list[list]) -> None:
+def test_caption_metrics_load_and_equal_the_package(computed: list[list]) -> None:
     *results, rare, error = computed[0]
 
     texts = dict(enumerate(PREDICTIONS)), dict(enumerate(REFERENCES))
@@ -77,7 +77,7 @@ def test_every_metric_loads_and_gives_the_package_s_scores(computed: list[list])
 
 
 @pytest.mark.slow
-def test_the_metric_of_answers_loads_and_gives_the_package_s_scores(computed: list[list]) -> None:
+def test_answer_metric_loads_and_equals_the_package(computed: list[list]) -> None:
     official, again, always, error = computed[1]
 
     names = ("accuracy", "exact_match", "macro_f1")

@@ -1,4 +1,4 @@
-"""The tokeniser against the Java one, and what must hold for any text."""
+"""The tokenizer: equality with the Java tokenizer, and invariants."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ALPHABET = (
 
 
 def java_tokens(texts: list[str]) -> list[list[str]]:
-    """What pycocoevalcap makes of each text; a neutral line keeps neighbours out of its sight."""
+    """Return the tokens of pycocoevalcap; a line between two texts separates their contexts."""
     if shutil.which("java") is None:
         pytest.skip("no java on the PATH")
     name = "pycocoevalcap.tokenizer.ptbtokenizer"
@@ -49,7 +49,7 @@ def test_hard_cases(cases: list[dict]) -> None:
     assert [w for w in wrong if w[1] != w[2]] == []
 
 
-def test_hard_cases_are_what_java_says(cases: list[dict]) -> None:
+def test_hard_cases_equal_java(cases: list[dict]) -> None:
     assert java_tokens([c["text"] for c in cases]) == [c["tokens"] for c in cases]
 
 
@@ -75,14 +75,14 @@ def test_chunks_and_whole_scan_agree() -> None:
         assert tokenize(text) == ptb_tokenizer._scan(text)
 
 
-def test_a_second_time_gives_the_same_and_its_own_list() -> None:
+def test_second_call_returns_a_new_equal_list() -> None:
     for text in ["A dog's ball.", "don't", "plain words"]:
         first = tokenize(text)
         first.append("spoiled")
         assert tokenize(text) == first[:-1]
 
 
-def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ptb_tokenizer, "_MAX_CACHED", 10)
     monkeypatch.setattr(ptb_tokenizer, "_cache", {})
     for i in range(500):
@@ -90,7 +90,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(ptb_tokenizer._cache) <= 10
 
 
-def test_tokens_are_lower_case_words_without_blanks_or_punctuation() -> None:
+def test_tokens_are_lower_case_words_without_spaces_or_punctuation() -> None:
     for text in random_texts(2000, seed=3):
         for token in tokenize(text.upper()):
             assert token
@@ -114,13 +114,13 @@ def test_tokens_are_lower_case_words_without_blanks_or_punctuation() -> None:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\u2028", "\u2029", "\x85", "\v", "\f"])
-def test_a_line_end_inside_a_caption_is_a_blank(end: str) -> None:
+def test_line_end_inside_a_caption_is_a_space(end: str) -> None:
     text = "No.{}5 dogs' toys on plan b.{}The end, it's{}here".replace("{}", "{0}")
     assert tokenize(text.format(end)) == tokenize(text.format(" "))
 
 
 @pytest.mark.parametrize("part", ["a", "a.", "a@", "a'", "1,", "<a ", "a.b-", "&", "http://", "é'"])
-def test_long_texts_take_no_exponential_time(part: str) -> None:
+def test_time_is_not_exponential_in_the_length(part: str) -> None:
     start = time.process_time()
     tokenize(part * 1500)
     assert time.process_time() - start < 5
