@@ -66,7 +66,7 @@ def test_annotation_file_with_images_elsewhere(name, tmp_path, read):
         tail = f"p/{picture.name}" if name == "jsonl" else picture.name
         write(elsewhere / tail, picture.read_bytes())
         picture.unlink()
-    (file,) = (f for f in READERS[name].find(tmp_path / "data") if "val2014" not in f.name)
+    (file,) = (f for f in READERS[name].find(tmp_path / "data") if "val" not in f.name)
     assert detect_format(file) == name
     rows, report = read(file, images=elsewhere)
     assert {row.image_id for row in rows} == {"a.jpg", "b.jpg"}
