@@ -49,7 +49,7 @@ from captioner.data.report import (
 from captioner.errors import DataError
 from captioner.text import normalize_question
 
-CAPTION_LEFT = "caption beside a question left unread (give it a row of its own)"
+CAPTION_LEFT = "caption in the row of a question left unread (give it its own row)"
 
 _DELIMITERS = (",", ";", "\t")
 _JSONL = (".jsonl", ".ndjson")

@@ -10,7 +10,9 @@ from captioner.data.formats.custom import split_in_folders
 from captioner.data.formats.io import IMAGE_SUFFIXES, Source, read_lines, walk_files
 from captioner.data.report import UNREAD_FILE
 
-SHARED_TEXT = "text file of several images (name it after the whole name of one, as photo.jpg.txt)"
+SHARED_TEXT = (
+    "text file that matches several images (name it after one file, such as photo.jpg.txt)"
+)
 
 
 def find_sidecar_texts(root: Path) -> tuple[Path, ...]:

@@ -20,7 +20,7 @@ from captioner.data.report import BAD_ROW, DUPLICATE, Report
 from captioner.errors import DataError
 
 UNKNOWN_QUESTION = "answers to a question that is not in the file"
-OTHER_QUESTIONS = "VQA file left unread beside a fuller one (name it to read it)"
+OTHER_QUESTIONS = "VQA file left unread because of a more complete one (name it to read it)"
 
 _SUBSETS = ("train2014", "val2014", "test2015", "test-dev2015")
 _QUESTION_NAMES = re.compile(
