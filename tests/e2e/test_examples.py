@@ -1,4 +1,4 @@
-"""The example pictures are what their script draws, today as when they were committed."""
+"""Test that the example images are those that their script draws."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def script() -> ModuleType:
     return module
 
 
-def test_every_picture_is_drawn_by_the_script() -> None:
+def test_the_script_draws_all_example_images() -> None:
     assert sorted(script().PICTURES) == NAMES
     assert sorted(path.name for path in EXAMPLES.glob("*.jpg")) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_drawing_again_gives_the_committed_picture(name: str) -> None:
+def test_drawing_again_gives_the_committed_image(name: str) -> None:
     drawn = script().PICTURES[name]()
     committed = load_image(EXAMPLES / name)
     assert drawn.size == committed.size == (640, 480)
     assert (EXAMPLES / name).stat().st_size < 120_000
-    # JPEG and another Pillow's blur may move a pixel, but neither the grain's mean nor a shape
+    # JPEG and other versions of Pillow change single pixels, but not averages or shapes.
     error = np.abs(np.asarray(drawn, int) - np.asarray(committed, int))
     assert error.mean() < 4
     small = [picture.resize((64, 48), Image.Resampling.BOX) for picture in (drawn, committed)]
@@ -42,7 +42,7 @@ def test_drawing_again_gives_the_committed_picture(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_seed_gives_the_same_pixels_and_another_seed_others() -> None:
+def test_pixels_depend_on_the_seed() -> None:
     draw = script()
     assert draw.beach().tobytes() == draw.beach().tobytes()
     assert draw.beach(1).tobytes() != draw.beach().tobytes()

@@ -23,7 +23,7 @@ from captioner.decoding import Hypothesis, beam_search, beam_stream, min_length,
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
-def test_the_gnmt_penalty(penalty):
+def test_gnmt_length_normalization(penalty):
     toy = Toy(SEEDS, vocab=VOCAB, beams=WIDE)
     found = search(toy, [], length_penalty=penalty, length_form="gnmt")
     for seed, rows in zip(SEEDS, found, strict=True):
@@ -39,7 +39,7 @@ def test_the_gnmt_penalty(penalty):
 def diverse(
     toy: Toy, seed: int, *, groups: int, size: int, diversity: float, max_length: int
 ) -> list[list[Hypothesis]]:
-    """As its definition has it: each group's finished hypotheses, best first, nothing stopped."""
+    """Return each group's finished hypotheses by the definition, without early stopping."""
     running = [[((BOS,), 0.0)] for _ in range(groups)]
     finished: list[list[Hypothesis]] = [[] for _ in range(groups)]
     for t in range(1, max_length + 1):
@@ -74,7 +74,7 @@ def merged(groups: list[list[Hypothesis]]) -> list[Hypothesis]:
 
 @pytest.mark.parametrize(("groups", "size"), [(2, 1), (2, 2), (3, 2), (5, 1)])
 @pytest.mark.parametrize("diversity", [0.1, 0.8, 5.0])
-def test_diverse_beam_search_is_that_of_its_definition(groups, size, diversity):
+def test_diverse_beam_search_matches_its_definition(groups, size, diversity):
     seeds = list(range(12))
     toy = Toy(seeds, vocab=7, beams=groups * size)
     found = search(toy, [], groups=groups, diversity=diversity, max_length=6)
@@ -83,24 +83,24 @@ def test_diverse_beam_search_is_that_of_its_definition(groups, size, diversity):
         assert_same(rows, merged(diverse(toy, seed, **options)))
 
 
-def test_groups_differ_the_more_the_diversity():
+def test_more_diversity_gives_more_different_groups():
     seeds, kinds = list(range(20)), []
     for diversity in (0.0, 0.5, 3.0):
         toy = Toy(seeds, vocab=9, beams=4)
         found = search(toy, [], groups=4, diversity=diversity, max_length=5)
         kinds.append(sum(len({h.tokens[0] for h in rows}) for rows in found))
-    assert kinds[0] == len(seeds)  # without it, four times the same
+    assert kinds[0] == len(seeds)  # without diversity all four groups are equal
     assert kinds[0] < kinds[1] < kinds[2]
 
 
-def test_beams_that_cannot_be_shared_are_refused():
+def test_beams_that_groups_cannot_divide_are_rejected():
     with pytest.raises(ValueError, match="5 beams"):
         search(Toy([1], vocab=4, beams=5), [], groups=2, diversity=1.0)
 
 
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("first", [1, 4])
-def test_images_that_come_later_are_searched_as_if_alone(beams, first):
+def test_admitted_images_are_searched_as_if_alone(beams, first):
     seeds = list(range(23))
     toy = Toy(seeds[:first], vocab=6, beams=beams, sharp=3)
     waiting = seeds[first:]

@@ -36,7 +36,7 @@ from captioner.decoding import (
 
 
 def holding(*phrases: tuple[int, ...], vocab: int = VOCAB) -> Automaton:
-    """Texts that hold one of the phrases, made without the code that makes them of words."""
+    """Return an automaton for texts with one of the phrases, independent of the package's code."""
     states: list[tuple[int, ...]] = [()]
     for phrase in phrases:
         states += [phrase[:n] for n in range(1, len(phrase) + 1) if phrase[:n] not in states]
@@ -44,7 +44,7 @@ def holding(*phrases: tuple[int, ...], vocab: int = VOCAB) -> Automaton:
     for state, begun in enumerate(states):
         for token in range(vocab):
             if begun in phrases:
-                continue  # the last state, in which all is said
+                continue  # the last state, after a complete phrase
             ends = [(*begun, token)[n:] for n in range(len(begun) + 2)]
             table[state, token] = states.index(next(e for e in ends if e in states))
         table[state, EOS] = len(states) if begun in phrases else FORBIDDEN
@@ -52,7 +52,7 @@ def holding(*phrases: tuple[int, ...], vocab: int = VOCAB) -> Automaton:
 
 
 def forbidding(*tokens: int, last: tuple[int, ...] = ()) -> Automaton:
-    """Texts without these tokens, and that do not end in those of `last`."""
+    """Return an automaton for texts without these tokens that do not end in those of `last`."""
     table = torch.zeros((2, VOCAB), dtype=torch.long)
     table[:, list(last)] = 1
     table[:, list(tokens)] = FORBIDDEN
@@ -73,7 +73,7 @@ def test_min_length(n, penalty):
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
-def test_no_ngram_comes_twice(n):
+def test_no_repeat_ngram(n):
     def keep(tokens):
         grams = Counter(tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1))
         return max(grams.values(), default=0) < 2
@@ -82,8 +82,8 @@ def test_no_ngram_comes_twice(n):
 
 
 @pytest.mark.parametrize("penalty", [1.0, 1.3, 4.0])
-def test_repetition_costs(penalty):
-    """The log-probability of what a row holds already is multiplied, and nothing else."""
+def test_repetition_penalty(penalty):
+    """Only the log-probability of tokens that the row already contains is multiplied."""
     toy = Toy(SEEDS, vocab=VOCAB, beams=WIDE)
     found = search(toy, [repetition_penalty(penalty)], length_penalty=0.0)
     for seed, rows in zip(SEEDS, found, strict=True):
@@ -103,8 +103,8 @@ tokens_of_rows = st.lists(
 
 
 @given(tokens_of_rows, st.lists(st.integers(0, 7), min_size=2, max_size=2), st.integers(1, 4))
-def test_rules_see_no_more_than_has_been_written(rows, lengths, n):
-    """Two images of two rows, each image at a length of its own, against its rows alone."""
+def test_rules_use_only_the_valid_prefix(rows, lengths, n):
+    """Compare two images of different lengths, with two rows each, with each row alone."""
     written = Prefixes(torch.tensor(rows).view(2, 2, 7), torch.tensor(lengths))
     logprobs = torch.randn(2, 2, 4, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
     automaton = holding((2, 2), (3,), vocab=4)
@@ -123,7 +123,7 @@ def test_rules_see_no_more_than_has_been_written(rows, lengths, n):
                     Prefixes(text, torch.tensor([length])),
                 )
                 assert torch.equal(found[image, row], alone[0, 0])
-    # And the first two against what they say.
+    # Compare the first rule with its definition.
     for image, length in enumerate(lengths):
         for row in range(2):
             text = rows[2 * image + row][:length]
@@ -134,13 +134,13 @@ def test_rules_see_no_more_than_has_been_written(rows, lengths, n):
                 assert blocked[token].item() == before
 
 
-def test_what_an_automaton_needs():
+def test_min_remaining_of_an_automaton():
     assert holding((2, 3), (4,)).min_remaining.tolist() == [1, 1, 0, 0, 0]
     assert holding((2, 3, 2)).min_remaining.tolist() == [3, 2, 1, 0, 0]
     assert forbidding(2, last=(3,)).min_remaining.tolist() == [0, 1]
 
 
-def test_an_automaton_that_nothing_satisfies_is_refused():
+def test_an_unsatisfiable_automaton_is_rejected():
     table = torch.zeros((1, VOCAB), dtype=torch.long)
     table[0, EOS] = FORBIDDEN
     with pytest.raises(ValueError, match="no text"):
@@ -152,13 +152,13 @@ def ended(tokens: list[int]) -> bool:
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
-def test_what_is_banned_does_not_come_and_all_else_does(penalty):
+def test_only_banned_tokens_are_excluded(penalty):
     rules = [satisfy_automata([forbidding(3)], max_length=LONGEST)]
     keep = lambda tokens: ended(tokens) and 3 not in tokens  # noqa: E731
     assert_exhaustive(rules, keep, length_penalty=penalty)
 
 
-def test_what_may_not_be_last_is_not():
+def test_forbidden_last_tokens_are_not_last():
     rules = [satisfy_automata([forbidding(last=(2, 4))], max_length=LONGEST)]
     assert_exhaustive(rules, lambda x: ended(x) and x[-2:-1] not in ([2], [4]))
 
@@ -178,7 +178,7 @@ forced = pytest.mark.parametrize("words", FORCED.values(), ids=FORCED)
 @forced
 @pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.parametrize("banks", [False, True])
-def test_a_wide_beam_finds_all_texts_that_hold_the_words(words, penalty, banks):
+def test_a_wide_beam_finds_all_texts_with_required_phrases(words, penalty, banks):
     automata = [holding(*alternatives) for alternatives in words]
     rules = [satisfy_automata(automata, max_length=LONGEST)]
 
@@ -191,8 +191,8 @@ def test_a_wide_beam_finds_all_texts_that_hold_the_words(words, penalty, banks):
 
 @forced
 @pytest.mark.parametrize("beams", [1, 2, 3, 5])
-def test_a_narrow_beam_holds_the_words_too(words, beams):
-    """However unlikely they are: the model all but forbids them."""
+def test_a_narrow_beam_includes_required_phrases(words, beams):
+    """The phrases are included although the model gives them a very low probability."""
     automata = [holding(*alternatives) for alternatives in words]
     toy = Toy(list(range(8)), vocab=VOCAB, beams=beams)
     plain = toy.logits
@@ -207,8 +207,8 @@ def test_a_narrow_beam_holds_the_words_too(words, beams):
             assert all(any(has(h.tokens, p) for p in some) for some in words)
 
 
-def test_banks_find_better_texts_than_masks_alone():
-    """A narrow beam that is only held to unlikely words writes them at the end, where it must."""
+def test_beam_allocation_finds_better_texts_than_masks():
+    """With masks alone, a narrow beam appends improbable phrases at the end, where it must."""
     seeds, vocab, scores = list(range(30)), 20, []
     automata = [holding((2, 3), vocab=vocab), holding((4,), vocab=vocab)]
     unlikely = torch.tensor([0.0, 0.0, -4.0, -4.0, -4.0] + [0.0] * (vocab - 5))
@@ -225,7 +225,7 @@ def test_banks_find_better_texts_than_masks_alone():
 
 
 @pytest.mark.parametrize("beams", [1, 3])
-def test_words_that_do_not_fit_leave_nothing(beams):
+def test_required_phrases_longer_than_the_limit_leave_no_hypothesis(beams):
     automata = [holding((2, 3, 4, 2, 3))]
     rules = [satisfy_automata(automata, max_length=5)]
     toy = Toy([1, 2], vocab=VOCAB, beams=beams)
@@ -236,7 +236,7 @@ def test_words_that_do_not_fit_leave_nothing(beams):
 
 
 @pytest.mark.parametrize("beams", [1, 2, 4])
-def test_rules_work_together(beams):
+def test_combined_rules(beams):
     automata = [holding((2,)), forbidding(4, last=(3,))]
     rules = [
         min_length(3, eos=EOS),

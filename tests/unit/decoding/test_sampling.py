@@ -21,7 +21,7 @@ from captioner.decoding import (
 
 
 def distribution(logits: Tensor, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0) -> list[float]:
-    """What each token is drawn with, step by step as the methods are defined."""
+    """Return the probability of each token by the definitions of the methods."""
     weights = [math.exp(x / temperature) for x in logits.tolist()]
     order = sorted(range(len(weights)), key=lambda i: -weights[i])
     kept = order[: top_k or None]
@@ -51,10 +51,10 @@ SAMPLING = [
 
 
 @pytest.mark.parametrize("options", SAMPLING, ids=str)
-def test_tokens_are_drawn_as_often_as_they_should_be(options):
+def test_sampler_matches_the_distribution(options):
     logits = 1.5 * torch.randn(12, generator=torch.Generator().manual_seed(1))
     count = 20000
-    # Evenly spread numbers draw each token in proportion, to within one in `count`.
+    # Evenly spaced numbers choose each token in proportion, to within one in `count`.
     draws = (torch.arange(count, dtype=torch.float64) + 0.5)[None, :, None] / count
     sampler = Sampler(draws, **options)
     drawn = sampler(logits.log_softmax(-1).expand(count, 1, -1)).flatten()
@@ -65,14 +65,14 @@ def test_tokens_are_drawn_as_often_as_they_should_be(options):
 
 
 @pytest.mark.parametrize("draw", [0.0, 0.5, 1 - 2**-53])
-def test_what_is_forbidden_is_never_drawn(draw):
+def test_forbidden_tokens_are_never_sampled(draw):
     logprobs = torch.tensor([NEVER, -1.0, NEVER, -2.0, NEVER]).expand(1, 1, 5)
     for options in SAMPLING:
         sampler = Sampler(torch.full((1, 1, 1), draw, dtype=torch.float64), **options)
         assert sampler(logprobs).item() in (1, 3)
 
 
-def test_a_row_does_not_depend_on_the_others():
+def test_a_sampled_row_does_not_depend_on_other_rows():
     rng = random.Random(0)
     draws = torch.tensor([[[rng.random() for _ in range(3)] for _ in range(4)] for _ in range(6)])
 
@@ -95,7 +95,7 @@ def test_a_row_does_not_depend_on_the_others():
             assert h.logprob == pytest.approx(p, abs=1e-5)
 
 
-def test_the_likeliest_each_time_is_greedy_search():
+def test_choose_best_is_greedy_search():
     seeds = list(range(9))
     one, two = (Toy(seeds, vocab=VOCAB, beams=1) for _ in range(2))
     shape = {"images": 9, "bos": BOS, "eos": EOS, "max_length": 6}

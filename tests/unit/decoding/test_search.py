@@ -34,14 +34,14 @@ def test_a_wide_beam_is_an_exhaustive_search(
         strict=True,
     ):
         expected = everything(toy, seed, max_length=max_length, penalty=penalty)
-        assert len(expected) == beams  # so many sequences there are
+        assert len(expected) == beams  # the number of sequences
         assert_same(found, expected)
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.parametrize("beams", [1, 2, 3, 5])
-def test_the_exact_stop_loses_nothing(beams: int, penalty: float) -> None:
-    """What it finds is what a search that never stops early finds, and it does stop early."""
+def test_exact_stop_equals_search_without_early_stop(beams: int, penalty: float) -> None:
+    """The exact stop criterion gives the results of a search without early stopping."""
     seeds = list(range(12))
     toy = Toy(seeds, vocab=6, beams=beams, sharp=3)
     options = {"max_length": 8, "penalty": penalty}
@@ -52,8 +52,8 @@ def test_the_exact_stop_loses_nothing(beams: int, penalty: float) -> None:
 
 
 @pytest.mark.parametrize("stop", ["first", "heuristic", "exact"])
-def test_a_search_that_cannot_get_better_stops(stop: str) -> None:
-    """Each token but EOS costs much, so nothing that goes on can win."""
+def test_a_search_stops_when_no_hypothesis_can_improve(stop: str) -> None:
+    """All tokens except EOS are so improbable that no longer hypothesis can win."""
     toy = Toy([0], vocab=4, beams=2)
     toy.logits = lambda seed, prefix: torch.tensor([-30.0, 0.0, -31.0, -32.0])
     found = beam(toy, max_length=50, length_penalty=0.0, stop=stop)
@@ -61,8 +61,8 @@ def test_a_search_that_cannot_get_better_stops(stop: str) -> None:
     assert len(toy.calls) < 10
 
 
-def test_the_stops_differ_as_they_are_named() -> None:
-    """`first` searches the least and `exact` the most, and the best score tells."""
+def test_stop_criteria_are_ordered_by_effort_and_score() -> None:
+    """`first` takes the fewest steps and `exact` the most, and the best scores follow."""
     seeds, scores, steps = list(range(30)), {}, {}
     for stop in ("first", "heuristic", "exact"):
         scores[stop], steps[stop] = [], 0
@@ -88,7 +88,7 @@ def test_one_beam_is_greedy_search(max_length: int) -> None:
         assert_same([beamed], [single])
 
 
-def test_greedy_search_takes_the_likeliest_token_each_time() -> None:
+def test_greedy_search_chooses_the_most_probable_token() -> None:
     seeds = list(range(20))
     toy = Toy(seeds, vocab=5, beams=1)
     lengths = set()
@@ -104,7 +104,7 @@ def test_greedy_search_takes_the_likeliest_token_each_time() -> None:
     assert 7 in lengths
 
 
-def test_greedy_search_stops_when_all_have_ended() -> None:
+def test_greedy_search_stops_when_all_rows_have_ended() -> None:
     toy = Toy([0, 1], vocab=3, beams=1)
     toy.logits = lambda seed, prefix: torch.tensor([0.0, len(prefix) - 1.7 - seed, 0.5])
     assert [h.tokens for h in greedy(toy, 100)] == [[2, 2, EOS], [2, 2, 2, EOS]]
@@ -113,7 +113,7 @@ def test_greedy_search_stops_when_all_have_ended() -> None:
 
 @pytest.mark.parametrize("stop", ["first", "heuristic", "exact"])
 @pytest.mark.parametrize("penalty", PENALTIES)
-def test_an_image_does_not_depend_on_its_batch(stop: str, penalty: float) -> None:
+def test_search_results_do_not_depend_on_the_batch(stop: str, penalty: float) -> None:
     seeds = list(range(10))
     options = {"max_length": 8, "length_penalty": penalty, "stop": stop}
     together = beam(Toy(seeds, vocab=6, beams=3, sharp=3), **options)
@@ -127,7 +127,7 @@ def test_an_image_does_not_depend_on_its_batch(stop: str, penalty: float) -> Non
 @pytest.mark.parametrize("stop", ["first", "heuristic", "exact"])
 @pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.parametrize("beams", [1, 2, 4])
-def test_hypotheses_are_whole_unique_sorted_and_scored(
+def test_hypotheses_are_complete_unique_sorted_and_scored(
     beams: int, penalty: float, stop: str
 ) -> None:
     seeds, max_length = list(range(15)), 6
@@ -154,7 +154,7 @@ def test_steps_and_reorders_alternate() -> None:
     assert toy.calls in (expected[: 2 * steps], expected[: 2 * steps - 1])
 
 
-def test_without_an_end_a_sequence_is_cut_at_the_maximum_length() -> None:
+def test_sequences_without_eos_end_at_the_maximum_length() -> None:
     toys = [Toy([0, 1], vocab=5, beams=beams) for beams in (3, 1)]
     for toy in toys:
         toy.forbidden = (EOS,)
@@ -166,8 +166,8 @@ def test_without_an_end_a_sequence_is_cut_at_the_maximum_length() -> None:
 
 @pytest.mark.parametrize("stop", ["first", "heuristic", "exact"])
 @pytest.mark.parametrize("penalty", PENALTIES)
-def test_forbidden_tokens_are_never_found_and_leave_no_nan(stop: str, penalty: float) -> None:
-    """More beams than the vocabulary leaves room for, so that some of them are dead."""
+def test_forbidden_tokens_are_not_generated_and_give_no_nan(stop: str, penalty: float) -> None:
+    """There are more beams than sequences, so that some beams are unused."""
     toy = Toy([0, 1, 2], vocab=4, beams=9)
     toy.forbidden = (BOS, 3)
     found = beam(toy, max_length=4, length_penalty=penalty, stop=stop)
@@ -175,7 +175,7 @@ def test_forbidden_tokens_are_never_found_and_leave_no_nan(stop: str, penalty: f
         assert_same(hypotheses, everything(toy, seed, max_length=4, penalty=penalty))
 
 
-def test_only_the_end_is_allowed() -> None:
+def test_only_eos_is_allowed() -> None:
     toy = Toy([0, 1], vocab=4, beams=3)
     toy.forbidden = (0, 2, 3)
     expected = Hypothesis([EOS], 0.0, 0.0)
@@ -183,9 +183,9 @@ def test_only_the_end_is_allowed() -> None:
     assert len(toy.calls) == 1
 
 
-@pytest.mark.parametrize("wanted", [1, 2])
+@pytest.mark.parametrize("num_return", [1, 2])
 @pytest.mark.parametrize("seed", range(8))
-def test_a_search_for_the_first_finds_the_first_and_ends_sooner(seed, wanted):
+def test_num_return_gives_the_same_first_results_sooner(seed, num_return):
     generator = torch.Generator().manual_seed(seed)
     table = 3 * torch.randn(2, 17, 17, generator=generator)
     steps = []
@@ -208,7 +208,7 @@ def test_a_search_for_the_first_finds_the_first_and_ends_sooner(seed, wanted):
         steps.append(len(count))
         return found
 
-    whole, first = search(), search(num_return=wanted)
+    whole, first = search(), search(num_return=num_return)
     assert steps[1] <= steps[0]
     for every, some in zip(whole, first, strict=True):
-        assert some[:wanted] == every[:wanted]
+        assert some[:num_return] == every[:num_return]

@@ -12,7 +12,7 @@ from captioner.decoding import Hypothesis, beam_search, greedy_search
 from captioner.model.decoder import Decoder
 
 PAD, START, END, VOCAB, WIDTH, LONGEST, INPUTS = 0, 2, 3, 17, 16, 12, 60
-SEEDS = (14, 22, 28)  # models whose sequences end at many lengths, whatever the penalty
+SEEDS = (14, 22, 28)  # models whose sequences have many lengths, for every penalty
 
 
 @cache
@@ -45,7 +45,7 @@ def mbart(seed: int):
         else:
             torch.nn.init.normal_(parameter, std=0.5)
     with torch.no_grad():
-        # Sharp, and moved by place and memory, so that ends come at many lengths.
+        # Sharp distributions that depend on position and memory, so that lengths vary.
         decoder.layer_norm.weight.fill_(3)
         decoder.layer_norm.bias.zero_()
         decoder.embed_positions.weight *= 2
@@ -57,7 +57,7 @@ def mbart(seed: int):
 @cache
 @torch.no_grad()
 def inputs(seed: int) -> tuple[Tensor, Tensor]:
-    """Token inputs of MBart's encoder, and the memory that comes of them."""
+    """Return token inputs of MBart's encoder and its outputs."""
     torch.manual_seed(seed)
     ids = torch.randint(4, VOCAB, (INPUTS, 6))
     return ids, mbart(seed).model.encoder(input_ids=ids).last_hidden_state
@@ -112,21 +112,21 @@ def our_search(seed: int, *, beams: int, penalty: float, stop: str) -> list[list
     ("stop", "early"), [("first", True), ("heuristic", False), ("exact", "never")]
 )
 @pytest.mark.parametrize("penalty", [0.0, 1.0, 2.0])
-def test_beam_search_is_that_of_transformers(
+def test_beam_search_matches_transformers(
     penalty: float, stop: str, early: bool | str, seed: int
 ) -> None:
     expected, scores = transformers_search(seed, beams=5, penalty=penalty, early=early)
     found = our_search(seed, beams=5, penalty=penalty, stop=stop)
     assert [[h.tokens for h in hypotheses] for hypotheses in found] == expected
     assert [h.score for hypotheses in found for h in hypotheses] == pytest.approx(scores, rel=1e-4)
-    # Neither all cut nor all alike, or there would be little to agree on.
+    # The results vary in length and content, so that agreement is meaningful.
     best = [tuple(hypotheses[0].tokens) for hypotheses in found]
     assert len(set(map(len, best))) > 2
     assert len(set(best)) > 5
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_greedy_search_is_that_of_transformers(seed: int) -> None:
+def test_greedy_search_matches_transformers(seed: int) -> None:
     expected, _ = transformers_search(seed, beams=1, penalty=1.0, early=False)
     for stop in ("greedy", "heuristic"):
         found = our_search(seed, beams=1, penalty=1.0, stop=stop)

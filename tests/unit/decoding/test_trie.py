@@ -1,4 +1,4 @@
-"""Searches in a closed set against brute force: each member's renormalised probability."""
+"""Compare searches in a closed set with brute force: renormalized probabilities of members."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VOCAB, PAD = 6, 2
 STOPS = ("first", "heuristic", "exact")
 Answers = list[list[int]]
 
-# PAD too may stand in an answer here: no token but EOS is special to a trie.
+# PAD may occur in an answer here: only EOS is special to a trie.
 words = st.lists(st.integers(2, VOCAB - 1), max_size=5)
 answer_sets = st.lists(words.map(lambda word: [*word, EOS]), min_size=1, max_size=14)
 
@@ -45,13 +45,13 @@ each_set = pytest.mark.parametrize("answers", SETS.values(), ids=SETS)
 
 
 def following(answers: Answers, prefix: Sequence) -> set[int]:
-    """The tokens that may follow: EOS where nothing of the set goes on."""
+    """Return the tokens that may follow; EOS where no member continues."""
     n = len(prefix)
     return {a[n] for a in answers if tuple(a[:n]) == prefix and len(a) > n} or {EOS}
 
 
 class ClosedToy(Toy):
-    """The toy model with the set built into it by scanning all members at every step."""
+    """The toy model restricted to a set by a scan of all members at every step."""
 
     def __init__(self, answers: Answers, seeds: list[int], *, beams: int = 1) -> None:
         super().__init__(seeds, vocab=VOCAB, beams=beams)
@@ -64,7 +64,7 @@ class ClosedToy(Toy):
         )
 
     def everything(self, seed: int) -> dict[Sequence, float]:
-        """All members with their log-probabilities."""
+        """Return all members with their log-probabilities."""
         return {tuple(a): self.logprob(seed, a) for a in self.answers}
 
 
@@ -103,7 +103,7 @@ def closed_sample(answers: Answers, seeds: list[int], rows: int) -> list[list[li
 
 
 def assert_all_members(found: list[Hypothesis], expected: dict[Sequence, float]) -> None:
-    """Each once, in order of the scores, with its exact probability, which sum to 1."""
+    """Assert that all members occur once, in order, and that their probabilities sum to 1."""
     assert len(found) == len(expected)
     assert {tuple(h.tokens) for h in found} == set(expected)
     for h in found:
@@ -119,7 +119,7 @@ def test_a_wide_beam_finds_all_members(answers: Answers, stop: str, spare: int) 
     seeds = [1, 2, 3]
     beams = len({tuple(a) for a in answers}) + spare
     closed = ClosedToy(answers, seeds)
-    for further in (0, 4):  # nothing comes of searching beyond the longest member
+    for further in (0, 4):  # a longer search finds nothing more
         found = closed_beam(
             answers, seeds, beams=beams, stop=stop, max_length=longest(answers) + further
         )
@@ -140,7 +140,7 @@ def test_a_wide_beam_finds_all_members_of_any_set(
 
 
 @given(answer_sets, st.integers(1, 6), st.sampled_from(PENALTIES))
-def test_a_narrow_beam_is_beam_search_in_a_model_of_the_set(
+def test_a_narrow_beam_equals_beam_search_on_a_closed_model(
     answers: Answers, beams: int, penalty: float
 ) -> None:
     seeds = [6, 7]
@@ -152,7 +152,9 @@ def test_a_narrow_beam_is_beam_search_in_a_model_of_the_set(
 
 
 @given(answer_sets, st.integers(1, 6), st.sampled_from(PENALTIES), st.sampled_from(STOPS))
-def test_only_members_are_found(answers: Answers, beams: int, penalty: float, stop: str) -> None:
+def test_only_members_are_generated(
+    answers: Answers, beams: int, penalty: float, stop: str
+) -> None:
     seeds = [8, 9]
     found = closed_beam(answers, seeds, beams=beams, penalty=penalty, stop=stop)
     for seed, hypotheses in zip(seeds, found, strict=True):
@@ -172,7 +174,7 @@ def test_a_single_answer_is_certain(beams: int) -> None:
 
 
 @given(answer_sets)
-def test_greedy_search_takes_the_likeliest_that_may_follow(answers: Answers) -> None:
+def test_greedy_search_chooses_the_most_probable_allowed_token(answers: Answers) -> None:
     seeds = list(range(6))
     closed = ClosedToy(answers, seeds)
     beamed = closed_beam(answers, seeds, beams=1, penalty=1.0, stop="first")
@@ -195,7 +197,7 @@ def test_samples_are_members(answers: Answers) -> None:
             assert set(row[end:]) <= {PAD}
 
 
-def test_samples_come_as_often_as_they_are_likely() -> None:
+def test_samples_match_the_probabilities_of_members() -> None:
     answers, rows = SETS["prefixes"] + SETS["one end"], 3000
     torch.manual_seed(0)
     for seed in (3, 4):
@@ -210,17 +212,17 @@ def test_samples_come_as_often_as_they_are_likely() -> None:
 @pytest.mark.parametrize("stop", STOPS)
 @pytest.mark.parametrize("beams", [1, 3, 20])
 @pytest.mark.parametrize("name", ["prefixes", "deep and shallow", "one end"])
-def test_an_image_does_not_depend_on_its_batch(name: str, beams: int, stop: str) -> None:
+def test_search_results_do_not_depend_on_the_batch(name: str, beams: int, stop: str) -> None:
     seeds, options = list(range(8)), {"beams": beams, "penalty": 1.0, "stop": stop}
     together = closed_beam(SETS[name], seeds, **options)
     assert together == [closed_beam(SETS[name], [s], **options)[0] for s in seeds]
     alone = [closed_greedy(SETS[name], [s])[0] for s in seeds]
     assert closed_greedy(SETS[name], seeds) == alone
-    assert len({tuple(h.tokens) for h in alone}) > 1  # the images do differ
+    assert len({tuple(h.tokens) for h in alone}) > 1  # the images differ
 
 
-def test_one_trie_serves_searches_side_by_side() -> None:
-    """The place in the trie is the search's and not the trie's."""
+def test_one_trie_serves_concurrent_searches() -> None:
+    """The position in the trie is part of the search, not of the trie."""
     trie = Trie(SETS["one path"] + SETS["prefixes"], eos=EOS)
     logits = torch.zeros(1, 1, VOCAB)
     one, two = (constrain_to_trie(lambda x: logits, lambda rows: None, trie)[0] for _ in range(2))
@@ -238,14 +240,14 @@ def test_one_trie_serves_searches_side_by_side() -> None:
 
 
 @given(answer_sets, st.data())
-def test_any_row_of_tokens_has_what_may_follow_and_no_nan(answers: Answers, data) -> None:
-    """Whatever is fed and reordered: members, rows that ended, rows that never were members."""
+def test_every_row_has_allowed_tokens_and_no_nan(answers: Answers, data) -> None:
+    """This holds for members, for rows that have ended and for rows that are no members."""
     shape = (2, 3)
     logits = torch.randn((*shape, VOCAB), generator=torch.Generator().manual_seed(0))
     before = logits.clone()
-    asked: list[list[int]] = []
+    orders: list[list[int]] = []
     step, reorder = constrain_to_trie(
-        lambda x: logits, lambda rows: asked.append(rows.tolist()), Trie(answers, eos=EOS)
+        lambda x: logits, lambda rows: orders.append(rows.tolist()), Trie(answers, eos=EOS)
     )
     histories: list[Sequence] = [()] * 6
     tokens = [BOS] * 6
@@ -261,16 +263,15 @@ def test_any_row_of_tokens_has_what_may_follow_and_no_nan(answers: Answers, data
             assert all(new[token] == old[token] for token in may)
         rows = data.draw(st.lists(st.integers(0, 5), min_size=6, max_size=6), label="rows")
         reorder(torch.tensor(rows))
-        assert asked[-1] == rows  # the model's cache is told as well
-        tokens = data.draw(
-            st.lists(st.integers(0, VOCAB - 1), min_size=6, max_size=6), label="tokens"
-        )
+        assert orders[-1] == rows  # the model's cache is reordered as well
+        six_tokens = st.lists(st.integers(0, VOCAB - 1), min_size=6, max_size=6)
+        tokens = data.draw(six_tokens, label="tokens")
         histories = [(*histories[r], x) for r, x in zip(rows, tokens, strict=True)]
-    assert torch.equal(logits, before)  # the model's own tensor stays as it was
+    assert torch.equal(logits, before)  # the model's own tensor is not changed
 
 
-def test_a_token_beyond_those_of_the_trie_leads_nowhere() -> None:
-    """Not even where its number would run on into the edges of the next node."""
+def test_a_token_outside_the_trie_leads_to_the_end_node() -> None:
+    """This includes tokens whose keys are those of the next node's edges."""
     trie = Trie([[0, 0, EOS], [1 + EOS, 1 + EOS, EOS]], eos=EOS)
     nodes, tokens = torch.arange(trie.end + 1).tile(3 * trie.width), torch.arange(3 * trie.width)
     tokens = tokens.repeat_interleave(trie.end + 1)
@@ -279,14 +280,14 @@ def test_a_token_beyond_those_of_the_trie_leads_nowhere() -> None:
     assert (trie.next_nodes(nodes, tokens)[~beyond] != trie.end).any()
 
 
-def test_where_the_model_forbids_all_that_may_follow_each_is_as_likely() -> None:
+def test_allowed_tokens_that_the_model_forbids_are_equally_probable() -> None:
     toy = Toy([1, 2], vocab=VOCAB, beams=8)
     toy.forbidden = (3, 4)
     answers = [[3, 5, EOS], [3, EOS], [4, 5, EOS], [4, 3, EOS]]
     step, reorder = constrain_to_trie(toy.step, toy.reorder, Trie(answers, eos=EOS))
     options = {"images": 2, "beams": 8, "bos": BOS, "eos": EOS, "max_length": 3}
     for seed, found in zip(toy.seeds, beam_search(step, reorder, **options), strict=True):
-        # After 3 the model chooses; after 4 it forbids one of the two, which is then never found.
+        # After 3 the model decides; after 4 it forbids one of the two continuations.
         after = toy.logits(seed, (BOS, 3)).double()[[5, EOS]].log_softmax(0)
         expected = {
             (3, 5, EOS): after[0].item() - math.log(2),
@@ -297,11 +298,10 @@ def test_where_the_model_forbids_all_that_may_follow_each_is_as_likely() -> None
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_the_logits_keep_their_type(dtype: torch.dtype) -> None:
+def test_constrained_logits_keep_their_dtype(dtype: torch.dtype) -> None:
     logits = torch.arange(VOCAB, dtype=dtype).expand(2, 1, -1)
-    step, _ = constrain_to_trie(
-        lambda x: logits, lambda rows: None, Trie([[4, EOS], [5, EOS]], eos=EOS)
-    )
+    trie = Trie([[4, EOS], [5, EOS]], eos=EOS)
+    step, _ = constrain_to_trie(lambda x: logits, lambda rows: None, trie)
     found = step(torch.full((2, 1), BOS))
     assert found.dtype == dtype
     assert found.tolist() == [[[NEVER] * 4 + [4.0, 5.0]]] * 2
@@ -312,7 +312,7 @@ def tensors(trie: Trie) -> dict[str, Tensor]:
 
 
 @given(answer_sets, st.randoms(use_true_random=False))
-def test_order_and_repetition_change_nothing(answers: Answers, rng: random.Random) -> None:
+def test_order_and_duplicates_do_not_change_a_trie(answers: Answers, rng: random.Random) -> None:
     members = {tuple(a) for a in answers}
     other = answers + rng.choices(answers, k=3)
     rng.shuffle(other)
@@ -335,19 +335,19 @@ def test_order_and_repetition_change_nothing(answers: Answers, rng: random.Rando
         ([[-1, EOS]], "negative"),
     ],
 )
-def test_what_is_no_set_of_ended_sequences_is_refused(answers: Answers, message: str) -> None:
+def test_invalid_members_are_rejected(answers: Answers, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Trie(answers, eos=EOS)
 
 
-def test_tokens_that_the_model_has_not_are_refused() -> None:
+def test_tokens_outside_the_vocabulary_are_rejected() -> None:
     toy = Toy([0], vocab=VOCAB, beams=1)
     step, _ = constrain_to_trie(toy.step, toy.reorder, Trie([[VOCAB, EOS]], eos=EOS))
     with pytest.raises(ValueError, match="has the token 6, the model 6 tokens"):
         step(torch.full((1, 1), BOS))
 
 
-def test_a_trie_moves_whole_and_only_if_it_must() -> None:
+def test_a_trie_moves_completely_and_only_when_needed() -> None:
     trie = Trie(SETS["prefixes"], eos=EOS)
     assert trie.to("cpu") is trie
     moved = trie.to("meta")
@@ -358,7 +358,7 @@ def test_a_trie_moves_whole_and_only_if_it_must() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
-def test_a_search_on_an_accelerator_finds_the_same() -> None:
+def test_search_on_an_accelerator_matches_the_cpu() -> None:
     answers, logits = SETS["prefixes"] + SETS["one end"], torch.arange(VOCAB) / VOCAB
     trie, found = Trie(answers, eos=EOS), []
     for device in ("cpu", "cuda"):
@@ -376,8 +376,8 @@ def test_a_search_on_an_accelerator_finds_the_same() -> None:
 
 @settings(max_examples=5)
 @given(st.integers(0, 10**6))
-def test_thousands_of_answers_are_small_and_quick(seed: int) -> None:
-    """3000 answers of up to seven tokens for 16 images and 5 beams; the limit is a loose one."""
+def test_a_trie_of_thousands_of_answers_is_small_and_fast(seed: int) -> None:
+    """3000 answers of up to seven tokens for 16 images and 5 beams, with a generous limit."""
     rng, vocab = random.Random(seed), 3000
     drawn = [[rng.randrange(4, vocab) for _ in range(rng.randint(1, 6))] for _ in range(3000)]
     trie = Trie([[*word, EOS] for word in drawn], eos=EOS)
@@ -397,4 +397,4 @@ def test_thousands_of_answers_are_small_and_quick(seed: int) -> None:
     found = beam_search(timed, reorder, **options, stop="exact")
     members = {(*word, EOS) for word in drawn}
     assert all(tuple(h.tokens) in members for hypotheses in found for h in hypotheses)
-    assert sorted(times)[len(times) // 2] < 0.05  # seconds a step
+    assert sorted(times)[len(times) // 2] < 0.05  # seconds per step

@@ -9,7 +9,7 @@ RED, WHITE = (255, 0, 0), (255, 255, 255)
 
 
 def picture(width: int = 40, height: int = 24, seed: int = 0) -> Image.Image:
-    """A smooth random photograph-like picture with no symmetry."""
+    """Return a smooth random image without symmetry."""
     small = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 

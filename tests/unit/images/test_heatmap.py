@@ -1,4 +1,4 @@
-"""Heat lies where the weights are, and nowhere else."""
+"""Test that heat maps are bright exactly where the weights are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def brightness(image: Image.Image) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [(70, 70), (160, 90), (31, 200)])
 @pytest.mark.parametrize("base", [picture(3), Image.new("RGB", (8, 8), "white")])
-def test_it_is_brightest_where_the_weight_is(size, base):
+def test_the_heat_map_is_brightest_at_the_weight(size, base):
     image = base.resize(size)
     for row in range(3):
         for column in range(5):
@@ -28,7 +28,7 @@ def test_it_is_brightest_where_the_weight_is(size, base):
             assert (y * 3 // size[1], x * 5 // size[0]) == (row, column)
 
 
-def test_more_weight_is_more_light_and_the_scale_does_not_matter():
+def test_brightness_depends_on_relative_weights():
     image, weights = Image.new("RGB", (90, 30), "grey"), np.array([[0.1, 0.2, 0.3]])
     found = overlay(image, weights)
     left, middle, right = brightness(found)[15, [5, 45, 85]]
@@ -36,7 +36,7 @@ def test_more_weight_is_more_light_and_the_scale_does_not_matter():
     assert np.array_equal(found, overlay(image, 1000 * weights))
 
 
-def test_only_the_box_is_heated():
+def test_heat_is_limited_to_the_box():
     image = picture(2, size=(100, 50))
     dark = np.asarray(overlay(image, np.zeros((2, 2))))
     found = np.asarray(overlay(image, np.ones((2, 2)), (0.25, 0, 0.75, 1)))
@@ -46,13 +46,13 @@ def test_only_the_box_is_heated():
     assert not changed[:, 75:].any()
 
 
-def test_without_weight_it_is_the_picture_in_dark_grey():
+def test_zero_weights_give_a_dark_gray_image():
     found = np.asarray(overlay(picture(2), np.zeros((7, 7))))
     assert (found == found[..., :1]).all()
     assert 0 < found.max() < 128
 
 
-def test_the_picture_itself_stays_as_it_was():
+def test_overlay_does_not_change_its_input():
     image = picture(2)
     before = image.tobytes()
     overlay(image, np.ones((1, 1)), (0.499, 0.499, 0.5, 0.5))
@@ -62,6 +62,6 @@ def test_the_picture_itself_stays_as_it_was():
 @pytest.mark.parametrize(
     "weights", [np.ones(3), np.ones((0, 2)), [[-1.0, 2.0]], [[np.nan]], [[np.inf]]]
 )
-def test_weights_that_are_none_are_refused(weights):
+def test_invalid_weights_are_rejected(weights):
     with pytest.raises(ValueError, match="weights"):
         overlay(picture(0), weights)

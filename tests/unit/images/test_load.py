@@ -67,7 +67,7 @@ def test_a_pipe_object_without_seek_is_read() -> None:
     writer.join()
 
 
-def test_the_source_is_not_changed() -> None:
+def test_loading_does_not_change_the_source() -> None:
     image = picture().quantize(8)
     image.info["transparency"] = 0
     before = image.mode, dict(image.info), image.tobytes()
@@ -103,45 +103,45 @@ def test_exif_orientation_is_applied_once(kind: str) -> None:
         loaded = load_image(Image.open(io.BytesIO(data)) if kind == "image" else data)
         error = np.abs(pixels(loaded) - turn(pixels(picture())))
         assert error.max() <= (12 if kind in ("JPEG", "AVIF") else 0), value
-        assert differ(load_image(loaded), loaded) == 0  # nothing is left to be applied twice
+        assert differ(load_image(loaded), loaded) == 0  # the orientation is not applied twice
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0junk", b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\1" * 40])
-def test_damaged_metadata_does_not_lose_the_picture(exif: bytes) -> None:
+def test_damaged_metadata_is_ignored(exif: bytes) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         loaded = load_image(encode(picture(), "JPEG", exif=exif, quality=95))
     assert loaded.size == picture().size
 
 
-def test_palette_grey_and_one_bit() -> None:
+def test_palette_gray_and_one_bit_images() -> None:
     palette = picture().quantize(16)
     assert differ(load_image(encode(palette, "PNG")), palette.convert("RGB")) == 0
     assert differ(load_image(encode(palette, "GIF")), palette.convert("RGB")) == 0
-    grey = picture().convert("L")
-    assert differ(load_image(encode(grey, "PNG")), grey.convert("RGB")) == 0
-    bits = grey.convert("1")
+    gray = picture().convert("L")
+    assert differ(load_image(encode(gray, "PNG")), gray.convert("RGB")) == 0
+    bits = gray.convert("1")
     for kind in ("PNG", "TIFF", "BMP", "PPM", "GIF"):
         loaded = pixels(load_image(encode(bits, kind)))
         assert (loaded == 255 * np.asarray(bits)[..., None]).all(), kind
 
 
-def test_cmyk_inks_have_their_colours() -> None:
+def test_cmyk_is_converted_to_rgb() -> None:
     inks = {(0, 0, 0, 0): WHITE, (0, 255, 255, 0): RED, (255, 0, 255, 0): (0, 255, 0)}
     inks |= {(255, 255, 0, 0): (0, 0, 255), (0, 0, 0, 255): (0, 0, 0)}
-    for ink, colour in inks.items():
+    for ink, color in inks.items():
         image = Image.new("CMYK", (16, 16), ink)
-        jpeg = encode(image, "JPEG", quality=95)  # written inverted, with an Adobe marker
+        jpeg = encode(image, "JPEG", quality=95)  # stored inverted, with an Adobe marker
         assert b"Adobe" in jpeg
         for source in (jpeg, encode(image, "TIFF"), image):
-            assert np.abs(pixels(load_image(source)) - colour).max() <= 4
+            assert np.abs(pixels(load_image(source)) - color).max() <= 4
 
 
 def test_adobe_ycck_jpeg() -> None:
-    stored = (180, 90, 160, 220)  # the planes as they lie in the file
+    stored = (180, 90, 160, 220)  # the planes in the file
     image = Image.new("CMYK", (16, 16), tuple(255 - value for value in stored))
     jpeg = bytearray(encode(image, "JPEG", quality=100))
-    jpeg[jpeg.index(b"Adobe") + 11] = 2  # the transform: from now on the planes mean YCCK
+    jpeg[jpeg.index(b"Adobe") + 11] = 2  # the transform flag: the planes are now YCCK
     y, cb, cr, light = stored
     ink = (y + 1.402 * (cr - 128), y - 0.344 * (cb - 128) - 0.714 * (cr - 128))
     ink = (*ink, y + 1.772 * (cb - 128))  # JFIF's conversion gives cyan, magenta, yellow
@@ -149,7 +149,7 @@ def test_adobe_ycck_jpeg() -> None:
     assert np.abs(pixels(load_image(bytes(jpeg)))[8, 8] - expected).max() <= 3
 
 
-def test_other_colour_spaces_come_back() -> None:
+def test_other_color_spaces_are_converted_to_rgb() -> None:
     original = picture()
     assert differ(load_image(original.convert("YCbCr")), original) <= 4
     assert differ(load_image(original.convert("HSV")), original) <= 12
@@ -165,7 +165,7 @@ RAMP16 = np.linspace(0, 65535, 64).round().astype(np.uint16).reshape(8, 8)
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I;16B", "I", "png", "tiff", "tiff-big", "ppm", "array"])
-def test_16_bit_grey_is_scaled_and_not_clipped(mode: str) -> None:
+def test_16_bit_gray_is_scaled_and_not_clipped(mode: str) -> None:
     image = Image.fromarray(RAMP16)
     source = {
         "I;16": lambda: image,
@@ -188,14 +188,14 @@ def test_a_dark_16_bit_png_stays_dark() -> None:
     assert pixels(load_image(dark)).max() == 1
 
 
-def test_deep_colour_png_keeps_its_high_byte() -> None:
+def test_16_bit_color_png_keeps_its_high_byte() -> None:
     row = b"\0" + struct.pack(">6H", 0xFFFF, 0x8000, 0, 0x1234, 0x0100, 0x00FF)
     assert pixels(load_image(png(2, 1, 16, 2, row))).tolist() == [[[255, 128, 0], [18, 1, 0]]]
 
 
-def test_white_is_zero_tiff_of_16_bits_is_not_a_negative() -> None:
+def test_16_bit_white_is_zero_tiff_is_inverted() -> None:
     data = encode(Image.fromarray(RAMP16), "TIFF")
-    at = data.index(struct.pack("<HHI", 262, 3, 1))  # the entry PhotometricInterpretation
+    at = data.index(struct.pack("<HHI", 262, 3, 1))  # the tag PhotometricInterpretation
     inverted = data[: at + 8] + struct.pack("<H", 0) + data[at + 10 :]
     assert (pixels(load_image(inverted)) == 255 - pixels(load_image(data))).all()
 
@@ -209,7 +209,7 @@ def test_float_tiff_spans_black_to_white(low: float, high: float) -> None:
     assert np.abs(loaded[..., 0].ravel() - np.arange(256)).max() <= 1
 
 
-def test_a_constant_float_image_is_no_error() -> None:
+def test_a_constant_float_image_is_loaded() -> None:
     assert pixels(load_image(Image.new("F", (3, 2), 0.5))).tolist()[0][0] == [128] * 3
     assert pixels(load_image(Image.new("F", (3, 2), 5000.0))).max() == 0
 
@@ -217,14 +217,14 @@ def test_a_constant_float_image_is_no_error() -> None:
 @pytest.mark.parametrize("kind", ["RGBA", "LA", "PA", "RGBa", "La", "P", "gif", "webp", "tiff"])
 def test_alpha_is_composited_on_white(kind: str) -> None:
     alpha = np.array([[0, 64, 128, 255]], np.uint8).repeat(3, axis=0)
-    grey = kind in ("LA", "La")
-    colour = (60, 60, 60) if grey else (200, 30, 90)
-    solid = Image.new("L" if grey else "RGB", (4, 3), 60 if grey else colour)
+    gray = kind in ("LA", "La")
+    color = (60, 60, 60) if gray else (200, 30, 90)
+    solid = Image.new("L" if gray else "RGB", (4, 3), 60 if gray else color)
     solid.putalpha(Image.fromarray(alpha))
     if kind in ("P", "gif"):
         image = Image.new("P", (4, 3))
         image.putdata([0, 1, 2, 3] * 3)
-        image.putpalette(list(colour) * 4)
+        image.putpalette(list(color) * 4)
         steps = alpha[0] if kind == "P" else np.array([0, 255, 255, 255], np.uint8)
         trns = bytes(steps.tolist()) if kind == "P" else 0
         source: object = encode(image, "PNG" if kind == "P" else "GIF", transparency=trns)
@@ -235,21 +235,21 @@ def test_alpha_is_composited_on_white(kind: str) -> None:
         )
     elif kind == "PA":
         flat = Image.new("P", (4, 3))
-        flat.putpalette(list(colour))
+        flat.putpalette(list(color))
         source = flat.convert("PA")
         source.putalpha(Image.fromarray(alpha))
         assert source.mode == "PA"
     else:
         source = solid if kind == solid.mode else solid.convert(kind)
     opacity = alpha[..., None] / 255
-    expected = opacity * np.array(colour) + (1 - opacity) * 255
+    expected = opacity * np.array(color) + (1 - opacity) * 255
     slack = 3 if kind in ("RGBa", "La") else 1  # premultiplied bands are rounded
     assert np.abs(pixels(load_image(source)) - expected).max() <= slack
 
 
-def test_one_transparent_colour_becomes_white_at_every_depth() -> None:
-    cases = [  # depth, colour type, one row of two pixels, tRNS, the second pixel's colour
-        (1, 0, b"\0\x40", struct.pack(">H", 0), WHITE),  # 0 is transparent, 1 is white anyhow
+def test_a_transparent_color_becomes_white_at_every_depth() -> None:
+    cases = [  # depth, color type, one row of two pixels, tRNS, color of the second pixel
+        (1, 0, b"\0\x40", struct.pack(">H", 0), WHITE),  # 0 is transparent, 1 is white
         (2, 0, b"\0\x60", struct.pack(">H", 1), (170,) * 3),  # samples 1 and 2
         (4, 0, b"\0\x79", struct.pack(">H", 7), (153,) * 3),  # samples 7 and 9
         (8, 0, b"\0\x46\x50", struct.pack(">H", 0x46), (80,) * 3),
@@ -257,15 +257,15 @@ def test_one_transparent_colour_becomes_white_at_every_depth() -> None:
         (8, 2, b"\0\1\2\3\4\5\6", struct.pack(">3H", 1, 2, 3), (4, 5, 6)),
         (16, 2, b"\0" + b"\1\0\2\0\3\0\4\0\5\0\6\0", struct.pack(">3H", 256, 512, 768), (4, 5, 6)),
     ]
-    for depth, colour, row, trns, second in cases:
-        loaded = load_image(png(2, 1, depth, colour, row, before=chunk(b"tRNS", trns)))
+    for depth, color, row, trns, second in cases:
+        loaded = load_image(png(2, 1, depth, color, row, before=chunk(b"tRNS", trns)))
         found = [loaded.getpixel((0, 0)), loaded.getpixel((1, 0))]
-        assert found == [WHITE, second], (depth, colour)
+        assert found == [WHITE, second], (depth, color)
     plain = load_image(png(2, 1, 4, 0, b"\0\x79"))
     assert plain.getpixel((0, 0)) == (119,) * 3
 
 
-def test_only_the_first_frame_of_an_animation() -> None:
+def test_only_the_first_frame_of_an_animation_is_loaded() -> None:
     first, second = picture(), picture(seed=1)
     for kind, options in (("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {}), ("TIFF", {})):
         if kind == "WEBP" and not features.check("webp"):
@@ -285,24 +285,24 @@ def test_extreme_sizes(size: tuple[int, int]) -> None:
         assert load_image(encode(Image.new("RGB", size, RED), kind)).size == size
 
 
-def test_arrays_of_every_kind() -> None:
+def test_arrays_of_all_types() -> None:
     rgb = np.asarray(picture())
     for array in (rgb, rgb / 255, (rgb / 255).astype(np.float16), rgb.astype(np.float32)):
         assert (pixels(load_image(array)) == rgb).all()
     for array in (rgb.astype(np.int64), rgb.astype(np.uint16) * 257, np.asfortranarray(rgb)):
         assert (pixels(load_image(array)) == rgb).all()
-    grey = rgb[..., 0]
-    for array in (grey, grey[..., None], grey.astype(">u2") * 257):
-        assert (pixels(load_image(array)) == grey[..., None]).all()
-    assert (pixels(load_image(grey > 99)) == 255 * (grey > 99)[..., None]).all()
-    clear = np.dstack([rgb, np.zeros_like(grey)])
+    gray = rgb[..., 0]
+    for array in (gray, gray[..., None], gray.astype(">u2") * 257):
+        assert (pixels(load_image(array)) == gray[..., None]).all()
+    assert (pixels(load_image(gray > 99)) == 255 * (gray > 99)[..., None]).all()
+    clear = np.dstack([rgb, np.zeros_like(gray)])
     assert pixels(load_image(clear)).min() == 255
     assert (pixels(load_image(rgb[::-1, ::-2])) == rgb[::-1, ::-2]).all()
     overshot = np.array([[-0.02, 0.5, 1.03]])
     assert pixels(load_image(overshot))[0, :, 0].tolist() == [0, 128, 255]
 
 
-def test_min_size_gives_a_smaller_but_equal_picture() -> None:
+def test_min_size_gives_a_smaller_but_equal_image() -> None:
     big = picture(1601, 1200)
     data = encode(big, "JPEG", quality=92)
     full = load_image(data)

@@ -35,14 +35,14 @@ BAD_ARRAYS = [
 
 
 @pytest.mark.parametrize(("array", "word"), BAD_ARRAYS)
-def test_arrays_that_are_no_images(array: np.ndarray, word: str) -> None:
+def test_invalid_arrays_are_rejected(array: np.ndarray, word: str) -> None:
     with pytest.raises(ImageError) as caught:
         load_image(array)
     assert str(caught.value).startswith("<array>: ")
     assert word in str(caught.value)
 
 
-def test_nan_in_a_float_tiff() -> None:
+def test_nan_in_a_float_tiff_is_an_error() -> None:
     data = encode(Image.fromarray(np.array([[0.5, np.nan]], np.float32)), "TIFF")
     with pytest.raises(ImageError, match="NaN"):
         load_image(data)
@@ -70,7 +70,7 @@ BAD_FILES = [
 
 
 @pytest.mark.parametrize(("data", "word"), BAD_FILES)
-def test_files_that_are_no_images(data: bytes, word: str, tmp_path: Path) -> None:
+def test_invalid_files_are_rejected(data: bytes, word: str, tmp_path: Path) -> None:
     path = tmp_path / "picture.jpg"
     path.write_bytes(data)
     for source, name in ((path, str(path)), (data, "<bytes>"), (io.BytesIO(data), "<file>")):
@@ -81,12 +81,12 @@ def test_files_that_are_no_images(data: bytes, word: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", ["PCX", "TGA", "SGI", "EPS", "PDF", "ICNS"])
-def test_formats_outside_the_list_are_refused(kind: str) -> None:
+def test_unsupported_formats_are_rejected(kind: str) -> None:
     with pytest.raises(ImageError, match=r"expected JPEG, PNG"):
         load_image(encode(picture(), kind))
 
 
-def test_paths_that_are_no_files(tmp_path: Path) -> None:
+def test_invalid_paths_are_rejected(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
     (tmp_path / "f.jpg").write_bytes(b"")
@@ -101,25 +101,27 @@ def test_paths_that_are_no_files(tmp_path: Path) -> None:
     assert time.monotonic() - start < 5
 
 
-def test_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_permission_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "secret.png"
     path.write_bytes(encode(picture(), "PNG"))
 
     def refuse(*_args: object, **_options: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("builtins.open", refuse)  # root may read everything, so chmod is no test
+    monkeypatch.setattr("builtins.open", refuse)  # chmod has no effect for root
     with pytest.raises(ImageError, match="Permission denied"):
         load_image(path)
 
 
 @pytest.mark.parametrize("source", [None, 7, 2.5, [1], object(), io.StringIO("x"), Image])
-def test_other_types_are_refused(source: object) -> None:
+def test_other_types_of_source_are_rejected(source: object) -> None:
     with pytest.raises(ImageError):
         load_image(source)
 
 
-def test_a_closed_file_and_a_failing_reader() -> None:
+def test_closed_files_and_failing_readers_are_errors() -> None:
     closed = io.BytesIO(b"x")
     closed.close()
 
@@ -135,7 +137,7 @@ def test_a_closed_file_and_a_failing_reader() -> None:
 @pytest.mark.parametrize(
     "name", [b"new\nline.jpg", "\U0001f3d6.jpg".encode(), b"\xff\xfe.jpg", b"esc\x1b[31m.jpg"]
 )
-def test_odd_names_give_one_printable_line(name: bytes, tmp_path: Path) -> None:
+def test_unusual_file_names_give_one_printable_line(name: bytes, tmp_path: Path) -> None:
     path = os.path.join(os.fsencode(tmp_path), name)
     with open(path, "wb") as file:
         file.write(b"junk")
@@ -167,7 +169,7 @@ def test_max_pixels_is_checked_before_decoding(monkeypatch: pytest.MonkeyPatch) 
         load_image(np.zeros((9, 9)), max_pixels=80)
 
 
-def test_pillows_own_limit_neither_warns_nor_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_limit_of_pillow_has_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
     data = {kind: encode(picture(), kind) for kind in ("PNG", "JPEG", "BMP", "PPM")}
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     with warnings.catch_warnings():
@@ -177,7 +179,7 @@ def test_pillows_own_limit_neither_warns_nor_counts(monkeypatch: pytest.MonkeyPa
             assert load_image(one, max_pixels=960).size == (40, 24)
 
 
-def test_a_bomb_inside_an_icon() -> None:
+def test_a_large_image_in_an_icon_is_rejected() -> None:
     inner = encode(Image.new("1", (3000, 3000)), "PNG")
     entry = struct.pack("<4B2H2I", 16, 16, 0, 0, 1, 32, len(inner), 22)
     icon = b"\0\0\1\0\1\0" + entry + inner
@@ -189,7 +191,7 @@ def test_a_bomb_inside_an_icon() -> None:
 
 
 def samples() -> dict[str, bytes]:
-    """Small valid files of every kind that has a common file extension."""
+    """Return small valid files of all usual formats."""
     image = picture(24, 16)
     files = {"jpeg": encode(image, "JPEG"), "progressive": encode(image, "JPEG", progressive=True)}
     files |= {"png": encode(image, "PNG"), "gif": encode(image.quantize(16), "GIF")}
@@ -204,13 +206,13 @@ def samples() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", samples())
-def test_truncated_files_never_give_half_a_picture(name: str) -> None:
+def test_truncated_files_never_give_a_partial_image(name: str) -> None:
     data = samples()[name]
     whole = load_image(data)
     refused = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        every = 1 if "j2k" in name else 1 + len(data) // 90  # tiles end at a few places only
+        every = 1 if "j2k" in name else 1 + len(data) // 90  # tiles end at few positions
         ends = sorted({*range(0, len(data), every), len(data) - 30})
         for end in ends:
             try:
@@ -222,7 +224,7 @@ def test_truncated_files_never_give_half_a_picture(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", samples())
-def test_damaged_files_give_an_image_or_the_one_error(name: str) -> None:
+def test_damaged_files_give_an_image_or_an_image_error(name: str) -> None:
     data = samples()[name]
     generator = np.random.default_rng(len(name))
     errors = []

@@ -1,4 +1,4 @@
-"""Pixels: timm's own values for a plain image, the right geometry, and chance from `rng` alone."""
+"""Compare pixels with timm, and test the geometry and the random numbers of augmentation."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
 
 def photograph(width: int, height: int, seed: int = 0) -> Image.Image:
-    """A smooth picture without symmetry."""
+    """Return a smooth image without symmetry."""
     small = np.random.default_rng(seed).integers(0, 256, (6, 7, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
 
 @pytest.mark.parametrize("side", [32, 64, 90, 200])
 @pytest.mark.parametrize("resize", ["crop", "squash"])
-def test_a_square_image_has_timms_pixels(side, resize):
+def test_pixels_of_a_square_image_match_timm(side, resize):
     data = pytest.importorskip("timm.data")
     theirs = data.create_transform(
         (3, 64, 64), interpolation="bicubic", crop_pct=1.0, crop_mode="center", **IMAGENET
@@ -39,18 +39,18 @@ def test_a_square_image_has_timms_pixels(side, resize):
 
 
 @pytest.mark.parametrize("size", [(96, 64), (64, 96), (300, 80)])
-def test_crop_keeps_the_middle_as_timm_does(size):
+def test_center_crop_matches_timm(size):
     data = pytest.importorskip("timm.data")
     theirs = data.create_transform(
         (3, 64, 64), interpolation="bicubic", crop_pct=1.0, crop_mode="center", **PLAIN
     )
     image = photograph(*size)
     ours = to_pixels(image, PixelSpec((64, 64), resize="crop", **PLAIN))
-    # timm resizes before it crops, so it rounds at other places.
+    # timm resizes before it crops, so it rounds at other positions.
     assert (ours - theirs(image)).abs().mean() < 0.02
 
 
-def test_pixels_are_those_of_the_fitted_image():
+def test_pixels_match_the_fitted_image():
     for resize in ("crop", "squash"):
         spec = PixelSpec((24, 36), resize=resize, **IMAGENET)
         fitted = fit(photograph(90, 30), spec.size, crop=resize == "crop")
@@ -58,7 +58,7 @@ def test_pixels_are_those_of_the_fitted_image():
         assert torch.equal(to_pixels(fitted, spec), to_pixels(photograph(90, 30), spec))
 
 
-def test_squash_keeps_the_whole_picture_and_crop_its_middle():
+def test_squash_keeps_the_complete_image_and_crop_its_center():
     image = Image.new("RGB", (90, 30), "blue")
     image.paste((255, 0, 0), (0, 0, 25, 30))
     image.paste((0, 255, 0), (65, 0, 90, 30))
@@ -71,14 +71,14 @@ def test_squash_keeps_the_whole_picture_and_crop_its_middle():
 
 
 @pytest.mark.parametrize("resize", ["crop", "squash"])
-def test_height_comes_first(resize):
+def test_height_is_the_first_dimension(resize):
     spec = PixelSpec((20, 50), resize=resize, **PLAIN)
     assert to_pixels(photograph(40, 40), spec).shape == (3, 20, 50)
     assert augment(photograph(40, 40), spec, random.Random(0)).shape == (3, 20, 50)
 
 
 @given(value=st.tuples(*[st.integers(0, 255)] * 3), size=st.tuples(*[st.integers(1, 40)] * 2))
-def test_a_plain_colour_has_its_normalised_value_everywhere(value, size):
+def test_a_plain_color_has_its_normalized_value_everywhere(value, size):
     spec = PixelSpec((16, 16), **IMAGENET)
     expected = [(v / 255 - m) / s for v, m, s in zip(value, spec.mean, spec.std, strict=True)]
     image = Image.new("RGB", size, value)
@@ -87,7 +87,7 @@ def test_a_plain_colour_has_its_normalised_value_everywhere(value, size):
             assert torch.allclose(channel, torch.tensor(wanted), atol=1e-5)
 
 
-def test_normalise_spans_the_stated_range():
+def test_normalize_covers_the_expected_range():
     image = Image.fromarray(np.array([[[0] * 3, [255] * 3]], dtype=np.uint8))
     pixels = normalize(image, PixelSpec((1, 2), (0.5,) * 3, (0.5,) * 3))
     assert pixels.tolist() == [[[-1.0, 1.0]]] * 3
@@ -96,7 +96,7 @@ def test_normalise_spans_the_stated_range():
 SPEC = PixelSpec((48, 48), **PLAIN)
 
 
-def test_augmentation_takes_all_chance_from_its_rng():
+def test_augmentation_depends_only_on_its_rng():
     def view(seed):
         random.seed()
         torch.seed()
@@ -113,12 +113,12 @@ def test_flip_mirrors_the_same_crop():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_gentlest_augmentation_is_nearly_none(seed):
+def test_the_weakest_augmentation_is_close_to_none(seed):
     image = photograph(64, 64)
     gentle = augment(image, SPEC, random.Random(seed), min_scale=1.0)
     whole = to_pixels(image, SPEC)
     other = to_pixels(photograph(64, 64, seed=9), SPEC)
-    # The aspect still varies by a tenth, so the two differ a little.
+    # The aspect ratio still varies by a tenth, so the images differ slightly.
     assert (gentle - whole).abs().mean() < 0.25 * (other - whole).abs().mean()
 
 
@@ -130,12 +130,12 @@ def test_the_gentlest_augmentation_is_nearly_none(seed):
 def test_a_crop_never_leaves_the_image(seed, scale, size):
     image = Image.new("RGB", size, (200, 100, 50))
     pixels = augment(image, SPEC, random.Random(seed), min_scale=scale, flip=True, jitter=0.0)
-    # Anything outside would have shown as another colour.
+    # Pixels from outside would have another color.
     assert torch.allclose(pixels, torch.tensor([200, 100, 50]).view(3, 1, 1) / 255, atol=1e-5)
 
 
-def test_the_smallest_scale_bounds_what_is_kept():
-    """A ramp from 0 to 1 shows by its range how much of the width was kept."""
+def test_min_scale_limits_the_area_of_the_crop():
+    """The range of a ramp from 0 to 1 shows which part of the width was kept."""
     ramp = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8)[:, None], (256, 1, 3)))
     spans = []
     for seed in range(200):
@@ -145,7 +145,7 @@ def test_the_smallest_scale_bounds_what_is_kept():
     assert max(spans) > 0.95
 
 
-def test_jitter_changes_colours_within_its_range():
+def test_jitter_changes_colors_within_its_range():
     image = Image.new("RGB", (8, 8), (100, 100, 100))
     values = {
         round(augment(image, SPEC, random.Random(s), jitter=0.2)[0, 0, 0].item() * 255)

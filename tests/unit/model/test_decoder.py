@@ -26,7 +26,7 @@ from captioner.model.decoder import Decoder
 pytestmark = pytest.mark.usefixtures("nan_memory")
 
 
-def test_logits_come_in_the_order_of_the_tokens_that_are_no_padding() -> None:
+def test_logits_follow_the_order_of_the_tokens_without_padding() -> None:
     decoder, memory = make_decoder(), make_memory(2)
     tokens = make_tokens(LENGTHS)
     logits = decoder(memory, tokens)
@@ -41,7 +41,7 @@ def test_logits_come_in_the_order_of_the_tokens_that_are_no_padding() -> None:
 
 
 @pytest.mark.parametrize("t", range(6))
-def test_a_token_changes_no_logits_before_it_and_some_after(t: int) -> None:
+def test_a_token_changes_only_later_logits(t: int) -> None:
     decoder, memory = make_decoder(), make_memory(1)
     tokens = make_tokens([[6]])
     other = tokens.clone()
@@ -49,24 +49,24 @@ def test_a_token_changes_no_logits_before_it_and_some_after(t: int) -> None:
     one, two = (decoder(memory, x) for x in (tokens, other))
     assert torch.equal(one[:t], two[:t])
     changed = (one[t:] - two[t:]).abs().amax(-1)
-    assert (changed > 1e-6).all()  # random weights attend to everything before
+    assert (changed > 1e-6).all()  # random weights attend to all earlier positions
 
 
-def test_longer_padding_changes_nothing() -> None:
+def test_more_padding_does_not_change_logits() -> None:
     decoder, memory = make_decoder(), make_memory(2)
     tokens = make_tokens(LENGTHS)
     longer = F.pad(tokens, (0, 2), value=PAD)
     torch.testing.assert_close(decoder(memory, tokens), decoder(memory, longer))
 
 
-def test_a_row_of_padding_alone_has_no_logits_and_changes_nothing() -> None:
+def test_a_row_of_padding_has_no_logits() -> None:
     decoder, memory = make_decoder(), make_memory(2)
     tokens = make_tokens(LENGTHS)
     more = torch.cat([tokens, torch.full_like(tokens[:, :1], PAD)], 1)
     torch.testing.assert_close(decoder(memory, tokens), decoder(memory, more))
 
 
-def test_other_rows_and_other_images_change_nothing() -> None:
+def test_logits_do_not_depend_on_other_rows_and_images() -> None:
     decoder, memory = make_decoder(), make_memory(2)
     tokens = make_tokens(LENGTHS)
     before = spread(decoder(memory, tokens), tokens)
@@ -78,7 +78,7 @@ def test_other_rows_and_other_images_change_nothing() -> None:
     assert not torch.allclose(before[1], after[1])
 
 
-def test_the_memory_of_an_image_changes_its_logits() -> None:
+def test_logits_depend_on_the_memory() -> None:
     decoder, tokens = make_decoder(), make_tokens([[4], [4]])
     tokens[1] = tokens[0]
     one, two = spread(decoder(make_memory(2), tokens), tokens)
@@ -92,14 +92,14 @@ def test_rows_of_an_image_equal_images_with_the_same_memory() -> None:
     torch.testing.assert_close(decoder(memory, tokens), flat)
 
 
-def test_positions_of_memory_have_no_order() -> None:
+def test_memory_positions_have_no_order() -> None:
     decoder, memory, tokens = make_decoder(), make_memory(2), make_tokens(LENGTHS)
     shuffled = memory[:, torch.randperm(memory.shape[1])]
     torch.testing.assert_close(decoder(memory, tokens), decoder(shuffled, tokens))
 
 
 def naive(decoder: Decoder, memory: Tensor, tokens: Tensor) -> Tensor:
-    """Logits (B, K, T, V) with nothing packed: every place is computed, then thrown away."""
+    """Return logits (B, K, T, V) without packing: padding is computed as well."""
     images, rows, length = tokens.shape
     flat, memory = tokens.flatten(0, 1), memory.repeat_interleave(rows, 0)
     x = decoder.embed_tokens(flat) + decoder.embed_positions.weight[:length]
@@ -121,7 +121,7 @@ def naive(decoder: Decoder, memory: Tensor, tokens: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("lengths", [LENGTHS, [[4, 4], [4, 4]]], ids=["packed", "full"])
-def test_logits_and_gradients_are_those_of_a_padded_computation(lengths: list[list[int]]) -> None:
+def test_packed_logits_and_gradients_match_a_padded_computation(lengths: list[list[int]]) -> None:
     decoder, tokens = make_decoder(), make_tokens(lengths)
     memory = make_memory(2).requires_grad_()
     places = tokens != PAD
@@ -153,8 +153,8 @@ def test_cached_steps_equal_the_uncached_forward(rows: int) -> None:
 MEMORY_MASK = torch.tensor([[True] * 3 + [False] * 2, [True, False, True, True, False]])
 
 
-def test_memory_that_does_not_count_changes_nothing() -> None:
-    """Of each image, the logits are those of its memory with the masked positions taken out."""
+def test_masked_memory_does_not_change_logits() -> None:
+    """The logits equal those for the memory without its masked positions."""
     decoder, memory, tokens = make_decoder(), make_memory(2), make_tokens(LENGTHS)
     found = decoder(memory, tokens, MEMORY_MASK)
     other = torch.where(MEMORY_MASK[..., None], memory, 9 * torch.randn_like(memory))
@@ -166,13 +166,13 @@ def test_memory_that_does_not_count_changes_nothing() -> None:
     assert not torch.allclose(decoder(memory, tokens), found)
 
 
-def test_a_full_mask_is_no_mask() -> None:
+def test_a_full_mask_equals_no_mask() -> None:
     decoder, memory, tokens = make_decoder(), make_memory(2), make_tokens(LENGTHS)
     full = torch.ones_like(MEMORY_MASK)
     torch.testing.assert_close(decoder(memory, tokens, full), decoder(memory, tokens))
 
 
-def test_no_gradient_flows_into_memory_that_does_not_count() -> None:
+def test_masked_memory_gets_no_gradient() -> None:
     decoder, tokens = make_decoder(), make_tokens(LENGTHS)
     memory = make_memory(2).requires_grad_()
     (grad,) = torch.autograd.grad(decoder(memory, tokens, MEMORY_MASK).square().sum(), memory)
@@ -193,8 +193,8 @@ def test_cached_steps_with_masked_memory_equal_the_uncached_forward(rows: int) -
 
 
 @torch.no_grad()
-def test_reordered_rows_go_on_as_the_sequences_that_they_became() -> None:
-    """As a search does: each step the rows of an image are drawn anew, some more than once."""
+def test_reordered_rows_continue_their_new_prefixes() -> None:
+    """As in a search, each step selects new rows of an image, some of them repeatedly."""
     decoder, memory = make_decoder(), make_memory(2)
     images, beams = 2, 3
     state = decoder.start(memory, images * beams, LONGEST)
@@ -210,7 +210,7 @@ def test_reordered_rows_go_on_as_the_sequences_that_they_became() -> None:
 
 
 @torch.no_grad()
-def test_a_reordering_that_changes_nothing_changes_nothing() -> None:
+def test_an_identity_reorder_changes_no_cache_entry() -> None:
     decoder, memory, tokens = make_decoder(), make_memory(1), make_tokens([[4, 4]])
     state = decoder.start(memory, 2, 4)
     for t in range(3):
@@ -224,8 +224,8 @@ def test_a_reordering_that_changes_nothing_changes_nothing() -> None:
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("seed", range(4))
 @torch.no_grad()
-def test_images_come_and_go_and_the_others_stay_as_they_are(seed: int, beams: int) -> None:
-    """Logits are those of an image's own history, however long the cache has been in use."""
+def test_replacing_images_does_not_affect_others(seed: int, beams: int) -> None:
+    """Logits depend only on the image's own history, however long the cache has been in use."""
     decoder, rng, steps = make_decoder(), random.Random(seed), 0
 
     def come(count: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
@@ -233,7 +233,7 @@ def test_images_come_and_go_and_the_others_stay_as_they_are(seed: int, beams: in
         empty = torch.zeros(1, beams, 0, dtype=torch.long)
         return memory, [(one, empty) for one in memory.split(1)]
 
-    memory, running = come(5)  # of each, memory (1, P, D) and tokens (1, K, T)
+    memory, running = come(5)  # memory (1, P, D) and tokens (1, K, T) of each image
     state = decoder.start(memory, 5 * beams, 2 * LONGEST)
     while running and steps < 6 * LONGEST:
         tokens = torch.randint(1, VOCAB, (len(running), beams))
@@ -267,7 +267,7 @@ def test_images_come_and_go_and_the_others_stay_as_they_are(seed: int, beams: in
     assert steps > 2 * LONGEST
 
 
-def test_half_precision_stays_near() -> None:
+def test_half_precision_is_close_to_float32() -> None:
     decoder, memory, tokens = make_decoder(), make_memory(2), make_tokens(LENGTHS)
     expected = decoder(memory, tokens)
     found = decoder.bfloat16()(memory.bfloat16(), tokens)
@@ -275,7 +275,7 @@ def test_half_precision_stays_near() -> None:
     assert (found.double() - expected).std() < 0.05 * expected.std()
 
 
-def test_the_head_is_the_embedding() -> None:
+def test_the_head_is_tied_to_the_embedding() -> None:
     decoder = make_decoder()
     assert not any("head" in name for name in decoder.state_dict())
     x = torch.randn(3, WIDTH, dtype=torch.float64)
@@ -291,7 +291,7 @@ def test_padding_starts_as_zero() -> None:
     assert decoder.embed_tokens.weight.any(1).sum() == VOCAB - 1
 
 
-def test_dropout_acts_in_training_alone() -> None:
+def test_dropout_is_active_only_in_training() -> None:
     torch.manual_seed(0)
     sizes = {"width": WIDTH, "heads": 3, "ffn": 20, "layers": 1, "max_length": 9, "pad": PAD}
     decoder, tokens = Decoder(VOCAB, dropout=0.5, **sizes), make_tokens(LENGTHS)

@@ -62,18 +62,18 @@ def from_mbart(dtype: torch.dtype) -> Decoder:
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)], ids=["32", "64"]
 )
-def test_logits_are_those_of_transformers(dtype: torch.dtype, tolerance: float) -> None:
+def test_logits_match_transformers(dtype: torch.dtype, tolerance: float) -> None:
     theirs, ours = mbart().to(dtype), from_mbart(dtype)
     memory, tokens = make_memory(3).to(dtype), make_tokens([[LONGEST]] * 3)
     hidden = theirs(input_ids=tokens[:, 0], encoder_hidden_states=memory).last_hidden_state
     expected = hidden @ theirs.embed_tokens.weight.T
-    assert expected.std() > 0.5  # or the tolerance would say nothing
+    assert expected.std() > 0.5  # otherwise the tolerance would be meaningless
     found = ours(memory, tokens).unflatten(0, (3, LONGEST))
     torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
 
 
 @torch.no_grad()
-def test_padded_logits_are_those_of_transformers_with_its_mask() -> None:
+def test_padded_logits_match_transformers_with_a_mask() -> None:
     theirs, ours = mbart().double(), from_mbart(torch.float64)
     memory, tokens = make_memory(2), make_tokens([[3], [7]])
     flat = tokens[:, 0]
@@ -84,7 +84,7 @@ def test_padded_logits_are_those_of_transformers_with_its_mask() -> None:
     torch.testing.assert_close(ours(memory, tokens), expected)
 
 
-def test_weights_of_transformers_must_fit() -> None:
+def test_mbart_weights_of_other_shapes_are_rejected() -> None:
     state = mbart().state_dict()
     with pytest.raises(RuntimeError, match="size mismatch"):
         Decoder(VOCAB, width=24, heads=3, ffn=20, layers=2, max_length=9, pad=PAD).from_mbart(state)
@@ -93,7 +93,7 @@ def test_weights_of_transformers_must_fit() -> None:
         make_decoder().from_mbart(state)
 
 
-def test_a_shorter_decoder_takes_the_first_positions_of_transformers() -> None:
+def test_a_shorter_decoder_copies_the_first_mbart_positions() -> None:
     short = Decoder(VOCAB, width=WIDTH, heads=3, ffn=20, layers=2, max_length=4, pad=PAD)
     short.from_mbart(mbart().state_dict())
     short.double().eval()
@@ -102,9 +102,9 @@ def test_a_shorter_decoder_takes_the_first_positions_of_transformers() -> None:
 
 
 @torch.no_grad()
-def test_attention_is_that_of_transformers() -> None:
+def test_attention_weights_match_transformers() -> None:
     theirs = copy.deepcopy(mbart()).double()
-    theirs.set_attn_implementation("eager")  # the only one that gives its weights
+    theirs.set_attn_implementation("eager")  # the only one that returns its weights
     memory, tokens = make_memory(3), make_tokens([[LONGEST]] * 3)
     each = theirs(
         input_ids=tokens[:, 0], encoder_hidden_states=memory, output_attentions=True
@@ -112,10 +112,10 @@ def test_attention_is_that_of_transformers() -> None:
     expected = torch.stack(each).mean((0, 2))[:, None]
     found = from_mbart(torch.float64).attention(memory, tokens)
     torch.testing.assert_close(found, expected)
-    assert found.std(-1).min() > 0.01  # or any would do
+    assert found.std(-1).min() > 0.01  # otherwise uniform weights would pass
 
 
-def test_attention_sums_to_1_but_for_padding_and_knows_nothing_of_neighbours() -> None:
+def test_attention_weights_sum_to_1_and_do_not_depend_on_other_rows() -> None:
     decoder, memory, tokens = make_decoder(), make_memory(2), make_tokens(LENGTHS)
     found = decoder.attention(memory, tokens)
     assert found.shape == (2, 3, 7, 5)
@@ -126,7 +126,7 @@ def test_attention_sums_to_1_but_for_padding_and_knows_nothing_of_neighbours() -
             torch.testing.assert_close(found[b, k, :n], alone[0, 0])
 
 
-def test_attention_leaves_out_what_the_memory_masks() -> None:
+def test_attention_weights_exclude_masked_memory() -> None:
     decoder, memory, tokens = make_decoder(), make_memory(2), make_tokens(LENGTHS)
     mask = torch.tensor([[True] * 3 + [False] * 2, [True] * 5])
     found = decoder.attention(memory, tokens, mask)
@@ -136,8 +136,8 @@ def test_attention_leaves_out_what_the_memory_masks() -> None:
 
 
 @torch.no_grad()
-def test_attention_is_that_of_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a search reads, recorded from the very products that it makes."""
+def test_attention_weights_match_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare with weights that are recorded from the calls of `attend` in a search."""
     decoder, memory, tokens = make_decoder(), make_memory(2), make_tokens([[6, 6, 6]] * 2)
     cache = decoder.start(memory, 6, 6)
     keys, seen = [id(k) for k, _ in cache.cross], []
@@ -158,7 +158,7 @@ def test_attention_is_that_of_the_steps(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @torch.no_grad()
-def test_attention_shows_the_position_that_all_queries_ask_for() -> None:
+def test_attention_weights_show_the_position_that_matches_the_queries() -> None:
     decoder, memory, tokens = make_decoder(), make_memory(2), make_tokens(LENGTHS)
     wanted = torch.ones(WIDTH, dtype=torch.float64)
     for layer in decoder.layers:

@@ -1,4 +1,4 @@
-"""timm models of every kind give their places, in reading order; the memory encoder keeps them."""
+"""Test the features of timm models of every kind, in reading order, and the memory encoder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from captioner.model.encoder import Backbones, MemoryEncoder
 timm = pytest.importorskip("timm")
 
 SIZE = 64
-# name, arguments, side of the grid, channels (both from the architectures' definitions)
+# name, arguments, side of the grid, channels (both from the definitions of the architectures)
 FAMILIES: dict[str, tuple[str, dict[str, Any], int, int]] = {
     "vit": ("test_vit", {"img_size": SIZE}, 4, 64),
     "vit with four registers": ("test_vit", {"img_size": SIZE, "reg_tokens": 4}, 4, 64),
@@ -59,7 +59,7 @@ def pixels(n: int = 2, size: int = SIZE) -> Tensor:
 
 @torch.no_grad()
 @pytest.mark.parametrize("family", FAMILIES)
-def test_features_are_the_places_of_the_grid(family: str) -> None:
+def test_features_are_the_positions_of_the_grid(family: str) -> None:
     name, args, side, channels = FAMILIES[family]
     features = Backbones([make(name, **args)])(pixels())
     assert features.shape == (2, side * side, channels)
@@ -67,8 +67,8 @@ def test_features_are_the_places_of_the_grid(family: str) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("family", FAMILIES)
-def test_features_are_what_timm_pools(family: str) -> None:
-    """timm's own grid, as its feature extractor would lay it out: (B, C, H, W)."""
+def test_features_match_what_timm_pools(family: str) -> None:
+    """Return timm's own feature grid, (B, C, H, W)."""
     name, args, side, channels = FAMILIES[family]
     model = make(name, **args)
     raw = model.forward_features(pixels())
@@ -87,8 +87,8 @@ def test_features_are_what_timm_pools(family: str) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("family", ["resnet", "convnext", "mambaout"])
-def test_a_change_in_a_corner_moves_that_place_the_most(family: str) -> None:
-    """The order of places is rows from the top, each from the left: checked through the pixels."""
+def test_a_change_in_a_corner_affects_that_position_most(family: str) -> None:
+    """Positions are ordered by rows from the top, each from the left, as the pixels show."""
     name, args, side, _ = FAMILIES[family]
     backbone = Backbones([make(name, **args)])
     size = 2 * SIZE
@@ -107,7 +107,7 @@ def test_a_change_in_a_corner_moves_that_place_the_most(family: str) -> None:
 
 
 @torch.no_grad()
-def test_a_vit_drops_what_is_no_place() -> None:
+def test_class_and_register_tokens_are_removed() -> None:
     model = make("test_vit", img_size=SIZE, reg_tokens=4)
     tokens = model.forward_features(pixels())
     assert tokens.shape[1] == 16 + 5
@@ -116,8 +116,8 @@ def test_a_vit_drops_what_is_no_place() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["test_mambaout", "test_resnet"])
-def test_the_layout_does_not_rest_on_the_number_of_channels(name: str) -> None:
-    """A removed last stage leaves other channels than the model says; places stay places."""
+def test_the_layout_does_not_depend_on_the_number_of_channels(name: str) -> None:
+    """A model without its last stage has other channels than it states."""
     remove = {"test_mambaout": "stages.3", "test_resnet": "layer4"}[name]
     backbone, _ = build_backbone(tiny((name, {}), remove=(remove,)))
     channels = {"test_mambaout": 48, "test_resnet": 192}[name]
@@ -125,7 +125,7 @@ def test_the_layout_does_not_rest_on_the_number_of_channels(name: str) -> None:
 
 
 @torch.no_grad()
-def test_several_backbones_are_concatenated_channel_by_channel() -> None:
+def test_features_of_several_backbones_are_concatenated() -> None:
     models = [make("test_resnet"), make("test_mambaout"), make("test_efficientnet")]
     together = Backbones(models)(pixels())
     parts = [Backbones([m])(pixels()) for m in models]
@@ -149,12 +149,12 @@ def shape(config: Config) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_shape_of_features_is_found(family: str) -> None:
+def test_feature_shape(family: str) -> None:
     name, args, side, channels = FAMILIES[family]
     assert shape(tiny((name, args))) == (side * side, channels)
 
 
-def test_finding_the_shape_leaves_the_backbone_as_it_was() -> None:
+def test_feature_shape_does_not_change_the_backbone() -> None:
     backbone = Backbones([make("test_resnet")])
     before = {k: v.clone() for k, v in backbone.state_dict().items()}
     for training in (True, False):
@@ -165,18 +165,18 @@ def test_finding_the_shape_leaves_the_backbone_as_it_was() -> None:
     assert all(torch.equal(v, before[k]) for k, v in backbone.state_dict().items())
 
 
-def test_grids_that_differ_are_one_error() -> None:
+def test_different_grids_are_an_error() -> None:
     with pytest.raises(ConfigError, match="64 pixels") as caught:
         shape(tiny(("test_resnet", {}), ("test_vit", {"img_size": SIZE})))
     assert "\n" not in str(caught.value)
 
 
-def test_a_size_that_the_model_does_not_take_is_an_error() -> None:
+def test_an_unsupported_input_size_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"image\.size"):
         shape(tiny(("vit_tiny_patch16_224", {"depth": 1, "embed_dim": 48}), size=96))
 
 
-def test_a_model_with_several_outputs_is_an_error() -> None:
+def test_several_feature_maps_are_an_error() -> None:
     class Pyramid(nn.Linear):
         def forward_features(self, x: Tensor) -> list[Tensor]:
             return [x, x]
@@ -185,7 +185,7 @@ def test_a_model_with_several_outputs_is_an_error() -> None:
         feature_shape(Backbones([Pyramid(1, 1)]), PixelSpec((8, 8), (0.5,) * 3, (0.5,) * 3))
 
 
-def test_pixels_are_those_that_the_first_backbone_was_trained_on() -> None:
+def test_the_pixel_spec_is_that_of_the_first_backbone() -> None:
     config = tiny(("test_vit", {}))
     config = dataclasses.replace(config, image=ImageConfig())
     _, completed = build_backbone(config)
@@ -195,7 +195,7 @@ def test_pixels_are_those_that_the_first_backbone_was_trained_on() -> None:
     assert completed.image.std == tuple(own["std"])
 
 
-def test_unknown_names_are_errors_that_say_where() -> None:
+def test_unknown_backbone_names_are_errors_with_their_key() -> None:
     with pytest.raises(ConfigError, match=r"model\.backbones\.0.*'test_vitt'.*test_vit"):
         build_backbone(tiny(("test_vitt", {})))
     with pytest.raises(ConfigError, match=r"model\.backbones\.0\.remove.*'layer9'"):
@@ -208,19 +208,19 @@ def make_encoder(**options: Any) -> MemoryEncoder:
     return MemoryEncoder(10, 7, **sizes, **options)
 
 
-def test_memory_has_the_places_of_the_features() -> None:
+def test_memory_has_the_positions_of_the_features() -> None:
     assert make_encoder()(torch.randn(2, 7, 10)).shape == (2, 7, 12)
 
 
 @torch.no_grad()
-def test_memory_of_an_image_does_not_depend_on_the_others() -> None:
+def test_memory_does_not_depend_on_other_images() -> None:
     encoder, x = make_encoder().double().eval(), torch.randn(3, 7, 10, dtype=torch.float64)
     alone = torch.cat([encoder(row[None]) for row in x])
     torch.testing.assert_close(encoder(x), alone)
 
 
 @torch.no_grad()
-def test_memory_knows_where_a_feature_stands_through_its_positions_alone() -> None:
+def test_memory_depends_on_positions_through_embeddings_only() -> None:
     encoder, x = make_encoder().double().eval(), torch.randn(1, 7, 10, dtype=torch.float64)
     order = torch.randperm(7)
     assert not torch.allclose(encoder(x[:, order]), encoder(x)[:, order])
@@ -230,8 +230,8 @@ def test_memory_knows_where_a_feature_stands_through_its_positions_alone() -> No
 
 
 @torch.no_grad()
-def test_a_resized_grid_keeps_its_layout() -> None:
-    """Positions that grow with row and column still do, between the same bounds."""
+def test_resized_position_embeddings_keep_their_layout() -> None:
+    """Embeddings that increase with row and column still do, within the same limits."""
     sizes = {"width": 12, "heads": 3, "ffn": 20, "layers": 2}
     encoder = MemoryEncoder(10, 16, **sizes)
     rows, columns = torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij")
@@ -250,7 +250,7 @@ def test_a_resized_grid_keeps_its_layout() -> None:
 
 
 @pytest.mark.parametrize(("before", "after"), [(7, 16), (16, 7)])
-def test_only_squares_are_resized(before: int, after: int) -> None:
+def test_only_square_grids_are_resized(before: int, after: int) -> None:
     encoder = MemoryEncoder(10, before, width=12, heads=3, ffn=20, layers=1)
     with pytest.raises(ValueError, match="square"):
         encoder.resize(after)
@@ -264,7 +264,7 @@ def test_memory_does_not_depend_on_the_scale_of_features() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["dropout", "feature_dropout"])
-def test_dropout_acts_in_training_alone(kind: str) -> None:
+def test_dropout_is_active_only_in_training(kind: str) -> None:
     encoder, x = make_encoder(**{kind: 0.5}), torch.randn(2, 7, 10)
     assert not torch.equal(encoder(x), encoder(x))
     encoder.eval()

@@ -1,4 +1,4 @@
-"""Every fusion sees its question and its image, no padding, and none of its neighbours."""
+"""Test that every fusion depends on its question and image only, without padding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from captioner.model.fusion import Add, Concat, CrossAttention, Linear, Multiply, mean_pool
 
 WIDTH, HEADS, POSITIONS = 12, 3, 5
-# Image 1 has no question, the others several, in no order.
+# Image 1 has no question, the others have several, in mixed order.
 OWNERS, LENGTHS = (2, 0, 2, 0, 2), (6, 2, 4, 1, 3)
 DEEP = {"width": WIDTH, "heads": HEADS, "ffn": 20, "dropout": 0.0}
 
@@ -30,7 +30,7 @@ every_fusion = pytest.mark.parametrize("name", FUSIONS)
 
 
 def make(name: str) -> nn.Module:
-    """A fusion none of whose weights is a default, so that each matters."""
+    """Return a fusion without default weights, so that every weight affects the result."""
     torch.manual_seed(0)
     fusion = FUSIONS[name]()
     for parameter in fusion.parameters():
@@ -39,7 +39,7 @@ def make(name: str) -> nn.Module:
 
 
 def make_inputs(*, lengths: tuple[int, ...] = LENGTHS) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Memory of three images, owners, states of the questions, and their mask."""
+    """Return the memory of three images, owners, question states and their mask."""
     memory = torch.randn(3, POSITIONS, WIDTH, dtype=torch.float64)
     states = torch.randn(len(lengths), max(lengths), WIDTH, dtype=torch.float64)
     mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
@@ -47,12 +47,12 @@ def make_inputs(*, lengths: tuple[int, ...] = LENGTHS) -> tuple[Tensor, Tensor, 
 
 
 def counted(fused: Tensor, mask: Tensor | None) -> list[Tensor]:
-    """Of each question, the fused positions that count."""
+    """Return the unmasked fused positions of each question."""
     return list(fused) if mask is None else [x[m] for x, m in zip(fused, mask, strict=True)]
 
 
 @every_fusion
-def test_each_question_has_a_memory_of_its_own(name: str) -> None:
+def test_each_question_has_its_own_memory(name: str) -> None:
     fused, mask = make(name)(*make_inputs())
     questions, length = len(LENGTHS), max(LENGTHS)
     shapes = {"concat": POSITIONS + length, "cross": length, "linear": 1}
@@ -70,7 +70,7 @@ def test_each_question_has_a_memory_of_its_own(name: str) -> None:
 
 
 @every_fusion
-def test_padding_of_a_question_changes_nothing(name: str) -> None:
+def test_question_padding_does_not_change_memory(name: str) -> None:
     fusion, (memory, owners, states, mask) = make(name), make_inputs()
     before = counted(*fusion(memory, owners, states, mask))
     other = torch.where(mask[..., None], states, 9 * torch.randn_like(states))
@@ -80,7 +80,7 @@ def test_padding_of_a_question_changes_nothing(name: str) -> None:
 
 
 @every_fusion
-def test_questions_in_a_batch_are_as_each_alone(name: str) -> None:
+def test_fused_memory_does_not_depend_on_other_questions(name: str) -> None:
     fusion, (memory, owners, states, mask) = make(name), make_inputs()
     together = counted(*fusion(memory, owners, states, mask))
     for i, (owner, n) in enumerate(zip(OWNERS, LENGTHS, strict=True)):
@@ -92,7 +92,7 @@ def test_questions_in_a_batch_are_as_each_alone(name: str) -> None:
 
 
 @every_fusion
-def test_questions_come_in_any_order(name: str) -> None:
+def test_questions_may_have_any_order(name: str) -> None:
     fusion, (memory, owners, states, mask) = make(name), make_inputs()
     together = counted(*fusion(memory, owners, states, mask))
     order = torch.tensor([3, 0, 4, 2, 1])
@@ -101,7 +101,7 @@ def test_questions_come_in_any_order(name: str) -> None:
 
 
 @every_fusion
-def test_the_image_decides_and_only_the_questions_own(name: str) -> None:
+def test_fused_memory_depends_on_the_own_image_only(name: str) -> None:
     fusion, (memory, owners, states, mask) = make(name), make_inputs()
     before = counted(*fusion(memory, owners, states, mask))
     other = memory.clone()
@@ -116,7 +116,7 @@ def test_the_image_decides_and_only_the_questions_own(name: str) -> None:
 
 @every_fusion
 @pytest.mark.parametrize("token", [0, 3])
-def test_every_token_of_the_question_decides(name: str, token: int) -> None:
+def test_fused_memory_depends_on_every_question_token(name: str, token: int) -> None:
     fusion, (memory, owners, states, mask) = make(name), make_inputs()
     before = counted(*fusion(memory, owners, states, mask))
     other = states.clone()
@@ -127,7 +127,7 @@ def test_every_token_of_the_question_decides(name: str, token: int) -> None:
 
 
 @every_fusion
-def test_gradients_reach_every_parameter_and_both_sides(name: str) -> None:
+def test_gradients_reach_all_parameters_and_both_inputs(name: str) -> None:
     fusion, (memory, owners, states, mask) = make(name), make_inputs()
     memory.requires_grad_()
     states.requires_grad_()
@@ -135,19 +135,19 @@ def test_gradients_reach_every_parameter_and_both_sides(name: str) -> None:
     (fused * torch.randn_like(fused)).sum().backward()
     for key, parameter in fusion.named_parameters():
         assert parameter.grad is not None, key
-        # A bias of keys shifts all scores of a query alike, which the softmax takes back.
+        # A bias of keys shifts all scores of a query equally, which the softmax cancels.
         least = 0 if key.endswith("k_proj.bias") else 1e-8
         assert parameter.grad.abs().max() >= least, key
         assert torch.isfinite(parameter.grad).all(), key
     asked = memory.grad.abs().amax((1, 2))
-    assert asked[1] == 0  # nothing was asked about it
+    assert asked[1] == 0  # it has no question
     assert (asked[[0, 2]] > 0).all()
     assert (states.grad.abs().amax(-1)[mask] > 0).all()
     assert (states.grad[~mask] == 0).all()
 
 
-def test_shared_images_give_the_gradient_of_their_copies() -> None:
-    """An image's projections serve all of its questions; the gradients must add up."""
+def test_gradients_of_shared_images_are_summed() -> None:
+    """An image is projected once for all of its questions; their gradients must be summed."""
     fusion, (memory, owners, states, mask) = make("cross attention"), make_inputs()
     found = []
     for indices, which in ((None, owners), (owners, torch.arange(len(owners)))):
@@ -156,9 +156,6 @@ def test_shared_images_give_the_gradient_of_their_copies() -> None:
         weight = torch.linspace(-1, 1, fused.numel(), dtype=fused.dtype).view_as(fused)
         found.append(torch.autograd.grad((fused * weight).sum(), [leaf, *fusion.parameters()]))
     torch.testing.assert_close(*found)
-
-
-# Formulas
 
 
 def affine(layer: nn.Linear, x: list[float]) -> list[float]:
@@ -182,7 +179,7 @@ def gelu(x: list[float]) -> list[float]:
 
 
 def by_hand(name: str, fusion: nn.Module, image: Tensor, question: Tensor) -> list[list[float]]:
-    """The fused positions of image (P, D) and question (S, D), number by number."""
+    """Compute the fused positions of image (P, D) and question (S, D) without batches."""
     places = image.tolist()
     t = [sum(column) / len(question) for column in question.T.tolist()]
     i = [sum(column) / len(image) for column in image.T.tolist()]
@@ -203,7 +200,7 @@ def by_hand(name: str, fusion: nn.Module, image: Tensor, question: Tensor) -> li
 
 @pytest.mark.parametrize("name", ["add", "multiply", "linear", "linear of each"])
 @torch.no_grad()
-def test_simple_fusions_are_their_formulas(name: str) -> None:
+def test_simple_fusions_match_their_formulas(name: str) -> None:
     fusion, (memory, owners, states, mask) = make(name), make_inputs()
     fused, _ = fusion(memory, owners, states, mask)
     for x, owner, question, n in zip(fused, OWNERS, states, LENGTHS, strict=True):
@@ -212,7 +209,7 @@ def test_simple_fusions_are_their_formulas(name: str) -> None:
 
 
 def plain_block(block: nn.Module, x: Tensor, other: Tensor) -> Tensor:
-    """Pre-norm attention of x (N, T, D) to another sequence by PyTorch's own module."""
+    """Compute pre-norm attention of x (N, T, D) to another sequence with PyTorch's module."""
     a = block.attn
     theirs = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True, dtype=torch.float64)
     parts = (a.q_proj, a.k_proj, a.v_proj)
@@ -228,8 +225,8 @@ def plain_block(block: nn.Module, x: Tensor, other: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def test_cross_attention_is_co_attention_written_plainly() -> None:
-    """Question to image, layer by layer; before the last, image to question."""
+def test_cross_attention_matches_plain_co_attention() -> None:
+    """The question attends to the image in each layer, and the image once before the last."""
     fusion, (memory, owners, states, mask) = make("cross attention"), make_inputs()
     fused = counted(*fusion(memory, owners, states, mask))
     for found, owner, question, n in zip(fused, OWNERS, states, LENGTHS, strict=True):
@@ -242,8 +239,8 @@ def test_cross_attention_is_co_attention_written_plainly() -> None:
 
 
 @torch.no_grad()
-def test_concat_tells_image_from_question() -> None:
-    """The same vectors on the other side are another thing."""
+def test_concat_distinguishes_image_and_question() -> None:
+    """Exchanged inputs give different results."""
     fusion = make("concat of one layer")
     memory = torch.randn(1, 3, WIDTH, dtype=torch.float64)
     states = torch.randn(1, 3, WIDTH, dtype=torch.float64)
@@ -257,7 +254,7 @@ def test_concat_tells_image_from_question() -> None:
     torch.testing.assert_close(one[:, :3], two[:, 3:])
 
 
-def test_pool_is_the_mean_of_what_counts() -> None:
+def test_mean_pool_ignores_masked_positions() -> None:
     _, _, states, mask = make_inputs()
     expected = torch.stack([x[:n].mean(0) for x, n in zip(states, LENGTHS, strict=True)])
     torch.testing.assert_close(mean_pool(states, mask), expected)
@@ -266,7 +263,7 @@ def test_pool_is_the_mean_of_what_counts() -> None:
 
 
 @pytest.mark.parametrize("kind", [Concat, CrossAttention])
-def test_dropout_acts_in_training_alone(kind: type[nn.Module]) -> None:
+def test_dropout_is_active_only_in_training(kind: type[nn.Module]) -> None:
     torch.manual_seed(0)
     fusion, inputs = kind(layers=1, **(DEEP | {"dropout": 0.5})).double(), make_inputs()
     assert not torch.equal(fusion(*inputs)[0], fusion(*inputs)[0])

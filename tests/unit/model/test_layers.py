@@ -1,4 +1,4 @@
-"""Dropout is unbiased with an exact scale; attention is PyTorch's own."""
+"""Test that dropout is unbiased with an exact scale, and compare attention with PyTorch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from captioner.model.layers import Attention, Dropout, EncoderLayer, attend
 
-# The device that draws from bytes, and rates: small, ordinary, large, and one byte's extremes.
+# The device that draws bytes, and rates: small, usual, large, and the extremes of one byte.
 RATES = (1 / 256, 0.1, 0.3, 0.5, 0.9, 255 / 256)
 
 
@@ -19,7 +19,7 @@ def rounded(p: float) -> float:
 
 
 @pytest.mark.parametrize("p", RATES)
-def test_dropout_keeps_at_its_rate_and_scales_exactly(p: float) -> None:
+def test_dropout_rate_and_scale(p: float) -> None:
     torch.manual_seed(0)
     n = 400_000
     y = Dropout(p)(torch.ones(n))
@@ -30,7 +30,7 @@ def test_dropout_keeps_at_its_rate_and_scales_exactly(p: float) -> None:
     assert y.double().mean().item() == pytest.approx(1, abs=deviation / keep)
 
 
-def test_dropout_rate_is_within_half_a_byte_of_what_was_asked() -> None:
+def test_dropout_rate_is_rounded_to_1_256() -> None:
     torch.manual_seed(0)
     for p in (0.05, 0.1, 0.3):
         dropped = (Dropout(p)(torch.ones(1_000_000)) == 0).double().mean().item()
@@ -38,7 +38,7 @@ def test_dropout_rate_is_within_half_a_byte_of_what_was_asked() -> None:
 
 
 def test_dropout_elements_are_independent() -> None:
-    """Neighbours share a random word; their bytes must not agree more than chance has it."""
+    """Neighbors share a random word, but their bytes must be independent."""
     torch.manual_seed(0)
     kept = (Dropout(0.5)(torch.ones(8 * 50_000)) != 0).double().view(-1, 8)
     correlation = torch.corrcoef(kept.T) - torch.eye(8)
@@ -48,15 +48,15 @@ def test_dropout_elements_are_independent() -> None:
 
 @pytest.mark.parametrize("shape", [(), (1,), (7,), (3, 5), (2, 3, 11), (0, 4)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-def test_dropout_keeps_shape_and_type(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_dropout_keeps_shape_and_dtype(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     x = torch.randn(shape).to(dtype)
     y = Dropout(0.5)(x)
     assert y.shape == x.shape
     assert y.dtype == dtype
-    assert torch.equal(y, torch.where(y == 0, 0, 2 * x))  # 2 is exact in every type
+    assert torch.equal(y, torch.where(y == 0, 0, 2 * x))  # 2 is exact in every dtype
 
 
-def test_dropout_takes_memory_of_any_order() -> None:
+def test_dropout_accepts_any_memory_format() -> None:
     torch.manual_seed(0)
     x = torch.randn(64, 48).t()
     y = Dropout(0.5)(x)
@@ -64,13 +64,13 @@ def test_dropout_takes_memory_of_any_order() -> None:
     assert 0.4 < (y == 0).double().mean().item() < 0.6
 
 
-def test_dropout_is_the_identity_outside_training_and_at_zero() -> None:
+def test_dropout_is_the_identity_in_evaluation_and_at_rate_0() -> None:
     x = torch.randn(9, 5)
     assert Dropout(0.7).eval()(x) is x
     assert Dropout(0.0)(x) is x
 
 
-def test_dropout_repeats_with_the_seed_and_only_then() -> None:
+def test_dropout_depends_on_the_seed() -> None:
     x, dropout = torch.ones(1000), Dropout(0.3)
     torch.manual_seed(3)
     first, second = dropout(x), dropout(x)
@@ -79,7 +79,7 @@ def test_dropout_repeats_with_the_seed_and_only_then() -> None:
     assert not torch.equal(first, second)
 
 
-def test_dropout_gradient_has_the_mask_of_the_output() -> None:
+def test_dropout_gradient_uses_the_mask_of_the_output() -> None:
     x = torch.ones(1000, requires_grad=True)
     y = Dropout(0.3)(x)
     (grad,) = torch.autograd.grad(y.sum(), x)
@@ -87,7 +87,7 @@ def test_dropout_gradient_has_the_mask_of_the_output() -> None:
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.0, 1.5, math.nan])
-def test_dropout_refuses_what_is_no_rate(p: float) -> None:
+def test_invalid_dropout_rates_are_rejected(p: float) -> None:
     with pytest.raises(ValueError, match=r"\[0, 1\)"):
         Dropout(p)
 
@@ -95,24 +95,24 @@ def test_dropout_refuses_what_is_no_rate(p: float) -> None:
 def masks(t: int, s: int) -> list[torch.Tensor | None]:
     causal = torch.arange(t)[:, None] + (s - t) >= torch.arange(s)
     some = torch.rand(2, 1, t, s) < 0.6
-    some[..., 0] = True  # every query may attend somewhere
+    some[..., 0] = True  # every query may attend to a position
     return [None, causal, some]
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
 @pytest.mark.parametrize(("t", "s"), [(1, 1), (1, 6), (5, 5), (3, 8)])
-def test_attention_is_that_of_pytorch(t: int, s: int, which: int) -> None:
+def test_attention_matches_pytorch(t: int, s: int, which: int) -> None:
     torch.manual_seed(t * s)
     mask = masks(t, s)[which]
     q, k, v = (torch.randn(2, 3, n, 4, dtype=torch.float64) for n in (t, s, s))
     expected = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     with torch.no_grad():
         torch.testing.assert_close(attend(q, k, v, mask), expected)
-    torch.testing.assert_close(attend(q, k, v, mask), expected)  # with gradients possible
+    torch.testing.assert_close(attend(q, k, v, mask), expected)  # with gradients enabled
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
-def test_attention_gradient_is_that_of_pytorch(which: int) -> None:
+def test_attention_gradient_matches_pytorch(which: int) -> None:
     torch.manual_seed(1)
     mask = masks(4, 6)[which]
     qkv = [torch.randn(2, 3, n, 4, dtype=torch.float64, requires_grad=True) for n in (4, 6, 6)]
@@ -125,7 +125,7 @@ def test_attention_gradient_is_that_of_pytorch(which: int) -> None:
 
 
 @pytest.mark.parametrize("grad", [False, True])
-def test_true_in_a_mask_may_attend_and_false_may_not(grad: bool) -> None:
+def test_attention_uses_only_positions_where_the_mask_is_true(grad: bool) -> None:
     torch.manual_seed(0)
     q, k, v = torch.randn(1, 1, 1, 4), torch.randn(1, 1, 3, 4), torch.randn(1, 1, 3, 4)
     with torch.set_grad_enabled(grad):
@@ -134,7 +134,7 @@ def test_true_in_a_mask_may_attend_and_false_may_not(grad: bool) -> None:
 
 
 @pytest.mark.parametrize("grad", [False, True])
-def test_attention_in_half_precision_has_its_type_and_no_nan(grad: bool) -> None:
+def test_attention_in_half_precision_keeps_its_dtype_without_nan(grad: bool) -> None:
     torch.manual_seed(0)
     q, k, v = (torch.randn(2, 2, 5, 4).bfloat16() for _ in range(3))
     mask = masks(5, 5)[1]
@@ -145,7 +145,7 @@ def test_attention_in_half_precision_has_its_type_and_no_nan(grad: bool) -> None
     torch.testing.assert_close(found.float(), expected, atol=0.05, rtol=0.05)
 
 
-def test_split_and_merge_are_inverse() -> None:
+def test_split_heads_and_merge_heads_are_inverse() -> None:
     attention = Attention(12, 3)
     x = torch.randn(2, 5, 12)
     heads = attention.split_heads(x)
@@ -154,8 +154,8 @@ def test_split_and_merge_are_inverse() -> None:
     assert torch.equal(attention.merge_heads(heads), x)
 
 
-def test_encoder_layer_is_that_of_pytorch() -> None:
-    """The oracle is torch.nn.TransformerEncoderLayer, pre-norm, with the same weights."""
+def test_encoder_layer_matches_pytorch() -> None:
+    """Compare with a pre-norm torch.nn.TransformerEncoderLayer with the same weights."""
     torch.manual_seed(0)
     ours = EncoderLayer(12, 3, 20, 0.0).double()
     for parameter in ours.parameters():
@@ -182,8 +182,8 @@ def test_encoder_layer_is_that_of_pytorch() -> None:
 
 
 @pytest.mark.parametrize("grad", [False, True])
-def test_encoder_layer_sees_no_padding(grad: bool) -> None:
-    """Other padding, more of it, or none: what counts stays as it was."""
+def test_encoder_layer_ignores_padding(grad: bool) -> None:
+    """Other padding, more padding or none does not change the valid positions."""
     torch.manual_seed(0)
     layer = EncoderLayer(12, 3, 20, 0.0).double()
     lengths = torch.tensor([7, 2, 1])
@@ -197,16 +197,16 @@ def test_encoder_layer_sees_no_padding(grad: bool) -> None:
         torch.testing.assert_close(layer(other, longer)[longer], before)
         alone = torch.cat([layer(x[i : i + 1, :n])[0] for i, n in enumerate(lengths)])
         torch.testing.assert_close(alone, before)
-        assert not torch.allclose(layer(x)[mask], before)  # without the mask it would be seen
+        assert not torch.allclose(layer(x)[mask], before)  # without the mask padding has an effect
 
 
-def test_encoder_layer_with_a_full_mask_is_as_without() -> None:
+def test_encoder_layer_with_a_full_mask_equals_no_mask() -> None:
     torch.manual_seed(0)
     layer, x = EncoderLayer(12, 3, 20, 0.0).double(), torch.randn(2, 5, 12, dtype=torch.float64)
     torch.testing.assert_close(layer(x, torch.ones(2, 5, dtype=torch.bool)), layer(x))
 
 
-def test_no_gradient_flows_into_padding() -> None:
+def test_padding_gets_no_gradient() -> None:
     torch.manual_seed(0)
     layer = EncoderLayer(12, 3, 20, 0.0).double()
     x = torch.randn(2, 5, 12, dtype=torch.float64, requires_grad=True)

@@ -1,4 +1,4 @@
-"""The light twins are timm's MobileNets, before and after their norms are folded."""
+"""Compare MobileNet with timm's, before and after folding the batch norms."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KINDS = {"v1 without its last block": V1, "v1": WHOLE_V1, "v2": V2}
 
 
 def randomise(model: nn.Module) -> None:
-    """Norms far from the identity, with scales that keep the signal alive to the end."""
+    """Set batch norms far from the identity, with scales that preserve the signal."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, std=0.2)
@@ -48,7 +48,7 @@ def make_twin(config: BackboneConfig) -> MobileNet:
 
 @cache
 def pair(kind: str) -> tuple[nn.Module, dict[str, Tensor]]:
-    """timm's model in float64, and its weights."""
+    """Return timm's model in float64 and its weights."""
     torch.manual_seed(0)
     config = KINDS[kind]
     backbone, _ = build_backbone(dataclasses.replace(Config(), model=ModelConfig((config,))))
@@ -69,7 +69,7 @@ def pixels(*size: int) -> Tensor:
 
 
 def close(one: Tensor, two: Tensor) -> None:
-    """In float64: random norms multiply what rounding there is by thousands."""
+    """Compare in float64, because random norms amplify rounding errors by thousands."""
     assert one.shape == two.shape
     assert two.std() > 0.1
     assert (one - two).abs().max() < 1e-8 * two.std()
@@ -78,13 +78,13 @@ def close(one: Tensor, two: Tensor) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("size", [(224, 224), (160, 160), (97, 97), (65, 130), (33, 31)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_features_are_those_of_timm(kind: str, size: tuple[int, int]) -> None:
+def test_features_match_timm(kind: str, size: tuple[int, int]) -> None:
     x = pixels(*size)
     close(twin(kind).forward_features(x), pair(kind)[0].forward_features(x))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_parameters_are_named_and_shaped_as_those_of_timm(kind: str) -> None:
+def test_parameter_names_and_shapes_match_timm(kind: str) -> None:
     theirs, state = pair(kind)
     own = make_twin(KINDS[kind]).state_dict()
     assert {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in state.items()}
@@ -95,7 +95,7 @@ def test_parameters_are_named_and_shaped_as_those_of_timm(kind: str) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", KINDS)
-def test_folding_leaves_no_norm_and_changes_nothing(kind: str) -> None:
+def test_folding_batch_norms_does_not_change_features(kind: str) -> None:
     model, x = twin(kind), pixels(97, 65)
     before = model.forward_features(x)
     model.fold_batch_norms()
@@ -104,8 +104,8 @@ def test_folding_leaves_no_norm_and_changes_nothing(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_wrong_epsilon_would_be_seen(kind: str) -> None:
-    """That the comparison above is fine enough to tell 1e-3 from 1e-5."""
+def test_a_wrong_epsilon_changes_features(kind: str) -> None:
+    """The comparison above can distinguish 1e-3 from 1e-5."""
     config = KINDS[kind]
     eps = 1e-5 if config.args.get("bn_eps") else 1e-3
     other = dataclasses.replace(config, args={**SAME, "bn_eps": eps})
@@ -129,7 +129,7 @@ def test_the_wrong_epsilon_would_be_seen(kind: str) -> None:
         ("test_resnet", {}, False),
     ],
 )
-def test_only_what_is_known_exactly_has_a_twin(
+def test_only_exactly_known_models_are_supported(
     name: str, args: dict[str, Any], expected: bool
 ) -> None:
     assert is_supported_mobilenet(name, args) is expected
@@ -137,7 +137,7 @@ def test_only_what_is_known_exactly_has_a_twin(
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as training leaves it: timm's models, a small decoder, all weights random."""
+    """Write a checkpoint as training does: timm's models, a small decoder, random weights."""
     from safetensors.torch import save_file
 
     folder = tmp_path_factory.mktemp("checkpoint")
@@ -161,7 +161,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @torch.no_grad()
-def test_a_checkpoint_gives_the_same_memory_with_and_without_timm(checkpoint: Path) -> None:
+def test_memory_is_equal_with_and_without_timm(checkpoint: Path) -> None:
     light, *_ = load_checkpoint(checkpoint)
     full, *_ = load_checkpoint(checkpoint, for_training=True)
     assert all(isinstance(m, MobileNet) for m in light.backbone.models)
@@ -177,13 +177,13 @@ def test_a_checkpoint_gives_the_same_memory_with_and_without_timm(checkpoint: Pa
 
 
 @torch.no_grad()
-def test_memory_of_pixels_is_that_of_their_features(checkpoint: Path) -> None:
+def test_memory_of_pixels_equals_memory_of_their_features(checkpoint: Path) -> None:
     model, *_ = load_checkpoint(checkpoint)
     x = torch.randn(2, 3, 64, 64)
     features = model.backbone(x)
     assert features.shape == (2, 4, 1024 + 1280)
     assert torch.equal(model.encode(features), model.encode(x))
-    assert model.encode(features.half()).dtype == torch.float32  # as kept features may be
+    assert model.encode(features.half()).dtype == torch.float32  # as stored features may be
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_memory_of_pixels_is_that_of_their_features(checkpoint: Path) -> None:
         ("missing", True),
     ],
 )
-def test_weights_that_do_not_fit_are_one_error(
+def test_weights_of_other_shapes_are_one_error(
     checkpoint: Path, tmp_path: Path, change: str, for_training: bool
 ) -> None:
     from safetensors.torch import load_file, save_file
@@ -215,6 +215,6 @@ def test_weights_that_do_not_fit_are_one_error(
         save_file(state, path)
     if change == "torn":
         path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match="test_weights_that_do_not_fit") as caught:
+    with pytest.raises(CheckpointError, match="test_weights_of_other_shapes") as caught:
         load_checkpoint(tmp_path, for_training=for_training)
     assert "\n" not in str(caught.value)

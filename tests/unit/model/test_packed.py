@@ -1,4 +1,4 @@
-"""Packed layers give what the plain ones give, to rounding, and int8 to a percent."""
+"""Compare packed layers with plain ones, to rounding, and int8 layers to one percent."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SIZES = {"width": 32, "heads": 4, "ffn": 48}
 
 
 def near(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bool:
-    """Whether the error is small beside what there is."""
+    """Return whether the error is small relative to the values."""
     return (found - expected).float().abs().mean() < tolerance * expected.float().abs().mean()
 
 
 @pytest.mark.parametrize("rows", [1, 5, 80])
 @pytest.mark.parametrize("bias", [True, False])
 @torch.inference_mode()
-def test_a_packed_layer_is_the_layer(rows, bias):
+def test_a_packed_linear_layer_matches_the_layer(rows, bias):
     torch.manual_seed(rows)
     one, two = nn.Linear(48, 64, bias=bias), nn.Linear(48, 40)
     x = torch.randn(2, rows, 48)
@@ -43,14 +43,14 @@ def test_a_packed_layer_is_the_layer(rows, bias):
 @pytest.mark.parametrize("size", [(64, 64), (64, 96), (32, 33), (35, 45)])
 @pytest.mark.parametrize("name", STAGES)
 @torch.inference_mode()
-def test_packed_convolutions_are_the_plain_ones(name, size, dtype):
+def test_packed_convolutions_match_plain_ones(name, size, dtype):
     if not can_pack(torch.device("cpu"), dtype):
         pytest.skip("no such kernels")
     torch.manual_seed(0)
     plain = MobileNet(name).eval()
     for norm in plain.modules():
         if isinstance(norm, nn.BatchNorm2d):
-            # Smaller variances amplify rounding from layer to layer, up to a few percent.
+            # Smaller variances amplify rounding errors in each layer, up to a few percent.
             norm.running_var.uniform_(0.2, 1)
             norm.bias.normal_()
     plain.fold_batch_norms()
@@ -67,7 +67,7 @@ def test_packed_convolutions_are_the_plain_ones(name, size, dtype):
 
 
 @torch.inference_mode()
-def test_a_row_that_is_no_block_of_memory_will_do():
+def test_packed_layers_accept_non_contiguous_rows():
     layer = nn.Linear(16, 8)
     x = torch.randn(5, 32)[:, ::2]
     for int8, tolerance in ((False, 1e-5), (True, 0.05)):
@@ -75,7 +75,7 @@ def test_a_row_that_is_no_block_of_memory_will_do():
 
 
 @torch.inference_mode()
-def test_weights_of_zero_are_no_trouble():
+def test_packed_layers_with_zero_weights():
     layer = nn.Linear(16, 8)
     layer.weight.zero_()
     found = PackedLinear(layer, int8=True)(torch.zeros(3, 16))
@@ -84,7 +84,7 @@ def test_weights_of_zero_are_no_trouble():
 
 @pytest.mark.parametrize(("int8", "tolerance"), [(False, 1e-5), (True, 0.1)])
 @torch.inference_mode()
-def test_a_packed_decoder_is_the_decoder(int8, tolerance):
+def test_a_packed_decoder_matches_the_decoder(int8, tolerance):
     torch.manual_seed(0)
     decoder = Decoder(60, layers=2, max_length=12, pad=0, **SIZES).eval()
     packed = copy.deepcopy(decoder)
@@ -120,6 +120,6 @@ def test_packed_encoder_and_fusion_layers():
         torch.testing.assert_close(one, two) if two is not None else None
 
 
-def test_no_kernels_but_for_a_cpu():
+def test_only_cpus_have_packed_kernels():
     assert not can_pack(torch.device("meta"))
     assert not can_pack(torch.device("cpu"), torch.float16)

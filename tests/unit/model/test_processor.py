@@ -1,4 +1,4 @@
-"""Which kernels are used on which processor, under each instruction set that can be emulated.
+"""Test the choice of kernels under each instruction set that can be emulated.
 
 Restricting a library to an older instruction set emulates an older processor: FBGEMM computes int8
 layers, oneDNN float32 and bfloat16 layers, ATen everything else.
@@ -57,7 +57,7 @@ with torch.inference_mode():
     for outputs, size, rows in ((64, 16, 1), (40, 48, 5), (1000, 384, 80), (64, 2048, 33)):
         for (w, weight), (x, input) in itertools.product(weights.items(), inputs.items()):
             if (w, x) == ("constant", "normal"):
-                continue  # its sums cancel, so that any rounding is large beside them
+                continue  # the sums cancel, so that every rounding error is relatively large
             error = int8_error(weight(outputs, size), input(rows, size), accumulator)
             errors.append([error, w, x, size, rows])
 print(json.dumps([accumulator, has_fast_bfloat16(), max(errors)]))
@@ -85,7 +85,7 @@ def test_int8_layers_match_float64_on_each_instruction_set(name):
 @needs_int8
 @torch.inference_mode()
 def test_a_saturating_kernel_is_recognized(monkeypatch):
-    """The sums of a kernel without VNNI, computed exactly and saturated at 16 bits."""
+    """Emulate a kernel without VNNI: exact products, saturated sums in 16 bits."""
     packed = {}
 
     def quantize(weight, bias, accumulator):
@@ -126,7 +126,7 @@ def test_neighboring_products_cannot_saturate(size):
 
 
 @pytest.mark.parametrize("accumulator", [None, 16, 32])
-def test_auto_takes_int8_only_where_it_is_correct(monkeypatch, accumulator):
+def test_auto_selects_int8_only_where_it_is_correct(monkeypatch, accumulator):
     monkeypatch.setattr(precision, "int8_accumulator", lambda: accumulator)
     expected = "int8" if accumulator and processor.can_pack(CPU) else "float32"
     assert precision.fastest_dtype(CPU, compile=False) == expected

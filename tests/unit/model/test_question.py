@@ -58,17 +58,17 @@ def embedding() -> nn.Embedding:
 
 
 def make_question_ids() -> tuple[Tensor, Tensor]:
-    """Ids that both kinds of encoder have, and the mask."""
+    """Return ids that both kinds of encoder have, and their mask."""
     mask = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
     return torch.randint(4, 20, mask.shape).masked_fill(~mask, PAD), mask
 
 
-def test_states_have_the_width_of_the_model(encoder, embedding):
+def test_question_states_have_the_model_width(encoder, embedding):
     ids, mask = make_question_ids()
     assert encoder(ids, mask, embedding).shape == (4, 6, 12)
 
 
-def test_what_is_padding_says_nothing(encoder, embedding):
+def test_question_padding_does_not_change_states(encoder, embedding):
     ids, mask = make_question_ids()
     before = encoder(ids, mask, embedding)[mask]
     other = torch.where(mask, ids, torch.randint(4, 20, ids.shape))
@@ -76,7 +76,7 @@ def test_what_is_padding_says_nothing(encoder, embedding):
     torch.testing.assert_close(encoder(other, longer, embedding)[longer], before)
 
 
-def test_a_question_among_others_is_as_alone(encoder, embedding):
+def test_question_states_do_not_depend_on_the_batch(encoder, embedding):
     ids, mask = make_question_ids()
     together = encoder(ids, mask, embedding)
     for i, n in enumerate(LENGTHS):
@@ -84,14 +84,14 @@ def test_a_question_among_others_is_as_alone(encoder, embedding):
         torch.testing.assert_close(alone[0], together[i, :n])
 
 
-def test_the_order_of_words_matters(encoder, embedding):
+def test_question_states_depend_on_the_order_of_words(encoder, embedding):
     ids = torch.tensor([[5, 6, 7]])
     mask = torch.ones_like(ids, dtype=torch.bool)
     one, two = encoder(ids, mask, embedding), encoder(ids.flip(1), mask, embedding)
-    assert not torch.allclose(one[:, 1], two[:, 1])  # the same word in the same place
+    assert not torch.allclose(one[:, 1], two[:, 1])  # the same word at the same position
 
 
-def test_the_shared_encoder_reads_the_decoders_embedding(tokenizer):
+def test_the_question_encoder_uses_the_decoder_embedding(tokenizer):
     model = make_model(tokenizer, QuestionConfig())
     names = [name for name, _ in model.named_parameters() if "embed_tokens" in name]
     assert names == ["decoder.embed_tokens.weight"]
@@ -102,17 +102,14 @@ def test_the_shared_encoder_reads_the_decoders_embedding(tokenizer):
     assert (grad.abs().sum(1) > 0)[questions.unique()[1:]].all()
 
 
-# The whole model
-
-
 @every_fusion
-def test_an_answer_has_logits_at_each_of_its_tokens(tokenizer, question):
+def test_an_answer_has_logits_at_each_token(tokenizer, question):
     logits = make_model(tokenizer, question)(*make_inputs())
     assert logits.shape == (sum(ANSWERS), len(tokenizer))
 
 
 @every_fusion
-def test_padding_of_questions_changes_no_answer(tokenizer, question):
+def test_question_padding_does_not_change_answers(tokenizer, question):
     model, (images, tokens, questions, owners) = make_model(tokenizer, question), make_inputs()
     before = model(images, tokens, questions, owners)
     longer = F.pad(questions, (0, 3), value=PAD)
@@ -120,7 +117,7 @@ def test_padding_of_questions_changes_no_answer(tokenizer, question):
 
 
 @every_fusion
-def test_an_answer_in_a_batch_is_as_alone(tokenizer, question):
+def test_answers_do_not_depend_on_the_batch(tokenizer, question):
     model, (images, tokens, questions, owners) = make_model(tokenizer, question), make_inputs()
     together = per_question(model(images, tokens, questions, owners))
     zero = torch.zeros(1, dtype=torch.long)
@@ -132,7 +129,7 @@ def test_an_answer_in_a_batch_is_as_alone(tokenizer, question):
 
 
 @every_fusion
-def test_the_image_decides_on_the_answers_to_its_own_questions(tokenizer, question):
+def test_an_image_affects_only_answers_about_it(tokenizer, question):
     model, (images, tokens, questions, owners) = make_model(tokenizer, question), make_inputs()
     before = per_question(model(images, tokens, questions, owners))
     other = images.clone()
@@ -146,7 +143,7 @@ def test_the_image_decides_on_the_answers_to_its_own_questions(tokenizer, questi
 
 
 @every_fusion
-def test_the_question_decides_on_its_answer_alone(tokenizer, question):
+def test_a_question_affects_only_its_answer(tokenizer, question):
     model, (images, tokens, questions, owners) = make_model(tokenizer, question), make_inputs()
     before = per_question(model(images, tokens, questions, owners))
     other = questions.clone()
@@ -158,15 +155,15 @@ def test_the_question_decides_on_its_answer_alone(tokenizer, question):
 
 
 @every_fusion
-def test_answers_teach_every_part_and_captions_their_own(tokenizer, question):
+def test_gradients_of_answers_and_captions_reach_their_parts(tokenizer, question):
     model, (images, tokens, questions, owners) = make_model(tokenizer, question), make_inputs()
     logits = model(images, tokens, questions, owners)
     (logits * torch.randn_like(logits)).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
-        if name.endswith("k_proj.bias"):  # which the softmax takes back
+        if name.endswith("k_proj.bias"):  # the softmax cancels it
             continue
-        # Over a memory of one token, attention is the same whatever is looked for.
+        # Attention to a memory of one token does not depend on the query.
         looked_for = ("encoder_attn.q", "encoder_attn.k", "encoder_attn_layer_norm")
         if question != QUESTIONS["linear"] or not any(part in name for part in looked_for):
             assert parameter.grad.abs().max() > 0, name
@@ -178,7 +175,7 @@ def test_answers_teach_every_part_and_captions_their_own(tokenizer, question):
 
 
 @every_fusion
-def test_captions_are_those_of_the_model_without_questions(tokenizer, question):
+def test_captions_do_not_use_the_parts_for_questions(tokenizer, question):
     model, plain = make_model(tokenizer, question), make_model(tokenizer, None)
     own = plain.state_dict().keys()
     plain.load_state_dict({k: v for k, v in model.state_dict().items() if k in own})
@@ -189,7 +186,7 @@ def test_captions_are_those_of_the_model_without_questions(tokenizer, question):
 
 @every_fusion
 @torch.no_grad()
-def test_blind_sees_no_pixel_and_no_feature(tokenizer, question):
+def test_a_blind_model_ignores_pixels_and_features(tokenizer, question):
     model = make_model(tokenizer, question, blind=True)
     images, tokens, questions, owners = make_inputs()
     answers = model(images, tokens, questions, owners)
@@ -207,7 +204,7 @@ def test_blind_sees_no_pixel_and_no_feature(tokenizer, question):
 
 
 @every_fusion
-def test_half_precision_stays_near(tokenizer, question):
+def test_half_precision_is_close_to_float32(tokenizer, question):
     model, (images, tokens, questions, owners) = make_model(tokenizer, question), make_inputs()
     with torch.no_grad():
         expected = model(images, tokens, questions, owners)

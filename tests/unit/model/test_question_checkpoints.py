@@ -45,7 +45,7 @@ def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("linear of each", Linear),
     ],
 )
-def test_the_configuration_names_the_parts(tokenizer, name, kind):
+def test_the_configuration_selects_the_parts(tokenizer, name, kind):
     question = dataclasses.replace(QUESTIONS[name], encoder_layers=3, fusion_layers=4, max_length=9)
     model = make_model(tokenizer, question)
     assert type(model.fusion) is kind
@@ -75,7 +75,7 @@ def test_a_checkpoint_keeps_the_parts_for_questions(tmp_path, name):
 
 @pytest.fixture(scope="module")
 def asking(text_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint whose questions a text encoder of Hugging Face reads, and that one is gone."""
+    """Write a checkpoint with a Hugging Face text encoder whose own folder is then deleted."""
     folder = tmp_path_factory.mktemp("asking")
     copy = shutil.copytree(text_encoder, folder / "elsewhere")
     make_checkpoint(folder / "best", question=QuestionConfig(encoder=str(copy), max_length=6))
@@ -83,7 +83,7 @@ def asking(text_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder / "best"
 
 
-def test_a_text_encoder_comes_with_its_weights_and_tokenizer(text_encoder, tokenizer):
+def test_a_text_encoder_is_loaded_with_weights_and_tokenizer(text_encoder, tokenizer):
     from transformers import AutoModel
 
     own = Tokenizer(tokenizer.model)
@@ -95,14 +95,14 @@ def test_a_text_encoder_comes_with_its_weights_and_tokenizer(text_encoder, token
     ours = model.question_encoder.model.state_dict()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[k], v) for k, v in theirs.items())
-    # [CLS] what colour [SEP], and a padding that is not this project's.
+    # [CLS] what colour [SEP], with the padding of the encoder's own tokenizer.
     ids = own.question_tokenizer.encode("what colour")
     assert len(ids) == 4
     assert own.question_tokenizer.pad == model.pad != PAD
     assert own.encode("what colour") == tokenizer.encode("what colour")
 
 
-def test_a_cut_question_keeps_its_special_tokens(text_encoder):
+def test_a_truncated_question_keeps_its_special_tokens(text_encoder):
     from transformers import AutoTokenizer
 
     found = TextEncoderTokenizer(AutoTokenizer.from_pretrained(text_encoder))
@@ -112,7 +112,7 @@ def test_a_cut_question_keeps_its_special_tokens(text_encoder):
     assert cut == [*whole[:4], whole[-1]]
 
 
-def test_a_checkpoint_holds_all_of_its_text_encoder(asking):
+def test_a_checkpoint_contains_its_text_encoder(asking):
     model, tokenizer, _ = load_checkpoint(asking)
     expected = load_file(asking / "model.safetensors")
     assert isinstance(model.question_encoder, TextEncoder)
@@ -129,7 +129,9 @@ def test_a_checkpoint_holds_all_of_its_text_encoder(asking):
     assert logits.shape == same.shape
     assert not model.question_encoder.training
     for path in (asking / "text_encoder").iterdir():
-        assert "elsewhere" not in path.read_text(encoding="utf-8"), path.name  # this machine's
+        assert "elsewhere" not in path.read_text(encoding="utf-8"), (
+            path.name
+        )  # a path on this machine
 
 
 def load_file(path: Path) -> dict[str, Tensor]:
@@ -138,8 +140,8 @@ def load_file(path: Path) -> dict[str, Tensor]:
     return load_file(path)
 
 
-def test_a_saved_text_encoder_answers_as_before(text_encoder, tmp_path):
-    """From the folder of the encoder and from the checkpoint: the same model."""
+def test_a_saved_text_encoder_gives_the_same_answers(text_encoder, tmp_path):
+    """The encoder's folder and the checkpoint give the same model."""
     from captioner.checkpoint import save_best
 
     first = make_checkpoint(tmp_path / "one", question=QuestionConfig(encoder=str(text_encoder)))
@@ -154,11 +156,11 @@ def test_a_saved_text_encoder_answers_as_before(text_encoder, tmp_path):
     )
     images, tokens = torch.randn(1, 3, 64, 64), torch.tensor([[[BOS, 7]]])
     with torch.no_grad():
-        features = again.backbone(images)  # a light twin's, nearly those of timm
+        features = again.backbone(images)  # differ from timm's by rounding
         assert torch.equal(*(m(features, tokens, ids, owners) for m in (model, again)))
 
 
-def test_a_text_encoder_of_half_precision_is_single_in_here(tmp_path, tokenizer):
+def test_a_half_precision_text_encoder_becomes_float32(tmp_path, tokenizer):
     path = make_text_encoder(tmp_path / "half", dtype=torch.float16)
     own = Tokenizer(tokenizer.model)
     sizes = dataclasses.replace(SIZES, question=QuestionConfig(encoder=str(path)))
@@ -173,14 +175,14 @@ def test_a_text_encoder_of_half_precision_is_single_in_here(tmp_path, tokenizer)
 
 
 @pytest.mark.parametrize("name", ["/nowhere/at/all", "nobody/no-such-encoder"])
-def test_a_text_encoder_that_is_nowhere_is_one_line(tokenizer, name):
+def test_a_missing_text_encoder_is_a_one_line_error(tokenizer, name):
     with pytest.raises(ConfigError, match=r"model\.question\.encoder") as caught:
         make_model(tokenizer, QuestionConfig(encoder=name))
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_checkpoint_without_its_text_encoder_is_one_line(asking, tmp_path):
+def test_a_checkpoint_without_its_text_encoder_is_a_one_line_error(asking, tmp_path):
     copy = shutil.copytree(asking, tmp_path / "torn")
     shutil.rmtree(copy / "text_encoder")
     with pytest.raises(CheckpointError, match="text_encoder") as caught:
@@ -191,7 +193,7 @@ def test_a_checkpoint_without_its_text_encoder_is_one_line(asking, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["shared", "bert"])
-def test_transformers_is_imported_for_its_own_encoders_only(tmp_path, asking, name):
+def test_transformers_is_imported_only_for_its_encoders(tmp_path, asking, name):
     path = asking if name == "bert" else make_checkpoint(tmp_path, question=QuestionConfig())
     code = (
         "import sys; from captioner.build import load_checkpoint;"
@@ -205,11 +207,8 @@ def test_transformers_is_imported_for_its_own_encoders_only(tmp_path, asking, na
     assert done.stdout.strip() == str(name == "bert")
 
 
-# A captioner learns to answer
-
-
 @every_fusion
-def test_a_captioner_gets_new_parts(tmp_path, question):
+def test_a_captioner_gets_new_parts_for_questions(tmp_path, question):
     start = make_checkpoint(tmp_path / "start")
     model, _, config = load_checkpoint(start, question=question)
     assert config.model.question == question
@@ -222,7 +221,7 @@ def test_a_captioner_gets_new_parts(tmp_path, question):
     }
 
 
-def test_a_checkpoint_with_parts_keeps_them(tmp_path):
+def test_a_checkpoint_keeps_its_own_fusion(tmp_path):
     start = make_checkpoint(tmp_path / "start", question=QuestionConfig(fusion="add"))
     model, _, config = load_checkpoint(start, question=QuestionConfig(fusion="concat"))
     assert config.model.question.fusion == "add"

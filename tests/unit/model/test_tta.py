@@ -1,4 +1,4 @@
-"""Several looks are the mean of what a backbone makes of each, in the picture's own places."""
+"""Test that test-time augmentation averages the features of all views, position by position."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from captioner.model import tta
 from captioner.model.tta import view_sizes
 
-SIZE = (32, 32)  # Grid makes 4 x 4 places of it, and 3 x 3 of the next size
+SIZE = (32, 32)  # Grid returns 4 x 4 positions for it, and 3 x 3 for the next size
 
 
 def backbone() -> nn.Module:
@@ -18,7 +18,7 @@ def backbone() -> nn.Module:
     return Grid().eval()
 
 
-def looks(count: int, inner: nn.Module) -> tta.TestTimeAugmentation:
+def views(count: int, inner: nn.Module) -> tta.TestTimeAugmentation:
     return tta.TestTimeAugmentation(dict.fromkeys(view_sizes(SIZE, 16, count), inner))
 
 
@@ -27,46 +27,46 @@ def pictures() -> Tensor:
 
 
 def mirrored(features: Tensor) -> Tensor:
-    """Features (B, 16, C) of a 4 x 4 grid, its columns in the other order."""
+    """Reverse the columns of the 4 x 4 grid in features (B, 16, C)."""
     order = [row * 4 + column for row in range(4) for column in reversed(range(4))]
     return features[:, order]
 
 
 @torch.no_grad()
-def test_two_looks_are_the_mean_of_a_picture_and_its_mirror_image() -> None:
+def test_two_views_average_the_image_and_its_mirror_image() -> None:
     inner, pixels = backbone(), pictures()
     expected = (inner(pixels) + mirrored(inner(pixels.flip(3)))) / 2
-    torch.testing.assert_close(looks(2, inner)(pixels), expected)
+    torch.testing.assert_close(views(2, inner)(pixels), expected)
     assert not torch.allclose(expected, inner(pixels), atol=0.1)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("count", [2, 4, 6])
-def test_a_mirrored_picture_has_the_same_features_in_mirrored_places(count: int) -> None:
-    found, pixels = looks(count, backbone()), pictures()
+def test_a_mirrored_image_has_mirrored_features(count: int) -> None:
+    found, pixels = views(count, backbone()), pictures()
     torch.testing.assert_close(found(pixels.flip(3)), mirrored(found(pixels)))
 
 
 @torch.no_grad()
-def test_a_smaller_copy_is_half_of_four_looks() -> None:
+def test_four_views_include_a_smaller_scale() -> None:
     inner, pixels = backbone(), pictures()
     small = tta.TestTimeAugmentation({(24, 24): inner})(
         nn.functional.interpolate(pixels, (24, 24), mode="bicubic", antialias=True)
     )
     grid = small.transpose(1, 2).unflatten(2, (3, 3))
     grid = nn.functional.interpolate(grid, (4, 4), mode="bilinear").flatten(2).transpose(1, 2)
-    expected = (looks(2, inner)(pixels) + grid) / 2
-    torch.testing.assert_close(looks(4, inner)(pixels), expected)
+    expected = (views(2, inner)(pixels) + grid) / 2
+    torch.testing.assert_close(views(4, inner)(pixels), expected)
 
 
 @torch.no_grad()
-def test_of_one_colour_all_looks_are_alike() -> None:
+def test_all_views_of_a_plain_image_are_equal() -> None:
     inner, pixels = backbone(), torch.full((1, 3, *SIZE), 0.3)
-    torch.testing.assert_close(looks(4, inner)(pixels), inner(pixels))
+    torch.testing.assert_close(views(4, inner)(pixels), inner(pixels))
 
 
 @torch.no_grad()
-def test_each_size_has_the_backbone_that_is_laid_out_for_it() -> None:
+def test_each_size_uses_its_own_backbone() -> None:
     seen = []
 
     class Sized(nn.Module):
@@ -85,21 +85,21 @@ def test_each_size_has_the_backbone_that_is_laid_out_for_it() -> None:
 
 
 @torch.no_grad()
-def test_the_mean_is_in_full_precision() -> None:
+def test_features_are_averaged_in_float32() -> None:
     inner, pixels = backbone().bfloat16(), pictures().bfloat16()
-    found = looks(4, inner)(pixels)
+    found = views(4, inner)(pixels)
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found, looks(4, backbone())(pixels.float()), atol=0.05, rtol=0.05)
+    torch.testing.assert_close(found, views(4, backbone())(pixels.float()), atol=0.05, rtol=0.05)
 
 
-def test_each_size_is_a_place_smaller() -> None:
+def test_each_view_size_is_one_position_smaller() -> None:
     assert view_sizes((384, 384), 144, 4) == [(384, 384), (352, 352)]
     assert view_sizes((384, 384), 144, 2) == [(384, 384)]
     assert view_sizes((64, 64), 4, 4) == [(64, 64), (32, 32)]
 
 
 @pytest.mark.parametrize(
-    ("size", "positions", "count", "told"),
+    ("size", "positions", "count", "message"),
     [
         ((64, 64), 1, 4, "grid of 1 x 1 positions over 64 x 64"),
         ((64, 96), 6, 2, "6 positions are not a square grid"),
@@ -107,8 +107,8 @@ def test_each_size_is_a_place_smaller() -> None:
         ((64, 64), 4, 3, "grid of 2 x 2 positions over 64 x 64"),
     ],
 )
-def test_where_there_are_no_such_sizes_that_is_said(
-    size: tuple[int, int], positions: int, count: int, told: str
+def test_impossible_view_sizes_are_rejected(
+    size: tuple[int, int], positions: int, count: int, message: str
 ) -> None:
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         view_sizes(size, positions, count)

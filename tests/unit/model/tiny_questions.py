@@ -23,7 +23,7 @@ QUESTIONS = {
     "linear of each": QuestionConfig(fusion="linear", linear_memory="each"),
 }
 every_fusion = pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS.keys())
-# Image 1 has no question, the others several, in no order.
+# Image 1 has no question, the others have several, in mixed order.
 OWNERS, LENGTHS, ANSWERS = (2, 0, 2, 0), (6, 2, 4, 1), (3, 1, 2, 3)
 
 
@@ -44,7 +44,7 @@ class Grid(nn.Module):
 
 @torch.no_grad()
 def shake(module: nn.Module) -> None:
-    """Leave no weight at a default, so that each matters."""
+    """Replace all default weights, so that every weight affects the result."""
     for parameter in module.parameters():
         nn.init.normal_(parameter, mean=0.1, std=0.3)
 
@@ -62,7 +62,7 @@ def make_images() -> Tensor:
 
 
 def make_ids(lengths: tuple[int, ...], *, end: bool = True) -> Tensor:
-    """Random ids (N, longest), padded behind the lengths."""
+    """Return random ids (N, longest), padded after the lengths."""
     ids = torch.randint(EOS + 1, 250, (len(lengths), max(lengths)))
     for row, n in zip(ids, lengths, strict=True):
         row[n - 1 :] = PAD
@@ -71,7 +71,7 @@ def make_ids(lengths: tuple[int, ...], *, end: bool = True) -> Tensor:
 
 
 def make_inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Images, decoder input of the answers (N, 1, T), questions (N, S), owners."""
+    """Return images, decoder inputs of the answers (N, 1, T), questions (N, S) and owners."""
     torch.manual_seed(1)
     answers = make_ids(ANSWERS).roll(1, -1)
     answers[:, 0] = BOS
