@@ -6,7 +6,8 @@ To add a reader:
 3. `read_NAME(source)` yields one `Example` per image or question; broken rows go to
    `source.report`. Empty texts, missing images and duplicates are checked for all formats.
 4. Add both to `READERS`; formats with more specific file names come first.
-5. Add a maker of a small data set to MAKERS in tests/unit/data/, and a row to the docs.
+5. Add a small data set to `MAKERS` in tests/unit/data/caption_sets.py (or question_sets.py), and a
+   row to docs/data-formats.md.
 """
 
 from __future__ import annotations
