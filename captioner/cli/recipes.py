@@ -12,19 +12,20 @@ RECIPES = Path(__file__).parents[1] / "config" / "recipes"
 
 
 def config_path(name: str) -> str:
-    """Return the file of a training configuration: a local one, or else the package's of that name.
+    """Return the path of a training configuration.
 
-    `finetune`, `finetune.yaml` and `configs/finetune.yaml` are one name.
+    A local file has precedence over the configuration of the package with that name. `finetune`,
+    `finetune.yaml` and `configs/finetune.yaml` are one name.
 
     Raises:
-        ConfigError: There is neither.
+        ConfigError: There is no such file and no such configuration.
     """
     local = (name, f"{name}.yaml", f"{name}.yml")
     for path in local:
         if os.path.exists(path) and not os.path.isdir(path):
             return path
-    root = RECIPES
-    known = {x.relative_to(root).with_suffix("").as_posix(): x for x in root.rglob("*.yaml")}
+    files = RECIPES.rglob("*.yaml")
+    known = {x.relative_to(RECIPES).with_suffix("").as_posix(): x for x in files}
     key = os.path.normpath(name).replace(os.sep, "/").removeprefix("configs/")
     key = key.removesuffix(".yaml").removesuffix(".yml")
     training = sorted(key for key in known if "/" not in key)
@@ -35,7 +36,7 @@ def config_path(name: str) -> str:
             f"{name}: is a configuration of the launcher, for `accelerate launch --config_file"
             f" {known[key]}`"
         )
-    if "/" in key:  # a path, and not a name
+    if "/" in key:  # A path, and not a name.
         return name
     nearest = difflib.get_close_matches(key, training, n=1, cutoff=0.0)[0]
     raise ConfigError(

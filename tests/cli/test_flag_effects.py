@@ -143,6 +143,17 @@ def record_reads(patch: pytest.MonkeyPatch) -> set[tuple[type, str]]:
     return read
 
 
+def test_each_flag_sets_a_field_of_the_options():
+    kinds = (CaptionOptions, *NESTED.values())
+    fields = [name for kind in kinds for name in kind.__dataclass_fields__ if name not in NESTED]
+    assert sorted(set(FIELDS.values()) - {"help"}) == sorted({*fields, "questions"} - {"paths"})
+    assert len(fields) == len(set(fields)), "a flag would set two fields"
+
+
+def test_the_decoding_options_are_the_fields_of_the_configuration():
+    assert set(DecodingOptions.__dataclass_fields__) == DECODING
+
+
 def assert_reached(given: CaptionOptions, flags: list[str], options: dict[str, Any]) -> None:
     """Check that the captioner was called with the values of the flags."""
     for flag in flags:
