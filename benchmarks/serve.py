@@ -1,15 +1,14 @@
-"""The server under load: `python benchmarks/serve.py [--images DIR] [--overload SECONDS]`.
+"""Benchmark of the server: `python benchmarks/serve.py [--images DIR] [--overload SECONDS]`.
 
-Clients of this process ask a `serve.py` of its own, over loopback, for captions of JPEG files:
+This process starts a `serve.py` and requests captions of JPEG files over the loopback interface:
 
-* alone: one request at a time;
-* crowd: 32 clients, each with its next request as soon as it is answered;
-* half: requests that come by chance (Poisson) at half of the crowd's rate;
-* overload: the same at twice its rate, for so many seconds, with the server's memory; then alone
-  again.
+* single: one client, one request at a time (closed loop);
+* concurrent: 32 clients, each with one request at a time (closed loop);
+* half load: requests with random (Poisson) arrivals, at half of the concurrent rate (open loop);
+* overload: the same at twice the concurrent rate, with the server's memory; then single again.
 
-Each request's bytes are new to the server, which remembers pictures by their bytes. Clients and
-server share the machine, so all rates include the clients' cost.
+The bytes of each request differ, because the server caches images by their bytes. Clients and
+server share the machine, so all rates include the cost of the clients.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,57 +38,69 @@ numbers = itertools.count()
 
 
 def main() -> None:
-    """Run all four and print a line each."""
+    """Run all phases and print one line for each."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--images", type=Path, default=ROOT / "examples", help="a folder of JPEGs")
-    parser.add_argument("--seconds", type=float, default=20, help="of each phase; default: 20")
-    parser.add_argument("--overload", type=float, default=60, help="seconds; default: 60")
-    parser.add_argument("flags", nargs="*", help="of serve.py, after --")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        default=ROOT / "examples",
+        help="Folder of JPEG files. Default: examples.",
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=20, help="Seconds of each phase. Default: 20."
+    )
+    parser.add_argument(
+        "--overload", type=float, default=60, help="Seconds of the overload. Default: 60."
+    )
+    parser.add_argument("flags", nargs="*", help="Flags of serve.py, after --.")
     args = parser.parse_args()
     paths = sorted(args.images.glob("*.jpg"))[:512]
     photos = [path.read_bytes() for path in paths]
-    with server(args.flags) as (address, process):
-        ask = Asking(address, photos)
+    with start_server(args.flags) as (address, process):
+        client = Client(address, photos)
         for _ in range(20):
-            ask()
-        alone = closed(ask, 1, args.seconds)
-        crowd = closed(ask, CLIENTS, args.seconds)
-        again = closed(ask, 1, args.seconds)
-        single = statistics.median([alone.rate, again.rate])
-        calm = statistics.median(alone.latencies + again.latencies)
-        half = opened(ask, crowd.rate / 2, args.seconds)
-        print(f"one at a time: {single:.1f} /s, median {1000 * calm:.0f} ms, p95 {alone.p95}")
-        print(f"{CLIENTS} clients: {crowd.rate:.1f} /s, ratio {crowd.rate / single:.2f}, {crowd}")
-        print(f"half of it: p95 ratio {half.quantile(0.95) / calm:.2f}, {half}")
-        before = memory(process)
+            client.send()
+        first = run_closed_loop(client, 1, args.seconds)
+        concurrent = run_closed_loop(client, CLIENTS, args.seconds)
+        second = run_closed_loop(client, 1, args.seconds)
+        rate = statistics.median([first.rate, second.rate])
+        latency = statistics.median(first.latencies + second.latencies)
+        half = run_open_loop(client, concurrent.rate / 2, args.seconds)
+        print(f"one at a time: {rate:.1f} /s, median {1000 * latency:.0f} ms, p95 {first.p95}")
+        ratio = concurrent.rate / rate
+        print(f"{CLIENTS} clients: {concurrent.rate:.1f} /s, ratio {ratio:.2f}, {concurrent}")
+        print(f"half load: p95 ratio {half.quantile(0.95) / latency:.2f}, {half}")
+        before = measure_memory(process)
         sizes = [before]
-        over = opened(
-            ask, 2 * crowd.rate, args.overload, watch=lambda: sizes.append(memory(process))
+        overload = run_open_loop(
+            client,
+            2 * concurrent.rate,
+            args.overload,
+            each_second=lambda: sizes.append(measure_memory(process)),
         )
-        after = closed(ask, 1, args.seconds / 2)
+        after = run_closed_loop(client, 1, args.seconds / 2)
         quarter = max(1, len(sizes) // 4)
-        early, late = (
-            statistics.median(sizes[quarter : 2 * quarter]),
-            statistics.median(sizes[-quarter:]),
-        )
-        print(f"twice of it, {args.overload:g} s: {over}")
+        early = statistics.median(sizes[quarter : 2 * quarter])
+        late = statistics.median(sizes[-quarter:])
+        print(f"overload, {args.overload:g} s: {overload}")
         print(
             f"  memory: {before:.0f} MB before, {early:.0f} early, {late:.0f} late,"
-            f" {max(sizes):.0f} at most"
+            f" {max(sizes):.0f} maximum"
         )
-        print(f"  then one at a time: median ratio {statistics.median(after.latencies) / calm:.2f}")
+        ratio = statistics.median(after.latencies) / latency
+        print(f"  then one at a time: median ratio {ratio:.2f}")
 
 
-class Outcome:
-    """What came of a phase: latencies of what was answered with 200, and all statuses."""
+class Measurement:
+    """The result of a phase: latencies of the responses with status 200, and all statuses."""
 
-    def __init__(self, found: list[tuple[int, float]], seconds: float) -> None:
-        self.latencies = [latency for status, latency in found if status == 200]
-        self.statuses = Counter(status for status, _ in found)
+    def __init__(self, responses: list[tuple[int, float]], seconds: float) -> None:
+        self.latencies = [latency for status, latency in responses if status == 200]
+        self.statuses = Counter(status for status, _ in responses)
         self.rate = len(self.latencies) / seconds
 
     def quantile(self, share: float) -> float:
-        """Of the latencies, in seconds."""
+        """Return a quantile of the latencies in seconds."""
         return sorted(self.latencies)[int(share * (len(self.latencies) - 1))]
 
     @property
@@ -101,15 +112,16 @@ class Outcome:
         return f"median {median:.0f} ms, p95 {self.p95}, statuses {dict(self.statuses)}"
 
 
-class Asking:
-    """One request of a new picture; the status and how long it took."""
+class Client:
+    """Requests captions of images that the server has not seen."""
 
     def __init__(self, address: str, photos: list[bytes]) -> None:
         self.host, self.photos = address.removeprefix("http://"), photos
 
-    def __call__(self) -> tuple[int, float]:
+    def send(self) -> tuple[int, float]:
+        """Send one request; return the status and the latency in seconds."""
         number = next(numbers)
-        # What follows a JPEG's end is not part of the picture.
+        # Bytes after the end of a JPEG are not part of the image.
         body = self.photos[number % len(self.photos)] + f"{number} {random.random()}".encode()
         start = time.perf_counter()
         for _ in range(2):
@@ -129,48 +141,54 @@ class Asking:
         return (-1 if isinstance(problem, OSError) else -2), time.perf_counter() - start
 
 
-def closed(ask: Asking, clients: int, seconds: float) -> Outcome:
-    """So many clients, each with one request at a time."""
+def run_closed_loop(client: Client, count: int, seconds: float) -> Measurement:
+    """Run `count` clients, each of which waits for a response before its next request."""
     end = time.perf_counter() + seconds
 
-    def client(_: int) -> list[tuple[int, float]]:
-        found = []
+    def send_requests(_: int) -> list[tuple[int, float]]:
+        responses = []
         while time.perf_counter() < end:
-            found.append(ask())
-        return found
+            responses.append(client.send())
+        return responses
 
-    with ThreadPoolExecutor(clients) as pool:
+    with ThreadPoolExecutor(count) as pool:
         start = time.perf_counter()
-        found = [outcome for each in pool.map(client, range(clients)) for outcome in each]
-    return Outcome(found, time.perf_counter() - start)
+        responses = list(itertools.chain(*pool.map(send_requests, range(count))))
+    return Measurement(responses, time.perf_counter() - start)
 
 
-def opened(ask: Asking, rate: float, seconds: float, *, watch=None) -> Outcome:
-    """Requests that come by chance, so many a second, whatever becomes of those before."""
-    chance, waiting = random.Random(0), []
+def run_open_loop(
+    client: Client,
+    rate: float,
+    seconds: float,
+    *,
+    each_second: Callable[[], None] | None = None,
+) -> Measurement:
+    """Send requests with Poisson arrivals at a rate per second, without waiting for responses."""
+    generator, pending = random.Random(0), []
     with ThreadPoolExecutor(256) as pool:
         start = now = time.perf_counter()
-        watched = start
+        last_call = start
         while now - start < seconds:
-            waiting.append(pool.submit(ask))
-            now += chance.expovariate(rate)
+            pending.append(pool.submit(client.send))
+            now += generator.expovariate(rate)
             time.sleep(max(0.0, now - time.perf_counter()))
-            if watch is not None and now - watched > 1:
-                watched = now
-                watch()
-        found = [future.result() for future in waiting]
-    return Outcome(found, time.perf_counter() - start)
+            if each_second is not None and now - last_call > 1:
+                last_call = now
+                each_second()
+        responses = [future.result() for future in pending]
+    return Measurement(responses, time.perf_counter() - start)
 
 
-def memory(process: psutil.Process) -> float:
-    """Resident MB of the server and its workers."""
-    everyone = [process, *process.children(recursive=True)]
-    return sum(p.memory_info().rss for p in everyone) / 1e6
+def measure_memory(process: psutil.Process) -> float:
+    """Return the resident memory of the server and its child processes in MB."""
+    processes = [process, *process.children(recursive=True)]
+    return sum(p.memory_info().rss for p in processes) / 1e6
 
 
 @contextmanager
-def server(flags: list[str]) -> Iterator[tuple[str, psutil.Process]]:
-    """A server that is ready; its address and its process."""
+def start_server(flags: list[str]) -> Iterator[tuple[str, psutil.Process]]:
+    """Start a server; yield its address and its process once it is ready."""
     words = [sys.executable, str(ROOT / "serve.py"), "--no-page", "--port", "0", *flags]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     with subprocess.Popen(words, **options) as process:

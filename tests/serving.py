@@ -1,14 +1,15 @@
-"""Servers for tests: `serve.py` as a process, or an application in a thread over a toy."""
+"""Servers for tests: a `serve.py` process, or an application in a thread."""
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @contextmanager
 def start_process(*words: object, env: dict[str, str] | None = None) -> Iterator[SimpleNamespace]:
-    """`serve.py` with these words, ready: its `url`, `client`, `process`, and `log` so far."""
+    """Start `serve.py` with these arguments; yield its `url`, `client`, `process` and `log`."""
     command = [sys.executable, ROOT / "serve.py", "--port", "0", *map(str, words)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     running = subprocess.Popen(command, env=env, **pipes)
@@ -55,7 +56,7 @@ def start_process(*words: object, env: dict[str, str] | None = None) -> Iterator
 
 @contextmanager
 def start_in_thread(captioner: Any, **settings: Any) -> Iterator[SimpleNamespace]:
-    """An application over `captioner`, ready; `url`, `client` and `engine`."""
+    """Start an application of a captioner; yield its `url`, `client`, `engine` and `app`."""
     app = create_app(lambda: captioner, Settings(**settings), page=False)
     config = uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)
@@ -72,18 +73,20 @@ def start_in_thread(captioner: Any, **settings: Any) -> Iterator[SimpleNamespace
         running.join(timeout=30)
 
 
-def wait_for(true: Any, *, seconds: float = 30) -> None:
-    """Until `true()` is."""
+def wait_for(condition: Callable[[], object], *, seconds: float = 30) -> None:
+    """Wait until `condition()` is true."""
     end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "waited in vain"
+    while not condition():
+        assert time.monotonic() < end, "the condition did not become true in time"
         time.sleep(0.01)
 
 
 class FakeCaptioner:
-    """Captions a picture by its mean red, one batch a call; `gate` holds it back while it is clear.
+    """A captioner whose captions contain the red value of the image.
 
-    `batches` are the kinds and sizes of the calls so far.
+    Attributes:
+        batches: Kind and size of each call so far.
+        unblocked: While this event is not set, calls block.
     """
 
     max_length = 8
@@ -123,18 +126,18 @@ class FakeCaptioner:
 
 
 def red(image: Any) -> int:
-    """The red of a picture's first pixel."""
+    """Return the red value of the first pixel."""
     return image.getpixel((0, 0))[0]
 
 
 def message(answer: httpx.Response) -> str:
-    """The message of an error, in any dialect."""
+    """Return the message of an error response of any API."""
     error = answer.json()["error"]
     return error if isinstance(error, str) else error["message"]
 
 
 def picture_bytes(seed: int = 3, kind: str = "JPEG") -> bytes:
-    """An image file that a tiny checkpoint captions."""
+    """Return an image file."""
     from tiny import picture
 
     file = io.BytesIO()
@@ -143,5 +146,16 @@ def picture_bytes(seed: int = 3, kind: str = "JPEG") -> bytes:
 
 
 def events(text: str) -> list[dict]:
-    """The objects of a stream of server-sent events."""
+    """Return the objects of a stream of server-sent events."""
     return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+
+
+def chat_texts(completion: dict[str, Any]) -> list[str]:
+    """Return the texts of a chat completion."""
+    return [choice["message"]["content"] for choice in completion["choices"]]
+
+
+PHOTO = picture_bytes()
+PHOTO_URL = "data:image/jpeg;base64," + base64.b64encode(PHOTO).decode()
+CHAT_IMAGE = {"type": "image_url", "image_url": {"url": PHOTO_URL}}
+"""The part of a chat message that holds `PHOTO`."""

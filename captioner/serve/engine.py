@@ -23,7 +23,7 @@ from captioner.serve.telemetry import Telemetry
 if TYPE_CHECKING:
     from captioner.predict.captioner import Captioner
     from captioner.predict.pieces import Piece
-    from captioner.predict.results import Answers, Attention, Result, Scored
+    from captioner.predict.results import Answers, Attention, Encoded, Result, Scored
 
     AnyCaptioner: TypeAlias = Captioner | RemoteCaptioner
 
@@ -175,8 +175,8 @@ class Engine:
 
         def run(captioner: AnyCaptioner, rows: list[tuple[DecodedImage, str]]) -> Sequence[Any]:
             images = [image for image, _ in rows]
-            _encode(captioner, images)
-            pairs = [(image.encoded, question) for image, question in rows]
+            questions = [question for _, question in rows]
+            pairs = list(zip(_encode(captioner, images), questions, strict=True))
             return _unpack(captioner.answer(pairs, batch_size=len(rows), **options), images)
 
         return await self._scheduler.submit("ask", run, (image, question), options)
@@ -187,8 +187,8 @@ class Engine:
         """Score texts for an image; raises the errors of `Captioner.score`."""
 
         def run(captioner: AnyCaptioner, _: list[DecodedImage]) -> Sequence[Any]:
-            _encode(captioner, [image])
-            return [captioner.score(image.encoded, texts, question=question)]
+            (encoded,) = _encode(captioner, [image])
+            return [captioner.score(encoded, texts, question=question)]
 
         return await self._scheduler.submit("score", run, image, None)
 
@@ -198,8 +198,8 @@ class Engine:
         """Compute the attention maps of a text; raises the errors of `Captioner.attention`."""
 
         def run(captioner: AnyCaptioner, _: list[DecodedImage]) -> Sequence[Any]:
-            _encode(captioner, [image])
-            return [captioner.attention(image.encoded, text, question=question)]
+            (encoded,) = _encode(captioner, [image])
+            return [captioner.attention(encoded, text, question=question)]
 
         return await self._scheduler.submit("attention", run, image, None)
 
@@ -218,8 +218,8 @@ class Engine:
         pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
 
         def run(captioner: AnyCaptioner, _: list[DecodedImage]) -> Sequence[Any]:
-            _encode(captioner, [image])
-            stream = captioner.stream(image.encoded, question=question, **(options or {}))
+            (encoded,) = _encode(captioner, [image])
+            stream = captioner.stream(encoded, question=question, **(options or {}))
             for piece in stream:
                 if closed:
                     break
@@ -275,12 +275,13 @@ class Engine:
         )
 
 
-def _encode(captioner: AnyCaptioner, images: Sequence[DecodedImage]) -> None:
-    """Compute the encoder outputs that are missing."""
+def _encode(captioner: AnyCaptioner, images: Sequence[DecodedImage]) -> list[Encoded]:
+    """Return the encoder outputs of images, computing those that are missing."""
     new = list({id(image): image for image in images if image.encoded is None}.values())
     outputs = captioner.encode_batch([image.image for image in new]) if new else []
     for image, encoded in zip(new, outputs, strict=True):
         image.encoded = encoded
+    return [image.encoded for image in images if image.encoded is not None]
 
 
 def _unpack(results: Sequence[Any], images: Sequence[DecodedImage]) -> list[Any]:

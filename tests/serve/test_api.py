@@ -1,4 +1,4 @@
-"""The three dialects over a real captioner: what they take, what they give, what they refuse."""
+"""The three APIs with a real captioner: accepted and rejected requests, and responses."""
 
 from __future__ import annotations
 
@@ -11,20 +11,16 @@ from types import SimpleNamespace
 
 import pytest
 from tiny import picture
-from tiny_vqa import QUESTIONS, make_vqa_checkpoint
+from tiny_vqa import QUESTIONS
 
 pytest.importorskip("gradio")
-from serving import start_in_thread
+from serving import PHOTO, events, start_in_thread
 
 import captioner
 from captioner.serve.prompts.intent import classify_intent
 
+pytest_plugins = ("serving_fixtures",)
 Q = QUESTIONS[0]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> captioner.Captioner:
-    return captioner.load(make_vqa_checkpoint(tmp_path_factory.mktemp("served") / "best"))
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +31,7 @@ def server(model) -> Iterator[SimpleNamespace]:
 
 @pytest.fixture(scope="module")
 def photo() -> bytes:
-    file = io.BytesIO()
-    picture(3, size=(200, 150)).save(file, "JPEG")
-    return file.getvalue()
+    return PHOTO
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +39,7 @@ def encoded(photo: bytes) -> str:
     return base64.b64encode(photo).decode()
 
 
-def events(text: str) -> list[dict]:
-    return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
-
-
-def test_all_forms_of_a_request_give_the_captioners_caption(server, model, photo, encoded) -> None:
+def test_all_request_forms_return_the_captioners_caption(server, model, photo, encoded) -> None:
     expected = model.caption([photo])[0]
     post = server.client.post
     answers = [
@@ -68,7 +58,7 @@ def test_all_forms_of_a_request_give_the_captioners_caption(server, model, photo
         assert 0 < found["confidence"] < 1
 
 
-def test_options_are_those_of_the_captioner(server, model, photo) -> None:
+def test_options_reach_the_captioner(server, model, photo) -> None:
     options = {
         "num_captions": 4,
         "max_length": 5,
@@ -80,7 +70,7 @@ def test_options_are_those_of_the_captioner(server, model, photo) -> None:
     assert [c["caption"] for c in answer.json()["captions"]] == [c.text for c in expected.captions]
 
 
-def test_what_is_drawn_depends_on_the_seed_alone(server, model, photo) -> None:
+def test_samples_depend_only_on_the_seed(server, model, photo) -> None:
     drawn = {"method": "sample", "seed": 3, "num_captions": 2}
     expected = [c.text for c in model.caption([photo], **drawn)[0].captions]
     for _ in range(2):
@@ -88,7 +78,7 @@ def test_what_is_drawn_depends_on_the_seed_alone(server, model, photo) -> None:
         assert [c["caption"] for c in answer.json()["captions"]] == expected
 
 
-def test_questions(server, model, photo, encoded) -> None:
+def test_vqa_answers_questions(server, model, photo, encoded) -> None:
     expected = model.ask(photo, Q, num_answers=3)
     found = server.client.post(
         "/v1/vqa", json={"image": encoded, "question": Q, "num_answers": 3}
@@ -101,7 +91,7 @@ def test_questions(server, model, photo, encoded) -> None:
     assert found["answers"][0]["answer"] in ("red", "blue")
 
 
-def test_scores(server, model, photo) -> None:
+def test_score_ranks_texts(server, model, photo) -> None:
     texts = ["a red dog", "a dog"]
     expected = model.score(photo, texts)
     found = server.client.post("/v1/score", files={"image": photo}, data={"texts": texts}).json()
@@ -111,7 +101,7 @@ def test_scores(server, model, photo) -> None:
     )
 
 
-def test_streams_give_the_text_word_after_word(server, model, photo) -> None:
+def test_streams_send_the_text_word_by_word(server, model, photo) -> None:
     answer = server.client.post("/v1/caption", files={"image": photo}, data={"stream": "true"})
     assert answer.headers["content-type"].startswith("text/event-stream")
     pieces = events(answer.text)
@@ -124,7 +114,7 @@ def test_streams_give_the_text_word_after_word(server, model, photo) -> None:
     assert text == "".join(model.stream(photo, question=Q))
 
 
-def test_what_goes_wrong_before_the_first_word_has_its_status(server, photo) -> None:
+def test_error_before_the_first_word_has_an_http_status(server, photo) -> None:
     data = {"stream": "true", "beam_size": "4"}
     answer = server.client.post("/v1/caption", files={"image": photo}, data=data)
     assert (answer.status_code, "beam_size" in answer.text) == (422, True)
@@ -152,7 +142,7 @@ def test_chat_captions_or_answers(server, model, photo, encoded) -> None:
     assert found["choices"][0]["message"]["content"] == answer
 
 
-def test_chat_has_n_choices_and_draws_where_a_temperature_is_asked_for(server, encoded) -> None:
+def test_chat_returns_n_choices_with_and_without_temperature(server, encoded) -> None:
     asked = chat(f"data:image/jpeg;base64,{encoded}") | {"n": 3}
     for extra in ({}, {"temperature": 1.5, "seed": -4}):
         found = server.client.post("/v1/chat/completions", json=asked | extra).json()
@@ -183,11 +173,11 @@ def test_chat_streams(server, model, photo, encoded) -> None:
         ("?", False),
     ],
 )
-def test_what_counts_as_a_question(text: str, asks: bool) -> None:
+def test_chat_texts_are_classified_as_questions(text: str, asks: bool) -> None:
     assert (classify_intent(text).task == "question") == asks
 
 
-def test_hugging_faces_dialect(server, model, photo, encoded) -> None:
+def test_huggingface_api(server, model, photo, encoded) -> None:
     caption = [{"generated_text": model.caption([photo])[0].text}]
     answers = [{"answer": a.text, "score": pytest.approx(a.confidence, abs=1e-4)}
                for a in model.ask(photo, Q, num_answers=2).answers]  # fmt: skip
@@ -231,7 +221,7 @@ BIG = "iVBORw0KGgo="
         (None, 422),
     ],
 )
-def test_what_cannot_be_used_is_told(server, body: object, status: int) -> None:
+def test_unusable_body_gets_an_error_message(server, body: object, status: int) -> None:
     answer = server.client.post(
         "/v1/caption", content=json.dumps(body), headers={"content-type": "application/json"}
     )
@@ -243,7 +233,7 @@ def test_what_cannot_be_used_is_told(server, body: object, status: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "{", "[" * 100_000, '{"image": 1e}', "\x00", "NaN x", "\udcff"]
 )
-def test_what_is_no_json_is_told(server, text: str) -> None:
+def test_invalid_json_gets_status_400(server, text: str) -> None:
     answer = server.client.post(
         "/v1/caption",
         content=text.encode("utf-8", "surrogateescape"),
@@ -256,7 +246,7 @@ def test_what_is_no_json_is_told(server, text: str) -> None:
     "question",
     ["", " ", "x" * 10_000, "what\x00", "\u202e", "\U0001f642", "\ud800", "?" * 50, "what " * 500],
 )
-def test_questions_that_cannot_be_asked(server, encoded: str, question: str) -> None:
+def test_invalid_questions_get_status_422(server, encoded: str, question: str) -> None:
     body = json.dumps({"image": encoded, "question": question})
     for path in ("/v1/vqa", "/hf/"):
         body = json.dumps({"image": encoded, "inputs": encoded, "question": question})
@@ -267,12 +257,12 @@ def test_questions_that_cannot_be_asked(server, encoded: str, question: str) -> 
 
 
 @pytest.mark.parametrize("question", ["ما لون الكلب؟", "what colour 🐕?", "<s> what </s> <pad>?"])
-def test_questions_that_are_strange_are_answered(server, encoded: str, question: str) -> None:
+def test_unusual_questions_are_handled(server, encoded: str, question: str) -> None:
     answer = server.client.post("/v1/vqa", json={"image": encoded, "question": question})
     assert answer.status_code in (200, 422)
 
 
-def test_forms_with_two_files_or_none_or_strange_names(server, photo) -> None:
+def test_forms_with_wrong_files_or_unusual_names(server, photo) -> None:
     post = server.client.post
     two = [("image", ("a.jpg", photo)), ("image", ("b.jpg", photo))]
     assert post("/v1/caption", files=two).status_code == 400
@@ -286,7 +276,7 @@ def test_forms_with_two_files_or_none_or_strange_names(server, photo) -> None:
     assert post("/v1/caption", content=b"--y\r\n\r\n", headers=bare).status_code in (400, 422)
 
 
-def test_images_that_cannot_be_used_have_their_status(server, photo) -> None:
+def test_unusable_images_have_their_status(server, photo) -> None:
     large = io.BytesIO()
     picture(0, size=(1100, 1000)).save(large, "PNG")
     for data, status, code in (
@@ -299,7 +289,7 @@ def test_images_that_cannot_be_used_have_their_status(server, photo) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
 
 
-def test_a_checkpoint_that_captions_only_says_so(tmp_path: Path, photo) -> None:
+def test_captioning_checkpoint_rejects_questions(tmp_path: Path, photo) -> None:
     from tiny import make_checkpoint
 
     with start_in_thread(captioner.load(make_checkpoint(tmp_path / "best"))) as server:

@@ -1,4 +1,4 @@
-"""Mended captions on disk: read by the project's own reader, one row a picture, whole or not."""
+"""The data set of corrected captions: valid for training, one row per image, atomic writes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def rows(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / METADATA).read_text("utf-8").splitlines()]
 
 
-def test_what_is_saved_is_a_data_set(tmp_path, read) -> None:
+def test_saved_corrections_are_a_data_set(tmp_path, read) -> None:
     kinds = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "TIFF": "tif", "GIF": "gif"}
     corrections = Corrections(tmp_path / "made" / "new")
     for i, kind in enumerate(kinds):
@@ -40,7 +40,7 @@ def test_what_is_saved_is_a_data_set(tmp_path, read) -> None:
     assert not report
 
 
-def test_a_picture_has_one_row_and_others_stay(tmp_path) -> None:
+def test_image_has_one_row_and_other_rows_are_kept(tmp_path) -> None:
     kept = ['{"file_name": "mine.jpg", "caption": "mine", "more": 1}', "no row at all"]
     (tmp_path / METADATA).write_text("\n".join(kept), encoding="utf-8")
     corrections = Corrections(tmp_path)
@@ -54,13 +54,13 @@ def test_a_picture_has_one_row_and_others_stay(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("caption", ["", " \n", "x" * 1001])
-def test_captions_that_say_nothing_or_too_much(tmp_path, caption) -> None:
+def test_empty_and_long_captions_are_rejected(tmp_path, caption) -> None:
     with pytest.raises(CaptionerError, match="correct"):
         Corrections(tmp_path).save(encoded(), caption)
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_no_image_and_where_nothing_can_be_written(tmp_path) -> None:
+def test_invalid_image_and_unwritable_folder_are_errors(tmp_path) -> None:
     with pytest.raises(ImageFormatError):
         Corrections(tmp_path).save(b"<svg/>", "a caption")
     (tmp_path / "file").touch()
@@ -68,13 +68,13 @@ def test_what_is_no_image_and_where_nothing_can_be_written(tmp_path) -> None:
         Corrections(tmp_path / "file").save(encoded(), "a caption")
 
 
-def test_half_a_character_is_rejected(tmp_path) -> None:
+def test_lone_surrogate_is_rejected(tmp_path) -> None:
     with pytest.raises(CaptionerError, match="half a character"):
         Corrections(tmp_path).save(encoded(), "a \ud800 dog")
     assert not list(tmp_path.iterdir())
 
 
-def test_saves_at_the_same_time_lose_nothing(tmp_path) -> None:
+def test_concurrent_saves_lose_nothing(tmp_path) -> None:
     corrections = Corrections(tmp_path)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda i: corrections.save(encoded(i % 10), f"caption {i}"), range(40)))
@@ -82,7 +82,7 @@ def test_saves_at_the_same_time_lose_nothing(tmp_path) -> None:
     assert len(found) == len({row["file_name"] for row in found}) == 10
 
 
-def test_a_save_that_fails_leaves_the_rows_as_they_were(tmp_path, monkeypatch) -> None:
+def test_failed_save_keeps_the_rows(tmp_path, monkeypatch) -> None:
     corrections = Corrections(tmp_path)
     corrections.save(encoded(0), "kept")
 

@@ -1,4 +1,4 @@
-"""Images are decoded in processes of their own: the same pixels, and no harm done."""
+"""The decoder pool: equal pixels, and errors that do not affect other images."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def run(
 
 @pytest.mark.parametrize("crop", [False, True])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_pixels_are_those_of_reading_it_here(kind: str, crop: bool) -> None:
+def test_pixels_equal_those_of_load_image(kind: str, crop: bool) -> None:
     limits, data = replace(LIMITS, crop=crop), encoded(kind)
 
     async def test(pool: DecoderPool) -> DecodedImage:
@@ -64,7 +64,7 @@ def test_pixels_are_those_of_reading_it_here(kind: str, crop: bool) -> None:
     assert not found.low_confidence
 
 
-def test_a_large_picture_of_noise_is_told_though_it_comes_small() -> None:
+def test_noise_is_detected_at_full_size() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (600, 900, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).save(file, "PNG")
@@ -75,7 +75,7 @@ def test_a_large_picture_of_noise_is_told_though_it_comes_small() -> None:
     assert run(test).low_confidence
 
 
-def test_errors_keep_their_kind_and_the_worker_goes_on() -> None:
+def test_errors_keep_their_type_and_the_worker_survives() -> None:
     async def test(pool: DecoderPool) -> set[int]:
         seen = set()
         for data, kind in (
@@ -93,7 +93,7 @@ def test_errors_keep_their_kind_and_the_worker_goes_on() -> None:
     assert len(run(test)) == 1
 
 
-def test_a_worker_that_dies_is_the_images_fault_and_is_replaced() -> None:
+def test_killed_worker_is_an_image_error_and_is_replaced() -> None:
     async def test(pool: DecoderPool) -> int:
         await pool.start()
         (worker,) = pool._running
@@ -107,7 +107,7 @@ def test_a_worker_that_dies_is_the_images_fault_and_is_replaced() -> None:
     assert run(test) == -signal.SIGKILL
 
 
-def test_a_worker_that_hangs_is_ended_in_time() -> None:
+def test_stopped_worker_is_killed_after_the_timeout() -> None:
     async def test(pool: DecoderPool) -> float:
         await pool.start()
         (worker,) = pool._running
@@ -120,7 +120,7 @@ def test_a_worker_that_hangs_is_ended_in_time() -> None:
     assert run(test, seconds=0.5) < 5
 
 
-def test_who_leaves_takes_no_answer_from_the_next() -> None:
+def test_cancelled_call_does_not_affect_the_next() -> None:
     async def test(pool: DecoderPool) -> tuple[int, int]:
         await pool.start()
         first = asyncio.create_task(pool.decode(encoded("PNG", size=(900, 900))))
@@ -133,8 +133,8 @@ def test_who_leaves_takes_no_answer_from_the_next() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such limits")
-def test_memory_is_bounded() -> None:
-    """A PNG of a few kilobytes whose pixels take more than there is."""
+def test_memory_is_limited() -> None:
+    """A PNG of a few kilobytes whose pixels exceed the memory limit is an ImageError."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
@@ -153,6 +153,6 @@ def test_memory_is_bounded() -> None:
     run(test, replace(LIMITS, max_pixels=10**9))
 
 
-def test_the_worker_imports_no_torch() -> None:
+def test_decoder_worker_does_not_import_torch() -> None:
     code = "import sys, captioner.serve.decoder_worker; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

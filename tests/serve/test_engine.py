@@ -1,4 +1,4 @@
-"""The engine: who shares a batch, who is turned away, and what those who leave cost."""
+"""The engine: dynamic batching, concurrency limit, cancellation, errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def png(red: int) -> bytes:
 
 
 def run(test: Callable[[Engine], Coroutine], toy: Any = None, **settings: Any) -> Any:
-    """A test on an engine that is ready."""
+    """Run a test with an engine that is ready."""
 
     async def whole() -> Any:
         engine = Engine(lambda: toy, Settings(**settings))
@@ -42,7 +42,7 @@ def run(test: Callable[[Engine], Coroutine], toy: Any = None, **settings: Any) -
 
 
 async def busy(engine: Engine, toy: FakeCaptioner) -> asyncio.Task:
-    """A request that keeps the model at work until the toy's gate opens."""
+    """Start a request that keeps the model busy until `toy.unblocked` is set."""
     toy.unblocked.clear()
     picture = await engine.decode_image(png(255))
     task = asyncio.create_task(engine.caption(picture))
@@ -51,7 +51,7 @@ async def busy(engine: Engine, toy: FakeCaptioner) -> asyncio.Task:
     return task
 
 
-def test_what_comes_while_the_model_is_at_work_shares_the_next_batch() -> None:
+def test_requests_during_a_batch_share_the_next_one() -> None:
     toy = FakeCaptioner()
 
     async def test(engine: Engine) -> list[Any]:
@@ -66,7 +66,7 @@ def test_what_comes_while_the_model_is_at_work_shares_the_next_batch() -> None:
     assert toy.batches == [("caption", 1), ("caption", 4), ("caption", 2)]
 
 
-def test_only_those_who_ask_alike_share_a_batch_and_the_oldest_goes_first() -> None:
+def test_only_equal_options_share_a_batch_in_order_of_arrival() -> None:
     toy = FakeCaptioner()
 
     async def test(engine: Engine) -> list[Any]:
@@ -91,7 +91,7 @@ def test_only_those_who_ask_alike_share_a_batch_and_the_oldest_goes_first() -> N
     assert [r.text for r in results[4:]] == ["1 what?", "1 where?", "1 where?"]
 
 
-def test_lanes_are_at_work_side_by_side() -> None:
+def test_workers_run_concurrently() -> None:
     toy = FakeCaptioner()
 
     async def test(engine: Engine) -> list[str]:
@@ -106,7 +106,7 @@ def test_lanes_are_at_work_side_by_side() -> None:
     assert run(test, toy, workers=2, max_batch=1) == [f"red {n} 0" for n in range(3)]
 
 
-def test_one_request_waits_for_company_while_another_lane_is_at_work() -> None:
+def test_single_request_waits_while_another_worker_is_busy() -> None:
     toy = FakeCaptioner()
 
     async def test(engine: Engine) -> list[Any]:
@@ -145,7 +145,7 @@ def test_waiting_ends_after_the_maximum_or_with_the_other_batch(
     assert run(test, toy, workers=2, max_single_wait=max_single_wait) < 10
 
 
-def test_what_is_drawn_is_drawn_alone() -> None:
+def test_sampling_runs_alone() -> None:
     toy = FakeCaptioner()
 
     async def test(engine: Engine) -> None:
@@ -161,7 +161,7 @@ def test_what_is_drawn_is_drawn_alone() -> None:
     assert toy.batches == [("caption", 1)] * 3
 
 
-def test_who_leaves_before_the_turn_costs_nothing() -> None:
+def test_cancelled_requests_are_dropped_from_the_queue() -> None:
     toy = FakeCaptioner()
 
     async def test(engine: Engine) -> None:
@@ -179,7 +179,7 @@ def test_who_leaves_before_the_turn_costs_nothing() -> None:
     assert toy.batches == [("caption", 1), ("caption", 1)]
 
 
-def test_a_stream_that_nobody_reads_ends() -> None:
+def test_closed_stream_ends_the_generation() -> None:
     toy = FakeCaptioner()
 
     async def test(engine: Engine) -> list[str]:
@@ -201,7 +201,7 @@ def test_a_stream_that_nobody_reads_ends() -> None:
     assert toy.batches[4:] == [("caption", 1)]
 
 
-def test_errors_of_one_are_not_those_of_others() -> None:
+def test_error_of_one_request_does_not_affect_others() -> None:
     class Fussy(FakeCaptioner):
         def caption(self, images: list, **options: Any) -> list:
             if options.get("max_length") == 1:
@@ -220,7 +220,7 @@ def test_errors_of_one_are_not_those_of_others() -> None:
     assert (str(bad), str(worse)) == ("not 3", "too short")
 
 
-def test_a_slot_is_refused_beyond_the_most_and_before_and_after() -> None:
+def test_slots_are_limited_and_need_a_ready_server() -> None:
     async def test(engine: Engine) -> None:
         with engine.slot():
             with engine.slot(), pytest.raises(QueueFullError), engine.slot():
@@ -239,7 +239,7 @@ def test_a_slot_is_refused_beyond_the_most_and_before_and_after() -> None:
         pass
 
 
-def test_a_picture_is_read_and_encoded_once() -> None:
+def test_image_is_decoded_and_encoded_once() -> None:
     class Counting(FakeCaptioner):
         encoded = 0
 
@@ -262,7 +262,7 @@ def test_a_picture_is_read_and_encoded_once() -> None:
     assert toy.encoded == 1
 
 
-def test_a_bad_file_is_an_image_error_and_the_next_is_read() -> None:
+def test_bad_file_is_an_image_error() -> None:
     async def test(engine: Engine) -> int:
         for data, kind in (
             (b"", ImageFormatError),
@@ -276,7 +276,7 @@ def test_a_bad_file_is_an_image_error_and_the_next_is_read() -> None:
     assert run(test, FakeCaptioner()) == 9
 
 
-def test_a_lone_request_does_not_wait_for_others() -> None:
+def test_lone_request_does_not_wait() -> None:
     async def test(engine: Engine) -> float:
         p = await engine.decode_image(png(1))
         start = time.perf_counter()
@@ -287,7 +287,7 @@ def test_a_lone_request_does_not_wait_for_others() -> None:
     assert run(test, FakeCaptioner(), max_wait=20) < 10
 
 
-def test_what_stops_the_model_from_loading_is_kept() -> None:
+def test_load_error_is_kept_as_failure() -> None:
     async def test() -> Exception:
         def fail() -> None:
             raise CaptionerError("no such checkpoint")

@@ -1,6 +1,6 @@
-"""Nothing that is sent takes the server down: each kind of bad input, fuzzed files and requests.
+"""Malicious requests: each kind of bad input, and fuzzed files and requests.
 
-FUZZ_SECONDS is how long each of the two kinds of fuzzing goes on; default: 10.
+The variable FUZZ_SECONDS sets the duration of each of the two fuzzing tests; default: 10.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
 
 @pytest.fixture(scope="module")
 def files() -> list[Kind]:
-    """Every kind of bad input that is a file's bytes."""
+    """All bad inputs that are the bytes of a file."""
     return [kind for kind in kinds() if isinstance(kind.content, bytes)]
 
 
 def form(kind: Kind) -> dict[str, object]:
-    """A form with the file under its own name, whatever bytes that holds."""
+    """Return a form that contains the file under its own name."""
     name = os.fsencode(kind.name).replace(b"\n", b"%0A").replace(b'"', b"%22")
     head = b'--x\r\nContent-Disposition: form-data; name="image"; filename="' + name + b'"\r\n\r\n'
     headers = {"content-type": "multipart/form-data; boundary=x"}
     return {"content": head + kind.content + b"\r\n--x--\r\n", "headers": headers}
 
 
-def test_each_kind_is_captioned_or_refused_by_its_name(server, files) -> None:
+def test_each_bad_input_has_the_expected_status(server, files) -> None:
     wrong = {}
     for kind in files:
         start = time.perf_counter()
@@ -71,7 +71,7 @@ def test_each_kind_is_captioned_or_refused_by_its_name(server, files) -> None:
     assert server.client.get("/readyz").status_code == 200
 
 
-def test_the_same_picture_has_the_same_caption(server, files) -> None:
+def test_equal_pixels_have_equal_captions(server, files) -> None:
     def caption(data: bytes) -> str:
         return server.client.post("/v1/caption", content=data).json()["caption"]
 
@@ -79,7 +79,7 @@ def test_the_same_picture_has_the_same_caption(server, files) -> None:
     assert len({caption(kind.content) for kind in alike}) == min(1, len(alike))
 
 
-def test_the_other_dialects_refuse_them_too(server, files) -> None:
+def test_bad_inputs_are_rejected_by_the_other_apis(server, files) -> None:
     for kind in files[::4]:
         encoded = base64.b64encode(kind.content).decode()
         image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{encoded}"}}
@@ -93,7 +93,7 @@ def test_the_other_dialects_refuse_them_too(server, files) -> None:
         assert max(statuses) < 500, (kind.name, statuses)
 
 
-def test_a_body_of_100_megabytes_is_not_kept(server) -> None:
+def test_body_of_100_megabytes_is_not_stored(server) -> None:
     before = memory(server)
     uri = b'{"image": "data:image/png;base64,' + b"A" * 10**8 + b'"}'
     headers = {"content-type": "application/json"}
@@ -101,23 +101,23 @@ def test_a_body_of_100_megabytes_is_not_kept(server) -> None:
     assert memory(server) < before + 100e6
 
 
-def test_a_model_that_is_killed_is_replaced(server, files) -> None:
+def test_killed_model_process_is_replaced(server, files) -> None:
     good = next(kind.content for kind in files if kind.expect == "caption")
     caption = server.client.post("/v1/caption", content=good).json()["caption"]
-    lanes = [
+    workers = [
         child
         for child in psutil.Process(server.process.pid).children()
         if any("spawn_main" in word for word in child.cmdline())
     ]
-    assert lanes
-    for lane in lanes:
-        lane.kill()
-    for _ in range(len(lanes) + 1):
+    assert workers
+    for worker in workers:
+        worker.kill()
+    for _ in range(len(workers) + 1):
         assert server.client.post("/v1/caption", content=good).json()["caption"] == caption
 
 
-def test_fuzzed_files_are_no_error_of_the_server(server, files) -> None:
-    """Bits flipped, ends cut off, two files spliced; small ones, so that many are tried."""
+def test_fuzzed_files_cause_no_server_error(server, files) -> None:
+    """Flip bits, truncate and splice files; small ones, so that many are tried."""
     whole = [k.content for k in files if k.expect == "caption" and 20 < len(k.content) < 50_000]
     statuses: Counter[int] = Counter()
     end = time.monotonic() + SECONDS
@@ -125,7 +125,7 @@ def test_fuzzed_files_are_no_error_of_the_server(server, files) -> None:
     def client(seed: int) -> None:
         chance = random.Random(seed)
         while time.monotonic() < end:
-            answer = server.client.post("/v1/caption", content=mutated(whole, chance))
+            answer = server.client.post("/v1/caption", content=mutate(whole, chance))
             statuses[answer.status_code] += 1
 
     before = memory(server)
@@ -136,8 +136,8 @@ def test_fuzzed_files_are_no_error_of_the_server(server, files) -> None:
     assert memory(server) < before + 400e6
 
 
-def mutated(whole: list[bytes], chance: random.Random) -> bytes:
-    """One of the files with something wrong in it."""
+def mutate(whole: list[bytes], chance: random.Random) -> bytes:
+    """Return one of the files with an error in it."""
     data = bytearray(chance.choice(whole))
     what = chance.choice(("flip", "cut", "splice"))
     if what == "cut":
@@ -151,7 +151,7 @@ def mutated(whole: list[bytes], chance: random.Random) -> bytes:
 
 
 @pytest.mark.slow
-def test_requests_made_from_the_openapi_are_no_error_of_the_server(server, tmp_path: Path) -> None:
+def test_requests_generated_from_openapi_cause_no_server_error(server, tmp_path: Path) -> None:
     pytest.importorskip("schemathesis")
     command = shutil.which("schemathesis", path=Path(sys.executable).parent)
     checks = "not_a_server_error,content_type_conformance,status_code_conformance"
@@ -164,5 +164,5 @@ def test_requests_made_from_the_openapi_are_no_error_of_the_server(server, tmp_p
 
 
 def memory(server: SimpleNamespace) -> float:
-    """Resident bytes of the server, without its readers, which are bounded by themselves."""
+    """Return the resident bytes of the server, without its child processes."""
     return psutil.Process(server.process.pid).memory_info().rss

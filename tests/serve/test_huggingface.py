@@ -1,44 +1,31 @@
-"""Hugging Face's dialect: every parameter is applied or rejected."""
+"""Hugging Face's API: every parameter is applied or rejected."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_vqa import QUESTIONS, make_vqa_checkpoint
+from tiny_vqa import QUESTIONS
 
 pytest.importorskip("gradio")
-from serving import message, picture_bytes, start_in_thread
+from serving import PHOTO, message
 
-import captioner
 from captioner.serve.routes.huggingface_fields import GenerationParameters, HfParameters, HfRequest
 
+pytest_plugins = ("serving_fixtures",)
 Q = QUESTIONS[0]
-PHOTO = picture_bytes()
 ENCODED = base64.b64encode(PHOTO).decode()
 GENERATION = ("generation_parameters", "generate_kwargs")
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> captioner.Captioner:
-    return captioner.load(make_vqa_checkpoint(tmp_path_factory.mktemp("served") / "best"))
-
-
-@pytest.fixture(scope="module")
-def server(model) -> Iterator[SimpleNamespace]:
-    with start_in_thread(model) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def post(server) -> Callable[..., httpx.Response]:
-    """Sends an image, as base64, with other fields."""
+    """A function that posts an image, as base64, with other fields."""
     return lambda **fields: server.client.post("/hf/", json={"inputs": ENCODED} | fields)
 
 
@@ -73,24 +60,24 @@ def captions(answer: httpx.Response) -> list[str]:
         (dict.fromkeys(GenerationParameters.model_fields), {}),
     ],
 )  # fmt: skip
-def test_parameters_of_captions_are_applied(post, model, name, parameters, options) -> None:
+def test_caption_parameters_are_applied(post, model, name, parameters, options) -> None:
     expected = [caption.text for caption in model.caption([PHOTO], **options)[0].captions]
     assert captions(post(parameters={name: parameters})) == expected
 
 
-def test_max_new_tokens_is_a_parameter_of_its_own_too(post, model) -> None:
+def test_max_new_tokens_is_also_a_top_level_parameter(post, model) -> None:
     expected = [model.caption([PHOTO], max_length=3)[0].text]
     assert captions(post(parameters={"max_new_tokens": 3})) == expected
     both = {"max_new_tokens": 3, "generation_parameters": {"max_new_tokens": 3, "num_beams": 3}}
     assert captions(post(parameters=both)) == expected
 
 
-def test_without_a_seed_each_request_draws_another_caption(post) -> None:
+def test_unseeded_requests_sample_different_captions(post) -> None:
     parameters = {"generate_kwargs": {"do_sample": True, "temperature": 2.0}}
     assert len({captions(post(parameters=parameters))[0] for _ in range(8)}) > 1
 
 
-def test_parameters_of_questions_are_applied(post, server, model) -> None:
+def test_question_parameters_are_applied(post, server, model) -> None:
     expected = [answer.text for answer in model.ask(PHOTO, Q, num_answers=3).answers]
     inputs = {"image": ENCODED, "question": Q}
     for fields in ({"question": Q}, {"question": Q, "image": ENCODED}, {"inputs": inputs},
@@ -140,7 +127,7 @@ def test_parameters_of_questions_are_applied(post, server, model) -> None:
         ({"question": "what " * 1000}, "tokens; this model reads at most"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_applied_is_rejected_by_name(post, fields, expected) -> None:
+def test_inapplicable_parameters_are_rejected_by_name(post, fields, expected) -> None:
     answer = post(**fields)
     assert (answer.status_code, expected in message(answer)) == (422, True), answer.text
 
@@ -152,7 +139,7 @@ def test_what_cannot_be_applied_is_rejected_by_name(post, fields, expected) -> N
     | st.sampled_from(sorted({*GenerationParameters.model_fields, *HfParameters.model_fields})),
     value=st.sampled_from([1, 0.5, "x", True]),
 )
-def test_any_parameter_is_rejected_by_name_or_valid(post, place, name, value) -> None:
+def test_any_parameter_is_valid_or_rejected_by_name(post, place, name, value) -> None:
     models = {"": HfRequest, "parameters": HfParameters}
     fields: dict[str, Any] = {name: value}
     if place:

@@ -1,4 +1,4 @@
-"""Chat prompts: which ask for a caption, which are questions, and what the model is asked."""
+"""Chat prompts: their classification, and the question that is extracted."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ LOWEST = 0.95
 
 
 def rows() -> list[tuple[str, str]]:
-    """The task and the text of each prompt."""
+    """Return the task and the text of each prompt."""
     lines = PROMPTS.read_text(encoding="utf-8").splitlines()
     pairs = [line.split("\t", 1) for line in lines if not line.startswith("#")]
     return [(task, prompt.replace("\\n", "\n")) for task, prompt in pairs]
 
 
 def is_development(prompt: str) -> bool:
-    """The rule that splits the prompts; nothing may be tuned on the other half."""
+    """Return whether a prompt is in the development half; the other half is held out."""
     return hashlib.sha256(prompt.replace("\n", "\\n").encode()).digest()[0] % 2 == 0
 
 
 @pytest.mark.parametrize("development", [True, False], ids=["development", "held out"])
-def test_prompts_are_read_as_they_are_meant(development: bool) -> None:
+def test_prompts_are_classified_correctly(development: bool) -> None:
     half = [(task, text) for task, text in rows() if is_development(text) == development]
     wrong = [text for task, text in half if classify_intent(text).task != task]
     assert len(half) > 150
@@ -41,11 +41,11 @@ def test_prompts_are_read_as_they_are_meant(development: bool) -> None:
 @pytest.mark.parametrize(
     ("prompt", "question"),
     [
-        # A direct question is asked as it stands.
+        # A direct question is unchanged.
         ("What color is the dog?", "What color is the dog?"),
         ("is there a dog", "is there a dog"),
         ("How many people are in the picture?", "How many people are in the picture?"),
-        # What does not belong to it is left out.
+        # Text that does not belong to the question is removed.
         ("Hi, what color is the bus?", "what color is the bus?"),
         ("You are a helpful assistant. What colour is the bus?", "What colour is the bus?"),
         ("Question: what is it doing? Answer:", "what is it doing?"),
@@ -68,12 +68,12 @@ def test_prompts_are_read_as_they_are_meant(development: bool) -> None:
         ("count the people", "how many people are there?"),
         ("Count the birds in the tree", "how many birds are in the tree?"),
         ("Tell me the number of people in the photo.", "how many people are in the photo?"),
-        # Nothing is made up where the direct form is not clear.
+        # A request without a clear direct form is unchanged.
         ("Name two objects on the table.", "Name two objects on the table."),
         ("The dog is what color?", "The dog is what color?"),
     ],
 )
-def test_the_model_is_asked_the_question_itself(prompt: str, question: str) -> None:
+def test_question_is_extracted_in_direct_form(prompt: str, question: str) -> None:
     assert classify_intent(prompt).question == question
 
 
@@ -82,7 +82,7 @@ def test_the_model_is_asked_the_question_itself(prompt: str, question: str) -> N
     "what", "is", "the", "describe", "tell me", "if you could", "do", "to", "and", "please",
     "image", "color", "of", "?", ".", ",", ":", '"', "caption", "can you", "how many", "not", "in",
 ])).map(" ".join))  # fmt: skip
-def test_any_text_is_read(prompt: str) -> None:
+def test_any_text_is_classified(prompt: str) -> None:
     intent = classify_intent(prompt)
     assert (intent.task == "question") == bool(intent.question)
 
@@ -94,7 +94,7 @@ def test_any_text_is_read(prompt: str) -> None:
         *("do describe ", "use to tell ", "in a b c words ", "in the ", "please ", "xyzzy"),
     ],
 )
-def test_long_prompts_take_no_time(part: str) -> None:
+def test_long_prompts_are_fast(part: str) -> None:
     start = time.perf_counter()
     classify_intent((part * 10_000)[:10_000])
     assert time.perf_counter() - start < 2

@@ -1,4 +1,4 @@
-"""What every request passes: who asks, how large, how many at a time, until when."""
+"""The middleware: access control, size limit, concurrency limit, deadline."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def server() -> Iterator[SimpleNamespace]:
 
 @pytest.fixture
 def ask(server):
-    """Posts an image to be captioned."""
+    """A function that posts an image to be captioned."""
     return lambda body=None, **headers: server.client.post(
         "/v1/caption", content=body or png(), headers=JPEG | headers
     )
 
 
 @pytest.fixture
-def held(server) -> Iterator[threading.Event]:
-    """The model is held back until the event is set."""
+def unblocked(server) -> Iterator[threading.Event]:
+    """An event that blocks the model until it is set."""
     server.toy.unblocked.clear()
     yield server.toy.unblocked
     server.toy.unblocked.set()
@@ -62,20 +62,20 @@ def metric(server: SimpleNamespace, name: str) -> float:
     return 0.0
 
 
-def test_a_large_body_is_refused_by_what_it_says(server) -> None:
+def test_content_length_above_the_limit_is_rejected(server) -> None:
     host = server.url.removeprefix("http://")
     connection = http.client.HTTPConnection(host, timeout=10)
     connection.putrequest("POST", "/v1/caption")
     connection.putheader("Content-Length", str(10**12))
     connection.endheaders()
-    answer = connection.getresponse()  # nothing of the body has been sent
+    answer = connection.getresponse()  # before any of the body is sent
     assert (answer.status, json.load(answer)["error"]["code"]) == (413, "too_large")
 
 
 @pytest.mark.parametrize("path", ["/v1/caption", "/v1/vqa", "/v1/chat/completions", "/hf/"])
-def test_a_large_body_is_refused_while_it_is_read(server, path: str) -> None:
+def test_oversized_body_is_rejected_while_it_is_received(server, path: str) -> None:
     def parts() -> Iterator[bytes]:
-        # A form that is right so far: a wrong one may be refused before it is large.
+        # The form is valid so far; an invalid one could be rejected before it is too large.
         yield b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
         for _ in range(50):
             yield bytes(1000)
@@ -88,7 +88,7 @@ def test_a_large_body_is_refused_while_it_is_read(server, path: str) -> None:
 
 
 @pytest.mark.parametrize("length", ["1000000", "-5", "abc", "1 0"])
-def test_a_length_that_lies_is_no_error_of_the_server(server, length: str) -> None:
+def test_wrong_content_length_causes_no_server_error(server, length: str) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as raw:
         head = f"POST /v1/caption HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"
@@ -98,7 +98,7 @@ def test_a_length_that_lies_is_no_error_of_the_server(server, length: str) -> No
     assert not answer or b" 4" in answer.split(b"\r\n")[0]
 
 
-def test_more_than_the_most_requests_are_told_to_come_again(server, ask, held) -> None:
+def test_requests_beyond_the_limit_get_status_429(server, ask, unblocked) -> None:
     with ThreadPoolExecutor(3) as pool:
         waiting = [pool.submit(ask, png(n)) for n in range(3)]
         wait_for(lambda: server.engine.active == 3)
@@ -108,12 +108,12 @@ def test_more_than_the_most_requests_are_told_to_come_again(server, ask, held) -
         assert refused.json()["error"]["type"] == "rate_limit_error"
         assert metric(server, 'captioner_rejections_total{reason="queue_full"}') == before + 1
         assert server.client.get("/healthz").status_code == 200
-        held.set()
+        unblocked.set()
         assert [w.result().status_code for w in waiting] == [200] * 3
     assert ask().status_code == 200
 
 
-def test_a_deadline_ends_a_request_and_its_work_is_dropped(server, ask, held) -> None:
+def test_deadline_ends_a_request_and_drops_its_work(server, ask, unblocked) -> None:
     server.toy.batches.clear()
     with ThreadPoolExecutor(3) as pool:
         first = pool.submit(ask, png(1))
@@ -122,28 +122,28 @@ def test_a_deadline_ends_a_request_and_its_work_is_dropped(server, ask, held) ->
         assert late.status_code == 504
         assert first.result().status_code == 504  # by the server's own deadline
     wait_for(lambda: server.engine.active == 0)
-    held.set()
+    unblocked.set()
     assert ask(png(3)).json()["caption"] == "red 3 0"
     assert server.toy.batches == [("caption", 1), ("caption", 1)]
 
 
 @pytest.mark.parametrize("seconds", ["x", "-1", "nan", "1e5", "٣"])
-def test_a_deadline_that_is_no_number_is_refused(ask, seconds: str) -> None:
+def test_invalid_request_timeout_is_rejected(ask, seconds: str) -> None:
     assert ask(**{"x-request-timeout": seconds.encode()}).status_code == 400
 
 
-def test_a_body_that_comes_too_slowly_is_given_up(server) -> None:
-    def slowly() -> Iterator[bytes]:
+def test_slow_body_gets_status_408(server) -> None:
+    def send_slowly() -> Iterator[bytes]:
         yield png()[:10]
         time.sleep(1)
         yield png()[10:]
 
     headers = JPEG | {"x-request-timeout": "0.2"}
-    answer = server.client.post("/v1/caption", content=slowly(), headers=headers)
+    answer = server.client.post("/v1/caption", content=send_slowly(), headers=headers)
     assert answer.status_code == 408
 
 
-def test_a_caller_who_goes_away_frees_the_place_and_the_turn(server, ask, held) -> None:
+def test_disconnect_frees_the_slot_and_the_queue(server, ask, unblocked) -> None:
     server.toy.batches.clear()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(ask, png(1))
@@ -154,14 +154,14 @@ def test_a_caller_who_goes_away_frees_the_place_and_the_turn(server, ask, held) 
         wait_for(lambda: len(server.engine._scheduler.jobs) == 1)
         gone.close()
         wait_for(lambda: server.engine.active == 1)
-        held.set()
+        unblocked.set()
         assert first.result().status_code == 200
     assert server.toy.batches == [("caption", 1)]
 
 
-def test_a_stream_ends_when_its_reader_goes(server, held) -> None:
+def test_stream_ends_when_the_client_disconnects(server, unblocked) -> None:
     server.toy.batches.clear()
-    held.set()
+    unblocked.set()
     host = server.url.removeprefix("http://")
     gone = http.client.HTTPConnection(host, timeout=10)
     gone.request("POST", "/v1/caption?stream=true", png(2), JPEG)
@@ -172,13 +172,13 @@ def test_a_stream_ends_when_its_reader_goes(server, held) -> None:
     wait_for(lambda: server.engine.active == 0)
 
 
-def test_request_ids_are_kept_where_they_are_sane(ask) -> None:
+def test_valid_request_ids_are_kept(ask) -> None:
     assert ask(**{"x-request-id": "a.b-1"}).headers["x-request-id"] == "a.b-1"
     for bad in ("", "x" * 65, "a b", '"'):
         assert len(ask(**{"x-request-id": bad}).headers["x-request-id"]) == 32
 
 
-def test_metrics_tell_of_queue_batches_and_stages(server, ask) -> None:
+def test_metrics_include_queue_batches_and_stages(server, ask) -> None:
     assert ask().status_code == 200
     text = server.client.get("/metrics").text
     for name in (
@@ -193,7 +193,7 @@ def test_metrics_tell_of_queue_batches_and_stages(server, ask) -> None:
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[SimpleNamespace]:
+def protected() -> Iterator[SimpleNamespace]:
     settings = {"token": TOKEN, "hosts": ("127.0.0.1",), "cors": ("https://a.org",)}
     with start_in_thread(FakeCaptioner(), **settings) as found:
         yield found
@@ -221,29 +221,29 @@ def basic(word: str, name: str = "me") -> str:
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/models", "/metrics", "/docs", "/openapi.json"])
-def test_a_token_must_be_shown(guarded, header: str | None, status: int, path: str) -> None:
+def test_token_is_required(protected, header: str | None, status: int, path: str) -> None:
     headers = {} if header is None else {"authorization": header.encode()}
-    answer = guarded.client.get(path, headers=headers)
+    answer = protected.client.get(path, headers=headers)
     assert answer.status_code == status
     if status == 401:
         scheme = "Bearer" if path.startswith("/v1") else "Basic"
         assert answer.headers["www-authenticate"].startswith(scheme)
 
 
-def test_health_needs_no_token(guarded) -> None:
-    assert guarded.client.get("/healthz").status_code == 200
-    assert guarded.client.get("/readyz").json() == {"status": "ready"}
+def test_health_needs_no_token(protected) -> None:
+    assert protected.client.get("/healthz").status_code == 200
+    assert protected.client.get("/readyz").json() == {"status": "ready"}
 
 
-def test_other_names_of_the_host_are_refused(guarded) -> None:
-    assert guarded.client.get("/healthz", headers={"host": "evil.org"}).status_code == 400
+def test_other_host_names_are_rejected(protected) -> None:
+    assert protected.client.get("/healthz", headers={"host": "evil.org"}).status_code == 400
 
 
-def test_only_pages_of_the_list_may_call(guarded) -> None:
+def test_only_listed_origins_are_allowed(protected) -> None:
     asking = {
         "access-control-request-method": "POST",
         "access-control-request-headers": "authorization",
     }
     for origin, allowed in (("https://a.org", True), ("https://b.org", False)):
-        answer = guarded.client.options("/v1/caption", headers={"origin": origin} | asking)
+        answer = protected.client.options("/v1/caption", headers={"origin": origin} | asking)
         assert (answer.headers.get("access-control-allow-origin") == origin) == allowed

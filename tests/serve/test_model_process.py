@@ -1,4 +1,4 @@
-"""A captioner in a process of its own: it answers as one in this process does, and is replaced."""
+"""A captioner in a child process: equal results, and its replacement after a crash."""
 
 from __future__ import annotations
 
@@ -30,35 +30,35 @@ PICTURES = [Image.new("RGB", (40, 30), color) for color in ("red", "blue", "whit
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_vqa_checkpoint(tmp_path_factory.mktemp("lane") / "best")
+    return make_vqa_checkpoint(tmp_path_factory.mktemp("remote") / "best")
 
 
 @pytest.fixture(scope="module")
-def here(checkpoint: Path) -> Captioner:
+def local(checkpoint: Path) -> Captioner:
     return captioner.load(checkpoint)
 
 
 @pytest.fixture(scope="module")
-def there(checkpoint: Path) -> Iterator[RemoteCaptioner]:
-    found = RemoteCaptioner(loading(checkpoint))
+def shared(checkpoint: Path) -> Iterator[RemoteCaptioner]:
+    found = RemoteCaptioner(load_partial(checkpoint))
     yield found
     found.close()
 
 
-def loading(checkpoint: Path) -> partial:
+def load_partial(checkpoint: Path) -> partial:
     return partial(load_in_worker, str(checkpoint), device="cpu", dtype="float32", workers=1)
 
 
-def pid(lane: RemoteCaptioner) -> int:
-    return lane._process.pid
+def pid(remote: RemoteCaptioner) -> int:
+    return remote._process.pid
 
 
-def kill(lane: RemoteCaptioner) -> None:
-    os.kill(pid(lane), signal.SIGKILL)
+def kill(remote: RemoteCaptioner) -> None:
+    os.kill(pid(remote), signal.SIGKILL)
 
 
 def assert_same(found: Any, expected: Any) -> None:
-    """Equal results; numbers up to rounding, since the threads of two processes sum otherwise."""
+    """Check that results are equal, with a tolerance for the summation order of threads."""
     assert type(found) is type(expected)
     if isinstance(found, list | tuple):
         assert len(found) == len(expected)
@@ -73,97 +73,107 @@ def assert_same(found: Any, expected: Any) -> None:
         )
 
 
-def test_it_answers_as_one_in_this_process_does(here: Captioner, there: RemoteCaptioner) -> None:
-    assert_same(there.caption(PICTURES, num_captions=2), here.caption(PICTURES, num_captions=2))
-    assert list(there.stream(PICTURES[0])) == list(here.stream(PICTURES[0]))
-    for one, other in zip(there.stream(PICTURES[0]), here.stream(PICTURES[0]), strict=True):
+def test_results_equal_those_of_a_local_captioner(
+    local: Captioner, shared: RemoteCaptioner
+) -> None:
+    assert_same(shared.caption(PICTURES, num_captions=2), local.caption(PICTURES, num_captions=2))
+    assert list(shared.stream(PICTURES[0])) == list(local.stream(PICTURES[0]))
+    for one, other in zip(shared.stream(PICTURES[0]), local.stream(PICTURES[0]), strict=True):
         assert one.tokens == other.tokens > 0
-    assert there.caption(PICTURES)[0].best.tokens == here.caption(PICTURES)[0].best.tokens != ()
+    assert shared.caption(PICTURES)[0].best.tokens == local.caption(PICTURES)[0].best.tokens != ()
     sampling = {"method": "sample", "seed": 5}
-    assert_same(there.caption(PICTURES, **sampling), here.caption(PICTURES, **sampling))
+    assert_same(shared.caption(PICTURES, **sampling), local.caption(PICTURES, **sampling))
     rows = [(picture, Q) for picture in PICTURES]
-    assert_same(there.answer(rows, num_answers=2), here.answer(rows, num_answers=2))
-    assert (there.config, there.max_length) == (here.config, here.max_length)
-    assert there.view == here.view
-    assert there.tokenizer.encode("a red square") == here.tokenizer.encode("a red square")
+    assert_same(shared.answer(rows, num_answers=2), local.answer(rows, num_answers=2))
+    assert (shared.config, shared.max_length) == (local.config, local.max_length)
+    assert shared.view == local.view
+    assert shared.tokenizer.encode("a red square") == local.tokenizer.encode("a red square")
 
 
-def test_what_it_has_encoded_goes_back_to_it(here: Captioner, there: RemoteCaptioner) -> None:
-    mine, its = here.encode_batch(PICTURES), there.encode_batch(PICTURES)
+def test_encoded_images_are_sent_back_to_their_process(
+    local: Captioner, shared: RemoteCaptioner
+) -> None:
+    expected, encoded = local.encode_batch(PICTURES), shared.encode_batch(PICTURES)
     texts = ["a red square", "red"]
-    assert_same(there.score(its[1], texts), here.score(mine[1], texts))
-    assert_same(there.answer(zip(its, [Q] * 3, strict=True)), here.answer([(e, Q) for e in mine]))
-    assert list(there.stream(its[0], question=Q)) == list(here.stream(mine[0], question=Q))
-    words, same = (c.attention(e, "a red square") for c, e in ((there, its[0]), (here, mine[0])))
+    assert_same(shared.score(encoded[1], texts), local.score(expected[1], texts))
+    assert_same(
+        shared.answer(zip(encoded, [Q] * 3, strict=True)), local.answer([(e, Q) for e in expected])
+    )
+    assert list(shared.stream(encoded[0], question=Q)) == list(
+        local.stream(expected[0], question=Q)
+    )
+    words, same = (
+        c.attention(e, "a red square") for c, e in ((shared, encoded[0]), (local, expected[0]))
+    )
     assert [w.word for w in words] == [w.word for w in same]
     for word, other in zip(words, same, strict=True):
         np.testing.assert_allclose(word.weights, other.weights, rtol=1e-4, atol=1e-6)
 
 
-def test_errors_are_those_of_the_captioner(there: RemoteCaptioner) -> None:
-    (result,) = there.caption([b"no image"])
+def test_errors_equal_those_of_the_captioner(shared: RemoteCaptioner) -> None:
+    (result,) = shared.caption([b"no image"])
     assert isinstance(result.error, ImageError)
     with pytest.raises(QuestionError):
-        list(there.stream(PICTURES[0], question=""))
+        list(shared.stream(PICTURES[0], question=""))
     with pytest.raises(CaptionerError, match="beam_size"):
-        there.caption(PICTURES, beam_size=0)
+        shared.caption(PICTURES, beam_size=0)
     with pytest.raises(RuntimeError, match="see the log"):
-        there.caption(PICTURES, batch_size="many")
-    assert there.caption(PICTURES)[0].text == there.caption(PICTURES[:1])[0].text
+        shared.caption(PICTURES, batch_size="many")
+    assert shared.caption(PICTURES)[0].text == shared.caption(PICTURES[:1])[0].text
 
 
-def test_a_stream_that_is_closed_ends_before_its_next_piece(there: RemoteCaptioner) -> None:
-    whole = list(there.stream(PICTURES[0]))
+def test_closed_stream_ends_before_its_next_piece(shared: RemoteCaptioner) -> None:
+    whole = list(shared.stream(PICTURES[0]))
     for _ in range(3):
-        stream = there.stream(PICTURES[0])
+        stream = shared.stream(PICTURES[0])
         assert next(stream) == whole[0]
         stream.close()
-    assert list(there.stream(PICTURES[0])) == whole
+    assert list(shared.stream(PICTURES[0])) == whole
 
 
-def test_a_process_that_ends_is_replaced(here: Captioner, checkpoint: Path) -> None:
-    lane = RemoteCaptioner(loading(checkpoint))
-    its = lane.encode_batch(PICTURES[:1])
-    before = pid(lane)
-    kill(lane)
-    assert lane.caption(PICTURES) == here.caption(PICTURES)
-    assert pid(lane) != before
-    assert lane.answer([(its[0], Q)]) == here.answer([(PICTURES[0], Q)])
+def test_process_that_exits_is_replaced(local: Captioner, checkpoint: Path) -> None:
+    remote = RemoteCaptioner(load_partial(checkpoint))
+    encoded = remote.encode_batch(PICTURES[:1])
+    before = pid(remote)
+    kill(remote)
+    assert remote.caption(PICTURES) == local.caption(PICTURES)
+    assert pid(remote) != before
+    assert remote.answer([(encoded[0], Q)]) == local.answer([(PICTURES[0], Q)])
 
-    stream = lane.stream(PICTURES[0])
+    stream = remote.stream(PICTURES[0])
     next(stream)
-    kill(lane)
-    wait_for(lambda: not lane._process.is_alive())
+    kill(remote)
+    wait_for(lambda: not remote._process.is_alive())
     with pytest.raises(ModelProcessError):
-        list(stream)  # what has been heard would be said again
-    assert lane.caption(PICTURES) == here.caption(PICTURES)
-    lane.close()
+        list(stream)  # a repetition would send the first pieces again
+    assert remote.caption(PICTURES) == local.caption(PICTURES)
+    remote.close()
 
 
-def test_signals_for_all_leave_it_at_work_and_closing_ends_it(checkpoint: Path) -> None:
-    lane = RemoteCaptioner(loading(checkpoint))
-    process = psutil.Process(pid(lane))
+def test_signals_are_ignored_and_close_kills_the_process(checkpoint: Path) -> None:
+    remote = RemoteCaptioner(load_partial(checkpoint))
+    process = psutil.Process(pid(remote))
     for number in (signal.SIGINT, signal.SIGTERM):
         process.send_signal(number)
-    assert lane.caption(PICTURES)
+    assert remote.caption(PICTURES)
     assert process.is_running()
     problems: list[Exception] = []
 
     def ask() -> None:
         try:
             while True:
-                lane.caption(PICTURES)
+                remote.caption(PICTURES)
         except CaptionerError as error:
             problems.append(error)
 
     asking = threading.Thread(target=ask)
     asking.start()
-    lane.close()
+    remote.close()
     asking.join(timeout=30)
     assert [type(problem) for problem in problems] == [ModelProcessError]
     wait_for(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
 
 
-def test_what_it_cannot_load_is_said(tmp_path: Path) -> None:
+def test_load_error_is_raised(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError):
-        RemoteCaptioner(loading(tmp_path / "none"))
+        RemoteCaptioner(load_partial(tmp_path / "none"))

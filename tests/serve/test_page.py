@@ -1,4 +1,4 @@
-"""The page as people use it: a browser, against `serve.py` as it is started."""
+"""The page in a browser, against a `serve.py` process."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of several kinds, one of them bad."""
+    """A folder of images in several formats, one of them damaged."""
     found = tmp_path_factory.mktemp("pictures")
     picture(3, size=(200, 150)).save(found / "a.jpg")
     picture(4, size=(90, 160)).save(found / "b.tif")
@@ -55,7 +55,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
     """The server, its `model` in this process, and its folder of `corrections`."""
     made = tmp_path_factory.mktemp("served")
     checkpoint = make_vqa_checkpoint(made / "best")
-    # What it writes by itself is one word.
+    # Without a prefix, the captions of this model have one word.
     config = load_config(checkpoint / "config.yaml")
     decoding = dataclasses.replace(config.decoding, prefix="a red dog by", max_length=12)
     save_config(dataclasses.replace(config, decoding=decoding), checkpoint / "config.yaml")
@@ -77,7 +77,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
 
 @pytest.fixture
 def page(browser, server) -> Iterator[Page]:
-    """The page, opened; nothing may be asked of any other machine, and no script may fail."""
+    """The open page; requests to other hosts and errors of scripts fail the test."""
     found, wrong = browser.new_page(), []
     found.on("request", lambda r: wrong.append(r.url) if is_elsewhere(r.url, server.url) else None)
     found.on("pageerror", lambda error: wrong.append(str(error)))
@@ -96,12 +96,12 @@ def choose(page: Page, path: Path) -> None:
     page.locator("#image input[type=file]").set_input_files(path)
 
 
-def captioned(page: Page) -> str:
-    """The caption, once it is there."""
+def caption_text(page: Page) -> str:
+    """Return the caption once it is shown."""
     return page.locator("#caption .best").inner_text()
 
 
-def problem(page: Page) -> str:
+def error_text(page: Page) -> str:
     return page.locator("#error .alert").inner_text()
 
 
@@ -111,22 +111,20 @@ def ask(page: Page, question: str) -> None:
     page.locator("#answer", has_text=question).wait_for()
 
 
-def loaded(image: Locator) -> tuple[int, int]:
-    """Width and height of an image, once the browser shows it."""
+def image_size(image: Locator) -> tuple[int, int]:
+    """Return the width and height of an image once the browser shows it."""
     image.wait_for()
     image.evaluate("image => image.decode()")
     return tuple(image.evaluate("image => [image.naturalWidth, image.naturalHeight]"))
 
 
-def test_a_picture_is_captioned_and_its_words_show_where_the_model_looked(
-    page, server, folder
-) -> None:
+def test_image_is_captioned_and_words_show_their_attention(page, server, folder) -> None:
     (expected,) = server.model.caption([folder / "a.jpg"], num_captions=3)
-    # Of candidates that are nearly as likely, two processes may take another.
+    # Two processes may order captions of nearly equal probability differently.
     upload = {"image": (folder / "a.jpg").read_bytes()}
     told = httpx.post(f"{server.url}/v1/caption", files=upload, data={"num_captions": 3}).json()
     choose(page, folder / "a.jpg")
-    assert captioned(page) == expected.text
+    assert caption_text(page) == expected.text
     assert "Confidence" in page.locator("#caption").inner_text()
     others = page.locator("#caption tbody td:first-child").all_inner_texts()
     assert len(set(others)) == 2
@@ -137,13 +135,13 @@ def test_a_picture_is_captioned_and_its_words_show_where_the_model_looked(
     for place in (1, 2):
         words.nth(place).click()
         word = expected.text.split()[place]
-        width, height = loaded(page.locator(f"#attention img[alt*='“{word}”']"))
+        width, height = image_size(page.locator(f"#attention img[alt*='“{word}”']"))
         assert width / height == pytest.approx(200 / 150, rel=0.02)
 
 
-def test_questions_are_answered_and_stay_in_sight(page, server, folder) -> None:
+def test_questions_are_answered_and_kept_on_the_page(page, server, folder) -> None:
     choose(page, folder / "a.jpg")
-    captioned(page)
+    caption_text(page)
     for question in (Q, R):
         ask(page, question)
         expected = server.model.ask(folder / "a.jpg", question)
@@ -158,9 +156,9 @@ def test_questions_are_answered_and_stay_in_sight(page, server, folder) -> None:
     page.locator("#question-error .alert").wait_for()
 
 
-def test_settings_change_the_caption_or_are_refused_in_a_sentence(page, server, folder) -> None:
+def test_settings_change_the_caption_or_show_an_error(page, server, folder) -> None:
     choose(page, folder / "a.jpg")
-    first = captioned(page)
+    first = caption_text(page)
     page.get_by_role("button", name="Settings").click()
     again = page.get_by_role("button", name="Caption again")
     word = first.split()[-1]
@@ -169,10 +167,10 @@ def test_settings_change_the_caption_or_are_refused_in_a_sentence(page, server, 
     best = page.locator("#caption .best")
     expect(best).not_to_have_text(first)
     (expected,) = server.model.caption([folder / "a.jpg"], num_captions=3, banned=[word, "zebra"])
-    assert captioned(page) == expected.text
+    assert caption_text(page) == expected.text
     page.get_by_label("Must include").fill(word)
     again.click()
-    assert word in problem(page)
+    assert word in error_text(page)
     page.get_by_label("Sample captions at random").check()
     page.get_by_label("Must not include").fill("")
     page.get_by_label("Seed").fill("7")
@@ -183,20 +181,20 @@ def test_settings_change_the_caption_or_are_refused_in_a_sentence(page, server, 
     expect(page.locator("#error .alert")).to_have_count(0)
 
 
-def test_a_bad_file_is_one_sentence_and_the_page_goes_on(page, server, folder) -> None:
+def test_bad_file_shows_one_sentence(page, server, folder) -> None:
     choose(page, folder / "bad.jpg")
-    found = problem(page)
+    found = error_text(page)
     assert found.removeprefix("⚠ ").startswith("This file cannot be decoded")
     assert "Error" not in found
     choose(page, folder / "b.tif")
-    assert captioned(page) == server.model.caption([folder / "b.tif"])[0].text
-    # No browser shows a TIFF: the page shows what was made of it.
-    width, height = loaded(page.locator("#image img"))
+    assert caption_text(page) == server.model.caption([folder / "b.tif"])[0].text
+    # Browsers do not show TIFF; the page shows a converted image.
+    width, height = image_size(page.locator("#image img"))
     assert width / height == pytest.approx(90 / 160, rel=0.02)
     assert page.locator("#error .alert").count() == 0
 
 
-def test_many_pictures_become_a_table_and_two_files(page, server, folder) -> None:
+def test_many_images_become_a_table_and_two_files(page, server, folder) -> None:
     page.get_by_role("tab", name="Many images").click()
     files = sorted(folder.iterdir())
     page.locator("#files input[type=file]").set_input_files(files)
@@ -224,35 +222,35 @@ def test_many_pictures_become_a_table_and_two_files(page, server, folder) -> Non
         assert "cannot be decoded" in found[2]["error"]
 
 
-def test_a_mended_caption_is_a_row_to_train_on(page, server, folder, read) -> None:
+def test_corrected_caption_is_a_training_row(page, server, folder, read) -> None:
     choose(page, folder / "a.jpg")
     text = page.get_by_label("Correct the caption if it is wrong")
-    expect(text).to_have_value(captioned(page))
-    for caption in ("a wrong caption", "a mended caption"):
+    expect(text).to_have_value(caption_text(page))
+    for caption in ("a wrong caption", "a corrected caption"):
         text.fill(caption)
         page.get_by_role("button", name="Save correction").click()
         expect(page.locator("#saved")).to_contain_text("Saved")
         page.wait_for_timeout(200)
     ((example,), _) = read(server.corrections)
-    assert example.references == ("a mended caption",)
+    assert example.references == ("a corrected caption",)
     assert Path(example.image).read_bytes() == (folder / "a.jpg").read_bytes()
 
 
-def test_the_keyboard_alone_does_all(page) -> None:
+def test_page_works_with_the_keyboard(page) -> None:
     def tab_to(name: str) -> None:
         label = "e => e.ariaLabel || e.labels?.[0]?.innerText || e.innerText || e.value || ''"
         for _ in range(60):
             page.keyboard.press("Tab")
             if page.evaluate(f"({label})(document.activeElement).trim()") == name:
                 return
-        raise AssertionError(f"{name} is not to be reached")
+        raise AssertionError(f"{name} cannot be reached")
 
     tab_to("Try the dog")
     page.keyboard.press("Enter")
-    words = captioned(page).split()
-    tab_to(words[1])  # Gradio's radio buttons are stops of their own
+    words = caption_text(page).split()
+    tab_to(words[1])  # in Gradio, each radio button is a tab stop
     page.keyboard.press("Space")
-    loaded(page.locator(f"#attention img[alt*='“{words[1]}”']"))
+    image_size(page.locator(f"#attention img[alt*='“{words[1]}”']"))
     tab_to("Your question")
     page.keyboard.type(Q)
     page.keyboard.press("Enter")
@@ -263,13 +261,13 @@ def test_the_keyboard_alone_does_all(page) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_narrow_screen_needs_no_sideways_scrolling(browser, server, folder, scheme) -> None:
+def test_narrow_screen_needs_no_horizontal_scrolling(browser, server, folder, scheme) -> None:
     page = browser.new_page(viewport={"width": 360, "height": 640}, color_scheme=scheme)
     page.goto(server.url)
     choose(page, folder / "a.jpg")
-    captioned(page)
+    caption_text(page)
     page.locator("#words label").first.click()
-    loaded(page.locator("#attention img"))
+    image_size(page.locator("#attention img"))
     for question in (Q, R):
         ask(page, question)
     page.get_by_role("button", name="Settings").click()
@@ -283,9 +281,9 @@ def test_a_narrow_screen_needs_no_sideways_scrolling(browser, server, folder, sc
     page.close()
 
 
-def test_every_control_has_a_name_and_headings_are_in_order(page, folder) -> None:
+def test_controls_have_names_and_headings_are_in_order(page, folder) -> None:
     choose(page, folder / "a.jpg")
-    captioned(page)
+    caption_text(page)
     page.get_by_role("button", name="Settings").click()
     page.get_by_label("Must include").wait_for()
     assert page.title() == "Captioner"
@@ -302,7 +300,7 @@ def test_every_control_has_a_name_and_headings_are_in_order(page, folder) -> Non
     assert page.locator("img:not([alt])").count() == 0
 
 
-def test_a_model_that_captions_only_says_so_and_open_pages_let_the_server_end(
+def test_captioning_model_hides_questions_and_open_pages_do_not_block_shutdown(
     browser, tmp_path, folder
 ) -> None:
     checkpoint = make_checkpoint(tmp_path / "best")
@@ -310,7 +308,7 @@ def test_a_model_that_captions_only_says_so_and_open_pages_let_the_server_end(
     with start_process("--checkpoint", checkpoint) as server:
         page.goto(server.url)
         choose(page, folder / "a.jpg")
-        captioned(page)
+        caption_text(page)
         page.get_by_text("This model writes captions only").wait_for()
         assert page.get_by_label("Your question").count() == 0
         start = time.monotonic()
@@ -320,7 +318,7 @@ def test_a_model_that_captions_only_says_so_and_open_pages_let_the_server_end(
     page.close()
 
 
-def test_a_browser_shows_the_token_as_a_password(browser, tmp_path, folder) -> None:
+def test_browser_sends_the_token_as_a_password(browser, tmp_path, folder) -> None:
     (tmp_path / "token").write_text("secret\n")
     checkpoint = make_checkpoint(tmp_path / "best")
     with start_process("--checkpoint", checkpoint, "--token-file", tmp_path / "token") as server:
@@ -329,18 +327,18 @@ def test_a_browser_shows_the_token_as_a_password(browser, tmp_path, folder) -> N
         page = browser.new_page(http_credentials=known)
         page.goto(server.url)
         choose(page, folder / "a.jpg")
-        assert captioned(page)
+        assert caption_text(page)
         page.close()
 
 
-def test_no_file_of_the_server_is_taken_for_an_upload(tmp_path, folder) -> None:
+def test_files_of_the_server_are_not_accepted_as_uploads(tmp_path, folder) -> None:
     with start_process("--checkpoint", make_checkpoint(tmp_path / "best")) as server:
         for upload in ({"path": str(folder / "a.jpg")}, {"path": "https://example.org/a.jpg"}):
-            assert not chosen(server.client, upload)["success"]
+            assert not forge_upload(server.client, upload)["success"]
 
 
-def chosen(client: httpx.Client, upload: dict) -> dict:
-    """What becomes of an upload, as a program may say there was one."""
+def forge_upload(client: httpx.Client, upload: dict) -> dict:
+    """Return the result of an event whose upload was forged by a program."""
     config = client.get("/config").json()
     event = next(e for e in config["dependencies"] if [t[1] for t in e["targets"]] == ["input"])
     data = [upload | {"meta": {"_type": "gradio.FileData"}}, 3, 5, 0, 8, "", "", False, 1, 1, 0]

@@ -1,4 +1,4 @@
-"""What the page is made of, without a browser: sentences, tables, files of many captions."""
+"""Parts of the page without a browser: HTML, settings, tables and files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ROWS = [
 PLAIN = (3, 5, 0, 30, "dog|dogs, green grass", " ", False, 1.5, 0.5, 7)
 
 
-def test_files_of_captions_read_back() -> None:
+def test_exported_files_can_be_read_back() -> None:
     table = list(csv.DictReader(io.StringIO(file_table.to_csv(ROWS))))
     rows = [json.loads(line) for line in file_table.to_jsonl(ROWS).splitlines()]
     for found in (table, rows):
@@ -59,11 +59,11 @@ def test_files_of_captions_read_back() -> None:
         (CaptionerError("the model is being loaded"), "The model is being loaded."),
     ],
 )
-def test_errors_are_sentences(error, expected) -> None:
+def test_errors_become_sentences(error, expected) -> None:
     assert file_table.format_error(error) == expected
 
 
-def test_texts_from_outside_are_text() -> None:
+def test_texts_are_escaped() -> None:
     bad = "<img src=x onerror=alert(1)> ${value} {{value}}"
     result = Result((Caption(bad, -0.5), Caption(bad, -1.0)), low_confidence=True)
     answers = Answers((Answer(bad, 0.5), Answer(bad, 0.25)))
@@ -78,11 +78,11 @@ def test_texts_from_outside_are_text() -> None:
 @pytest.mark.parametrize(
     ("share", "expected"), [(0.0, "under 1%"), (0.456, "46%"), (0.99, "99%"), (1.0, "over 99%")]
 )
-def test_no_share_is_certain(share, expected) -> None:
+def test_percentages_are_never_0_or_100(share, expected) -> None:
     assert html.format_percent(share) == expected
 
 
-def test_settings_are_those_of_decoding() -> None:
+def test_page_settings_become_decoding_options() -> None:
     count, found = read_settings(PLAIN, max_length=32)
     assert count == 3
     assert found == {
@@ -107,7 +107,7 @@ def test_settings_are_those_of_decoding() -> None:
         read_settings((1000, *PLAIN[1:]), max_length=32)
 
 
-def test_there_are_as_many_beams_as_captions_at_least() -> None:
+def test_beam_size_is_at_least_the_number_of_captions() -> None:
     for captions, beams, used in ((3, 5, 5), (5, 3, 5), (4, 4, 4)):
         count, found = read_settings((captions, beams, *PLAIN[2:]), max_length=32)
         assert (count, found["beam_size"]) == (captions, used)
@@ -115,7 +115,7 @@ def test_there_are_as_many_beams_as_captions_at_least() -> None:
         read_settings((3, "many", *PLAIN[2:]), max_length=32)
 
 
-def test_many_files_wait_for_room_and_one_bad_one_stops_none(tmp_path, monkeypatch) -> None:
+def test_many_files_wait_for_slots_and_bad_files_do_not_stop_them(tmp_path, monkeypatch) -> None:
     paths = [tmp_path / f"{i}.png" for i in range(6)]
     for i, path in enumerate(paths):
         picture(i).save(path)
@@ -141,7 +141,7 @@ def test_many_files_wait_for_room_and_one_bad_one_stops_none(tmp_path, monkeypat
     assert sorted(done) == [1, 2, 3, 4, 5, 6]
 
 
-def test_while_the_model_is_loaded_the_page_says_so() -> None:
+def test_page_reports_that_the_model_is_loading() -> None:
     async def whole() -> tuple[dict, list[dict]]:
         page = PageHandlers(Engine(FakeCaptioner, Settings()))
         for name in (*EMPTY_PAGE, "status", "files_error", "beam_size", "min_length", "max_length"):
@@ -161,23 +161,23 @@ def test_while_the_model_is_loaded_the_page_says_so() -> None:
     assert told[1]["status"] == ""
 
 
-def test_no_url_is_fetched_in_the_place_of_an_upload(tmp_path) -> None:
+def test_url_instead_of_an_upload_is_not_fetched(tmp_path) -> None:
     work = processing_utils.async_ssrf_protected_download("https://example.org/a", str(tmp_path))
     with pytest.raises(ValueError, match="no URLs"):
         asyncio.run(work)
 
 
-def test_a_browser_cuts_no_text_that_is_pasted() -> None:
+def test_text_boxes_have_no_maximum_length() -> None:
     assert text_box("Question", "").max_length is None
 
 
-def test_files_to_download_lie_among_the_uploads() -> None:
+def test_download_folders_are_in_the_upload_folder() -> None:
     first, second = Path(create_folder()), Path(create_folder())
     assert first != second
     assert first.parent.name.startswith("captioner-page-")
 
 
-def test_only_uploads_and_examples_are_read(tmp_path) -> None:
+def test_only_uploads_and_examples_are_allowed(tmp_path) -> None:
     path = Path(create_folder()) / "a.jpg"
     assert check_upload(str(path)) == str(path.resolve())
     assert [check_upload(str(path)) for path in EXAMPLES] == [str(path) for path in EXAMPLES]

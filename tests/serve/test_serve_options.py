@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -14,12 +13,11 @@ import httpx
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tiny_vqa import QUESTIONS, make_vqa_checkpoint
+from tiny_vqa import QUESTIONS
 
 pytest.importorskip("gradio")
-from serving import message, picture_bytes, start_in_thread
+from serving import PHOTO, message, picture_bytes
 
-import captioner
 from captioner.serve.routes.image_field import read_image_field
 from captioner.serve.routes.native_fields import (
     DECODING_FIELDS,
@@ -28,8 +26,8 @@ from captioner.serve.routes.native_fields import (
     VqaRequest,
 )
 
+pytest_plugins = ("serving_fixtures",)
 Q = QUESTIONS[0]
-PHOTO = picture_bytes()
 ENCODED = base64.b64encode(PHOTO).decode()
 NEEDED: dict[str, dict[str, Any]] = {
     "caption": {},
@@ -46,19 +44,8 @@ FORMS = ("json", "form", "query")
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> captioner.Captioner:
-    return captioner.load(make_vqa_checkpoint(tmp_path_factory.mktemp("served") / "best"))
-
-
-@pytest.fixture(scope="module")
-def server(model) -> Iterator[SimpleNamespace]:
-    with start_in_thread(model) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def post(server) -> Callable[..., httpx.Response]:
-    """Sends an image and options to a native route, in one of the three forms."""
+    """A function that posts an image and options to a native route, in one of three forms."""
 
     def send(route: str, form: str = "json", **options: Any) -> httpx.Response:
         path = f"/v1/{route}"
@@ -109,7 +96,7 @@ def test_unknown_options_are_rejected_by_name(post, form, route, name, hint) -> 
 )
 @example(route="caption", name="\ud800", value=1)
 @example(route="vqa", name="x" * 100_000, value=1)
-def test_any_name_is_rejected_or_valid_in_json(server, route, name, value) -> None:
+def test_any_name_is_valid_or_rejected_in_json(server, route, name, value) -> None:
     body = {"image": ENCODED, **NEEDED[route], name: value}
     headers = {"content-type": "application/json"}
     answer = server.client.post(f"/v1/{route}", content=json.dumps(body), headers=headers)
@@ -123,13 +110,13 @@ def test_any_name_is_rejected_or_valid_in_json(server, route, name, value) -> No
     name=st.from_regex(r"[a-z_]{1,20}", fullmatch=True)
     | st.sampled_from(sorted(set().union(*VALID.values()))),
 )
-def test_any_name_is_rejected_or_valid_in_forms_and_queries(post, route, form, name) -> None:
+def test_any_name_is_valid_or_rejected_in_forms_and_queries(post, route, form, name) -> None:
     answer = post(route, form, **{**NEEDED[route], name: "1"})
     assert_rejected_or_valid(answer, route, name)
 
 
 def assert_rejected_or_valid(answer: httpx.Response, route: str, name: str) -> None:
-    """A name is valid, or the error names it."""
+    """Check that a name is valid, or that the error names it."""
     if answer.status_code == 200:
         assert name in VALID[route] | {"image"}
     else:
@@ -177,7 +164,7 @@ def test_valid_options_are_applied(post, model, form, options) -> None:
         ("score", "question", [Q, Q]),
     ],
 )
-def test_a_scalar_that_comes_twice_is_rejected(post, form, route, name, values) -> None:
+def test_duplicate_scalar_is_rejected(post, form, route, name, values) -> None:
     answer = post(route, form, **{**NEEDED[route], name: values})
     assert (answer.status_code, message(answer)) == (
         422,
@@ -186,14 +173,14 @@ def test_a_scalar_that_comes_twice_is_rejected(post, form, route, name, values) 
 
 
 @pytest.mark.parametrize("form", ["form", "query"])
-def test_a_list_may_come_twice(post, model, form) -> None:
+def test_lists_may_be_repeated(post, model, form) -> None:
     words = ["dog", "boat"]
     answer = post("caption", form, must_include=words)
     assert answer.json()["caption"] == model.caption([PHOTO], must_include=words)[0].text
 
 
 @pytest.mark.parametrize("name", ["beam_size", "image", "x"])
-def test_a_name_that_comes_twice_in_json_is_rejected(server, name) -> None:
+def test_duplicate_name_in_json_is_rejected(server, name) -> None:
     text = f'{{"image": "{ENCODED}", "{name}": 1, "{name}": 2}}'
     headers = {"content-type": "application/json"}
     answer = server.client.post("/v1/caption", content=text, headers=headers)
@@ -201,7 +188,7 @@ def test_a_name_that_comes_twice_in_json_is_rejected(server, name) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/caption", "/v1/vqa", "/v1/score", "/hf/"])
-def test_query_parameters_beside_a_body_with_fields_are_rejected(server, path) -> None:
+def test_query_parameters_with_a_body_of_fields_are_rejected(server, path) -> None:
     sent = [{"json": {"image": ENCODED}}]
     if path != "/hf/":
         sent.append({"files": {"image": PHOTO}})
@@ -212,7 +199,7 @@ def test_query_parameters_beside_a_body_with_fields_are_rejected(server, path) -
     assert (chat.status_code, "n: query param" in chat.text) == (422, True)
 
 
-def test_a_second_file_and_a_file_of_another_name_are_rejected(server) -> None:
+def test_second_and_misnamed_files_are_rejected(server) -> None:
     post = server.client.post
     two = [("image", ("a.jpg", PHOTO)), ("photo", ("b.jpg", PHOTO))]
     assert post("/v1/caption", files=two).status_code == 400
@@ -224,7 +211,7 @@ def test_a_second_file_and_a_file_of_another_name_are_rejected(server) -> None:
     assert (answer.status_code, "image: the body is the image" in answer.text) == (422, True)
 
 
-def test_a_compressed_body_is_rejected(server) -> None:
+def test_compressed_body_is_rejected(server) -> None:
     headers = {"content-encoding": "gzip", "content-type": "application/json"}
     for path in ("/v1/caption", "/hf/", "/v1/chat/completions"):
         answer = server.client.post(path, content=b"\x1f\x8b", headers=headers)
@@ -246,7 +233,7 @@ def test_a_compressed_body_is_rejected(server) -> None:
         ("vqa", {"beam_size": 2}, "beam_size"),
     ],
 )
-def test_what_a_stream_cannot_apply_is_rejected(post, route, options, name) -> None:
+def test_options_that_a_stream_cannot_apply_are_rejected(post, route, options, name) -> None:
     answer = post(route, **NEEDED[route], stream=True, **options)
     assert answer.status_code == 422
     assert message(answer).startswith(f"{name}: cannot be applied to a stream")
@@ -261,7 +248,7 @@ def test_what_a_stream_cannot_apply_is_rejected(post, route, options, name) -> N
         ("vqa", {"num_answers": 1, "min_confidence": 0.0, "beam_size": 1}),
     ],
 )
-def test_what_a_stream_can_apply_is_applied(post, model, route, options) -> None:
+def test_stream_options_are_applied(post, model, route, options) -> None:
     answer = post(route, **NEEDED[route], stream=True, **options)
     pieces = [json.loads(line[6:]) for line in answer.text.splitlines() if line]
     decoding = {name: value for name, value in options.items() if name in DECODING_FIELDS}
@@ -292,7 +279,7 @@ def test_options_without_effect_in_combination_are_rejected(post, route, options
     assert (answer.status_code, named in message(answer)) == (422, True), answer.text
 
 
-def test_the_openapi_lists_the_options_and_no_others(server) -> None:
+def test_openapi_lists_exactly_the_options(server) -> None:
     paths = server.client.get("/openapi.json").json()["paths"]
     for route in ROUTES:
         content = paths[f"/v1/{route}"]["post"]["requestBody"]["content"]
@@ -307,16 +294,16 @@ def test_the_openapi_lists_the_options_and_no_others(server) -> None:
 
 @pytest.fixture(scope="module")
 def plain() -> str:
-    """Base64 with padding, and with both of the characters that the alphabets write differently."""
+    """Base64 with padding, and with both characters that differ between the two alphabets."""
     for seed in range(100):
         text = base64.b64encode(picture_bytes(seed, "PNG")).decode()
         if text.endswith("=") and "+" in text and "/" in text:
             return text
-    raise AssertionError("no such picture")
+    raise AssertionError("no seed gives such an image")
 
 
-def spellings(plain: str) -> list[str]:
-    """The same image in every form of base64 that is taken."""
+def base64_forms(plain: str) -> list[str]:
+    """Return the image in every accepted form of base64."""
     safe = plain.replace("+", "-").replace("/", "_")
     return [
         plain,
@@ -336,7 +323,7 @@ def spellings(plain: str) -> list[str]:
 
 
 def requests_with(image: str) -> list[tuple[str, dict[str, Any]]]:
-    """One request for each route, with this image."""
+    """Return a path and a body with this image for each route."""
     part = {"type": "image_url", "image_url": {"url": image}}
     return [
         ("/v1/caption", {"image": image}),
@@ -349,14 +336,14 @@ def requests_with(image: str) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def test_every_spelling_of_base64_is_read(plain) -> None:
+def test_every_form_of_base64_is_accepted(plain) -> None:
     data = base64.b64decode(plain)
-    for image in spellings(plain):
+    for image in base64_forms(plain):
         assert asyncio.run(read_image_field(image, None)) == data, image[:40]
 
 
-def test_base64_is_read_alike_on_all_routes(server, plain) -> None:
-    images = spellings(plain)
+def test_base64_is_accepted_on_all_routes(server, plain) -> None:
+    images = base64_forms(plain)
     for image in (images[3], images[7], images[9]):
         for path, body in requests_with(image):
             answer = server.client.post(path, json=body)
@@ -383,12 +370,12 @@ def test_invalid_base64_is_rejected(server, text) -> None:
         ("http://example.org/a.png", "a host that this server does not fetch from"),
     ],
 )
-def test_urls_that_are_not_read_are_explained(server, url, expected) -> None:
+def test_unsupported_urls_are_explained(server, url, expected) -> None:
     for path, body in requests_with(url):
         answer = server.client.post(path, json=body)
         assert (answer.status_code, expected in message(answer)) == (422, True), answer.text
 
 
-def test_an_image_object_has_a_url_and_nothing_else(server) -> None:
+def test_image_object_has_only_a_url(server) -> None:
     answer = server.client.post("/v1/caption", json={"image": {"url": ENCODED, "detail": "low"}})
     assert (answer.status_code, "image.detail: unknown option" in answer.text) == (422, True)

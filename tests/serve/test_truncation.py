@@ -1,4 +1,4 @@
-"""Where a text ends: stop sequences and the most tokens, against a plain search in the text."""
+"""Truncation at stop sequences and token limits, compared with a plain search in the text."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from captioner.predict.pieces import Piece
 from captioner.serve.routes.truncation import Truncation
 
 
-def cut(pieces: list[str], **options) -> tuple[str, str, int]:
-    """The text that comes through, why it ends, and how many tokens it has."""
+def truncate(pieces: list[str], **options) -> tuple[str, str, int]:
+    """Return the truncated text, the reason of its end, and its number of tokens."""
     end, text = Truncation(**options), ""
     for number, piece in enumerate(pieces, 1):
         text += end.push(Piece(piece, number))
@@ -37,15 +37,15 @@ def cut(pieces: list[str], **options) -> tuple[str, str, int]:
         ({"stop": ["a"]}, ("", "stop", 1)),
     ],
 )
-def test_a_text_ends(options, expected) -> None:
-    assert cut(["a", " red", " dog"], **options) == expected
+def test_text_is_truncated(options, expected) -> None:
+    assert truncate(["a", " red", " dog"], **options) == expected
 
 
 @given(
     st.lists(st.text("ab", max_size=3), max_size=12),
     st.lists(st.text("ab", min_size=1, max_size=5), max_size=4),
 )
-def test_a_stop_sequence_may_span_pieces(pieces: list[str], stop: list[str]) -> None:
+def test_stop_sequence_may_span_pieces(pieces: list[str], stop: list[str]) -> None:
     expected = "".join(pieces)
     for count in range(1, len(pieces) + 1):
         text = "".join(pieces[:count])
@@ -53,4 +53,4 @@ def test_a_stop_sequence_may_span_pieces(pieces: list[str], stop: list[str]) -> 
         if starts:
             expected = text[: min(starts)]
             break
-    assert cut(pieces, stop=stop)[0] == expected
+    assert truncate(pieces, stop=stop)[0] == expected

@@ -29,7 +29,6 @@ LONG_FUNCTIONS: set[str] = set()
 LONG_TEST_MODULES = {
     "tests/e2e/test_train.py",
     "tests/e2e/test_train_questions.py",
-    "tests/serve/test_chat.py",
     "tests/unit/predict/test_answers.py",
     "tests/unit/predict/test_caption_options.py",
     "tests/unit/training/test_training_parts.py",
