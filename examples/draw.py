@@ -1,7 +1,7 @@
-"""Draw the example pictures from nothing but code: `python examples/draw.py [FOLDER]`.
+"""Draw the example images procedurally: `python examples/draw.py [FOLDER]`.
 
-They stand in for photographs: shaded, textured, out of focus in the distance and grainy, so that a
-model trained on photographs recognises them. Fixed seeds: each run draws the same pixels.
+The images imitate photographs: they have shading, texture, blurred backgrounds and grain, so that a
+model trained on photographs recognizes them. Seeds are fixed, so every run draws the same pixels.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from PIL import Image, ImageDraw, ImageFilter
 WIDTH, HEIGHT = 640, 480
 Y, X = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
 Rng = np.random.Generator
-Colour = tuple[int, int, int]
-Stroke = tuple[Sequence[tuple[float, float]], Sequence[float], Colour]  # points, widths, colour
+Color = tuple[int, int, int]
+Stroke = tuple[Sequence[tuple[float, float]], Sequence[float], Color]  # points, widths, color
 
 
 def noise(rng: Rng, cells: tuple[float, float], octaves: int = 5) -> np.ndarray:
-    """Fractal value noise in about -1..1 (H, W); `cells` is the coarsest grid, (down, across)."""
+    """Return fractal value noise (H, W) in about -1..1; `cells` is the coarsest grid (H, W)."""
     total = np.zeros((HEIGHT, WIDTH), np.float32)
     for octave in range(octaves):
         shape = [min(int(cell * 2**octave) + 2, 2 * HEIGHT) for cell in cells]
@@ -32,46 +32,46 @@ def noise(rng: Rng, cells: tuple[float, float], octaves: int = 5) -> np.ndarray:
 
 
 def smooth(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """A soft step from 0 at `low` to 1 at `high`."""
+    """Return a smooth step from 0 at `low` to 1 at `high`."""
     part = np.clip((values - low) / (high - low), 0, 1)
     return part * part * (3 - 2 * part)
 
 
-def blend(low: Colour, high: Colour, weight: np.ndarray) -> np.ndarray:
-    """A picture (H, W, 3) from colour `low` at weight 0 to `high` at weight 1."""
+def blend(low: Color, high: Color, weight: np.ndarray) -> np.ndarray:
+    """Return an image (H, W, 3) from color `low` at weight 0 to `high` at weight 1."""
     return mix(np.full((HEIGHT, WIDTH, 3), low, np.float32), high, np.clip(weight, 0, 1))
 
 
 def mix(one: np.ndarray, other: np.ndarray | Sequence[float], weight: np.ndarray) -> np.ndarray:
-    """Blend two pictures or colours (H, W, 3) by a weight (H, W)."""
+    """Blend two images or colors (H, W, 3) by a weight (H, W)."""
     return one + (np.asarray(other, np.float32) - one) * weight[..., None]
 
 
 def blur(values: np.ndarray, radius: float) -> np.ndarray:
-    """Gaussian blur of (H, W) values within 0..1 or of a picture (H, W, 3) within 0..255."""
+    """Blur values (H, W) within 0..1 or an image (H, W, 3) within 0..255 (Gaussian)."""
     scale = 255 if values.ndim == 2 else 1
     picture = Image.fromarray(np.clip(values * scale, 0, 255).astype(np.uint8))
     return np.asarray(picture.filter(ImageFilter.GaussianBlur(radius)), np.float32) / scale
 
 
-def reduced(image: Image.Image) -> np.ndarray:
-    """A drawing at a multiple of the size, brought down to (H, W) or (H, W, 3)."""
+def reduce_size(image: Image.Image) -> np.ndarray:
+    """Reduce a drawing at a multiple of the size to (H, W) or (H, W, 3)."""
     return np.asarray(image.resize((WIDTH, HEIGHT), Image.Resampling.BOX), np.float32)
 
 
 def ground(rng: Rng, horizon: float, cells: tuple[float, float]) -> np.ndarray:
-    """Noise on a plane that runs from the lower edge to `horizon`: finer with distance."""
+    """Return noise on a plane from the lower edge to `horizon`, finer with distance."""
     flat = noise(rng, cells, 6)
     depth = (HEIGHT - horizon) / np.maximum(Y - horizon, 0.7)
     column = WIDTH / 2 + (X - WIDTH / 2) * np.minimum(depth, 12) * 0.5
-    # beyond an edge the plane goes on as its mirror image
+    # the plane continues as its mirror image beyond the edges
     row = HEIGHT - 1 - np.abs(depth * 150 % (2 * HEIGHT) - HEIGHT)
     column = WIDTH - 1 - np.abs(column % (2 * WIDTH) - WIDTH)
     return flat[row.astype(int).clip(0), column.astype(int).clip(0)]
 
 
 def sky(rng: Rng, horizon: float) -> np.ndarray:
-    """A blue gradient with clouds that flatten towards the horizon (H, W, 3)."""
+    """Return a blue gradient with clouds that flatten toward the horizon (H, W, 3)."""
     blue = blend((76, 140, 210), (200, 224, 240), Y / horizon)
     cover = smooth(noise(rng, (7, 4), 7) + 0.25 * (1 - Y / horizon), 0.05, 0.95)
     light = 236 + 16 * noise(rng, (6, 5), 4)
@@ -79,26 +79,26 @@ def sky(rng: Rng, horizon: float) -> np.ndarray:
 
 
 def body(strokes: Sequence[Stroke]) -> tuple[np.ndarray, np.ndarray]:
-    """Draw tapering limbs in order; gives colours (H, W, 3) and opacity (H, W)."""
+    """Draw tapering strokes in order; return colors (H, W, 3) and opacity (H, W)."""
     layer = Image.new("RGBA", (3 * WIDTH, 3 * HEIGHT))
     draw = ImageDraw.Draw(layer)
-    for points, widths, colour in strokes:
+    for points, widths, color in strokes:
         tracks = [*zip(*points, strict=True), widths]
         for step in np.linspace(0, len(points) - 1, 40 * len(points)):
             x, y, r = (3 * np.interp(step, range(len(points)), track) for track in tracks)
-            draw.ellipse((x - r / 2, y - r / 2, x + r / 2, y + r / 2), fill=colour)
-    return (drawn := reduced(layer))[..., :3], drawn[..., 3] / 255
+            draw.ellipse((x - r / 2, y - r / 2, x + r / 2, y + r / 2), fill=color)
+    return (drawn := reduce_size(layer))[..., :3], drawn[..., 3] / 255
 
 
-def shade(colours: np.ndarray, opacity: np.ndarray, radius: float, strength: float) -> np.ndarray:
-    """Light a flat figure from the upper left as if it were round."""
+def shade(colors: np.ndarray, opacity: np.ndarray, radius: float, strength: float) -> np.ndarray:
+    """Shade a flat figure as a round one, with light from the upper left."""
     down, right = np.gradient(blur(opacity, radius))
     light = 1 + strength * radius * (0.8 * right + 0.6 * down)
-    return np.clip(colours * np.clip(light, 0.35, 1.5)[..., None], 0, 255)
+    return np.clip(colors * np.clip(light, 0.35, 1.5)[..., None], 0, 255)
 
 
 def finish(rng: Rng, picture: np.ndarray) -> Image.Image:
-    """Lens and film: a touch of blur, darker corners, contrast and grain."""
+    """Apply the effects of lens and film: slight blur, vignette, contrast and grain."""
     edges = (2 * X / WIDTH - 1) ** 2 + (2 * Y / HEIGHT - 1) ** 2
     picture = blur(picture, 0.6) * (1 - 0.16 * edges)[..., None]
     grain = rng.normal(0, 3.2, (HEIGHT, WIDTH, 1)) + rng.normal(0, 1.5, (HEIGHT, WIDTH, 3))
@@ -107,15 +107,18 @@ def finish(rng: Rng, picture: np.ndarray) -> Image.Image:
     return Image.fromarray(np.clip(curve + grain, 0, 255).astype(np.uint8))
 
 
-def person(x: float, foot: float, size: float, step: float, *dress: Colour) -> list[Stroke]:
-    """A walker, `size` pixels tall, from behind; feet at (x, foot), skin, hair, shirt, trousers."""
+def person(x: float, foot: float, size: float, step: float, *dress: Color) -> list[Stroke]:
+    """Return the strokes of a walking person from behind, `size` pixels tall, feet at (x, foot).
+
+    `dress` holds the colors of skin, hair, shirt and trousers.
+    """
     skin, hair, shirt, trousers = dress
     strokes: list[Stroke] = []
 
-    def stroke(colour: Colour, *track: tuple[float, float, float]) -> None:
-        """A limb through points (across, up, width), in units of the person's size."""
+    def stroke(color: Color, *track: tuple[float, float, float]) -> None:
+        """Add a stroke through points (across, up, width), in units of the person's size."""
         points = [(x + across * size, foot - up * size) for across, up, _ in track]
-        strokes.append((points, [width * size for *_, width in track], colour))
+        strokes.append((points, [width * size for *_, width in track], color))
 
     for side in (-1, 1):
         go = side * step
@@ -137,7 +140,7 @@ def person(x: float, foot: float, size: float, step: float, *dress: Colour) -> l
 
 
 def shore(rng: Rng, horizon: float) -> np.ndarray:
-    """Sky, sea, breaking waves and sand without anybody (H, W, 3)."""
+    """Return sky, sea, breaking waves and sand (H, W, 3)."""
     edge = 318 + 0.045 * (X - 320) + 7 * noise(rng, (0, 3), 4)
     near = ((Y - horizon) / (edge - horizon)).clip(0, 1)
     ripple = ground(rng, horizon - 6, (60, 14))
@@ -163,8 +166,8 @@ def shore(rng: Rng, horizon: float) -> np.ndarray:
     return mix(sky(rng, horizon), picture, smooth(Y, horizon - 0.8, horizon + 0.8))
 
 
-def laid_down(opacity: np.ndarray, foot: float) -> np.ndarray:
-    """The shadow (H, W) that a standing figure throws to the right, towards the camera."""
+def cast_shadow(opacity: np.ndarray, foot: float) -> np.ndarray:
+    """Return the shadow (H, W) of a standing figure, to the right and toward the camera."""
     upside_down = Image.fromarray((opacity[::-1] * 255).astype(np.uint8))
     lean = (1, -1.4, 1.4 * foot, 0, 3.4, (HEIGHT - foot) - 3.4 * foot)
     cast = upside_down.transform((WIDTH, HEIGHT), Image.Transform.AFFINE, lean)
@@ -172,21 +175,21 @@ def laid_down(opacity: np.ndarray, foot: float) -> np.ndarray:
 
 
 def beach(seed: int = 3) -> Image.Image:
-    """Two people walk along the beach."""
+    """Draw two people who walk along a beach."""
     rng = np.random.default_rng(seed)
     picture = blur(shore(rng, 186), 0.8)
     man = ((198, 142, 108), (58, 40, 30), (196, 44, 40), (38, 48, 84))
     woman = ((214, 160, 128), (96, 62, 34), (236, 236, 230), (58, 96, 150))
     for x, foot, size, step, dress in ((268, 420, 232, 0.05, man), (360, 426, 214, -0.035, woman)):
-        colours, opacity = body(person(x, foot, size, step, *dress))
-        picture = mix(picture, picture * (0.5, 0.5, 0.58), 0.8 * laid_down(opacity, foot))
+        colors, opacity = body(person(x, foot, size, step, *dress))
+        picture = mix(picture, picture * (0.5, 0.5, 0.58), 0.8 * cast_shadow(opacity, foot))
         wrinkle = 1 + 0.09 * noise(rng, (30, 60), 3)[..., None]
-        picture = mix(picture, shade(colours * wrinkle, opacity, 6, 1.1), opacity)
+        picture = mix(picture, shade(colors * wrinkle, opacity, 6, 1.1), opacity)
     return finish(rng, picture)
 
 
 def blades(rng: Rng, picture: np.ndarray, top: float, count: int) -> np.ndarray:
-    """Grass blades from row `top` to the lower edge, longer in front."""
+    """Draw grass blades from row `top` to the lower edge, longer in front."""
     image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).resize((1280, 960))
     draw = ImageDraw.Draw(image)
     for foot in np.sort(top + (HEIGHT + 25 - top) * rng.random(count) ** 0.8):
@@ -197,11 +200,11 @@ def blades(rng: Rng, picture: np.ndarray, top: float, count: int) -> np.ndarray:
         fill = tuple(int(c) for c in np.clip([92 + tone, 138 + tone, 44 + 0.6 * tone], 0, 255))
         path = [(x, foot), (x + 0.35 * lean, foot - 0.6 * length), (x + lean, foot - length)]
         draw.line([(2 * a, 2 * b) for a, b in path], fill, max(1, round(2.6 * near)))
-    return reduced(image)
+    return reduce_size(image)
 
 
 def hound() -> list[Stroke]:
-    """A dog that gallops to the right; far legs first."""
+    """Return the strokes of a dog that gallops to the right, far legs first."""
     coat, far, dark = (130, 84, 48), (80, 52, 32), (58, 38, 24)
     return [
         ([(262, 286), (222, 320), (190, 326), (168, 350)], [46, 28, 17, 13], far),
@@ -221,7 +224,7 @@ def hound() -> list[Stroke]:
 
 
 def dog(seed: int = 5) -> Image.Image:
-    """A brown dog runs through the grass."""
+    """Draw a brown dog that runs through grass."""
     rng = np.random.default_rng(seed)
     leaves, patches = noise(rng, (9, 12), 5), ground(rng, 130, (30, 8))
     trees = blend((30, 56, 28), (120, 156, 76), smooth(leaves, -0.7, 1.2))
@@ -229,13 +232,13 @@ def dog(seed: int = 5) -> Image.Image:
     grass = blend((74, 122, 40), (146, 178, 74), smooth(patches, -1.1, 1.2))
     meadow = blur(mix(trees, grass, smooth(Y + 6 * leaves, 142, 158)), 5)
     picture = blades(rng, meadow, 235, 5000)
-    colours, opacity = body(hound())
+    colors, opacity = body(hound())
     shadow = np.exp(-(((X - 330) / 150) ** 2) - ((Y - 376) / 16) ** 2)
     picture = mix(picture, picture * (0.32, 0.4, 0.35), 0.9 * shadow)
     ragged = smooth(blur(opacity, 1.6) + 0.22 * noise(rng, (70, 90), 3), 0.4, 0.62)
     coat = 1 + 0.2 * noise(rng, (150, 60), 3) + 0.06 * noise(rng, (8, 10), 3)
-    colours = mix(colours, (130, 84, 48), 1 - opacity)  # for the ragged edge
-    lit = shade(shade(colours, opacity, 16, 1.7), opacity, 5, 0.5) * coat[..., None]
+    colors = mix(colors, (130, 84, 48), 1 - opacity)  # for the ragged edge
+    lit = shade(shade(colors, opacity, 16, 1.7), opacity, 5, 0.5) * coat[..., None]
     picture = mix(picture, lit, ragged)
     return finish(rng, blades(rng, picture, 362, 1500))
 
