@@ -1,4 +1,4 @@
-"""Models that are made in a second; of one, a checkpoint whose captions follow the picture."""
+"""Tiny models that are built in a second, with checkpoints whose captions depend on the image."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Grid(nn.Module):
 
 
 def make_checkpoint(folder: Path, *, question: QuestionConfig | None = None) -> Path:
-    """Write a checkpoint of half a million parameters that captions different pictures unlike.
+    """Write a checkpoint of half a million parameters whose captions differ between images.
 
-    With `question`, it has (untrained) parts to answer questions.
+    With `question`, it has untrained parts to answer questions.
     """
     # Only the first block of each stage is kept: the others do not change the shape.
     spare = [f"blocks.{i}.{j}" for i, stage in enumerate(STAGES[NAME]) for j in range(1, stage[1])]
@@ -67,7 +67,7 @@ def make_checkpoint(folder: Path, *, question: QuestionConfig | None = None) -> 
              for other in THINGS[:4]]  # fmt: skip
     tokenizer = Tokenizer.train(texts, vocab_size=config.tokenizer.vocab_size)
     with torch.random.fork_rng():
-        torch.manual_seed(8)  # one that tells the pictures apart
+        torch.manual_seed(8)  # a seed whose captions differ
         backbone = Backbones([MobileNet(NAME, remove=spare)])
         model = build_model(
             config.model,
@@ -83,10 +83,10 @@ def make_checkpoint(folder: Path, *, question: QuestionConfig | None = None) -> 
 
 @torch.no_grad()
 def _sharpen(model: torch.nn.Module) -> None:
-    """Let the picture decide, and no byte piece or early end come: width 0 is a bias of pieces."""
+    """Scale weights so that the image decides; dimension 0 is a bias of byte pieces and EOS."""
     for norm in model.backbone.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):
-            # Weak random activations would leave every picture with the same features.
+            # Otherwise, weak random activations give all images the same features.
             norm.running_var.fill_(0.05)
     decoder = model.decoder
     decoder.layers[0].encoder_attn.out_proj.weight.mul_(20)
@@ -98,9 +98,9 @@ def _sharpen(model: torch.nn.Module) -> None:
 
 
 def make_text_encoder(folder: Path, *, dtype: torch.dtype = torch.float32) -> Path:
-    """Write a text encoder of Hugging Face with random weights and a tokenizer of a few words.
+    """Write a Hugging Face text encoder with random weights and a tokenizer of a few words.
 
-    Its padding is not id 0.
+    The id of its padding is not 0.
     """
     from tokenizers import Tokenizer as Words
     from tokenizers import models, pre_tokenizers, processors
@@ -135,6 +135,6 @@ def make_text_encoder(folder: Path, *, dtype: torch.dtype = torch.float32) -> Pa
 
 
 def picture(seed: int, *, size: tuple[int, int] = (80, 60)) -> Image.Image:
-    """A picture of random coloured blocks."""
+    """Return an image of random colored blocks."""
     blocks = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), dtype=np.uint8)
     return Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST)

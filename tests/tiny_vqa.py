@@ -1,4 +1,4 @@
-"""A checkpoint that answers, made in a second: random weights, told apart by image and question."""
+"""A tiny random checkpoint whose answers depend on image and question."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from captioner.config import AnswerConfig, QuestionConfig, load_config, save_con
 
 QUESTIONS = tuple(f"what is by the {thing}?" for thing in THINGS)
 LONGEST = 32
-"""Tokens of a question."""
+"""The largest number of tokens of a question."""
 
 
 def make_vqa_checkpoint(folder: Path, *, fusion: str = "cross_attention", **answers: float) -> Path:
-    """Write tiny's checkpoint with a fusion; `answers` are settings of `AnswerConfig`."""
+    """Write tiny's checkpoint with a fusion; `answers` are fields of `AnswerConfig`."""
     question = QuestionConfig(encoder_layers=1, fusion=fusion, fusion_layers=1, max_length=LONGEST)
     make_checkpoint(folder, question=question)
     path = folder / "config.yaml"

@@ -1,4 +1,4 @@
-"""Words as automata, against regular expressions over what the tokens decode to."""
+"""Constraints on words, against regular expressions over the decoded text."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def plan(tokenizer: Tokenizer, **options) -> list[Automaton]:
 
 
 def allows(automata: list[Automaton], ids: list[int]) -> bool:
-    """Whether the automata let the tokens come, one after another, with EOS behind them."""
+    """Return whether all automata accept the tokens, with EOS appended."""
     for automaton in automata:
         state = 0
         for token in [*ids, EOS]:
@@ -50,24 +50,24 @@ def allows(automata: list[Automaton], ids: list[int]) -> bool:
     return True
 
 
-def spelt(phrase: str) -> str:
-    """A pattern of the phrase as a word of a text; spaces come as one."""
+def word_pattern(phrase: str) -> str:
+    """Return a regular expression of the phrase as whole words."""
     before = r"(?<![^\W_])" if phrase[0].isalnum() else ""
     after = r"(?![^\W_])" if phrase[-1].isalnum() else ""
     return before + re.escape(phrase) + after
 
 
 def holds(text: str, phrase: str) -> bool:
-    return bool(re.search(spelt(phrase), " ".join(text.lower().split())))
+    return bool(re.search(word_pattern(phrase), " ".join(text.lower().split())))
 
 
 def ends(text: str, phrase: str) -> bool:
     if text.endswith(" ") and not phrase.endswith(" "):
         return False
-    return bool(re.search(spelt(phrase) + r"\Z", " ".join(text.lower().split())))
+    return bool(re.search(word_pattern(phrase) + r"\Z", " ".join(text.lower().split())))
 
 
-# Whole characters only: of what the bytes of half a character decode to, nothing is promised.
+# Whole characters only: the decoding of an incomplete character is undefined.
 def ordinary(tokenizer: Tokenizer) -> list[int]:
     return [i for i, piece in enumerate(tokenizer.list_pieces())
             if piece and piece.isprintable() and "_" not in piece]  # fmt: skip
@@ -75,7 +75,7 @@ def ordinary(tokenizer: Tokenizer) -> list[int]:
 
 @st.composite
 def texts(draw):
-    """Tokens in any order, more often than not those of words that matter."""
+    """Draw tokens in any order, mostly those of words of the phrases."""
     tokenizer = tokenizers[draw(st.sampled_from(sorted(tokenizers)))]
     any_piece = st.sampled_from(ordinary(tokenizer)).map(lambda i: [i])
     words = " ".join([*TEXTS, *PHRASES]).split()
@@ -85,7 +85,7 @@ def texts(draw):
 
 
 @given(texts(), st.lists(st.sampled_from(PHRASES), min_size=1, max_size=3, unique=True))
-def test_a_text_must_hold_one_of_the_alternatives(text, phrases):
+def test_must_include_requires_one_alternative(text, phrases):
     tokenizer, ids = text
     automata = plan(tokenizer, must_include=("|".join(phrases),))
     written = tokenizer.decode(ids)
@@ -93,8 +93,8 @@ def test_a_text_must_hold_one_of_the_alternatives(text, phrases):
 
 
 @given(texts(), st.lists(st.sampled_from(PHRASES), min_size=1, max_size=3, unique=True))
-def test_a_text_holds_nothing_that_is_banned(text, phrases):
-    """And all else may come that does not spell it out at the end of a token."""
+def test_banned_phrases_are_forbidden(text, phrases):
+    """Everything else is accepted, unless a token completes a phrase."""
     tokenizer, ids = text
     automata = plan(tokenizer, banned=tuple(phrases))
     begun = [tokenizer.decode(ids[:n]) for n in range(1, len(ids) + 1)]
@@ -105,7 +105,7 @@ def test_a_text_holds_nothing_that_is_banned(text, phrases):
 
 
 @given(texts())
-def test_no_text_ends_in_a_word_that_others_must_follow(text):
+def test_no_dangling_forbids_last_words(text):
     tokenizer, ids = text
     written = tokenizer.decode(ids)
     dangles = any(ends(written.rstrip(" "), word) for word in DANGLING_WORDS)
@@ -113,7 +113,7 @@ def test_no_text_ends_in_a_word_that_others_must_follow(text):
 
 
 @pytest.mark.parametrize("tokenizer", tokenizers.values(), ids=tokenizers)
-def test_spaces_behind_such_a_word_change_nothing(tokenizer):
+def test_trailing_spaces_do_not_hide_a_dangling_word(tokenizer):
     space = tokenizer.list_pieces().index(" ")
     byte = len(tokenizer.list_pieces()) - 1 - tokenizer.list_pieces()[::-1].index(" ")
     automata = plan(tokenizer, no_dangling=True)
@@ -124,7 +124,7 @@ def test_spaces_behind_such_a_word_change_nothing(tokenizer):
 
 @pytest.mark.parametrize("tokenizer", tokenizers.values(), ids=tokenizers)
 @pytest.mark.parametrize("prefix", ["a dog", "A Dog's", "two dogs run with"])
-def test_a_beginning_is_whole(tokenizer, prefix):
+def test_a_prefix_ends_at_a_word_boundary(tokenizer, prefix):
     automata = plan(tokenizer, prefix=prefix)
     for rest, allowed in ((" runs", True), ("", True), (", too", True), ("gy", False)):
         ids = tokenizer.encode(prefix.lower())[:-1]
@@ -138,13 +138,13 @@ def test_a_beginning_is_whole(tokenizer, prefix):
 
 
 @pytest.mark.parametrize("tokenizer", tokenizers.values(), ids=tokenizers)
-def test_special_tokens_never_come(tokenizer):
+def test_special_tokens_are_forbidden(tokenizer):
     options = {"must_include": ("dog",), "banned": ("red",), "no_dangling": True, "prefix": "two"}
     for automaton in plan(tokenizer, **options):
         assert (automaton.table[:, [PAD, UNK, BOS]] == FORBIDDEN).all()
 
 
-def test_pieces_are_what_ids_decode_to():
+def test_list_pieces_agrees_with_decode():
     for tokenizer in tokenizers.values():
         pieces = tokenizer.list_pieces()
         assert len(pieces) == len(tokenizer)
@@ -154,7 +154,7 @@ def test_pieces_are_what_ids_decode_to():
             assert tokenizer.decode([*marker, i]) == tokenizer.decode(marker) + pieces[i]
 
 
-def test_the_state_of_a_row_is_that_of_its_tokens():
+def test_states_follow_the_tokens_of_a_row():
     tokenizer = tokenizers["unigram"]
     [automaton] = plan(tokenizer, must_include=("dog",))
     ids = tokenizer.encode("a dog runs")[:-1]
@@ -170,7 +170,7 @@ def test_the_state_of_a_row_is_that_of_its_tokens():
 
 @pytest.mark.parametrize("tokenizer", tokenizers.values(), ids=tokenizers)
 @pytest.mark.parametrize("word", ["naïf", "ça", "日本", "a\U0001f600b"])
-def test_words_may_hold_characters_that_no_piece_does(tokenizer, word):
+def test_words_can_contain_characters_without_a_piece(tokenizer, word):
     assert not set(word) <= set("".join(filter(None, tokenizer.list_pieces())))
     automata = plan(tokenizer, must_include=(word,))
     for text, found in ((f"a {word}", True), (f"a {word}s", False), (f"{word}, too", True)):
@@ -181,7 +181,7 @@ def test_words_may_hold_characters_that_no_piece_does(tokenizer, word):
     assert not allows(automata, tokenizer.encode("a naif")[:-1])
 
 
-def test_words_that_no_piece_and_no_byte_spells():
+def test_words_without_pieces_and_bytes_are_rejected():
     class Bare:
         def list_pieces(self):
             return [None, None, None, None, " a", " dog"]
@@ -190,7 +190,7 @@ def test_words_that_no_piece_and_no_byte_spells():
         build_constraints(DecodingConfig(must_include=("cat",)), Bare(), lowercase=True)
 
 
-def test_without_words_there_are_no_rules():
+def test_default_options_have_no_constraints():
     found = build_constraints(DecodingConfig(), tokenizers["bpe"], lowercase=True)
     assert found.rules == found.required == ()
 
@@ -206,7 +206,7 @@ def test_without_words_there_are_no_rules():
         ({"must_include": ("fire truck",) * 9, "max_length": 12}, "max_length=12"),
     ],
 )
-def test_words_that_cannot_be_written(options, named):
+def test_impossible_words_are_rejected(options, named):
     with pytest.raises(CaptionerError, match=named):
         build_constraints(DecodingConfig(**options), tokenizers["bpe"], lowercase=True)
 
@@ -232,6 +232,6 @@ def test_words_that_cannot_be_written(options, named):
         ({"length_penalty": -11.0}, "length_penalty"),
     ],
 )
-def test_options_that_do_not_go_together(options, named):
+def test_conflicting_options_are_rejected(options, named):
     with pytest.raises(ConfigError, match=named):
         DecodingConfig(**options)

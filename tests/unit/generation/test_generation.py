@@ -1,4 +1,4 @@
-"""The decoder's step and the search together, on a tiny random model."""
+"""Searches on the torch backend, with a tiny random model."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def model(tmp_path_factory):
 
 @pytest.mark.parametrize("beams", [1, 4])
 @pytest.mark.parametrize("penalty", [0.0, 0.7, 1.0])
-def test_scores_are_those_of_the_whole_caption_decoded_at_once(model, beams, penalty):
+def test_scores_equal_one_parallel_pass_over_the_caption(model, beams, penalty):
     model, size = model
     pixels = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
     config = DecodingConfig(beam_size=beams, max_length=9, length_penalty=penalty)
@@ -57,7 +57,7 @@ def test_scores_are_those_of_the_whole_caption_decoded_at_once(model, beams, pen
             assert h.score == pytest.approx(h.logprob / len(h.tokens) ** penalty)
 
 
-def test_neither_padding_nor_a_start_stands_in_a_caption(model):
+def test_captions_contain_no_special_tokens(model):
     model, size = model
     config = DecodingConfig(beam_size=6, max_length=12)
     found = search(model, torch.randn(4, 3, size, size), config)
@@ -65,7 +65,7 @@ def test_neither_padding_nor_a_start_stands_in_a_caption(model):
     assert not tokens & {PAD, UNK, BOS, EOS}
 
 
-def test_kept_features_give_what_pixels_give(model):
+def test_features_give_the_same_captions_as_pixels(model):
     model, size = model
     pixels = torch.randn(2, 3, size, size)
     config = DecodingConfig(beam_size=3, max_length=8)
@@ -74,11 +74,11 @@ def test_kept_features_give_what_pixels_give(model):
     found, expected = (search(model, images, config) for images in (features, pixels))
     for ours, theirs in zip(found, expected, strict=True):
         assert [h.tokens for h in ours] == [h.tokens for h in theirs]
-        # Kept features may lie otherwise in memory, for which another kernel may be chosen.
+        # Another memory layout may select another kernel.
         assert [h.logprob for h in ours] == pytest.approx([h.logprob for h in theirs], abs=1e-4)
 
 
-def test_a_greedy_caption_follows_the_samples(model):
+def test_the_greedy_caption_follows_the_samples(model):
     model, size = model
     backend = backend_of(model)
     pixels = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
@@ -101,7 +101,7 @@ def test_a_greedy_caption_follows_the_samples(model):
 # Answers
 
 QUESTIONS = ("a red dog by the boat", "a boat", "a pink street by the dog", "a window")
-OWNERS = (2, 0, 2, 0)  # and nothing is asked about image 1
+OWNERS = (2, 0, 2, 0)  # no question is about image 1
 TEMPERATURE = 0.8
 
 
@@ -113,7 +113,7 @@ OWN_DECODER = QuestionConfig(decoder_layers=2, decoder_ffn=24)
     scope="module", params=[*FUSIONS, OWN_DECODER], ids=lambda q: f"{q.fusion} {q.decoder_layers}"
 )
 def asked(request, tmp_path_factory):
-    """A model that answers, memory of three images, question ids and owners."""
+    """A model that answers, the memory of three images, question ids and owners."""
     folder = tmp_path_factory.mktemp("asked")
     question = request.param
     found, tokenizer, _ = load_checkpoint(make_checkpoint(folder, question=question))
@@ -125,7 +125,7 @@ def asked(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("beams", [1, 4])
-def test_an_answers_probability_is_that_of_all_of_it(asked, beams):
+def test_an_answer_probability_covers_all_its_tokens(asked, beams):
     model, memory, ids, owners = asked
     config = AnswerConfig(beam_size=beams, max_length=6, temperature=TEMPERATURE)
     found = answer(model, memory, pad(ids, PAD), owners, config)
@@ -146,7 +146,7 @@ def test_an_answers_probability_is_that_of_all_of_it(asked, beams):
             assert h.score == pytest.approx(h.logprob)  # no reward for length
 
 
-def test_answers_depend_on_no_other_question(asked):
+def test_answers_do_not_depend_on_other_questions(asked):
     model, memory, ids, owners = asked
     config = AnswerConfig(beam_size=3, max_length=6)
     together = answer(model, memory, pad(ids, PAD), owners, config)
@@ -163,7 +163,7 @@ def test_answers_depend_on_no_other_question(asked):
             assert found == pytest.approx([h.logprob for h in expected], abs=1e-4)
 
 
-def test_a_higher_temperature_is_less_sure_and_answers_the_same(asked):
+def test_a_higher_temperature_lowers_confidence_only(asked):
     model, memory, ids, owners = asked
     best = []
     for temperature in (0.5, 1.0, 2.0):

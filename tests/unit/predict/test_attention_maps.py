@@ -1,4 +1,4 @@
-"""Where the model looked: each word's weights, in their places, against sums made by hand."""
+"""Attention maps: the weights of each word and their places, against a direct computation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from captioner.tokenizer import BOS, Tokenizer
 
 TEXT = "a red boat"
 SIDE = 2
-"""Places of a tiny model along each side of a picture."""
+"""Image positions of a tiny model along each side of an image."""
 
 
 @pytest.fixture(scope="session")
@@ -38,8 +38,10 @@ def model(folder) -> Captioner:
     return captioner.load(folder)
 
 
-def by_hand(folder: Path, image: Image.Image, tokens: list[int], question: str = "") -> Tensor:
-    """The weights (T, P) of the plain layers, from the queries and keys that pass through them."""
+def expected_weights(
+    folder: Path, image: Image.Image, tokens: list[int], question: str = ""
+) -> Tensor:
+    """Return the weights (T, P), computed from the queries and keys of the unpacked layers."""
     plain, tokenizer, config = load_checkpoint(folder)
     captioner = Captioner.of_model(plain, tokenizer, config, compile=True)  # layers stay plain
     backend = captioner.backend
@@ -70,9 +72,9 @@ def grids(found) -> np.ndarray:
 
 
 @torch.no_grad()
-def test_weights_are_those_of_the_layers_meaned_over_the_tokens_of_a_word(folder, model):
+def test_word_weights_are_the_layer_weights_averaged_over_tokens(folder, model):
     image, tokens = picture(3), model.tokenizer.encode(TEXT)
-    weights = by_hand(folder, image, tokens)
+    weights = expected_weights(folder, image, tokens)
     pieces = model.tokenizer.list_pieces()
     starts = [i for i, token in enumerate(tokens[:-1]) if i == 0 or pieces[token][0] == " "]
     assert 1 < len(starts) == len(TEXT.split())
@@ -85,7 +87,7 @@ def test_weights_are_those_of_the_layers_meaned_over_the_tokens_of_a_word(folder
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int8"])
-def test_weights_sum_to_1_in_every_type(folder, model, dtype):
+def test_weights_sum_to_1_in_every_dtype(folder, model, dtype):
     expected = grids(model.attention(picture(1), TEXT))
     found = grids(captioner.load(folder, dtype=dtype).attention(picture(1), TEXT))
     np.testing.assert_allclose(found.sum((1, 2)), 1, atol=1e-6)
@@ -94,13 +96,13 @@ def test_weights_sum_to_1_in_every_type(folder, model, dtype):
 
 
 @pytest.mark.parametrize("text", ["dog", "A  Red\nboat , ", "é 北", "dog's (x)!", "a ▁ b", "- - -"])
-def test_words_joined_are_the_text(model, text):
+def test_joined_words_are_the_text(model, text):
     found = model.attention(picture(0), text)
     assert " ".join(word.word for word in found) == normalize_caption(text)
     np.testing.assert_allclose(grids(found).sum((1, 2)), 1)
 
 
-def test_every_token_is_of_the_word_that_it_helps_to_write():
+def test_tokens_are_assigned_to_their_words():
     words = ["red", "dog", "boat", "zebra", "quiz", "北京", "12"]
     for kind in ("unigram", "bpe"):
         tokenizer = Tokenizer.train(["red dog boat"] * 9, vocab_size=290, kind=kind)
@@ -115,7 +117,7 @@ def test_every_token_is_of_the_word_that_it_helps_to_write():
             assert [text.strip() for text in written] == chosen
 
 
-def test_what_cannot_be_written_or_read(model, tmp_path):
+def test_unusable_texts_and_images_are_rejected(model, tmp_path):
     with pytest.raises(CaptionerError, match="has no words"):
         model.attention(picture(0), " ")
     with pytest.raises(CaptionerError, match="tokens"):
@@ -126,16 +128,16 @@ def test_what_cannot_be_written_or_read(model, tmp_path):
         model.attention(picture(0), TEXT, question=QUESTIONS[0])
 
 
-def test_an_encoded_image_will_do(model):
+def test_an_encoded_image_gives_the_same_attention(model):
     found = model.attention(model.encode(picture(2)), TEXT)
     np.testing.assert_array_equal(grids(found), grids(model.attention(picture(2), TEXT)))
 
 
-# Where the places are.
+# Positions
 
 
-def looking_for_white(folder: Path, *, resize: str = "squash") -> Captioner:
-    """A captioner whose words all look at what is bright."""
+def attending_to_white(folder: Path, *, resize: str = "squash") -> Captioner:
+    """Return a captioner whose attention is at bright cells."""
     model, tokenizer, config = load_checkpoint(folder)
     width = config.model.width
     for layer in model.decoder.layers:
@@ -157,11 +159,11 @@ def looking_for_white(folder: Path, *, resize: str = "squash") -> Captioner:
 @pytest.mark.parametrize("row", range(SIDE))
 @pytest.mark.parametrize("column", range(SIDE))
 @pytest.mark.parametrize("size", [(64, 64), (120, 40), (30, 200)])
-def test_rows_and_columns_are_those_of_the_picture(folder, row, column, size):
+def test_weights_are_at_the_bright_cell_of_the_image(folder, row, column, size):
     image = Image.new("RGB", size)
     w, h = size[0] // SIDE, size[1] // SIDE
     image.paste("white", (column * w, row * h, (column + 1) * w, (row + 1) * h))
-    for word in looking_for_white(folder).attention(image, TEXT):
+    for word in attending_to_white(folder).attention(image, TEXT):
         assert word.weights[row, column] > 0.99
         assert word.box == (0, 0, 1, 1)
 
@@ -169,20 +171,20 @@ def test_rows_and_columns_are_those_of_the_picture(folder, row, column, size):
 @pytest.mark.parametrize(
     ("size", "box"), [((200, 100), (0.25, 0, 0.75, 1)), ((60, 80), (0, 0.125, 1, 0.875))]
 )
-def test_a_crop_has_the_box_that_it_shows(folder, size, box):
+def test_a_cropped_image_has_the_box_of_the_crop(folder, size, box):
     image = Image.new("RGB", size)
     left, top, right, bottom = (
         round(x * side) for x, side in zip(box, (*size, *size), strict=True)
     )
     image.paste("white", ((left + right) // 2, (top + bottom) // 2, right, bottom))
     image.paste("white", (0, 0, left, top or size[1]))  # not seen
-    model = looking_for_white(folder, resize="crop")
+    model = attending_to_white(folder, resize="crop")
     for word in model.attention(model.encode(image), TEXT):
         assert word.box == box
         assert word.weights[1, 1] > 0.99
 
 
-def test_positions_that_are_no_grid_are_refused(folder):
+def test_positions_without_a_grid_are_rejected(folder):
     model, tokenizer, config = load_checkpoint(folder)
     model.memory_encoder.positions = nn.Parameter(torch.zeros(5, config.model.width))
     model.encode = lambda pixels: torch.zeros(1, 5, config.model.width)
@@ -190,11 +192,11 @@ def test_positions_that_are_no_grid_are_refused(folder):
         Captioner.of_model(model, tokenizer, config).attention(picture(0), TEXT)
 
 
-# Ensembles.
+# Ensembles
 
 
 def other(folder: Path, *, size: int, resize: str = "squash"):
-    """A model with other weights, and maybe another grid, with its configuration."""
+    """Return a model with other weights and possibly another grid, with its configuration."""
     model, _, config = load_checkpoint(folder)
     torch.manual_seed(1)
     positions = (size // 32) ** 2
@@ -204,7 +206,7 @@ def other(folder: Path, *, size: int, resize: str = "squash"):
     return model, dataclasses.replace(config, image=image)
 
 
-def test_of_an_ensemble_the_mean(folder):
+def test_an_ensemble_averages_attention(folder):
     one, tokenizer, config = load_checkpoint(folder)
     parts = [(one, config), other(folder, size=SIZE)]
     singles = [Captioner.of_model(copy.deepcopy(m), tokenizer, c) for m, c in parts]
@@ -214,7 +216,7 @@ def test_of_an_ensemble_the_mean(folder):
     np.testing.assert_allclose(grids(found), np.mean(alone, 0), atol=1e-6)
 
 
-def test_members_with_other_grids_or_boxes_meet_on_the_finest_around_all(folder):
+def test_different_grids_and_boxes_are_resampled_to_the_finest_grid(folder):
     one, tokenizer, config = load_checkpoint(folder)
     parts = [other(folder, size=96), other(folder, size=SIZE, resize="crop")]
     found = Captioner.of_model(one, tokenizer, config, others=parts).attention(picture(5), TEXT)
@@ -223,7 +225,7 @@ def test_members_with_other_grids_or_boxes_meet_on_the_finest_around_all(folder)
     np.testing.assert_allclose(grids(found).sum((1, 2)), 1)
 
 
-def test_joined_maps_keep_their_weight_in_its_place():
+def test_average_maps_keeps_weights_in_place():
     rng = np.random.default_rng(0)
     whole, middle = (0.0, 0.0, 1.0, 1.0), (0.25, 0.0, 0.75, 1.0)
     fine, coarse = rng.random((3, 4, 4)), rng.random((3, 2, 2))
@@ -238,16 +240,16 @@ def test_joined_maps_keep_their_weight_in_its_place():
     np.testing.assert_allclose(found[:, :2, 1:3], coarse[:, :1].repeat(2, 1) / 4)
 
 
-# Questions.
+# Questions
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("fusion", ["concat", "add", "multiply"])
-def test_with_a_question_the_weights_are_those_of_the_image(tmp_path, fusion):
+def test_question_words_are_left_out_of_the_weights(tmp_path, fusion):
     folder = make_vqa_checkpoint(tmp_path / "best", fusion=fusion)
     model, question = captioner.load(folder), QUESTIONS[0]
     tokens = model.tokenizer.encode("dog")
-    weights = by_hand(folder, picture(1), tokens, question.rstrip("?"))
+    weights = expected_weights(folder, picture(1), tokens, question.rstrip("?"))
     assert (weights.shape[1] > SIDE**2) == (fusion == "concat")
     own = weights[:, : SIDE**2] / weights[:, : SIDE**2].sum(-1, keepdim=True)
     (word,) = model.attention(picture(1), "dog", question=question)
@@ -256,7 +258,7 @@ def test_with_a_question_the_weights_are_those_of_the_image(tmp_path, fusion):
 
 
 @pytest.mark.parametrize("fusion", ["cross_attention", "linear"])
-def test_a_memory_without_places_is_refused(tmp_path, fusion):
+def test_a_fusion_without_image_positions_is_rejected(tmp_path, fusion):
     model = captioner.load(make_vqa_checkpoint(tmp_path / "best", fusion=fusion))
     with pytest.raises(CaptionerError, match="no positions of the image"):
         model.attention(picture(1), "dog", question=QUESTIONS[0])

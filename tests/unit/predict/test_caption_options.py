@@ -1,4 +1,4 @@
-"""What a caller may ask of decoding, by the Python API and on the command line."""
+"""Decoding options, by the Python API and on the command line."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from tiny import make_checkpoint, picture
 from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 
 import captioner
 from captioner.config import DecodingConfig
 from captioner.data.collate import pad
-from captioner.errors import CaptionerError, CheckpointError, ConfigError, ImageError, QuestionError
+from captioner.errors import CaptionerError, ConfigError, ImageError, QuestionError
 from captioner.generation.answers import search_answers
 from captioner.generation.captions import draw_captions, search_captions
 from captioner.predict import Captioner, Scored
@@ -45,14 +44,14 @@ def best(model: Captioner, number: int, **options) -> str:
 
 @pytest.mark.parametrize("beam_size", [1, 3, 8])
 @pytest.mark.parametrize("words", [["dog"], ["pink|brown"], ["boat", "red dog"], "window"])
-def test_captions_hold_what_they_must(model, words, beam_size):
+def test_captions_contain_required_words(model, words, beam_size):
     for number in range(3):
         text = best(model, number, must_include=words, beam_size=beam_size)
         for phrase in [words] if isinstance(words, str) else words:
             assert any(f" {one} " in f" {text} " for one in phrase.split("|"))
 
 
-def test_captions_hold_nothing_that_is_banned(model):
+def test_captions_contain_no_banned_word(model):
     for number in range(3):
         words = best(model, number).split()
         for word in set(words):
@@ -61,19 +60,19 @@ def test_captions_hold_nothing_that_is_banned(model):
         assert not set(words) & set(none.split())
 
 
-def test_captions_begin_as_they_are_told(model):
+def test_captions_begin_with_the_prefix(model):
     for prefix in ("a pink", "A Brown Dog by", "the window"):
         assert f"{best(model, 0, prefix=prefix)} ".startswith(f"{prefix.lower()} ")
 
 
-def test_no_caption_ends_on_a_word_that_others_must_follow(model):
+def test_no_dangling_forbids_dangling_last_words(model):
     options = {"num_captions": 3, "max_length": 12}
     for result in model.caption([picture(i) for i in range(4)], no_dangling=True, **options):
         assert all(c.text.split()[-1] not in ("a", "by", "the") for c in result.captions)
 
 
-def test_an_image_of_which_nothing_can_be_said_has_an_error_in_its_place(model):
-    """All words are banned but some that a caption may not end in."""
+def test_unsatisfiable_options_give_an_error_result(model):
+    """All words are banned except for some with which a caption cannot end."""
     words = [
         piece.strip()
         for piece in model.tokenizer.list_pieces()
@@ -87,7 +86,7 @@ def test_an_image_of_which_nothing_can_be_said_has_an_error_in_its_place(model):
         assert result.error is None or "no caption" in str(result.error)
 
 
-def test_one_plan_serves_many_calls(model):
+def test_constraints_are_cached(model):
     first = best(model, 0, must_include=["dog"])
     hits = model._constraints.cache_info().hits
     assert best(model, 0, must_include=["dog"]) == first
@@ -97,7 +96,7 @@ def test_one_plan_serves_many_calls(model):
 # Sampling
 
 
-def test_samples_are_those_of_the_seed_and_of_the_place(model):
+def test_samples_depend_on_seed_and_image_place_only(model):
     images = [picture(i) for i in range(5)]
     options = {"method": "sample", "num_captions": 3, "temperature": 2.0}
 
@@ -115,7 +114,7 @@ def test_samples_are_those_of_the_seed_and_of_the_place(model):
     assert len({result.text for result in same}) > 2
 
 
-def test_a_sample_of_the_likeliest_token_is_greedy(model):
+def test_sampling_the_best_token_is_greedy_search(model):
     for number in range(3):
         greedy = best(model, number, beam_size=1)
         assert best(model, number, method="sample", top_k=1) == greedy
@@ -123,8 +122,8 @@ def test_a_sample_of_the_likeliest_token_is_greedy(model):
         assert best(model, number, method="sample", temperature=1e-4) == greedy
 
 
-def test_the_score_of_a_sample_is_the_models_own(model):
-    """Whatever the temperature, and whatever was left out."""
+def test_the_score_of_a_sample_ignores_the_sampling_options(model):
+    """The score does not depend on temperature, top_p or min_p."""
     memory = model.encode(picture(1)).memory
     config = DecodingConfig(
         method="sample", max_length=12, temperature=1.5, top_p=0.95, min_p=0.01, seed=3
@@ -139,14 +138,14 @@ def test_the_score_of_a_sample_is_the_models_own(model):
 # Streaming
 
 
-def test_a_stream_is_the_greedy_caption_piece_by_piece(model):
+def test_a_stream_yields_the_greedy_caption(model):
     for number in range(3):
         pieces = list(model.stream(picture(number)))
         assert len(pieces) > 2
         assert "".join(pieces) == model.caption(picture(number), beam_size=1)[0].text
 
 
-def test_a_stream_may_be_drawn_and_kept_to_words(model):
+def test_a_stream_can_be_sampled_and_constrained(model):
     options = {"method": "sample", "temperature": 2.0, "seed": 7}
     expected = model.caption(picture(0), **options)[0].text
     assert "".join(model.stream(picture(0), **options)) == expected
@@ -159,7 +158,7 @@ def test_an_answer_can_be_streamed(asked):
         assert "".join(asked.stream(picture(number), question=question)).strip() == expected
 
 
-def test_characters_of_several_tokens_come_whole(model, monkeypatch):
+def test_characters_of_several_tokens_are_one_piece(model, monkeypatch):
     ids = model.tokenizer.encode("é ☂ dog")[:-1]
     assert len(ids) > 5
     stream_tokens = "captioner.predict.captioner.stream_tokens"
@@ -179,7 +178,7 @@ def test_beams_cannot_be_streamed(model, options):
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])
-def test_a_found_caption_has_the_score_that_it_was_found_with(model, beam_size):
+def test_score_texts_agrees_with_the_search(model, beam_size):
     config = DecodingConfig(beam_size=beam_size, max_length=12)
     for number in range(3):
         memory = model.encode(picture(number)).memory
@@ -190,7 +189,7 @@ def test_a_found_caption_has_the_score_that_it_was_found_with(model, beam_size):
         assert logprobs.sum(-1)[0].tolist() == pytest.approx([h.logprob for h in found], abs=1e-3)
 
 
-def test_the_score_of_a_text_is_that_of_its_tokens(model):
+def test_the_score_of_a_text_is_the_score_of_its_tokens(model):
     text = " A Dog ."
     [scored] = model.score(picture(2), [text])
     tokens = model.tokenizer.encode("a dog")
@@ -199,7 +198,7 @@ def test_the_score_of_a_text_is_that_of_its_tokens(model):
     assert scored == Scored(text, pytest.approx(logprob), pytest.approx(logprob / len(tokens)))
 
 
-def test_texts_are_scored_alone_and_in_their_order(model):
+def test_texts_are_scored_independently_and_in_order(model):
     texts = ["a dog", "a boat", "a dog", "Red."]
     together = model.score(picture(0), texts)
     assert [scored.text for scored in together] == texts
@@ -211,7 +210,7 @@ def test_texts_are_scored_alone_and_in_their_order(model):
 
 
 def test_the_score_of_an_answer_is_its_confidence(asked):
-    """As the temperature has it, under which its answers are searched for."""
+    """Both use the temperature of the checkpoint."""
     for number, question in enumerate(QUESTIONS[:3]):
         answers = ["red", "a boat", "no"]
         found = asked.score(picture(number), answers, question=question)
@@ -240,75 +239,18 @@ def test_the_score_of_an_answer_is_its_confidence(asked):
         (["\ud800"], "UTF-8"),
     ],
 )
-def test_texts_that_cannot_be_scored(model, texts, told):
+def test_unusable_texts_are_rejected(model, texts, told):
     with pytest.raises(CaptionerError, match=told):
         model.score(picture(0), texts)
 
 
-def test_what_cannot_be_asked(model, asked):
+def test_unusable_questions_and_images_of_score_are_rejected(model, asked):
     with pytest.raises(CaptionerError, match="captions only"):
         model.score(picture(0), ["red"], question="what colour?")
     with pytest.raises(QuestionError):
         asked.score(picture(0), ["red"], question=" ")
     with pytest.raises(ImageError):
         asked.score(b"", ["red"])
-
-
-# Ensembles
-
-
-@pytest.fixture(scope="session")
-def other(folder, tmp_path_factory):
-    """A checkpoint with the same tokenizer and other weights."""
-    from safetensors.torch import load_file, save_file
-
-    copy = tmp_path_factory.mktemp("other")
-    for name in ("config.yaml", "tokenizer.model"):
-        (copy / name).write_bytes((folder / name).read_bytes())
-    state = load_file(folder / "model.safetensors")
-    generator = torch.Generator().manual_seed(5)
-    for name, value in state.items():
-        if name.startswith("decoder.layers") and value.is_floating_point():
-            state[name] = value + 0.1 * torch.randn(value.shape, generator=generator)
-    save_file(state, copy / "model.safetensors")
-    return copy
-
-
-def test_an_ensemble_of_one_model_twice_is_that_model(folder, model):
-    twice = captioner.load([folder, folder])
-    for number in range(3):
-        one, two = (m.caption(picture(number), num_captions=3)[0] for m in (model, twice))
-        assert [c.text for c in one.captions] == [c.text for c in two.captions]
-        for a, b in zip(one.captions, two.captions, strict=True):
-            assert a.score == pytest.approx(b.score, abs=1e-4)
-
-
-def test_an_ensembles_probability_is_the_mean_of_its_members(folder, other, model):
-    both, second = captioner.load([folder, other]), captioner.load(other)
-    texts = ["a dog", "red", "a boat"]
-    ids = [model.tokenizer.encode(text) for text in texts]
-    padded = np.array([[x + [PAD] * (12 - len(x)) for x in ids]])
-    each = [
-        np.exp(m.backend.score([m.encode(picture(0)).memory], padded).astype(np.float64))
-        for m in (model, second)
-    ]
-    expected = np.where(padded == PAD, 0, np.log(sum(each) / 2)).sum(-1)[0]
-    found = [scored.logprob for scored in both.score(picture(0), texts)]
-    assert found == pytest.approx(expected.tolist(), abs=1e-3)
-    captions = [m.caption(picture(0))[0].best for m in (model, second, both)]
-    assert len({caption.score for caption in captions}) == 3
-
-
-def test_members_must_share_their_tokenizer(folder, tmp_path):
-    from captioner.tokenizer import Tokenizer
-
-    for name in ("config.yaml", "model.safetensors"):
-        (tmp_path / name).write_bytes((folder / name).read_bytes())
-    Tokenizer.train(["another text"] * 9, vocab_size=300).save(tmp_path / "tokenizer.model")
-    with pytest.raises(CheckpointError):
-        captioner.load([folder, tmp_path])
-    with pytest.raises(CheckpointError, match="no checkpoint"):
-        captioner.load([])
 
 
 # Options
@@ -329,7 +271,7 @@ def test_members_must_share_their_tokenizer(folder, tmp_path):
         ({"max_length": 13}, CaptionerError, "12"),
     ],
 )
-def test_options_that_cannot_be_used(model, options, error, told):
+def test_unusable_options_are_rejected(model, options, error, told):
     with pytest.raises(error, match=told):
         model.caption(picture(0), **options)
 
@@ -342,7 +284,7 @@ def checkpoint(folder) -> str:
     return str(folder)
 
 
-def test_flags_are_the_options_of_the_api(run, photos, model):
+def test_flags_equal_the_options_of_the_api(run, photos, model):
     path = photos / "0.png"
     for words, options in (
         (["--must-include", "dog|boat", "--must-include", "pink"],
@@ -359,13 +301,13 @@ def test_flags_are_the_options_of_the_api(run, photos, model):
         assert run(path, *words) == (0, [expected], "")
 
 
-def test_beams_are_widened_to_what_groups_can_share(run, photos, model):
+def test_beams_are_widened_to_a_multiple_of_groups(run, photos, model):
     status, out, err = run(photos / "0.png", "--groups", "2", "--diversity", "1")
     options = {"groups": 2, "diversity": 1.0, "beam_size": 4}
     assert (status, out, err) == (0, [model.caption(photos / "0.png", **options)[0].text], "")
 
 
-def test_texts_are_ranked(run, photos, model):
+def test_scored_texts_are_printed_best_first(run, photos, model):
     texts = ["a dog", "a boat", "red"]
     words = [word for text in texts for word in ("--score", text)]
     status, out, err = run(photos / "0.png", *words)
@@ -379,19 +321,12 @@ def test_texts_are_ranked(run, photos, model):
     assert "error" in second
 
 
-def test_words_are_printed_as_they_come(run, photos, model):
+def test_streamed_captions_are_printed(run, photos, model):
     paths = [photos / "0.png", photos / "1.png"]
     greedy = [model.caption(path, beam_size=1)[0].text for path in paths]
     assert run(paths[0], "--stream") == (0, [greedy[0]], "")
     expected = [f"{path}\t{text}" for path, text in zip(paths, greedy, strict=True)]
     assert run(*paths, "--stream") == (0, expected, "")
-
-
-def test_several_checkpoints_are_an_ensemble(run, photos, folder, other):
-    both = captioner.load([folder, other])
-    words = ["--checkpoint", str(other)]  # beside the one that the fixture names
-    expected = both.caption(photos / "1.png")[0].text
-    assert run(photos / "1.png", *words) == (0, [expected], "")
 
 
 @pytest.mark.parametrize(
@@ -410,7 +345,7 @@ def test_several_checkpoints_are_an_ensemble(run, photos, folder, other):
         (["--stream", "--ask"], "--ask"),
     ],
 )
-def test_flags_that_cannot_be_used_together(run, photos, words, told, capsys):
+def test_conflicting_flags_are_rejected(run, photos, words, told, capsys):
     with pytest.raises(SystemExit) as caught:
         run(photos / "0.png", *words)
     assert caught.value.code == 2

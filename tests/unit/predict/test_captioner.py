@@ -1,4 +1,4 @@
-"""The Python API: every kind of input, results in their places, and no effect of the batch."""
+"""Captions by the Python API: inputs, order of results, batches, data types, augmentation."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def scores(results: list[Result]) -> np.ndarray:
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 100])
 @pytest.mark.parametrize("beam_size", [1, 4])
-def test_batch_changes_nothing(model, batch_size, beam_size):
+def test_captions_do_not_depend_on_the_batch(model, batch_size, beam_size):
     images = [picture(i) for i in range(7)]
     options = {"beam_size": beam_size, "num_captions": beam_size}
     alone = [model.caption(image, **options)[0] for image in images]
@@ -55,8 +55,8 @@ def test_batch_changes_nothing(model, batch_size, beam_size):
     assert len({result.text for result in alone}) > 2
 
 
-def test_score_is_that_of_one_pass_over_the_caption(model):
-    """The step-by-step search and the decoder's parallel pass agree on the log-probability."""
+def test_the_search_score_equals_one_parallel_pass(model):
+    """The incremental search and the parallel pass agree on the log-probability."""
     for image in (picture(1), picture(5)):
         best = model.caption(image)[0].best
         pixels = model.backend.read(image)
@@ -73,7 +73,7 @@ def test_score_is_that_of_one_pass_over_the_caption(model):
         assert best.score == pytest.approx(mean, abs=1e-4)
 
 
-def test_captions_come_best_first_and_differ(model):
+def test_captions_are_sorted_and_distinct(model):
     for result in model.caption([picture(i) for i in range(3)], beam_size=5, num_captions=5):
         found = [c.score for c in result.captions]
         assert found == sorted(found, reverse=True)
@@ -110,13 +110,13 @@ def test_images_in_any_form(model, tmp_path):
     assert texts(model.caption(p for p in (path, path))) == texts(model.caption([image, image]))
 
 
-def test_an_array_of_images_is_several(model):
+def test_a_4d_array_is_several_images(model):
     images = [picture(i) for i in range(3)]
     stacked = np.stack([np.asarray(image) for image in images])
     assert texts(model.caption(stacked)) == texts(model.caption(images))
 
 
-def test_stream_holds_three_batches(model):
+def test_caption_stream_holds_three_batches(model):
     taken = []
 
     def source():
@@ -148,13 +148,13 @@ def test_options_are_checked(model, options, told):
         model.caption(picture(0), **options)
 
 
-def test_max_length_is_kept(model):
+def test_max_length_limits_captions(model):
     for length in (1, 5, 12):
         found = model.caption(picture(2), max_length=length)[0].text
         assert len(model.tokenizer.encode(found)) <= length + 2  # EOS, and a piece for the blank
 
 
-def test_auto_is_int8_on_a_cpu_that_has_the_kernels(folder):
+def test_auto_dtype_is_int8_on_a_cpu_with_kernels(folder):
     images = [picture(i) for i in range(3)]
     name = "int8" if can_pack(torch.device("cpu")) else "float32"
     found, expected = (captioner.load(folder, dtype=dtype) for dtype in ("auto", name))
@@ -164,7 +164,7 @@ def test_auto_is_int8_on_a_cpu_that_has_the_kernels(folder):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
-def test_lower_precision_runs(folder, model, dtype):
+def test_lower_precision_scores_are_close(folder, model, dtype):
     half = captioner.load(folder, dtype=dtype)
     images = [picture(i) for i in range(3)]
     backbone = half.model.backbone
@@ -178,7 +178,7 @@ def test_lower_precision_runs(folder, model, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int8"])
 @pytest.mark.parametrize("count", [2, 4])
-def test_captions_of_several_looks_are_of_the_mean_of_their_features(folder, count, dtype):
+def test_tta_averages_the_features_of_the_views(folder, count, dtype):
     several = captioner.load(folder, tta=count, dtype=dtype)
     plain, _, _ = load_checkpoint(folder)
     size = several.backend.specs[0].size
@@ -199,7 +199,7 @@ def test_captions_of_several_looks_are_of_the_mean_of_their_features(folder, cou
         assert texts(found) != texts(once.caption(images))
 
 
-def test_a_backbone_of_one_size_is_looked_through_twice_and_no_more(tmp_path):
+def test_a_backbone_of_fixed_size_allows_two_views_only(tmp_path):
     folder = make_checkpoint(tmp_path / "best")
     model, tokenizer, config = load_checkpoint(folder)
 
@@ -223,7 +223,7 @@ def test_a_backbone_of_one_size_is_looked_through_twice_and_no_more(tmp_path):
 
 
 @pytest.mark.parametrize("count", [0, 3, 8, 2.5])
-def test_other_numbers_of_looks_are_refused(folder, count):
+def test_other_values_of_tta_are_rejected(folder, count):
     with pytest.raises(CaptionerError, match=r"tta=.*1, 2, 4"):
         captioner.load(folder, tta=count)
 
@@ -238,7 +238,7 @@ def test_the_old_name_of_tta_warns_and_works(folder):
 
 
 @pytest.mark.slow
-def test_compiled_models_write_the_same(folder, model, monkeypatch):
+def test_compiled_models_give_the_same_captions(folder, model, monkeypatch):
     # Traced and guarded as for generated C++, which test_training_compiled.py compiles.
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     images = [picture(i) for i in range(5)]
@@ -249,7 +249,7 @@ def test_compiled_models_write_the_same(folder, model, monkeypatch):
         assert scores(found) == pytest.approx(scores(model.caption(images)), abs=1e-4)
 
 
-def test_what_cannot_be_loaded(folder, tmp_path):
+def test_unusable_checkpoints_and_devices_are_rejected(folder, tmp_path):
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         captioner.load(tmp_path)
     with pytest.raises(CaptionerError, match="int4"):

@@ -1,4 +1,4 @@
-"""Copies and pickles of a captioner, which are loaded again from its checkpoint."""
+"""Copies and pickles of a captioner, which load its checkpoint again."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def text(model: Captioner) -> str:
     [{}, {"dtype": "bfloat16", "tta": 2}, {"dtype": "int8"}, {"compile": True}],
     ids=str,
 )
-def test_a_copy_is_loaded_with_the_same_options(folder, again, options):
+def test_a_copy_has_the_same_options(folder, again, options):
     model = captioner.load(folder, **options)
     copied = again(model)
     assert copied is not model
@@ -50,7 +50,7 @@ def test_a_copy_is_loaded_with_the_same_options(folder, again, options):
     assert copied._origin == model._origin
 
 
-def test_an_ensemble_is_copied_whole(folder, tmp_path):
+def test_an_ensemble_can_be_copied(folder, tmp_path):
     other = shutil.copytree(folder, tmp_path / "other")
     model = captioner.load([folder, other])
     copied = copy.deepcopy(model)
@@ -59,7 +59,7 @@ def test_an_ensemble_is_copied_whole(folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_pickle_is_small_and_needs_no_working_folder(folder, tmp_path, monkeypatch):
+def test_a_pickle_is_small_and_independent_of_the_working_folder(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(folder.parent)
     data = pickle.dumps(captioner.load(folder.name))
     expected = text(captioner.load(folder.name))
@@ -83,7 +83,7 @@ def test_a_shallow_copy_shares_the_models(folder):
     assert text(copy.copy(model)) == text(model)
 
 
-def test_a_checkpoint_that_has_changed_is_not_taken_for_the_same(folder, tmp_path):
+def test_a_changed_checkpoint_cannot_be_copied(folder, tmp_path):
     checkpoint = shutil.copytree(folder, tmp_path / "best")
     model = captioner.load(checkpoint)
     data = pickle.dumps(model)
@@ -100,7 +100,7 @@ def test_a_checkpoint_that_has_changed_is_not_taken_for_the_same(folder, tmp_pat
         pickle.loads(data)
 
 
-def test_a_captioner_of_a_model_in_memory_says_why_it_cannot_be_copied(folder):
+def test_a_captioner_of_a_model_in_memory_cannot_be_copied(folder):
     model, tokenizer, config = load_checkpoint(folder)
     made = Captioner.of_model(model, tokenizer, config)
     for again in (copy.deepcopy, pickle.dumps):
@@ -109,7 +109,7 @@ def test_a_captioner_of_a_model_in_memory_says_why_it_cannot_be_copied(folder):
     assert text(copy.copy(made)) == text(made)
 
 
-def test_an_encoded_image_is_copied_and_not_pickled(folder):
+def test_an_encoded_image_can_be_copied_but_not_pickled(folder):
     model = captioner.load(folder)
     encoded = model.encode(picture(1))
     expected = model.score(encoded, ["a red dog"])
@@ -123,7 +123,7 @@ def test_an_encoded_image_is_copied_and_not_pickled(folder):
     torch.testing.assert_close(copy.deepcopy(encoded).memory.states[0], encoded.memory.states[0])
 
 
-def test_a_device_is_kept(folder):
+def test_a_copy_keeps_the_device(folder):
     model = captioner.load(folder, device=torch.device("cpu"))
     assert copy.deepcopy(model).backend.device == model.backend.device
     assert os.path.isabs(model._origin.names[0])

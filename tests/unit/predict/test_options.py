@@ -1,4 +1,4 @@
-"""Keyword options of the Python API: each is applied or rejected, and none is ignored."""
+"""Keyword options of the Python API: each is applied or rejected, none is ignored."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def function(model: Captioner, name: str) -> Any:
 
 
 @st.composite
-def misspelt(draw) -> tuple[str, str, str]:
-    """A function, one of its keywords, and the keyword with a letter changed, lost or added."""
+def misspelled(draw) -> tuple[str, str, str]:
+    """Draw a function, one of its keywords, and the keyword with one letter changed."""
     name = draw(st.sampled_from(sorted(OPTIONS)))
     keyword = draw(st.sampled_from(sorted(OPTIONS[name])))
     place = draw(st.integers(1, len(keyword) - 1))
@@ -76,8 +76,8 @@ def misspelt(draw) -> tuple[str, str, str]:
     return name, keyword, wrong
 
 
-@given(misspelt())
-def test_an_unknown_keyword_is_an_error_that_names_the_nearest(model, case):
+@given(misspelled())
+def test_an_unknown_keyword_raises_an_error_with_the_nearest(model, case):
     name, _, wrong = case
     with pytest.raises(CaptionerError, match=rf"{name}\(\) has no option '{wrong}'; the nearest"):
         function(model, name)(*ARGUMENTS[name], **{wrong: 1})
@@ -96,7 +96,7 @@ def test_an_unknown_keyword_is_an_error_that_names_the_nearest(model, case):
         ("score", "questions", "question"),
     ],
 )
-def test_the_nearest_is_named(model, name, wrong, nearest):
+def test_the_nearest_keyword_is_named(model, name, wrong, nearest):
     with pytest.raises(CaptionerError, match=f"the nearest is '{nearest}'"):
         function(model, name)(*ARGUMENTS[name], **{wrong: 1})
 
@@ -136,7 +136,7 @@ def decoding(draw, names: tuple[str, ...]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def searches() -> Iterator[list[tuple[DecodingConfig, int]]]:
-    """The configuration of each search, and how many captions it is to give."""
+    """The configuration of each search, with the number of captions of each image."""
     seen: list[tuple[DecodingConfig, int]] = []
 
     def search(backend, batches, config, constraints, *, rows=1) -> Iterator[Any]:
@@ -155,7 +155,7 @@ def searches() -> Iterator[list[tuple[DecodingConfig, int]]]:
 
 
 def assert_applied(options: dict[str, Any], seen: list[tuple[DecodingConfig, int]]) -> None:
-    """Each option is in the search's configuration, and can change what is found."""
+    """Check that each option is in the search's configuration and has an effect."""
     ((config, rows),) = seen
     for name, value in options.items():
         if name == "num_captions":
@@ -171,7 +171,7 @@ def assert_applied(options: dict[str, Any], seen: list[tuple[DecodingConfig, int
 
 
 def run_options(call, options: dict[str, Any], seen: list) -> str:
-    """Call with options: "" if they were applied, or the error."""
+    """Call with options; return the error, or "" if they were applied."""
     seen.clear()
     try:
         list(call(**options))
@@ -184,14 +184,14 @@ def run_options(call, options: dict[str, Any], seen: list) -> str:
 
 @settings(max_examples=40)
 @given(decoding(tuple(VALUES)))
-def test_options_of_captions_are_applied_or_rejected(model, searches, options):
+def test_caption_options_are_applied_or_rejected(model, searches, options):
     error = run_options(lambda **o: model.caption(picture(0), **o), options, searches)
     assert not error or any(name in error for name in options), error
 
 
 @settings(max_examples=40)
 @given(decoding(tuple(name for name in VALUES if name not in ("num_captions", "batch_size"))))
-def test_options_of_a_stream_are_applied_or_rejected(model, searches, options):
+def test_stream_options_are_applied_or_rejected(model, searches, options):
     error = run_options(lambda **o: model.stream(picture(0), **o), options, searches)
     assert not error or any(name in error for name in options), error
 
@@ -208,7 +208,7 @@ def test_options_of_a_stream_are_applied_or_rejected(model, searches, options):
         },
     )
 )
-def test_options_of_answers_are_applied(model, options):
+def test_answer_options_are_applied(model, options):
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         answer = questions.search_answers
@@ -246,7 +246,7 @@ def test_options_without_effect_are_rejected(model, options):
 @pytest.mark.parametrize(
     "options", [{"num_captions": 2.5}, {"num_captions": True}, {"batch_size": "3"}]
 )
-def test_counts_are_whole_numbers(model, options):
+def test_counts_must_be_whole_numbers(model, options):
     with pytest.raises(TypeError, match=next(iter(options))):
         model.caption(picture(0), **options)
 
@@ -261,6 +261,6 @@ def test_counts_are_whole_numbers(model, options):
         ({"min_confidence": float("nan")}, CaptionerError),
     ],
 )
-def test_options_of_answers_are_checked(model, options, error):
+def test_answer_options_are_checked(model, options, error):
     with pytest.raises(error, match=next(iter(options))):
         model.ask(picture(0), QUESTIONS[0], **options)
