@@ -57,7 +57,7 @@ def fit_answer_temperature(
     def loss(temperature: float) -> float:
         parts = zip(logits, labels, strict=True)
         sums = [F.cross_entropy(x.float() / temperature, y, reduction="sum") for x, y in parts]
-        return float((sum(sums) / sum(map(len, labels))).item())
+        return float((sum(sums, torch.zeros(())) / sum(map(len, labels))).item())
 
     return fit_temperature(loss)
 

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 class Totals:
     """Sums over the batches of an epoch."""
 
-    sums: dict[str, list[Tensor | float]]
+    sums: dict[str, tuple[Tensor | float, float]]
     """For each logged quantity: the sum of its values, and their number."""
     texts: int = 0
     started: float = field(default_factory=time.perf_counter)
@@ -49,7 +49,7 @@ class Totals:
     def add(self, name: str, value: Tensor, texts: int) -> None:
         """Add the value of one batch."""
         total, count = self.sums.get(name, (0.0, 0))
-        self.sums[name] = [total + value, count + 1]
+        self.sums[name] = (total + value, count + 1)
         self.texts += texts
 
     def means(self, run: Run) -> dict[str, float]:
@@ -126,7 +126,7 @@ def run_stage(run: Run, number: int) -> None:
 def run_epoch(run: Run, stage: Stage, epoch: int) -> None:
     """Train one epoch, or what is left of it; then validate and save the state."""
     accelerator, progress = run.accelerator, run.progress
-    totals = Totals(dict(progress.sums))
+    totals = Totals({name: (total, n) for name, (total, n) in progress.sums.items()})
     # Steps never span two epochs or two runs: the state is saved between steps.
     accelerator.step = 0
     run.model.zero_grad()

@@ -127,6 +127,7 @@ class Objective:
 
     def sample(self, model: Seq2Seq, batch: Batch) -> Tensor:
         """Return the sampled captions (B, K, T); a greedy baseline is row K + 1."""
+        assert batch.images is not None
         with evaluation_mode(model), torch.no_grad():
             backend = TorchBackend.of_model(model, device=batch.images.device)
             return sample_captions(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -72,7 +73,8 @@ def distances_to_output(backbone: nn.Module) -> dict[str, int]:
     from timm.models import group_parameters
 
     distances: dict[str, int] = {}
-    for i, model in enumerate(backbone.models):
+    members: Any = backbone.models
+    for i, model in enumerate(members):
         blocks = group_parameters(model, model.group_matcher(coarse=False))
         last = max(blocks)
         distances |= {

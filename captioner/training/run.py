@@ -153,7 +153,8 @@ def start_run(config: Config, signals: Signals | None = None) -> Run:
     train_set, val_set = setup.build_datasets(config, tasks, train_rows, val_rows, tokenizer)
     # A step on captions does not use the parts for questions.
     accelerator = distributed.start(settings, unused=model.question_encoder is not None)
-    model.to(accelerator.device, memory_format=distributed.memory_format(accelerator))
+    model.to(accelerator.device)
+    model.to(memory_format=distributed.memory_format(accelerator))
     if settings.compile:
         compile_parts(model)
     run = Run(

@@ -17,7 +17,7 @@ from captioner.data.dataset import ImageDataset
 from captioner.data.splits import Task
 from captioner.errors import CheckpointError, ConfigError
 from captioner.model.lora import add_adapters
-from captioner.model.question import TextEncoder
+from captioner.model.question import QuestionEncoder, TextEncoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
 from captioner.training.model_soup import average_checkpoints
@@ -158,9 +158,10 @@ def _extend_texts(model: Seq2Seq, config: Config) -> Config:
                 decoder.extend_positions(train.max_length)
             sizes = dataclasses.replace(sizes, max_length=train.max_length)
         if train.question_max_length:
-            if model.question_encoder is None or sizes.question is None:
+            encoder = model.question_encoder
+            if not isinstance(encoder, (QuestionEncoder, TextEncoder)) or sizes.question is None:
                 raise ValueError("the model has no parts for questions")
-            model.question_encoder.extend_positions(train.question_max_length)
+            encoder.extend_positions(train.question_max_length)
             question = dataclasses.replace(sizes.question, max_length=train.question_max_length)
             sizes = dataclasses.replace(sizes, question=question)
     except ValueError as error:

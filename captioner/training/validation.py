@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -36,6 +36,7 @@ COLLAPSED = 0.05
 """Share of distinct captions below which the model ignores its input."""
 IMAGE_DEPENDENCE = 1.5
 """Ratio to the score on other images' references that a model that sees the images exceeds."""
+Name = TypeVar("Name", bound=Hashable)
 Texts = Callable[[Batch], Iterator[tuple[int, str]]]
 """Generates the texts of a batch, each with the index of its image or of its row."""
 
@@ -83,7 +84,8 @@ def validate(
         _captions, model=model, tokenizer=tokenizer, config=config, constraints=constraints
     )
     generate = partial(_generate, dataset=dataset, accelerator=accelerator, report=report)
-    result, ranking, scores = Validation(), [], {}
+    result, ranking = Validation(), []
+    scores: dict[str, float] = {}
     for number, task in enumerate(tasks):
         images = dataset.select_images(number)
         if not images:
@@ -114,7 +116,10 @@ def ranking_metric(images: int) -> str:
 def load_batches(dataset: ImageDataset, batches: list[list[Key]]) -> DataLoader[Batch]:
     """Return a loader of these batches in order; all keys of a batch are of one source."""
     pad = dataset.tokenizer.question_tokenizer.pad
-    return DataLoader(dataset, batch_sampler=batches, collate_fn=partial(collate, question_pad=pad))
+    loader: DataLoader[Any] = DataLoader(
+        dataset, batch_sampler=batches, collate_fn=partial(collate, question_pad=pad)
+    )
+    return loader
 
 
 def report_unreadable(
@@ -157,6 +162,7 @@ def _captions(
     batch: Batch, *, model: Seq2Seq, tokenizer: Tokenizer, config: Config, constraints: Constraints
 ) -> Iterator[tuple[int, str]]:
     """Return the index and the caption of each image."""
+    assert batch.images is not None
     backend = TorchBackend.of_model(model, device=batch.images.device)
     memories = backend.encode_tensors([batch.images])
     found = search_captions(backend, memories, config.decoding, constraints)
@@ -169,6 +175,9 @@ def _answers(
     batch: Batch, *, model: Seq2Seq, tokenizer: Tokenizer, config: Config
 ) -> Iterator[tuple[int, str]]:
     """Return the row and the answer of each question."""
+    assert batch.images is not None
+    assert batch.questions is not None
+    assert batch.owners is not None
     backend = TorchBackend.of_model(model, device=batch.images.device)
     images = backend.encode_tensors([batch.images])
     memories = backend.fuse_questions(images, batch.questions, batch.owners)
@@ -201,8 +210,8 @@ def _score_answers(answers: dict[int, str], dataset: ImageDataset) -> dict[str, 
 
 
 def diagnose(
-    captions: Mapping[Hashable, str],
-    references: Mapping[Hashable, Sequence[str]],
+    captions: Mapping[Name, str],
+    references: Mapping[Name, Sequence[str]],
     *,
     score: float,
 ) -> tuple[dict[str, float], list[str]]:
