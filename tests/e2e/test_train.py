@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
 
 @pytest.mark.slow
-def test_four_images_are_learnt_to_their_exact_captions(tmp_path, capsys):
+def test_four_images_are_learned_to_their_exact_captions(tmp_path, capsys):
     data = make_flickr(tmp_path / "data", captions=1)
     status = run(
         data,
@@ -107,14 +107,14 @@ def stages_of(folder: Path) -> list[dict]:
     ],
     ids=lambda value: str(value) if isinstance(value, int) else " ".join(value),
 )
-def test_resumed_is_uninterrupted_bit_for_bit(tmp_path, monkeypatch, epochs, words):
+def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path, monkeypatch, epochs, words):
     """Stops lie within a stage with kept features, between stages, within and after the last."""
     data = make_flickr(tmp_path / "data", train=range(6))
     words = [TWO_STAGES, "train.ema=0.9", *words]
     assert_resumed_is_whole(data, tmp_path / "run", words, epochs, monkeypatch)
 
 
-def test_resuming_without_a_state_or_with_other_settings_is_refused(tmp_path, capsys):
+def test_resuming_without_a_state_or_with_other_settings_is_an_error(tmp_path, capsys):
     data = make_flickr(tmp_path / "data")
     once = "train.stages=[{epochs: 1}]"
     assert run(data, tmp_path / "run", once, resume=True) == 1
@@ -124,7 +124,7 @@ def test_resuming_without_a_state_or_with_other_settings_is_refused(tmp_path, ca
     assert "train.weight_decay" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_resuming_with_other_captions_is_refused(tmp_path, capsys):
+def test_resuming_with_other_captions_is_an_error(tmp_path, capsys):
     """The tokenizer is trained anew from them, so its ids would mean something else."""
     data = make_flickr(tmp_path / "data")
     once = "train.stages=[{epochs: 1}]"
@@ -141,7 +141,7 @@ def test_resuming_with_other_captions_is_refused(tmp_path, capsys):
 # Stages
 
 
-def test_a_frozen_backbone_stays_and_a_freed_one_learns(tmp_path, monkeypatch):
+def test_frozen_backbone_does_not_change_and_unfrozen_one_does(tmp_path, monkeypatch):
     data = make_flickr(tmp_path / "data")
     saved = []
     save = run_state.save_state
@@ -171,7 +171,7 @@ def test_a_frozen_backbone_stays_and_a_freed_one_learns(tmp_path, monkeypatch):
     assert changed(saved[0], saved[3], statistics) == 0
 
 
-def test_each_stage_is_validated_with_the_backbone_as_it_is(tmp_path, monkeypatch):
+def test_validation_uses_cached_features_only_in_their_stage(tmp_path, monkeypatch):
     """Features kept for a frozen stage must not be served once the backbone moves on."""
     from captioner.backends.torch_backend import TorchBackend
 
@@ -188,7 +188,7 @@ def test_each_stage_is_validated_with_the_backbone_as_it_is(tmp_path, monkeypatc
     assert shapes == [3, 3, 4, 4]  # features, then pixels
 
 
-def test_a_stage_ends_when_validation_stands_still(tmp_path, monkeypatch, capsys):
+def test_stage_ends_if_validation_does_not_improve(tmp_path, monkeypatch, capsys):
     from captioner.training import validation
 
     monkeypatch.setattr(validation, "score_captions", lambda c, r: {"CIDEr-D": 0.5, "ROUGE-L": 0.5})
@@ -204,7 +204,7 @@ def test_a_stage_ends_when_validation_stands_still(tmp_path, monkeypatch, capsys
     assert (record["stage"], record["epoch"]) == (0, 0)
 
 
-def test_the_average_is_what_is_kept(tmp_path):
+def test_best_checkpoint_holds_the_averaged_weights(tmp_path):
     data = make_flickr(tmp_path / "data")
     once = "train.stages=[{epochs: 1, encoder_lr: 1e-3}]"
     assert run(data, tmp_path / "run", once, "train.ema=0.9") == 0
@@ -267,7 +267,7 @@ def test_fine_tuning_starts_from_a_checkpoint(tmp_path):
         torch.testing.assert_close(weights[key], value, atol=1e-6, rtol=0)
 
 
-def test_fine_tuning_with_another_model_is_refused(tmp_path, capsys):
+def test_fine_tuning_with_another_model_section_is_an_error(tmp_path, capsys):
     data = make_flickr(tmp_path / "data")
     assert run(data, tmp_path / "first", "train.stages=[{epochs: 1}]") == 0
     start = f"train.start={tmp_path / 'first' / 'best'}"
@@ -276,7 +276,7 @@ def test_fine_tuning_with_another_model_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_soup_is_the_mean_of_its_parts(tmp_path):
+def test_model_soup_is_the_mean_of_its_checkpoints(tmp_path):
     data = make_flickr(tmp_path / "data")
     stage = "train.stages=[{epochs: 1, encoder_lr: 1e-3}]"
     parts = [tmp_path / "first" / "best"]
@@ -317,7 +317,7 @@ def test_fine_tuning_at_another_size_resizes_the_positions(tmp_path):
         torch.testing.assert_close(after.state_dict()[key], value)
 
 
-def test_a_backbone_of_one_size_cannot_be_fine_tuned_at_another(tmp_path, capsys):
+def test_backbone_of_fixed_size_cannot_be_fine_tuned_at_another(tmp_path, capsys):
     data = make_flickr(tmp_path / "data")
     args = "args: {img_size: 64, depth: 1}"
     backbone = f"model.backbones=[{{name: vit_tiny_patch16_224, weights: none, {args}}}]"
@@ -328,7 +328,7 @@ def test_a_backbone_of_one_size_cannot_be_fine_tuned_at_another(tmp_path, capsys
 
 
 @pytest.mark.slow
-def test_a_start_that_no_epoch_betters_is_kept(tmp_path):
+def test_start_is_kept_if_no_epoch_is_better(tmp_path):
     data = make_flickr(tmp_path / "data")
     words = ["train.stages=[{epochs: 40, lr: 3e-3}]", "train.eval_every=40"]
     assert run(data, tmp_path / "first", *words) == 0
@@ -345,7 +345,7 @@ def test_a_start_that_no_epoch_betters_is_kept(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["tokenizer", "pixels", "model", "no start", "no validation"])
-def test_what_cannot_be_mixed_is_refused(tmp_path, capsys, wrong):
+def test_model_soup_of_different_models_is_an_error(tmp_path, capsys, wrong):
     data = make_flickr(tmp_path / "data")
     stage = "train.stages=[{epochs: 1}]"
     assert run(data, tmp_path / "first", stage) == 0
@@ -368,7 +368,7 @@ def test_what_cannot_be_mixed_is_refused(tmp_path, capsys, wrong):
 
 
 @pytest.mark.slow
-def test_without_a_validation_split_a_share_is_held_out(tmp_path, capsys):
+def test_share_is_held_out_without_a_validation_split(tmp_path, capsys):
     data = make_flickr(tmp_path / "data", train=range(6))
     words = ["data.val_splits=[val]", "data.val_share=0.34", "train.stages=[{epochs: 1}]"]
     assert run(data, tmp_path / "run", *words) == 0
@@ -382,7 +382,7 @@ def test_without_a_validation_split_a_share_is_held_out(tmp_path, capsys):
     assert held_out not in capsys.readouterr().err
 
 
-def test_what_is_wrong_with_the_files_is_counted_once(tmp_path, capsys):
+def test_problems_of_the_files_are_counted_once(tmp_path, capsys):
     data = make_flickr(tmp_path / "data", train=range(4), val=[5])
     with open(next(data.rglob("*.token.txt")), "a", encoding="utf-8") as file:
         file.write("no tab and no number\n")
@@ -391,7 +391,7 @@ def test_what_is_wrong_with_the_files_is_counted_once(tmp_path, capsys):
     assert "row that cannot be parsed: 1 (" in capsys.readouterr().err
 
 
-def test_of_validations_that_tell_nothing_the_latest_is_kept(tmp_path):
+def test_latest_checkpoint_is_kept_if_all_scores_are_zero(tmp_path):
     data = make_flickr(tmp_path / "data", train=range(4), val=[5])
     words = ["data.val_splits=[val]", "train.stages=[{epochs: 3, lr: 1e-3}]"]
     assert run(data, tmp_path / "run", *words) == 0
@@ -400,7 +400,7 @@ def test_of_validations_that_tell_nothing_the_latest_is_kept(tmp_path):
     assert metrics["epoch"] == 2
 
 
-def test_a_bad_image_is_reported_and_the_run_ends_well(tmp_path, capsys):
+def test_unreadable_image_is_reported_and_the_run_finishes(tmp_path, capsys):
     data = make_flickr(tmp_path / "data", train=range(4), val=(4, 5), bad=(2, 4))
     assert run(data, tmp_path / "run", TWO_STAGES, "data.val_splits=[val]") == 0
     messages = capsys.readouterr().err
@@ -413,7 +413,7 @@ def test_a_bad_image_is_reported_and_the_run_ends_well(tmp_path, capsys):
     assert (tmp_path / "run" / "best" / "model.safetensors").exists()
 
 
-def test_a_batch_of_nothing_but_bad_images_is_passed_over(tmp_path, capsys):
+def test_batch_of_unreadable_images_is_skipped(tmp_path, capsys):
     data = make_flickr(tmp_path / "data", train=range(3), bad=(2,))
     assert run(data, tmp_path / "run", "train.batch_size=1", "train.stages=[{epochs: 1}]") == 0
     assert "2.png" in capsys.readouterr().err
@@ -441,7 +441,7 @@ def test_a_batch_of_nothing_but_bad_images_is_passed_over(tmp_path, capsys):
         (["train.output=/dev/null"], ["train.output=/dev/null"]),
     ],
 )
-def test_errors_are_one_line(tiny_flickr, tmp_path, capsys, words, parts):
+def test_error_of_a_run_is_one_line(tiny_flickr, tmp_path, capsys, words, parts):
     assert run(tiny_flickr, tmp_path / "run", *words) == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
     assert lines[-1].startswith("train.py: ")
@@ -451,13 +451,13 @@ def test_errors_are_one_line(tiny_flickr, tmp_path, capsys, words, parts):
         assert part in lines[-1]
 
 
-def test_no_readable_image_at_all_is_an_error(tmp_path, capsys):
+def test_data_without_a_readable_image_is_an_error(tmp_path, capsys):
     data = make_flickr(tmp_path / "data", train=(2, 3), val=(0, 1), bad=(2, 3))
     words = ["train.stages=[{epochs: 1}]", "data.val_splits=[val]"]
     assert run(data, tmp_path / "run", *words) == 1
     assert "2.png" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_missing_config_file_is_one_line(capsys):
+def test_missing_configuration_file_is_a_one_line_error(capsys):
     assert train.main(["--config", "nowhere.yaml"]) == 1
     assert capsys.readouterr().err.startswith("train.py: nowhere.yaml: ")

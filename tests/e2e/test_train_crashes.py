@@ -46,7 +46,7 @@ def whole(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_signal_stops_between_two_steps(data, whole, monkeypatch, capsys):
+def test_signal_stops_the_run_between_two_steps(data, whole, monkeypatch, capsys):
     words = [SELF_CRITICAL, "train.ema=0.9", "data.captions_per_image=1"]
     unstopped, output = whole(*words)
     for step in (1, 4, 5):
@@ -71,7 +71,7 @@ def test_a_signal_stops_between_two_steps(data, whole, monkeypatch, capsys):
         assert found[0].read_text() == found[1].read_text()
 
 
-def test_a_stop_within_accumulated_batches_waits_for_their_step(data, whole, monkeypatch):
+def test_signal_within_accumulated_batches_waits_for_their_step(data, whole, monkeypatch):
     words = [ONCE, "train.batch_size=1", "train.accumulate=2"]
     unstopped, output = whole(*words)
     with monkeypatch.context() as patch:
@@ -82,7 +82,7 @@ def test_a_stop_within_accumulated_batches_waits_for_their_step(data, whole, mon
     assert_equal(state_of(output), state_of(unstopped))
 
 
-def test_the_log_of_a_resumed_epoch_is_that_of_the_whole(data, whole, monkeypatch, capsys):
+def test_log_of_a_resumed_epoch_covers_the_whole_epoch(data, whole, monkeypatch, capsys):
     _, output = whole(ONCE)
     told = [line for line in capsys.readouterr().err.splitlines() if "epoch 0 (" in line]
     with monkeypatch.context() as patch:
@@ -94,14 +94,14 @@ def test_the_log_of_a_resumed_epoch_is_that_of_the_whole(data, whole, monkeypatc
     assert loss == [loss[0]] * 2
 
 
-def test_a_second_signal_interrupts_at_once(data, tmp_path, monkeypatch, capsys):
+def test_second_signal_interrupts_at_once(data, tmp_path, monkeypatch, capsys):
     stop_at(1, signal.SIGINT, monkeypatch)
     stop_at(1, signal.SIGINT, monkeypatch)
     assert run(data, tmp_path / "run", ONCE) == 130
     assert "continues from the last state" in capsys.readouterr().err
 
 
-def test_states_between_epochs_are_those_asked_for(data, tmp_path):
+def test_states_are_saved_every_so_many_steps(data, tmp_path):
     words = ["train.stages=[{epochs: 2}]", "train.save_every=1", "train.keep=99"]
     assert run(data, tmp_path / "run", *words) == 0
     names = sorted(path.name for path in (tmp_path / "run" / "states").iterdir())
@@ -111,7 +111,7 @@ def test_states_between_epochs_are_those_asked_for(data, tmp_path):
     assert steps == [[f"{e:04}", f"{b:07}"] for e, b in sorted(expected)]
 
 
-def test_a_torn_state_is_told_and_the_one_before_resumed(data, whole, monkeypatch, capsys):
+def test_damaged_state_is_reported_and_the_one_before_is_resumed(data, whole, monkeypatch, capsys):
     words = [ONCE, "train.save_every=1"]
     unstopped, output = whole(*words)
     with monkeypatch.context() as patch:
@@ -124,9 +124,7 @@ def test_a_torn_state_is_told_and_the_one_before_resumed(data, whole, monkeypatc
     assert_equal(state_of(output), state_of(unstopped))
 
 
-def test_a_full_disk_costs_no_more_than_the_states_that_it_has_no_room_for(
-    data, whole, monkeypatch, capsys
-):
+def test_full_disk_costs_only_the_states_without_room(data, whole, monkeypatch, capsys):
     words = [ONCE, "train.save_every=1"]
     unstopped, output = whole(*words)
     seal, sealed = files._seal, []
@@ -147,7 +145,7 @@ def test_a_full_disk_costs_no_more_than_the_states_that_it_has_no_room_for(
     assert_equal(state_of(output), state_of(unstopped))
 
 
-def test_steps_without_a_finite_gradient_are_left_out(data, tmp_path, monkeypatch, capsys):
+def test_steps_without_a_finite_gradient_are_skipped(data, tmp_path, monkeypatch, capsys):
     clip, norms = nn.utils.clip_grad_norm_, []
 
     def spoil(parameters, *args, **kwargs):
@@ -164,7 +162,7 @@ def test_steps_without_a_finite_gradient_are_left_out(data, tmp_path, monkeypatc
     assert all(x.isfinite().all() for x in state_of(tmp_path / "run").values())
 
 
-def test_a_run_that_diverges_stops_with_the_last_good_state(data, tmp_path, monkeypatch, capsys):
+def test_diverging_run_stops_and_keeps_the_last_good_state(data, tmp_path, monkeypatch, capsys):
     words = ["train.stages=[{epochs: 9, lr: 1e-3}]", "train.bad_steps=3", "train.save_every=1"]
 
     def spoil(parameters, *args, **kwargs):
@@ -211,7 +209,7 @@ WITH_A_STATE = [
 
 
 @pytest.mark.slow
-def test_killed_at_every_kind_of_moment_and_resumed_each_time(tmp_path, forks):
+def test_run_killed_at_every_kind_of_moment_and_resumed_each_time(tmp_path, forks):
     data, output = make_flickr(tmp_path / "data", val=[5]), tmp_path / "run"
     # A reference that no caption has a word of: all scores are 0, of which the latest counts as
     # the best, so every validation writes a best checkpoint.

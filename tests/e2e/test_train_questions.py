@@ -88,7 +88,7 @@ def caption(checkpoint: Path, paths: list[Path]) -> list[str]:
 
 
 @pytest.mark.parametrize("fusion", ["cross_attention", "concat", "multiply"])
-def test_answers_are_learnt_to_the_letter(tmp_path, fusion):
+def test_answers_are_learned_exactly(tmp_path, fusion):
     data = make_questions(tmp_path / "data")
     status = run(
         data,
@@ -111,7 +111,7 @@ def test_answers_are_learnt_to_the_letter(tmp_path, fusion):
     assert found == [expected for *_, expected in asked]
 
 
-def test_captions_and_answers_are_learnt_in_one_run(tmp_path, capsys):
+def test_captions_and_answers_are_learned_in_one_run(tmp_path, capsys):
     captions, questions = make_both(tmp_path)
     status = run(
         None,
@@ -142,7 +142,7 @@ def test_captions_and_answers_are_learnt_in_one_run(tmp_path, capsys):
         assert part in last
 
 
-def test_a_blind_model_answers_from_the_question_alone(tmp_path):
+def test_blind_model_answers_from_the_question_only(tmp_path):
     """Four pictures differ in colour, and it cannot tell: one answer for all of them."""
     data = make_questions(tmp_path / "data")
     status = run(
@@ -177,7 +177,7 @@ MIXED = (
 )
 
 
-def test_captions_are_rewarded_and_questions_taught_in_one_stage(tmp_path, capsys):
+def test_self_critical_stage_trains_questions_with_cross_entropy(tmp_path, capsys):
     captions, questions = make_both(tmp_path)
     two = sources({"root": str(captions)}, {"root": str(questions)})
     assert run(None, tmp_path / "run", two, ASKING, MIXED, "train.patience=9") == 0
@@ -190,7 +190,7 @@ def test_captions_are_rewarded_and_questions_taught_in_one_stage(tmp_path, capsy
         assert "captions loss" not in line
 
 
-def test_rewards_need_captions(tmp_path, capsys):
+def test_self_critical_stage_requires_captions(tmp_path, capsys):
     data = make_questions(tmp_path / "data")
     stages = "train.stages=[{epochs: 1, objective: scst}]"
     status = run(data, tmp_path / "run", ASKING, stages)
@@ -200,7 +200,7 @@ def test_rewards_need_captions(tmp_path, capsys):
     assert status == 0 or lines[-1].startswith("train.py: ")
 
 
-def test_every_part_for_questions_learns(tmp_path):
+def test_every_part_for_questions_is_trained(tmp_path):
     data = make_questions(tmp_path / "data")
     words = [ASKING, "train.patience=9", "train.ema=0"]
     assert run(data, tmp_path / "one", *words, ONCE) == 0
@@ -212,7 +212,7 @@ def test_every_part_for_questions_learns(tmp_path):
     assert still == []
 
 
-def test_a_stage_has_its_own_weights_of_the_sources(tmp_path, capsys):
+def test_stage_may_set_the_weights_of_the_sources(tmp_path, capsys):
     captions, questions = make_both(tmp_path)
     stages = "train.stages=[{epochs: 1}, {epochs: 1, weights: [3, 0.5]}]"
     two = sources({"root": str(captions)}, {"root": str(questions)})
@@ -226,7 +226,7 @@ def test_a_stage_has_its_own_weights_of_the_sources(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("own", [0, 1])
-def test_a_stage_of_questions_leaves_captions_as_they_are(tmp_path, capsys, own):
+def test_question_stage_leaves_captions_unchanged(tmp_path, capsys, own):
     captions, questions = make_both(tmp_path)
     asking = f"model.question={{encoder_layers: 1, fusion_layers: 1, decoder_layers: {own}}}"
     stages = "train.stages=[{epochs: 1, lr: 1e-3}, {epochs: 2, lr: 1e-3, parts: question}]"
@@ -247,7 +247,7 @@ def test_a_stage_of_questions_leaves_captions_as_they_are(tmp_path, capsys, own)
 
 
 @pytest.mark.parametrize("wrong", ["encoder_lr: 1e-3", "no parts"])
-def test_a_stage_of_questions_needs_parts_for_them_alone(tmp_path, capsys, wrong):
+def test_question_stage_requires_parts_for_questions(tmp_path, capsys, wrong):
     captions, questions = make_both(tmp_path)
     without = wrong == "no parts"
     stage = "{epochs: 1, parts: question" + f", {wrong}" * (not without) + "}"
@@ -256,7 +256,7 @@ def test_a_stage_of_questions_needs_parts_for_them_alone(tmp_path, capsys, wrong
     assert "parts=question" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_answers_may_have_a_decoder_of_their_own(tmp_path):
+def test_answers_may_have_their_own_decoder(tmp_path):
     """It learns what is asked, and shares the table of words, of which a checkpoint has one."""
     captions, questions = make_both(tmp_path)
     status = run(
@@ -281,7 +281,7 @@ def test_answers_may_have_a_decoder_of_their_own(tmp_path):
     assert weights["answerer.layers.0.fc1.weight"].shape == (40, 48)
 
 
-def test_the_two_tasks_of_one_data_set_share_its_weight(tmp_path, capsys):
+def test_both_tasks_of_one_data_set_share_its_weight(tmp_path, capsys):
     captions, questions = make_both(tmp_path)
     with open(questions / "train.jsonl", "a", encoding="utf-8") as file:
         row = {"image": str(picture(captions, 0)), "caption": captions_of(*SHAPES[0])[0]}
@@ -295,14 +295,14 @@ def test_the_two_tasks_of_one_data_set_share_its_weight(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
-def test_resumed_with_two_sources_is_uninterrupted_bit_for_bit(tmp_path, monkeypatch, epochs):
+def test_resumed_run_with_two_sources_equals_the_uninterrupted_one(tmp_path, monkeypatch, epochs):
     captions, questions = make_both(tmp_path, train=range(5))
     some = {"root": str(questions), "weight": 1.5}
     words = [sources({"root": str(captions)}, some), ASKING, MIXED, "train.ema=0.9"]
     assert_resumed_is_whole(None, tmp_path / "run", words, epochs, monkeypatch)
 
 
-def test_one_file_may_hold_both_kinds(tmp_path, capsys):
+def test_one_file_may_hold_captions_and_questions(tmp_path, capsys):
     data = make_questions(tmp_path / "data")
     with open(data / "train.jsonl", "a", encoding="utf-8") as file:
         for i in range(3):  # of the fourth picture there are questions alone
@@ -318,7 +318,7 @@ def test_one_file_may_hold_both_kinds(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("fusion", ["cross_attention", "linear"])
-def test_a_captioner_learns_to_answer(tmp_path, fusion):
+def test_captioner_learns_to_answer(tmp_path, fusion):
     captions, questions = make_both(tmp_path)
     assert run(captions, tmp_path / "first", ONCE) == 0
     start = tmp_path / "first" / "best"
@@ -347,7 +347,7 @@ def test_a_captioner_learns_to_answer(tmp_path, fusion):
     assert type(after.fusion).__name__.lower() == fusion.replace("_", "")
 
 
-def test_another_fusion_than_the_checkpoints_is_refused(tmp_path, capsys):
+def test_fusion_that_differs_from_the_checkpoint_is_an_error(tmp_path, capsys):
     data = make_questions(tmp_path / "data")
     assert run(data, tmp_path / "first", ASKING, ONCE) == 0
     start = f"train.start={tmp_path / 'first' / 'best'}"
@@ -357,7 +357,7 @@ def test_another_fusion_than_the_checkpoints_is_refused(tmp_path, capsys):
     assert run(data, tmp_path / "third", start, ASKING, ONCE) == 0
 
 
-def test_a_checkpoint_made_blind_says_so(tmp_path):
+def test_checkpoint_of_a_blind_run_is_blind(tmp_path):
     data = make_questions(tmp_path / "data")
     assert run(data, tmp_path / "first", ASKING, ONCE) == 0
     start = f"train.start={tmp_path / 'first' / 'best'}"
@@ -370,7 +370,7 @@ def test_a_checkpoint_made_blind_says_so(tmp_path):
 # What can be wrong
 
 
-def test_questions_need_parts_to_answer_them(tmp_path, capsys):
+def test_questions_without_parts_for_them_are_an_error(tmp_path, capsys):
     data = make_questions(tmp_path / "data")
     assert run(data, tmp_path / "run", ONCE) == 1
     last = capsys.readouterr().err.splitlines()[-1]
@@ -378,7 +378,7 @@ def test_questions_need_parts_to_answer_them(tmp_path, capsys):
     assert "model.question" in last
 
 
-def test_a_source_without_a_root_is_one_line(tmp_path, capsys):
+def test_source_without_a_root_is_a_one_line_error(tmp_path, capsys):
     data = make_questions(tmp_path / "data")
     assert run(None, tmp_path / "run", sources({"root": str(data)}, {}), ASKING, ONCE) == 1
     last = capsys.readouterr().err.splitlines()[-1]
@@ -386,7 +386,7 @@ def test_a_source_without_a_root_is_one_line(tmp_path, capsys):
     assert "root" in last
 
 
-def test_a_bad_image_with_questions_is_reported_once(tmp_path, capsys):
+def test_unreadable_image_with_questions_is_reported_once(tmp_path, capsys):
     captions, questions = make_both(tmp_path)
     picture(captions, 2).write_bytes(b"no picture")
     two = sources({"root": str(captions)}, {"root": str(questions)})

@@ -70,7 +70,7 @@ def whole(folder, forks):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_curve_is_that_of_one_rank(folder, whole, kind):
+def test_losses_of_two_ranks_equal_those_of_one(folder, whole, kind):
     """One rank's batch of two is two ranks' of one; a broken picture counts for nothing."""
     alone = folder / "one" / "run"
     if not alone.exists():
@@ -94,13 +94,13 @@ def test_the_curve_is_that_of_one_rank(folder, whole, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_picture_is_validated_once(whole, kind):
+def test_every_image_is_validated_once(whole, kind):
     images = [Path(row["image"]).name for row in load_rows(whole(kind) / CAPTIONS)]
     assert images == ["0.png", "1.png", "3.png", "4.png"]  # the third of the five is broken
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_killed_rank_is_started_again_and_the_run_ends_the_same(folder, whole, kind):
+def test_killed_rank_is_restarted_and_the_result_is_the_same(folder, whole, kind):
     """torchrun starts both anew; they go on from the last state, though not told to resume."""
     output = folder / kind / "run"
     expected = whole(kind)
@@ -151,7 +151,7 @@ def test_two_nodes_are_two_ranks(folder, whole):
     assert_equal(state_of(output), state_of(whole("ddp")))
 
 
-def test_a_restart_of_a_run_that_saved_nothing_begins_anew(folder, monkeypatch):
+def test_restart_before_the_first_state_begins_again(folder, monkeypatch):
     """What lies in its place is another run's, and is set aside as at every start."""
     output = folder / "anew" / "run"
     words = words_in(folder, "anew", "train.stages=[{epochs: 1}]")
@@ -163,7 +163,7 @@ def test_a_restart_of_a_run_that_saved_nothing_begins_anew(folder, monkeypatch):
     assert (output / "states.old").exists()
 
 
-def test_processes_that_are_asked_for_and_not_started_are_missed(folder):
+def test_processes_that_were_not_started_are_an_error(folder):
     """As `accelerate launch` does where there are not several GPUs."""
     command = ["accelerate.commands.launch", "--num_processes=2", "--cpu", str(ROOT / "train.py")]
     result = subprocess.run(

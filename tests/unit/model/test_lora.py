@@ -82,7 +82,7 @@ def snapshot(model: Seq2Seq) -> dict[str, Tensor]:
 
 
 @needs_peft
-def test_the_plain_model_of_an_adapted_one_says_the_same(plain, adapted):
+def test_merged_model_computes_the_same(plain, adapted):
     before, own = logits(plain), snapshot(adapted)
     expected = logits(adapted)
     assert (expected - before).abs().max() > 1e-2
@@ -92,7 +92,7 @@ def test_the_plain_model_of_an_adapted_one_says_the_same(plain, adapted):
 
 
 @needs_peft
-def test_new_adapters_change_nothing_and_are_new(plain, adapted):
+def test_new_adapters_change_nothing_and_are_random(plain, adapted):
     old = snapshot(adapted)
     plain.load_state_dict(merge_adapters(adapted))
     adapted.load_state_dict(add_new_adapters(adapted, merge_adapters(adapted)))
@@ -109,7 +109,7 @@ def test_new_adapters_change_nothing_and_are_new(plain, adapted):
 
 
 @needs_peft
-def test_adapters_and_the_projects_own_parts_are_what_learns(adapted):
+def test_only_adapters_and_own_parts_are_trained(adapted):
     adapted(*inputs(adapted)).square().sum().backward()
     stage = StageConfig(lr=1e-3, encoder_lr=1e-3)
     groups = build_optimizer(adapted, TrainConfig(), stage).param_groups
@@ -123,7 +123,7 @@ def test_adapters_and_the_projects_own_parts_are_what_learns(adapted):
 
 
 @needs_peft
-def test_adapters_begin_where_the_encoder_is(plain):
+def test_adapters_start_from_the_encoders_output(plain):
     model = copy.deepcopy(plain)
     add_adapters(model.question_encoder.model, 2)
     assert torch.equal(logits(model.double()), logits(plain))
@@ -156,7 +156,7 @@ def data(tmp_path) -> Path:
 
 @pytest.mark.slow
 @needs_peft
-def test_a_checkpoint_is_used_without_peft_and_says_what_the_run_said(
+def test_checkpoint_is_used_without_peft_with_the_same_results(
     data, tmp_path, text_encoder, monkeypatch
 ):
     once = "train.stages=[{epochs: 2, lr: 1e-2}]"
@@ -187,7 +187,7 @@ def test_a_checkpoint_is_used_without_peft_and_says_what_the_run_said(
 @pytest.mark.slow
 @needs_peft
 @pytest.mark.parametrize("epochs", [2, 3])  # between the stages, and within the second
-def test_resumed_with_adapters_is_uninterrupted_bit_for_bit(
+def test_resumed_run_with_adapters_equals_the_uninterrupted_one(
     data, tmp_path, text_encoder, monkeypatch, epochs
 ):
     words = [asking(text_encoder), STAGES, "train.ema=0.9", "train.patience=9"]
@@ -196,7 +196,7 @@ def test_resumed_with_adapters_is_uninterrupted_bit_for_bit(
 
 @pytest.mark.slow
 @needs_peft
-def test_a_run_goes_on_from_merged_weights_with_adapters_of_its_own(data, tmp_path, text_encoder):
+def test_run_starts_from_merged_weights_with_new_adapters(data, tmp_path, text_encoder):
     once = "train.stages=[{epochs: 1, lr: 1e-2}]"
     assert run(data, tmp_path / "first", asking(text_encoder), once) == 0
     start = f"train.start={tmp_path / 'first' / 'best'}"
@@ -222,9 +222,7 @@ def run_on(data: Path, output: Path, *words: str) -> int:
     return train.main([*own, *words])
 
 
-def test_without_peft_one_line_says_how_to_get_it(
-    data, tmp_path, text_encoder, monkeypatch, capsys
-):
+def test_missing_peft_is_a_one_line_error(data, tmp_path, text_encoder, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "peft", None)
     assert run(data, tmp_path / "run", asking(text_encoder), STAGES) == 1
     last = capsys.readouterr().err.splitlines()[-1]

@@ -53,7 +53,9 @@ def loss(model, data: ImageDataset, temperature: float) -> float:
 
 
 @pytest.mark.parametrize("sharpness", [0.5, 1.5])
-def test_the_fitted_temperature_makes_the_answers_likeliest(checkpoint, tmp_path, sharpness):
+def test_fitted_temperature_maximizes_the_likelihood_of_the_answers(
+    checkpoint, tmp_path, sharpness
+):
     model, tokenizer, config = load_checkpoint(checkpoint)
     with torch.no_grad():
         model.decoder.layer_norm.weight.mul_(sharpness)
@@ -69,13 +71,13 @@ def test_the_fitted_temperature_makes_the_answers_likeliest(checkpoint, tmp_path
         assert best < loss(model, data, found / 1.2) + 1e-3
 
 
-def test_captions_have_no_temperature(checkpoint, tmp_path):
+def test_no_temperature_is_fitted_without_questions(checkpoint, tmp_path):
     model, tokenizer, config = load_checkpoint(checkpoint)
     data = dataset(tmp_path, config, tokenizer, question="")
     assert fit_answer_temperature(model, data, [CAPTIONS], Accelerator(cpu=True)) is None
 
 
-def test_the_temperature_is_all_that_changes_in_the_configuration(checkpoint):
+def test_set_temperature_changes_no_other_setting(checkpoint):
     path = checkpoint / "config.yaml"
     before = load_config(path)
     set_temperature(checkpoint, 1.23456)

@@ -78,7 +78,7 @@ def use_backend(name: str, monkeypatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=needs_compiler)])
-def test_a_compiled_model_learns_the_same_and_is_compiled_once(model, monkeypatch, backend):
+def test_compiled_model_has_equal_gradients_and_compiles_once(model, monkeypatch, backend):
     if backend == "inductor":  # the one test of generated code; the other has the whole model
         torch.manual_seed(0)
         model.backbone = Patches(model.backbone(torch.zeros(1, 3, 64, 64)).shape[-1])
@@ -95,7 +95,7 @@ def test_a_compiled_model_learns_the_same_and_is_compiled_once(model, monkeypatc
 
 
 @pytest.mark.slow
-def test_a_compiled_run_is_the_plain_one(tmp_path, monkeypatch):
+def test_compiled_run_equals_the_plain_run(tmp_path, monkeypatch):
     use_backend("eager", monkeypatch)
     data = make_flickr(tmp_path / "data")
     words = ["train.stages=[{epochs: 2, lr: 1e-3, encoder_lr: 1e-3}]", "train.threads=1"]
@@ -109,7 +109,7 @@ def test_a_compiled_run_is_the_plain_one(tmp_path, monkeypatch):
     load_checkpoint(tmp_path / "true" / "best")
 
 
-def test_without_gradients_the_model_is_the_plain_one(model, monkeypatch):
+def test_no_compiled_code_runs_without_gradients(model, monkeypatch):
     plain, called = copy.deepcopy(model), []
 
     def fake(function, **options):
@@ -134,7 +134,7 @@ def test_without_gradients_the_model_is_the_plain_one(model, monkeypatch):
     assert len(called) == 1 + 2 + 3  # backbone, layer of the memory encoder, layer of the decoder
 
 
-def test_where_nothing_can_be_compiled_one_line_says_so(tmp_path: Path, monkeypatch, capsys):
+def test_missing_compiler_is_a_one_line_error(tmp_path: Path, monkeypatch, capsys):
     def broken(function, **options):
         raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found\nin a list of many")
 

@@ -45,7 +45,7 @@ def planned(data, *words: str, batch: int = 2):
     return before, model, batches, found
 
 
-def test_the_trial_moves_no_weight_and_leaves_no_gradient(data):
+def test_trial_step_changes_no_weight_and_leaves_no_gradient(data):
     before, model, batches, plan = planned(data, "train.stages=[{encoder_lr: 1e-3}]")
     after = model.state_dict()
     assert [k for k in before if not torch.equal(before[k], after[k])] == []
@@ -55,14 +55,14 @@ def test_the_trial_moves_no_weight_and_leaves_no_gradient(data):
     assert 0 < plan.memory < plan.room
 
 
-def test_a_frozen_backbone_is_less_work_than_one_that_learns(data):
+def test_frozen_backbone_costs_fewer_flops(data):
     frozen, free = (
         planned(data, f"train.stages=[{{encoder_lr: {rate}}}]")[-1].flops for rate in (0, 1e-3)
     )
     assert 0 < frozen < free
 
 
-def test_the_line_has_time_and_memory_for_the_epochs_that_are_left():
+def test_description_has_time_and_memory_of_the_remaining_epochs():
     plan = CostEstimate(steps=100, seconds=50.0, flops=1e12, memory=int(3e9), room=int(24e9))
     line = plan.describe(epochs=12, batch_size=32)
     assert "100 steps an epoch, 0.50 s each: about 10 min 0 s for 12 epoch(s)" in line
@@ -85,15 +85,15 @@ def test_the_line_has_time_and_memory_for_the_epochs_that_are_left():
         ("", None),
     ],
 )
-def test_the_peaks_are_found_by_the_drivers_names(name, peak):
+def test_peak_is_found_by_the_drivers_name_of_a_gpu(name, peak):
     assert peak_of(name) == peak
 
 
-def test_durations():
+def test_format_duration():
     assert [format_duration(s) for s in (12.4, 75, 7300)] == ["12 s", "1 min 15 s", "2 h 1 min"]
 
 
-def test_a_run_says_what_each_stage_will_take(data, tmp_path, capsys):
+def test_run_logs_the_cost_of_each_stage(data, tmp_path, capsys):
     words = [*TINY, f"data.root={data}", "data.val_splits=[train]", f"train.output={tmp_path}"]
     words += ["train.stages=[{epochs: 1, lr: 1e-3}, {epochs: 1, lr: 1e-4, objective: scst}]"]
     assert train.main([*words, "data.limit=4", f"train.cache={tmp_path}"]) == 0
@@ -103,7 +103,7 @@ def test_a_run_says_what_each_stage_will_take(data, tmp_path, capsys):
     assert "TFLOP/s" in found
 
 
-def test_each_source_has_a_trial(data):
+def test_every_source_gets_a_trial_step(data):
     alone = planned(data)[-1]
     both = planned(None, sources({"root": str(data)}, {"root": str(data)}))
     assert both[-1].steps == 2 * alone.steps

@@ -51,7 +51,7 @@ def report_of(*words: str) -> str:
     return "\n".join(describe_data(config, tasks, data, held, report))
 
 
-def test_rows_are_accounted_for(tmp_path):
+def test_data_report_accounts_for_all_rows(tmp_path):
     root = captioned(tmp_path / "data", ["a dog", "a cat", "a bird", "a cow"])
     splits = ["train", "eval", "holdout", "train"]
     rows = [
@@ -86,7 +86,7 @@ def test_truncated_texts_are_counted_and_the_limit_can_be_raised(where, tmp_path
     assert measure_lengths(data)["caption"].truncated == 0
 
 
-def test_questions_and_answers_are_counted_too(tmp_path):
+def test_questions_and_answers_are_measured(tmp_path):
     root = tmp_path / "data"
     make_questions(root, val=[4])
     words = [f"data.root={root}", "model.question.fusion=concat", "model.question.max_length=4"]
@@ -96,7 +96,7 @@ def test_questions_and_answers_are_counted_too(tmp_path):
     assert "model.question.max_length=" in found
 
 
-def test_a_vocabulary_that_spells_in_bytes_is_reported(tmp_path, checkpoint):
+def test_texts_tokenized_as_bytes_are_reported(tmp_path, checkpoint):
     root = captioned(tmp_path / "data", [CHINESE, CHINESE[:5]])
     words = (f"data.root={root}", "data.val_splits=[train]")
     assert "single bytes" not in report_of(*words)  # a vocabulary of its own
@@ -121,7 +121,7 @@ def test_mirroring_is_reported_once(tmp_path):
     assert "no image is mirrored" in report_of(*words, "image.flip=false")
 
 
-def test_texts_of_other_languages_are_never_mirrored(tmp_path):
+def test_images_with_texts_in_other_languages_are_never_mirrored(tmp_path):
     root = captioned(tmp_path / "data", ["ein Hund links", "un chien à gauche", "左に犬"])
     config = load_config(
         None, [*TINY, f"data.root={root}", "data.val_splits=[train]", "tokenizer.vocab_size=400"]
@@ -136,7 +136,7 @@ def test_texts_of_other_languages_are_never_mirrored(tmp_path):
 # Limits of a checkpoint
 
 
-def test_the_limit_of_a_checkpoint_is_raised(tmp_path, checkpoint):
+def test_text_limit_of_a_checkpoint_can_be_raised(tmp_path, checkpoint):
     config = load_config(
         None,
         [f"train.start={checkpoint}", "train.max_length=20", "decoding.max_length=18"],
@@ -163,14 +163,14 @@ def test_the_limit_of_a_checkpoint_is_raised(tmp_path, checkpoint):
         (["train.question_max_length=40"], "no parts for questions"),
     ],
 )
-def test_limits_that_cannot_be_raised(words, message, checkpoint):
+def test_text_limit_that_cannot_be_raised_is_an_error(words, message, checkpoint):
     config = load_config(None, [f"train.start={checkpoint}", *words, "decoding.max_length=5"])
     with pytest.raises(ConfigError, match=message):
         setup.build_start(config, {"references": [], "question": []})
 
 
 @pytest.mark.parametrize("name", ["max_length", "question_max_length"])
-def test_raising_a_limit_is_for_a_checkpoint(name):
+def test_raising_a_limit_requires_a_checkpoint(name):
     with pytest.raises(ConfigError, match=r"which is not set; set model\."):
         load_config(None, [f"train.{name}=50"])
 
@@ -187,7 +187,7 @@ def test_raising_a_limit_is_for_a_checkpoint(name):
         ["train.stages=[{lr: 1e-3, epochs: 1, parts: question}]", "model.question.fusion=add"],
     ],
 )
-def test_a_run_that_trains_nothing_is_one_line(words, tmp_path, capsys):
+def test_stage_that_trains_nothing_is_a_one_line_error(words, tmp_path, capsys):
     data = make_flickr(tmp_path / "data")
     assert runs.run(data, tmp_path / "out", *words) == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train.py: ")]
@@ -196,7 +196,7 @@ def test_a_run_that_trains_nothing_is_one_line(words, tmp_path, capsys):
     assert "train.stages" in line
 
 
-def test_self_critical_training_of_questions_alone_is_one_line(tmp_path, capsys):
+def test_self_critical_training_without_captions_is_a_one_line_error(tmp_path, capsys):
     data = make_questions(tmp_path / "data")
     words = ["train.stages=[{lr: 1e-3, epochs: 1, objective: scst}]", "model.question.fusion=add"]
     assert runs.run(data, tmp_path / "out", *words) == 1
@@ -206,7 +206,7 @@ def test_self_critical_training_of_questions_alone_is_one_line(tmp_path, capsys)
 # Few images, no words, no steps left
 
 
-def test_few_images_are_ranked_by_another_score(tmp_path, capsys):
+def test_few_validation_images_are_ranked_by_rouge_l(tmp_path, capsys):
     assert ranking_metric(12) == "ROUGE-L"
     assert ranking_metric(1000) == "CIDEr-D"
     data, output = make_flickr(tmp_path / "data"), tmp_path / "out"
@@ -218,7 +218,7 @@ def test_few_images_are_ranked_by_another_score(tmp_path, capsys):
     assert scores["score"] == scores["ROUGE-L"]
 
 
-def test_captions_without_a_word_train_and_are_reported_on(tmp_path):
+def test_captions_without_words_can_be_trained_on_and_reported(tmp_path):
     data, output = captioned(tmp_path / "data", ["😀🎉", "🎉", "🎉😀🎉"]), tmp_path / "out"
     words = ["train.stages=[{epochs: 1, lr: 1e-3}]", "tokenizer.vocab_size=400"]
     assert runs.run(data, output, *words) == 0
@@ -227,7 +227,7 @@ def test_captions_without_a_word_train_and_are_reported_on(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [["train.patience=5"], ["train.patience=1"]])
-def test_a_complete_run_returns_at_once_when_resumed(words, tmp_path, capsys, monkeypatch):
+def test_resuming_a_complete_run_returns_at_once(words, tmp_path, capsys, monkeypatch):
     data, output = make_flickr(tmp_path / "data"), tmp_path / "out"
     words = ["train.stages=[{epochs: 2, lr: 1e-3, cached_views: 1}]", *words]
     assert runs.run(data, output, *words) == 0
@@ -241,7 +241,7 @@ def test_a_complete_run_returns_at_once_when_resumed(words, tmp_path, capsys, mo
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
 
 
-def test_a_run_that_was_stopped_after_its_last_step_writes_its_report(tmp_path, capsys):
+def test_run_stopped_after_its_last_step_writes_the_report_when_resumed(tmp_path, capsys):
     data, output = make_flickr(tmp_path / "data"), tmp_path / "out"
     words = ["train.stages=[{epochs: 1, lr: 1e-3}]"]
     assert runs.run(data, output, *words) == 0
@@ -253,7 +253,7 @@ def test_a_run_that_was_stopped_after_its_last_step_writes_its_report(tmp_path, 
     assert "steps an epoch" not in shown
 
 
-def test_a_text_encoders_questions_are_not_cut_inside_a_character(tmp_path):
+def test_questions_of_a_text_encoder_are_not_truncated_inside_a_character(tmp_path):
     pytest.importorskip("tokenizers")
     from tokenizers import Tokenizer as Bytes
     from tokenizers import decoders, models, pre_tokenizers
@@ -275,7 +275,7 @@ def test_a_text_encoders_questions_are_not_cut_inside_a_character(tmp_path):
         assert text.startswith(tokenizer.decode(ids))
 
 
-def test_a_text_encoder_has_a_limit_of_its_own(tmp_path):
+def test_text_encoder_has_its_own_length_limit(tmp_path):
     from transformers import AutoModel
 
     from captioner.model.question import TextEncoder

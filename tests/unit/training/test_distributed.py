@@ -28,7 +28,7 @@ YAMLS = sorted(CONFIGS.iterdir())
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.name)
-def test_accelerate_takes_every_file_and_it_opens_with_its_command(path):
+def test_accelerate_accepts_every_launcher_file_and_each_opens_with_its_command(path):
     found = load_config_from_file(str(path))
     assert found.num_processes % found.num_machines == 0
     opening = path.read_text(encoding="utf-8").split("\ndistributed_type")[0]
@@ -45,7 +45,7 @@ def test_accelerate_takes_every_file_and_it_opens_with_its_command(path):
     assert not {"gradient_accumulation_steps", "gradient_clipping"} & set(found.deepspeed_config)
 
 
-def test_the_files_ask_for_what_is_served():
+def test_launcher_files_request_supported_settings():
     kinds = {path.stem: load_config_from_file(str(path)) for path in YAMLS}
     assert kinds["fsdp"].fsdp_config["fsdp_version"] == 2
     assert kinds["deepspeed"].deepspeed_config == {"zero_stage": 2}
@@ -66,7 +66,7 @@ def test_the_files_ask_for_what_is_served():
         (1, {"WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "here"}),
     ],
 )
-def test_the_processes_that_were_asked_for_are_there(world, environ):
+def test_check_world_accepts_as_many_processes_as_requested(world, environ):
     distributed.check_world(world, environ)
 
 
@@ -77,7 +77,7 @@ def test_the_processes_that_were_asked_for_are_there(world, environ):
         {"ACCELERATE_MIXED_PRECISION": "no", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"},
     ],
 )
-def test_fewer_processes_than_asked_for_are_an_error_that_names_torchrun(environ):
+def test_fewer_processes_than_requested_are_an_error_that_names_torchrun(environ):
     with pytest.raises(ConfigError, match="torchrun --standalone --nproc_per_node"):
         distributed.check_world(1, environ)
 
@@ -90,7 +90,7 @@ def test_fewer_processes_than_asked_for_are_an_error_that_names_torchrun(environ
         ("DEEPSPEED", TrainConfig(precision="fp16", tracker="none"), "DeepSpeed"),
     ],
 )
-def test_what_cannot_be_is_refused_and_not_left_out(monkeypatch, kind, settings, named):
+def test_unsupported_launcher_settings_are_errors(monkeypatch, kind, settings, named):
     """Accelerate alone would train without it, on a CPU."""
     if torch.accelerator.is_available():
         pytest.skip("there, it can be")
@@ -118,7 +118,7 @@ def advance(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     optimizer.zero_grad()
 
 
-def test_an_optimizers_state_goes_by_names_and_comes_back():
+def test_optimizer_state_is_saved_by_name_and_restored():
     model, optimizer = small()
     assert dict(distributed.optimizer_state(model, optimizer)) == {}
     advance(model, optimizer)
@@ -135,7 +135,7 @@ def test_an_optimizers_state_goes_by_names_and_comes_back():
     assert moment.stride() == other[0].weight.stride()  # channels last
 
 
-def test_an_average_follows_a_model_without_a_change():
+def test_place_like_does_not_change_the_values_of_an_average():
     model, _ = small()
     average = MovingAverage(model, 0.5)
     with torch.no_grad():
@@ -148,7 +148,7 @@ def test_an_average_follows_a_model_without_a_change():
     assert nothing.state == {}
 
 
-def test_alone_a_prepared_model_is_itself():
+def test_prepared_model_on_one_process_is_the_model():
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
@@ -162,7 +162,7 @@ def test_alone_a_prepared_model_is_itself():
 
 
 @pytest.mark.usefixtures("fresh_accelerate")
-def test_what_one_rank_says_is_said_on_all():
+def test_any_rank_is_true_on_all_ranks_if_true_on_one():
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=True)
@@ -173,7 +173,7 @@ def test_what_one_rank_says_is_said_on_all():
 # Restarts
 
 
-def test_only_a_state_of_the_same_launch_is_taken_up_again(tmp_path, monkeypatch):
+def test_only_a_state_of_the_same_launch_is_resumed_after_a_restart(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "this")
     assert not run_state.is_of_this_launch(tmp_path)
     for number, launch in enumerate(("other", "this")):
@@ -182,7 +182,7 @@ def test_only_a_state_of_the_same_launch_is_taken_up_again(tmp_path, monkeypatch
         assert run_state.is_of_this_launch(tmp_path) == (launch == "this")
 
 
-def test_a_restart_is_told_by_its_number(monkeypatch):
+def test_restart_is_detected_by_its_number(monkeypatch):
     monkeypatch.delenv("TORCHELASTIC_RESTART_COUNT", raising=False)
     assert not distributed.restarted()
     for count in ("0", "2"):
@@ -193,7 +193,7 @@ def test_a_restart_is_told_by_its_number(monkeypatch):
 # A rank with nothing to see
 
 
-def test_a_loss_zeroed_moves_nothing():
+def test_zeroed_loss_has_zero_gradients():
     weight = torch.ones(3, requires_grad=True)
     loss = Loss(weight.sum(), torch.tensor(3), 2).zeroed()
     loss.total.backward()

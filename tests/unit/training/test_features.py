@@ -61,7 +61,7 @@ def pictures(tmp_path, tokenizer) -> ImageDataset:
 
 
 @torch.no_grad()
-def test_kept_features_are_the_backbones_own(pictures, accelerator, tmp_path):
+def test_cached_features_equal_those_of_the_backbone(pictures, accelerator, tmp_path):
     backbone = Grid().eval()
     kept = features.cached_features(
         backbone, pictures, views=3, folder=tmp_path / "cache", accelerator=accelerator
@@ -87,7 +87,7 @@ def test_kept_features_are_the_backbones_own(pictures, accelerator, tmp_path):
 
 
 @torch.no_grad()
-def test_features_of_all_sources_are_kept_once(tokenizer, accelerator, tmp_path):
+def test_features_of_an_image_are_cached_once_for_all_sources(tokenizer, accelerator, tmp_path):
     """Images of which one source or another has captions, questions, or both."""
     table = []
     for i, shape in enumerate(SHAPES[:4]):
@@ -111,7 +111,7 @@ def test_features_of_all_sources_are_kept_once(tokenizer, accelerator, tmp_path)
         assert (kept.texts, kept.questions) == (sample.texts, sample.questions)
 
 
-def test_features_are_computed_once_and_again_when_anything_changes(
+def test_features_are_computed_again_only_if_something_changes(
     pictures, accelerator, tmp_path, monkeypatch
 ):
     written = []
@@ -174,7 +174,7 @@ def few_at_once(monkeypatch):
 
 
 @pytest.mark.parametrize("done", range(7))
-def test_encoding_goes_on_from_where_it_was_stopped(
+def test_encoding_continues_after_an_interruption(
     pictures, accelerator, tmp_path, few_at_once, done
 ):
     backbone = Grid().eval()
@@ -199,7 +199,7 @@ def test_encoding_goes_on_from_where_it_was_stopped(
     assert [path.suffix for path in folder.iterdir()] == [".npy"]
 
 
-def test_what_was_not_noted_as_done_is_encoded_again(
+def test_batches_not_marked_as_done_are_encoded_again(
     pictures, accelerator, tmp_path, few_at_once, monkeypatch
 ):
     """As a killed process leaves it: a whole group is noted, the batch after it is not."""
@@ -237,14 +237,14 @@ def encoding_over(
 @pytest.mark.parametrize(
     "there", [{"partial": b"torn", "done": bytes(2)}, {"done": bytes([1, 1, 1])}, {"partial": b""}]
 )
-def test_half_of_what_a_stop_leaves_begins_anew(
+def test_encoding_restarts_if_one_of_its_two_files_is_missing(
     pictures, accelerator, tmp_path, few_at_once, there
 ):
     encode, whole = encoding_over(there, pictures, accelerator, tmp_path)
     np.testing.assert_array_equal(encode(), whole)
 
 
-def test_an_old_note_is_not_believed_of_features_just_begun(
+def test_marks_without_features_are_not_used(
     pictures, accelerator, tmp_path, few_at_once, monkeypatch
 ):
     """The features are gone, their note is there, and the process is killed at its worst moment."""
@@ -262,7 +262,7 @@ def test_an_old_note_is_not_believed_of_features_just_begun(
     np.testing.assert_array_equal(encode(), whole)
 
 
-def test_a_disk_without_room_is_told_before_it_is_full(
+def test_full_disk_is_an_error_before_features_are_written(
     pictures, accelerator, tmp_path, monkeypatch
 ):
     """5 pictures of 4 positions and 6 channels are 240 bytes."""
@@ -278,7 +278,7 @@ def test_a_disk_without_room_is_told_before_it_is_full(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_a_run_that_still_encodes(tmp_path, monkeypatch, capsys, number):
+def test_signal_stops_a_run_during_encoding(tmp_path, monkeypatch, capsys, number):
     data, output = make_flickr(tmp_path / "data"), tmp_path / "run"
     assert run(data, output, TWO_STAGES) == 0
     unstopped = output.rename(tmp_path / "unstopped")

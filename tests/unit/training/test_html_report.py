@@ -41,7 +41,7 @@ def watch(captions, references):
 # Alarms
 
 
-def test_captions_that_look_raise_no_alarm():
+def test_captions_that_depend_on_the_images_give_no_warning():
     captions, references = paired()
     found, warnings = watch(captions, references)
     assert warnings == []
@@ -51,21 +51,21 @@ def test_captions_that_look_raise_no_alarm():
     assert found["CIDEr-D, other image"] == pytest.approx(cider_d(moved, references).corpus)
 
 
-def test_the_same_caption_for_all_is_a_collapse():
+def test_equal_captions_for_all_images_give_a_warning():
     captions, references = paired()
     found, (told,) = watch(dict.fromkeys(captions, "a red dog on the grass"), references)
     assert found["different"] == pytest.approx(1 / 60)
     assert "1 different captions for 60 images" in told
 
 
-def test_captions_of_other_images_are_noticed():
+def test_captions_of_other_images_give_a_warning():
     captions, references = paired()
     shuffled = {i: captions[(i + 17) % 60] for i in captions}
     _, (told,) = watch(shuffled, references)
     assert "do not depend on the images" in told
 
 
-def test_few_captions_say_nothing():
+def test_few_captions_give_no_warning():
     _, references = paired()
     assert watch(dict.fromkeys(range(3), "a dog"), references)[1] == []
     assert watch({0: "a dog"}, references) == ({}, [])
@@ -83,7 +83,7 @@ def test_few_captions_say_nothing():
         ("", False),
     ],
 )
-def test_ends_that_dangle(text, dangling):
+def test_ends_dangling(text, dangling):
     assert ends_dangling(text) == dangling
 
 
@@ -132,7 +132,7 @@ def folder(tmp_path) -> Path:
     return tmp_path
 
 
-def test_the_report_needs_nothing_but_itself(folder):
+def test_report_loads_nothing_from_elsewhere(folder):
     found = read(write_report(folder))
     assert found.sources
     assert all(source.startswith("data:image/jpeg;base64,") for source in found.sources)
@@ -142,7 +142,7 @@ def test_the_report_needs_nothing_but_itself(folder):
     assert "4.png" in text  # named where its picture would stand
 
 
-def test_the_scores_stand_there_with_their_intervals(folder):
+def test_report_has_scores_with_intervals(folder):
     rows = load_rows(folder / CAPTIONS)
     captions = {i: row["caption"] for i, row in enumerate(rows)}
     references = {i: row["references"] for i, row in enumerate(rows)}
@@ -154,7 +154,7 @@ def test_the_scores_stand_there_with_their_intervals(folder):
     assert f"{low:.3f} to {high:.3f}" in text
 
 
-def test_an_epoch_done_twice_counts_as_it_was_last(folder):
+def test_repeated_epoch_counts_once_with_its_last_values(folder):
     text = write_report(folder).read_text()
     assert "loss, epoch 2: 2.5" in text
     assert "loss, epoch 1: 3.25" in text
@@ -162,19 +162,19 @@ def test_an_epoch_done_twice_counts_as_it_was_last(folder):
     assert "CIDEr-D, epoch 2: 0.125" in text
 
 
-def test_a_row_that_was_cut_off_is_passed_over(folder):
+def test_incomplete_row_is_skipped(folder):
     with (folder / LOG).open("a") as file:
         file.write('{"stage": 1, "ep')
     assert len(load_rows(folder / LOG)) == 3
     write_report(folder)
 
 
-def test_of_an_empty_folder_there_is_an_empty_report(tmp_path):
+def test_report_of_an_empty_folder_is_empty(tmp_path):
     assert read(write_report(tmp_path)).sources == []
 
 
 @pytest.mark.slow
-def test_a_run_leaves_a_report_and_a_resumed_one_the_same(tmp_path, monkeypatch):
+def test_resumed_run_writes_the_same_report(tmp_path, monkeypatch):
     data = make_flickr(tmp_path / "data")
     words = ["train.stages=[{epochs: 3, lr: 1e-3}]", "train.ema=0.9"]
     output = tmp_path / "run"

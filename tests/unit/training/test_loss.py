@@ -71,7 +71,7 @@ def test_cross_entropy_is_summed_over_the_tokens_of_all_captions(loaded):
 
 
 @pytest.mark.parametrize("baseline", ["mean", "greedy"])
-def test_what_is_rewarded_are_samples_of_the_batch(loaded, baseline):
+def test_reward_is_computed_on_samples_of_the_batch(loaded, baseline):
     model, tokenizer = loaded
     train_mode(model)
     goal = objective(tokenizer, baseline=baseline)
@@ -90,7 +90,7 @@ def test_what_is_rewarded_are_samples_of_the_batch(loaded, baseline):
     assert ((drawn == EOS).sum(-1) <= 1).all()
 
 
-def test_the_policy_that_learns_is_the_one_that_drew(loaded):
+def test_policy_gradient_is_computed_without_dropout(loaded):
     model, tokenizer = copy.deepcopy(loaded)
     goal, batch = objective(tokenizer), batch_of(tokenizer)
     totals = []
@@ -106,7 +106,7 @@ def test_the_policy_that_learns_is_the_one_that_drew(loaded):
 
 
 @pytest.mark.parametrize("rate", [0.0, 1e-3])
-def test_the_backbone_runs_once_in_a_step_and_learns_unless_it_is_frozen(loaded, rate):
+def test_backbone_runs_once_per_step_and_gets_a_gradient_unless_frozen(loaded, rate):
     model, tokenizer = loaded
     batch, backbone = batch_of(tokenizer), model.backbone
     with torch.no_grad():
@@ -139,7 +139,7 @@ class Counted(nn.Module):
         return self.inner(x)
 
 
-def test_kept_features_and_a_blind_model_need_no_backbone(loaded):
+def test_cached_features_and_blind_models_do_not_run_the_backbone(loaded):
     model, tokenizer = loaded
     batch = batch_of(tokenizer)
     with torch.no_grad():

@@ -40,7 +40,7 @@ NAMES = ["pixels are normalized", "labels are one token ahead", "texts end in EO
          "the model overfits one batch", "the model generates the texts of the batch"]  # fmt: skip
 
 
-def test_nothing_is_found_where_nothing_is_wrong(check, tmp_path):
+def test_correct_run_passes_all_checks(check, tmp_path):
     status, found = check()
     assert status == 0
     assert found == dict.fromkeys(NAMES, "ok   ")
@@ -51,13 +51,13 @@ def wrong(found: dict[str, str]) -> set[str]:
     return {name for name, told in found.items() if told == "WRONG"}
 
 
-def test_pixels_that_were_not_normalised(check):
+def test_pixels_that_are_not_normalized_are_detected(check):
     status, found = check("image.mean=[0, 0, 0]", "image.std=[0.004, 0.004, 0.004]")
     assert status == 1
     assert "pixels are normalized" in wrong(found)
 
 
-def test_labels_that_are_not_shifted(check, monkeypatch):
+def test_labels_that_are_not_shifted_are_detected(check, monkeypatch):
     monkeypatch.setattr(collating, "decoder_input", lambda labels: labels)
     status, found = check()
     assert status == 1
@@ -67,7 +67,7 @@ def test_labels_that_are_not_shifted(check, monkeypatch):
     )
 
 
-def test_a_lost_eos(check, monkeypatch):
+def test_missing_eos_is_detected(check, monkeypatch):
     whole = preflight.collate
 
     def without(samples, **options):
@@ -81,7 +81,7 @@ def test_a_lost_eos(check, monkeypatch):
     assert "texts end in EOS" in wrong(found)
 
 
-def test_a_decoder_that_does_not_see(check, monkeypatch):
+def test_decoder_that_ignores_the_image_is_detected(check, monkeypatch):
     forward = Decoder.forward
 
     def blind(self, memory, tokens, mask=None):
@@ -93,7 +93,7 @@ def test_a_decoder_that_does_not_see(check, monkeypatch):
     assert wrong(found)
 
 
-def test_each_data_set_is_looked_at(check, tmp_path):
+def test_every_data_set_is_checked(check, tmp_path):
     captions, questions = tmp_path / "captions", tmp_path / "questions"
     make_flickr(captions)
     make_questions(questions)

@@ -52,7 +52,7 @@ def test_samples_follow_the_distribution_and_stop_at_eos():
     assert (drawn[after == 0] != PAD).all()
 
 
-def test_samples_are_those_of_the_seed():
+def test_samples_depend_on_the_seed():
     def draw(seed):
         torch.manual_seed(seed)
         step = lambda tokens: torch.zeros(*tokens.shape, 9)  # noqa: E731
@@ -62,7 +62,7 @@ def test_samples_are_those_of_the_seed():
     assert not torch.equal(draw(1), draw(2))
 
 
-def test_each_sample_is_held_against_the_mean_of_the_others():
+def test_baseline_is_the_mean_of_the_other_samples():
     rewards = torch.rand(3, 5, dtype=torch.float64)
     found = advantages(rewards, 5)
     for b in range(3):
@@ -71,12 +71,12 @@ def test_each_sample_is_held_against_the_mean_of_the_others():
             assert found[b, k] == pytest.approx(rewards[b, k] - sum(others) / 4)
 
 
-def test_or_against_a_greedy_caption_behind_them():
+def test_baseline_is_the_greedy_caption_if_there_is_one():
     rewards = torch.tensor([[0.5, 1.0, 0.75], [0.0, 0.25, 0.5]])
     assert advantages(rewards, 2).tolist() == [[-0.25, 0.25], [-0.5, -0.25]]
 
 
-def test_bleu_4_takes_part_by_its_weight(tokenizer):
+def test_bleu_4_is_added_with_its_weight(tokenizer):
     references = dict(enumerate(REFERENCES))
     texts = ["a brown dog runs on the grass", "a dog is running on a beach", "a man"]
     samples = torch.tensor([[ids(tokenizer, text) for text in texts]])
@@ -91,7 +91,7 @@ def test_bleu_4_takes_part_by_its_weight(tokenizer):
     assert "3 training images" in told
 
 
-def test_the_reward_is_cider_d_with_the_end_as_a_word(tokenizer):
+def test_reward_is_cider_d_with_eos_as_a_word(tokenizer):
     reward = CaptionReward(dict(enumerate(REFERENCES)), tokenizer)
     texts = ["a brown dog runs on the grass", "a dog with a", "a man on a beach", "a red ladder"]
     samples = torch.tensor([[ids(tokenizer, t) for t in texts]] * 2)
@@ -102,7 +102,7 @@ def test_the_reward_is_cider_d_with_the_end_as_a_word(tokenizer):
         assert reward(samples, [0, 1])[b].tolist() == pytest.approx(expected.tolist())
 
 
-def test_breaking_off_earns_less_than_ending(tokenizer):
+def test_incomplete_caption_has_a_lower_reward(tokenizer):
     reward = CaptionReward(dict(enumerate(REFERENCES)), tokenizer)
     ended = ids(tokenizer, "a dog is running")
     cut = ids(tokenizer, "a dog is running", ended=False)
@@ -114,7 +114,7 @@ def test_breaking_off_earns_less_than_ending(tokenizer):
     assert reward(torch.tensor([[ended, dangling]]), [0])[0].argmax() == 0
 
 
-def test_the_loss_is_the_sum_over_samples_of_advantage_times_logprob():
+def test_self_critical_loss_is_the_sum_of_advantage_times_log_probability():
     torch.manual_seed(0)
     samples = torch.tensor([[[4, 5, EOS], [4, EOS, PAD]], [[5, 5, 5], [EOS, PAD, PAD]]])
     rewards = torch.tensor([[1.0, 0.2], [0.0, 0.7]])
@@ -137,13 +137,13 @@ def test_the_loss_is_the_sum_over_samples_of_advantage_times_logprob():
     assert logits.grad[3, 4] > 0
 
 
-def test_the_decoder_is_given_what_came_before():
+def test_decoder_input_is_the_shifted_sample():
     labels = torch.tensor([[[4, 5, EOS, PAD], [6, EOS, PAD, PAD]]])
     expected = torch.tensor([[[BOS, 4, 5, PAD], [BOS, 6, PAD, PAD]]])
     assert torch.equal(decoder_input(labels), expected)
 
 
-def test_the_policy_learns_to_say_what_is_rewarded(tokenizer):
+def test_policy_learns_the_rewarded_caption(tokenizer):
     """A table of logits per image and place, trained on its own samples alone."""
     torch.manual_seed(0)
     texts = [ids(tokenizer, normalize_caption(refs[0]), length=30) for refs in REFERENCES]
