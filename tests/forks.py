@@ -1,7 +1,7 @@
-"""Run `train.py` in forks of a process that has imported everything, and kill it where asked.
+"""Run `train.py` in forks of a process that has imported everything; kill it on request.
 
-A cold start imports for seconds; a fork starts at once. The server takes one job a line on stdin
-and answers with the exit statuses of the job's processes.
+A cold start spends seconds on imports; a fork starts at once. The server reads one job per line
+from stdin and answers with the exit statuses of the job's processes.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ LIBRARIES = ("accelerate", "datasets", "timm", "torch._dynamo", "torch.utils.ten
 class Moment(NamedTuple):
     """A call at which a process kills itself, as `kill -9` would.
 
-    `function` is `module:name`. Calls are counted from 1, and only during calls of `within` where
-    that is given. `when` is "before" or "after" the call, or "half": after it, with only the first
-    half of the file that the call has written (its second argument).
+    `function` is `module:name`. Calls are counted from 1; with `within`, only those made during
+    calls of that function. `when` is "before" or "after" the call, or "half": after it, with the
+    file that the call has written (its second argument) truncated to its first half.
     """
 
     function: str
@@ -41,13 +41,13 @@ class Moment(NamedTuple):
 
 
 class ForkServer:
-    """The server's process; use it as a context manager."""
+    """The process of the server, as a context manager."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
 
     def __enter__(self) -> ForkServer:
-        # The errors of all jobs go to one file; a pipe that nobody reads would block them.
+        # The stderr of all jobs goes to one file; a pipe that is not read would block them.
         with self._log.open("w", encoding="utf-8") as log:
             self._process = subprocess.Popen(
                 [sys.executable, __file__],
@@ -66,10 +66,10 @@ class ForkServer:
     def train(
         self, words: Sequence[str], *, moment: Moment | None = None, ranks: int = 1
     ) -> tuple[list[int], str]:
-        """Run `train.py` with these words in one process, or in several that train one model.
+        """Run `train.py` with these arguments in one process, or in several that train one model.
 
         Returns:
-            The exit status of each, negative for a signal, and what they have written to stderr.
+            The exit status of each process, negative for a signal, and the output on stderr.
         """
         before = self._log.stat().st_size
         job = {"words": list(words), "moment": moment, "ranks": ranks}
@@ -84,7 +84,7 @@ class ForkServer:
 
 
 def kill_at(moment: Moment) -> None:
-    """Have this process kill itself at a moment."""
+    """Make this process kill itself at a moment."""
     calls, inside = 0, not moment.within
 
     def counted(original: Any, *args: Any, **kwargs: Any) -> Any:
@@ -126,7 +126,7 @@ def _wrap(function: str, wrapper: Any) -> None:
 
 
 def _start(job: dict[str, Any], rank: int, port: int) -> int:
-    """Fork a child for the job; returns its process id."""
+    """Fork a child for the job; return its process id."""
     if child := os.fork():
         return child
     status = 70

@@ -1,6 +1,6 @@
-"""`train.py` for FSDP in CPU processes: Accelerate has FSDP on accelerators only, and is told so.
+"""Run `train.py` with FSDP in CPU processes, which Accelerate supports on accelerators only.
 
-What is cut, gathered, clipped and saved is the same there; NCCL and CUDA are not met.
+Sharding, gathering, clipping and saving are the same there; NCCL and CUDA are not tested.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _begin = PartialState.__init__
 def _begin_on_cpu(self: PartialState, *args, **kwargs) -> None:
     _begin(self, *args, **kwargs)
     if self.distributed_type == DistributedType.MULTI_CPU:
-        self.distributed_type = DistributedType.MULTI_GPU  # of which Accelerate makes FSDP
+        self.distributed_type = DistributedType.MULTI_GPU  # for which Accelerate enables FSDP
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Runs of `train.py` on drawn pictures, with a backbone of 99,000 parameters."""
+"""Runs of `train.py` on drawn images, with a backbone of 99,000 parameters."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SELF_CRITICAL = (
 
 
 def words_for(data: Path | None, output: Path, *words: str) -> list[str]:
-    """The words for `train.py`; without `data`, they name the data sets themselves."""
+    """Return the arguments of `train.py`; without `data`, `words` must name the data sets."""
     found = [*TINY, f"train.output={output}", f"train.cache={output.parent / 'cache'}"]
     if data is not None:
         found += [f"data.root={data}", "data.val_splits=[train]"]
@@ -55,19 +55,19 @@ def words_for(data: Path | None, output: Path, *words: str) -> list[str]:
 
 
 def run(data: Path | None, output: Path, *words: str, resume: bool = False) -> int:
-    """`train.py`'s exit status."""
+    """Run `train.py`; return its exit status."""
     return train.main([*words_for(data, output, *words), *["--resume"] * resume])
 
 
 def sources(*some: dict[str, Any]) -> str:
-    """The setting that names several data sets, each validated on what it is trained on."""
+    """Return the setting for several data sets, each validated on its training images."""
     return f"data.sources={json.dumps([{'val_splits': ['train']} | one for one in some])}"
 
 
 def launch(
     words: list[str], *, folder: Path, kind: str = "ddp", restarts: int = 0
 ) -> subprocess.Popen[str]:
-    """Start two processes: by torchrun, or by `accelerate launch` with the ready-made file."""
+    """Start two processes with torchrun, or with `accelerate launch` and its configuration."""
     root = Path(__file__).resolve().parents[1]
     script = root / "train.py"
     if kind == "ddp":
@@ -90,7 +90,7 @@ def launch(
 def run_in_processes(
     words: list[str], *, folder: Path, kind: str = "ddp"
 ) -> subprocess.CompletedProcess[str]:
-    """Two processes, from start to end."""
+    """Run two processes to their end."""
     with launch(words, folder=folder, kind=kind) as process:
         try:
             out, err = process.communicate(timeout=600)
@@ -101,28 +101,28 @@ def run_in_processes(
 
 
 def state_of(output: Path) -> dict[str, torch.Tensor]:
-    """The state to resume from."""
+    """Return the tensors of the newest state."""
     return load_file(last_of(output) / "state.safetensors")
 
 
 def last_of(output: Path) -> Path:
-    """The folder of the newest state."""
+    """Return the folder of the newest state."""
     return max((output / "states").glob("[0-9]*"))
 
 
 def best_of(output: Path) -> dict[str, torch.Tensor]:
-    """The best weights."""
+    """Return the best weights."""
     return load_file(output / "best" / "model.safetensors")
 
 
 def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    """Bit for bit."""
+    """Assert that tensors are equal bit for bit."""
     assert one.keys() == other.keys()
     assert [k for k in one if not torch.equal(one[k], other[k])] == []
 
 
 def stop_after(epochs: int, monkeypatch) -> None:
-    """Interrupt the run when so many epochs have been saved."""
+    """Interrupt the run after a number of saved epochs."""
     save, saved = run_state.save_state, []
 
     def save_and_stop(*args, **kwargs):
@@ -150,8 +150,8 @@ def stop_at(step: int, number: int, monkeypatch) -> None:
 def assert_resumed_is_whole(
     data: Path | None, output: Path, words: list[str], epochs: int, monkeypatch
 ) -> None:
-    """A run that is stopped after so many epochs, and resumed, ends as one that is not."""
-    # The output takes part in the configuration, so both runs go to the same place.
+    """Assert that a run that is stopped and resumed equals an uninterrupted one."""
+    # The output folder is part of the configuration, so both runs must use the same one.
     assert run(data, output, *words) == 0
     whole = output.rename(output.with_name("whole"))
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""`train.py` from end to end on four drawn pictures."""
+"""`train.py` from start to end on four drawn images."""
 
 from __future__ import annotations
 
@@ -22,14 +22,13 @@ from runs import (
 )
 
 import captioner
-from captioner.build import load_checkpoint
 from captioner.cli import generate, train
 from captioner.training import run_state
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
 
-# Learning
+# Results of training
 
 
 @pytest.mark.slow
@@ -71,25 +70,25 @@ def test_four_images_are_learned_to_their_exact_captions(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_two_processes_train_one_model(tmp_path, forks):
-    """The same loop in two processes; with an odd number of images, and fewer to validate on."""
+    """Train with an odd number of images and fewer validation images than processes."""
     data = make_flickr(tmp_path / "data", train=range(5), val=[5])
     words = words_for(data, tmp_path / "run", TWO_STAGES, "data.val_splits=[val]")
     statuses, error = forks.train(words, ranks=2)
     assert statuses == [0, 0], error
     assert error.count("2 process(es)") == 1
     progress = json.loads((last_of(tmp_path / "run") / "progress.json").read_text())["progress"]
-    # Five images make a step of four; the one that is left cannot serve both processes.
+    # Five images make one step of four; the last image cannot be shared by two processes.
     assert progress["step"] == sum(stage["epochs"] for stage in stages_of(tmp_path / "run"))
     assert captioner.load(tmp_path / "run" / "best").caption(data / "Flicker8k_Dataset" / "5.png")
 
 
 def stages_of(folder: Path) -> list[dict]:
-    """The stages that a run was given."""
+    """Return the stages in the configuration of a run."""
     text = (last_of(folder) / "progress.json").read_text()
     return json.loads(text)["config"]["train"]["stages"]
 
 
-# Stopping and going on
+# Stopping and resuming
 
 
 @pytest.mark.slow
@@ -108,7 +107,7 @@ def stages_of(folder: Path) -> list[dict]:
     ids=lambda value: str(value) if isinstance(value, int) else " ".join(value),
 )
 def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path, monkeypatch, epochs, words):
-    """Stops lie within a stage with kept features, between stages, within and after the last."""
+    """Stop within a stage with cached features, between stages, and within and after the last."""
     data = make_flickr(tmp_path / "data", train=range(6))
     words = [TWO_STAGES, "train.ema=0.9", *words]
     assert_resumed_is_whole(data, tmp_path / "run", words, epochs, monkeypatch)
@@ -125,7 +124,7 @@ def test_resuming_without_a_state_or_with_other_settings_is_an_error(tmp_path, c
 
 
 def test_resuming_with_other_captions_is_an_error(tmp_path, capsys):
-    """The tokenizer is trained anew from them, so its ids would mean something else."""
+    """The tokenizer is trained on the captions, so its ids would have other meanings."""
     data = make_flickr(tmp_path / "data")
     once = "train.stages=[{epochs: 1}]"
     assert run(data, tmp_path / "run", once) == 0
@@ -157,9 +156,9 @@ def test_frozen_backbone_does_not_change_and_unfrozen_one_does(tmp_path, monkeyp
     backbone = [k for k in names if k.startswith("model.backbone.")]
     rest = [k for k in names if not k.startswith("model.backbone.")]
     statistics = [k for k in backbone if "running" in k or "batches_tracked" in k]
-    learnt = [k for k in backbone if k not in statistics]
-    # What lies behind the features that the captioner reads (the classifier's head) stays too.
-    assert learnt
+    learned = [k for k in backbone if k not in statistics]
+    # The classifier's head, behind the features that the captioner uses, does not change either.
+    assert learned
     assert statistics
 
     def changed(one: dict, other: dict, keys: list[str]) -> int:
@@ -167,12 +166,12 @@ def test_frozen_backbone_does_not_change_and_unfrozen_one_does(tmp_path, monkeyp
 
     assert changed(saved[0], saved[1], backbone) == 0
     assert changed(saved[0], saved[1], rest) > 0.9 * len(rest)
-    assert changed(saved[1], saved[3], learnt) > 0.9 * len(learnt)
+    assert changed(saved[1], saved[3], learned) > 0.9 * len(learned)
     assert changed(saved[0], saved[3], statistics) == 0
 
 
 def test_validation_uses_cached_features_only_in_their_stage(tmp_path, monkeypatch):
-    """Features kept for a frozen stage must not be served once the backbone moves on."""
+    """Cached features of a frozen backbone are invalid once the backbone is trained."""
     from captioner.backends.torch_backend import TorchBackend
 
     shapes = []
@@ -196,7 +195,7 @@ def test_stage_ends_if_validation_does_not_improve(tmp_path, monkeypatch, capsys
     stages = "train.stages=[{epochs: 6}, {epochs: 6, encoder_lr: 1e-4}]"
     assert run(data, tmp_path / "run", stages, "train.patience=2") == 0
     ended = re.findall(r"(stage \d epoch \d) \(", capsys.readouterr().err)
-    # The first stage needs one evaluation to set the mark, the second has that mark to pass.
+    # The first stage sets the best score with its first evaluation; the second must exceed it.
     assert ended == [f"stage 0 epoch {i}" for i in range(3)] + [
         f"stage 1 epoch {i}" for i in (0, 1)
     ]
@@ -216,7 +215,7 @@ def test_best_checkpoint_holds_the_averaged_weights(tmp_path):
 
 
 def test_accumulated_batches_make_one_step(tmp_path, monkeypatch):
-    """Two batches of two images move the weights as often as one batch of four does."""
+    """Two batches of two images give as many updates as one batch of four."""
     from captioner.training import ema
 
     updates = []
@@ -230,141 +229,13 @@ def test_accumulated_batches_make_one_step(tmp_path, monkeypatch):
     data = make_flickr(tmp_path / "data", train=range(6))
     once = "train.stages=[{epochs: 2, warmup: 0}]"
     assert run(data, tmp_path / "run", once, "train.accumulate=2") == 0
-    # Three batches an epoch: one step of two, and one of what is left.
+    # Three batches per epoch: one step of two batches and one of the last batch.
     assert len(updates) == 4
     steps = [v.item() for k, v in state_of(tmp_path / "run").items() if k.endswith(".step")]
     assert set(steps) == {4}
 
 
-# Starting from a checkpoint
-
-
-def test_fine_tuning_starts_from_a_checkpoint(tmp_path):
-    data = make_flickr(tmp_path / "data")
-    once = "train.stages=[{epochs: 1, encoder_lr: 1e-4}]"
-    assert run(data, tmp_path / "first", once) == 0
-    start = tmp_path / "first" / "best"
-    other = make_flickr(tmp_path / "other", train=(4, 5))
-    command = [
-        f"data.root={other}",
-        "data.val_splits=[train]",
-        f"train.output={tmp_path / 'second'}",
-        f"train.start={start}",
-        "train.tracker=none",
-        "train.precision=no",
-        "decoding.max_length=16",
-        "train.stages=[{epochs: 1, lr: 1e-9, warmup: 0}]",
-    ]
-    assert train.main(command) == 0
-    # Its model, pixels and tokenizer, though this run's own configuration names none of them.
-    before, tokenizer, theirs = load_checkpoint(start)
-    after, same_tokenizer, config = load_checkpoint(tmp_path / "second" / "best")
-    assert same_tokenizer.model == tokenizer.model
-    assert config.model == theirs.model
-    assert (config.image.size, config.image.mean) == (theirs.image.size, theirs.image.mean)
-    weights = after.state_dict()
-    for key, value in before.state_dict().items():
-        torch.testing.assert_close(weights[key], value, atol=1e-6, rtol=0)
-
-
-def test_fine_tuning_with_another_model_section_is_an_error(tmp_path, capsys):
-    data = make_flickr(tmp_path / "data")
-    assert run(data, tmp_path / "first", "train.stages=[{epochs: 1}]") == 0
-    start = f"train.start={tmp_path / 'first' / 'best'}"
-    assert run(data, tmp_path / "second", start, "model.width=64") == 1
-    assert "model" in capsys.readouterr().err.splitlines()[-1]
-
-
-@pytest.mark.slow
-def test_model_soup_is_the_mean_of_its_checkpoints(tmp_path):
-    data = make_flickr(tmp_path / "data")
-    stage = "train.stages=[{epochs: 1, encoder_lr: 1e-3}]"
-    parts = [tmp_path / "first" / "best"]
-    assert run(data, tmp_path / "first", stage) == 0
-    for seed in (1, 2):
-        words = [f"train.start={parts[0]}", f"train.seed={seed}", stage]
-        assert run(data, tmp_path / str(seed), *words) == 0
-        parts.append(tmp_path / str(seed) / "best")
-    soup = f"train.soup=[{parts[1]}, {parts[2]}, {parts[2]}]"
-    words = [f"train.start={parts[0]}", soup, "train.validate_start=true"]
-    assert run(data, tmp_path / "soup", *words, "train.stages=[{epochs: 0}]") == 0
-    found, *each = (
-        load_checkpoint(p)[0].state_dict() for p in (tmp_path / "soup" / "best", *parts)
-    )
-    for key, value in found.items():
-        if value.is_floating_point():
-            mean = (each[0][key] + each[1][key] + 2 * each[2][key]) / 4
-            torch.testing.assert_close(value, mean)
-    record = json.loads((tmp_path / "soup" / "best" / "metrics.json").read_text())
-    assert record["epoch"] == -1
-    assert (tmp_path / "soup" / "report.html").exists()
-
-
-def test_fine_tuning_at_another_size_resizes_the_positions(tmp_path):
-    data = make_flickr(tmp_path / "data")
-    stage = "train.stages=[{epochs: 1}]"
-    assert run(data, tmp_path / "first", stage) == 0
-    start = tmp_path / "first" / "best"
-    words = [f"train.start={start}", "image.size=96", "train.validate_start=true"]
-    assert run(data, tmp_path / "second", *words, "train.stages=[{epochs: 0}]") == 0
-    (before, _, _), (after, _, config) = (
-        load_checkpoint(p) for p in (start, tmp_path / "second" / "best")
-    )
-    assert config.image.size == 96
-    before.memory_encoder.resize(len(after.memory_encoder.positions))
-    assert len(after.memory_encoder.positions) == 9
-    for key, value in before.state_dict().items():
-        torch.testing.assert_close(after.state_dict()[key], value)
-
-
-def test_backbone_of_fixed_size_cannot_be_fine_tuned_at_another(tmp_path, capsys):
-    data = make_flickr(tmp_path / "data")
-    args = "args: {img_size: 64, depth: 1}"
-    backbone = f"model.backbones=[{{name: vit_tiny_patch16_224, weights: none, {args}}}]"
-    assert run(data, tmp_path / "first", backbone, "train.stages=[{epochs: 1}]") == 0
-    start = f"train.start={tmp_path / 'first' / 'best'}"
-    assert run(data, tmp_path / "second", start, backbone, "image.size=96") == 1
-    assert "image.size" in capsys.readouterr().err.splitlines()[-1]
-
-
-@pytest.mark.slow
-def test_start_is_kept_if_no_epoch_is_better(tmp_path):
-    data = make_flickr(tmp_path / "data")
-    words = ["train.stages=[{epochs: 40, lr: 3e-3}]", "train.eval_every=40"]
-    assert run(data, tmp_path / "first", *words) == 0
-    start = tmp_path / "first" / "best"
-    spoil = "train.stages=[{epochs: 2, lr: 10, warmup: 0}]"
-    words = [f"train.start={start}", "train.validate_start=true", spoil]
-    assert run(data, tmp_path / "second", *words) == 0
-    before, after = (
-        load_checkpoint(p)[0].state_dict() for p in (start, tmp_path / "second" / "best")
-    )
-    for key, value in before.items():
-        torch.testing.assert_close(after[key], value)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("wrong", ["tokenizer", "pixels", "model", "no start", "no validation"])
-def test_model_soup_of_different_models_is_an_error(tmp_path, capsys, wrong):
-    data = make_flickr(tmp_path / "data")
-    stage = "train.stages=[{epochs: 1}]"
-    assert run(data, tmp_path / "first", stage) == 0
-    start, other = (tmp_path / name / "best" for name in ("first", "other"))
-    different = {"tokenizer": "tokenizer.kind=bpe", "pixels": "image.mean=[0.4, 0.5, 0.5]"}
-    different["model"] = "model.ffn=32"
-    if wrong in different:
-        assert run(data, tmp_path / "other", stage, different[wrong]) == 0
-    words = [f"train.start={start}", f"train.soup=[{other}]"]
-    if wrong == "no start":
-        words = words[1:]
-    if wrong == "no validation":
-        words, stage = words[:1], "train.stages=[{epochs: 0}]"
-    assert run(data, tmp_path / "soup", *words, stage) == 1
-    named = {"no validation": "validate_start", "model": "fc1"}.get(wrong, "train.soup")
-    assert named in capsys.readouterr().err.splitlines()[-1]
-
-
-# What can be wrong
+# Errors
 
 
 @pytest.mark.slow
@@ -375,7 +246,7 @@ def test_share_is_held_out_without_a_validation_split(tmp_path, capsys):
     errors = capsys.readouterr().err
     assert "4 training and 2 validation images" in errors
     held_out = re.search(r"held out for validation.*: 2 \((.*)\)", errors).group(1)
-    # A run that goes on from these weights with another seed must not be tested on their lessons.
+    # A run that starts from these weights with another seed must hold out the same images.
     assert run(data, tmp_path / "again", *words, "train.seed=1") == 0
     assert held_out in capsys.readouterr().err
     assert run(data, tmp_path / "other", *words, "data.seed=1") == 0
@@ -396,7 +267,7 @@ def test_latest_checkpoint_is_kept_if_all_scores_are_zero(tmp_path):
     words = ["data.val_splits=[val]", "train.stages=[{epochs: 3, lr: 1e-3}]"]
     assert run(data, tmp_path / "run", *words) == 0
     metrics = json.loads((tmp_path / "run" / "best" / "metrics.json").read_text())
-    assert metrics["val"]["CIDEr-D"] == 0  # of one image, where no word is rarer than another
+    assert metrics["val"]["CIDEr-D"] == 0  # of one image, all words have one frequency
     assert metrics["epoch"] == 2
 
 
@@ -406,7 +277,7 @@ def test_unreadable_image_is_reported_and_the_run_finishes(tmp_path, capsys):
     messages = capsys.readouterr().err
     assert "image that cannot be decoded" in messages
     assert "2.png" in messages
-    # Each once, whatever the number of epochs; one to train on and one to validate on.
+    # Each image once, for all epochs: a training image and a validation image.
     last = messages[messages.rindex("image that cannot be decoded") :].splitlines()[0]
     assert last.startswith("image that cannot be decoded: 2 (")
     assert "4.png" in last

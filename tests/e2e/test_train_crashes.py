@@ -1,4 +1,4 @@
-"""Whatever stops a run, the one that goes on ends bit for bit where an unstopped one does."""
+"""A stopped run that is resumed ends bit for bit where an uninterrupted one ends."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def data(tmp_path) -> Path:
 
 @pytest.fixture
 def whole(data, tmp_path):
-    """Runs a command to its end; gives its folder, moved away, and where it was."""
+    """Return a function that runs a command and moves its folder; it returns both paths."""
 
     def running(*words: str) -> tuple[Path, Path]:
         output = tmp_path / "run"
@@ -58,12 +58,12 @@ def test_signal_stops_the_run_between_two_steps(data, whole, monkeypatch, capsys
             assert f"{signal.Signals(number).name}: the state is saved" in capsys.readouterr().err
             progress = (last_of(output) / "progress.json").read_text()
             stopped.append((state_of(output), progress))
-        # Whichever the signal, the state is the same, so one of them is resumed.
+        # The state does not depend on the signal, so only one of them is resumed.
         for state, progress in stopped[1:]:
             assert_equal(state, stopped[0][0])
             assert progress == stopped[0][1]
         torch.manual_seed(99)
-        # Another number of workers is no other run.
+        # The number of workers may change.
         assert run(data, output, *words, "data.workers=1", resume=True) == 0
         assert_equal(state_of(output), state_of(unstopped))
         assert_equal(best_of(output), best_of(unstopped))
@@ -194,11 +194,11 @@ WITH_A_STATE = [
     Moment(RENAME, 1, "after", f"{RUN_STATE}:save_state"),  # under its name, not yet synced
     Moment("captioner.training.ema:MovingAverage.update"),  # after a step, before its state
     Moment("captioner.training.validation:score_captions"),  # in the validation
-    Moment(f"{CHECKPOINT}:save_file", 1, "half", SAVE_BEST),  # in the first best checkpoint
+    Moment(f"{CHECKPOINT}:save_file", 1, "half", SAVE_BEST),  # during the first best checkpoint
     Moment(f"{REPORT}:replace_rows"),  # best checkpoint written, its captions not
     Moment(f"{REPORT}:replace_rows", 1, "after"),  # captions written, log not
     Moment(f"{REPORT}:append_rows", 1, "after"),  # log written, state not
-    Moment(RENAME, 1, "after", SAVE_BEST),  # the best checkpoint has only its temporary names
+    Moment(RENAME, 1, "after", SAVE_BEST),  # the best checkpoint exists under temporary names only
     Moment(RENAME, 2, "after", SAVE_BEST),  # the old best checkpoint is still there
     Moment("shutil:rmtree", 4, "before", f"{RUN_STATE}:save_state"),  # old states are removed
     Moment(f"{CHECKPOINT}:load_best", 1, "after"),  # between the stages
@@ -211,8 +211,8 @@ WITH_A_STATE = [
 @pytest.mark.slow
 def test_run_killed_at_every_kind_of_moment_and_resumed_each_time(tmp_path, forks):
     data, output = make_flickr(tmp_path / "data", val=[5]), tmp_path / "run"
-    # A reference that no caption has a word of: all scores are 0, of which the latest counts as
-    # the best, so every validation writes a best checkpoint.
+    # No caption shares a word with this reference, so all scores are 0. The latest of equal
+    # scores of 0 counts as the best, so every validation writes a best checkpoint.
     references = next(data.rglob("*.token.txt"))
     lines = references.read_text().splitlines()
     lines = [line for line in lines if not line.startswith("5.png")] + ["5.png#0\txylophone ."]

@@ -1,4 +1,4 @@
-"""Two ranks learn what one learns, however they share the model and whatever one of them meets."""
+"""Training on two ranks equals training on one, with DDP, FSDP and DeepSpeed."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ WORDS = [STAGES, "model.dropout=0", "train.ema=0.9", "train.save_every=1", "trai
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Six pictures, one of them broken: one of two ranks has nothing to learn from, once an epoch.
+    """Write six images, one of them damaged: once per epoch, one of two ranks has no image.
 
-    Five of them are validated on, which two ranks cannot share alike.
+    Five of them are for validation, an odd number for two ranks.
     """
     folder = tmp_path_factory.mktemp("ranks")
     make_flickr(folder / "data", train=range(6), bad=(2,))
@@ -49,13 +49,13 @@ def words_in(folder: Path, kind: str, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def whole(folder, forks):
-    """Gives the folder of a run of a kind that nothing has disturbed."""
+    """Return a function from a kind of distribution to the folder of an undisturbed run."""
 
     def run(kind: str) -> Path:
         output = folder / kind / "whole"
         if not output.exists():
             words = words_in(folder, kind, "train.batch_size=1")
-            if kind == "ddp":  # torchrun starts the runs below, which end with the same weights
+            if kind == "ddp":  # torchrun starts the runs below, whose weights are compared
                 statuses, error = forks.train(words, ranks=2)
                 assert statuses == [0, 0], error
             else:
@@ -71,7 +71,7 @@ def whole(folder, forks):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_losses_of_two_ranks_equal_those_of_one(folder, whole, kind):
-    """One rank's batch of two is two ranks' of one; a broken picture counts for nothing."""
+    """A batch of two on one rank equals one of one on two ranks; a damaged image has no effect."""
     alone = folder / "one" / "run"
     if not alone.exists():
         assert train.main(words_in(folder, "one", "train.batch_size=2")) == 0
@@ -83,9 +83,9 @@ def test_losses_of_two_ranks_equal_those_of_one(folder, whole, kind):
         (1, 1),
         (2, 0),
     ]
-    # What is cut cannot lie channels last: convolutions round otherwise, and the first steps of
-    # AdamW are as long for a small gradient as for a large one. One rank differs as much from
-    # itself when its convolutions lie so.
+    # Shards cannot be channels last, so convolutions round differently, and the first steps of
+    # AdamW are as long for a small gradient as for a large one. A single rank differs by as much
+    # from itself with contiguous convolutions.
     free = 1e-5 if kind == "ddp" else 1e-3
     for row, other in zip(ours[:4], expected, strict=False):
         assert row["loss"] == pytest.approx(other["loss"], abs=1e-5 if row["stage"] == 0 else free)
@@ -96,17 +96,17 @@ def test_losses_of_two_ranks_equal_those_of_one(folder, whole, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_image_is_validated_once(whole, kind):
     images = [Path(row["image"]).name for row in load_rows(whole(kind) / CAPTIONS)]
-    assert images == ["0.png", "1.png", "3.png", "4.png"]  # the third of the five is broken
+    assert images == ["0.png", "1.png", "3.png", "4.png"]  # the third of the five is damaged
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_rank_is_restarted_and_the_result_is_the_same(folder, whole, kind):
-    """torchrun starts both anew; they go on from the last state, though not told to resume."""
+    """torchrun restarts both ranks; they resume from the last state without `--resume`."""
     output = folder / kind / "run"
     expected = whole(kind)
     words = words_in(folder, kind, "train.batch_size=1")
     with launch(words, folder=folder, kind=kind, restarts=1) as process:
-        # Within the first epoch from end to end.
+        # Within the first epoch of the second stage.
         while process.poll() is None and not list((output / "states").glob("01-0000-0000001")):
             time.sleep(0.01)
         assert process.poll() is None, process.communicate()[1]
@@ -117,14 +117,14 @@ def test_killed_rank_is_restarted_and_the_result_is_the_same(folder, whole, kind
     assert process.returncode == 0, error
     assert "resuming after epoch 0 of stage 1" in error
     logs = [{(r["stage"], r["epoch"]): r for r in load_rows(p / LOG)} for p in (output, expected)]
-    # The second rank had nothing to learn from in the epoch that was broken off.
+    # The second rank had no readable image in the interrupted epoch.
     assert logs[0][1, 0]["loss"] == pytest.approx(logs[1][1, 0]["loss"], abs=1e-6)
     assert_equal(state_of(output), state_of(expected))
     assert_equal(best_of(output), best_of(expected))
 
 
 def test_two_nodes_are_two_ranks(folder, whole):
-    """Two of torchrun's agents, which meet as those of two machines do."""
+    """Two torchrun agents connect in the same way as on two machines."""
     output = folder / "nodes" / "run"
     words = words_in(folder, "nodes", "train.batch_size=1")
     with socket.socket() as free:
@@ -152,7 +152,7 @@ def test_two_nodes_are_two_ranks(folder, whole):
 
 
 def test_restart_before_the_first_state_begins_again(folder, monkeypatch):
-    """What lies in its place is another run's, and is set aside as at every start."""
+    """The files in the folder belong to an earlier run and are renamed, as at every start."""
     output = folder / "anew" / "run"
     words = words_in(folder, "anew", "train.stages=[{epochs: 1}]")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "an earlier one")
@@ -164,7 +164,7 @@ def test_restart_before_the_first_state_begins_again(folder, monkeypatch):
 
 
 def test_processes_that_were_not_started_are_an_error(folder):
-    """As `accelerate launch` does where there are not several GPUs."""
+    """`accelerate launch` starts one process on a machine without several GPUs."""
     command = ["accelerate.commands.launch", "--num_processes=2", "--cpu", str(ROOT / "train.py")]
     result = subprocess.run(
         [sys.executable, "-m", *command, *words_in(folder, "lonely")],

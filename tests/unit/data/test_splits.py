@@ -24,7 +24,7 @@ def read(*words: str):
 
 
 def asked_rows(*, images: int = 40, questions: int = 3, shuffled: int | None = None) -> Dataset:
-    """Rows as a reader gives them: questions about images, in the order of the files or not."""
+    """Return rows of questions about images, in the order of the files or shuffled."""
     rows = [
         {
             "image": f"/x/{i}.png",
@@ -79,7 +79,7 @@ def test_held_out_questions_leave_their_images_in_training():
 
 
 def test_question_that_training_asks_about_the_same_image_is_not_held_out():
-    """Four times the same question about each of the pictures, and once another."""
+    """Ask the same question about each image four times, and another question once."""
     rows = [
         {
             **row,
@@ -93,7 +93,7 @@ def test_question_that_training_asks_about_the_same_image_is_not_held_out():
     asked = [{(row["image"], row["question"]) for row in side} for side in (train, val)]
     assert not asked[0] & asked[1]
     assert "where" in {row["question"] for row in val}
-    # What cannot be validated on is no more trained on than before.
+    # Questions that are left out of validation are not added to training.
     assert 130 <= len(train) <= 170
     assert len(val) < len(rows) - len(train)
 
@@ -125,7 +125,7 @@ def test_rows_have_their_source_and_each_source_its_limit(tmp_path):
     assert [bool(question) for question in train["question"]] == [False] * 4 + [True] * 6
     assert val["source"] == [0] * 4 + [1] * 3
     assert {Path(image).name for image in val["image"][4:]} == {"5.png"}
-    assert set(train["image"][4:]) <= set(train["image"][:4])  # the same files, known as such
+    assert set(train["image"][4:]) <= set(train["image"][:4])  # the same images
     _, train, val, _ = read(sources(first, second), "train.eval_images=1")
     assert [len(train), len(val)] == [10, 1 + 3]
 
@@ -137,11 +137,11 @@ def test_data_sets_of_the_same_name_get_different_task_names(tmp_path):
 
 
 def test_captions_and_questions_made_from_them_hold_out_the_same_images(tmp_path):
-    """An answer that is in a caption that was trained on is no test."""
+    """A question whose answer is in a training caption is not a valid test."""
     lines = []
     for i, shape in enumerate(SHAPES):
         draw(*shape).save(tmp_path / f"{i}.png")
-        # The captions of some give more questions than those of others, or none.
+        # Images give different numbers of questions, or none.
         captions = ["two brown dogs run on the green grass", "a man in a red shirt", "one too many"]
         lines.append(json.dumps({"image": f"{i}.png", "captions": captions[i % 3 :]}))
     (tmp_path / "captions.jsonl").write_text("\n".join(lines))

@@ -1,4 +1,4 @@
-"""Adapters on a text encoder: what they train, and that a checkpoint knows nothing of them."""
+"""LoRA adapters on a text encoder: training, merging and checkpoints."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def checkpoint(text_encoder, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def plain(checkpoint) -> Seq2Seq:
-    """The model as it comes, in double precision."""
+    """Build a model without adapters, in double precision."""
     return load_checkpoint(checkpoint, for_training=True)[0].double()
 
 
 @pytest.fixture
 def adapted(plain) -> Seq2Seq:
-    """The same with adapters that change it."""
+    """Add adapters with random weights to the model."""
     model = copy.deepcopy(plain)
     torch.manual_seed(0)
     add_adapters(model.question_encoder.model, 2)
@@ -61,7 +61,7 @@ def adapted(plain) -> Seq2Seq:
 
 
 def inputs(model: Seq2Seq) -> tuple[Tensor, ...]:
-    """Two images, and four questions of up to six words of the encoder's."""
+    """Return two images and four questions of up to six tokens."""
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(
         2, 3, 64, 64, generator=generator, dtype=model.memory_encoder.positions.dtype
@@ -101,7 +101,7 @@ def test_new_adapters_change_nothing_and_are_random(plain, adapted):
         if ".lora_" in key:
             assert not torch.equal(value, old[key])
             assert bool(value.any()) == (".lora_A." in key)
-    # Of a model without any, both are the state itself.
+    # For a model without adapters, both return the state itself.
     state = plain.state_dict()
     for same in (merge_adapters(plain), add_new_adapters(plain, state)):
         assert same.keys() == state.keys()
@@ -118,7 +118,7 @@ def test_only_adapters_and_own_parts_are_trained(adapted):
     for name, parameter in adapted.named_parameters():
         learns = not name.startswith(ENCODER) or ".lora_" in name
         assert parameter.requires_grad == learns == (id(parameter) in optimized), name
-        # What the encoder makes of the whole question, nobody asks for.
+        # The pooled output of the encoder is not used.
         assert (parameter.grad is not None) == (learns and ".pooler." not in name), name
 
 
@@ -144,7 +144,7 @@ def part_of(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def encoder_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The text encoder's own weights."""
+    """Return the weights of the text encoder."""
     found = {k.replace(".base_layer.", "."): v for k, v in state.items() if ".lora_" not in k}
     return part_of(found, ENCODER)
 
@@ -179,7 +179,7 @@ def test_checkpoint_is_used_without_peft_with_the_same_results(
     assert config.model.question.lora_rank == 2
     trained = copy.deepcopy(model)
     add_adapters(trained.question_encoder.model, 2)
-    trained.load_state_dict(trained.state_dict() | own)  # the average is what was kept
+    trained.load_state_dict(trained.state_dict() | own)  # the checkpoint holds the average
     assert tokenizer.question_tokenizer.pad == model.pad
     torch.testing.assert_close(logits(model), logits(trained.eval()), atol=1e-5, rtol=0)
 
@@ -200,7 +200,7 @@ def test_run_starts_from_merged_weights_with_new_adapters(data, tmp_path, text_e
     once = "train.stages=[{epochs: 1, lr: 1e-2}]"
     assert run(data, tmp_path / "first", asking(text_encoder), once) == 0
     start = f"train.start={tmp_path / 'first' / 'best'}"
-    # The checkpoint's rank, another, or none.
+    # The rank of the checkpoint, another rank, or no adapters.
     for i, words in enumerate(([], [asking(text_encoder, 3)], [asking(text_encoder, 0)])):
         output = tmp_path / f"next {i}"
         assert run_on(data, output, start, *words, once) == 0
@@ -214,7 +214,7 @@ def test_run_starts_from_merged_weights_with_new_adapters(data, tmp_path, text_e
 
 
 def run_on(data: Path, output: Path, *words: str) -> int:
-    """`train.py` without a model section, which is the checkpoint's."""
+    """Run `train.py` without a model section; that of the checkpoint applies."""
     from captioner.cli import train
 
     own = [f"data.root={data}", "data.val_splits=[train]", f"train.output={output}"]

@@ -1,4 +1,4 @@
-"""The temperature of the answers: fitted on held-out questions, written into the checkpoint."""
+"""Temperature scaling: fitted on held-out questions, written into the checkpoint."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def dataset(folder: Path, config, tokenizer, *, question: str) -> ImageDataset:
 
 @torch.no_grad()
 def loss(model, data: ImageDataset, temperature: float) -> float:
-    """Mean negative log-likelihood of the answers' tokens, written out."""
+    """Compute the mean negative log-likelihood of the answers' tokens without shortcuts."""
     batch = collate([data[Key(0, i, 0)] for i in range(len(data))])
     logits = model(batch.images, batch.tokens, batch.questions, batch.owners)
     logits[:, [PAD, UNK, BOS]] = float("-inf")
@@ -64,7 +64,7 @@ def test_fitted_temperature_maximizes_the_likelihood_of_the_answers(
     found = fit_answer_temperature(model, data, [ASKS], Accelerator(cpu=True))
     assert 0.25 <= found <= 4
     best = loss(model, data, found)
-    # Logits are kept in half precision.
+    # Logits are stored in half precision.
     assert best <= min(loss(model, data, t) for t in (0.3, 0.5, 0.8, 1.0, 1.25, 2.0, 3.5)) + 1e-3
     if 0.3 < found < 3.5:
         assert best < loss(model, data, found * 1.2) + 1e-3

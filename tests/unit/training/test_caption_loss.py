@@ -21,7 +21,7 @@ def test_caption_loss_is_the_sum_over_tokens(rows, vocab, smoothing, seed):
     logits = torch.randn(rows, vocab, generator=generator)
     labels = torch.randint(vocab, (rows,), generator=generator)
     each = F.cross_entropy(logits, labels, reduction="none")
-    # Smoothing mixes the label with an even spread over the vocabulary.
+    # Smoothing mixes the label with a uniform distribution over the vocabulary.
     even = -logits.log_softmax(-1).mean(-1)
     expected = ((1 - smoothing) * each + smoothing * even).sum()
     torch.testing.assert_close(caption_loss(logits, labels, smoothing=smoothing), expected)

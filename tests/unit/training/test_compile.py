@@ -33,7 +33,7 @@ def model(tmp_path) -> Seq2Seq:
 
 
 def inputs(images: int, longest: int) -> tuple[Tensor, Tensor]:
-    """Images and three captions of each, of one token to the longest."""
+    """Return images with three captions each, of one token up to the maximum length."""
     generator = torch.Generator().manual_seed(longest)
     tokens = torch.randint(4, 200, (images, 3, longest), generator=generator)
     lengths = torch.arange(images * 3).view(images, 3, 1) % longest + 1
@@ -43,7 +43,7 @@ def inputs(images: int, longest: int) -> tuple[Tensor, Tensor]:
 
 
 def losses(model: Seq2Seq, sizes: list[tuple[int, int]]) -> list[float]:
-    """Of steps on so many images and texts of such lengths."""
+    """Return the gradients of steps on batches of these sizes and lengths."""
     optimizer, found = torch.optim.AdamW(model.parameters(), lr=1e-3), []
     dtype = next(model.parameters()).dtype
     for count, longest in sizes:
@@ -57,7 +57,7 @@ def losses(model: Seq2Seq, sizes: list[tuple[int, int]]) -> list[float]:
 
 
 class Patches(nn.Module):
-    """A backbone of one convolution, which is compiled in a fraction of MobileNet's time."""
+    """A backbone of one convolution, which compiles much faster than a MobileNet."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -68,10 +68,10 @@ class Patches(nn.Module):
 
 
 def use_backend(name: str, monkeypatch) -> None:
-    """Choose torch.compile's backend.
+    """Select the backend of torch.compile.
 
-    "eager" and "aot_eager" trace, guard and (the latter) differentiate as "inductor" does, and run
-    the graphs without generating C++.
+    "eager" and "aot_eager" trace and guard like "inductor", the latter also differentiates like it;
+    both run the graphs without generating C++.
     """
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=name))
 
@@ -79,10 +79,10 @@ def use_backend(name: str, monkeypatch) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=needs_compiler)])
 def test_compiled_model_has_equal_gradients_and_compiles_once(model, monkeypatch, backend):
-    if backend == "inductor":  # the one test of generated code; the other has the whole model
+    if backend == "inductor":  # the only test of generated code; the other one uses the whole model
         torch.manual_seed(0)
         model.backbone = Patches(model.backbone(torch.zeros(1, 3, 64, 64)).shape[-1])
-        model.double()  # generated code adds in another order, which float32 would show
+        model.double()  # generated code adds in another order, which would be visible in float32
     use_backend(backend, monkeypatch)
     plain, first = copy.deepcopy(model), [(2, 5), (2, 7)]
     lengths = [(2, longest) for longest in (3, 11, 4, 12, 6)]

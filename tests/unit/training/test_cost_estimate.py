@@ -1,4 +1,4 @@
-"""The planner's trial leaves nothing behind, and its line says what was found."""
+"""The cost estimate of a stage: its trial step and its description."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def data(tmp_path_factory):
 
 
 def planned(data, *words: str, batch: int = 2):
-    """The model before and after, and its plan."""
+    """Return the model before and after the trial, and the estimate."""
     torch.manual_seed(0)
     where = [f"data.root={data}", "data.val_splits=[train]"] if data else []
     config = load_config(None, [*TINY, *where, *words])
@@ -107,5 +107,5 @@ def test_every_source_gets_a_trial_step(data):
     alone = planned(data)[-1]
     both = planned(None, sources({"root": str(data)}, {"root": str(data)}))
     assert both[-1].steps == 2 * alone.steps
-    # The same work twice, but for which captions came first.
+    # The same work twice; only the first captions differ.
     assert both[-1].flops == pytest.approx(2 * alone.flops, rel=0.1)

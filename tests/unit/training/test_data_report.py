@@ -32,7 +32,7 @@ CHINESE = "一只狗在草地上奔跑旁边有一个孩子"
 
 
 def captioned(root: Path, captions: list[str]) -> Path:
-    """An image folder with one caption for each image."""
+    """Write an image folder with one caption per image."""
     root.mkdir()
     rows = []
     for number, caption in enumerate(captions):
@@ -99,7 +99,7 @@ def test_questions_and_answers_are_measured(tmp_path):
 def test_texts_tokenized_as_bytes_are_reported(tmp_path, checkpoint):
     root = captioned(tmp_path / "data", [CHINESE, CHINESE[:5]])
     words = (f"data.root={root}", "data.val_splits=[train]")
-    assert "single bytes" not in report_of(*words)  # a vocabulary of its own
+    assert "single bytes" not in report_of(*words)  # its own vocabulary
     assert "single bytes" in report_of_start(checkpoint, *words)
 
 
@@ -203,7 +203,7 @@ def test_self_critical_training_without_captions_is_a_one_line_error(tmp_path, c
     assert "objective=scst is for captions" in capsys.readouterr().err
 
 
-# Few images, no words, no steps left
+# Few images, captions without words, no steps left
 
 
 def test_few_validation_images_are_ranked_by_rouge_l(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""What a launcher asks for, and what one process does of it; two processes: test_train_ranks.py."""
+"""Launcher settings on one process; test_train_ranks.py tests two processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONFIGS = Path(__file__).parents[3] / "configs" / "accelerate"
 YAMLS = sorted(CONFIGS.iterdir())
 
 
-# The ready-made files
+# The launcher configurations
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.name)
@@ -40,7 +40,7 @@ def test_accelerate_accepts_every_launcher_file_and_each_opens_with_its_command(
         f"configs/accelerate/{path.name}",
         "train.py",
     )
-    # What a step sees is for train.py's own configuration to say.
+    # Batch size and accumulation belong to the configuration of train.py.
     assert found.mixed_precision is None
     assert not {"gradient_accumulation_steps", "gradient_clipping"} & set(found.deepspeed_config)
 
@@ -60,7 +60,7 @@ def test_launcher_files_request_supported_settings():
     ("world", "environ"),
     [
         (1, {}),
-        (1, {"MASTER_ADDR": "here"}),  # of a cluster's own
+        (1, {"MASTER_ADDR": "here"}),  # set by the cluster
         (1, {"ACCELERATE_MIXED_PRECISION": "no"}),
         (2, {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "here"}),
         (1, {"WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "here"}),
@@ -91,7 +91,7 @@ def test_fewer_processes_than_requested_are_an_error_that_names_torchrun(environ
     ],
 )
 def test_unsupported_launcher_settings_are_errors(monkeypatch, kind, settings, named):
-    """Accelerate alone would train without it, on a CPU."""
+    """On a CPU, Accelerate alone would silently train without FSDP."""
     if torch.accelerator.is_available():
         pytest.skip("there, it can be")
     monkeypatch.setenv(f"ACCELERATE_USE_{kind}", "true")
@@ -100,7 +100,7 @@ def test_unsupported_launcher_settings_are_errors(monkeypatch, kind, settings, n
         distributed.start(settings, unused=False)
 
 
-# States, however they are shared out
+# States of sharded models
 
 
 def small() -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -190,7 +190,7 @@ def test_restart_is_detected_by_its_number(monkeypatch):
         assert distributed.restarted() == (count != "0")
 
 
-# A rank with nothing to see
+# A rank without a readable image
 
 
 def test_zeroed_loss_has_zero_gradients():

@@ -1,4 +1,4 @@
-"""Features of a frozen backbone: what is kept, when it is computed anew, and what a stop leaves."""
+"""The feature cache: its content, when it is computed again, and interruptions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def accelerator():
 
 @pytest.fixture
 def pictures(tmp_path, tokenizer) -> ImageDataset:
-    """Five drawn pictures, of which the third is broken."""
+    """Return five drawn images, of which the third is damaged."""
     table = []
     for i, shape in enumerate(SHAPES[:5]):
         draw(*shape).save(tmp_path / f"{i}.png")
@@ -82,13 +82,13 @@ def test_cached_features_equal_those_of_the_backbone(pictures, accelerator, tmp_
             view = (epoch + i) % 3
             sample = pictures[Key(epoch, i)]
             assert torch.equal(sample.image, torch.from_numpy(kept[view, i]))
-            assert sample.texts == captions[view, i]  # mirrored with the view
+            assert sample.texts == captions[view, i]  # mirrored in every other view
         assert isinstance(pictures[Key(epoch, 2)], UnreadableImage)
 
 
 @torch.no_grad()
 def test_features_of_an_image_are_cached_once_for_all_sources(tokenizer, accelerator, tmp_path):
-    """Images of which one source or another has captions, questions, or both."""
+    """Return images for which the sources have captions, questions or both."""
     table = []
     for i, shape in enumerate(SHAPES[:4]):
         draw(*shape).save(tmp_path / f"{i}.png")
@@ -133,11 +133,11 @@ def test_features_are_computed_again_only_if_something_changes(
 
     backbone = Grid().eval()
     assert [ask(backbone), ask(backbone), ask(copy.deepcopy(backbone))] == [1, 1, 1]
-    os.utime(tmp_path / "0.png", (1e9, 1e9))  # another copy of the same picture
+    os.utime(tmp_path / "0.png", (1e9, 1e9))  # another copy of the same image
     assert ask(backbone) == 1
     assert len(written) == 1
     assert ask(backbone, views=2) == 2
-    other = Grid(eps=1e-3).eval()  # the same weights, and yet another backbone
+    other = Grid(eps=1e-3).eval()  # the same weights, but another backbone
     other.load_state_dict(backbone.state_dict())
     assert ask(other) == 3
     assert ask(backbone, precision="bf16") == 4
@@ -155,11 +155,11 @@ def test_features_are_computed_again_only_if_something_changes(
 
 
 class Stop(Exception):
-    """What ends the work between two batches."""
+    """Raised to end the encoding between two batches."""
 
 
 def count_batches(backbone: nn.Module) -> list[int]:
-    """The number of images of each batch that is encoded from now on."""
+    """Return a list that receives the number of images of each encoded batch."""
     sizes: list[int] = []
     backbone.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
     return sizes
@@ -167,10 +167,10 @@ def count_batches(backbone: nn.Module) -> list[int]:
 
 @pytest.fixture
 def few_at_once(monkeypatch):
-    """Batches of two, noted as done three by three: of two views of five pictures there are six."""
+    """Use batches of two, marked three at a time: two views of five images make six batches."""
     monkeypatch.setattr(features, "BATCH", 2)
     monkeypatch.setattr(features, "TOGETHER", 3)
-    monkeypatch.setattr(features, "feature_shape", lambda *_: (4, 6))  # no image is tried
+    monkeypatch.setattr(features, "feature_shape", lambda *_: (4, 6))  # runs no image
 
 
 @pytest.mark.parametrize("done", range(7))
@@ -202,7 +202,7 @@ def test_encoding_continues_after_an_interruption(
 def test_batches_not_marked_as_done_are_encoded_again(
     pictures, accelerator, tmp_path, few_at_once, monkeypatch
 ):
-    """As a killed process leaves it: a whole group is noted, the batch after it is not."""
+    """A killed process leaves a group of batches marked and the next batch not marked."""
     backbone = Grid().eval()
     how = {"views": 2, "accelerator": accelerator, "folder": tmp_path / "cache"}
     calls, sizes = iter(range(5)), count_batches(backbone)
@@ -223,7 +223,7 @@ def test_batches_not_marked_as_done_are_encoded_again(
 def encoding_over(
     there: dict[str, bytes], pictures: ImageDataset, accelerator: Accelerator, tmp_path: Path
 ) -> tuple[Callable[[], np.ndarray], np.ndarray]:
-    """What encodes into a folder that holds these files by suffix, and what it is to give."""
+    """Return a function that encodes into a folder with these files, and the expected result."""
     backbone, folder = Grid().eval(), tmp_path / "cache"
     how = {"views": 1, "accelerator": accelerator}
     whole = features.cached_features(backbone, pictures, folder=tmp_path / "whole", **how)
@@ -247,7 +247,7 @@ def test_encoding_restarts_if_one_of_its_two_files_is_missing(
 def test_marks_without_features_are_not_used(
     pictures, accelerator, tmp_path, few_at_once, monkeypatch
 ):
-    """The features are gone, their note is there, and the process is killed at its worst moment."""
+    """Marks exist without features, and the process is killed at the worst moment."""
     encode, whole = encoding_over({"done": bytes([1, 1, 1])}, pictures, accelerator, tmp_path)
     make = np.lib.format.open_memmap
 

@@ -1,4 +1,4 @@
-"""What a run tells of itself: alarms over captions, the log, and the report."""
+"""The diagnosis of captions, the log of a run and its HTML report."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ THINGS = ("dog", "boat", "horse", "child", "bird", "car")
 
 
 def paired() -> tuple[dict[int, str], dict[int, list[str]]]:
-    """Captions of sixty images, each right about its own."""
+    """Return correct captions of sixty images and their references."""
     names = [f"{c} {t}" for c in COLOURS for t in THINGS]
     references = {i: [f"a {n} on the grass", f"the {n} runs"] for i, n in enumerate(names)}
     return {i: f"a {n} runs on the grass" for i, n in enumerate(names)}, references
@@ -38,7 +38,7 @@ def watch(captions, references):
     return diagnose(captions, references, score=score)
 
 
-# Alarms
+# Diagnosis of captions
 
 
 def test_captions_that_depend_on_the_images_give_no_warning():
@@ -91,7 +91,7 @@ def test_ends_dangling(text, dangling):
 
 
 class Reader(HTMLParser):
-    """Checks that tags close, and collects texts and what is loaded from where."""
+    """Collects the texts of a page and the addresses that it loads from."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ def test_report_loads_nothing_from_elsewhere(folder):
     text = " ".join(found.texts)
     assert "a red dog" in text
     assert "a red <dog> & ball" in text
-    assert "4.png" in text  # named where its picture would stand
+    assert "4.png" in text  # the error stands in the place of the image
 
 
 def test_report_has_scores_with_intervals(folder):
@@ -187,7 +187,7 @@ def test_resumed_run_writes_the_same_report(tmp_path, monkeypatch):
     assert (output / CAPTIONS).read_text() == (whole / CAPTIONS).read_text()
     logs = [load_rows(one / LOG) for one in (output, whole)]
     for row in (row for log in logs for row in log):
-        del row["texts/s"], row["TFLOP/s"]  # what the clock says
+        del row["texts/s"], row["TFLOP/s"]  # measured times differ
     assert logs[0] == logs[1]
     assert len(read(output / "report.html").sources) == len(read(whole / "report.html").sources) > 0
     rows = load_rows(output / CAPTIONS)

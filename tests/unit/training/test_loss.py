@@ -1,4 +1,4 @@
-"""Both losses from a batch: what the backbone computes once, and what each step counts."""
+"""The loss of a batch: cross-entropy and self-critical training."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ TEXTS = {0: ["a red dog by the street"], 1: ["a blue boat by the beach", "a boat
 def loaded(tmp_path_factory):
     model, tokenizer, _ = load_checkpoint(make_checkpoint(tmp_path_factory.mktemp("tiny")))
     model.memory_encoder.requires_grad_(True)
-    for part in model.modules():  # draws are compared
+    for part in model.modules():  # samples are compared
         if hasattr(part, "p"):
             part.p = 0.0
     return model, tokenizer
 
 
 def itself(model: nn.Module) -> FullModel:
-    """Alone, captions are drawn from the model that is trained."""
+    """Return the trained model itself for sampling, as on a single process."""
     return lambda: nullcontext(model)
 
 
@@ -55,7 +55,7 @@ def objective(tokenizer, *, objective="scst", **stage) -> Objective:
 
 
 def like_nothing(drawn: torch.Tensor, images: list[int]) -> torch.Tensor:
-    """A reward that differs from sample to sample, as CIDEr-D of untrained captions does not."""
+    """A reward that differs between samples; CIDEr-D of an untrained model is always 0."""
     return (drawn % 7).float().mean(-1) + torch.tensor(images)[:, None]
 
 
@@ -122,13 +122,13 @@ def test_backbone_runs_once_per_step_and_gets_a_gradient_unless_frozen(loaded, r
     torch.testing.assert_close(found, expected)
     assert expected != 0
     found.backward()
-    learnt = [p.grad is not None and bool(p.grad.any()) for p in backbone.parameters()]
-    assert any(learnt) == (rate > 0)
+    learned = [p.grad is not None and bool(p.grad.any()) for p in backbone.parameters()]
+    assert any(learned) == (rate > 0)
     model.zero_grad()
 
 
 class Counted(nn.Module):
-    """A module, and how often it was called."""
+    """A module that counts its calls."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()

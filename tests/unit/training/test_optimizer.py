@@ -49,7 +49,7 @@ def test_every_trained_parameter_is_in_one_group(encoder_lr, question, tokenizer
 
 
 def test_embeddings_have_no_weight_decay(tokenizer, tmp_path):
-    """Rows of positions, kinds and words: this project's, timm's and Hugging Face's."""
+    """Embeddings of positions, types and words: those of this package, timm and Hugging Face."""
     encoder = str(make_text_encoder(tmp_path / "bert"))
     own = Tokenizer(tokenizer.model)
     model = small_model(own, question=QuestionConfig(fusion="concat", encoder=encoder))
@@ -65,7 +65,7 @@ def test_embeddings_have_no_weight_decay(tokenizer, tmp_path):
     names = ("word", "position", "token_type")
     named |= {f"question_encoder.model.embeddings.{n}_embeddings.weight" for n in names}
     assert tables.keys() == named & {name for name, _ in model.named_parameters()}
-    assert id(model.decoder.embed_tokens.weight) in falling  # the logits' matrix, too
+    assert id(model.decoder.embed_tokens.weight) in falling  # also the output projection
 
 
 def test_learning_rate_decays_from_the_last_block_to_the_first(tokenizer):
@@ -106,7 +106,7 @@ def test_only_the_last_blocks_of_each_backbone_are_trained(tokenizer):
     for part in parts:
         needs = [p.requires_grad for p in part.parameters()]
         assert any(needs)
-        # What is trained stands behind all that is not.
+        # All trained blocks follow the frozen ones.
         assert needs == sorted(needs)
     assert all(id(p) in trained for p in model.decoder.parameters())
 

@@ -1,4 +1,4 @@
-"""The check before a run finds nothing where nothing is wrong, and each fault that is put in."""
+"""The checks before a run pass for a correct run and detect each injected fault."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def check(tmp_path, capsys):
-    """`train.py --check`: exit status, and the verdict on each thing that was looked at."""
+    """Return a function that runs `train.py --check`: exit status and result of each check."""
 
     def call(*words: str) -> tuple[int, dict[str, str]]:
         data = None if any(w.startswith("data.sources") for w in words) else tmp_path / "data"
@@ -61,7 +61,7 @@ def test_labels_that_are_not_shifted_are_detected(check, monkeypatch):
     monkeypatch.setattr(collating, "decoder_input", lambda labels: labels)
     status, found = check()
     assert status == 1
-    # To copy its input is learnt soon; what is said without it is another matter.
+    # The model learns to copy its input, which it does not have during generation.
     assert {"labels are one token ahead", "the model generates the texts of the batch"} <= wrong(
         found
     )

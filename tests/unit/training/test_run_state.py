@@ -31,7 +31,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture
 def trained(tokenizer, tmp_path):
-    """A model after a few steps, channels last as in a run, and the state of that run on disk."""
+    """Train a model for a few steps, channels last as in a run, and save its state."""
     config = Config(train=TrainConfig(ema=0.9, output=str(tmp_path)))
     model = small_model(tokenizer).to(memory_format=torch.channels_last)
     stage = StageConfig(lr=1e-2, encoder_lr=1e-2)
@@ -120,7 +120,7 @@ def test_damaged_state_is_skipped(trained, name, damage):
     (told,) = found.damaged
     assert later.name in told
     assert name in told or name == "manifest.json"
-    # With no whole one left, that is an error, and the torn ones are named.
+    # Without an intact state, there is an error that names the damaged ones.
     (trained.folder / trained.progress.name / "manifest.json").unlink()
     with pytest.raises(CheckpointError, match=r"no state to resume from.*skipped"):
         newest(trained)

@@ -83,7 +83,7 @@ def test_bleu_4_is_added_with_its_weight(tokenizer):
     plain, both = (CaptionReward(references, tokenizer, bleu=w)(samples, [0]) for w in (0, 0.5))
     ended = {i: [f"{text} </s>"] for i, text in enumerate(texts)}
     theirs = {i: [f"{t} </s>" for t in REFERENCES[0]] for i in ended}
-    # Each candidate by itself, as a corpus of one.
+    # Each candidate as a corpus of one text.
     expected = [bleu({i: ended[i][0]}, {i: theirs[i]}, tokenized=True).corpus[3] for i in ended]
     assert (both - plain)[0].tolist() == pytest.approx([0.5 * x for x in expected], abs=1e-6)
     told = CaptionReward(references, tokenizer, bleu=0.5).describe()
@@ -108,8 +108,8 @@ def test_incomplete_caption_has_a_lower_reward(tokenizer):
     cut = ids(tokenizer, "a dog is running", ended=False)
     whole, broken = reward(torch.tensor([[ended, cut]]), [0])[0]
     assert whole > broken
-    # A dangling "with a" would earn more than the caption that ends before it, were it not for
-    # the end: both of its words are in the references.
+    # Without EOS as a word, a dangling "with a" would have a higher reward than the caption that
+    # ends before it, since both words are in the references.
     dangling = ids(tokenizer, "a dog is running with a", ended=False)
     assert reward(torch.tensor([[ended, dangling]]), [0])[0].argmax() == 0
 
@@ -132,7 +132,7 @@ def test_self_critical_loss_is_the_sum_of_advantage_times_log_probability():
                     expected -= advantage * table[b, k, t, samples[b, k, t]]
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     loss.backward()
-    # A better sample's tokens become likelier: a step against the gradient raises their logits.
+    # A step against the gradient raises the logits of the tokens of a better sample.
     assert logits.grad[0, 4] < 0
     assert logits.grad[3, 4] > 0
 
@@ -144,7 +144,7 @@ def test_decoder_input_is_the_shifted_sample():
 
 
 def test_policy_learns_the_rewarded_caption(tokenizer):
-    """A table of logits per image and place, trained on its own samples alone."""
+    """A table of logits per image and position, trained on its own samples only."""
     torch.manual_seed(0)
     texts = [ids(tokenizer, normalize_caption(refs[0]), length=30) for refs in REFERENCES]
     reward = CaptionReward(dict(enumerate(REFERENCES)), tokenizer)

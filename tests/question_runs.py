@@ -1,0 +1,75 @@
+"""Data, settings and results of training runs with questions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from conftest import make_flickr, make_questions
+
+from captioner.backends.torch_backend import TorchBackend
+from captioner.build import load_checkpoint, pixel_spec
+from captioner.config import AnswerConfig, DecodingConfig
+from captioner.data import normalize_question
+from captioner.data.collate import pad
+from captioner.generation.answers import search_answers
+from captioner.generation.captions import search_captions
+from captioner.images import load_image
+from captioner.images.transforms import to_pixels
+
+ONCE = "train.stages=[{epochs: 1, lr: 1e-3}]"
+ASKING = "model.question={encoder_layers: 1, fusion_layers: 1}"
+# Settings for overfitting: the texts must be learned exactly, so images are not augmented.
+OVERFIT = [
+    "image.flip=false",
+    "image.jitter=0",
+    "model.dropout=0",
+    "tokenizer.kind=bpe",
+    "model.max_length=24",
+    "train.batch_size=4",
+    "train.label_smoothing=0",
+]
+MIXED = (
+    "train.stages=[{epochs: 2, lr: 1e-3, cached_views: 2},"
+    " {epochs: 2, lr: 1e-4, objective: scst, samples: 3, encoder_lr: 1e-4}]"
+)
+
+
+def make_both(root: Path, *, train=(0, 1, 2, 3)) -> tuple[Path, Path]:
+    """Write captions and questions about the same drawn images."""
+    captions = make_flickr(root / "captions", train=train, captions=1)
+    pictures = captions / "Flicker8k_Dataset"
+    return captions, make_questions(root / "questions", train=train, pictures=pictures)
+
+
+def picture(captions: Path, i: int) -> Path:
+    return captions / "Flicker8k_Dataset" / f"{i}.png"
+
+
+def metrics_of(output: Path) -> dict[str, float]:
+    return json.loads((output / "best" / "metrics.json").read_text())["val"]
+
+
+def ask(checkpoint: Path, asked: list[tuple[Path, str]]) -> list[str]:
+    """Return the answers of a checkpoint to questions about images."""
+    model, tokenizer, config = load_checkpoint(checkpoint)
+    pixels = torch.stack([to_pixels(load_image(p), pixel_spec(config)) for p, _ in asked])
+    ids = [tokenizer.question_tokenizer.encode(normalize_question(text)) for _, text in asked]
+    owners = torch.arange(len(asked))
+    backend = TorchBackend.of_model(model, device=torch.device("cpu"))
+    with torch.inference_mode():
+        images = backend.encode_tensors([pixels])
+        memories = backend.fuse_questions(images, pad(ids, model.pad), owners)
+        found = search_answers(backend, memories, AnswerConfig())
+    return [tokenizer.decode(hypotheses[0].tokens) for hypotheses in found]
+
+
+def caption(checkpoint: Path, paths: list[Path]) -> list[str]:
+    model, tokenizer, config = load_checkpoint(checkpoint)
+    pixels = torch.stack([to_pixels(load_image(p), pixel_spec(config)) for p in paths])
+    backend = TorchBackend.of_model(model, device=torch.device("cpu"))
+    with torch.inference_mode():
+        memories = backend.encode_tensors([pixels])
+    found = search_captions(backend, memories, DecodingConfig(beam_size=2, max_length=16))
+    return [tokenizer.decode(hypotheses[0].tokens) for hypotheses in found]
