@@ -48,21 +48,39 @@ _CHECKPOINT_DEFAULTS |= {"tta": 1}
 _WITHOUT_EFFECT = {"augment", "weight", "lowercase", "captions_per_image", "questions_per_image"}
 _WITHOUT_EFFECT |= {"workers"}
 
-_DEFAULTS = {"--format": "auto", "--references": "", "--checkpoint": ""}
-# Flag, name of its value, and help.
-_REFERENCE_FLAGS = (
-    ("--references", "PATH", "Folder or annotation file of the data set."),
-    ("--format", "NAME", "Format of the data set. Default: auto."),
-    ("--images", "DIR", "Folder of the images. Default: the usual folders of the format."),
-)
-_CHECKPOINT_FLAGS = (
-    ("--checkpoint", "DIR", "The checkpoint to score: a folder, or `bundled`."),
-    ("--only", "NAME", "Score only the task of this name, with --held-out."),
-    ("--blind", "DIR", "Blind baseline: a checkpoint trained alike with model.blind=true."),
-    ("--output", "FILE", "Write the captions or answers as JSONL, or, if the name ends in .json,"
-     " answers in the result format of the VQA server."),
-    ("--device", "DEVICE", "Device: cpu, cuda, cuda:1, mps and so on. Default: cpu."),
-)  # fmt: skip
+# fmt: off
+_REFERENCE_FLAGS: dict[str, dict[str, Any]] = {
+    "--references": {"metavar": "PATH", "default": "",
+        "help": "Folder or annotation file of the data set."},
+    "--format": {"metavar": "NAME", "default": "auto",
+        "help": "Format of the data set. Default: auto."},
+    "--split": {"metavar": "NAME[,NAME]", "action": "append", "default": [],
+        "help": "Splits to score; may be repeated. Default: val, or the only split."},
+    "--images": {"metavar": "DIR",
+        "help": "Folder of the images. Default: the usual folders of the format."},
+    "--questions": {"action": "store_true", "help": "Score questions made from the captions."},
+    "--seed": {"metavar": "N", "type": int, "default": 0,
+        "help": "Seed of these questions, of shuffled images and of intervals. Default: 0."},
+}
+_CHECKPOINT_FLAGS: dict[str, dict[str, Any]] = {
+    "--checkpoint": {"metavar": "DIR", "default": "",
+        "help": "The checkpoint to score: a folder, or `bundled`."},
+    "--held-out": {"action": "store_true",
+        "help": "Score the rows held out from training, instead of --references."},
+    "--only": {"metavar": "NAME", "help": "Score only the task of this name, with --held-out."},
+    "--blind": {"metavar": "DIR",
+        "help": "Blind baseline: a checkpoint trained on the same data with model.blind=true."},
+    "--output": {"metavar": "FILE",
+        "help": "Write the captions or answers as JSONL, or, if the name ends in .json, answers in"
+        " the result format of the VQA server."},
+    "--beam-size": {"metavar": "N", "type": positive,
+        "help": "Beams of the search. Default: that of the checkpoint."},
+    "--batch-size": {"metavar": "N", "type": positive,
+        "help": "Images or questions per batch. Default: 16."},
+    "--device": {"help": "Device: cpu, cuda, cuda:1, mps and so on. Default: cpu."},
+    "--dtype": {"choices": DTYPES, "help": "Type of weights and arithmetic. Default: float32."},
+}
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -141,44 +159,13 @@ def build_parser(prog: str) -> Parser:
     )
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     group = parser.add_argument_group("references")
-    for flag, metavar, text in _REFERENCE_FLAGS:
-        group.add_argument(flag, metavar=metavar, help=text, default=_DEFAULTS.get(flag))
-    group.add_argument(
-        "--split",
-        action="append",
-        default=[],
-        metavar="NAME[,NAME]",
-        help="Splits to score; may be repeated. Default: val, or the only split of the data set.",
-    )
-    group.add_argument(
-        "--questions", action="store_true", help="Score questions made from the captions."
-    )
-    group.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="N",
-        help="Seed of these questions, of the shuffled images and of the intervals. Default: 0.",
-    )
-    _add_checkpoint(parser.add_argument_group("scoring a checkpoint"))
-    return parser
-
-
-def _add_checkpoint(group: argparse._ArgumentGroup) -> None:
-    for flag, metavar, text in _CHECKPOINT_FLAGS:
-        group.add_argument(flag, metavar=metavar, help=text, default=_DEFAULTS.get(flag))
-    group.add_argument(
-        "--held-out",
-        action="store_true",
-        help="Score the rows held out from training, instead of --references.",
-    )
-    text = "Beams of the search. Default: that of the checkpoint."
-    group.add_argument("--beam-size", type=positive, metavar="N", help=text)
-    text = "Images or questions per batch. Default: 16."
-    group.add_argument("--batch-size", type=positive, metavar="N", help=text)
-    text = "Type of weights and arithmetic. Default: float32."
-    group.add_argument("--dtype", choices=DTYPES, help=text)
+    for flag, options in _REFERENCE_FLAGS.items():
+        group.add_argument(flag, **options)
+    group = parser.add_argument_group("scoring a checkpoint")
+    for flag, options in _CHECKPOINT_FLAGS.items():
+        group.add_argument(flag, **options)
     add_tta(group, default=None)
+    return parser
 
 
 @dataclass(frozen=True)

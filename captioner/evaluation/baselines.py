@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from captioner.data import Example
 from captioner.evaluation.predictions import PredictionOptions, answer_texts, predict_answers
@@ -19,8 +19,6 @@ from captioner.metrics import majority_answers, question_type
 
 if TYPE_CHECKING:
     from captioner.predict import Captioner
-
-T = TypeVar("T")
 
 BASELINES = ("blind", "shuffled", "majority")
 
@@ -37,7 +35,7 @@ def answer_baselines(
     blind: Captioner | None = None,
 ) -> Baselines:
     """Answer the questions by each baseline: by the training rows, the model and a blind model."""
-    answers, missing = answer_majority_baseline(rows, train)
+    answers, missing = {}, {}
     if blind is None:
         missing["blind"] = "not measured (give --blind DIR)"
     else:
@@ -49,11 +47,8 @@ def answer_baselines(
         answers["shuffled"] = answer_texts(shuffled)
     else:
         missing["shuffled"] = "not measured (needs at least two images)"
-    return _in_order(answers), _in_order(missing)
-
-
-def _in_order(values: dict[str, T]) -> dict[str, T]:
-    return {name: values[name] for name in BASELINES if name in values}
+    majority, reason = answer_majority_baseline(rows, train)
+    return answers | majority, missing | reason
 
 
 def answer_majority_baseline(rows: Iterable[Example], train: Iterable[Example]) -> Baselines:

@@ -32,9 +32,9 @@ def read_candidates(path: str) -> Iterator[tuple[str, Row]]:
     name = "stdin" if path == "-" else path
     text = _read_text(path, name)
     rows = list(_csv_rows(text, path, name) if _is_csv(text, path) else _json_rows(text, path))
-    check = _check_answer if are_answers(rows) else _check_caption
+    key = "answer" if are_answers(rows) else "caption"
     for where, row in rows:
-        check(where, row)
+        _check_row(where, row, key)
         yield where, row
 
 
@@ -180,22 +180,19 @@ def _reader(text: str, delimiter: str) -> Any:
 # Rows
 
 
-def _check_caption(where: str, row: Any) -> None:
-    keys = [key for key in ID_KEYS if isinstance(row, dict) and id_text(row, key)]
-    if not keys:
-        raise DataError(f"{where}: expected an object with one of {', '.join(ID_KEYS)}")
-    _check_text(where, row, id_text(row, keys[0]), "caption")
-
-
-def _check_answer(where: str, row: Any) -> None:
-    if not isinstance(row, dict) or not (
-        id_text(row, "question_id") or (id_text(row, "image") and id_text(row, "question"))
-    ):
-        raise DataError(f"{where}: expected an object with question_id, or image and question")
-    _check_text(where, row, question_label(row), "answer")
-
-
-def _check_text(where: str, row: Row, label: str, key: str) -> None:
+def _check_row(where: str, row: Any, key: str) -> None:
+    """Raise DataError unless a row names an image or question, and has a text under `key`."""
+    label, expected = "", f"one of {', '.join(ID_KEYS)}"
+    if key == "answer":
+        expected = "question_id, or image and question"
+        if isinstance(row, dict) and (
+            id_text(row, "question_id") or (id_text(row, "image") and id_text(row, "question"))
+        ):
+            label = question_label(row)
+    elif isinstance(row, dict):
+        label = next((id_text(row, k) for k in ID_KEYS if id_text(row, k)), "")
+    if not label:
+        raise DataError(f"{where}: expected an object with {expected}")
     if id_text(row, "error"):
         raise DataError(f"{where}: {label} has an error, no {key}: {row['error']}")
     if not isinstance(row.get(key), str):

@@ -58,14 +58,22 @@ def read_tasks(
         DataError: The data set cannot be read, or has no such rows.
     """
     read = partial(
-        _read_examples, root, format=format, images=images, questions=questions, seed=seed
+        read_dataset,
+        root,
+        format=format,
+        images=images,
+        questions=questions,
+        seed=seed,
+        check_images=False,
+        require_answers=False,
     )
     try:
         # As in training, the questions that are made from captions depend on all captions read.
         needed = [*(splits or [DEFAULT_SPLIT]), TRAIN_SPLIT] if questions else splits
-        rows, report = read(needed)
+        table, report = read(splits=needed or None)
     except SplitError:
-        rows, report = read(splits)
+        table, report = read(splits=splits or None)
+    rows = to_examples(table)
     counts = Counter(row.split for row in rows)
     chosen = _choose_splits(root, splits, counts)
     scored = [row for row in rows if row.split in chosen]
@@ -77,7 +85,7 @@ def read_tasks(
     if TRAIN_SPLIT not in chosen and any(row.question for row in scored):
         if TRAIN_SPLIT not in counts and splits:
             with contextlib.suppress(DataError):
-                rows, _ = read([TRAIN_SPLIT])
+                rows = to_examples(read(splits=[TRAIN_SPLIT])[0])
         train = [row for row in rows if row.split == TRAIN_SPLIT]
     captions = EvaluationTask("captions", [row for row in scored if not row.question])
     asked = EvaluationTask("questions", [row for row in scored if row.question], train)
@@ -139,28 +147,6 @@ def to_examples(rows: Dataset) -> list[Example]:
     table = rows.select_columns(names).to_dict()
     table["references"] = map(tuple, table["references"])
     return [Example(*values) for values in zip(*(table[name] for name in names), strict=True)]
-
-
-def _read_examples(
-    root: str,
-    splits: Sequence[str],
-    *,
-    format: str,
-    images: str | None,
-    questions: bool,
-    seed: int,
-) -> tuple[list[Example], Report]:
-    table, report = read_dataset(
-        root,
-        format=format,
-        splits=splits or None,
-        images=images,
-        questions=questions,
-        seed=seed,
-        check_images=False,
-        require_answers=False,
-    )
-    return to_examples(table), report
 
 
 def _choose_splits(root: str, splits: Sequence[str], counts: Counter[str]) -> set[str]:

@@ -1,19 +1,13 @@
 """Metrics of captions and answers: strings to numbers, without Java and without torch.
 
-Captions (the values equal those of pycocoevalcap 1.2):
-
 - `score_captions`: BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D of a corpus; `score_images`: per image.
 - `bleu`, `rouge_l`, `cider_d`: one metric each. `CiderD`: many scores against fixed references.
 - `caption_statistics`: 95 % confidence intervals and the comparison of two systems.
-
-Answers:
-
 - `score_answers`: VQA accuracy, exact match and macro-F1; `majority_answers`: the baseline.
-- `expected_calibration_error`, `reliability`: calibration of confidences, which `fit_temperature`
-  improves.
+- `expected_calibration_error`, `reliability`: calibration; `fit_temperature` improves it.
 
-Each metric also loads through `evaluate.load("captioner/metrics/NAME")`, where NAME is `bleu`,
-`rouge_l`, `cider_d` or `vqa_accuracy`.
+The values of captions equal those of pycocoevalcap 1.2. `evaluate.load("captioner/metrics/NAME")`
+loads each metric, where NAME is `bleu`, `rouge_l`, `cider_d` or `vqa_accuracy`.
 
 Sources: `_bleu` (Papineni et al. 2002), `_rouge` (Lin 2004), `_cider` (Vedantam et al. 2015),
 `_vqa` (Antol et al. 2015), `_calibration` (Guo et al. 2017), `_bootstrap` (Koehn 2004).
