@@ -32,20 +32,20 @@ def start_process(*words: object, env: dict[str, str] | None = None) -> Iterator
     command = [sys.executable, ROOT / "serve.py", "--port", "0", *map(str, words)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     running = subprocess.Popen(command, env=env, **pipes)
-    found = SimpleNamespace(process=running, log="")
+    result = SimpleNamespace(process=running, log="")
 
     def read() -> None:
         for line in running.stderr:
-            found.log += line
+            result.log += line
 
     reader = threading.Thread(target=read)
     reader.start()
     try:
-        found.url = running.stdout.readline().strip()
-        assert found.url.startswith("http://"), found.log
-        with httpx.Client(base_url=found.url, timeout=30) as found.client:
-            wait_for(lambda: found.client.get("/readyz").status_code == 200)
-            yield found
+        result.url = running.stdout.readline().strip()
+        assert result.url.startswith("http://"), result.log
+        with httpx.Client(base_url=result.url, timeout=30) as result.client:
+            wait_for(lambda: result.client.get("/readyz").status_code == 200)
+            yield result
     finally:
         running.terminate()
         running.wait(timeout=30)

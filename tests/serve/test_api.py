@@ -25,8 +25,8 @@ Q = QUESTIONS[0]
 
 @pytest.fixture(scope="module")
 def server(model) -> Iterator[SimpleNamespace]:
-    with start_in_thread(model, max_pixels=10**6) as found:
-        yield found
+    with start_in_thread(model, max_pixels=10**6) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +52,10 @@ def test_all_request_forms_return_the_captioners_caption(server, model, photo, e
     ]
     for answer in answers:
         assert answer.status_code == 200, answer.text
-        found = answer.json()
-        assert found["caption"] == expected.text
-        assert found["score"] == pytest.approx(expected.best.score, abs=1e-4)
-        assert 0 < found["confidence"] < 1
+        result = answer.json()
+        assert result["caption"] == expected.text
+        assert result["score"] == pytest.approx(expected.best.score, abs=1e-4)
+        assert 0 < result["confidence"] < 1
 
 
 def test_options_reach_the_captioner(server, model, photo) -> None:
@@ -80,23 +80,23 @@ def test_samples_depend_only_on_the_seed(server, model, photo) -> None:
 
 def test_vqa_answers_questions(server, model, photo, encoded) -> None:
     expected = model.ask(photo, Q, num_answers=3)
-    found = server.client.post(
+    result = server.client.post(
         "/v1/vqa", json={"image": encoded, "question": Q, "num_answers": 3}
     ).json()
-    assert [a["answer"] for a in found["answers"]] == [a.text for a in expected.answers]
-    assert found["confidence"] == pytest.approx(expected.confidence, abs=1e-4)
+    assert [a["answer"] for a in result["answers"]] == [a.text for a in expected.answers]
+    assert result["confidence"] == pytest.approx(expected.confidence, abs=1e-4)
     closed = {"question": Q, "answers": ["red", "blue"], "min_confidence": 1.0}
-    found = server.client.post("/v1/vqa", files={"image": photo}, data=closed).json()
-    assert (found["answer"], found["unsure"]) == ("unsure", True)
-    assert found["answers"][0]["answer"] in ("red", "blue")
+    result = server.client.post("/v1/vqa", files={"image": photo}, data=closed).json()
+    assert (result["answer"], result["unsure"]) == ("unsure", True)
+    assert result["answers"][0]["answer"] in ("red", "blue")
 
 
 def test_score_ranks_texts(server, model, photo) -> None:
     texts = ["a red dog", "a dog"]
     expected = model.score(photo, texts)
-    found = server.client.post("/v1/score", files={"image": photo}, data={"texts": texts}).json()
-    assert [s["text"] for s in found["scores"]] == texts
-    assert [s["score"] for s in found["scores"]] == pytest.approx(
+    result = server.client.post("/v1/score", files={"image": photo}, data={"texts": texts}).json()
+    assert [s["text"] for s in result["scores"]] == texts
+    assert [s["score"] for s in result["scores"]] == pytest.approx(
         [s.score for s in expected], abs=1e-4
     )
 
@@ -130,28 +130,28 @@ def test_chat_captions_or_answers(server, model, photo, encoded) -> None:
     url = f"data:image/jpeg;base64,{encoded}"
     caption, answer = model.caption([photo])[0].text, model.ask(photo, Q).text
     for text, expected in (("Describe this image.", caption), ("", caption), (Q, answer)):
-        found = server.client.post("/v1/chat/completions", json=chat(url, text)).json()
-        assert found["choices"][0]["message"] == {"role": "assistant", "content": expected}
-        assert found["usage"]["total_tokens"] >= found["usage"]["completion_tokens"] > 0
+        result = server.client.post("/v1/chat/completions", json=chat(url, text)).json()
+        assert result["choices"][0]["message"] == {"role": "assistant", "content": expected}
+        assert result["usage"]["total_tokens"] >= result["usage"]["completion_tokens"] > 0
     later = chat(url, "describe it")
     later["messages"] += [
         {"role": "assistant", "content": caption},
         {"role": "user", "content": Q},
     ]
-    found = server.client.post("/v1/chat/completions", json=later).json()
-    assert found["choices"][0]["message"]["content"] == answer
+    result = server.client.post("/v1/chat/completions", json=later).json()
+    assert result["choices"][0]["message"]["content"] == answer
 
 
 def test_chat_returns_n_choices_with_and_without_temperature(server, encoded) -> None:
-    asked = chat(f"data:image/jpeg;base64,{encoded}") | {"n": 3}
+    request = chat(f"data:image/jpeg;base64,{encoded}") | {"n": 3}
     for extra in ({}, {"temperature": 1.5, "seed": -4}):
-        found = server.client.post("/v1/chat/completions", json=asked | extra).json()
-        assert [choice["index"] for choice in found["choices"]] == [0, 1, 2]
+        result = server.client.post("/v1/chat/completions", json=request | extra).json()
+        assert [choice["index"] for choice in result["choices"]] == [0, 1, 2]
 
 
 def test_chat_streams(server, model, photo, encoded) -> None:
-    asked = chat(f"data:image/jpeg;base64,{encoded}") | {"stream": True}
-    text = server.client.post("/v1/chat/completions", json=asked).text
+    request = chat(f"data:image/jpeg;base64,{encoded}") | {"stream": True}
+    text = server.client.post("/v1/chat/completions", json=request).text
     assert text.endswith("data: [DONE]\n\n")
     pieces = [event["choices"][0]["delta"].get("content", "") for event in events(text)]
     assert "".join(pieces) == "".join(model.stream(photo))
@@ -185,10 +185,10 @@ def test_huggingface_api(server, model, photo, encoded) -> None:
     assert post("/hf/", content=photo, headers={"content-type": "image/jpeg"}).json() == caption
     assert post("/hf/", json={"inputs": encoded}).json() == caption
     parameters = {"parameters": {"top_k": 2}}
-    asked = {"inputs": {"image": encoded, "question": Q}} | parameters
-    assert post("/hf/", json=asked).json() == answers
-    asked = {"inputs": encoded, "image": encoded, "question": Q} | parameters
-    assert post("/hf/", json=asked).json() == answers
+    request = {"inputs": {"image": encoded, "question": Q}} | parameters
+    assert post("/hf/", json=request).json() == answers
+    request = {"inputs": encoded, "image": encoded, "question": Q} | parameters
+    assert post("/hf/", json=request).json() == answers
     assert post("/hf/", json={"inputs": "!"}).json()["error"].startswith("image: is not valid")
 
 

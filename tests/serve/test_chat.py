@@ -34,21 +34,21 @@ def stream(post_chat) -> Callable[..., list[dict[str, Any]]]:
 
 def join_chunks(chunks: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """Return the text and the finish reason of each choice of a stream."""
-    found: dict[int, tuple[str, str]] = {}
+    result: dict[int, tuple[str, str]] = {}
     for choice in (choice for chunk in chunks for choice in chunk["choices"]):
-        text, reason = found.get(choice["index"], ("", None))
+        text, reason = result.get(choice["index"], ("", None))
         assert reason is None, "a chunk after the last one of its choice"
         text += choice["delta"].get("content", "")
-        found[choice["index"]] = (text, choice["finish_reason"])
-    assert sorted(found) == list(range(len(found)))
-    return [found[index] for index in sorted(found)]
+        result[choice["index"]] = (text, choice["finish_reason"])
+    assert sorted(result) == list(range(len(result)))
+    return [result[index] for index in sorted(result)]
 
 
 # The task
 
 
 @pytest.mark.parametrize(
-    ("text", "asked"),
+    ("text", "question"),
     [
         ("Can you describe this image in detail?", None),
         ("How would you caption this photo?", None),
@@ -58,14 +58,14 @@ def join_chunks(chunks: list[dict[str, Any]]) -> list[tuple[str, str]]:
         ("Tell me the color of the dog", "what is the color of the dog?"),
     ],
 )
-def test_response_and_chunks_state_the_task(ask_chat, stream, model, text, asked) -> None:
-    if asked is None:
+def test_response_and_chunks_state_the_task(ask_chat, stream, model, text, question) -> None:
+    if question is None:
         task, whole, greedy = "caption", model.caption([PHOTO])[0].text, model.stream(PHOTO)
     else:
-        task, whole = "question", model.ask(PHOTO, asked).text
-        greedy = model.stream(PHOTO, question=asked)
-    found, chunks = ask_chat(text), stream(text, stream_options={"include_usage": True})
-    assert (found["task"], chat_texts(found)) == (task, [whole])
+        task, whole = "question", model.ask(PHOTO, question).text
+        greedy = model.stream(PHOTO, question=question)
+    result, chunks = ask_chat(text), stream(text, stream_options={"include_usage": True})
+    assert (result["task"], chat_texts(result)) == (task, [whole])
     assert {chunk["task"] for chunk in chunks} == {task}
     assert join_chunks(chunks) == [("".join(greedy), "stop")]
 

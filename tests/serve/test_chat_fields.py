@@ -186,8 +186,8 @@ def test_conversations_with_earlier_answers_are_accepted(server, model) -> None:
              "tool_calls": None, "audio": None}  # fmt: skip
     for system["role"] in ("system", "developer"):
         messages = [system, first, reply, {"role": "user", "content": Q}]
-        found = server.client.post("/v1/chat/completions", json={"messages": messages}).json()
-        assert (chat_texts(found), found["task"]) == ([model.ask(PHOTO, Q).text], "question")
+        result = server.client.post("/v1/chat/completions", json={"messages": messages}).json()
+        assert (chat_texts(result), result["task"]) == ([model.ask(PHOTO, Q).text], "question")
 
 
 def test_openapi_lists_exactly_the_chat_fields(server) -> None:

@@ -47,9 +47,9 @@ def expected(checkpoint: Path, photo: Path) -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def server(checkpoint: Path) -> Iterator[SimpleNamespace]:
-    with start_process("--no-page", "--checkpoint", checkpoint) as found:
-        yield found
-    assert found.process.returncode == 0  # SIGTERM is not an error
+    with start_process("--no-page", "--checkpoint", checkpoint) as running:
+        yield running
+    assert running.process.returncode == 0  # SIGTERM is not an error
 
 
 def messages(photo: Path, text: str) -> list[dict]:
@@ -61,12 +61,12 @@ def messages(photo: Path, text: str) -> list[dict]:
 def test_openai_client(server, photo, expected) -> None:
     openai = pytest.importorskip("openai")
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
-    (model,) = [found.id for found in client.models.list()]
+    (model,) = [entry.id for entry in client.models.list()]
     create = client.chat.completions.create
     for text, expected_text in (("Describe this image.", expected.caption), (Q, expected.answer)):
-        found = create(model=model, messages=messages(photo, text), user="me", logit_bias={})
-        assert found.choices[0].message.content == expected_text
-        assert found.usage.total_tokens > 0
+        result = create(model=model, messages=messages(photo, text), user="me", logit_bias={})
+        assert result.choices[0].message.content == expected_text
+        assert result.usage.total_tokens > 0
     stream = create(model=model, messages=messages(photo, ""), stream=True)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == expected.streamed
     with pytest.raises(openai.UnprocessableEntityError, match="no image_url"):
@@ -127,43 +127,43 @@ def test_llm_command(server, photo, expected, tmp_path: Path) -> None:
         ([*options, Q], expected.answer),
         (["describe it"], expected.streamed),
     ):
-        found = subprocess.run(
+        result = subprocess.run(
             [sys.executable, *words, *more], env=env, capture_output=True, text=True, timeout=120
         )
-        assert (found.stdout.strip(), found.returncode) == (expected_text, 0), found.stderr
+        assert (result.stdout.strip(), result.returncode) == (expected_text, 0), result.stderr
 
 
 def test_log_has_one_line_per_request_without_questions(checkpoint, photo) -> None:
     secret = "what is the password of the dog"
-    with start_process("--no-page", "--checkpoint", checkpoint) as found:
+    with start_process("--no-page", "--checkpoint", checkpoint) as running:
         sent = {"image": photo.read_bytes()}
-        answer = found.client.post("/v1/vqa", files=sent, data={"question": secret})
-        found.client.post("/v1/caption", files={"image": b"no"})
-    lines = [json.loads(line) for line in found.log.splitlines()]
-    asked = [line for line in lines if line["route"].startswith("/v1/")]
-    assert [line["status"] for line in asked] == [answer.status_code, 415]
-    assert asked[0]["id"] == answer.headers["x-request-id"]
-    assert "password" not in found.log
+        answer = running.client.post("/v1/vqa", files=sent, data={"question": secret})
+        running.client.post("/v1/caption", files={"image": b"no"})
+    lines = [json.loads(line) for line in running.log.splitlines()]
+    entries = [line for line in lines if line["route"].startswith("/v1/")]
+    assert [line["status"] for line in entries] == [answer.status_code, 415]
+    assert entries[0]["id"] == answer.headers["x-request-id"]
+    assert "password" not in running.log
 
 
 def test_sigterm_finishes_an_open_stream(checkpoint, photo) -> None:
     """A stream that is open at SIGTERM is sent to its end, and the exit status is 0."""
-    with start_process("--no-page", "--checkpoint", checkpoint) as found:
+    with start_process("--no-page", "--checkpoint", checkpoint) as running:
         files = {"image": photo.read_bytes()}
-        with found.client.stream(
+        with running.client.stream(
             "POST", "/v1/caption", files=files, data={"stream": "true"}
         ) as answer:
-            found.process.send_signal(signal.SIGTERM)
+            running.process.send_signal(signal.SIGTERM)
             text = answer.read().decode()
         assert '"done": true' in text
-        assert found.process.wait(timeout=30) == 0
+        assert running.process.wait(timeout=30) == 0
 
 
 def test_sigint_exits_with_130(checkpoint) -> None:
-    with start_process("--no-page", "--checkpoint", checkpoint) as found:
-        found.process.send_signal(signal.SIGINT)
-        assert found.process.wait(timeout=30) == 130
-    assert "Traceback" not in found.log
+    with start_process("--no-page", "--checkpoint", checkpoint) as running:
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(timeout=30) == 130
+    assert "Traceback" not in running.log
 
 
 def test_load_error_is_one_line(tmp_path: Path) -> None:

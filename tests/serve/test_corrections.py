@@ -78,8 +78,8 @@ def test_concurrent_saves_lose_nothing(tmp_path) -> None:
     corrections = Corrections(tmp_path)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda i: corrections.save(encoded(i % 10), f"caption {i}"), range(40)))
-    found = rows(tmp_path)
-    assert len(found) == len({row["file_name"] for row in found}) == 10
+    result = rows(tmp_path)
+    assert len(result) == len({row["file_name"] for row in result}) == 10
 
 
 def test_failed_save_keeps_the_rows(tmp_path, monkeypatch) -> None:

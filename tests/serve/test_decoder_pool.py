@@ -58,10 +58,10 @@ def test_pixels_equal_those_of_load_image(kind: str, crop: bool) -> None:
 
     loaded = load_image(data, min_size=96)
     expected = fit(loaded, limits.size, crop=crop)
-    found = run(test, limits)
-    assert np.array_equal(np.asarray(found.image), np.asarray(expected))
-    assert found.size == (expected.size if crop else loaded.size)
-    assert not found.low_confidence
+    result = run(test, limits)
+    assert np.array_equal(np.asarray(result.image), np.asarray(expected))
+    assert result.size == (expected.size if crop else loaded.size)
+    assert not result.low_confidence
 
 
 def test_noise_is_detected_at_full_size() -> None:

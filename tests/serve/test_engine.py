@@ -206,14 +206,14 @@ def test_error_of_one_request_does_not_affect_others() -> None:
         def caption(self, images: list, **options: Any) -> list:
             if options.get("max_length") == 1:
                 raise CaptionerError("too short")
-            found = super().caption(images, **options)
-            return [type(r)(error=CaptionerError("not 3")) if "3" in r.text else r for r in found]
+            result = super().caption(images, **options)
+            return [type(r)(error=CaptionerError("not 3")) if "3" in r.text else r for r in result]
 
     async def test(engine: Engine) -> list[Any]:
         pictures = [await engine.decode_image(png(n)) for n in (2, 3)]
-        asked = [engine.caption(p) for p in pictures]
-        asked.append(engine.caption(pictures[0], options={"max_length": 1}))
-        return await asyncio.gather(*asked, return_exceptions=True)
+        requests = [engine.caption(p) for p in pictures]
+        requests.append(engine.caption(pictures[0], options={"max_length": 1}))
+        return await asyncio.gather(*requests, return_exceptions=True)
 
     good, bad, worse = run(test, Fussy())
     assert good.text == "red 2 0"

@@ -35,8 +35,8 @@ Q = QUESTIONS[0]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     checkpoint = make_vqa_checkpoint(tmp_path_factory.mktemp("served") / "best")
-    with start_process("--no-page", "--checkpoint", checkpoint) as found:
-        yield found
+    with start_process("--no-page", "--checkpoint", checkpoint) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -151,5 +151,5 @@ def test_any_parameter_is_valid_or_rejected_by_name(post, place, name, value) ->
         assert answer.status_code == 422, answer.text
         words = {"num_return_sequences": "num_captions", "num_beam_groups": "groups",
                  "diversity_penalty": "diversity", "min_new_tokens": "min_length"}  # fmt: skip
-        found = message(answer)
-        assert any(w in found for w in (name, repr(name)[1:-1], words.get(name, name))), found
+        result = message(answer)
+        assert any(w in result for w in (name, repr(name)[1:-1], words.get(name, name))), result

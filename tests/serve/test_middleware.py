@@ -33,9 +33,9 @@ def png(red: int = 1) -> bytes:
 @pytest.fixture(scope="module")
 def server() -> Iterator[SimpleNamespace]:
     toy = FakeCaptioner()
-    with start_in_thread(toy, max_body=LIMIT, max_requests=3, deadline=3.0) as found:
-        found.toy = toy
-        yield found
+    with start_in_thread(toy, max_body=LIMIT, max_requests=3, deadline=3.0) as running:
+        running.toy = toy
+        yield running
 
 
 @pytest.fixture
@@ -195,8 +195,8 @@ def test_metrics_include_queue_batches_and_stages(server, ask) -> None:
 @pytest.fixture(scope="module")
 def protected() -> Iterator[SimpleNamespace]:
     settings = {"token": TOKEN, "hosts": ("127.0.0.1",), "cors": ("https://a.org",)}
-    with start_in_thread(FakeCaptioner(), **settings) as found:
-        yield found
+    with start_in_thread(FakeCaptioner(), **settings) as running:
+        yield running
 
 
 def basic(word: str, name: str = "me") -> str:

@@ -40,9 +40,9 @@ def local(checkpoint: Path) -> Captioner:
 
 @pytest.fixture(scope="module")
 def shared(checkpoint: Path) -> Iterator[RemoteCaptioner]:
-    found = RemoteCaptioner(load_partial(checkpoint))
-    yield found
-    found.close()
+    remote = RemoteCaptioner(load_partial(checkpoint))
+    yield remote
+    remote.close()
 
 
 def load_partial(checkpoint: Path) -> partial:
@@ -57,18 +57,18 @@ def kill(remote: RemoteCaptioner) -> None:
     os.kill(pid(remote), signal.SIGKILL)
 
 
-def assert_same(found: Any, expected: Any) -> None:
+def assert_same(result: Any, expected: Any) -> None:
     """Check that results are equal, with a tolerance for the summation order of threads."""
-    assert type(found) is type(expected)
-    if isinstance(found, list | tuple):
-        assert len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
+    assert type(result) is type(expected)
+    if isinstance(result, list | tuple):
+        assert len(result) == len(expected)
+        for one, other in zip(result, expected, strict=True):
             assert_same(one, other)
-    elif dataclasses.is_dataclass(found):
-        for item in (item for item in dataclasses.fields(found) if item.compare):
-            assert_same(getattr(found, item.name), getattr(expected, item.name))
+    elif dataclasses.is_dataclass(result):
+        for item in (item for item in dataclasses.fields(result) if item.compare):
+            assert_same(getattr(result, item.name), getattr(expected, item.name))
     else:
-        assert found == (
+        assert result == (
             pytest.approx(expected, rel=1e-4) if isinstance(expected, float) else expected
         )
 

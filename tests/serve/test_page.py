@@ -35,19 +35,19 @@ Q, R = QUESTIONS[:2]
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as started:
-        found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of images in several formats, one of them damaged."""
-    found = tmp_path_factory.mktemp("pictures")
-    picture(3, size=(200, 150)).save(found / "a.jpg")
-    picture(4, size=(90, 160)).save(found / "b.tif")
-    (found / "bad.jpg").write_bytes(b"\xff\xd8\xff, but <b>no</b> more")
-    return found
+    result = tmp_path_factory.mktemp("pictures")
+    picture(3, size=(200, 150)).save(result / "a.jpg")
+    picture(4, size=(90, 160)).save(result / "b.tif")
+    (result / "bad.jpg").write_bytes(b"\xff\xd8\xff, but <b>no</b> more")
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -67,24 +67,24 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
         "--corrections",
         made / "corrections",
     )
-    with start_process(*words) as found:
-        found.corrections = made / "corrections"
-        found.model = captioner.load(checkpoint)
-        yield found
-    assert found.process.returncode == 0
-    assert "Traceback" not in found.log
+    with start_process(*words) as running:
+        running.corrections = made / "corrections"
+        running.model = captioner.load(checkpoint)
+        yield running
+    assert running.process.returncode == 0
+    assert "Traceback" not in running.log
 
 
 @pytest.fixture
 def page(browser, server) -> Iterator[Page]:
     """The open page; requests to other hosts and errors of scripts fail the test."""
-    found, wrong = browser.new_page(), []
-    found.on("request", lambda r: wrong.append(r.url) if is_elsewhere(r.url, server.url) else None)
-    found.on("pageerror", lambda error: wrong.append(str(error)))
-    found.goto(server.url)
-    found.get_by_role("heading", name="Captioner").wait_for()
-    yield found
-    found.close()
+    result, wrong = browser.new_page(), []
+    result.on("request", lambda r: wrong.append(r.url) if is_elsewhere(r.url, server.url) else None)
+    result.on("pageerror", lambda error: wrong.append(str(error)))
+    result.goto(server.url)
+    result.get_by_role("heading", name="Captioner").wait_for()
+    yield result
+    result.close()
     assert not wrong
 
 
@@ -122,13 +122,13 @@ def test_image_is_captioned_and_words_show_their_attention(page, server, folder)
     (expected,) = server.model.caption([folder / "a.jpg"], num_captions=3)
     # Two processes may order captions of nearly equal probability differently.
     upload = {"image": (folder / "a.jpg").read_bytes()}
-    told = httpx.post(f"{server.url}/v1/caption", files=upload, data={"num_captions": 3}).json()
+    states = httpx.post(f"{server.url}/v1/caption", files=upload, data={"num_captions": 3}).json()
     choose(page, folder / "a.jpg")
     assert caption_text(page) == expected.text
     assert "Confidence" in page.locator("#caption").inner_text()
     others = page.locator("#caption tbody td:first-child").all_inner_texts()
     assert len(set(others)) == 2
-    assert others == [caption["caption"] for caption in told["captions"][1:]]
+    assert others == [caption["caption"] for caption in states["captions"][1:]]
     assert page.locator("#image img").get_attribute("alt") == expected.text
     words = page.locator("#words label")
     assert words.all_inner_texts() == expected.text.split()
@@ -183,9 +183,9 @@ def test_settings_change_the_caption_or_show_an_error(page, server, folder) -> N
 
 def test_bad_file_shows_one_sentence(page, server, folder) -> None:
     choose(page, folder / "bad.jpg")
-    found = error_text(page)
-    assert found.removeprefix("⚠ ").startswith("This file cannot be decoded")
-    assert "Error" not in found
+    result = error_text(page)
+    assert result.removeprefix("⚠ ").startswith("This file cannot be decoded")
+    assert "Error" not in result
     choose(page, folder / "b.tif")
     assert caption_text(page) == server.model.caption([folder / "b.tif"])[0].text
     # Browsers do not show TIFF; the page shows a converted image.
@@ -215,11 +215,11 @@ def test_many_images_become_a_table_and_two_files(page, server, folder) -> None:
         saved[kind] = Path(download.value.path()).read_text("utf-8")
     table = list(csv.DictReader(saved["CSV"].splitlines()))
     rows = [json.loads(line) for line in saved["JSONL"].splitlines()]
-    for found in (table, rows):
-        assert [row["file"] for row in found] == [path.name for path in files]
-        assert [row["caption"] for row in found[:2]] == captions[:2]
-        assert all(0 < float(row["confidence"]) <= 1 for row in found[:2])
-        assert "cannot be decoded" in found[2]["error"]
+    for actual in (table, rows):
+        assert [row["file"] for row in actual] == [path.name for path in files]
+        assert [row["caption"] for row in actual[:2]] == captions[:2]
+        assert all(0 < float(row["confidence"]) <= 1 for row in actual[:2])
+        assert "cannot be decoded" in actual[2]["error"]
 
 
 def test_corrected_caption_is_a_training_row(page, server, folder, read) -> None:
@@ -342,8 +342,8 @@ def forge_upload(client: httpx.Client, upload: dict) -> dict:
     config = client.get("/config").json()
     event = next(e for e in config["dependencies"] if [t[1] for t in e["targets"]] == ["input"])
     data = [upload | {"meta": {"_type": "gradio.FileData"}}, 3, 5, 0, 8, "", "", False, 1, 1, 0]
-    asked = {"data": data, "fn_index": event["id"], "session_hash": "test"}
-    assert client.post("/gradio_api/queue/join", json=asked).status_code == 200
+    request = {"data": data, "fn_index": event["id"], "session_hash": "test"}
+    assert client.post("/gradio_api/queue/join", json=request).status_code == 200
     with client.stream("GET", "/gradio_api/queue/data?session_hash=test") as lines:
         done = next(line for line in lines.iter_lines() if "process_completed" in line)
     return json.loads(done.removeprefix("data: "))

@@ -36,10 +36,10 @@ PLAIN = (3, 5, 0, 30, "dog|dogs, green grass", " ", False, 1.5, 0.5, 7)
 def test_exported_files_can_be_read_back() -> None:
     table = list(csv.DictReader(io.StringIO(file_table.to_csv(ROWS))))
     rows = [json.loads(line) for line in file_table.to_jsonl(ROWS).splitlines()]
-    for found in (table, rows):
-        assert [row["file"] for row in found] == [row.file for row in ROWS]
-        assert [row.get("caption", "") for row in found] == [row.caption for row in ROWS]
-        assert [float(row["confidence"]) for row in found[:2]] == [0.75, 0.5]
+    for result in (table, rows):
+        assert [row["file"] for row in result] == [row.file for row in ROWS]
+        assert [row.get("caption", "") for row in result] == [row.caption for row in ROWS]
+        assert [float(row["confidence"]) for row in result[:2]] == [0.75, 0.5]
     assert table[2] == dict.fromkeys(table[2], "") | {"file": "bad.jpg", "error": ROWS[2].error}
     assert rows[2] == {"file": "bad.jpg", "error": ROWS[2].error}
 
@@ -83,9 +83,9 @@ def test_percentages_are_never_0_or_100(share, expected) -> None:
 
 
 def test_page_settings_become_decoding_options() -> None:
-    count, found = read_settings(PLAIN, max_length=32)
+    count, result = read_settings(PLAIN, max_length=32)
     assert count == 3
-    assert found == {
+    assert result == {
         "method": "beam",
         "beam_size": 5,
         "min_length": 0,
@@ -93,8 +93,8 @@ def test_page_settings_become_decoding_options() -> None:
         "must_include": ("dog|dogs", "green grass"),
         "banned": (),
     }
-    _, found = read_settings((*PLAIN[:6], True, 1.5, 0.5, None), max_length=8)
-    assert found == {
+    _, result = read_settings((*PLAIN[:6], True, 1.5, 0.5, None), max_length=8)
+    assert result == {
         "method": "sample",
         "temperature": 1.5,
         "top_p": 0.5,
@@ -109,8 +109,8 @@ def test_page_settings_become_decoding_options() -> None:
 
 def test_beam_size_is_at_least_the_number_of_captions() -> None:
     for captions, beams, used in ((3, 5, 5), (5, 3, 5), (4, 4, 4)):
-        count, found = read_settings((captions, beams, *PLAIN[2:]), max_length=32)
-        assert (count, found["beam_size"]) == (captions, used)
+        count, result = read_settings((captions, beams, *PLAIN[2:]), max_length=32)
+        assert (count, result["beam_size"]) == (captions, used)
     with pytest.raises(CaptionerError, match="beam_size"):
         read_settings((3, "many", *PLAIN[2:]), max_length=32)
 
@@ -148,17 +148,17 @@ def test_page_reports_that_the_model_is_loading() -> None:
             page.parts[name] = name
         one = await page.show_example("a.jpg", *PLAIN)
         many = await page.caption_uploads([{}], *PLAIN)
-        opened, told = page.load_page(), []
-        told.append(await anext(opened))
+        opened, states = page.load_page(), []
+        states.append(await anext(opened))
         page.engine.captioner = FakeCaptioner()
-        told.append(await anext(opened))
-        return one | many, told
+        states.append(await anext(opened))
+        return one | many, states
 
-    changed, told = asyncio.run(whole())
+    changed, states = asyncio.run(whole())
     assert changed["image"] is None
     assert all("being loaded" in changed[name] for name in ("error", "files_error"))
-    assert "being loaded" in told[0]["status"]
-    assert told[1]["status"] == ""
+    assert "being loaded" in states[0]["status"]
+    assert states[1]["status"] == ""
 
 
 def test_url_instead_of_an_upload_is_not_fetched(tmp_path) -> None:

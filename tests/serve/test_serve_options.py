@@ -149,8 +149,8 @@ def test_valid_options_are_applied(post, model, form, options) -> None:
     expected = model.caption([PHOTO], **options)[0]
     answer = post("caption", form, **options)
     assert answer.status_code == 200, answer.text
-    found = [caption["caption"] for caption in answer.json()["captions"]]
-    assert found == [caption.text for caption in expected.captions]
+    result = [caption["caption"] for caption in answer.json()["captions"]]
+    assert result == [caption.text for caption in expected.captions]
 
 
 @pytest.mark.parametrize("form", ["form", "query"])
