@@ -97,7 +97,8 @@ class Seq2Seq(nn.Module):
     ) -> Tensor:
         """Return the logits (L, V) of captions (B, K, T), or of answers (N, 1, T) to questions."""
         memory = self.encode(images)
-        if questions is None or owners is None:
+        if questions is None:
             return self.decode(memory, tokens)
+        assert owners is not None
         memory, mask = self.fuse_questions(memory, questions, owners)
         return self.decode(memory, tokens, mask, answers=True)
