@@ -1,11 +1,11 @@
-"""Time of BLEU-1..4, ROUGE-L and CIDEr-D against pycocoevalcap 1.2 in the same run.
+"""Time of BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D relative to pycocoevalcap 1.2 in the same run.
 
     python benchmarks/scoring.py --pairs 5000
 
-Candidates are captions of another image or of the same image with words dropped; each image has
-five references. Both sides score the same tokens, in turns, and medians are compared. "tokenise +
-score" starts from raw text with nothing remembered; pycocoevalcap's part of it is its scoring
-alone, so its Java tokeniser, of which the agreement is measured besides, is not counted.
+Candidates are captions of another image, or of the same image with words dropped; each image has
+five references. Both libraries score the same tokens in alternation, and medians are compared.
+"tokenize + score" starts from raw text with an empty cache and is compared with the scoring of
+pycocoevalcap alone, without its Java tokenizer. The agreement of both tokenizers is measured too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Scores = dict[str, float]
 
 
 def read_texts(path: Path, *, pairs: int) -> tuple[Candidates, References]:
-    """`pairs` images of Flickr8k.token.txt with five references, and an invented candidate."""
+    """Return `pairs` images of Flickr8k.token.txt: a made-up candidate and five references each."""
     groups: dict[str, list[str]] = {}
     for line in path.read_text(encoding="utf-8").split("\n"):
         if not line:
@@ -51,25 +51,25 @@ def read_texts(path: Path, *, pairs: int) -> tuple[Candidates, References]:
     return candidates, references
 
 
-def score_outside(candidates: Candidates, references: References) -> Scores:
-    """pycocoevalcap's scores of tokenised texts."""
+def score_with_pycocoevalcap(candidates: Candidates, references: References) -> Scores:
+    """Return the scores of tokenized texts by pycocoevalcap."""
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
 
     results = {image: [text] for image, text in candidates.items()}
     with contextlib.redirect_stdout(io.StringIO()):
-        blue, _ = Bleu(4).compute_score(references, results)
-    scores = {f"BLEU-{n}": value for n, value in enumerate(blue, start=1)}
+        bleu, _ = Bleu(4).compute_score(references, results)
+    scores = {f"BLEU-{n}": value for n, value in enumerate(bleu, start=1)}
     scores["ROUGE-L"] = float(Rouge().compute_score(references, results)[0])
     scores["CIDEr-D"] = float(Cider().compute_score(references, results)[0])
     return scores
 
 
-def agreement(texts: list[str]) -> str:
-    """The share of texts that Java cuts into the same tokens, as a line of the report."""
+def compare_tokenizers(texts: list[str]) -> str:
+    """Return the share of texts with the same tokens as in Java, as a line of the report."""
     if shutil.which("java") is None:
-        return "tokens equal to Java's: not measured (no java on the PATH)"
+        return "texts with the tokens of Java: not measured (no java on the PATH)"
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
     start = time.perf_counter()
@@ -78,47 +78,51 @@ def agreement(texts: list[str]) -> str:
     equal = sum(tokenize(a) == b.split() for a, b in zip(texts, theirs, strict=True))
     share = 100 * equal / len(texts)
     count = f"{equal} of {len(texts)} ({share:.3f} %)"
-    return f"tokens equal to Java's: {count}; Java took {seconds:.2f} s"
+    return f"texts with the tokens of Java: {count}; Java took {seconds:.2f} s"
 
 
-def timed(function: Callable[..., Scores], *arguments: object, **options: object) -> tuple:
+def measure(
+    function: Callable[..., Scores], *arguments: object, **options: object
+) -> tuple[float, Scores]:
+    """Return the seconds that a call takes, and its result."""
     start = time.perf_counter()
     result = function(*arguments, **options)
     return time.perf_counter() - start, result
 
 
-def from_raw_text(candidates: Candidates, references: References) -> Scores:
-    """Our scores of raw text by a tokeniser that remembers nothing yet."""
+def score_raw_text(candidates: Candidates, references: References) -> Scores:
+    """Return the scores of raw text, tokenized with an empty cache."""
     ptb_tokenizer._cache.clear()
     return score_captions(candidates, references)
 
 
 def compare(candidates: Candidates, references: References, *, rounds: int) -> None:
-    """Run all three in turns and print medians, ratios and the largest difference."""
-    cut = {image: " ".join(tokenize(text)) for image, text in candidates.items()}
-    cut_references = {
+    """Run all three in alternation; print medians, ratios and the largest difference."""
+    tokens = {image: " ".join(tokenize(text)) for image, text in candidates.items()}
+    reference_tokens = {
         image: [" ".join(tokenize(text)) for text in texts] for image, texts in references.items()
     }
     seconds: dict[str, list[float]] = {"ours": [], "ours_raw": [], "theirs": []}
     for _ in range(rounds):
-        taken, ours = timed(score_captions, cut, cut_references, tokenized=True)
-        seconds["ours"].append(taken)
-        taken, theirs = timed(score_outside, cut, cut_references)
-        seconds["theirs"].append(taken)
-        taken, raw = timed(from_raw_text, candidates, references)
-        seconds["ours_raw"].append(taken)
+        elapsed, ours = measure(score_captions, tokens, reference_tokens, tokenized=True)
+        seconds["ours"].append(elapsed)
+        elapsed, theirs = measure(score_with_pycocoevalcap, tokens, reference_tokens)
+        seconds["theirs"].append(elapsed)
+        elapsed, raw = measure(score_raw_text, candidates, references)
+        seconds["ours_raw"].append(elapsed)
     median = {name: statistics.median(values) for name, values in seconds.items()}
     for name in theirs:
         print(f"{name:8} {ours[name]:.12f}  pycocoevalcap {theirs[name]:.12f}")
-    apart = max(abs(s[name] - theirs[name]) for name in theirs for s in (ours, raw))
-    print(f"largest difference: {apart:.1e}")
+    difference = max(abs(s[name] - theirs[name]) for name in theirs for s in (ours, raw))
+    print(f"largest difference: {difference:.1e}")
     print(f"pycocoevalcap, score only:  {median['theirs']:.3f} s")
-    for name, label in (("ours", "score only"), ("ours_raw", "tokenise + score")):
+    for name, label in (("ours", "score only"), ("ours_raw", "tokenize + score")):
         ratio = median[name] / median["theirs"]
         print(f"captioner, {label}: {median[name]:.3f} s = {ratio:.3f} x pycocoevalcap")
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = ROOT.parent / "shared/flickr8k/Flickr8k_text/Flickr8k.token.txt"
     parser.add_argument("--captions", type=Path, default=default, help="a Flickr8k.token.txt")
@@ -136,7 +140,7 @@ def main() -> None:
     candidates, references = read_texts(arguments.captions, pairs=arguments.pairs)
     texts = [*candidates.values(), *(text for group in references.values() for text in group)]
     print(f"{len(candidates)} candidates, {len(texts) - len(candidates)} references")
-    print(agreement(texts))
+    print(compare_tokenizers(texts))
     compare(candidates, references, rounds=arguments.rounds)
 
 
