@@ -18,7 +18,7 @@ DTYPES = ("float32", "bfloat16", "float16", "int8", "auto")
 """Types of weights and arithmetic in inference; `auto` is the fastest on the device."""
 
 TTA_VIEWS = (1, 2, 4)
-"""How often a picture may be looked at: as it is; mirrored; and both in a smaller copy."""
+"""Views of test-time augmentation: the image; also mirrored; and both also in a smaller copy."""
 
 
 def widen_beam(beams: int, captions: int, *, groups: int) -> int:
