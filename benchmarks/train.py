@@ -397,6 +397,7 @@ class Timed:
         self.run, self.times = run, []
 
     def __call__(self, *args: Any) -> Any:
+        """Call the function and note its time."""
         started = time.perf_counter()
         found = self.run(*args)
         self.times.append(time.perf_counter() - started)

@@ -41,13 +41,8 @@ CLASSIFIERS = ("classifier", "head", "fc")
 def build_backbone(config: Config, *, load_weights: bool = True) -> tuple[Backbones, Config]:
     """Build the timm models that a configuration names.
 
-    Args:
-        config: The configuration.
-        load_weights: Load the weights that it names.
-
-    Returns:
-        The backbones, and the configuration, completed by the input size, mean and standard
-        deviation of the first one.
+        Returns: The backbones, and the configuration, completed by the input size, mean and
+        standard deviation of the first one.
 
     Raises:
         ConfigError: A model or module name is unknown, or the backbones expect different pixels.
@@ -215,8 +210,7 @@ def _build_fusion(config: ModelConfig, question: QuestionConfig) -> nn.Module:
 def feature_shape(backbone: nn.Module, spec: PixelSpec) -> tuple[int, int]:
     """Return the (positions, channels) of a backbone's features, by running it once.
 
-    Raises:
-        ConfigError: The backbone cannot be used at this input size.
+    Raises ConfigError if the backbone cannot be used at this input size.
     """
     training = backbone.training
     backbone.eval()

@@ -36,8 +36,7 @@ TEXT_ENCODER = "text_encoder"
 def resolve_checkpoint(name: str | Path) -> Path:
     """Return the folder of a checkpoint; `bundled` is the one that ships with the package.
 
-    Raises:
-        CheckpointError: The folder has no weights.
+    Raises CheckpointError if the folder has no weights.
     """
     path = PRETRAINED if str(name) == "bundled" else Path(name)
     if not (path / WEIGHTS).is_file():
@@ -51,8 +50,7 @@ def resolve_checkpoint(name: str | Path) -> Path:
 def fingerprint(names: Iterable[str | Path]) -> str:
     """Return a digest of the configurations, weights and tokenizers of checkpoints.
 
-    Raises:
-        CheckpointError: A file is missing or cannot be read.
+    Raises CheckpointError if a file is missing or cannot be read.
     """
     digest = hashlib.sha256()
     for name in names:
@@ -73,8 +71,7 @@ def checkpoint_files(name: str | Path) -> list[Path]:
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file, floating-point ones as float32.
 
-    Raises:
-        CheckpointError: The file cannot be read.
+    Raises CheckpointError if the file cannot be read.
     """
     try:
         state = load_file(path)
@@ -86,13 +83,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Load weights whose names and shapes must match the model's exactly.
 
-    Args:
-        model: The model to load into.
-        state: The weights by name.
-        path: The file or folder that an error message names.
-
-    Raises:
-        CheckpointError: Names or shapes differ.
+    Raises CheckpointError, which names `path`, if they differ.
     """
     own = model.state_dict()
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]

@@ -74,37 +74,24 @@ def open_replacement(
         raise
 
 
-def replace_file(
-    path: str | os.PathLike[str],
-    data: bytes,
-    *,
-    like: str | None = None,
-    times: bool = True,
-    sync: bool = False,
-    private: bool = False,
-) -> None:
-    """Write `data` to a file atomically; see `open_replacement` for the arguments."""
-    with open_replacement(path, like=like, times=times, sync=sync, private=private) as file:
+def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write `data` to a file atomically."""
+    with open_replacement(path) as file:
         file.write(data)
 
 
 def write_file(path: str, data: bytes, *, overwrite: bool, like: str | None = None) -> bool:
     """Write `data` to a file atomically, unless that would replace other content.
 
-    Args:
-        path: The file to write.
-        data: Its content.
-        overwrite: Replace other content.
-        like: A file whose permissions and times the new file gets.
-
-    Returns:
-        Whether the file now holds `data`.
+    Without `overwrite`, a file with other content is left alone. `like` is a file whose permissions
+    and times the new file gets. Returns whether the file now holds `data`.
     """
     if os.path.lexists(path):
         same = _holds(path, data)
         if same or not overwrite:
             return same
-    replace_file(path, data, like=like)
+    with open_replacement(path, like=like) as file:
+        file.write(data)
     return True
 
 
@@ -156,11 +143,7 @@ def restore_folder(folder: Path) -> None:
 
 
 def find_damage(folder: Path) -> str:
-    """Compare a folder with its manifest.
-
-    Returns:
-        A description of the first difference; an empty string for an intact folder.
-    """
+    """Return the first difference between a folder and its manifest, or an empty string."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         for name, digest in manifest.items():

@@ -47,14 +47,8 @@ class Splits(NamedTuple):
 def read_splits(config: Config) -> Splits:
     """Read all data sets of a configuration.
 
-    A data set with both captions and questions makes two tasks.
-
-    Args:
-        config: The configuration of a run.
-
-    Raises:
-        ConfigError: No data set is named.
-        DataError: A data set cannot be read or is too small.
+    A data set with both captions and questions makes two tasks. Raises ConfigError if no data set
+    is named, DataError if one cannot be read or is too small.
     """
     from datasets import concatenate_datasets
 

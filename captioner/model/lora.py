@@ -23,14 +23,7 @@ def add_adapters(encoder: nn.Module, rank: int) -> None:
     All linear layers get one, because adapters on attention alone do not match full fine-tuning
     (Dettmers et al., QLoRA, 2023, section 4), and because peft knows the attention layers' names
     for a few architectures only. The product is not scaled (alpha = rank): a scale would only be a
-    factor on the learning rate.
-
-    Args:
-        encoder: The text encoder, changed in place.
-        rank: Inner width of the adapters.
-
-    Raises:
-        ConfigError: peft is not installed.
+    factor on the learning rate. Raises ConfigError if peft is not installed.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model

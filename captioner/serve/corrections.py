@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 
 from captioner.errors import CaptionerError
-from captioner.files import replace_file
+from captioner.files import open_replacement
 from captioner.images.file_types import identify_format
 
 METADATA = "metadata.jsonl"
@@ -67,13 +67,13 @@ class Corrections:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / name).exists():
             # The image precedes the row that refers to it.
-            replace_file(self.folder / name, data, sync=True, private=True)
+            _write(self.folder / name, data)
         metadata = self.folder / METADATA
         lines = metadata.read_bytes().split(b"\n") if metadata.exists() else []
         lines = [line for line in lines if line.strip() and _file_name(line) != name]
         lines.append(json.dumps(row, ensure_ascii=False).encode())
         text = b"".join(line + b"\n" for line in lines)
-        replace_file(metadata, text, sync=True, private=True)
+        _write(metadata, text)
         return len(lines)
 
 
@@ -84,3 +84,8 @@ def _file_name(line: bytes) -> str | None:
     except (ValueError, RecursionError):
         return None
     return row.get("file_name") if isinstance(row, dict) else None
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open_replacement(path, sync=True, private=True) as file:
+        file.write(data)

@@ -1,1 +1,1 @@
-"""The parts that the visible loop of `train.py` calls."""
+"""Training: the loop, the losses, the optimizer, the state of a run, and its reports."""

@@ -34,14 +34,7 @@ def fit_answer_temperature(
 ) -> float | None:
     """Return the temperature that maximizes the likelihood of the held-out answers.
 
-    Args:
-        model: The model.
-        dataset: The validation set.
-        tasks: The tasks of the run.
-        accelerator: The Accelerator of the run.
-
-    Returns:
-        The temperature, or None if there are no questions.
+    It is None if there are no questions.
     """
     batches: list[list[Key]] = []
     for number, task in enumerate(tasks):

@@ -89,13 +89,6 @@ def estimate_cost(
 ) -> CostEstimate | None:
     """Measure one step on the first batch of each source; all ranks must call this.
 
-    Args:
-        objective: The loss of the stage.
-        prepared: The model and the optimizer.
-        data: The training set.
-        batches: The batches of an epoch.
-        accelerator: The Accelerator of the run.
-
     Returns:
         The estimate, or None under DeepSpeed, whose backward pass updates the weights.
     """

@@ -40,13 +40,6 @@ def describe_data(
     They account for all rows of each data set (read, used by split, not used and why), for training
     texts that exceed the limits of the model, for images that may be mirrored, and for data sets
     with too few validation images.
-
-    Args:
-        config: The configuration of the run.
-        tasks: The tasks of the run.
-        train: The training set.
-        val: The validation set.
-        report: Account of the rows.
     """
     for name, part in report.parts.items():
         yield f"data: {name}: {_describe_rows(part)}"

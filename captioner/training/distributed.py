@@ -36,12 +36,8 @@ Precision = Literal["auto", "no", "bf16", "fp16"]
 def start(settings: TrainConfig, *, unused: bool) -> Accelerator:
     """Create the Accelerator of a run, in the way that the launcher requests.
 
-    Args:
-        settings: The section `train` of the configuration.
-        unused: Some steps do not use all weights.
-
-    Raises:
-        ConfigError: The settings and the launcher do not fit together.
+    With `unused`, some steps do not use all weights. Raises ConfigError if the settings and the
+    launcher do not fit together.
     """
     is_cpu, is_deepspeed = not torch.accelerator.is_available(), _is_requested("DEEPSPEED")
     if is_deepspeed:
@@ -107,17 +103,10 @@ def precision_warning(precision: Precision) -> str:
 
 
 def check_world(world: int, environ: Mapping[str, str]) -> None:
-    """Check that as many processes were started as the launcher was asked for.
+    """Raise ConfigError if there are fewer processes than the launcher was asked for.
 
     On a machine with at most one GPU, `accelerate launch --num_processes 2` silently starts a
     single process. It sets the address of the process group then, but no rank.
-
-    Args:
-        world: Number of processes that there are.
-        environ: The environment variables.
-
-    Raises:
-        ConfigError: There are fewer than requested.
     """
     requested = int(environ.get("WORLD_SIZE", 1))
     launched = "ACCELERATE_MIXED_PRECISION" in environ

@@ -43,16 +43,9 @@ def use_cached_features(
     accelerator: Accelerator,
     stop: Stop | None = None,
 ) -> None:
-    """Let both data sets return cached features instead of pixels.
+    """Let both data sets return cached features instead of pixels; see `cached_features`.
 
-    Args:
-        backbone: The frozen backbone.
-        train: The training set, of which `cached_views` augmented views are encoded.
-        val: The validation set.
-        stage: The stage.
-        config: The configuration of the run; `train.cache` is the folder.
-        accelerator: The Accelerator of the run.
-        stop: See `cached_features`.
+    Of training images, `cached_views` augmented views are encoded; of validation images, one.
     """
     backbone.eval()
     views = stage.cached_views if stage.augment else 1

@@ -163,7 +163,7 @@ def training_step(
         batch: The batch of this rank.
         epoch: The epoch within the stage.
         i: The batch within the epoch.
-        counts: False if no image could be read: the batch must not move the weights.
+        counts: False if no image could be read: the batch must not change the weights.
 
     Returns:
         The loss, and the value to log: the loss per token, or the reward.

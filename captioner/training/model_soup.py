@@ -22,16 +22,10 @@ from captioner.tokenizer import Tokenizer
 def average_checkpoints(
     model: Seq2Seq, tokenizer: Tokenizer, config: Config, others: Sequence[str]
 ) -> None:
-    """Average each weight of a model with those of the other checkpoints that have it.
+    """Average each weight of a model, in place, with those of the checkpoints that have it.
 
-    Args:
-        model: The model, changed in place.
-        tokenizer: Its tokenizer, which all checkpoints must share.
-        config: Its configuration, whose pixels all checkpoints must share.
-        others: The checkpoints. One that is named twice counts twice.
-
-    Raises:
-        CheckpointError: A checkpoint has another tokenizer, other pixels or other weights.
+    A checkpoint that is named twice counts twice. Raises CheckpointError for one with another
+    tokenizer, other pixels or other weights.
     """
     sums = model.state_dict()
     counts = Counter(dict.fromkeys(sums, 1))

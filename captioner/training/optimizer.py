@@ -88,13 +88,8 @@ def set_learning_rate(
 ) -> None:
     """Set the learning rate of a step: linear warm-up, then a cosine down to `final_lr`.
 
-    The cosine is that of Loshchilov and Hutter, SGDR (2017), without restarts.
-
-    Args:
-        optimizer: An optimizer whose groups have a `peak`.
-        stage: `warmup`, a share of the steps, and `final_lr`, a share of the peak.
-        step: The step, counted from 0.
-        steps: Number of steps of the stage.
+    The cosine is that of Loshchilov and Hutter, SGDR (2017), without restarts. `step` counts from
+    0; `steps` is their number in the stage.
     """
     warmup = max(1, round(stage.warmup * steps))
     if step < warmup:

@@ -42,14 +42,8 @@ def preflight(config: Config, tell: Callable[[str], None]) -> Iterator[Finding]:
     """Check a run: report its data, then overfit one batch of each data set.
 
     The model is trained on the batch without augmentation or dropout, with a frozen backbone, and
-    must then generate the batch's texts. No file is written.
-
-    Args:
-        config: The configuration of the run.
-        tell: Receives the lines of the data report.
-
-    Yields:
-        The results of the checks.
+    must then generate the batch's texts. No file is written. `tell` receives the lines of the data
+    report.
     """
     torch.manual_seed(config.train.seed)
     tasks, train_rows, val_rows, report = read_splits(config)

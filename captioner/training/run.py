@@ -135,15 +135,7 @@ class Stage:
 
 
 def start_run(config: Config, signals: Signals | None = None) -> Run:
-    """Read the data, build the tokenizer and the model, and start the Accelerator.
-
-    Args:
-        config: The configuration of the run.
-        signals: Notes the signals at which the run has to stop.
-
-    Raises:
-        CaptionerError: The configuration, the data or a checkpoint cannot be used.
-    """
+    """Read the data, build the tokenizer and the model, and start the Accelerator."""
     settings = config.train
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -192,15 +184,10 @@ def _describe(run: Run) -> None:
 
 
 def resume_or_reset(run: Run, *, resume: bool, force: bool) -> None:
-    """Load the newest state of the run, or set aside the files of an earlier one.
+    """Load the newest state of the run, or set aside the files of an earlier run.
 
-    Args:
-        run: The run.
-        resume: Load a state. This also happens when torchrun has restarted the process.
-        force: Load it although settings or data have changed.
-
-    Raises:
-        CheckpointError: There is no state that this run can resume from.
+    A state is also loaded if torchrun has restarted the process. With `force`, settings or data may
+    have changed. Raises CheckpointError if there is no state that this run can resume from.
     """
     accelerator = run.accelerator
     # torchrun counts the restarts of each node on its own.

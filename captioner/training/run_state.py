@@ -77,11 +77,7 @@ def gather_state(
 ) -> dict[str, Tensor]:
     """Return the tensors that a resumed run needs; all ranks must call this.
 
-    Args:
-        model: The model.
-        average: The moving average of its weights.
-        optimizer: The optimizer.
-        keep: Whether this rank needs the result; otherwise it is empty.
+    The result is empty on ranks that do not `keep` it.
     """
     parts: dict[str, Iterable[tuple[str, Tensor]]] = {
         "model": model.state_dict().items(),
@@ -114,7 +110,7 @@ def save_state(
     Args:
         folder: The folder of states.
         tensors: The result of `gather_state`.
-        config: The configuration of the run; `train.keep` is the number of states to keep.
+        config: The configuration; `train.keep` is the number of states to keep.
         tokenizer: The tokenizer of the run.
         data: Digest of the rows.
         progress: The position of the run.
@@ -181,17 +177,8 @@ def _tokenizer_digest(tokenizer: Tokenizer) -> str:
 class SavedState:
     """The newest intact state in a folder of states.
 
-    Args:
-        folder: The folder of states.
-        config: The configuration of the run that resumes.
-        tokenizer: Its tokenizer.
-        data: Digest of its rows.
-        force: Resume even if settings or data have changed.
-        ranks: Number of its processes.
-
-    Raises:
-        CheckpointError: There is no state, or the run of the state had another tokenizer, other
-            settings or other data.
+    It must be of a run with the same tokenizer, configuration, `data` (a digest of the rows) and
+    number of ranks; with `force`, settings and data may differ. Raises CheckpointError otherwise.
     """
 
     def __init__(

@@ -49,13 +49,8 @@ def make_output(folder: Path) -> None:
 def build_start(config: Config, rows: Dataset) -> Start:
     """Return a new model and tokenizer, or those of the checkpoint `train.start`.
 
-    Args:
-        config: The configuration of the run.
-        rows: The training rows; a new tokenizer is trained on their texts.
-
-    Raises:
-        ConfigError: The settings do not fit the model or the data.
-        CheckpointError: The checkpoint cannot be loaded, or its model section differs.
+    A new tokenizer is trained on the texts of the training rows. Raises ConfigError if the settings
+    do not fit the model or the data, CheckpointError if the checkpoint cannot be used.
     """
     start = _from_checkpoint(config) if config.train.start else _from_scratch(config, rows)
     question = start.config.model.question
@@ -210,16 +205,7 @@ def describe_run(
     val: ImageDataset,
     world: int,
 ) -> str:
-    """Return lines on the sizes of the data and the model.
-
-    Args:
-        config: The configuration of the run.
-        tasks: The tasks of the run.
-        model: The model.
-        train: The training set.
-        val: The validation set.
-        world: Number of processes.
-    """
+    """Return lines on the sizes of the data and the model; `world` is the number of processes."""
     sizes = {name: _millions(part) for name, part in model.named_children()}
     lines = [
         f"{len(train)} training and {len(val)} validation images; {len(train.tokenizer)} pieces;"

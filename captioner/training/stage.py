@@ -17,15 +17,8 @@ def start_stage(
 ) -> None:
     """Freeze or unfreeze the parts of the model and set the augmentation of the training images.
 
-    Args:
-        stage: The stage.
-        config: The configuration of the run.
-        model: The model, changed in place.
-        train: The training set; cached features of an earlier stage are dropped.
-        val: The validation set, likewise.
-
-    Raises:
-        ConfigError: The stage trains the parts for questions, and the model has none.
+    Cached features of an earlier stage are dropped. Raises ConfigError if the stage trains the
+    parts for questions and the model has none.
     """
     if stage.parts == "question" and model.fusion is None:
         raise ConfigError("train.stages: parts=question, and the model has none for questions")
@@ -57,10 +50,10 @@ def train_mode(model: Seq2Seq) -> None:
 def check_stage(
     stage: StageConfig, number: int, model: Seq2Seq, batches: int, tasks: list[Task]
 ) -> None:
-    """Check that a stage trains something.
+    """Check that a stage, after `start_stage`, trains something.
 
     Args:
-        stage: The stage, after `start_stage`.
+        stage: The stage.
         number: Its position among the stages.
         model: The model.
         batches: Number of batches in an epoch.

@@ -73,9 +73,9 @@ def validate(
         report: Counts unreadable images.
 
     Returns:
-        The scores; with several tasks, the name of each score begins with that of the task.
-        `score`, by which checkpoints are ranked, is the mean over the tasks of the ranking metric
-        of captions (see `ranking_metric`) and of the exact match of answers.
+        The scores; with several tasks, the name of each score begins with that of the task. `score`
+        ranks checkpoints: the mean over the tasks of `ranking_metric` for captions and of the exact
+        match for answers.
     """
     model.eval()
     answers = partial(_answers, model=model, tokenizer=tokenizer, config=config)

@@ -10,7 +10,7 @@ from captioner.cli.batch.output_names import OutputNames
 from captioner.cli.batch.xmp import DescriptionExists, read_description, write_description
 from captioner.cli.output import escape_path
 from captioner.errors import ImageError
-from captioner.files import replace_file, write_file
+from captioner.files import open_replacement, write_file
 
 
 class SidecarWriter:
@@ -103,7 +103,8 @@ class SidecarWriter:
         if self._in_place:
             if described != data:
                 # The time of change is new, so that backups copy the file.
-                replace_file(os.path.realpath(path), described, like=path, times=False)
+                with open_replacement(os.path.realpath(path), like=path, times=False) as file:
+                    file.write(described)
             return ""
         target = self._names.below(self._copies or "", path)
         if os.path.realpath(target) == os.path.realpath(path):
