@@ -39,28 +39,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
-    "Answer",
-    "Answers",
-    "Attention",
-    "Caption",
-    "Captioner",
-    "CaptionerError",
-    "CheckpointError",
-    "ConfigError",
-    "DataError",
-    "Encoded",
-    "ImageError",
-    "ImageFormatError",
-    "ImageInput",
-    "ImageSizeError",
-    "MetricError",
-    "QuestionError",
-    "Result",
-    "Scored",
-    "SplitError",
-    "__version__",
-    "load",
-]
+    "Answer", "Answers", "Attention", "Caption", "Captioner", "CaptionerError",
+    "CheckpointError", "ConfigError", "DataError", "Encoded", "ImageError", "ImageFormatError",
+    "ImageInput", "ImageSizeError", "MetricError", "QuestionError", "Result", "Scored",
+    "SplitError", "__version__", "load",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

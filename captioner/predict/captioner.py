@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from captioner.backends.base import Backend, Memory
-from captioner.config import Config, DecodingConfig
+from captioner.config import DecodingConfig
 from captioner.decoding import Hypothesis
 from captioner.errors import CaptionerError, ImageError
 from captioner.generation.captions import search_caption_stream, stream_tokens
-from captioner.generation.constraints import build_constraints
 from captioner.generation.text_scores import score_texts
 from captioner.images import ImageInput
 from captioner.predict.attention_maps import map_attention
 from captioner.predict.checks import check_count, check_keywords
+from captioner.predict.loaded_model import LoadedModel
 from captioner.predict.options import resolve_decoding, select_decoding
 from captioner.predict.pieces import Piece, split_text
 from captioner.predict.questions import (
-    AnswerOptions,
-    ClosedSet,
     Images,
     answer_batch,
     batch_by_image,
@@ -29,23 +25,13 @@ from captioner.predict.questions import (
 )
 from captioner.predict.reading import BatchReader, encode_images
 from captioner.predict.results import Answers, Attention, Caption, Encoded, Result, Scored
-from captioner.predict.texts import encode_question, encode_text
-from captioner.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    import torch
-
-    from captioner.model.seq2seq import Seq2Seq
-    from captioner.predict.origin import Origin
 
 Method = Literal["beam", "sample"]
 LengthForm = Literal["average", "gnmt"]
 Words = str | Sequence[str]
-CACHED = 8
-"""Closed answer sets and constraints that a captioner keeps."""
 
 
-class Captioner:
+class Captioner(LoadedModel):
     """A model, or an ensemble, ready for use.
 
     `captioner.load` makes one from a checkpoint. Methods accept an image as a path, bytes, an open
@@ -56,91 +42,6 @@ class Captioner:
         backend: The model.
         config: The checkpoint's configuration.
     """
-
-    def __init__(self, backend: Backend, config: Config) -> None:
-        self.backend, self.config = backend, config
-        tokenizer, lowercase = backend.tokenizer, config.data.lowercase
-        self._closed_set = lru_cache(CACHED)(partial(ClosedSet, tokenizer=tokenizer, config=config))
-        self._constraints = lru_cache(CACHED)(
-            partial(build_constraints, tokenizer=tokenizer, lowercase=lowercase)
-        )
-        self._origin: Origin | None = None
-
-    @classmethod
-    def of_model(
-        cls,
-        model: Seq2Seq,
-        tokenizer: Tokenizer,
-        config: Config,
-        *,
-        others: Sequence[tuple[Seq2Seq, Config]] = (),
-        device: str | torch.device = "cpu",
-        dtype: str = "float32",
-        tta: int = 1,
-        compile: bool = False,
-    ) -> Captioner:
-        """Return a captioner of a torch model in memory, which is changed in place.
-
-        Args:
-            model: The model.
-            tokenizer: Its tokenizer.
-            config: Its configuration.
-            others: The other members of an ensemble, with their configurations.
-            device: See `captioner.load`, as for the other arguments.
-            dtype: The type of weights and arithmetic.
-            tta: Views of test-time augmentation.
-            compile: Whether to compile the decoder.
-        """
-        from captioner.backends.torch_backend import TorchBackend
-
-        members = [(model, config), *others]
-        backend = TorchBackend.build(
-            members, tokenizer, device=device, dtype=dtype, tta=tta, compile=compile
-        )
-        return cls(backend, config)
-
-    def __copy__(self) -> Captioner:
-        copied = object.__new__(type(self))
-        copied.__dict__.update(self.__dict__)
-        return copied
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Compiled and packed modules cannot be copied; the checkpoint can be loaded again.
-        if self._origin is None:
-            raise CaptionerError(
-                "this captioner was made of a model in memory and cannot be pickled or copied;"
-                " save the model as a checkpoint and use captioner.load"
-            )
-        from captioner.predict.loading import load_again
-
-        names, options = self._origin.names, self._origin.options
-        return load_again, (names, options, self._origin.fingerprint())
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer of the model."""
-        return self.backend.tokenizer
-
-    @property
-    def model(self) -> Any:
-        """The library's own model object; of an ensemble, the first."""
-        return self.backend.models[0]
-
-    @property
-    def max_length(self) -> int:
-        """The largest number of tokens of a text, EOS included."""
-        return self.backend.max_length
-
-    @property
-    def view(self) -> tuple[tuple[int, int], bool]:
-        """Height and width that images are resized to, and whether they are cropped for it."""
-        (spec,) = set(self.backend.specs)  # the members of an ensemble must agree
-        return spec.size, spec.resize == "crop"
-
-    @property
-    def dtype(self) -> Any:
-        """The type of the arithmetic."""
-        return self.backend.dtype
 
     @check_keywords()
     def caption(
@@ -322,17 +223,14 @@ class Captioner:
         Raises:
             CaptionerError: As `score` does, and where the decoder has no image positions.
         """
-        tokens, encoded = self._encode_text(text), self.encode(image)
+        tokens, encoded = self._encode_text(text), self._encode(image)
         memory, _ = self._memory(encoded, question)
         return map_attention(self.backend, memory, tokens, size=encoded.size)
 
     @check_keywords()
     def encode(self, image: ImageInput | Encoded) -> Encoded:
         """Encode an image once, for any number of calls of other methods; raise ImageError."""
-        (encoded,) = self.encode_batch([image])
-        if isinstance(encoded, ImageError):
-            raise encoded
-        return encoded
+        return self._encode(image)
 
     @check_keywords()
     def encode_batch(self, images: Sequence[ImageInput | Encoded]) -> list[Encoded | ImageError]:
@@ -437,49 +335,6 @@ class Captioner:
     def repeated_answers(self, answers: Sequence[str]) -> list[str]:
         """Return those of the answers that have the same tokens as an earlier one."""
         return list(self._closed_set(tuple(answers)).repeated)
-
-    def _answer_options(
-        self,
-        answers: Sequence[str] | None,
-        num_answers: int,
-        min_confidence: float,
-        beam_size: int | None,
-    ) -> AnswerOptions:
-        self._check_questions()
-        if isinstance(answers, str):
-            raise CaptionerError(f"answers={answers!r}: expected a list of texts")
-        return AnswerOptions.resolve(
-            self.config.answers,
-            closed=None if answers is None else self._closed_set(tuple(answers)),
-            num_answers=num_answers,
-            min_confidence=min_confidence,
-            beam_size=beam_size,
-        )
-
-    def _check_questions(self) -> None:
-        if self.config.model.question is None:
-            raise CaptionerError(
-                "this checkpoint captions only and cannot answer questions; use one that was"
-                " trained with model.question"
-            )
-
-    def _memory(self, image: ImageInput | Encoded, question: str | None) -> tuple[Memory, float]:
-        """Return the memory that a text is decoded from, and the temperature of its logits."""
-        memory = self.encode(image).memory
-        if question is None:
-            return memory, 1.0
-        self._check_questions()
-        ids = encode_question(question, tokenizer=self.tokenizer, config=self.config)
-        (fused,) = self.backend.encode_questions([memory], [ids], [0])
-        return fused, self.config.answers.temperature
-
-    def _encode_text(self, text: str) -> list[int]:
-        return encode_text(
-            text,
-            tokenizer=self.tokenizer,
-            max_length=self.max_length,
-            lowercase=self.config.data.lowercase,
-        )
 
     def _result(
         self, hypotheses: Sequence[Hypothesis], decoding: DecodingConfig, *, low_confidence: bool

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import unicodedata
 import warnings
@@ -11,6 +10,7 @@ from functools import wraps
 from numbers import Integral
 from typing import Any, ParamSpec, TypeVar
 
+from captioner.config.parsing import find_nearest
 from captioner.errors import CaptionerError, ConfigError
 
 P = ParamSpec("P")
@@ -38,7 +38,7 @@ def check_keywords(
                 options[aliases[name]] = options.pop(name)
             for name in options:
                 if name not in names:
-                    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+                    nearest = find_nearest(name, names)
                     raise ConfigError(
                         f"{function.__name__}() has no option {name!r}; the nearest is {nearest!r}"
                     )
