@@ -23,7 +23,7 @@ from caption import machine  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from captioner.build import build_model, load_checkpoint  # noqa: E402
-from captioner.model.encoder import Backbones  # noqa: E402
+from captioner.model.image_encoder import Backbones  # noqa: E402
 from captioner.model.seq2seq import Seq2Seq  # noqa: E402
 from captioner.tokenizer import BOS, PAD  # noqa: E402
 from captioner.training.compile import compile_parts  # noqa: E402

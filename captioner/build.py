@@ -25,9 +25,9 @@ from captioner.errors import CheckpointError, ConfigError
 from captioner.images.transforms import PixelSpec
 from captioner.model.cpu.mobilenet import MobileNet, is_supported_mobilenet
 from captioner.model.decoder import Decoder
-from captioner.model.encoder import Backbones, MemoryEncoder
 from captioner.model.fusion import Add, Concat, CrossAttention, Linear, Multiply
-from captioner.model.question import QuestionEncoder, TextEncoder
+from captioner.model.image_encoder import Backbones, MemoryEncoder
+from captioner.model.question_encoder import QuestionEncoder, TextEncoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.text import one_line
 from captioner.tokenizer import PAD, TextEncoderTokenizer, Tokenizer

@@ -22,7 +22,7 @@ from captioner.config import Config, load_config, save_config
 from captioner.errors import CheckpointError
 from captioner.files import file_digest, replace_folder, restore_folder
 from captioner.model.lora import add_new_adapters, merge_adapters
-from captioner.model.question import TextEncoder
+from captioner.model.question_encoder import TextEncoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
 

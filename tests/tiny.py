@@ -21,7 +21,7 @@ from captioner.config import (
     TokenizerConfig,
 )
 from captioner.model.cpu.mobilenet import STAGES, MobileNet
-from captioner.model.encoder import Backbones
+from captioner.model.image_encoder import Backbones
 from captioner.tokenizer import EOS, Tokenizer
 
 NAME, SIZE, BYTES = "mobilenetv1_100", 64, 256

@@ -13,7 +13,7 @@ from captioner.images.transforms import PixelSpec
 from captioner.model.cpu.mobilenet import MobileNet
 from captioner.model.cpu.packed import pack_linear_layers
 from captioner.model.cpu.processor import can_pack, has_fast_bfloat16, int8_accumulator
-from captioner.model.question import QuestionEncoder
+from captioner.model.question_encoder import QuestionEncoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.model.tta import TestTimeAugmentation, view_sizes
 from captioner.text import one_line

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from captioner.model.decoder import Decoder
-from captioner.model.encoder import MemoryEncoder
+from captioner.model.image_encoder import MemoryEncoder
 
 
 class Seq2Seq(nn.Module):

@@ -17,7 +17,7 @@ from captioner.data.dataset import ImageDataset
 from captioner.data.splits import Task
 from captioner.errors import CheckpointError, ConfigError
 from captioner.model.lora import add_adapters
-from captioner.model.question import QuestionEncoder, TextEncoder
+from captioner.model.question_encoder import QuestionEncoder, TextEncoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
 from captioner.training.model_soup import average_checkpoints

@@ -25,7 +25,7 @@ from tiny_questions import (
 from torch import Tensor, nn
 
 from captioner.config import QuestionConfig
-from captioner.model.question import QuestionEncoder
+from captioner.model.question_encoder import QuestionEncoder
 from captioner.tokenizer import EOS, PAD, Tokenizer
 
 

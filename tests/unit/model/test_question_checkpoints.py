@@ -20,7 +20,7 @@ from captioner.build import build_model, load_checkpoint
 from captioner.config import QuestionConfig
 from captioner.errors import CheckpointError, ConfigError
 from captioner.model.fusion import Add, Concat, CrossAttention, Linear, Multiply
-from captioner.model.question import TextEncoder
+from captioner.model.question_encoder import TextEncoder
 from captioner.tokenizer import BOS, PAD, TextEncoderTokenizer, Tokenizer
 
 

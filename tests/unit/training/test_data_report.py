@@ -278,7 +278,7 @@ def test_questions_of_a_text_encoder_are_not_truncated_inside_a_character(tmp_pa
 def test_text_encoder_has_its_own_length_limit(tmp_path):
     from transformers import AutoModel
 
-    from captioner.model.question import TextEncoder
+    from captioner.model.question_encoder import TextEncoder
 
     model = AutoModel.from_pretrained(make_text_encoder(tmp_path / "bert"))
     encoder = TextEncoder(model, channels=32, width=16)

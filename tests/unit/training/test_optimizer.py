@@ -18,7 +18,7 @@ from captioner.config import (
     StageConfig,
     TrainConfig,
 )
-from captioner.model.encoder import Backbones
+from captioner.model.image_encoder import Backbones
 from captioner.tokenizer import Tokenizer
 from captioner.training.optimizer import build_optimizer, distances_to_output, set_learning_rate
 from captioner.training.stage import start_stage

@@ -13,7 +13,7 @@ from captioner.build import build_backbone, feature_shape, pixel_spec
 from captioner.config import BackboneConfig, Config, ImageConfig, ModelConfig
 from captioner.errors import ConfigError
 from captioner.images.transforms import PixelSpec
-from captioner.model.encoder import Backbones, MemoryEncoder
+from captioner.model.image_encoder import Backbones, MemoryEncoder
 
 timm = pytest.importorskip("timm")
 
