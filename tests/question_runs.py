@@ -51,18 +51,18 @@ def metrics_of(output: Path) -> dict[str, float]:
     return json.loads((output / "best" / "metrics.json").read_text())["val"]
 
 
-def ask(checkpoint: Path, asked: list[tuple[Path, str]]) -> list[str]:
+def ask(checkpoint: Path, pairs: list[tuple[Path, str]]) -> list[str]:
     """Return the answers of a checkpoint to questions about images."""
     model, tokenizer, config = load_checkpoint(checkpoint)
-    pixels = torch.stack([to_pixels(load_image(p), pixel_spec(config)) for p, _ in asked])
-    ids = [tokenizer.question_tokenizer.encode(normalize_question(text)) for _, text in asked]
-    owners = torch.arange(len(asked))
+    pixels = torch.stack([to_pixels(load_image(p), pixel_spec(config)) for p, _ in pairs])
+    ids = [tokenizer.question_tokenizer.encode(normalize_question(text)) for _, text in pairs]
+    owners = torch.arange(len(pairs))
     backend = TorchBackend.of_model(model, device=torch.device("cpu"))
     with torch.inference_mode():
         images = backend.encode_tensors([pixels])
         memories = backend.fuse_questions(images, pad(ids, model.pad), owners)
-        found = search_answers(backend, memories, AnswerConfig())
-    return [tokenizer.decode(hypotheses[0].tokens) for hypotheses in found]
+        result = search_answers(backend, memories, AnswerConfig())
+    return [tokenizer.decode(hypotheses[0].tokens) for hypotheses in result]
 
 
 def caption(checkpoint: Path, paths: list[Path]) -> list[str]:
@@ -71,5 +71,5 @@ def caption(checkpoint: Path, paths: list[Path]) -> list[str]:
     backend = TorchBackend.of_model(model, device=torch.device("cpu"))
     with torch.inference_mode():
         memories = backend.encode_tensors([pixels])
-    found = search_captions(backend, memories, DecodingConfig(beam_size=2, max_length=16))
-    return [tokenizer.decode(hypotheses[0].tokens) for hypotheses in found]
+    result = search_captions(backend, memories, DecodingConfig(beam_size=2, max_length=16))
+    return [tokenizer.decode(hypotheses[0].tokens) for hypotheses in result]

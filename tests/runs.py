@@ -48,10 +48,10 @@ SELF_CRITICAL = (
 
 def words_for(data: Path | None, output: Path, *words: str) -> list[str]:
     """Return the arguments of `train.py`; without `data`, `words` must name the data sets."""
-    found = [*TINY, f"train.output={output}", f"train.cache={output.parent / 'cache'}"]
+    result = [*TINY, f"train.output={output}", f"train.cache={output.parent / 'cache'}"]
     if data is not None:
-        found += [f"data.root={data}", "data.val_splits=[train]"]
-    return [*found, *words]
+        result += [f"data.root={data}", "data.val_splits=[train]"]
+    return [*result, *words]
 
 
 def run(data: Path | None, output: Path, *words: str, resume: bool = False) -> int:

@@ -145,13 +145,13 @@ def _check_generation(
         memories = backend.encode_tensors([batch.images])
         if batch.questions is None:
             greedy = DecodingConfig(beam_size=1, max_length=longest)
-            found = search_captions(backend, memories, greedy)
+            result = search_captions(backend, memories, greedy)
         else:
             assert batch.owners is not None
             memories = backend.fuse_questions(memories, batch.questions, batch.owners)
             settings = AnswerConfig(beam_size=1, max_length=longest)
-            found = search_answers(backend, memories, settings)
-    texts = [tokenizer.decode(hypotheses[0].tokens) for hypotheses in found]
+            result = search_answers(backend, memories, settings)
+    texts = [tokenizer.decode(hypotheses[0].tokens) for hypotheses in result]
     wrong = [f"; {a!r} for {b!r}" for a, b in zip(texts, expected, strict=True) if a != b]
     detail = f"{len(expected) - len(wrong)} of {len(expected)}{''.join(wrong[:1])}"
     return Finding("the model generates the texts of the batch", not wrong, detail)

@@ -165,9 +165,9 @@ def _captions(
     assert batch.images is not None
     backend = TorchBackend.of_model(model, device=batch.images.device)
     memories = backend.encode_tensors([batch.images])
-    found = search_captions(backend, memories, config.decoding, constraints)
+    actual = search_captions(backend, memories, config.decoding, constraints)
     # The constraints of the configuration may leave an image without a caption.
-    texts = (tokenizer.decode(some[0].tokens) if some else "" for some in found)
+    texts = (tokenizer.decode(some[0].tokens) if some else "" for some in actual)
     return zip(batch.indices, texts, strict=True)
 
 
@@ -181,8 +181,8 @@ def _answers(
     backend = TorchBackend.of_model(model, device=batch.images.device)
     images = backend.encode_tensors([batch.images])
     memories = backend.fuse_questions(images, batch.questions, batch.owners)
-    found = search_answers(backend, memories, config.answers, num_return=1)
-    texts = (tokenizer.decode(hypotheses[0].tokens) for hypotheses in found)
+    actual = search_answers(backend, memories, config.answers, num_return=1)
+    texts = (tokenizer.decode(hypotheses[0].tokens) for hypotheses in actual)
     return zip((row for rows in batch.rows for row in rows), texts, strict=True)
 
 

@@ -54,8 +54,8 @@ def test_four_images_are_learned_to_their_exact_captions(tmp_path, capsys):
     expected = [captions_of(*SHAPES[i])[0] for i in range(4)]
     best = str(tmp_path / "run" / "best")
 
-    found = captioner.load(best).caption(images)
-    assert [result.text for result in found] == expected
+    actual = captioner.load(best).caption(images)
+    assert [result.text for result in actual] == expected
 
     assert generate.main([str(images[1]), "--checkpoint", best]) == 0
     assert capsys.readouterr().out == expected[1] + "\n"

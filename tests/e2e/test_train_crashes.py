@@ -67,8 +67,8 @@ def test_signal_stops_the_run_between_two_steps(data, whole, monkeypatch, capsys
         assert run(data, output, *words, "data.workers=1", resume=True) == 0
         assert_equal(state_of(output), state_of(unstopped))
         assert_equal(best_of(output), best_of(unstopped))
-        found = (output / "best" / "metrics.json", unstopped / "best" / "metrics.json")
-        assert found[0].read_text() == found[1].read_text()
+        result = (output / "best" / "metrics.json", unstopped / "best" / "metrics.json")
+        assert result[0].read_text() == result[1].read_text()
 
 
 def test_signal_within_accumulated_batches_waits_for_their_step(data, whole, monkeypatch):
@@ -84,13 +84,13 @@ def test_signal_within_accumulated_batches_waits_for_their_step(data, whole, mon
 
 def test_log_of_a_resumed_epoch_covers_the_whole_epoch(data, whole, monkeypatch, capsys):
     _, output = whole(ONCE)
-    told = [line for line in capsys.readouterr().err.splitlines() if "epoch 0 (" in line]
+    message = [line for line in capsys.readouterr().err.splitlines() if "epoch 0 (" in line]
     with monkeypatch.context() as patch:
         stop_at(1, signal.SIGTERM, patch)
         assert run(data, output, ONCE) == 143
     assert run(data, output, ONCE, resume=True) == 0
     again = [line for line in capsys.readouterr().err.splitlines() if "epoch 0 (" in line]
-    loss = [line.split("loss ")[1].split()[0] for line in (*told, *again)]
+    loss = [line.split("loss ")[1].split()[0] for line in (*message, *again)]
     assert loss == [loss[0]] * 2
 
 
@@ -175,8 +175,8 @@ def test_diverging_run_stops_and_keeps_the_last_good_state(data, tmp_path, monke
     good = {k: v for k, v in state_of(tmp_path / "run").items() if k.startswith("model.")}
     assert run(data, tmp_path / "run", *words, resume=True) == 1
     assert "3 steps in a row" in capsys.readouterr().err.splitlines()[-1]
-    found = {k: v for k, v in state_of(tmp_path / "run").items() if k.startswith("model.")}
-    assert_equal(found, good)
+    result = {k: v for k, v in state_of(tmp_path / "run").items() if k.startswith("model.")}
+    assert_equal(result, good)
 
 
 CHECKPOINT, FILES = "captioner.checkpoint", "captioner.files"

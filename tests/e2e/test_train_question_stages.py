@@ -124,9 +124,9 @@ def test_answers_may_have_their_own_decoder(tmp_path):
     )
     assert status == 0
     best = tmp_path / "run" / "best"
-    asked = [(picture(captions, i), "What shape is it?") for i in range(4)]
-    assert ask(best, asked) == [SHAPES[i][1] for i in range(4)]
-    paths = [path for path, _ in asked]
+    pairs = [(picture(captions, i), "What shape is it?") for i in range(4)]
+    assert ask(best, pairs) == [SHAPES[i][1] for i in range(4)]
+    paths = [path for path, _ in pairs]
     assert caption(best, paths) == [captions_of(*SHAPES[i])[0] for i in range(4)]
     weights = load_file(best / "model.safetensors")
     assert [k for k in weights if k.endswith("embed_tokens.weight")] == [

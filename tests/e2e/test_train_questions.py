@@ -48,13 +48,13 @@ def test_answers_are_learned_exactly(tmp_path, fusion):
     assert status == 0
     scores = metrics_of(tmp_path / "run")
     assert scores["exact match"] == scores["score"] == 1
-    asked = [
+    pairs = [
         (data / "pictures" / f"{i}.png", question, expected)
         for i in range(4)
         for question, expected in questions_of(*SHAPES[i])
     ]
-    found = ask(tmp_path / "run" / "best", [(path, question) for path, question, _ in asked])
-    assert found == [expected for *_, expected in asked]
+    result = ask(tmp_path / "run" / "best", [(path, question) for path, question, _ in pairs])
+    assert result == [expected for *_, expected in pairs]
 
 
 def test_captions_and_answers_are_learned_in_one_run(tmp_path, capsys):
@@ -77,8 +77,8 @@ def test_captions_and_answers_are_learned_in_one_run(tmp_path, capsys):
     paths = [picture(captions, i) for i in range(4)]
     best = tmp_path / "run" / "best"
     assert caption(best, paths) == [captions_of(*SHAPES[i])[0] for i in range(4)]
-    asked = [(path, "What shape is it?") for path in paths]
-    assert ask(best, asked) == [SHAPES[i][1] for i in range(4)]
+    pairs = [(path, "What shape is it?") for path in paths]
+    assert ask(best, pairs) == [SHAPES[i][1] for i in range(4)]
     errors = capsys.readouterr().err
     # One line per data set, and both in the line of an epoch.
     assert "captions: 4 training and 4 validation rows" in errors
@@ -104,14 +104,14 @@ def test_blind_model_answers_from_the_question_only(tmp_path):
     assert status == 0
     assert load_checkpoint(tmp_path / "run" / "best")[2].model.blind
     pictures = [data / "pictures" / f"{i}.png" for i in range(4)]
-    found = {
+    result = {
         question: set(ask(tmp_path / "run" / "best", [(p, question) for p in pictures]))
         for question, _ in questions_of(*SHAPES[0])
     }
-    assert all(len(answers) == 1 for answers in found.values())
-    asked = {question: {questions_of(*SHAPES[i])[n][1] for i in range(4)}
+    assert all(len(answers) == 1 for answers in result.values())
+    pairs = {question: {questions_of(*SHAPES[i])[n][1] for i in range(4)}
              for n, (question, _) in enumerate(questions_of(*SHAPES[0]))}  # fmt: skip
-    assert all(found[question] <= asked[question] for question in asked)  # a plausible one
+    assert all(result[question] <= pairs[question] for question in pairs)  # a plausible one
     assert 0 < metrics_of(tmp_path / "run")["exact match"] < 1
 
 

@@ -66,10 +66,10 @@ def test_model_soup_is_the_mean_of_its_checkpoints(tmp_path):
     soup = f"train.soup=[{parts[1]}, {parts[2]}, {parts[2]}]"
     words = [f"train.start={parts[0]}", soup, "train.validate_start=true"]
     assert run(data, tmp_path / "soup", *words, "train.stages=[{epochs: 0}]") == 0
-    found, *each = (
+    result, *each = (
         load_checkpoint(p)[0].state_dict() for p in (tmp_path / "soup" / "best", *parts)
     )
-    for key, value in found.items():
+    for key, value in result.items():
         if value.is_floating_point():
             mean = (each[0][key] + each[1][key] + 2 * each[2][key]) / 4
             torch.testing.assert_close(value, mean)

@@ -90,8 +90,8 @@ def test_question_that_training_asks_about_the_same_image_is_not_held_out():
         for j in range(5)
     ]
     train, val = part(Dataset.from_list(rows), hold_out="question")
-    asked = [{(row["image"], row["question"]) for row in side} for side in (train, val)]
-    assert not asked[0] & asked[1]
+    pairs = [{(row["image"], row["question"]) for row in side} for side in (train, val)]
+    assert not pairs[0] & pairs[1]
     assert "where" in {row["question"] for row in val}
     # Questions that are left out of validation are not added to training.
     assert 130 <= len(train) <= 170

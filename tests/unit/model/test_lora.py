@@ -145,8 +145,8 @@ def part_of(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def encoder_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights of the text encoder."""
-    found = {k.replace(".base_layer.", "."): v for k, v in state.items() if ".lora_" not in k}
-    return part_of(found, ENCODER)
+    result = {k.replace(".base_layer.", "."): v for k, v in state.items() if ".lora_" not in k}
+    return part_of(result, ENCODER)
 
 
 @pytest.fixture
@@ -166,9 +166,9 @@ def test_checkpoint_is_used_without_peft_with_the_same_results(
     before = load_file(text_encoder / "model.safetensors")
     for part in ("model.", "average."):
         own = part_of(state, part)
-        found = encoder_of(own)
-        assert found.keys() == before.keys()
-        assert all(torch.equal(found[k], v) for k, v in before.items())
+        result = encoder_of(own)
+        assert result.keys() == before.keys()
+        assert all(torch.equal(result[k], v) for k, v in before.items())
     moved = {k for k, v in encoder_of(best_of(tmp_path / "run")).items() if (v != before[k]).any()}
     assert moved
     assert all(k.endswith(".weight") and "embeddings" not in k for k in moved)

@@ -61,14 +61,14 @@ def test_fitted_temperature_maximizes_the_likelihood_of_the_answers(
         model.decoder.layer_norm.weight.mul_(sharpness)
         model.decoder.layer_norm.bias.mul_(sharpness)
     data = dataset(tmp_path, config, tokenizer, question="what color is it?")
-    found = fit_answer_temperature(model, data, [ASKS], Accelerator(cpu=True))
-    assert 0.25 <= found <= 4
-    best = loss(model, data, found)
+    result = fit_answer_temperature(model, data, [ASKS], Accelerator(cpu=True))
+    assert 0.25 <= result <= 4
+    best = loss(model, data, result)
     # Logits are stored in half precision.
     assert best <= min(loss(model, data, t) for t in (0.3, 0.5, 0.8, 1.0, 1.25, 2.0, 3.5)) + 1e-3
-    if 0.3 < found < 3.5:
-        assert best < loss(model, data, found * 1.2) + 1e-3
-        assert best < loss(model, data, found / 1.2) + 1e-3
+    if 0.3 < result < 3.5:
+        assert best < loss(model, data, result * 1.2) + 1e-3
+        assert best < loss(model, data, result / 1.2) + 1e-3
 
 
 def test_no_temperature_is_fitted_without_questions(checkpoint, tmp_path):

@@ -44,7 +44,7 @@ def inputs(images: int, longest: int) -> tuple[Tensor, Tensor]:
 
 def losses(model: Seq2Seq, sizes: list[tuple[int, int]]) -> list[float]:
     """Return the gradients of steps on batches of these sizes and lengths."""
-    optimizer, found = torch.optim.AdamW(model.parameters(), lr=1e-3), []
+    optimizer, result = torch.optim.AdamW(model.parameters(), lr=1e-3), []
     dtype = next(model.parameters()).dtype
     for count, longest in sizes:
         images, tokens = inputs(count, longest)
@@ -52,8 +52,8 @@ def losses(model: Seq2Seq, sizes: list[tuple[int, int]]) -> list[float]:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        found.append(loss.item())
-    return found
+        result.append(loss.item())
+    return result
 
 
 class Patches(nn.Module):
@@ -87,10 +87,10 @@ def test_compiled_model_has_equal_gradients_and_compiles_once(model, monkeypatch
     plain, first = copy.deepcopy(model), [(2, 5), (2, 7)]
     lengths = [(2, longest) for longest in (3, 11, 4, 12, 6)]
     compile.compile_parts(model)
-    found = losses(model, first)
+    result = losses(model, first)
     with torch.compiler.set_stance("fail_on_recompile"):
-        found += losses(model, lengths)
-    assert found == pytest.approx(losses(plain, first) + losses(plain, lengths), abs=1e-4)
+        result += losses(model, lengths)
+    assert result == pytest.approx(losses(plain, first) + losses(plain, lengths), abs=1e-4)
     assert model.state_dict().keys() == plain.state_dict().keys()
 
 

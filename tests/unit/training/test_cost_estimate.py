@@ -41,8 +41,8 @@ def planned(data, *words: str, batch: int = 2):
     objective = Objective(stage, smoothing=0.1, max_length=8)
     accelerator = Accelerator(cpu=True)
     prepared = Prepared(accelerator, model, build_optimizer(model, config.train, stage))
-    found = estimate_cost(objective, prepared, train_set, batches, accelerator)
-    return before, model, batches, found
+    result = estimate_cost(objective, prepared, train_set, batches, accelerator)
+    return before, model, batches, result
 
 
 def test_trial_step_changes_no_weight_and_leaves_no_gradient(data):
@@ -97,10 +97,10 @@ def test_run_logs_the_cost_of_each_stage(data, tmp_path, capsys):
     words = [*TINY, f"data.root={data}", "data.val_splits=[train]", f"train.output={tmp_path}"]
     words += ["train.stages=[{epochs: 1, lr: 1e-3}, {epochs: 1, lr: 1e-4, objective: scst}]"]
     assert train.main([*words, "data.limit=4", f"train.cache={tmp_path}"]) == 0
-    found = capsys.readouterr().err
-    assert "stage 0: 2 steps an epoch" in found
-    assert "stage 1: 2 steps an epoch" in found
-    assert "TFLOP/s" in found
+    result = capsys.readouterr().err
+    assert "stage 0: 2 steps an epoch" in result
+    assert "stage 1: 2 steps an epoch" in result
+    assert "TFLOP/s" in result
 
 
 def test_every_source_gets_a_trial_step(data):

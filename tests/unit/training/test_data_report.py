@@ -60,9 +60,9 @@ def test_data_report_accounts_for_all_rows(tmp_path):
     ]
     rows.append({"file_name": "none.png", "caption": "missing"})
     (root / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    found = report_of(f"data.root={root}")
-    assert "5 rows read, 3 used (2 train, 1 val); 1 of other splits: holdout (1)" in found
-    assert "1 dropped: missing image (1)" in found
+    result = report_of(f"data.root={root}")
+    assert "5 rows read, 3 used (2 train, 1 val); 1 of other splits: holdout (1)" in result
+    assert "1 dropped: missing image (1)" in result
 
 
 @pytest.mark.slow
@@ -90,10 +90,12 @@ def test_questions_and_answers_are_measured(tmp_path):
     root = tmp_path / "data"
     make_questions(root, val=[4])
     words = [f"data.root={root}", "model.question.fusion=concat", "model.question.max_length=4"]
-    found = report_of(*words, "model.max_length=3", "decoding.max_length=3", "answers.max_length=3")
-    assert "questions are truncated" in found
-    assert "answers are truncated" in found
-    assert "model.question.max_length=" in found
+    result = report_of(
+        *words, "model.max_length=3", "decoding.max_length=3", "answers.max_length=3"
+    )
+    assert "questions are truncated" in result
+    assert "answers are truncated" in result
+    assert "model.question.max_length=" in result
 
 
 def test_texts_tokenized_as_bytes_are_reported(tmp_path, checkpoint):
@@ -115,8 +117,8 @@ def test_mirroring_is_reported_once(tmp_path):
     texts = ["ein Hund links", "un chien à gauche", "左に犬", "a dog on the left", "all right"]
     root = captioned(tmp_path / "data", texts)
     words = (f"data.root={root}", "data.val_splits=[train]", "tokenizer.vocab_size=400")
-    found = report_of(*words)
-    (line,) = (line for line in found.splitlines() if "mirrored" in line)
+    result = report_of(*words)
+    (line,) = (line for line in result.splitlines() if "mirrored" in line)
     assert line.startswith("data: 1 of 5 training images may be mirrored; not mirrored: 4 (0.png")
     assert "no image is mirrored" in report_of(*words, "image.flip=false")
 

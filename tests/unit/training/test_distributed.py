@@ -29,8 +29,8 @@ YAMLS = sorted(CONFIGS.iterdir())
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.name)
 def test_accelerate_accepts_every_launcher_file_and_each_opens_with_its_command(path):
-    found = load_config_from_file(str(path))
-    assert found.num_processes % found.num_machines == 0
+    result = load_config_from_file(str(path))
+    assert result.num_processes % result.num_machines == 0
     opening = path.read_text(encoding="utf-8").split("\ndistributed_type")[0]
     assert all(line.startswith("#") for line in opening.splitlines())
     (command,) = re.findall(r"accelerate launch ((?:[^\\\n]|\\\n#)+)", opening)
@@ -41,8 +41,8 @@ def test_accelerate_accepts_every_launcher_file_and_each_opens_with_its_command(
         "train.py",
     )
     # Batch size and accumulation belong to the configuration of train.py.
-    assert found.mixed_precision is None
-    assert not {"gradient_accumulation_steps", "gradient_clipping"} & set(found.deepspeed_config)
+    assert result.mixed_precision is None
+    assert not {"gradient_accumulation_steps", "gradient_clipping"} & set(result.deepspeed_config)
 
 
 def test_launcher_files_request_supported_settings():

@@ -193,9 +193,9 @@ def test_encoding_continues_after_an_interruption(
             features.cached_features(backbone, pictures, folder=folder, stop=stop, **how)
         assert len(sizes) == done
         assert not list(folder.glob("*.npy"))
-    found = features.cached_features(backbone, pictures, folder=folder, **how)
+    result = features.cached_features(backbone, pictures, folder=folder, **how)
     assert len(sizes) == 6
-    np.testing.assert_array_equal(found, whole)
+    np.testing.assert_array_equal(result, whole)
     assert [path.suffix for path in folder.iterdir()] == [".npy"]
 
 
@@ -294,8 +294,10 @@ def test_signal_stops_a_run_during_encoding(tmp_path, monkeypatch, capsys, numbe
 
         patch.setattr(features, "collate", signalled)
         assert run(data, output, TWO_STAGES) == 128 + number
-    told = capsys.readouterr().err
-    assert f"{signal.Signals(number).name}: the features so far are kept; the same command" in told
+    message = capsys.readouterr().err
+    assert (
+        f"{signal.Signals(number).name}: the features so far are kept; the same command" in message
+    )
     (noted,) = (tmp_path / "cache").glob("*.done")
     assert 0 < noted.read_bytes().count(1) < noted.stat().st_size
     assert run(data, output, TWO_STAGES) == 0

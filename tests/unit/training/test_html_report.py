@@ -43,26 +43,26 @@ def watch(captions, references):
 
 def test_captions_that_depend_on_the_images_give_no_warning():
     captions, references = paired()
-    found, warnings = watch(captions, references)
+    result, warnings = watch(captions, references)
     assert warnings == []
-    assert found["different"] == 1
-    assert found["dangling"] == 0
+    assert result["different"] == 1
+    assert result["dangling"] == 0
     moved = {i: captions[(i + 1) % 60] for i in captions}
-    assert found["CIDEr-D, other image"] == pytest.approx(cider_d(moved, references).corpus)
+    assert result["CIDEr-D, other image"] == pytest.approx(cider_d(moved, references).corpus)
 
 
 def test_equal_captions_for_all_images_give_a_warning():
     captions, references = paired()
-    found, (told,) = watch(dict.fromkeys(captions, "a red dog on the grass"), references)
-    assert found["different"] == pytest.approx(1 / 60)
-    assert "1 different captions for 60 images" in told
+    result, (message,) = watch(dict.fromkeys(captions, "a red dog on the grass"), references)
+    assert result["different"] == pytest.approx(1 / 60)
+    assert "1 different captions for 60 images" in message
 
 
 def test_captions_of_other_images_give_a_warning():
     captions, references = paired()
     shuffled = {i: captions[(i + 17) % 60] for i in captions}
-    _, (told,) = watch(shuffled, references)
-    assert "do not depend on the images" in told
+    _, (message,) = watch(shuffled, references)
+    assert "do not depend on the images" in message
 
 
 def test_few_captions_give_no_warning():
@@ -133,10 +133,10 @@ def folder(tmp_path) -> Path:
 
 
 def test_report_loads_nothing_from_elsewhere(folder):
-    found = read(write_report(folder))
-    assert found.sources
-    assert all(source.startswith("data:image/jpeg;base64,") for source in found.sources)
-    text = " ".join(found.texts)
+    result = read(write_report(folder))
+    assert result.sources
+    assert all(source.startswith("data:image/jpeg;base64,") for source in result.sources)
+    text = " ".join(result.texts)
     assert "a red dog" in text
     assert "a red <dog> & ball" in text
     assert "4.png" in text  # the error stands in the place of the image

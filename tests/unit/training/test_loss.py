@@ -62,12 +62,12 @@ def like_nothing(drawn: torch.Tensor, images: list[int]) -> torch.Tensor:
 def test_cross_entropy_is_summed_over_the_tokens_of_all_captions(loaded):
     model, tokenizer = loaded
     batch = batch_of(tokenizer)
-    found = objective(tokenizer, objective="cross_entropy")(model, batch, full_model=itself(model))
+    result = objective(tokenizer, objective="cross_entropy")(model, batch, full_model=itself(model))
     labels = batch.labels[batch.labels != PAD]
     expected = F.cross_entropy(model(batch.images, batch.tokens), labels, reduction="sum")
-    torch.testing.assert_close(found.total, expected)
-    assert (found.tokens.item(), found.texts) == (len(labels), 3)
-    assert (found.kind, found.reward) == ("loss", None)
+    torch.testing.assert_close(result.total, expected)
+    assert (result.tokens.item(), result.texts) == (len(labels), 3)
+    assert (result.kind, result.reward) == ("loss", None)
 
 
 @pytest.mark.parametrize("baseline", ["mean", "greedy"])
@@ -77,14 +77,14 @@ def test_reward_is_computed_on_samples_of_the_batch(loaded, baseline):
     goal = objective(tokenizer, baseline=baseline)
     batch = batch_of(tokenizer)
     torch.manual_seed(1)
-    found = goal(model, batch, full_model=itself(model))
+    result = goal(model, batch, full_model=itself(model))
     torch.manual_seed(1)
     drawn = goal.sample(model, batch)[:, :4]
-    assert found.texts == 8
-    assert found.tokens == (drawn != PAD).sum()
+    assert result.texts == 8
+    assert result.tokens == (drawn != PAD).sum()
     rows = goal.reward(drawn, batch.indices)
-    assert found.kind == "reward"
-    assert found.reward == rows.mean()
+    assert result.kind == "reward"
+    assert result.reward == rows.mean()
     assert model.training
     assert not model.backbone.training
     assert ((drawn == EOS).sum(-1) <= 1).all()
@@ -114,14 +114,14 @@ def test_backbone_runs_once_per_step_and_gets_a_gradient_unless_frozen(loaded, r
     model.backbone = counted = Counted(backbone)
     goal = objective(tokenizer, encoder_lr=rate)
     torch.manual_seed(2)
-    found = goal(model, batch, full_model=itself(model)).total
+    result = goal(model, batch, full_model=itself(model)).total
     model.backbone = backbone
     assert counted.calls == 1
     torch.manual_seed(2)
     expected = goal(model, kept, full_model=itself(model)).total
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
     assert expected != 0
-    found.backward()
+    result.backward()
     learned = [p.grad is not None and bool(p.grad.any()) for p in backbone.parameters()]
     assert any(learned) == (rate > 0)
     model.zero_grad()

@@ -36,10 +36,10 @@ def test_every_trained_parameter_is_in_one_group(encoder_lr, question, tokenizer
     stage = StageConfig(lr=1e-3, encoder_lr=encoder_lr)
     optimizer = build_optimizer(model, TrainConfig(weight_decay=0.07), stage)
     names = {id(p): n for n, p in model.named_parameters()}
-    found = [id(p) for group in optimizer.param_groups for p in group["params"]]
-    assert len(found) == len(set(found))
+    result = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert len(result) == len(set(result))
     backbone = {i for i, n in names.items() if n.startswith("backbone.")}
-    assert set(found) == set(names) - (set() if encoder_lr else backbone)
+    assert set(result) == set(names) - (set() if encoder_lr else backbone)
     for group in optimizer.param_groups:
         for p in group["params"]:
             name = names[id(p)]
@@ -75,20 +75,20 @@ def test_learning_rate_decays_from_the_last_block_to_the_first(tokenizer):
     stage = StageConfig(lr=1e-3, encoder_lr=1e-4, encoder_decay=0.5)
     optimizer = build_optimizer(model, TrainConfig(), stage)
     rates = {id(p): group["peak"] for group in optimizer.param_groups for p in group["params"]}
-    found = {name: rates[id(p)] for name, p in model.named_parameters()}
-    assert {r for n, r in found.items() if not n.startswith("backbone.")} == {1e-3}
+    result = {name: rates[id(p)] for name, p in model.named_parameters()}
+    assert {r for n, r in result.items() if not n.startswith("backbone.")} == {1e-3}
     for i, part in enumerate(parts):
-        own = [found[f"backbone.models.{i}.{name}"] for name, _ in part.named_parameters()]
+        own = [result[f"backbone.models.{i}.{name}"] for name, _ in part.named_parameters()]
         assert max(own) == 1e-4
         blocks = [
-            {r for n, r in found.items() if n.startswith(f"backbone.models.{i}.blocks.{b}.")}
+            {r for n, r in result.items() if n.startswith(f"backbone.models.{i}.blocks.{b}.")}
             for b in range(len(part.blocks))
         ]
         assert all(len(block) == 1 for block in blocks)
         for (before,), (after,) in itertools.pairwise(blocks):
             assert before == after / 2
         stem = "conv_stem.weight" if i == 0 else "patch_embed.proj.weight"
-        assert found[f"backbone.models.{i}.{stem}"] == min(own) < min(blocks[0])
+        assert result[f"backbone.models.{i}.{stem}"] == min(own) < min(blocks[0])
 
 
 def test_only_the_last_blocks_of_each_backbone_are_trained(tokenizer):

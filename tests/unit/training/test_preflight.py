@@ -41,29 +41,29 @@ NAMES = ["pixels are normalized", "labels are one token ahead", "texts end in EO
 
 
 def test_correct_run_passes_all_checks(check, tmp_path):
-    status, found = check()
+    status, result = check()
     assert status == 0
-    assert found == dict.fromkeys(NAMES, "ok   ")
+    assert result == dict.fromkeys(NAMES, "ok   ")
     assert not (tmp_path / "run").exists()
 
 
-def wrong(found: dict[str, str]) -> set[str]:
-    return {name for name, told in found.items() if told == "WRONG"}
+def wrong(result: dict[str, str]) -> set[str]:
+    return {name for name, message in result.items() if message == "WRONG"}
 
 
 def test_pixels_that_are_not_normalized_are_detected(check):
-    status, found = check("image.mean=[0, 0, 0]", "image.std=[0.004, 0.004, 0.004]")
+    status, result = check("image.mean=[0, 0, 0]", "image.std=[0.004, 0.004, 0.004]")
     assert status == 1
-    assert "pixels are normalized" in wrong(found)
+    assert "pixels are normalized" in wrong(result)
 
 
 def test_labels_that_are_not_shifted_are_detected(check, monkeypatch):
     monkeypatch.setattr(collating, "decoder_input", lambda labels: labels)
-    status, found = check()
+    status, result = check()
     assert status == 1
     # The model learns to copy its input, which it does not have during generation.
     assert {"labels are one token ahead", "the model generates the texts of the batch"} <= wrong(
-        found
+        result
     )
 
 
@@ -76,9 +76,9 @@ def test_missing_eos_is_detected(check, monkeypatch):
         return dataclasses.replace(batch, labels=labels, tokens=collating.decoder_input(labels))
 
     monkeypatch.setattr(preflight, "collate", without)
-    status, found = check()
+    status, result = check()
     assert status == 1
-    assert "texts end in EOS" in wrong(found)
+    assert "texts end in EOS" in wrong(result)
 
 
 def test_decoder_that_ignores_the_image_is_detected(check, monkeypatch):
@@ -88,9 +88,9 @@ def test_decoder_that_ignores_the_image_is_detected(check, monkeypatch):
         return forward(self, torch.zeros_like(memory), tokens, mask)
 
     monkeypatch.setattr(Decoder, "forward", blind)
-    status, found = check()
+    status, result = check()
     assert status == 1
-    assert wrong(found)
+    assert wrong(result)
 
 
 def test_every_data_set_is_checked(check, tmp_path):
@@ -98,7 +98,7 @@ def test_every_data_set_is_checked(check, tmp_path):
     make_flickr(captions)
     make_questions(questions)
     both = sources({"root": str(captions)}, {"root": str(questions)})
-    status, found = check(both, "model.question.fusion=concat", "model.question.encoder_layers=1")
+    status, result = check(both, "model.question.fusion=concat", "model.question.encoder_layers=1")
     assert status == 0
     names = [f"{source}: {name}" for source in ("captions", "questions") for name in NAMES]
-    assert found == dict.fromkeys(names, "ok   ")
+    assert result == dict.fromkeys(names, "ok   ")

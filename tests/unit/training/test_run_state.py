@@ -41,9 +41,9 @@ def trained(tokenizer, tmp_path):
     progress = Progress(stage=1, epoch=2, step=3, best=0.25, stale=1)
     parts = {"config": config, "tokenizer": tokenizer, "average": average}
     parts |= {"model": model, "optimizer": optimizer, "folder": tmp_path / "states"}
-    found = SimpleNamespace(stage=stage, progress=progress, **parts)
-    save_another(found, progress)
-    return found
+    result = SimpleNamespace(stage=stage, progress=progress, **parts)
+    save_another(result, progress)
+    return result
 
 
 def advance(model, optimizer, average, *, steps: int) -> None:
@@ -100,8 +100,8 @@ def test_changed_number_of_ranks_is_an_error(trained, tokenizer):
 def test_changed_data_is_an_error_unless_forced(trained):
     with pytest.raises(CheckpointError, match="images or texts"):
         SavedState(trained.folder, trained.config, trained.tokenizer, "other rows")
-    found = SavedState(trained.folder, trained.config, trained.tokenizer, "other rows", force=True)
-    assert found.progress == trained.progress
+    result = SavedState(trained.folder, trained.config, trained.tokenizer, "other rows", force=True)
+    assert result.progress == trained.progress
 
 
 @pytest.mark.parametrize("name", ["state.safetensors", "progress.json", "manifest.json"])
@@ -115,11 +115,11 @@ def test_damaged_state_is_skipped(trained, name, damage):
     path.unlink()
     if damage != "gone":
         path.write_bytes({"empty": b"", "cut": content[:-10], "flipped": content}[damage])
-    found = newest(trained)
-    assert found.progress == trained.progress
-    (told,) = found.damaged
-    assert later.name in told
-    assert name in told or name == "manifest.json"
+    result = newest(trained)
+    assert result.progress == trained.progress
+    (message,) = result.damaged
+    assert later.name in message
+    assert name in message or name == "manifest.json"
     # Without an intact state, there is an error that names the damaged ones.
     (trained.folder / trained.progress.name / "manifest.json").unlink()
     with pytest.raises(CheckpointError, match=r"no state to resume from.*skipped"):

@@ -25,8 +25,8 @@ def tokenizer():
 
 
 def ids(tokenizer: Tokenizer, text: str, *, ended: bool = True, length: int = 30) -> list[int]:
-    found = tokenizer.encode(text)[: None if ended else -1]
-    return found + [PAD] * (length - len(found))
+    result = tokenizer.encode(text)[: None if ended else -1]
+    return result + [PAD] * (length - len(result))
 
 
 def test_samples_follow_the_distribution_and_stop_at_eos():
@@ -64,11 +64,11 @@ def test_samples_depend_on_the_seed():
 
 def test_baseline_is_the_mean_of_the_other_samples():
     rewards = torch.rand(3, 5, dtype=torch.float64)
-    found = advantages(rewards, 5)
+    result = advantages(rewards, 5)
     for b in range(3):
         for k in range(5):
             others = [rewards[b, j] for j in range(5) if j != k]
-            assert found[b, k] == pytest.approx(rewards[b, k] - sum(others) / 4)
+            assert result[b, k] == pytest.approx(rewards[b, k] - sum(others) / 4)
 
 
 def test_baseline_is_the_greedy_caption_if_there_is_one():
@@ -86,9 +86,9 @@ def test_bleu_4_is_added_with_its_weight(tokenizer):
     # Each candidate as a corpus of one text.
     expected = [bleu({i: ended[i][0]}, {i: theirs[i]}, tokenized=True).corpus[3] for i in ended]
     assert (both - plain)[0].tolist() == pytest.approx([0.5 * x for x in expected], abs=1e-6)
-    told = CaptionReward(references, tokenizer, bleu=0.5).describe()
-    assert "0.5 x BLEU-4" in told
-    assert "3 training images" in told
+    message = CaptionReward(references, tokenizer, bleu=0.5).describe()
+    assert "0.5 x BLEU-4" in message
+    assert "3 training images" in message
 
 
 def test_reward_is_cider_d_with_eos_as_a_word(tokenizer):
