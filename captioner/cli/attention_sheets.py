@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,17 +30,10 @@ _IMAGE, _CONTENT = SHEET_KEY, "captioner-content"
 
 
 class SheetWriter:
-    """Writes one sheet per captioned image.
+    """Writes one sheet per captioned image; creates the folder, or raises CaptionerError.
 
-    A sheet stores which image it shows, so that the sheet of another image does not replace it.
-
-    Args:
-        folder: The folder of the sheets, which is created.
-        captioner: Returns the captioner that has written the captions.
-        overwrite: Replace the sheets of other images.
-
-    Raises:
-        CaptionerError: The folder cannot be written.
+    A sheet stores which image it shows. The sheet of another image is replaced only with
+    `overwrite`.
     """
 
     def __init__(
@@ -50,12 +43,7 @@ class SheetWriter:
         _make_folder(Path(folder))
 
     def draw(self, path: str, text: str, target: str) -> tuple[str, str]:
-        """Write the sheet of an image and its caption to a file.
-
-        Args:
-            path: The image.
-            text: The caption.
-            target: The file.
+        """Write the sheet of an image and its caption to the file `target`.
 
         Returns:
             An error if the sheet cannot be drawn, and a remark if the file has the sheet of another
@@ -63,10 +51,8 @@ class SheetWriter:
         """
         own = _identity(path)
         if not self._overwrite and _is_of_another(target, own):
-            return (
-                "",
-                f"{target}: is the sheet of another image and is kept; --overwrite replaces it",
-            )
+            kept = f"{target}: is the sheet of another image and is kept; --overwrite replaces it"
+            return "", kept
         try:
             words = self._captioner().attention(path, text) if text.strip() else []
             sheet = draw_sheet(load_image(path, min_size=2 * TILE), words)
@@ -98,33 +84,29 @@ def _is_of_another(target: str, own: Mapping[str, str]) -> bool:
 
 
 def _make_folder(folder: Path) -> None:
-    try:
+    with _guard(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(folder, error) from None
 
 
 def _save(sheet: Image.Image, target: str, own: Mapping[str, str]) -> None:
     text = PngInfo()
     for key, value in own.items():
         text.add_text(key, value)
-    try:
+    with _guard(target):
         sheet.save(target, pnginfo=text)
+
+
+@contextlib.contextmanager
+def _guard(path: str | Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise _unwritable(target, error) from None
-
-
-def _unwritable(path: str | Path, error: OSError) -> CaptionerError:
-    return CaptionerError(f"{path}: no sheet can be written there ({error.strerror or error})")
+        reason = error.strerror or error
+        raise CaptionerError(f"{path}: no sheet can be written there ({reason})") from None
 
 
 def draw_sheet(image: Image.Image, words: Sequence[Attention]) -> Image.Image:
-    """Return the image and one overlay per word, with the word below it, in rows.
-
-    Args:
-        image: An RGB image.
-        words: The attention map of each word.
-    """
+    """Return an RGB image and one overlay per word, with the word below it, in rows."""
     scale = TILE / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     small = image.resize((width, height), Image.Resampling.BICUBIC)

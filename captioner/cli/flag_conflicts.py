@@ -29,17 +29,14 @@ def find_conflicts(options: CaptionOptions) -> Iterator[str]:
     yield from _find_exclusive_flags(options)
     yield from _find_file_conflicts(options)
     yield from _find_stdin_conflicts(options)
-    yield from _find_decoding_conflicts(
-        options, answers=bool(question_flags) and not options.stream
-    )
+    answers = bool(question_flags) and not options.stream
+    yield from _find_decoding_conflicts(options, answers=answers)
     if options.score or options.stream:
         yield from _find_score_conflicts(options, question_flags)
     uses_no_files = options.score or options.stream or STDIN in options.paths
     if options.batch.attention and (question_flags or uses_no_files):
-        yield (
-            "--attention draws captions of image files; it cannot be used with questions, --score,"
-            " --stream or -"
-        )
+        others = "questions, --score, --stream or -"
+        yield f"--attention draws captions of image files; it cannot be used with {others}"
     yield from _find_answer_conflicts(options, question_flags)
 
 
@@ -50,35 +47,26 @@ def _find_row_conflicts(options: CaptionOptions, question_flags: list[str]) -> I
     captions = {"--sidecar": batch.sidecar, "--write-xmp": batch.write_xmp}
     captions["--alt-text"] = batch.alt_text
     other = "--score" if options.score else "--stream" if options.stream else ""
+    is_one_question = len(options.questions.questions or ()) == 1 == len(question_flags)
     for flag in (flag for flag, given in (rows | captions).items() if given):
         if other or (question_flags and flag in captions):
             yield f"{flag} cannot be used with {other or question_flags[0]}"
-        if question_flags and (
-            question_flags != ["--question"] or len(options.questions.questions or []) > 1
-        ):
+        if question_flags and not is_one_question:
             yield f"{flag} takes one --question, and no --questions or --ask"
 
 
 def _find_missing_flags(options: CaptionOptions, question_flags: list[str]) -> Iterator[str]:
     output, batch = options.output, options.batch
-    has_texts = batch.sidecar or batch.write_xmp
+    images = "--sidecar or --write-xmp or --attention"
+    has_images = batch.sidecar or batch.write_xmp or batch.attention
+    errors = question_flags and output.errors_to
     for flag, given, needed, has_needed in (
         ("--resume", output.resume, "--output", output.path),
         ("--retry-failed", output.retry_failed, "--resume", output.resume),
         ("--in-place", batch.in_place, "--write-xmp", batch.write_xmp),
-        (
-            "--overwrite",
-            batch.overwrite,
-            "--sidecar or --write-xmp or --attention",
-            has_texts or batch.attention,
-        ),
+        ("--overwrite", batch.overwrite, images, has_images),
         ("--alt-length", batch.alt_length, "--alt-text", batch.alt_text),
-        (
-            "--errors-to of a question",
-            question_flags and output.errors_to,
-            "--output or --csv",
-            output.path or output.is_csv,
-        ),
+        ("--errors-to of a question", errors, "--output or --csv", output.path or output.is_csv),
     ):
         if given and not has_needed:
             yield f"{flag} needs {needed}"
@@ -86,17 +74,15 @@ def _find_missing_flags(options: CaptionOptions, question_flags: list[str]) -> I
 
 def _find_exclusive_flags(options: CaptionOptions) -> Iterator[str]:
     output, batch, questions = options.output, options.batch, options.questions
-    one_file = output.path and output.errors_to and _is_one_file(output.path, output.errors_to)
+    paths = [os.path.realpath(path) for path in (output.path, output.errors_to) if path]
+    alternatives = "--alt-text, which chooses one caption, and --num-captions"
     for flags, both in (
         ("--csv and --jsonl", output.is_csv and output.jsonl),
         ("--in-place and --write-xmp DIR", batch.in_place and batch.write_xmp != COPIES),
         ("--csv, one caption per row, and --num-captions", output.is_csv and options.num_captions),
         ("--csv, one answer per row, and --num-answers", output.is_csv and questions.num_answers),
-        (
-            "--alt-text, which chooses one caption, and --num-captions",
-            batch.alt_text and options.num_captions,
-        ),
-        ("--output and --errors-to of one file", one_file),
+        (alternatives, batch.alt_text and options.num_captions),
+        ("--output and --errors-to of one file", len(paths) > len(set(paths))),
     ):
         if both:
             yield f"{flags} cannot be used together"
@@ -105,10 +91,8 @@ def _find_exclusive_flags(options: CaptionOptions) -> Iterator[str]:
 def _find_file_conflicts(options: CaptionOptions) -> Iterator[str]:
     """Yield rows or errors that would be written to an image, or to a file that the run reads."""
     read = {os.path.realpath(path) for path in options.read_paths()}
-    for flag, path in (
-        ("--output", options.output.path),
-        ("--errors-to", options.output.errors_to),
-    ):
+    output = options.output
+    for flag, path in (("--output", output.path), ("--errors-to", output.errors_to)):
         if path and path.lower().endswith(IMAGE_SUFFIXES):
             yield f"{flag} {path}: is the name of an image; rows and errors are text"
         if path and os.path.realpath(path) in read:
@@ -120,9 +104,8 @@ def _find_stdin_conflicts(options: CaptionOptions) -> Iterator[str]:
     if output.resume and options.decoding.method == "sample":
         yield "--resume cannot be used with --sample: new captions would be drawn differently"
     if STDIN in options.paths and (output.resume or batch.sidecar or batch.write_xmp):
-        yield (
-            "- (stdin) has no path, which --resume, --sidecar and --write-xmp need; leave them out"
-        )
+        flags = "--resume, --sidecar and --write-xmp"
+        yield f"- (stdin) has no path, which {flags} need; leave them out"
     if f"@{STDIN}" in options.paths and (STDIN in options.paths or options.questions.interactive):
         yield "@- reads the paths from stdin, which cannot hold an image or questions too"
 
@@ -195,7 +178,3 @@ def _find_answer_conflicts(options: CaptionOptions, question_flags: list[str]) -
 def _flag(option: str) -> str:
     """Return the flag that sets an option."""
     return {"banned": "--ban", "method": "--sample"}.get(option, f"--{option.replace('_', '-')}")
-
-
-def _is_one_file(path: str, other: str) -> bool:
-    return os.path.realpath(path) == os.path.realpath(other)

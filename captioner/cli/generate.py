@@ -79,9 +79,8 @@ def main(argv: list[str] | None = None, *, prog: str = "generate.py") -> int:
 
 def build_parser(prog: str) -> Parser:
     """Return the parser of the command."""
-    parser = Parser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog=prog, description=__doc__, formatter_class=raw)
     add_flags(parser)
     return parser
 
@@ -122,13 +121,10 @@ def describe_images(options: CaptionOptions, allowed: list[str] | None) -> int:
 
         overwrite = options.batch.overwrite
         draw = SheetWriter(options.batch.attention, captioner, overwrite=overwrite).draw
+    describe_sources = partial(describe, options, allowed, captioner)
+    show = partial(print, flush=options.output.jsonl or options.output.is_csv)
     failed, total = run_many(
-        options,
-        images,
-        partial(describe, options, allowed, captioner),
-        settings=settings,
-        show=partial(print, flush=options.output.jsonl or options.output.is_csv),
-        draw=draw,
+        options, images, describe_sources, settings=settings, show=show, draw=draw
     )
     return choose_status(failed, total)
 
@@ -167,12 +163,8 @@ def ask_each(
 
 def list_inputs(options: CaptionOptions) -> Inputs:
     """Return the images of the paths, without the files that the run writes."""
-    images = find_inputs(
-        options.paths,
-        recursive=options.recursive,
-        exclude=options.written_paths(),
-        sheets=options.batch.attention,
-    )
+    written, sheets = options.written_paths(), options.batch.attention
+    images = find_inputs(options.paths, recursive=options.recursive, exclude=written, sheets=sheets)
     for remark in images.remarks:
         notify(remark)
     return images

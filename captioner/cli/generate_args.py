@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from captioner.cli.generate_options import (
     ALT_LENGTH,
@@ -15,7 +15,7 @@ from captioner.cli.generate_options import (
     OutputOptions,
     QuestionOptions,
 )
-from captioner.cli.parser import Parser, add_tta, positive, share
+from captioner.cli.parser import Parser, add_tta, positive, select_options, share
 from captioner.config.decoding_options import DTYPES
 
 COPIES = "captioned"
@@ -44,9 +44,8 @@ _SAMPLING_NUMBERS = (
 
 def add_flags(parser: Parser) -> None:
     """Add all flags of the command."""
-    parser.add_argument(
-        "paths", nargs="*", metavar="PATH", help="An image, a folder, a glob pattern, - or @LIST."
-    )
+    text = "An image, a folder, a glob pattern, - or @LIST."
+    parser.add_argument("paths", nargs="*", metavar="PATH", help=text)
     _switch(parser, "--recursive", "Also take the images in folders below folders.")
     _add_model(parser)
     _add_output(parser)
@@ -80,10 +79,8 @@ def _add_model(parser: Parser) -> None:
     _value(group, "--batch-size", "N", text, type=positive)
     text = "cpu (default), cuda, cuda:1, mps or another device."
     group.add_argument("--device", default="cpu", help=text)
-    text = "The type of weights and arithmetic; auto is the fastest of the device."
-    group.add_argument(
-        "--dtype", default="float32", choices=DTYPES, help=f"{text} Default: float32."
-    )
+    text = "Type of weights and arithmetic; auto is the fastest of the device. Default: float32."
+    group.add_argument("--dtype", default="float32", choices=DTYPES, help=text)
     add_tta(group, default=1)
     _switch(group, "--compile", "Compile the decoder with torch.compile.")
 
@@ -100,18 +97,14 @@ def _add_output(parser: Parser) -> None:
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:
     """Add a flag for each field of `DecodingConfig`."""
-    group = parser.add_argument_group(
-        "decoding", "Options that are not given have the value in the checkpoint's configuration."
-    )
+    text = "Options that are not given have the value in the checkpoint's configuration."
+    group = parser.add_argument_group("decoding", text)
     text = "Number of beams; raised to the number of captions or answers if it is smaller."
     _value(group, "--beam-size", "N", text, type=positive)
     _add_numbers(group, _BEAM_NUMBERS)
-    group.add_argument(
-        "--length-form",
-        choices=("average", "gnmt"),
-        help="The length in the formula of --length-penalty: average is the number of tokens, gnmt"
-        " is (5 + number of tokens) / 6.",
-    )
+    text = "The length in the formula of --length-penalty: average is the number of tokens, gnmt"
+    text += " is (5 + number of tokens) / 6."
+    group.add_argument("--length-form", choices=("average", "gnmt"), help=text)
     text = "A word or phrase that each caption must contain; W|W are alternatives."
     _repeatable(group, "--must-include", "W", text)
     text = "A word or phrase that no caption may contain."
@@ -120,13 +113,8 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
     text = 'Do not end a caption on a word such as "with" or "a", which others must follow.'
     _switch(group, "--no-dangling", text, default=None)
     group = parser.add_argument_group("sampling")
-    group.add_argument(
-        "--sample",
-        dest="method",
-        action="store_const",
-        const="sample",
-        help="Draw captions at random instead of searching with beams.",
-    )
+    text = "Draw captions at random instead of searching with beams."
+    group.add_argument("--sample", dest="method", action="store_const", const="sample", help=text)
     _add_numbers(group, _SAMPLING_NUMBERS)
 
 
@@ -180,23 +168,13 @@ def _add_batch(parser: Parser) -> None:
     _value(group, "--alt-length", "N", text, type=positive)
 
 
-Options = TypeVar(
-    "Options", CaptionOptions, DecodingOptions, QuestionOptions, OutputOptions, BatchOptions
-)
-
-
 def read_options(args: argparse.Namespace) -> CaptionOptions:
     """Return the options that the flags set."""
     values = vars(args)
     nested = {
-        "decoding": _select(DecodingOptions, values),
-        "questions": _select(QuestionOptions, values),
-        "output": _select(OutputOptions, values),
-        "batch": _select(BatchOptions, values),
+        "decoding": select_options(DecodingOptions, values),
+        "questions": select_options(QuestionOptions, values),
+        "output": select_options(OutputOptions, values),
+        "batch": select_options(BatchOptions, values),
     }
-    return _select(CaptionOptions, values | nested)
-
-
-def _select(kind: type[Options], values: dict[str, Any]) -> Options:
-    """Return the dataclass with those of the values that are its fields."""
-    return kind(**{name: values[name] for name in kind.__dataclass_fields__})
+    return select_options(CaptionOptions, values | nested)

@@ -132,11 +132,7 @@ class CaptionOptions:
     batch: BatchOptions = field(default_factory=BatchOptions)
 
     def answering(self, answers: list[str] | None) -> dict[str, Any]:
-        """Return how questions are answered, as `Captioner.ask` takes it.
-
-        Args:
-            answers: The only answers that are allowed; None for any.
-        """
+        """Return how questions are answered, as `Captioner.ask` takes it."""
         return {
             "answers": answers,
             "num_answers": self.questions.num_answers or 1,

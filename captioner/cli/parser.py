@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from captioner.cli.process import notify
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
 
 
 class Parser(argparse.ArgumentParser):
     """A parser that names the nearest flag when it meets an unknown one.
 
-    Args:
-        settings: Positional arguments may be settings of a configuration (key.path=value).
-        options: Arguments of `argparse.ArgumentParser`.
+    With `settings`, positional arguments may be settings of a configuration (key.path=value).
     """
 
     def __init__(self, *, settings: bool = False, **options: Any) -> None:
@@ -77,18 +81,14 @@ def add_renamed_flag(
 ) -> None:
     """Keep the old name of a flag working, with a warning; `--help` does not show it.
 
-    Args:
-        parser: A parser or a group of flags.
-        old: The old flag, such as `--looks`.
-        new: The new flag, such as `--tta`, which is added separately and takes one value.
-        type: The type of the value.
-        choices: The values that are allowed.
+    The new flag, which takes one value, is added separately.
     """
+    name = new.lstrip("-").replace("-", "_")
     parser.add_argument(
         old,
         action=_RenamedFlag,
         new=new,
-        dest=new.lstrip("-").replace("-", "_"),
+        dest=name,
         type=type,
         choices=choices,
         default=argparse.SUPPRESS,
@@ -101,16 +101,18 @@ def add_tta(parser: argparse._ActionsContainer, *, default: int | None) -> None:
     # Imported here so that `captioner --help` does not import YAML.
     from captioner.config.decoding_options import TTA_VIEWS
 
-    parser.add_argument(
-        "--tta",
-        type=int,
-        default=default,
-        choices=TTA_VIEWS,
-        help="Test-time augmentation: encode so many views of each image and average their"
-        " features. 2 adds the mirrored image, 4 also smaller copies of both. More views are more"
-        " accurate and slower. Default: 1.",
+    text = (
+        "Test-time augmentation: encode so many views of each image and average their features. 2"
+        " adds the mirrored image, 4 also smaller copies of both. More views are more accurate and"
+        " slower. Default: 1."
     )
+    parser.add_argument("--tta", type=int, default=default, choices=TTA_VIEWS, help=text)
     add_renamed_flag(parser, "--looks", "--tta", type=int, choices=TTA_VIEWS)
+
+
+def select_options(kind: type[Options], values: Mapping[str, Any]) -> Options:
+    """Return the dataclass with those of the values that are its fields."""
+    return kind(**{option.name: values[option.name] for option in fields(kind)})
 
 
 def positive(text: str) -> int:

@@ -50,20 +50,11 @@ def show_messages(prog: str) -> None:
 
 
 def run_command(
-    parse: Callable[..., Options],
-    run: Callable[[Options], int],
-    argv: list[str] | None,
-    prog: str,
+    parse: Callable[..., Options], run: Callable[[Options], int], argv: list[str] | None, prog: str
 ) -> int:
-    """Parse the arguments and run a command.
+    """Parse the arguments (None for those of the process) and run a command.
 
     An error that the user can correct is one line on stderr.
-
-    Args:
-        parse: Turns the arguments into options.
-        run: Does the work and returns the exit status.
-        argv: The arguments; None for those of the process.
-        prog: The name of the program in help texts and messages.
 
     Returns:
         The exit status: that of `run`; 1 after an error or a closed pipe; 130 after Ctrl-C.

@@ -20,8 +20,7 @@ def config_path(name: str) -> str:
     Raises:
         ConfigError: There is no such file and no such configuration.
     """
-    local = (name, f"{name}.yaml", f"{name}.yml")
-    for path in local:
+    for path in (name, f"{name}.yaml", f"{name}.yml"):
         if os.path.exists(path) and not os.path.isdir(path):
             return path
     files = RECIPES.rglob("*.yaml")
@@ -32,14 +31,10 @@ def config_path(name: str) -> str:
     if key in training:
         return str(known[key])
     if key in known:
-        raise ConfigError(
-            f"{name}: is a configuration of the launcher, for `accelerate launch --config_file"
-            f" {known[key]}`"
-        )
+        command = f"accelerate launch --config_file {known[key]}"
+        raise ConfigError(f"{name}: is a configuration of the launcher, for `{command}`")
     if "/" in key:  # A path, and not a name.
         return name
     nearest = difflib.get_close_matches(key, training, n=1, cutoff=0.0)[0]
-    raise ConfigError(
-        f"{name}: no such file, and no configuration of the package; the nearest is {nearest}, of"
-        f" {', '.join(training)}"
-    )
+    hint = f"the nearest is {nearest}, of {', '.join(training)}"
+    raise ConfigError(f"{name}: no such file, and no configuration of the package; {hint}")

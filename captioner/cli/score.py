@@ -70,13 +70,9 @@ def _score_file(options: ScoreOptions, candidates: str) -> dict[str, Any]:
 
     # Read before the data set, which may be large, so that an error in the file is found at once.
     rows = list(read_candidates(candidates))
+    tasks, references = _read_tasks(options), options.references
     return score_candidates(
-        rows,
-        _read_tasks(options),
-        source=candidates,
-        references=options.references,
-        notify=notify,
-        seed=options.seed,
+        rows, tasks, source=candidates, references=references, notify=notify, seed=options.seed
     )
 
 
@@ -139,9 +135,8 @@ def _score_checkpoint(options: ScoreOptions) -> tuple[dict[str, Any], bool]:
     if options.blind and not has_questions:
         raise CaptionerError("--blind: a baseline of answers, but the data has no question")
     if has_questions and len(tasks) > 1 and options.writes_vqa_results:
-        raise CaptionerError(
-            f"--output {options.output}: the data has captions too; give a .jsonl file"
-        )
+        problem = "the data has captions too; give a .jsonl file"
+        raise CaptionerError(f"--output {options.output}: {problem}")
     captioner = _load(options.checkpoint, options)
     blind = _load(options.blind, options) if options.blind else None
     scores, complete = {}, True
@@ -181,10 +176,8 @@ def _score_answers(
 
     if not options.output and not any(row.references for row in task.rows):
         name = options.references or task.name
-        raise DataError(
-            f"{name}: none of its questions has a reference answer; give --output to keep the"
-            " answers of the checkpoint"
-        )
+        hint = "give --output to keep the answers of the checkpoint"
+        raise DataError(f"{name}: none of its questions has a reference answer; {hint}")
     as_jsonl = None if options.writes_vqa_results else file
     prediction = _prediction_options(options, task, as_jsonl)
     answers, confidences = answer_task(captioner, task, prediction)

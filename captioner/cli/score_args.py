@@ -150,20 +150,14 @@ def build_parser(prog: str) -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         settings=True,
     )
-    parser.add_argument(
-        "words",
-        nargs="*",
-        metavar="CANDIDATES",
-        help="A JSONL, JSON, CSV or TSV file, or - for standard input; with --held-out, settings"
-        " as key=value.",
-    )
+    text = "A JSONL, JSON, CSV or TSV file, or - for standard input; with --held-out, settings as"
+    parser.add_argument("words", nargs="*", metavar="CANDIDATES", help=f"{text} key=value.")
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
-    group = parser.add_argument_group("references")
-    for flag, options in _REFERENCE_FLAGS.items():
-        group.add_argument(flag, **options)
-    group = parser.add_argument_group("scoring a checkpoint")
-    for flag, options in _CHECKPOINT_FLAGS.items():
-        group.add_argument(flag, **options)
+    groups = {"references": _REFERENCE_FLAGS, "scoring a checkpoint": _CHECKPOINT_FLAGS}
+    for title, flags in groups.items():
+        group = parser.add_argument_group(title)
+        for flag, options in flags.items():
+            group.add_argument(flag, **options)
     add_tta(group, default=None)
     return parser
 
@@ -194,10 +188,8 @@ class _Checks:
             self.error("--held-out needs --checkpoint")
         for name in ("references", "format", "split", "images", "questions"):
             if self.values[name] and self.values[name] != "auto":
-                self.error(
-                    f"{_flag(name)} cannot be used with --held-out, which takes it from the"
-                    " configuration of the checkpoint"
-                )
+                source = "which takes it from the configuration of the checkpoint"
+                self.error(f"{_flag(name)} cannot be used with --held-out, {source}")
         for word in self.words:
             keys = word.partition("=")[0].split(".")
             if "=" in word and (keys[0] != "data" or keys[-1] in _WITHOUT_EFFECT):

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from captioner.cli.parser import Parser, add_renamed_flag, add_tta, port, positive
+from captioner.cli.parser import Parser, add_renamed_flag, add_tta, port, positive, select_options
 from captioner.cli.process import run_command
 from captioner.config.decoding_options import DTYPES
 from captioner.errors import CaptionerError
@@ -65,17 +65,8 @@ def parse(argv: list[str] | None, *, prog: str = "serve.py") -> ServeOptions:
     args = parser.parse(argv)
     if args.no_page and args.corrections is not None:
         parser.error("--corrections applies to the page and cannot be used with --no-page")
-    return ServeOptions(
-        checkpoint=args.checkpoint,
-        host=args.host,
-        port=args.port,
-        device=args.device,
-        dtype=args.dtype,
-        tta=args.tta,
-        page=not args.no_page,
-        token_file=args.token_file,
-        settings=_create_settings(args),
-    )
+    args.page, args.settings = not args.no_page, _create_settings(args)
+    return select_options(ServeOptions, vars(args))
 
 
 def _create_settings(args: argparse.Namespace) -> Settings:
@@ -179,9 +170,8 @@ def run(options: ServeOptions) -> int:
         from captioner.serve.model_process import RemoteCaptioner, load_in_worker
         from captioner.serve.server import run_server
     except ImportError as error:
-        raise CaptionerError(
-            f"{error.name} is missing; run `pip install -r requirements-serve.txt`"
-        ) from None
+        hint = "run `pip install -r requirements-serve.txt`"
+        raise CaptionerError(f"{error.name} is missing; {hint}") from None
 
     settings = replace(options.settings, token=read_token(options.token_file))
     load = partial(
@@ -193,10 +183,8 @@ def run(options: ServeOptions) -> int:
         workers=settings.workers,
     )
     bundled = options.checkpoint == "bundled"
-    name = options.checkpoint if bundled else Path(options.checkpoint).name
-    app = create_app(
-        partial(RemoteCaptioner, load), settings, name=f"captioner-{name}", page=options.page
-    )
+    name = f"captioner-{options.checkpoint if bundled else Path(options.checkpoint).name}"
+    app = create_app(partial(RemoteCaptioner, load), settings, name=name, page=options.page)
     announce = partial(print, flush=True)
     return run_server(app, host=options.host, port=options.port, announce=announce)
 
@@ -214,7 +202,6 @@ def read_token(file: str | None) -> str | None:
         except (OSError, UnicodeDecodeError) as error:
             raise CaptionerError(f"--token-file {file}: {error}") from None
     if token is not None and not token:
-        raise CaptionerError(
-            "the token is empty, so no client could send it; set a token, or leave it unset"
-        )
+        hint = "set a token, or leave it unset"
+        raise CaptionerError(f"the token is empty, so no client could send it; {hint}")
     return token

@@ -40,29 +40,16 @@ def main(argv: list[str] | None = None, *, prog: str = "train.py") -> int:
 def parse(argv: list[str] | None, *, prog: str = "train.py") -> TrainOptions:
     """Return the options; exit with status 2 if the arguments are wrong."""
     parser = Parser(prog=prog, description="Train a captioner on a data set.", settings=True)
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        help="A YAML file, or the name of a configuration of the package, such as flickr8k."
-        " Without it, the defaults apply.",
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="Continue an interrupted run from its last state."
-    )
-    parser.add_argument(
-        "--force", action="store_true", help="Resume even if settings or data have changed."
-    )
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help="Start no run: report on the data, and overfit one batch as a test.",
-    )
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="key=value",
-        help="Settings that differ from the configuration, such as train.batch_size=16.",
-    )
+    add = parser.add_argument
+    text = "A YAML file, or the name of a configuration of the package, such as flickr8k."
+    add("--config", metavar="FILE", help=f"{text} Without it, the defaults apply.")
+    text = "Continue an interrupted run from its last state."
+    add("--resume", action="store_true", help=text)
+    add("--force", action="store_true", help="Resume even if settings or data have changed.")
+    text = "Start no run: report on the data, and overfit one batch as a test."
+    add("--check", action="store_true", help=text)
+    text = "Settings that differ from the configuration, such as train.batch_size=16."
+    add("overrides", nargs="*", metavar="key=value", help=text)
     args = parser.parse(argv)
     for name in ("resume", "force"):
         if args.check and getattr(args, name):

@@ -27,14 +27,11 @@ def choose_sentence(captions: Sequence[str], *, length: int) -> tuple[int, str] 
 
     A sentence begins with a capital letter, ends with a full stop and does not end on a word such
     as "with" or "a", which others must follow. A caption is shortened before a clause, or else
-    before any word, as late as possible.
+    before any word, as late as possible. The result is None if no whole word fits.
 
     Args:
         captions: The captions of an image, best first.
         length: The greatest length of the sentence in characters.
-
-    Returns:
-        The index of the caption and the sentence; None if no whole word fits.
     """
     for shorten in (False, True):
         for index, caption in enumerate(captions):

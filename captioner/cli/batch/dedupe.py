@@ -65,12 +65,9 @@ def describe_distinct(
 ) -> Iterator[tuple[str, bytes | None, Any]]:
     """Yield each path with its digest and its result, which is None if its content is known.
 
-    Args:
-        paths: The images.
-        describe: Takes the sources with new content, reads them as it needs them, and yields as
-            many results in the same order.
-        known: The name of the first path with each content; new contents are added.
-        name: Returns the name of a path in `known`.
+    `describe` takes the sources with new content, reads them as it needs them, and yields as many
+    results in the same order. `known` has the `name` of the first path with each content; new
+    contents are added.
     """
     waiting: deque[tuple[str, bytes | None, bool]] = deque()  # Paths that were not yielded yet.
 

@@ -198,9 +198,7 @@ def _without_written(paths: list[str]) -> list[str]:
     beside = {path for path in paths if path.lower().endswith((".txt", SHEET))}
     if not beside:
         return paths
-    images = {
-        path for path in paths if path.lower().endswith(IMAGE_SUFFIXES) and path not in beside
-    }
+    images = {path for path in paths if path.lower().endswith(IMAGE_SUFFIXES)} - beside
     images |= {os.path.splitext(path)[0] for path in images}  # photo.txt and photo.jpg.txt
     return [path for path in paths if path not in beside or _image_of(path) not in images]
 

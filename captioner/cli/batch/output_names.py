@@ -43,10 +43,7 @@ class OutputNames:
         return os.path.join(folder, os.path.relpath(os.path.abspath(name), self._base))
 
     def sharing(self, path: str) -> list[str]:
-        """Return the images that would share the short name of an image, with the image itself.
-
-        The list is empty if there is no other.
-        """
+        """Return an image and those that would share its short name; empty if none would."""
         folder, name = os.path.split(path)
         stem = os.path.splitext(name)[0]
         same = [x for x in self._similar(folder, stem) if x == name or _share_name(folder, name, x)]

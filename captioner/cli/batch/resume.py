@@ -17,11 +17,6 @@ def check_rows(output: RowFile, paths: Sequence[str], name: Name) -> Iterator[st
     """Mark the rows whose file has changed, to be replaced; yield messages for the user.
 
     The whole file is read: a copy may keep the size and the time of the file that it replaces.
-
-    Args:
-        output: The rows.
-        paths: The images of this run.
-        name: Returns the name of an image in its row.
     """
     kept = [path for path in paths if output.has(name(path))]
     changed, unreadable = [], []

@@ -28,15 +28,9 @@ FILE_COLUMNS = ("same_as", "sha256")
 class RowFile:
     """Rows that are appended to a file, and those of an earlier run.
 
-    Only the path, the position and the digest of each row are kept in memory.
-
-    Args:
-        path: The file.
-        columns: The columns of CSV; None for JSONL.
-        settings: What the rows depend on.
-        resume: Continue a file that has rows, which must have the same settings.
-        retry: Replace rows that have an error.
-        notify: Prints a message for the user.
+    Only the path, the position and the digest of each row are kept in memory. Without `columns`,
+    the file is JSONL and not CSV. A file that has rows is continued with `resume`, if they depend
+    on the same `settings`; with `retry`, rows that have an error are replaced.
 
     Raises:
         DataError: The file cannot be written, or its rows cannot be continued.
@@ -65,10 +59,8 @@ class RowFile:
         with self._guard():
             size = os.path.getsize(path) if os.path.exists(path) else 0
             if size and not resume:
-                raise DataError(
-                    f"{path}: exists already ({size} bytes); continue it with --resume, or give"
-                    " --output another name"
-                )
+                hint = "continue it with --resume, or give --output another name"
+                raise DataError(f"{path}: exists already ({size} bytes); {hint}")
             base = read_meta(path, settings) if size else None
             self.base = base or os.getcwd()
             """The folder that the paths in the rows are relative to."""
@@ -187,10 +179,9 @@ class RowFile:
                         self._record(self._parse(line), self._end)
                 except (ValueError, csv.Error, RecursionError, TypeError, StopIteration):
                     if file.read(1):
-                        raise DataError(
-                            f"{self.path}:{number}: is no row of a run; correct the line, or give"
-                            " --output another name"
-                        ) from None
+                        where, hint = f"{self.path}:{number}", "give --output another name"
+                        problem = f"is no row of a run; correct the line, or {hint}"
+                        raise DataError(f"{where}: {problem}") from None
                     notify(f"{self.path}: its last line was incomplete and has been removed")
                     file.truncate(self._end)
                     return
@@ -221,11 +212,8 @@ class RowFile:
 
     def _compact(self) -> None:
         missing = set(self._positions)
-        with (
-            open(self.path, "rb") as rows,
-            open(self.path, "rb") as last,
-            open_replacement(self.path) as new,
-        ):
+        path = self.path
+        with open(path, "rb") as rows, open(path, "rb") as last, open_replacement(path) as new:
             if self.columns:
                 new.write(rows.readline())
             for line in rows:
@@ -242,7 +230,6 @@ class RowFile:
         try:
             yield
         except OSError as error:
-            raise DataError(
-                f"{self.path}: cannot be used ({error.strerror}); its rows are complete; correct"
-                " that and continue with --resume"
-            ) from None
+            hint = "its rows are complete; correct that and continue with --resume"
+            problem = f"cannot be used ({error.strerror})"
+            raise DataError(f"{self.path}: {problem}; {hint}") from None

@@ -55,10 +55,9 @@ def read_meta(path: str, settings: Mapping[str, Any]) -> str | None:
     new = json.loads(json.dumps(settings))
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
-            raise DataError(
-                f"{path}: its rows were made with {name} {old.get(name)!r}, not"
-                f" {new.get(name)!r}; give the same options, or --output another name"
-            )
+            values = f"{name} {old.get(name)!r}, not {new.get(name)!r}"
+            hint = "give the same options, or --output another name"
+            raise DataError(f"{path}: its rows were made with {values}; {hint}")
     return _existing(bases if isinstance(bases, list) else [], _folder_of(path))
 
 
@@ -81,13 +80,8 @@ def make_row_names(
 ) -> Callable[[str], str]:
     """Return a function from the path of an image to its name in the row.
 
-    A relative path in a row is relative to the working folder of the first run. In another working
-    folder, paths are converted.
-
-    Args:
-        base: The working folder of the first run.
-        rows: The names that have a row.
-        to_text: Turns a path into valid Unicode.
+    A relative path in a row is relative to `base`, the working folder of the first run. In another
+    working folder, paths are converted. `to_text` turns a path into valid Unicode.
     """
     here = os.path.realpath(os.curdir)
     if os.path.realpath(base) == here:

@@ -19,13 +19,7 @@ from captioner.cli.batch.dedupe import (
 from captioner.cli.batch.find_images import SHEET, Inputs
 from captioner.cli.batch.output_names import OutputNames
 from captioner.cli.batch.resume import check_rows
-from captioner.cli.batch.row_file import (
-    ANSWER_COLUMNS,
-    CAPTION_COLUMNS,
-    FILE_COLUMNS,
-    Row,
-    RowFile,
-)
+from captioner.cli.batch.row_file import ANSWER_COLUMNS, CAPTION_COLUMNS, FILE_COLUMNS, Row, RowFile
 from captioner.cli.batch.run_record import make_row_names
 from captioner.cli.batch.sidecars import SidecarWriter
 from captioner.cli.generate_options import CaptionOptions
@@ -63,13 +57,8 @@ def run_many(
 ) -> tuple[int, int]:
     """Describe the images; return how many failed, and how many there are.
 
-    Args:
-        options: The options of the command.
-        inputs: The images.
-        describe: Captions images, or answers a question about each.
-        settings: What the rows of --output depend on; None without --output.
-        show: Prints a line of data.
-        draw: Draws the sheet of an image.
+    `settings` is what the rows of --output depend on; None without --output. `show` prints a line
+    of data.
 
     Raises:
         DataError: --output or --errors-to cannot be used.
@@ -95,10 +84,8 @@ def run_many(
 class ErrorList:
     """The inputs that failed, in a file: path and reason, separated by a tab, or JSON lines.
 
-    Without a path, nothing is written.
-
-    Raises:
-        DataError: The file cannot be written, or it exists and is not a text file.
+    Without a path, nothing is written. A file that cannot be written, or that exists and is not a
+    text file, raises DataError.
     """
 
     def __init__(self, path: str | None) -> None:
@@ -139,12 +126,7 @@ class ErrorList:
 
 
 class _Run:
-    """The state of a run over many images.
-
-    Attributes:
-        failed: Number of images that failed so far.
-        excluded: Number of images that can have no row of their own.
-    """
+    """The state of a run over many images."""
 
     def __init__(
         self,
@@ -156,7 +138,9 @@ class _Run:
     ) -> None:
         self._options, self._inputs = options, inputs
         self._rows, self._errors, self._draw = rows, errors, draw
-        self.failed = self.excluded = 0
+        self.failed = 0
+        self.excluded = 0
+        """Number of images that can have no row of their own."""
         to_text = escape_path if options.output.is_csv else to_unicode
         self._to_text: Callable[[str], str] = to_text
         # From the path of an image to its name in the row.
@@ -198,14 +182,7 @@ class _Run:
         """Choose the names of the files that are written for the images, and report odd ones."""
         batch = self._options.batch
         self._names = OutputNames(paths)
-        self._texts = SidecarWriter(
-            self._names,
-            sidecar=batch.sidecar,
-            copies=batch.copies,
-            in_place=batch.in_place,
-            overwrite=batch.overwrite,
-            reserved=self._options.reserved_paths(),
-        )
+        self._texts = SidecarWriter(self._names, batch, reserved=self._options.reserved_paths())
         suffix = ".txt" if batch.sidecar else SHEET if batch.attention else ""
         if suffix and (message := self._names.report_shared(unfinished, suffix)):
             notify(message)

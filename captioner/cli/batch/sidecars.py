@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 
 from captioner.cli.batch.dedupe import is_binary, read_bytes
 from captioner.cli.batch.output_names import OutputNames
 from captioner.cli.batch.xmp import DescriptionExists, read_description, write_description
+from captioner.cli.generate_options import BatchOptions
 from captioner.cli.output import escape_path
 from captioner.errors import ImageError
 from captioner.files import open_replacement, write_file
@@ -17,29 +18,16 @@ class SidecarWriter:
     """Writes captions to text files beside the images and to XMP metadata.
 
     Without `overwrite`, it replaces no text, image or description except the caption that an
-    earlier run wrote for the former content of the same image (`previous`).
-
-    Args:
-        names: The names of the files.
-        sidecar: Write photo.txt beside photo.jpg.
-        copies: A folder for copies of the images with the caption in their XMP.
-        in_place: Write the XMP to the images themselves.
-        overwrite: Replace other texts, images and descriptions.
-        reserved: Files that the run reads or writes, which are never replaced.
+    earlier run wrote for the former content of the same image (`previous`). It never replaces the
+    `reserved` files, which the run reads or writes.
     """
 
     def __init__(
-        self,
-        names: OutputNames,
-        *,
-        sidecar: bool = False,
-        copies: str | None = None,
-        in_place: bool = False,
-        overwrite: bool = False,
-        reserved: Collection[str] = (),
+        self, names: OutputNames, options: BatchOptions, *, reserved: Collection[str] = ()
     ) -> None:
-        self._names, self._overwrite = names, overwrite
-        self._sidecar, self._copies, self._in_place = sidecar, copies, in_place
+        self._names, self._overwrite = names, options.overwrite
+        self._sidecar, self._copies = options.sidecar, options.copies
+        self._in_place = options.in_place
         self._reserved = {os.path.realpath(path) for path in reserved}
         self._written: dict[tuple[int, int], str] = {}
         """The image of each file that this run has written, by the identity of the file."""
@@ -47,34 +35,19 @@ class SidecarWriter:
     def write(
         self, path: str, text: str, previous: str | None = None
     ) -> Iterator[tuple[bool, str]]:
-        """Write one caption; yield a message for each problem, and whether it is a failure.
-
-        Args:
-            path: The image.
-            text: The caption.
-            previous: The caption of an earlier run.
-        """
-        if self._sidecar:
-            yield from self._guard(path, self._write_sidecar, text, previous)
-        if self._copies or self._in_place:
-            yield from self._guard(path, self._write_xmp, text, previous)
-
-    def _guard(
-        self,
-        path: str,
-        write: Callable[[str, str, str | None], str],
-        text: str,
-        previous: str | None,
-    ) -> Iterator[tuple[bool, str]]:
-        try:
-            if problem := write(path, text, previous):
-                yield False, problem
-        except ImageError as error:
-            yield True, f"{escape_path(path)}: {error}"
-        except OSError as error:
-            where = error.filename2 or error.filename or path
-            where = escape_path(os.fsdecode(where))
-            yield True, f"{escape_path(path)}: {where} cannot be written ({error.strerror})"
+        """Write one caption; yield whether each problem is a failure, and a message."""
+        writers = [self._write_sidecar] if self._sidecar else []
+        writers += [self._write_xmp] if self._copies or self._in_place else []
+        for write in writers:
+            try:
+                if problem := write(path, text, previous):
+                    yield False, problem
+            except ImageError as error:
+                yield True, f"{escape_path(path)}: {error}"
+            except OSError as error:
+                where = error.filename2 or error.filename or path
+                where = escape_path(os.fsdecode(where))
+                yield True, f"{escape_path(path)}: {where} cannot be written ({error.strerror})"
 
     def _write_sidecar(self, path: str, text: str, previous: str | None) -> str:
         target = self._names.beside(path, ".txt")
@@ -85,9 +58,8 @@ class SidecarWriter:
         if write_file(target, f"{text}\n".encode(), overwrite=self._overwrite or own):
             self._record(path, target)
             return ""
-        return (
-            f"{escape_path(target)}: exists with another text and is kept; --overwrite replaces it"
-        )
+        kept = "exists with another text and is kept; --overwrite replaces it"
+        return f"{escape_path(target)}: {kept}"
 
     def _write_xmp(self, path: str, text: str, previous: str | None) -> str:
         with open(path, "rb") as file:
@@ -96,10 +68,8 @@ class SidecarWriter:
         try:
             described = write_description(data, text, overwrite=self._overwrite or own)
         except DescriptionExists as error:
-            return (
-                f"{escape_path(path)}: already has the description {str(error)!r}; --overwrite"
-                " replaces it"
-            )
+            problem = f"already has the description {str(error)!r}; --overwrite replaces it"
+            return f"{escape_path(path)}: {problem}"
         if self._in_place:
             if described != data:
                 # The time of change is new, so that backups copy the file.
@@ -115,9 +85,8 @@ class SidecarWriter:
         if write_file(target, described, overwrite=self._overwrite or own, like=path):
             self._record(path, target)
             return ""
-        return (
-            f"{escape_path(target)}: exists with other content and is kept; --overwrite replaces it"
-        )
+        kept = "exists with other content and is kept; --overwrite replaces it"
+        return f"{escape_path(target)}: {kept}"
 
     def _check(self, path: str, target: str) -> None:
         """Raise ImageError if a file must not be replaced, even with --overwrite."""

@@ -13,6 +13,7 @@ import struct
 import xml.etree.ElementTree as ET
 import zlib
 from collections.abc import Callable
+from functools import partial
 
 from captioner.errors import ImageError
 
@@ -36,11 +37,7 @@ class DescriptionExists(Exception):
 
 
 def read_description(data: bytes) -> str:
-    """Return the description in the XMP of an image file; empty if it has none.
-
-    Raises:
-        ImageError: As for `write_description`.
-    """
+    """Return the XMP description of an image file, empty if it has none; raise ImageError."""
     packets: list[bytes] = []
 
     def store(packet: bytes | None) -> bytes:
@@ -58,11 +55,7 @@ def write_description(data: bytes, text: str, *, overwrite: bool = False) -> byt
         ImageError: XMP is not supported for the format, or the file or its packet is damaged.
         DescriptionExists: There is another description, and `overwrite` is not set.
     """
-
-    def change(packet: bytes | None) -> bytes:
-        return _packet(packet, text, overwrite=overwrite)
-
-    return _rewrite(data, change)
+    return _rewrite(data, partial(_packet, text=text, overwrite=overwrite))
 
 
 def _rewrite(data: bytes, change: Change) -> bytes:
@@ -85,9 +78,8 @@ def _jpeg(data: bytes, change: Change) -> bytes:
     while (marker := data[at + 1]) not in (0xD9, 0xDA):  # End of image, or start of the pixels.
         if data[at] != 0xFF:
             raise IndexError
-        if (
-            marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD7
-        ):  # Fill bytes and markers without data.
+        # Fill bytes and markers without data.
+        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD7:
             at += 1 if marker == 0xFF else 2
             continue
         (size,) = struct.unpack_from(">H", data, at + 2)
@@ -95,9 +87,8 @@ def _jpeg(data: bytes, change: Change) -> bytes:
         if marker == 0xE1 and body.startswith(_APP1) and packet is None:
             # Offsets in an index of further images (MPF) are relative to the index.
             if indexed:
-                raise ImageError(
-                    "has its XMP after an index of images, which a new one would break"
-                )
+                problem = "has its XMP after an index of images, which a new one would break"
+                raise ImageError(problem)
             start, end, packet = at, at + 2 + size, body[len(_APP1) :]
         elif start is None and not (marker == 0xE0 or body.startswith(b"Exif\0")):
             start = end = at
