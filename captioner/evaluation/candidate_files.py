@@ -76,9 +76,6 @@ def _read_text(path: str, name: str) -> str:
         raise DataError(f"{name}: cannot be read as UTF-8 text: {error}") from None
 
 
-# JSON
-
-
 def _json_rows(text: str, path: str) -> Iterator[tuple[str, Any]]:
     name = "stdin" if path == "-" else path
     by_line = path.lower().endswith((".jsonl", ".ndjson"))
@@ -106,9 +103,6 @@ def _json_line(line: str) -> Any:
     with contextlib.suppress(ValueError, RecursionError):
         return json.loads(line)
     return None
-
-
-# CSV
 
 
 def _is_csv(text: str, path: str) -> bool:
@@ -175,9 +169,6 @@ def _reader(text: str, delimiter: str) -> Any:
     if delimiter == "\t":  # In a tab-separated file, a quotation mark is an ordinary character.
         return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
     return csv.reader(lines, delimiter=delimiter, strict=True)
-
-
-# Rows
 
 
 def _check_row(where: str, row: Any, key: str) -> None:

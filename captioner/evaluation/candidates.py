@@ -171,11 +171,8 @@ def _image_conflict(
 ) -> str:
     """Describe how the keys of a caption contradict each other; empty if they do not.
 
-    Args:
-        candidate: The row.
-        references: The references by image id.
-        numbered: Whether `id` beside `image_id` is the number of the row.
-        known_image: Whether the path of any row is that of a reference.
+    With `numbered`, an `id` beside `image_id` is the number of the row. With `known_image`, the
+    path of some row is that of a reference.
     """
     if candidate.by_id is None:
         return ""
@@ -202,11 +199,8 @@ def _question_conflict(
 ) -> str:
     """Describe how the keys of an answer contradict each other; empty if they do not.
 
-    Args:
-        candidate: The row.
-        references: The references by question id.
-        known_image: Whether the path of any row is that of a reference.
-        known_question: Whether the question of any row is that of a reference.
+    With `known_image` and `known_question`, some row has the path, and the question, of a
+    reference.
     """
     if candidate.by_id is None:
         return ""
@@ -267,19 +261,17 @@ def _collect_texts(
         if candidate.reference is None:
             unknown.append(candidate.label)
         elif candidate.reference in texts:
-            raise MetricError(
-                f"{candidate.where}: a second {key} {_PREPOSITIONS[key]} {candidate.label};"
-                " expected one candidate per reference"
-            )
+            problem = f"a second {key} {_PREPOSITIONS[key]} {candidate.label}"
+            hint = "expected one candidate per reference"
+            raise MetricError(f"{candidate.where}: {problem}; {hint}")
         else:
             texts[candidate.reference] = candidate.row[key]
     missing = [name for name in expected if name not in texts]
     sides = (("candidates without references", unknown), ("references without candidate", missing))
     if unknown or missing:
         counts = "; ".join(f"{len(x)} {what} ({_first_names(x)})" for what, x in sides if x)
-        raise MetricError(
-            f"{source}: {counts}; the ids must be exactly those of the data set (see --split)"
-        )
+        hint = "the ids must be exactly those of the data set (see --split)"
+        raise MetricError(f"{source}: {counts}; {hint}")
     return texts
 
 

@@ -57,11 +57,7 @@ def predict_captions(
 
 
 def predict_answers(
-    captioner: Captioner,
-    rows: Sequence[Example],
-    options: PredictionOptions,
-    *,
-    baseline: str = "",
+    captioner: Captioner, rows: Sequence[Example], options: PredictionOptions, *, baseline: str = ""
 ) -> dict[str, Answers]:
     """Return answers by question id; equal errors are reported once.
 
@@ -69,10 +65,9 @@ def predict_answers(
     """
     from tqdm import tqdm
 
+    pairs = [(row.image, row.question) for row in rows]
     results = captioner.answer_stream(
-        [(row.image, row.question) for row in rows],
-        batch_size=options.batch_size,
-        beam_size=options.beam_size,
+        pairs, batch_size=options.batch_size, beam_size=options.beam_size
     )
     answers: dict[str, Answers] = {}
     errors: set[str] = set()

@@ -106,11 +106,7 @@ def compare_captions(
 def caption_task(
     captioner: Captioner, task: EvaluationTask, options: PredictionOptions
 ) -> dict[str, str]:
-    """Return captions by image id, without images that cannot be read.
-
-    Raises:
-        DataError: None of the images can be read.
-    """
+    """Return captions by image id for the images that can be read; raise DataError if none can."""
     from captioner.evaluation.predictions import predict_captions
 
     captions = predict_captions(captioner, task.rows, options)

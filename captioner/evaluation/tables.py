@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from captioner.data import Example
@@ -39,12 +40,8 @@ def build_score_table(
     """Return the scores of one or several systems on the same questions, also by type.
 
     Scores are fractions. `measure` names the main one: VQA accuracy if each question has at least
-    `MIN_ANSWERS` answers, otherwise exact match.
-
-    Args:
-        rows: The questions with their reference answers.
-        answers: By system, its answers by question id.
-        missing: By baseline, the reason why it was not measured.
+    `MIN_ANSWERS` answers, otherwise exact match. `answers` has, by system, its answers by question
+    id; `missing`, by baseline, the reason why it was not measured.
 
     Raises:
         MetricError: A system does not answer a question, or there is no question.
@@ -52,12 +49,8 @@ def build_score_table(
     references = {row.question_id: row.references for row in rows}
     question_types = {row.question_id: type_of_question(row) for row in rows}
     answer_types = {row.question_id: _type_of_answer(row) for row in rows}
-    scores = {
-        name: score_answers(
-            texts, references, question_types=question_types, answer_types=answer_types
-        )
-        for name, texts in answers.items()
-    }
+    score = partial(score_answers, question_types=question_types, answer_types=answer_types)
+    scores = {name: score(texts, references) for name, texts in answers.items()}
     measure = _main_measure(rows)
     return {
         "questions": len(rows),

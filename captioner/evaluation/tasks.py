@@ -57,16 +57,10 @@ def read_tasks(
     Raises:
         DataError: The data set cannot be read, or has no such rows.
     """
-    read = partial(
-        read_dataset,
-        root,
-        format=format,
-        images=images,
-        questions=questions,
-        seed=seed,
-        check_images=False,
-        require_answers=False,
+    source = partial(
+        read_dataset, root, format=format, images=images, questions=questions, seed=seed
     )
+    read = partial(source, check_images=False, require_answers=False)
     try:
         # As in training, the questions that are made from captions depend on all captions read.
         needed = [*(splits or [DEFAULT_SPLIT]), TRAIN_SPLIT] if questions else splits
@@ -121,16 +115,14 @@ def read_held_out(
 def check_blind(blind: str, config: Config, *, held_out: bool) -> None:
     """Raise CheckpointError unless a checkpoint is a blind baseline of a configuration."""
     theirs = checkpoint_config(blind)
+    hint = "for the blind baseline, give a checkpoint"
     if not theirs.model.blind:
-        raise CheckpointError(
-            f"{blind}: this model uses the images; for the blind baseline, give a checkpoint that"
-            " was trained with model.blind=true"
-        )
-    if held_out and theirs.data.seed != config.data.seed:
-        raise CheckpointError(
-            f"{blind}: other rows were held out from its training (data.seed={theirs.data.seed},"
-            f" not {config.data.seed}); for the blind baseline, give a checkpoint with that seed"
-        )
+        problem = "this model uses the images"
+        raise CheckpointError(f"{blind}: {problem}; {hint} that was trained with model.blind=true")
+    seed, needed = theirs.data.seed, config.data.seed
+    if held_out and seed != needed:
+        problem = f"other rows were held out from its training (data.seed={seed}, not {needed})"
+        raise CheckpointError(f"{blind}: {problem}; {hint} with that seed")
 
 
 def checkpoint_config(name: str, overrides: Sequence[str] = ()) -> Config:

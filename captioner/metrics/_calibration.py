@@ -74,18 +74,14 @@ def expected_calibration_error(
 
 
 def fit_temperature(
-    nll: Callable[[float], float],
-    *,
-    low: float = 0.25,
-    high: float = 4.0,
-    tolerance: float = 1e-4,
+    nll: Callable[[float], float], *, low: float = 0.25, high: float = 4.0, tolerance: float = 1e-4
 ) -> float:
     """Return the temperature between `low` and `high` that minimizes `nll(temperature)`.
 
     The minimum is found by golden-section search on the logarithm of the temperature; 1 is returned
-    if it is no better than 1.
-    `nll` is the mean negative log-likelihood of the right answers when logits are divided by the
-    temperature. It must have a single minimum, which is found to the relative `tolerance`.
+    if it is no better than 1. `nll` is the mean negative log-likelihood of the right answers when
+    logits are divided by the temperature. It must have a single minimum, which is found to the
+    relative `tolerance`.
 
     Raises:
         MetricError: A value of `nll` is not finite.

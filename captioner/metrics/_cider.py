@@ -143,17 +143,16 @@ class CiderD:
             MetricError: An id has no references, or the lists differ in length.
         """
         if len(candidates) != len(images):
-            raise MetricError(
-                f"found {len(candidates)} candidates and {len(images)} image ids, "
-                "expected one id for each candidate"
-            )
+            counts = f"{len(candidates)} candidates and {len(images)} image ids"
+            raise MetricError(f"found {counts}, expected one id for each candidate")
         try:
             rows = np.array([self.index.index[image] for image in images], dtype=np.int64)
         except KeyError as error:
-            raise MetricError(
-                f"image {error.args[0]!r} has no references here; expected one of the "
-                f"{len(self.index.index)} ids that this CiderD was built with"
-            ) from None
+            problem = f"image {error.args[0]!r} has no references here"
+            hint = (
+                f"expected one of the {len(self.index.index)} ids that this CiderD was built with"
+            )
+            raise MetricError(f"{problem}; {hint}") from None
         lengths = np.array([len(tokens) for tokens in candidates], dtype=np.int64)
         return self.score_matches(self.index.match(candidates, rows), rows, lengths)
 

@@ -52,25 +52,21 @@ def tokenize_references(
     split = str.split if tokenized else tokenize
     tokens: dict[Hashable, list[list[str]]] = {}
     for image, texts in references.items():
+        name = f"references of image {image!r}"
         if isinstance(texts, str) or not isinstance(texts, Sequence):
-            raise MetricError(
-                f"references of image {image!r}: found {type(texts).__name__}, "
-                "expected a list of strings"
-            )
+            found = type(texts).__name__
+            raise MetricError(f"{name}: found {found}, expected a list of strings")
         if not texts:
-            raise MetricError(
-                f"references of image {image!r}: found none, expected at least 1; "
-                "add a reference or leave the image out"
-            )
+            hint = "add a reference or leave the image out"
+            raise MetricError(f"{name}: found none, expected at least 1; {hint}")
         tokens[image] = [split(_check_text(text, image, "reference")) for text in texts]
     return tokens
 
 
 def _check_text(value: object, image: Hashable, role: str) -> str:
     if not isinstance(value, str):
-        raise MetricError(
-            f"{role} of image {image!r}: found {type(value).__name__}, expected a string"
-        )
+        found = type(value).__name__
+        raise MetricError(f"{role} of image {image!r}: found {found}, expected a string")
     return value
 
 

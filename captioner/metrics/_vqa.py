@@ -172,7 +172,6 @@ def score_answers(
         for i, answers in references.items()
     }
     exact = {i: exact_match(candidates[i], answers) for i, answers in references.items()}
-
     return AnswerScores(
         *_score_group(list(references), accuracy, exact),
         _macro_f1(candidates, references),

@@ -1,7 +1,8 @@
 """BLEU-1 to BLEU-4 of image captions for `evaluate.load("captioner/metrics/bleu")`.
 
 Source: Papineni et al., "BLEU: a Method for Automatic Evaluation of Machine Translation" (2002).
-Range: 0 to 1. The values equal those of pycocoevalcap 1.2.
+Range: 0 to 1. The values are of the whole corpus, with Penn Treebank tokens and the closest
+reference length, and equal those of pycocoevalcap 1.2. Java is not needed.
 """
 
 import evaluate
@@ -15,10 +16,6 @@ _CITATION = """\
   author = {Papineni, Kishore and Roukos, Salim and Ward, Todd and Zhu, Wei-Jing},
   booktitle = {ACL}, year = {2002}}
 """
-_DESCRIPTION = """\
-BLEU-1 to BLEU-4 over the corpus, with Penn Treebank tokens and the closest reference length. The
-values equal those of pycocoevalcap. Java is not needed.
-"""
 _USAGE = f"""\
 {CAPTION_ARGS}Returns:
     "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4": fractions.
@@ -29,7 +26,7 @@ class Bleu(evaluate.Metric):
     """Corpus BLEU; raises captioner.errors.MetricError for an image without references."""
 
     def _info(self) -> evaluate.MetricInfo:
-        return metric_info(description=_DESCRIPTION, citation=_CITATION, usage=_USAGE)
+        return metric_info(description=__doc__, citation=_CITATION, usage=_USAGE)
 
     def _compute(
         self, predictions: list[str], references: list[list[str]], *, tokenized: bool = False

@@ -1,7 +1,8 @@
 """CIDEr-D of image captions for `evaluate.load("captioner/metrics/cider_d")`.
 
 Source: Vedantam et al., "CIDEr: Consensus-based Image Description Evaluation" (CVPR 2015).
-Range: 0 to 10. Without `df`, the value equals that of pycocoevalcap 1.2.
+Range: 0 to 10. The value is averaged over images, with n = 1..4, sigma 6 and Penn Treebank tokens.
+Without `df`, it equals that of pycocoevalcap 1.2. Java is not needed.
 """
 
 import evaluate
@@ -15,10 +16,6 @@ _CITATION = """\
   author = {Vedantam, Ramakrishna and Zitnick, C. Lawrence and Parikh, Devi},
   booktitle = {CVPR}, year = {2015}}
 """
-_DESCRIPTION = """\
-CIDEr-D with n = 1..4, sigma 6 and Penn Treebank tokens, averaged over images. The value equals that
-of pycocoevalcap. Java is not needed.
-"""
 _USAGE = f"""\
 {CAPTION_ARGS}    df: a file written by `captioner.metrics.DocumentFrequency.save`; without it,
         document frequencies of n-grams are counted over the references.
@@ -31,7 +28,7 @@ class CiderDMetric(evaluate.Metric):
     """Mean CIDEr-D; raises captioner.errors.MetricError for an image without references."""
 
     def _info(self) -> evaluate.MetricInfo:
-        return metric_info(description=_DESCRIPTION, citation=_CITATION, usage=_USAGE)
+        return metric_info(description=__doc__, citation=_CITATION, usage=_USAGE)
 
     def _compute(
         self,

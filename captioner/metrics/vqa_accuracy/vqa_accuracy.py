@@ -1,7 +1,8 @@
 """VQA accuracy, exact match and macro-F1 for `evaluate.load("captioner/metrics/vqa_accuracy")`.
 
 Source: Antol et al., "VQA: Visual Question Answering" (ICCV 2015), and its official evaluator.
-Range: 0 to 1 each. The accuracy equals that of the official evaluator, before it rounds.
+Range: 0 to 1 each. The accuracy equals that of the official evaluator, before it rounds. Exact
+match is measured after its normalization, and macro-F1 is taken over the most frequent answers.
 """
 
 import evaluate
@@ -15,10 +16,6 @@ _CITATION = """\
   author = {Antol, Stanislaw and Agrawal, Aishwarya and Lu, Jiasen and Mitchell, Margaret and
     Batra, Dhruv and Zitnick, C. Lawrence and Parikh, Devi},
   booktitle = {ICCV}, year = {2015}}
-"""
-_DESCRIPTION = """\
-The official VQA accuracy, exact match after its normalization, and macro-F1 over the most frequent
-answers.
 """
 _USAGE = """\
 Args:
@@ -36,14 +33,10 @@ class VqaAccuracy(evaluate.Metric):
     """Corpus scores; raises captioner.errors.MetricError for a question without answers."""
 
     def _info(self) -> evaluate.MetricInfo:
-        return metric_info(description=_DESCRIPTION, citation=_CITATION, usage=_USAGE)
+        return metric_info(description=__doc__, citation=_CITATION, usage=_USAGE)
 
     def _compute(
-        self,
-        predictions: list[str],
-        references: list[list[str]],
-        *,
-        strict_official: bool = True,
+        self, predictions: list[str], references: list[list[str]], *, strict_official: bool = True
     ) -> dict[str, float]:
         texts = number_texts(predictions, references)
         scores = score_answers(*texts, strict_official=strict_official)
