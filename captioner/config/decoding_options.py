@@ -101,10 +101,8 @@ class DecodingConfig:
                 " beam search needs groups above 1 and diversity above 0; set both or neither"
             )
         if self.beam_size % self.groups:
-            raise ConfigError(
-                f"decoding.beam_size={self.beam_size} is not a multiple of"
-                f" decoding.groups={self.groups}"
-            )
+            problem = f"is not a multiple of decoding.groups={self.groups}"
+            raise ConfigError(f"decoding.beam_size={self.beam_size} {problem}")
 
     def _check_words(self) -> None:
         banned = {phrase.strip().lower() for phrase in self.banned}

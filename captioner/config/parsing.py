@@ -90,12 +90,9 @@ def _index(here: dict[str, Any] | list[Any], key: str, word: str) -> Any:
 
 
 def parse_value(kind: Any, value: Any, where: str = "") -> Any:
-    """Convert plain data to the type of an annotation.
+    """Convert YAML data to the type of an annotation such as a dataclass or `tuple[int, ...]`.
 
-    Args:
-        kind: The annotation, such as a dataclass or `tuple[int, ...]`.
-        value: Data as YAML gives it.
-        where: The dotted key, for messages.
+    Messages name the dotted key `where`.
 
     Raises:
         ConfigError: The value does not have that type, or a key is unknown.
@@ -133,9 +130,8 @@ def _build_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ..
 
 def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
-        raise ConfigError(
-            f"{where or 'the configuration'}: expected keys, found a {type_name(value)}"
-        )
+        name, found = where or "the configuration", type_name(value)
+        raise ConfigError(f"{name}: expected keys, found a {found}")
     hints = typing.get_type_hints(kind)
     prefix = f"{where}." if where else ""
     for key in value:

@@ -85,10 +85,8 @@ class DataConfig(SourceConfig):
         check_minimum("data", self, 0, "workers")
         for setting in fields(SourceConfig) if self.sources else ():
             if getattr(self, setting.name) != setting.default:
-                raise ConfigError(
-                    f"data.{setting.name} cannot be combined with data.sources; set it per source,"
-                    f" as data.sources.0.{setting.name}"
-                )
+                name, hint = setting.name, f"set it per source, as data.sources.0.{setting.name}"
+                raise ConfigError(f"data.{name} cannot be combined with data.sources; {hint}")
 
     @property
     def all_sources(self) -> tuple[SourceConfig, ...]:
@@ -223,9 +221,8 @@ class ModelConfig:
         check_minimum("model", self, 2, "max_length")
         check_interval("model", self, "[0, 1)", "dropout", "feature_dropout")
         if self.width % self.heads:
-            raise ConfigError(
-                f"model.width={self.width} is not a multiple of model.heads={self.heads}"
-            )
+            problem = f"is not a multiple of model.heads={self.heads}"
+            raise ConfigError(f"model.width={self.width} {problem}")
         if not self.backbones:
             raise ConfigError("model.backbones is empty; name at least one timm model")
 
@@ -274,21 +271,17 @@ class StageConfig:
         names = ("lr", "encoder_lr", "warmup", "final_lr", "cached_views", "bleu")
         check_minimum("train.stages", self, 0, *names)
         if self.epochs and not (self.lr or self.encoder_lr):
-            raise ConfigError(
-                "train.stages: lr=0 and encoder_lr=0 train nothing; set one of them above 0"
-            )
+            problem = "lr=0 and encoder_lr=0 train nothing; set one of them above 0"
+            raise ConfigError(f"train.stages: {problem}")
         check_interval("train.stages", self, "(0, 1]", "encoder_decay")
         if any(weight <= 0 for weight in self.weights):
             raise ConfigError(f"train.stages: weights={self.weights}: expected numbers above 0")
         if self.cached_views and self.encoder_lr:
-            raise ConfigError(
-                "train.stages: cached_views needs a frozen encoder; set encoder_lr to 0"
-                " or cached_views to 0"
-            )
+            hint = "set encoder_lr to 0 or cached_views to 0"
+            raise ConfigError(f"train.stages: cached_views needs a frozen encoder; {hint}")
         if self.parts == "question" and self.encoder_lr:
-            raise ConfigError(
-                "train.stages: parts=question does not train the backbone; set encoder_lr to 0"
-            )
+            problem = "parts=question does not train the backbone; set encoder_lr to 0"
+            raise ConfigError(f"train.stages: {problem}")
 
 
 @dataclass(frozen=True)
@@ -367,10 +360,8 @@ class TrainConfig:
             raise ConfigError("train.soup needs train.start, with which it is averaged")
         for name in ("max_length", "question_max_length"):
             if getattr(self, name) and not self.start:
-                setting = f"model.{name.replace('_max', '.max')}"
-                raise ConfigError(
-                    f"train.{name} needs train.start, which is not set; set {setting}"
-                )
+                hint = f"set model.{name.replace('_max', '.max')}"
+                raise ConfigError(f"train.{name} needs train.start, which is not set; {hint}")
         for number, stage in enumerate(self.stages):
             if not stage.epochs and not (self.validate_start and self.start and number == 0):
                 raise ConfigError(
@@ -397,25 +388,17 @@ class Config:
             length = getattr(self, section).max_length
             limit = max(self.model.max_length, self.train.max_length or 0)
             if length > limit:
-                raise ConfigError(
-                    f"{section}.max_length={length} exceeds model.max_length={limit}, the number"
-                    " of positions of the decoder"
-                )
+                limits = f"model.max_length={limit}, the number of positions of the decoder"
+                raise ConfigError(f"{section}.max_length={length} exceeds {limits}")
         sources = len(self.data.all_sources)
         for number, stage in enumerate(self.train.stages):
             if len(stage.weights) not in (0, sources):
-                raise ConfigError(
-                    f"train.stages.{number}: {len(stage.weights)} weights for {sources} source(s);"
-                    " expected one per source"
-                )
+                counts = f"{len(stage.weights)} weights for {sources} source(s)"
+                raise ConfigError(f"train.stages.{number}: {counts}; expected one per source")
 
 
 def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
-    """Read a YAML file and apply overrides.
-
-    Args:
-        path: The file; None for the defaults.
-        overrides: `key.path=value` words.
+    """Read a YAML file (None for the defaults) and apply `key.path=value` overrides.
 
     Raises:
         ConfigError: The file cannot be read as YAML, a key is unknown, or a value is not valid.

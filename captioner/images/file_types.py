@@ -37,7 +37,11 @@ _OTHER_TYPES = (
 
 
 def open_image(file: BinaryIO, max_pixels: int) -> Image.Image:
-    """Open a seekable image file and check its size; nothing is decoded yet.
+    """Open an image file and check its size; nothing is decoded yet.
+
+    Args:
+        file: A seekable binary file.
+        max_pixels: Largest width x height.
 
     Raises:
         ImageError: The file cannot be read as an image.
@@ -61,7 +65,11 @@ def open_image(file: BinaryIO, max_pixels: int) -> Image.Image:
 
 
 def identify_format(data: bytes) -> str:
-    """Return Pillow's name of a file's format from its first bytes; raise ImageFormatError."""
+    """Return Pillow's name of the format of a file from its first bytes.
+
+    Raises:
+        ImageFormatError: The format is not supported.
+    """
     return _identify(data[:512])[0]
 
 

@@ -33,9 +33,14 @@ def load_lexicon() -> Lexicon:
     """Return the lexicon; the first call builds it in a fraction of a second."""
     forms: dict[str, tuple[str, bool]] = {}
     parents: dict[str, list[str]] = {}
-    for head, entries in nouns.parse_table(nouns.NOUNS):
-        kind = _add_synonyms(head, forms)
-        for entry in entries:
+    kind = ""
+    for line in nouns.NOUNS.strip().splitlines():
+        head, colon, rest = line.partition(":")
+        if colon:
+            kind = _add_synonyms(head, forms)
+        else:
+            rest = line
+        for entry in rest.split():
             noun = _add_synonyms(entry, forms)
             kinds = parents.setdefault(noun, [])
             if noun != kind and kind not in kinds:
@@ -43,9 +48,13 @@ def load_lexicon() -> Lexicon:
     forms |= dict.fromkeys(("people", "persons", "humans", "folks"), ("person", True))
     numbers = {str(_INFLECT.number_to_words(str(n))): n for n in range(1, 21)}
     numbers |= {str(n): n for n in range(1, 21)}
-    kinds_of = {noun: tuple(kinds) for noun, kinds in parents.items()}
-    longest = max(form.count(" ") for form in forms) + 1
-    return Lexicon(forms, kinds_of, _verb_forms(), numbers, longest)
+    return Lexicon(
+        forms,
+        {noun: tuple(kinds) for noun, kinds in parents.items()},
+        _verb_forms(),
+        numbers,
+        max(form.count(" ") for form in forms) + 1,
+    )
 
 
 def _add_synonyms(entry: str, forms: dict[str, tuple[str, bool]]) -> str:

@@ -49,12 +49,15 @@ def _format_subject(name: str, is_plural: bool) -> str:
 
 
 def choose_answer(votes: Counter[str], min_votes: int) -> str:
-    """Return the answer that most captions state, the first of equals, or "".
+    """Return the answer that most captions state, or "".
 
-    It needs `min_votes`, or to be the only answer.
+    It needs `min_votes`, or to be the only answer. The first of several equally frequent answers
+    is returned, because each is true.
     """
-    answer, count = max(votes.items(), key=lambda item: item[1], default=("", 0))
-    return answer if count >= min_votes or len(votes) == 1 else ""
+    ranked = votes.most_common(1)
+    if not ranked or (ranked[0][1] < min_votes and len(votes) > 1):
+        return ""
+    return ranked[0][0]
 
 
 def _make_activity_pairs(scene: Scene) -> Iterator[Pair]:
