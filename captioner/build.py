@@ -41,12 +41,9 @@ CLASSIFIERS = ("classifier", "head", "fc")
 def build_backbone(config: Config, *, load_weights: bool = True) -> tuple[Backbones, Config]:
     """Build the timm models that a configuration names.
 
-        Returns: The backbones, and the configuration, completed by the input size, mean and
-        standard deviation of the first one.
-
-    Raises:
-        ConfigError: A model or module name is unknown, or the backbones expect different pixels.
-        CheckpointError: Weights are missing or do not fit.
+    Returns them and the configuration, completed by the input size, mean and standard deviation of
+    the first one. Raises ConfigError if a model or module name is unknown, CheckpointError if
+    weights are missing or do not fit.
     """
     from timm.data.config import resolve_model_data_config
 
@@ -80,17 +77,11 @@ def build_model(
     positions: int,
     checkpoint: Path | None = None,
 ) -> Seq2Seq:
-    """Build the model behind a backbone.
+    """Build the model behind a backbone, whose features are (B, `positions`, `channels`).
 
-    Args:
-        config: The model section of a configuration.
-        backbone: Maps pixels to features (B, `positions`, `channels`).
-        tokenizer: Its size is that of the vocabulary. A Hugging Face question encoder replaces
-            its tokenizer for questions.
-        channels: Channels of the features.
-        positions: Positions of the features.
-        checkpoint: A folder whose weights will be loaded: only the architecture of a Hugging Face
-            encoder is read from it. Without it, the encoder's own weights are loaded.
+    A Hugging Face question encoder brings its `tokenizer.question_tokenizer`. Its own weights are
+    loaded, unless `checkpoint` is the folder whose weights will be loaded: then only the
+    architecture is read, from that folder.
 
     Raises:
         ConfigError: The question encoder cannot be loaded.

@@ -108,17 +108,10 @@ def stored_feature_shape(state: Mapping[str, Tensor], path: Path) -> tuple[int, 
 def save_best(
     folder: Path, config: Config, tokenizer: Tokenizer, model: Seq2Seq, metrics: Mapping[str, Any]
 ) -> None:
-    """Write a checkpoint atomically.
+    """Write a checkpoint atomically, with `metrics` (the validation scores) as `metrics.json`.
 
-    Args:
-        folder: Where to write it.
-        config: The configuration of the run; `train.save_dtype` is the type of the weights.
-        tokenizer: The tokenizer, and that of a Hugging Face question encoder.
-        model: The model. LoRA adapters are merged into the weights.
-        metrics: What `metrics.json` states, such as the validation scores.
-
-    Raises:
-        CheckpointError: The folder cannot be written.
+    The weights get the type `train.save_dtype`; LoRA adapters are merged into them. Raises
+    CheckpointError if the folder cannot be written.
     """
     dtype = getattr(torch, config.train.save_dtype)
     weights = {
@@ -172,7 +165,4 @@ def load_best(folder: Path, model: nn.Module) -> None:
 def best_scores(folder: Path) -> dict[str, float]:
     """Return the validation scores of the best checkpoint; empty if there is none."""
     path = folder / METRICS
-    if not path.exists():
-        return {}
-    scores: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))["val"]
-    return scores
+    return dict(json.loads(path.read_text(encoding="utf-8"))["val"]) if path.exists() else {}

@@ -37,20 +37,11 @@ def open_replacement(
     """Open a temporary file that replaces `path` when the block ends without an error.
 
     If a file is there already, the new content is flushed to the disk before the rename, so that a
-    power failure cannot lose both versions.
+    power failure cannot lose both versions. With `sync`, it is flushed even if there is none yet.
 
-    Args:
-        path: The file to replace or create.
-        like: A file whose permissions, and with `times` whose times, the new file gets.
-        times: Copy the times of `like` as well.
-        sync: Flush to the disk even if there is no file yet.
-        private: Let only the owner read the file.
-
-    Yields:
-        The temporary file, open for writing bytes.
-
-    Raises:
-        OSError: The file cannot be written; `path` is unchanged.
+    The new file gets the permissions, and with `times` the times, of the file `like`; with
+    `private`, only the owner can read it. If it cannot be written, OSError is raised and `path` is
+    unchanged.
     """
     folder, name = os.path.split(path)
     # The name is hidden, so no run takes the file for an image. It is always the same, so repeated
@@ -107,12 +98,8 @@ def _holds(path: str, data: bytes) -> bool:
 def replace_folder(folder: Path, size: int) -> Iterator[Path]:
     """Yield a temporary folder that replaces `folder` when the block ends without an error.
 
-    Args:
-        folder: The folder to replace or create.
-        size: Bytes that will be written, about.
-
-    Raises:
-        CheckpointError: There is too little space or a write fails; `folder` is unchanged.
+    `size` is the approximate number of bytes to write. If there is too little space or a write
+    fails, CheckpointError is raised and `folder` is unchanged.
     """
     partial, old = _beside(folder, "partial"), _beside(folder, "old")
     try:

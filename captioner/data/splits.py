@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from captioner.config import Config, SourceConfig
 from captioner.data import Report, normalize_question, read_dataset
@@ -32,23 +32,12 @@ class Task:
     has_questions: bool
 
 
-class Splits(NamedTuple):
-    """The data of a run."""
+def read_splits(config: Config) -> tuple[list[Task], Dataset, Dataset, Report]:
+    """Return the tasks, the training rows, the validation rows and a report of unused rows.
 
-    tasks: list[Task]
-    train: Dataset
-    """Training rows. The column `source` is the index of a row's task."""
-    val: Dataset
-    """Validation rows, likewise."""
-    report: Report
-    """Problems of the files, and rows that are not used."""
-
-
-def read_splits(config: Config) -> Splits:
-    """Read all data sets of a configuration.
-
-    A data set with both captions and questions makes two tasks. Raises ConfigError if no data set
-    is named, DataError if one cannot be read or is too small.
+    The column `source` is the index of a row's task. A data set with both captions and questions
+    makes two tasks. Raises ConfigError if no data set is named, DataError if one cannot be read or
+    is too small.
     """
     from datasets import concatenate_datasets
 
@@ -66,19 +55,18 @@ def read_splits(config: Config) -> Splits:
                     numbers = [len(tasks)] * len(places)
                     parts.append(part.select(places).add_column("source", numbers))
             tasks.append(Task(_name_task(source, has_questions, tasks), source, has_questions))
-    splits = Splits(tasks, concatenate_datasets(train), concatenate_datasets(val), report)
-    _report_leaks(splits)
-    return splits
+    train_rows, val_rows = concatenate_datasets(train), concatenate_datasets(val)
+    _report_leaks(set(train_rows["image"]), set(val_rows["image"]), report)
+    return tasks, train_rows, val_rows, report
 
 
-def _report_leaks(splits: Splits) -> None:
+def _report_leaks(train: set[str], val: set[str], report: Report) -> None:
     """Report validation images that are training images under another name."""
-    train, val = set(splits.train["image"]), set(splits.val["image"])
     for group in group_equal_files([*train, *val]):
         trained = [path for path in group if path in train]
         for path in group if trained else ():
             if path in val and path not in train:
-                splits.report.add(LEAKED, f"{Path(path).name} = {Path(trained[0]).name}")
+                report.add(LEAKED, f"{Path(path).name} = {Path(trained[0]).name}")
 
 
 def _name_task(source: SourceConfig, has_questions: bool, others: list[Task]) -> str:
@@ -175,28 +163,15 @@ def _select_splits(rows: Dataset, names: Sequence[str]) -> Dataset:
 
 
 def hold_out(
-    rows: Dataset,
-    source: SourceConfig,
-    seed: int,
-    error: DataError,
-    report: Report | None = None,
+    rows: Dataset, source: SourceConfig, seed: int, error: DataError, report: Report | None = None
 ) -> tuple[Dataset, Dataset]:
     """Split rows into training rows and held-out rows.
 
     Rows of one image stay together, and so do images whose files have equal bytes. With
     `hold_out=question`, single questions are held out instead; those that training asks about the
     same image as well are left out. Whether a row is held out depends on its id and the seed only,
-    so data sets over the same images are split alike; `val_share` is met on average.
-
-    Args:
-        rows: The rows of a data set.
-        source: `hold_out` and `val_share`.
-        seed: Selects the rows.
-        error: Raised if one of the parts would be empty.
-        report: Gets the questions that are left out.
-
-    Returns:
-        The training rows and the held-out rows.
+    so data sets over the same images are split alike; `val_share` is met on average. The report
+    gets the questions that are left out; `error` is raised if one of the parts would be empty.
     """
     single = source.hold_out == "question"
     pairs = zip(rows["image_id"], rows["question_id"], strict=True)
@@ -214,10 +189,9 @@ def hold_out(
     # A data set may ask the same question about an image twice.
     trained = set(_image_questions(train))
     new = [not q or (image, q) not in trained for image, q in _image_questions(val)]
-    if report is not None:
-        for name, is_new in zip(val["question_id"], new, strict=True):
-            if not is_new:
-                report.add(ASKED_BEFORE, name)
+    for name, is_new in zip(val["question_id"], new, strict=True):
+        if report is not None and not is_new:
+            report.add(ASKED_BEFORE, name)
     val = val.select([i for i, is_new in enumerate(new) if is_new])
     if not len(train) or not len(val):
         raise error

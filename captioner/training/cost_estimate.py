@@ -89,8 +89,7 @@ def estimate_cost(
 ) -> CostEstimate | None:
     """Measure one step on the first batch of each source; all ranks must call this.
 
-    Returns:
-        The estimate, or None under DeepSpeed, whose backward pass updates the weights.
+    Returns None under DeepSpeed, whose backward pass updates the weights.
     """
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         return None
@@ -148,10 +147,7 @@ def _memory(device: torch.device) -> tuple[int, int]:
 
 
 def peak_of(name: str) -> float | None:
-    """Return the peak TFLOP/s of a GPU, by the name that its driver gives, or None.
-
-    An example of a name is "NVIDIA A100-SXM4-40GB".
-    """
+    """Return the peak TFLOP/s of a GPU with a name such as "NVIDIA A100-SXM4-40GB", or None."""
     words = name.replace("-", " ").split()
     matches = [key for key in PEAKS if set(key.split()) <= set(words)]
     return PEAKS[max(matches, key=len)] if matches else None

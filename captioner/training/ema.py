@@ -15,11 +15,7 @@ class MovingAverage:
     """Exponential moving average of a model's parameters (Polyak and Juditsky, 1992).
 
     The decay of update n is min(decay, (1 + n) / (10 + n)), so that the first weights, which are
-    far from good, are soon forgotten.
-
-    Args:
-        model: The model whose present weights the average starts from.
-        decay: Share of the old average that each update keeps; 0 turns the average off.
+    far from good, are soon forgotten. With decay 0, there is no average.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

@@ -48,15 +48,10 @@ def use_cached_features(
     Of training images, `cached_views` augmented views are encoded; of validation images, one.
     """
     backbone.eval()
-    views = stage.cached_views if stage.augment else 1
-    for dataset, count in ((train, views), (val, 1)):
+    folder = Path(config.train.cache)
+    for dataset, views in ((train, stage.cached_views if stage.augment else 1), (val, 1)):
         dataset.features = cached_features(
-            backbone,
-            dataset,
-            views=count,
-            folder=Path(config.train.cache),
-            accelerator=accelerator,
-            stop=stop,
+            backbone, dataset, views=views, folder=folder, accelerator=accelerator, stop=stop
         )
 
 
@@ -72,16 +67,9 @@ def cached_features(
     """Return the features of a data set, from a file that is written if there is none.
 
     The name of the file is a digest of the images' content, the transform, the backbone and the
-    precision. A file under that name is always complete.
-
-    Args:
-        backbone: The frozen backbone.
-        dataset: The images; view v is what the data set gives in epoch v.
-        views: V.
-        folder: The folder of the files.
-        accelerator: The Accelerator of the run.
-        stop: Called between batches on all ranks; it may raise. The features so far are kept, and
-            the next call continues from them. A killed process loses `TOGETHER` batches at most.
+    precision. A file under that name is always complete. View v is what the data set gives in epoch
+    v. `stop` is called between batches on all ranks; it may raise. The features so far are kept,
+    and the next call continues from them. A killed process loses `TOGETHER` batches at most.
 
     Returns:
         float16 (V, N, P, C). The features of an image that cannot be decoded are NaN, which the

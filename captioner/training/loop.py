@@ -157,16 +157,9 @@ def training_step(
 ) -> tuple[Loss, Tensor]:
     """Run one batch forward and backward; take an optimizer step if accumulation is complete.
 
-    Args:
-        run: The run.
-        stage: The stage.
-        batch: The batch of this rank.
-        epoch: The epoch within the stage.
-        i: The batch within the epoch.
-        counts: False if no image could be read: the batch must not change the weights.
-
-    Returns:
-        The loss, and the value to log: the loss per token, or the reward.
+    `epoch` counts within the stage, `i` within the epoch. Without `counts`, no image could be read,
+    and the batch must not change the weights. Returns the loss, and the value to log: the loss per
+    token, or the reward.
     """
     accelerator, optimizer = run.accelerator, stage.prepared.optimizer
     rank, world = accelerator.process_index, accelerator.num_processes

@@ -83,10 +83,8 @@ class Objective:
     def __call__(self, model: nn.Module, batch: Batch, *, full_model: FullModel) -> Loss:
         """Return the loss of a batch.
 
-        Args:
-            model: The model, as wrapped by Accelerate for the backward pass.
-            batch: Images and their texts.
-            full_model: Gives the model to sample captions from; all ranks must call it.
+        `model` is wrapped by Accelerate for the backward pass; `full_model`, which all ranks must
+        call, gives the model to sample captions from.
         """
         if self.reward is not None and batch.questions is None:
             return self._self_critical(self.reward, model, batch, full_model)
@@ -156,14 +154,10 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def caption_loss(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
-    """Return the summed cross-entropy with label smoothing.
+    """Return the summed cross-entropy of logits (M, V) and labels (M,).
 
-    Label smoothing: Szegedy et al., Rethinking the Inception architecture (2016), section 7.
-
-    Args:
-        logits: (M, V).
-        labels: (M,).
-        smoothing: Probability that is spread over the whole vocabulary.
+    `smoothing` is the probability that is spread over the whole vocabulary (label smoothing;
+    Szegedy et al., Rethinking the Inception architecture, 2016, section 7).
     """
     return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing, reduction="sum")
 
@@ -171,12 +165,8 @@ def caption_loss(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> T
 class CaptionReward:
     """The reward of sampled captions: CIDEr-D, plus `bleu` times BLEU-4.
 
-    Words are compared, not tokens. The document frequencies are those of the given references.
-
-    Args:
-        references: The training captions of each image.
-        tokenizer: Decodes the samples.
-        bleu: Weight of BLEU-4.
+    Words are compared, not tokens. The references are the training captions of each image, which
+    also give the document frequencies.
     """
 
     def __init__(
@@ -213,15 +203,10 @@ class CaptionReward:
 
 
 def advantages(rewards: Tensor, samples: int) -> Tensor:
-    """Subtract the baseline from rewards.
+    """Return the rewards of `samples` = K samples per image minus their baseline (B, K).
 
-    Args:
-        rewards: (B, K), or (B, K + 1) with the reward of a greedy caption as the last column.
-        samples: K.
-
-    Returns:
-        (B, K). The baseline is the last column if there is one, or else the mean reward of the
-        image's other samples.
+    The baseline is the reward of a greedy caption if the rewards (B, K + 1) have it as their last
+    column. For rewards (B, K), it is the mean reward of the image's other samples.
     """
     if rewards.shape[1] > samples:
         return rewards[:, :samples] - rewards[:, samples:]
@@ -231,10 +216,8 @@ def advantages(rewards: Tensor, samples: int) -> Tensor:
 def self_critical_loss(logits: Tensor, samples: Tensor, gains: Tensor) -> Tensor:
     """Return the summed policy-gradient loss (REINFORCE with a baseline).
 
-    Args:
-        logits: (M, V), at the tokens of the samples. EOS is one of them; padding is not.
-        samples: (B, K, T).
-        gains: Advantage of each sample (B, K).
+    The logits (M, V) are those at the tokens of the samples (B, K, T): at EOS too, but not at
+    padding. The gains (B, K) are the advantages of the samples.
     """
     places = samples != PAD
     chosen = logits.float().log_softmax(-1).gather(1, samples[places][:, None])[:, 0]  # (M,)

@@ -16,43 +16,30 @@ from captioner.model.seq2seq import Seq2Seq
 def build_optimizer(model: Seq2Seq, config: TrainConfig, stage: StageConfig) -> torch.optim.AdamW:
     """Return AdamW over the parameters that a stage trains (Loshchilov and Hutter, 2019).
 
+    The model must be that of `start_stage`. Each group holds its peak learning rate under the key
+    `peak`.
+
     Weight decay applies to matrices only. It does not apply to vectors (biases, norms), nor to
     embeddings of positions, types or question words: rows that no text uses would shrink to zero.
 
     With `encoder_decay` below 1, the learning rate of the backbone decreases from its last block to
     its first (layer-wise learning-rate decay; Howard and Ruder, ULMFiT, 2018, section 3.2).
-
-    Args:
-        model: The model, after `start_stage`.
-        config: Weight decay and betas.
-        stage: Peak learning rates of the backbone (`encoder_lr`) and of the other parts (`lr`).
-
-    Returns:
-        The optimizer; each group holds its peak learning rate under the key `peak`.
     """
     embeddings = {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
     embeddings -= {model.decoder.embed_tokens.weight}  # also the output projection
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for rate, name, p in _rated_parameters(model, stage):
+    for rate, name, p in rated_parameters(model, stage):
         # Parameters whose name has no "weight" (`positions`, timm's `pos_embed`) are embeddings.
         decays = p.ndim > 1 and p not in embeddings and "weight" in name.rpartition(".")[2]
         groups.setdefault((rate, decays), []).append(p)
-    return torch.optim.AdamW(
-        [
-            {
-                "params": params,
-                "lr": rate,
-                "peak": rate,
-                "weight_decay": config.weight_decay if decays else 0.0,
-            }
-            for (rate, decays), params in groups.items()
-        ],
-        betas=config.betas,
-        fused=True,
-    )
+    options = [
+        {"params": p, "lr": rate, "peak": rate, "weight_decay": config.weight_decay * decays}
+        for (rate, decays), p in groups.items()
+    ]
+    return torch.optim.AdamW(options, betas=config.betas, fused=True)
 
 
-def _rated_parameters(
+def rated_parameters(
     model: Seq2Seq, stage: StageConfig
 ) -> Iterator[tuple[float, str, nn.Parameter]]:
     """Yield the peak learning rate, name and value of each parameter to train."""
@@ -76,10 +63,8 @@ def distances_to_output(backbone: nn.Module) -> dict[str, int]:
     members: Any = backbone.models
     for i, model in enumerate(members):
         blocks = group_parameters(model, model.group_matcher(coarse=False))
-        last = max(blocks)
-        distances |= {
-            f"models.{i}.{name}": last - n for n, names in blocks.items() for name in names
-        }
+        for n, names in blocks.items():
+            distances |= {f"models.{i}.{name}": max(blocks) - n for name in names}
     return distances
 
 

@@ -11,18 +11,16 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from captioner.backends.torch_backend import TorchBackend
 from captioner.config import AnswerConfig, Config, DecodingConfig
 from captioner.data.collate import Batch, collate
 from captioner.data.dataset import ImageDataset, Key, Sample
 from captioner.data.splits import read_splits
-from captioner.generation.answers import search_answers
-from captioner.generation.captions import search_captions
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS, EOS, PAD, Tokenizer
 from captioner.training import setup
 from captioner.training.data_report import describe_data
 from captioner.training.loss import caption_loss
+from captioner.training.validation import generate_texts
 
 BATCH_IMAGES, MAX_STEPS, LEARNING_RATE = 4, 300, 1e-3
 OVERFIT = 0.1
@@ -109,12 +107,8 @@ def check_batch(batch: Batch) -> Iterator[Finding]:
 def overfit(model: Seq2Seq, batch: Batch) -> list[float]:
     """Train on one batch until it is learned; return the loss per token of each step."""
     model.eval()  # no dropout
-    parameters = [
-        parameter
-        for name, part in model.named_children()
-        if name != "backbone"
-        for parameter in part.parameters()
-    ]
+    parts = [part for name, part in model.named_children() if name != "backbone"]
+    parameters = [p for part in parts for p in part.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0)
     with torch.no_grad():
         features = model.backbone(batch.images)
@@ -137,21 +131,16 @@ def _check_generation(
     model: Seq2Seq, batch: Batch, tokenizer: Tokenizer, config: Config
 ) -> Finding:
     """Check that the model generates the texts of the batch."""
-    assert batch.images is not None
     expected = [tokenizer.decode(row) for row in batch.labels.flatten(0, 1).tolist()]
     longest = config.model.max_length
-    backend = TorchBackend.of_model(model, device=batch.images.device)
+    greedy = replace(
+        config,
+        decoding=DecodingConfig(beam_size=1, max_length=longest),
+        answers=AnswerConfig(beam_size=1, max_length=longest),
+    )
     with torch.inference_mode():
-        memories = backend.encode_tensors([batch.images])
-        if batch.questions is None:
-            greedy = DecodingConfig(beam_size=1, max_length=longest)
-            result = search_captions(backend, memories, greedy)
-        else:
-            assert batch.owners is not None
-            memories = backend.fuse_questions(memories, batch.questions, batch.owners)
-            settings = AnswerConfig(beam_size=1, max_length=longest)
-            result = search_answers(backend, memories, settings)
-    texts = [tokenizer.decode(hypotheses[0].tokens) for hypotheses in result]
+        pairs = generate_texts(model, batch, tokenizer=tokenizer, config=greedy)
+        texts = [text for _, text in pairs]
     wrong = [f"; {a!r} for {b!r}" for a, b in zip(texts, expected, strict=True) if a != b]
     detail = f"{len(expected) - len(wrong)} of {len(expected)}{''.join(wrong[:1])}"
     return Finding("the model generates the texts of the batch", not wrong, detail)

@@ -196,13 +196,9 @@ def resume_or_reset(run: Run, *, resume: bool, force: bool) -> None:
         accelerator, run.is_main and run_state.is_of_this_launch(run.states)
     )
     if resume or restarted:
+        ranks = accelerator.num_processes
         run.saved = run_state.SavedState(
-            run.states,
-            run.config,
-            run.tokenizer,
-            run.data,
-            force=force,
-            ranks=accelerator.num_processes,
+            run.states, run.config, run.tokenizer, run.data, force=force, ranks=ranks
         )
         run.saved.restore_model(run.model, run.average)
         run.progress = run.saved.progress

@@ -75,10 +75,7 @@ def is_complete(progress: Progress, settings: TrainConfig, report: Path) -> bool
 def gather_state(
     model: nn.Module, average: MovingAverage, optimizer: torch.optim.Optimizer, *, keep: bool = True
 ) -> dict[str, Tensor]:
-    """Return the tensors that a resumed run needs; all ranks must call this.
-
-    The result is empty on ranks that do not `keep` it.
-    """
+    """Return the tensors that a resumed run needs (all ranks must call this), {} without `keep`."""
     parts: dict[str, Iterable[tuple[str, Tensor]]] = {
         "model": model.state_dict().items(),
         "average": average.state.items(),
@@ -105,29 +102,16 @@ def save_state(
     scaler: Mapping[str, Any] | None = None,
     ranks: int = 1,
 ) -> None:
-    """Add a state to a folder of states; then remove the oldest ones.
+    """Add a state to a folder of states; then remove all but the newest `train.keep` ones.
 
-    Args:
-        folder: The folder of states.
-        tensors: The result of `gather_state`.
-        config: The configuration; `train.keep` is the number of states to keep.
-        tokenizer: The tokenizer of the run.
-        data: Digest of the rows.
-        progress: The position of the run.
-        average: The moving average.
-        scaler: State of the gradient scaler.
-        ranks: Number of processes.
-
-    Raises:
-        CheckpointError: The state cannot be written.
+    `tensors` is the result of `gather_state`, `data` a digest of the rows, `scaler` the state of
+    the gradient scaler. Raises CheckpointError if the state cannot be written.
     """
     record = {
         "progress": dataclasses.asdict(progress),
         "average_updates": average.updates,
         "scaler": scaler,
-        "config": to_dict(config) | {"ranks": ranks},
-        "tokenizer": _tokenizer_digest(tokenizer),
-        "data": data,
+        **_identify(config, tokenizer, data, ranks),
         "launch": distributed.launch_id(),
     }
     with replace_folder(folder / progress.name, tensor_bytes(tensors)) as partial:
@@ -170,8 +154,10 @@ def _list_states(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*") if not path.name.startswith("."))
 
 
-def _tokenizer_digest(tokenizer: Tokenizer) -> str:
-    return hashlib.sha256(tokenizer.model).hexdigest()
+def _identify(config: Config, tokenizer: Tokenizer, data: str, ranks: int) -> dict[str, Any]:
+    """Return the part of a record that must be the same when a run resumes."""
+    digest = hashlib.sha256(tokenizer.model).hexdigest()
+    return {"config": to_dict(config) | {"ranks": ranks}, "tokenizer": digest, "data": data}
 
 
 class SavedState:
@@ -204,7 +190,8 @@ class SavedState:
             self.progress = Progress(**record["progress"])
             self.average_updates: int = record["average_updates"]
             self.scaler: dict[str, Any] | None = record["scaler"]
-            _check_record(record, path, config, tokenizer, data, force=force, ranks=ranks)
+            present = _identify(config, tokenizer, data, ranks)
+            _check_record(record, present, path, config.data.roots, force=force)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise CheckpointError(f"{path}: not a state of this version ({error})") from None
 
@@ -225,36 +212,28 @@ class SavedState:
 
 
 def _check_record(
-    record: Mapping[str, Any],
-    path: Path,
-    config: Config,
-    tokenizer: Tokenizer,
-    data: str,
-    *,
-    force: bool,
-    ranks: int,
+    record: Mapping[str, Any], present: Mapping[str, Any], path: Path, roots: str, *, force: bool
 ) -> None:
     """Raise CheckpointError if a run cannot resume from a state with this record."""
-    settings, saved_data, saved_tokenizer = (record[k] for k in ("config", "data", "tokenizer"))
-    settings["ranks"]  # missing in states of old versions, which number the optimizer's tensors
-    present = to_dict(config) | {"ranks": ranks}
-    changed = [key for key in _differences(settings, present) if key not in HARMLESS]
+    record["config"]["ranks"]  # missing in old states, which number the optimizer's tensors
+    differences = _differences(record["config"], present["config"])
+    changed = [key for key in differences if key not in HARMLESS]
     if changed and not force:
         raise CheckpointError(
             f"{path}: this run had other settings ({', '.join(changed)}); resume with its"
             " own or with --force, or start a run with another train.output"
         )
-    if saved_data != data and not force:
+    if record["data"] != present["data"] and not force:
         raise CheckpointError(
-            f"{path}: the images or texts of {config.data.roots} have changed since this run"
-            " began; restore them, --force it, or start a run with another train.output"
+            f"{path}: the images or texts of {roots} have changed since this run began; restore"
+            " them, --force it, or start a run with another train.output"
         )
     # A tokenizer is trained on the captions at every start. With other token ids, the weights
     # would be useless.
-    if saved_tokenizer != _tokenizer_digest(tokenizer):
+    if record["tokenizer"] != present["tokenizer"]:
         raise CheckpointError(
-            f"{path}: its tokenizer was trained on other captions than those of"
-            f" {config.data.roots}; restore them, or start a run with another train.output"
+            f"{path}: its tokenizer was trained on other captions than those of {roots}; restore"
+            " them, or start a run with another train.output"
         )
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from captioner.build import build_backbone, build_model, feature_shape, load_checkpoint, pixel_spec
 from captioner.config import Config, ModelConfig
@@ -27,15 +26,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-class Start(NamedTuple):
-    """The model that a run starts from."""
-
-    model: Seq2Seq
-    tokenizer: Tokenizer
-    config: Config
-    """The run's configuration, completed by what the model determines."""
-
-
 def make_output(folder: Path) -> None:
     """Create the folder of a run; raise ConfigError if that is impossible."""
     try:
@@ -46,25 +36,26 @@ def make_output(folder: Path) -> None:
         ) from None
 
 
-def build_start(config: Config, rows: Dataset) -> Start:
-    """Return a new model and tokenizer, or those of the checkpoint `train.start`.
+def build_start(config: Config, rows: Dataset) -> tuple[Seq2Seq, Tokenizer, Config]:
+    """Return a new model and tokenizer, or those of `train.start`, and the completed configuration.
 
     A new tokenizer is trained on the texts of the training rows. Raises ConfigError if the settings
     do not fit the model or the data, CheckpointError if the checkpoint cannot be used.
     """
     start = _from_checkpoint(config) if config.train.start else _from_scratch(config, rows)
-    question = start.config.model.question
+    model, _, config = start
+    question = config.model.question
     if question is None and any(rows["question"]):
         raise ConfigError(
             "the data has questions, and the model no parts to answer them; add"
             " model.question.fusion=cross_attention to the command"
         )
-    if question and question.lora_rank and isinstance(start.model.question_encoder, TextEncoder):
-        add_adapters(start.model.question_encoder.model, question.lora_rank)
+    if question and question.lora_rank and isinstance(model.question_encoder, TextEncoder):
+        add_adapters(model.question_encoder.model, question.lora_rank)
     return start
 
 
-def _from_scratch(config: Config, rows: Dataset) -> Start:
+def _from_scratch(config: Config, rows: Dataset) -> tuple[Seq2Seq, Tokenizer, Config]:
     tokenizer = Tokenizer.train(
         _texts(rows, lowercase=config.data.lowercase),
         vocab_size=config.tokenizer.vocab_size,
@@ -75,7 +66,7 @@ def _from_scratch(config: Config, rows: Dataset) -> Start:
     model = build_model(
         config.model, backbone, tokenizer=tokenizer, channels=channels, positions=positions
     )
-    return Start(model, tokenizer, config)
+    return model, tokenizer, config
 
 
 def _texts(rows: Dataset, *, lowercase: bool) -> Iterator[str]:
@@ -87,7 +78,7 @@ def _texts(rows: Dataset, *, lowercase: bool) -> Iterator[str]:
             yield normalize_caption(text, lowercase=lowercase)
 
 
-def _from_checkpoint(config: Config) -> Start:
+def _from_checkpoint(config: Config) -> tuple[Seq2Seq, Tokenizer, Config]:
     """Return a checkpoint's model, tokenizer and pixels with the rest of the run's settings."""
     name, question = config.train.start, config.model.question
     assert name is not None
@@ -108,14 +99,13 @@ def _from_checkpoint(config: Config) -> Start:
     config = dataclasses.replace(config, model=sizes, tokenizer=saved.tokenizer, image=image)
     if image.size != saved.image.size:
         _resize(model, config)
-    return Start(model, tokenizer, _extend_texts(model, config))
+    return model, tokenizer, _extend_texts(model, config)
 
 
 def _check_model_section(config: Config, saved: Config) -> None:
     """Raise CheckpointError if the run's model section contradicts that of the checkpoint.
 
-    It would otherwise be ignored silently. A run may repeat the section, leave it out, or set only
-    the parts for questions.
+    A run may repeat the section, leave it out, or set only the parts for questions.
     """
     theirs, own = _without_adapters(saved.model), _without_adapters(config.model)
     own = dataclasses.replace(own, blind=theirs.blind)
@@ -173,28 +163,22 @@ def build_datasets(
 ) -> tuple[ImageDataset, ImageDataset]:
     """Return the training set, not augmented before `start_stage`, and the validation set."""
     data, question = config.data, config.model.question
-
-    def build(
-        rows: Dataset, captions: int | None, questions: int | None, unaugmented: list[int]
-    ) -> ImageDataset:
-        return ImageDataset(
-            rows,
-            spec=pixel_spec(config),
-            tokenizer=tokenizer,
-            max_length=config.model.max_length,
-            question_length=32 if question is None else question.max_length,
-            captions_per_image=captions,
-            questions_per_image=questions,
-            lowercase=data.lowercase,
-            unaugmented=unaugmented,
-            seed=config.train.seed,
-        )
-
-    plain = [number for number, task in enumerate(tasks) if not task.source.augment]
-    return (
-        build(train, data.captions_per_image, data.questions_per_image, plain),
-        build(val, 1, None, []),
+    build = partial(
+        ImageDataset,
+        spec=pixel_spec(config),
+        tokenizer=tokenizer,
+        max_length=config.model.max_length,
+        question_length=32 if question is None else question.max_length,
+        lowercase=data.lowercase,
+        seed=config.train.seed,
     )
+    train_set = build(
+        train,
+        captions_per_image=data.captions_per_image,
+        questions_per_image=data.questions_per_image,
+        unaugmented=[number for number, task in enumerate(tasks) if not task.source.augment],
+    )
+    return train_set, build(val, captions_per_image=1, questions_per_image=None)
 
 
 def describe_run(
@@ -206,7 +190,8 @@ def describe_run(
     world: int,
 ) -> str:
     """Return lines on the sizes of the data and the model; `world` is the number of processes."""
-    sizes = {name: _millions(part) for name, part in model.named_children()}
+    parts = model.named_children()
+    sizes = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in parts}
     lines = [
         f"{len(train)} training and {len(val)} validation images; {len(train.tokenizer)} pieces;"
         f" {sum(sizes.values()):.1f} M parameters ({sizes['backbone']:.1f} M of them the"
@@ -219,7 +204,3 @@ def describe_run(
         images = f"{len(train.select_images(number))} training images"
         lines.append(f"{rows}, {images} x {', '.join(passes)}")
     return "\n".join(lines)
-
-
-def _millions(module: nn.Module) -> float:
-    return sum(p.numel() for p in module.parameters()) / 1e6

@@ -17,9 +17,7 @@ STATUS = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 0}
 class Stopped(Exception):
     """The run stops because of a signal; `status` is the exit status of the process.
 
-    Args:
-        name: Name of the signal.
-        saved: What has been saved, and how to continue from it.
+    `saved` states what has been saved, and how to continue from it.
     """
 
     def __init__(

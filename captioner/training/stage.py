@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from captioner.config import Config, StageConfig
 from captioner.data.dataset import Augmentation, ImageDataset
 from captioner.data.splits import Task
 from captioner.errors import ConfigError
 from captioner.model.seq2seq import Seq2Seq
-from captioner.training.optimizer import distances_to_output
+from captioner.training.optimizer import distances_to_output, rated_parameters
 
 
 def start_stage(
@@ -50,17 +48,9 @@ def train_mode(model: Seq2Seq) -> None:
 def check_stage(
     stage: StageConfig, number: int, model: Seq2Seq, batches: int, tasks: list[Task]
 ) -> None:
-    """Check that a stage, after `start_stage`, trains something.
+    """Raise ConfigError if a stage, after `start_stage`, has no data or no trainable parameter.
 
-    Args:
-        stage: The stage.
-        number: Its position among the stages.
-        model: The model.
-        batches: Number of batches in an epoch.
-        tasks: The tasks of the run.
-
-    Raises:
-        ConfigError: There is no data or no trainable parameter.
+    `number` is its position among the stages, `batches` the number of batches in an epoch.
     """
     where = f"train.stages.{number}"
     if not batches:
@@ -70,12 +60,9 @@ def check_stage(
         raise ConfigError(
             f"{where}: objective=scst is for captions, and the data has questions only"
         )
-    groups: list[tuple[float, list[nn.Module]]] = [
-        (stage.lr, [part for name, part in model.named_children() if name != "backbone"]),
-        (stage.encoder_lr, [] if model.blind else [model.backbone]),
-    ]
-    parameters = (p for rate, parts in groups if rate for part in parts for p in part.parameters())
-    if not any(p.requires_grad for p in parameters):
+    # A blind model does not use its backbone.
+    unused = set(model.backbone.parameters() if model.blind else ())
+    if all(p in unused for _, _, p in rated_parameters(model, stage)):
         raise ConfigError(
             f"{where}: trains nothing: lr={stage.lr:g} and encoder_lr={stage.encoder_lr:g} leave"
             " every part of the model frozen"

@@ -21,7 +21,7 @@ from captioner.data.dataset import ImageDataset, Key, UnreadableImage
 from captioner.data.report import UNREADABLE_IMAGE
 from captioner.data.splits import Task
 from captioner.generation.answers import search_answers
-from captioner.generation.captions import search_captions
+from captioner.generation.captions import UNCONSTRAINED, search_captions
 from captioner.generation.constraints import Constraints, build_constraints
 from captioner.metrics import FEW_IMAGES, cider_d, score_answers, score_captions, tokenize
 from captioner.model.seq2seq import Seq2Seq
@@ -37,8 +37,6 @@ COLLAPSED = 0.05
 IMAGE_DEPENDENCE = 1.5
 """Ratio to the score on other images' references that a model that sees the images exceeds."""
 Name = TypeVar("Name", bound=Hashable)
-Texts = Callable[[Batch], Iterator[tuple[int, str]]]
-"""Generates the texts of a batch, each with the index of its image or of its row."""
 
 
 @dataclass
@@ -63,39 +61,29 @@ def validate(
 ) -> Validation:
     """Score a model on each task; all ranks must call this and get the same result.
 
-    Args:
-        model: The model, with all of its weights.
-        dataset: The validation set.
-        tasks: The tasks of the run.
-        tokenizer: The tokenizer of the model.
-        config: How captions and answers are generated.
-        accelerator: The Accelerator of the run.
-        report: Counts unreadable images.
-
-    Returns:
-        The scores; with several tasks, the name of each score begins with that of the task. `score`
-        ranks checkpoints: the mean over the tasks of `ranking_metric` for captions and of the exact
-        match for answers.
+    With several tasks, the name of each score begins with that of the task. `score` ranks
+    checkpoints: the mean over the tasks of `ranking_metric` for captions and of the exact match for
+    answers. The report counts unreadable images.
     """
     model.eval()
-    answers = partial(_answers, model=model, tokenizer=tokenizer, config=config)
     constraints = build_constraints(config.decoding, tokenizer, lowercase=config.data.lowercase)
-    captions = partial(
-        _captions, model=model, tokenizer=tokenizer, config=config, constraints=constraints
+    generate = partial(
+        generate_texts, model, tokenizer=tokenizer, config=config, constraints=constraints
     )
-    generate = partial(_generate, dataset=dataset, accelerator=accelerator, report=report)
     result, ranking = Validation(), []
     scores: dict[str, float] = {}
     for number, task in enumerate(tasks):
         images = dataset.select_images(number)
         if not images:
             continue
+        size = QUESTION_IMAGES if task.has_questions else IMAGES
+        keys = [Key(0, index, number) for index in images]
+        texts = _gather_texts(generate, dataset, keys, size, accelerator, report)
         if task.has_questions:
-            texts = generate(answers, images, number, size=QUESTION_IMAGES)
-            values = _score_answers(texts, dataset)
+            references = {row: dataset.rows[row]["references"] for row in texts}
+            values = {"exact match": score_answers(texts, references).exact_match}
             ranking.append(values["exact match"])
         else:
-            texts = generate(captions, images, number, size=IMAGES)
             values = _score_captions(texts, dataset, number, result)
             ranking.append(values[ranking_metric(len(images))])
         prefix = f"{task.name} " if len(tasks) > 1 else ""
@@ -130,20 +118,18 @@ def report_unreadable(
         report.add_once(UNREADABLE_IMAGE, item.reason, key=data.images[item.index])
 
 
-def _generate(
-    texts: Texts,
-    images: list[int],
-    source: int,
-    *,
-    size: int,
+def _gather_texts(
+    generate: Callable[[Batch], Iterator[tuple[int, str]]],
     dataset: ImageDataset,
+    keys: list[Key],
+    size: int,
     accelerator: Accelerator,
     report: Report,
 ) -> dict[int, str]:
-    """Return the texts of a source's images from all ranks; report unreadable images."""
-    rank, world = accelerator.process_index, accelerator.num_processes
+    """Return the texts of images from all ranks, in batches of `size`; report unreadable images."""
+    rank = accelerator.process_index
     # Not `EpochBatches`, which may leave out the last few images.
-    keys = [Key(0, index, source) for index in images[rank::world]]
+    keys = keys[rank :: accelerator.num_processes]
     batches = [keys[at : at + size] for at in range(0, len(keys), size)]
     pairs: list[tuple[int, str]] = []
     unreadable: list[UnreadableImage] = []
@@ -153,37 +139,34 @@ def _generate(
         if batch.images is None:
             continue
         with accelerator.autocast(), torch.inference_mode():
-            pairs.extend(texts(batch.to(accelerator.device)))
+            pairs.extend(generate(batch.to(accelerator.device)))
     report_unreadable(gather_object(unreadable), dataset, report)
     return dict(gather_object(pairs))
 
 
-def _captions(
-    batch: Batch, *, model: Seq2Seq, tokenizer: Tokenizer, config: Config, constraints: Constraints
+def generate_texts(
+    model: Seq2Seq,
+    batch: Batch,
+    *,
+    tokenizer: Tokenizer,
+    config: Config,
+    constraints: Constraints = UNCONSTRAINED,
 ) -> Iterator[tuple[int, str]]:
-    """Return the index and the caption of each image."""
+    """Return (index, caption) of each image, or (row, answer) of each question."""
     assert batch.images is not None
     backend = TorchBackend.of_model(model, device=batch.images.device)
     memories = backend.encode_tensors([batch.images])
-    actual = search_captions(backend, memories, config.decoding, constraints)
+    if batch.questions is None:
+        numbers = batch.indices
+        result = search_captions(backend, memories, config.decoding, constraints)
+    else:
+        assert batch.owners is not None
+        numbers = [row for rows in batch.rows for row in rows]
+        memories = backend.fuse_questions(memories, batch.questions, batch.owners)
+        result = search_answers(backend, memories, config.answers, num_return=1)
     # The constraints of the configuration may leave an image without a caption.
-    texts = (tokenizer.decode(some[0].tokens) if some else "" for some in actual)
-    return zip(batch.indices, texts, strict=True)
-
-
-def _answers(
-    batch: Batch, *, model: Seq2Seq, tokenizer: Tokenizer, config: Config
-) -> Iterator[tuple[int, str]]:
-    """Return the row and the answer of each question."""
-    assert batch.images is not None
-    assert batch.questions is not None
-    assert batch.owners is not None
-    backend = TorchBackend.of_model(model, device=batch.images.device)
-    images = backend.encode_tensors([batch.images])
-    memories = backend.fuse_questions(images, batch.questions, batch.owners)
-    actual = search_answers(backend, memories, config.answers, num_return=1)
-    texts = (tokenizer.decode(hypotheses[0].tokens) for hypotheses in actual)
-    return zip((row for rows in batch.rows for row in rows), texts, strict=True)
+    texts = (tokenizer.decode(some[0].tokens) if some else "" for some in result)
+    return zip(numbers, texts, strict=True)
 
 
 def _score_captions(
@@ -204,29 +187,15 @@ def _score_captions(
     return values | figures
 
 
-def _score_answers(answers: dict[int, str], dataset: ImageDataset) -> dict[str, float]:
-    references: dict[int, Any] = {row: dataset.rows[row]["references"] for row in answers}
-    return {"exact match": score_answers(answers, references).exact_match}
-
-
 def diagnose(
-    captions: Mapping[Name, str],
-    references: Mapping[Name, Sequence[str]],
-    *,
-    score: float,
+    captions: Mapping[Name, str], references: Mapping[Name, Sequence[str]], *, score: float
 ) -> tuple[dict[str, float], list[str]]:
     """Detect captions that are all alike or that do not depend on the images.
 
-    Args:
-        captions: The caption of each image.
-        references: The references of each image.
-        score: CIDEr-D of the captions.
-
-    Returns:
-        Figures for the log, and warnings. `different` is the share of distinct captions;
-        `dangling` is the share of captions that end on a word such as "with"; `CIDEr-D, other
-        image` is the score of each caption against the references of another image, which a model
-        reaches without looking at the image.
+    `score` is the CIDEr-D of the captions. Returns figures for the log, and warnings. `different`
+    is the share of distinct captions; `dangling` is the share of captions that end on a word such
+    as "with"; `CIDEr-D, other image` is the score of each caption against the references of another
+    image, which a model reaches without looking at the image.
     """
     texts = list(captions.values())
     if len(texts) < 2:

@@ -13,7 +13,6 @@ from captioner.cli.batch.row_file import CAPTION_COLUMNS, FILE_COLUMNS, RowFile
 from captioner.cli.batch.run_record import meta_path
 from captioner.cli.batch.runner import ErrorList
 from captioner.errors import DataError
-from captioner.files import csv_line, replace_file, write_file
 
 ROWS = [
     {"image": "a.png", "caption": 'a "dog", running', "score": -0.5, "sha256": "0a" * 32},
@@ -165,14 +164,6 @@ def test_a_repeated_row_names_the_first(opened):
     file.close()
 
 
-def test_csv_is_read_by_the_standard_library(tmp_path):
-    import csv
-
-    values = ["a,b", 'c"d', "e\nf", ""]
-    (row,) = csv.reader([csv_line(values)])
-    assert row == ["a,b", 'c"d', "e f", ""]
-
-
 def test_a_file_that_cannot_be_written_is_a_data_error(tmp_path):
     with pytest.raises(DataError, match="no/out"):
         RowFile(
@@ -245,19 +236,3 @@ def test_only_regular_files_have_a_digest(tmp_path):
     assert compute_digest(str(tmp_path)) is None
     (tmp_path / "file").write_bytes(b"x" * 3_000_000)
     assert compute_digest(str(tmp_path / "file")) == compute_digest(b"x" * 3_000_000)
-
-
-def test_a_file_is_replaced_completely_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "a"
-    replace_file(str(path), b"old")
-    monkeypatch.setattr("os.replace", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        replace_file(str(path), b"new")
-    assert [p.name for p in tmp_path.iterdir()] == ["a"]
-    assert path.read_bytes() == b"old"
-    monkeypatch.undo()
-    assert write_file(str(path), b"old", overwrite=False)
-    assert not write_file(str(path), b"new", overwrite=False)
-    assert path.read_bytes() == b"old"
-    assert write_file(str(path), b"new", overwrite=True)
-    assert path.read_bytes() == b"new"

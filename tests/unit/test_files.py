@@ -1,12 +1,14 @@
-"""Atomic writes of files and folders."""
+"""Atomic writes of files and folders, and lines of CSV."""
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
 
 from captioner import files
+from captioner.files import csv_line, replace_file, write_file
 
 
 @pytest.mark.parametrize("moment", ["sealed", "moved away"])
@@ -36,3 +38,25 @@ def test_interruption_between_two_renames_is_repaired(tmp_path, monkeypatch, mom
     assert not files.find_damage(folder)
     write("newest")
     assert [p.name for p in tmp_path.iterdir()] == ["best"]
+
+
+def test_csv_is_read_by_the_standard_library(tmp_path):
+    values = ["a,b", 'c"d', "e\nf", ""]
+    (row,) = csv.reader([csv_line(values)])
+    assert row == ["a,b", 'c"d', "e f", ""]
+
+
+def test_a_file_is_replaced_completely_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    replace_file(str(path), b"old")
+    monkeypatch.setattr("os.replace", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        replace_file(str(path), b"new")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert path.read_bytes() == b"old"
+    monkeypatch.undo()
+    assert write_file(str(path), b"old", overwrite=False)
+    assert not write_file(str(path), b"new", overwrite=False)
+    assert path.read_bytes() == b"old"
+    assert write_file(str(path), b"new", overwrite=True)
+    assert path.read_bytes() == b"new"
