@@ -31,7 +31,6 @@ Exit status: 0 all inputs succeeded, 1 nothing succeeded, 2 wrong usage, 3 some 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
@@ -79,8 +78,7 @@ def main(argv: list[str] | None = None, *, prog: str = "generate.py") -> int:
 
 def build_parser(prog: str) -> Parser:
     """Return the parser of the command."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog=prog, description=__doc__, formatter_class=raw)
+    parser = Parser(prog=prog, description=__doc__)
     add_flags(parser)
     return parser
 

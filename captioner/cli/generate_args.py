@@ -15,8 +15,7 @@ from captioner.cli.generate_options import (
     OutputOptions,
     QuestionOptions,
 )
-from captioner.cli.parser import Parser, add_tta, positive, select_options, share
-from captioner.config.decoding_options import DTYPES
+from captioner.cli.parser import Parser, add_inference, positive, select_options, share
 
 COPIES = "captioned"
 """The folder of the copies that --write-xmp makes if it names none."""
@@ -77,11 +76,7 @@ def _add_model(parser: Parser) -> None:
     _repeatable(group, "--checkpoint", "DIR", text)
     text = f"Number of images, or of questions, in a batch. Default: {BATCH_SIZE}."
     _value(group, "--batch-size", "N", text, type=positive)
-    text = "cpu (default), cuda, cuda:1, mps or another device."
-    group.add_argument("--device", default="cpu", help=text)
-    text = "Type of weights and arithmetic; auto is the fastest of the device. Default: float32."
-    group.add_argument("--dtype", default="float32", choices=DTYPES, help=text)
-    add_tta(group, default=1)
+    add_inference(group)
     _switch(group, "--compile", "Compile the decoder with torch.compile.")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
 
@@ -41,10 +40,8 @@ def build_parser() -> Parser:
         epilog="commands (`captioner COMMAND --help` describes the options of one):\n"
         + "\n".join(lines)
         + f"\n\nconfigurations for `captioner train --config NAME`: {RECIPES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"captioner {__version__}")
-    parser.add_argument(
-        "command", choices=COMMANDS, metavar="COMMAND", help=f"One of {', '.join(COMMANDS)}."
-    )
+    text = f"One of {', '.join(COMMANDS)}."
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=text)
     return parser

@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, *, settings: bool = False, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
         self.settings = settings
 
     def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
@@ -96,17 +96,29 @@ def add_renamed_flag(
     )
 
 
-def add_tta(parser: argparse._ActionsContainer, *, default: int | None) -> None:
-    """Add the flag of test-time augmentation."""
-    # Imported here so that `captioner --help` does not import YAML.
-    from captioner.config.decoding_options import TTA_VIEWS
+def add_inference(
+    parser: argparse._ActionsContainer, *, dtype: str = "float32", optional: bool = False
+) -> None:
+    """Add the flags of the device, the data type and test-time augmentation.
 
+    With `optional`, the value of a flag that is not given is None in place of the default.
+    """
+    # Imported here so that `captioner --help` does not import YAML.
+    from captioner.config.decoding_options import DTYPES, TTA_VIEWS
+
+    text = "Device of the model: cpu, cuda, cuda:1, mps and so on. Default: cpu."
+    parser.add_argument("--device", default=None if optional else "cpu", help=text)
+    text = "Type of weights and arithmetic; auto is the fastest on the device."
+    default = None if optional else dtype
+    text = f"{text} Default: {dtype}."
+    parser.add_argument("--dtype", default=default, choices=DTYPES, help=text)
     text = (
         "Test-time augmentation: encode so many views of each image and average their features. 2"
         " adds the mirrored image, 4 also smaller copies of both. More views are more accurate and"
         " slower. Default: 1."
     )
-    parser.add_argument("--tta", type=int, default=default, choices=TTA_VIEWS, help=text)
+    views = None if optional else 1
+    parser.add_argument("--tta", type=int, default=views, choices=TTA_VIEWS, help=text)
     add_renamed_flag(parser, "--looks", "--tta", type=int, choices=TTA_VIEWS)
 
 

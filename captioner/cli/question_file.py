@@ -85,21 +85,16 @@ def read_question_file(path: str) -> tuple[list[QuestionRow], bool]:
         DataError: The file cannot be read, has no question or is a JSON list.
     """
     text = _read_text(path)
-    _check_no_json_list(path, text)
+    if text.lstrip().startswith("["):  # The lines of a JSON list would be asked as questions.
+        with contextlib.suppress(ValueError, RecursionError):
+            json.loads(text)
+            raise DataError(f"{path}: is a JSON list; expected its rows as JSONL, an object a line")
     rows = [(f"{path}:{n}", line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not rows:
         raise DataError(f"{path}: no question in it; expected one a line")
     if not path.lower().endswith(JSONL) and not text.lstrip().startswith("{"):
         return [QuestionRow(line.strip(), where=where) for where, line in rows], False
     return [_parse_row(line, where, os.path.dirname(path)) for where, line in rows], True
-
-
-def _check_no_json_list(path: str, text: str) -> None:
-    """Raise DataError for a JSON list, whose lines would be asked as questions."""
-    if text.lstrip().startswith("["):
-        with contextlib.suppress(ValueError, RecursionError):
-            json.loads(text)
-            raise DataError(f"{path}: is a JSON list; expected its rows as JSONL, an object a line")
 
 
 def _read_text(path: str) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from captioner.cli.parser import Parser, add_tta, positive
-from captioner.config.decoding_options import DTYPES
+from captioner.cli.parser import Parser, add_inference, positive
 
 DESCRIPTION = """\
 Score captions or answers against the references of a data set.
@@ -77,8 +75,6 @@ _CHECKPOINT_FLAGS: dict[str, dict[str, Any]] = {
         "help": "Beams of the search. Default: that of the checkpoint."},
     "--batch-size": {"metavar": "N", "type": positive,
         "help": "Images or questions per batch. Default: 16."},
-    "--device": {"help": "Device: cpu, cuda, cuda:1, mps and so on. Default: cpu."},
-    "--dtype": {"choices": DTYPES, "help": "Type of weights and arithmetic. Default: float32."},
 }
 # fmt: on
 
@@ -147,7 +143,6 @@ def build_parser(prog: str) -> Parser:
         f"       {prog} --checkpoint DIR --held-out [key=value ...] [options]\n"
         f"       {prog} compare A B --references PATH [options]",
         description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         settings=True,
     )
     text = "A JSONL, JSON, CSV or TSV file, or - for standard input; with --held-out, settings as"
@@ -158,7 +153,7 @@ def build_parser(prog: str) -> Parser:
         group = parser.add_argument_group(title)
         for flag, options in flags.items():
             group.add_argument(flag, **options)
-    add_tta(group, default=None)
+    add_inference(group, optional=True)
     return parser
 
 

@@ -23,9 +23,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from captioner.cli.parser import Parser, add_renamed_flag, add_tta, port, positive, select_options
+from captioner.cli.parser import (
+    Parser,
+    add_inference,
+    add_renamed_flag,
+    port,
+    positive,
+    select_options,
+)
 from captioner.cli.process import run_command
-from captioner.config.decoding_options import DTYPES
 from captioner.errors import CaptionerError
 from captioner.serve.settings import Settings
 
@@ -56,9 +62,7 @@ def main(argv: list[str] | None = None, *, prog: str = "serve.py") -> int:
 
 def parse(argv: list[str] | None, *, prog: str = "serve.py") -> ServeOptions:
     """Return the options; exit with status 2 if the arguments are wrong."""
-    parser = Parser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog=prog, description=__doc__)
     _add_server_flags(parser)
     _add_access_flags(parser)
     _add_limit_flags(parser)
@@ -99,11 +103,7 @@ def _add_server_flags(parser: Parser) -> None:
     add("--host", default="127.0.0.1", help="Address to listen on. Default: 127.0.0.1.")
     text = "TCP port to listen on; 0 selects any free port. Default: 7860."
     add("--port", type=port, default=7860, help=text)
-    text = "Device of the model: cpu, cuda, cuda:1, mps and so on. Default: cpu."
-    add("--device", default="cpu", help=text)
-    text = "Data type of weights and arithmetic; auto is the fastest on the device. Default: auto."
-    add("--dtype", default="auto", choices=DTYPES, help=text)
-    add_tta(parser, default=1)
+    add_inference(parser, dtype="auto")
     add("--no-page", action="store_true", help="Serve the API without the web page.")
     text = "Folder where the page saves corrected captions. Default: corrections."
     add("--corrections", metavar="DIR", help=text)

@@ -149,9 +149,8 @@ class CiderD:
             rows = np.array([self.index.index[image] for image in images], dtype=np.int64)
         except KeyError as error:
             problem = f"image {error.args[0]!r} has no references here"
-            hint = (
-                f"expected one of the {len(self.index.index)} ids that this CiderD was built with"
-            )
+            count = len(self.index.index)
+            hint = f"expected one of the {count} ids that this CiderD was built with"
             raise MetricError(f"{problem}; {hint}") from None
         lengths = np.array([len(tokens) for tokens in candidates], dtype=np.int64)
         return self.score_matches(self.index.match(candidates, rows), rows, lengths)

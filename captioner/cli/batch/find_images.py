@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from captioner.cli.batch.globs import expand_pattern, is_pattern, list_folder, walk_files
@@ -131,7 +131,8 @@ class _Finder:
         if folders:
             problem += f", but {_count(folders, 'folder')}; --recursive looks into them"
         if others:
-            problem += f"; {_count(others, 'file')} with other suffixes ({_base_names(others)})"
+            names = list_paths([os.path.basename(path) for path in others])
+            problem += f"; {_count(others, 'file')} with other suffixes ({names})"
         return problem
 
     def read_list(self, name: str) -> list[str]:
@@ -187,10 +188,6 @@ def _is_sheet(path: str) -> bool:
 
 def _count(items: Sequence[object], noun: str) -> str:
     return f"{len(items)} {noun}{'s' * (len(items) != 1)}"
-
-
-def _base_names(paths: Iterable[str]) -> str:
-    return list_paths([os.path.basename(path) for path in paths])
 
 
 def _without_written(paths: list[str]) -> list[str]:
