@@ -23,6 +23,11 @@ DANGLING_WORDS = [
 """Words that cannot end a caption: one that ends in them is truncated."""
 
 
+def parse_words(text: str) -> frozenset[str]:
+    """Return the words of a list; an underscore stands for a space."""
+    return frozenset(word.replace("_", " ") for word in text.split())
+
+
 def normalize_caption(text: str, *, lowercase: bool = True) -> str:
     """Return a caption in the form that the model is trained on.
 

@@ -18,6 +18,7 @@ encoder (`TextEncoderTokenizer`), which has other special ids.
 from __future__ import annotations
 
 import io
+import itertools
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -82,12 +83,10 @@ class Tokenizer:
     def train(
         cls, texts: Iterable[str], *, vocab_size: int = 4000, kind: str = "unigram"
     ) -> Tokenizer:
-        """Train a tokenizer; deterministic for the same texts in the same order.
+        """Train a tokenizer on normalized captions; deterministic for the same texts in order.
 
-        Args:
-            texts: Normalized captions.
-            vocab_size: Number of ids V; smaller if the texts are too few for as many pieces.
-            kind: "unigram" or "bpe".
+        `vocab_size` is the number of ids V, which is smaller if the texts are too few for as many
+        pieces; `kind` is "unigram" or "bpe".
 
         Raises:
             ConfigError: `vocab_size` is too small for the special ids, bytes and characters.
@@ -169,12 +168,8 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of the ids up to the first EOS; the special ids are skipped."""
-        kept = []
-        for i in ids:
-            if i == EOS:
-                break
-            if i not in (PAD, UNK, BOS):
-                kept.append(int(i))
+        until_eos = itertools.takewhile(lambda i: i != EOS, ids)
+        kept = [int(i) for i in until_eos if i not in (PAD, UNK, BOS)]
         return _unescape(self._processor.decode(kept))
 
     def save(self, path: str | Path) -> None:
@@ -183,10 +178,9 @@ class Tokenizer:
 
 
 class TextEncoderTokenizer:
-    """The Hugging Face tokenizer of a text encoder, with the interface of `Tokenizer`.
+    """The `transformers` tokenizer of a text encoder, with the interface of `Tokenizer`.
 
-    Args:
-        tokenizer: A `transformers` tokenizer; it gives the special ids, padding included.
+    It gives the special ids, padding included.
 
     Raises:
         ConfigError: It has no padding token.
@@ -195,10 +189,8 @@ class TextEncoderTokenizer:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer, self.pad = tokenizer, tokenizer.pad_token_id
         if self.pad is None:
-            raise ConfigError(
-                f"{tokenizer.name_or_path}: its tokenizer has no padding token; name another"
-                " encoder"
-            )
+            name = tokenizer.name_or_path
+            raise ConfigError(f"{name}: its tokenizer has no padding token; name another encoder")
 
     def encode(self, text: str, *, max_length: int | None = None) -> list[int]:
         """Return the token ids of a text with the special ids of the encoder.

@@ -50,9 +50,8 @@ class Batch:
 def collate(samples: Sequence[Sample | UnreadableImage], *, question_pad: int = PAD) -> Batch:
     """Stack the images, and pad the texts and questions to the longest of the batch.
 
-    Args:
-        samples: Samples of one source, so either all or none have questions.
-        question_pad: Padding id of the tokenizer for questions.
+    The samples are of one source, so either all or none have questions. `question_pad` is the
+    padding id of the tokenizer for questions.
     """
     readable = [s for s in samples if isinstance(s, Sample)]
     questions = [question for s in readable for question in s.questions]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Iterable
-from pathlib import Path
 
 from captioner.files import file_digest
 
@@ -16,14 +15,11 @@ def group_equal_files(paths: Iterable[str]) -> list[list[str]]:
     """Group the paths whose files have equal bytes.
 
     Only files of equal size are opened, and only those with equal ends are read completely. Paths
-    that cannot be read are left out.
-
-    Returns:
-        The groups of two paths or more, in the order of their first paths.
+    that cannot be read are left out. The groups are in the order of their first paths.
     """
-    groups = _split(dict.fromkeys(paths), _size)
+    groups = _split(dict.fromkeys(paths), os.path.getsize)
     groups = [part for group in groups for part in _split(group, _tail)]
-    return [part for group in groups for part in _split(group, _digest)]
+    return [part for group in groups for part in _split(group, file_digest)]
 
 
 def _split(paths: Iterable[str], key_of: Callable[[str], Hashable]) -> list[list[str]]:
@@ -37,15 +33,7 @@ def _split(paths: Iterable[str], key_of: Callable[[str], Hashable]) -> list[list
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _size(path: str) -> int:
-    return os.stat(path).st_size
-
-
 def _tail(path: str) -> bytes:
     with open(path, "rb") as file:
-        file.seek(max(0, _size(path) - _TAIL))
+        file.seek(max(0, os.path.getsize(path) - _TAIL))
         return file.read()
-
-
-def _digest(path: str) -> str:
-    return file_digest(Path(path))

@@ -52,10 +52,8 @@ def read_examples(
 ) -> Iterator[Example]:
     """Yield the usable examples of the selection, in the order of the files.
 
-    Args:
-        selection: What to read.
-        report: Receives the rows that cannot be used.
-        split_counts: Receives the number of examples of every split, selected or not.
+    `report` receives the rows that cannot be used, and `split_counts` the number of examples of
+    every split, selected or not.
 
     Raises:
         DataError: A file cannot be read as a whole.
@@ -104,8 +102,7 @@ class _Checker:
 
     def check(self, example: Example) -> Example | None:
         """Return the usable part of an example, or None; report the rest."""
-        problem = self._find_problem(example)
-        if problem is not None:
+        if problem := self._find_problem(example):
             self._report.add(problem, _name(example), rows=example.rows)
             return None
         references, rows = self._check_references(example)

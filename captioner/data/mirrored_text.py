@@ -1,9 +1,7 @@
 """Adapt captions to horizontally flipped images: swap "left" and "right".
 
-"The dog on the left" is wrong for the mirrored image. `flip_caption` swaps the words, and
-`can_flip` returns whether the result is right. It is False if a word is not clearly a side ("right
-in front of", "all right", "left behind"); the image must then not be mirrored. In the 35,000
-captions of Flickr8k train and dev, 149 contain such a word, and 20 of these cannot be flipped.
+In the 35,000 captions of Flickr8k train and dev, 149 contain such a word, and 20 of these cannot be
+flipped: their images must not be mirrored.
 
 Only English words are swapped. Other languages also have words for sides ("links", "à gauche",
 "左"), so an image with a text that may not be English is not mirrored: this loses some augmentation
@@ -14,6 +12,8 @@ English words, and the words for left and right of languages in Latin script.
 from __future__ import annotations
 
 import re
+
+from captioner.text import parse_words
 
 # Other capitalization is left unchanged, so that swapping twice restores the caption.
 _SWAP = {"left": "right", "Left": "Right", "LEFT": "RIGHT"}
@@ -44,28 +44,22 @@ _COMPOUND = re.compile(
 _HYPHENATED = re.compile(r"(?:hand|handed|hander|side|most|wards?|foot|footed)\b")
 
 _WORD = re.compile(r"[^\W\d_]+")
-_ENGLISH = frozenset(
-    _WORD.findall(
-        """the and of with are his her their its is an at to from for by as that this while through
-        into over near two three some they he she it up down out off there who which"""
-    )
-)
+_ENGLISH = parse_words("""the and of with are his her their its is an at to from for by as that this
+    while through into over near two three some they he she it up down out off there who which""")
 # By line: German; Dutch; French; Spanish and Catalan; Portuguese; Italian and Romanian; Nordic;
 # Finnish and Hungarian; Slavic; Turkish, Indonesian and Swahili.
-_OTHER = frozenset(
-    _WORD.findall(
-        """der das dem ein eine einem einen einer und mit auf zwei sind ist neben vor hinter zum zur
-        een het met twee naast zijn wordt staat zit bij aan einige steht sitzt
-        le la les une des du dans sur avec et est deux qui aux au sous
-        el los las una uno con en y por sobre junto esta dos amb dels els
-        uma umas com em ao na nas nos um dois
-        il gli di che nel nella sul sulla della delle due si cu pe din
-        ett och med som av og til ved
-        ja kaksi seisoo istuu egy az
-        na z w jest oraz dwa dwoje przy obok je se ve jsou dva dvije kod
-        bir ile iki yang dengan sebuah seorang pada atas katika"""
-    )
-)
+_OTHER = parse_words("""
+    der das dem ein eine einem einen einer und mit auf zwei sind ist neben vor hinter zum zur
+    een het met twee naast zijn wordt staat zit bij aan einige steht sitzt
+    le la les une des du dans sur avec et est deux qui aux au sous
+    el los las una uno con en y por sobre junto esta dos amb dels els
+    uma umas com em ao na nas nos um dois
+    il gli di che nel nella sul sulla della delle due si cu pe din
+    ett och med som av og til ved
+    ja kaksi seisoo istuu egy az
+    na z w jest oraz dwa dwoje przy obok je se ve jsou dva dvije kod
+    bir ile iki yang dengan sebuah seorang pada atas katika
+""")
 _SIDES = re.compile(
     r"\b(?:links\w*|rechts\w*|linke[mnrs]?|rechte[mnrs]?|linker\w*|rechter\w*|gauche|droite?s?|izquierd\w+"
     r"|derech\w+|esquerr?[ad]\w*|direit\w+|dereit\w+|dreta|sinistr\w+|destr[aeio]|st[âa]ng[aăiu]\w*"
@@ -102,10 +96,9 @@ def _swap(match: re.Match[str]) -> str:
 def can_flip(text: str) -> bool:
     """Return whether `flip_caption(text)` describes the mirrored image.
 
-    True if the caption names no side, or if each left or right in it is clearly one (after a word
-    such as "the", "her" or "to", or before "side" or "arm"). False for "right in front of", "all
-    right", "left behind" and "looks right at the camera", for languages other than English, and
-    whenever it is unclear.
+    Each left or right in it must clearly be a side: after a word such as "the", "her" or "to", or
+    before "side" or "arm". The result is False for "right in front of", "all right", "left behind"
+    and "looks right at the camera", and for languages other than English.
     """
     if _COMPOUND.search(text) or not is_english(text):
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from captioner.text import one_line
@@ -58,18 +58,14 @@ class Report:
         """Rows by split, of the other splits."""
         self.parts: dict[str, Report] = {}
         """Reports on single data sets, by their paths."""
-        self._problems: dict[str, Problem] = {}
-        self._keys: set[tuple[str, object]] = set()
-
-    @property
-    def problems(self) -> Mapping[str, Problem]:
+        self.problems: dict[str, Problem] = {}
         """The problems by kind, in the order of their first occurrence."""
-        return self._problems
+        self._keys: set[tuple[str, object]] = set()
 
     @property
     def dropped(self) -> int:
         """Number of rows that were dropped because of problems."""
-        return sum(problem.rows for problem in self._problems.values())
+        return sum(problem.rows for problem in self.problems.values())
 
     @property
     def rows(self) -> int:
@@ -77,14 +73,8 @@ class Report:
         return self.used.total() + self.unused.total() + self.dropped
 
     def add(self, kind: str, name: object, *, rows: int = 0) -> None:
-        """Count one problem.
-
-        Args:
-            kind: Kind of problem.
-            name: Where it occurred: a file, `file:line` or an image id.
-            rows: Number of rows that were dropped because of it.
-        """
-        problem = self._problems.setdefault(kind, Problem())
+        """Count one problem in a file, `file:line` or image, and the rows dropped because of it."""
+        problem = self.problems.setdefault(kind, Problem())
         problem.count += 1
         problem.rows += rows
         if len(problem.names) < FIRST_NAMES:
@@ -98,14 +88,14 @@ class Report:
         if (kind, key) not in self._keys:
             self._keys.add((kind, key))
             self.add(kind, name)
-        self._problems[kind].rows += rows
+        self.problems[kind].rows += rows
 
     def merge(self, other: Report) -> None:
         """Add the counts of another worker's or another data set's report to this one."""
         self.used += other.used
         self.unused += other.unused
-        for kind, theirs in list(other._problems.items()):
-            mine = self._problems.setdefault(kind, Problem())
+        for kind, theirs in list(other.problems.items()):
+            mine = self.problems.setdefault(kind, Problem())
             room = FIRST_NAMES - len(mine.names)
             mine.names.extend(theirs.names[:room])
             mine.count += theirs.count
@@ -113,13 +103,13 @@ class Report:
 
     def summary(self) -> str:
         """Return one line per kind, `kind: count (first names, ...)`; empty without problems."""
-        return "\n".join(f"{kind}: {problem}" for kind, problem in self._problems.items())
+        return "\n".join(f"{kind}: {problem}" for kind, problem in self.problems.items())
 
     def __bool__(self) -> bool:
-        return bool(self._problems)
+        return bool(self.problems)
 
     def __iter__(self) -> Iterator[tuple[str, Problem]]:
-        return iter(self._problems.items())
+        return iter(self.problems.items())
 
     def __repr__(self) -> str:
         return f"Report({self.summary()!r})"

@@ -6,8 +6,8 @@ import contextlib
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,8 +82,11 @@ def read_dataset(
         raise DataError(f"{root}: no usable example in the format {selection.format}: {reason}")
     # The cache key is a digest of the rows: a change of a file that changes a row, or an image that
     # was added or removed, gives a new table. The files are parsed again only to write a new table.
-    source = rows if questions else _RereadRows(selection)
-    return _to_arrow(_KeyedRows(f"{_CACHE_VERSION} {digest}", source), cache_dir=cache_dir), report
+    keyed = _KeyedRows(
+        f"{_CACHE_VERSION} {digest}",
+        lambda: iter(rows) if questions else read_examples(selection, Report(), Counter()),
+    )
+    return _to_arrow(keyed, cache_dir=cache_dir), report
 
 
 def _resolve_images(images: str | os.PathLike[str] | None) -> Path | None:
@@ -127,29 +130,19 @@ def _make_questions(rows: list[Example], seed: int, report: Report) -> list[Exam
     return questions + made
 
 
-@dataclass(frozen=True)
-class _RereadRows:
-    """The usable rows of a data set; each iteration reads the files."""
-
-    selection: Selection
-
-    def __iter__(self) -> Iterator[Example]:
-        return read_examples(self.selection, Report(), Counter())
-
-
 class _KeyedRows:
     """Rows whose pickle is the cache key alone, because `datasets` hashes it to name the cache."""
 
-    def __init__(self, key: str, rows: Iterable[Example] | None) -> None:
-        self.key, self.rows = key, rows
+    def __init__(self, key: str, read: Callable[[], Iterator[Example]] | None) -> None:
+        self.key, self.read = key, read
 
     def __reduce__(self) -> tuple[type[_KeyedRows], tuple[str, None]]:
         return _KeyedRows, (self.key, None)  # a copy fails on iteration instead of being empty
 
     def __iter__(self) -> Iterator[Example]:
-        if self.rows is None:
+        if self.read is None:
             raise TypeError("a pickled copy has no rows")
-        return iter(self.rows)
+        return self.read()
 
 
 def _normalize_splits(splits: str | Iterable[str] | None) -> tuple[str, ...] | None:
@@ -205,5 +198,4 @@ def hide_progress_bars() -> Iterator[None]:
 
 
 def _iterate_fields(rows: _KeyedRows) -> Iterator[dict[str, Any]]:
-    for row in rows:
-        yield vars(row)
+    return map(vars, rows)

@@ -37,11 +37,7 @@ _OTHER_TYPES = (
 
 
 def open_image(file: BinaryIO, max_pixels: int) -> Image.Image:
-    """Open an image file and check its size; nothing is decoded yet.
-
-    Args:
-        file: A seekable binary file.
-        max_pixels: Largest width x height.
+    """Open a seekable image file and check its size; nothing is decoded yet.
 
     Raises:
         ImageError: The file cannot be read as an image.
@@ -65,11 +61,7 @@ def open_image(file: BinaryIO, max_pixels: int) -> Image.Image:
 
 
 def identify_format(data: bytes) -> str:
-    """Return Pillow's name of the format of a file from its first bytes.
-
-    Raises:
-        ImageFormatError: The format is not supported.
-    """
+    """Return Pillow's name of a file's format from its first bytes; raise ImageFormatError."""
     return _identify(data[:512])[0]
 
 

@@ -15,26 +15,12 @@ from PIL import Image
 _IMAGE_BRIGHTNESS = 0.45
 _MAX_OPACITY = 0.75
 """Opacity of the heat where the weight is largest."""
-_INFERNO = np.array(
-    [
-        (0, 0, 4),
-        (27, 12, 65),
-        (74, 12, 107),
-        (120, 28, 109),
-        (165, 44, 96),
-        (207, 68, 70),
-        (237, 105, 37),
-        (251, 155, 6),
-        (247, 209, 61),
-        (252, 255, 164),
-    ]
-)
+_COLORS = "000004 1b0c41 4a0c6b 781c6d a52c60 cf4446 ed6925 fb9b06 f7d13d fcffa4"
+_INFERNO = np.array([tuple(bytes.fromhex(color)) for color in _COLORS.split(" ")])
 
 
 def overlay(
-    image: Image.Image,
-    weights: np.ndarray,
-    box: Sequence[float] | None = None,
+    image: Image.Image, weights: np.ndarray, box: Sequence[float] | None = None
 ) -> Image.Image:
     """Return an RGB image with weights drawn over it as a heat map, in the same size.
 

@@ -21,10 +21,7 @@ ImageInput: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image 
 
 
 def load_image(
-    source: ImageInput,
-    *,
-    max_pixels: int = 178_956_970,
-    min_size: int | None = None,
+    source: ImageInput, *, max_pixels: int = 178_956_970, min_size: int | None = None
 ) -> Image.Image:
     """Return a new RGB image (height and width at least 1, no metadata).
 
@@ -37,10 +34,9 @@ def load_image(
             at least this many pixels.
 
     Raises:
-        ImageError: The source cannot be decoded completely. The message is one printable line with
-            the name of the file, or <bytes>, <array>, <image> or <file>.
-        ImageFormatError: Its format is not supported.
-        ImageSizeError: It has too many pixels or none.
+        ImageError: The source cannot be decoded completely (ImageFormatError: its format is not
+            supported; ImageSizeError: it has too many pixels or none). The message is one printable
+            line with the name of the file, or <bytes>, <array>, <image> or <file>.
     """
     try:
         if isinstance(source, np.ndarray):
@@ -85,9 +81,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno and error.strerror:
         return f"cannot be read ({error.strerror}); check the path and its permissions"
     detail = f"{type(error).__name__}: {error}".rstrip(": ")
-    cause = (
-        "too large for memory" if _error_type(error) is ImageSizeError else "damaged or truncated"
-    )
+    too_large = _error_type(error) is ImageSizeError
+    cause = "too large for memory" if too_large else "damaged or truncated"
     return f"cannot be decoded ({detail}); it is {cause}, use another copy"
 
 

@@ -33,9 +33,7 @@ def fit(image: Image.Image, size: tuple[int, int], *, crop: bool) -> Image.Image
 def center_box(size: tuple[int, int], aspect: float) -> tuple[float, float, float, float]:
     """Return the largest centered box of an aspect ratio: left, top, right, bottom in pixels.
 
-    Args:
-        size: Width and height of the image.
-        aspect: Width / height of the box.
+    `size` is (width, height), and `aspect` the width / height of the box.
     """
     width, height = size
     w, h = min(width, height * aspect), min(height, width / aspect)
@@ -51,10 +49,8 @@ def is_blank(image: Image.Image, fitted: Image.Image) -> bool:
     at all scales and keep most of the variance (Field, Relations between the statistics of natural
     images, 1987).
 
-    Args:
-        image: The image before resizing.
-        fitted: The result of `fit`, which is examined. A side that `fit` has enlarged is examined
-            at its original length, because enlarging makes noise smooth.
+    Examined is `fitted`, the result of `fit`. A side that `fit` has enlarged is examined at its
+    original length, because enlarging makes noise smooth.
     """
     size = (min(image.width, fitted.width), min(image.height, fitted.height))
     image = fitted if fitted.size == size else image.resize(size, Image.Resampling.BICUBIC)

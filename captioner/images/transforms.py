@@ -44,16 +44,10 @@ def augment(
 ) -> torch.Tensor:
     """Return random-resized-crop, flip and color-jitter augmentation as pixels (3, H, W).
 
-    Source: Szegedy et al., Going deeper with convolutions (2015). The range of aspect ratios is
-    narrower here, because a caption describes the whole image.
-
-    Args:
-        image: The RGB image.
-        spec: The input format of the encoder.
-        rng: The only source of random numbers.
-        min_scale: Least area of the crop, as a fraction of the image.
-        flip: Mirror the image.
-        jitter: Largest relative change of brightness, contrast and saturation.
+    The crop has at least the fraction `min_scale` of the image's area; `jitter` is the largest
+    relative change of brightness, contrast and saturation. `rng` is the only source of random
+    numbers. Source: Szegedy et al., Going deeper with convolutions (2015). The range of aspect
+    ratios is narrower here, because a caption describes the whole image.
     """
     height, width = spec.size
     box = _random_box(image.size, rng, min_scale)
@@ -75,14 +69,9 @@ def normalize(image: Image.Image, spec: PixelSpec) -> torch.Tensor:
 
 
 def visible_box(size: tuple[int, int], spec: PixelSpec) -> tuple[float, float, float, float]:
-    """Return the part of an image that the pixels show, as fractions of its width and height.
+    """Return the part of an image of a size (width, height) that the pixels show.
 
-    Args:
-        size: Width and height of the image.
-        spec: The input format of the encoder.
-
-    Returns:
-        Left, top, right and bottom.
+    It is (left, top, right, bottom), as fractions of width and height.
     """
     if spec.resize == "squash":
         return 0.0, 0.0, 1.0, 1.0

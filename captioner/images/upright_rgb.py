@@ -44,12 +44,9 @@ def _to_rgb(image: Image.Image, raw_mode: object) -> Image.Image:
 
 
 def to_8_bit(values: np.ndarray, *, top: int | None, stretch: bool = True) -> np.ndarray:
-    """Scale gray or color values to 8 bits.
+    """Scale gray or color values, integers or floats of any shape, to 8 bits.
 
-    Args:
-        values: Integers or floats of any shape.
-        top: The value that becomes 255; by default it follows from the package's rules.
-        stretch: Stretch values outside the known ranges; otherwise they are an error.
+    `top` is the value that becomes 255; by default it follows from the package's rules.
 
     Raises:
         ImageError: Values are not finite, or outside the known ranges without `stretch`.

@@ -41,10 +41,9 @@ def questions_from_captions(examples: Iterable[Example], *, seed: int = 0) -> li
         seed: Seed of the choice of pairs and of the wording.
 
     Returns:
-        One Example per question, grouped by image in the given order. `question` is in lower case
-        without a question mark, `references` is the single answer, `question_type` is one of
-        presence, colour, count, activity, place and object. The questions of an image depend
-        neither on the order of the examples nor on the process.
+        One Example per question, in lower case without a question mark, grouped by image in the
+        given order. `question_type` is presence, colour, count, activity, place or object. The
+        questions of an image depend neither on the order of the examples nor on the process.
     """
     # Importing `inflect` and building the word forms take a fraction of a second each.
     from captioner.data.caption_questions.count_color import make_pairs

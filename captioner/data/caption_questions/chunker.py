@@ -89,12 +89,10 @@ def chunk_caption(text: str) -> list[Chunk]:
     i = 0
     while i < len(tokens):
         end, phrase = _read_phrase(tokens, i)
-        if phrase is None:
-            chunks.append(_tag_word(tokens[i]))
-            end = i + 1
-        else:
-            chunks.append(Chunk("phrase", phrase.noun, phrase=phrase))
-        i = end
+        chunks.append(
+            Chunk("phrase", phrase.noun, phrase=phrase) if phrase else _tag_word(tokens[i])
+        )
+        i = end if phrase else i + 1
     return chunks
 
 
@@ -211,32 +209,26 @@ def _is_modifier(tokens: list[str], i: int, start: int, opened: bool) -> bool:
         if following in words.DETERMINERS or following in words.PREPOSITIONS:
             return False
         return i == start == 0 or (opened and tokens[i - 1] not in words.COLORS)
-    if not opened:
-        return form not in ("s", "base") and word not in words.ADVERBS and (
-            form != "ed" or start == 0
-        )  # fmt: skip
-    return form != "s"
+    if opened:
+        return form != "s"
+    return form not in ("s", "base") and word not in words.ADVERBS and (form != "ed" or start == 0)
 
 
 def _is_noun(tokens: list[str], i: int, opened: bool, head: int) -> bool:
     """Return whether a token is a noun rather than a verb: "the SLIDE" but "he slides".
 
-    Args:
-        tokens: The tokens of the caption.
-        i: Index of the token.
-        opened: Whether the phrase has words before it.
-        head: Index of the last noun in the phrase; -1 for none.
+    `opened` tells whether the phrase has words before the token, and `head` is the index of its
+    last noun, or -1.
     """
     lexicon = load_lexicon()
     word = tokens[i]
     if word not in lexicon.nouns or (word in words.PREPOSITIONS and not opened):
         return False
     following = tokens[i + 1 : i + 3]
-    if (
-        len(following) == 2
-        and following[1] not in _CLOSED
-        and (following[0] in words.AFTER_MODIFIER or following[0] in words.COLORS)
-    ):
+    is_modified = following and (
+        following[0] in words.AFTER_MODIFIER or following[0] in words.COLORS
+    )
+    if is_modified and len(following) == 2 and following[1] not in _CLOSED:
         return False  # "a SNOW covered hill", "a LIGHT brown dog"
     form = lexicon.verbs.get(word, ("", ""))[1]
     before = tokens[i - 1] if i > 0 else ""

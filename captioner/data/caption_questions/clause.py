@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from captioner.data.caption_questions import words
 from captioner.data.caption_questions.chunker import Chunk, Phrase
 from captioner.data.caption_questions.lexicon import is_a, is_animate
-from captioner.data.caption_questions.nouns import parse_words
+from captioner.text import parse_words
 
 _CLAUSE_ENDS = parse_words("while whilst as when where because so before after if but")
 _AUXILIARIES = parse_words("is are was were be being has have who which that also and then")
@@ -170,15 +170,11 @@ class _ClauseParser:
         if self.chunks[i].text == "at" and self._verb in _TARGETED:
             return []
         phrase = self.chunks[i + 1].phrase
-        # "in the middle of the STREET"
-        while (
-            phrase is not None
-            and phrase.noun in words.PARTS
-            and i + 3 < len(self.chunks)
-            and self.chunks[i + 2].text == "of"
-        ):
+        while phrase is not None and phrase.noun in words.PARTS and i + 3 < len(self.chunks):
+            if self.chunks[i + 2].text != "of":
+                break
             i += 2
-            phrase = self.chunks[i + 1].phrase
+            phrase = self.chunks[i + 1].phrase  # "in the middle of the STREET"
         if phrase is None or not phrase.sure or phrase.owns or not is_place(phrase.noun):
             return []
         return [phrase.noun]

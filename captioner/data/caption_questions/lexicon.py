@@ -33,14 +33,9 @@ def load_lexicon() -> Lexicon:
     """Return the lexicon; the first call builds it in a fraction of a second."""
     forms: dict[str, tuple[str, bool]] = {}
     parents: dict[str, list[str]] = {}
-    kind = ""
-    for line in nouns.NOUNS.strip().splitlines():
-        head, colon, rest = line.partition(":")
-        if colon:
-            kind = _add_synonyms(head, forms)
-        else:
-            rest = line
-        for entry in rest.split():
+    for head, entries in nouns.parse_table(nouns.NOUNS):
+        kind = _add_synonyms(head, forms)
+        for entry in entries:
             noun = _add_synonyms(entry, forms)
             kinds = parents.setdefault(noun, [])
             if noun != kind and kind not in kinds:
@@ -48,13 +43,9 @@ def load_lexicon() -> Lexicon:
     forms |= dict.fromkeys(("people", "persons", "humans", "folks"), ("person", True))
     numbers = {str(_INFLECT.number_to_words(str(n))): n for n in range(1, 21)}
     numbers |= {str(n): n for n in range(1, 21)}
-    return Lexicon(
-        forms,
-        {noun: tuple(kinds) for noun, kinds in parents.items()},
-        _verb_forms(),
-        numbers,
-        max(form.count(" ") for form in forms) + 1,
-    )
+    kinds_of = {noun: tuple(kinds) for noun, kinds in parents.items()}
+    longest = max(form.count(" ") for form in forms) + 1
+    return Lexicon(forms, kinds_of, _verb_forms(), numbers, longest)
 
 
 def _add_synonyms(entry: str, forms: dict[str, tuple[str, bool]]) -> str:

@@ -7,10 +7,17 @@ several synonyms. A noun that is not listed is recognized by its position in the
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 
-def parse_words(text: str) -> frozenset[str]:
-    """Return the words of a list; an underscore stands for a space."""
-    return frozenset(word.replace("_", " ") for word in text.split())
+from captioner.text import parse_words
+
+
+def parse_table(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield the head and the words of each entry "head: word word ..."."""
+    for entry in re.split(r"\n(?! )", text.strip()):
+        head, _, words = entry.partition(":")
+        yield head, words.split()
 
 
 NOUNS = """
@@ -193,15 +200,12 @@ other: color=colour pattern stripe spot design logo writing word ponytail camera
 """
 
 # Nouns without singular: "the pants are", "a pair of scissors".
-PLURAL_ONLY = parse_words(
-    """pants jeans shorts overalls pajamas tights swim_trunks sunglasses glasses goggles
-    headphones scissors stairs high_heels underwear kneepads pads cards floaties chopsticks
-    french_fries binoculars"""
-)
+PLURAL_ONLY = parse_words("""pants jeans shorts overalls pajamas tights swim_trunks sunglasses
+    glasses goggles headphones scissors stairs high_heels underwear kneepads pads cards floaties
+    chopsticks french_fries binoculars""")
 
 # Mass nouns, without plural and without "a".
-MASS = parse_words(
-    """snow grass water sand dirt mud ice hair food equipment furniture wildlife fruit money
-    clothing garment trash bread rice pasta corn popcorn meat candy coffee tea milk juice beer
-    wine soda underwear wood cloth paper fire gear music broccoli cheese soup ice_cream"""
-)
+MASS = parse_words("""snow grass water sand dirt mud ice hair food equipment furniture wildlife
+    fruit money clothing garment trash bread rice pasta corn popcorn meat candy coffee tea milk
+    juice beer wine soda underwear wood cloth paper fire gear music broccoli cheese soup
+    ice_cream""")

@@ -38,12 +38,8 @@ def make_presence_pairs(
 ) -> list[list[Pair]]:
     """Return the presence questions of each image.
 
-    Args:
-        scenes: The images.
-        splits: Split of each image.
-        ids: Id of each image.
-        seed: Seed of the choice and of the wording.
-        budgets: Most pairs of a "yes" and a "no" in each split.
+    `splits` and `ids` are those of each image, and `budgets` limits the pairs of a "yes" and a "no"
+    in each split.
     """
     statistics = _NounStatistics(scenes)
     pairs: list[list[Pair]] = [[] for _ in scenes]
@@ -61,18 +57,12 @@ def make_presence_pairs(
 @cache
 def load_presence_nouns() -> dict[str, tuple[frozenset[str], tuple[str, ...]]]:
     """Return the words and the word stems that hint at each noun."""
-    table: dict[str, list[str]] = {}
-    noun = ""
-    for line in PRESENCE_NOUNS.strip().splitlines():
-        head, colon, rest = line.partition(":")
-        noun = head if colon else noun
-        table.setdefault(noun, []).extend((rest if colon else line).split())
     return {
         noun: (
             frozenset(hint for hint in hints if not hint.endswith("*")),
             tuple(hint[:-1] for hint in hints if hint.endswith("*")),
         )
-        for noun, hints in table.items()
+        for noun, hints in nouns.parse_table(PRESENCE_NOUNS)
     }
 
 

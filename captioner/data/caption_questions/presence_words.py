@@ -7,6 +7,8 @@ the object is present but unmentioned or named differently. A "*" marks the end 
 
 from __future__ import annotations
 
+from captioner.data.caption_questions.nouns import parse_table
+
 PRESENCE_NOUNS = """
 person: leash owner hand* rid* driv* crowd* team game match* play* street city traffic train bus
   boat* market store restaurant building* they people parade beach park sidewalk road race* stadium
@@ -110,26 +112,14 @@ sink: bathroom kitchen faucet wash* counter
 refrigerator: kitchen fridge
 """
 
-_WITH_ARTICLE = (
-    "is there {a}",
-    "is there {a} in the picture",
-    "can you see {a}",
-    "does the picture show {a}",
-)
-QUESTION_FORMS = {
-    "scene": _WITH_ARTICLE,
-    "singular": (*_WITH_ARTICLE, "are there any {plural}"),
-    "mass": (
-        "is there any {a}",
-        "is there {a} in the picture",
-        "can you see any {a}",
-        "does the picture show any {a}",
-    ),
-    "plural": (
-        "are there any {a}",
-        "are there {a} in the picture",
-        "can you see any {a}",
-        "does the picture show any {a}",
-    ),
-}
+_TEMPLATES = """
+scene: is there {a}; is there {a} in the picture; can you see {a}; does the picture show {a}
+singular: is there {a}; is there {a} in the picture; can you see {a}; does the picture show {a};
+  are there any {plural}
+mass: is there any {a}; is there {a} in the picture; can you see any {a};
+  does the picture show any {a}
+plural: are there any {a}; are there {a} in the picture; can you see any {a};
+  does the picture show any {a}
+"""
+QUESTION_FORMS = {kind: " ".join(words).split("; ") for kind, words in parse_table(_TEMPLATES)}
 """Question templates by the kind of noun."""

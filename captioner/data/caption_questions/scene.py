@@ -11,12 +11,11 @@ from captioner.data.caption_questions import words
 from captioner.data.caption_questions.chunker import Chunk, Phrase, chunk_caption, split_words
 from captioner.data.caption_questions.clause import Clause, parse_clause
 from captioner.data.caption_questions.lexicon import are_compatible, get_kinds, is_a, load_lexicon
-from captioner.data.caption_questions.nouns import parse_words
+from captioner.text import parse_words
 
 _UNSPECIFIC_KINDS = {"other", "part", "event", "group thing", "body part", "group"}
-_UNSPECIFIC = parse_words(
-    """object food equipment garment toy device place vehicle tool container bag drink role"""
-)
+_UNSPECIFIC = parse_words("""object food equipment garment toy device place vehicle tool container
+    bag drink role""")
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,7 @@ def _iterate_present(chunks: Sequence[Chunk]) -> Iterator[Phrase]:
 
 
 class Scene:
-    """The captions of one image together.
-
-    Args:
-        references: The captions.
-    """
+    """The captions of one image together."""
 
     def __init__(self, references: Iterable[str]) -> None:
         self.captions = tuple(map(parse_caption, references))
@@ -104,8 +99,7 @@ class Scene:
         """
         total = 0
         for phrase in caption.phrases:
-            group = is_a(phrase.noun, "group")
-            if group and is_a(noun, "person"):
+            if is_a(phrase.noun, "group") and is_a(noun, "person"):
                 return None
             if not are_compatible(phrase.noun, noun):
                 continue
@@ -133,8 +127,7 @@ class Scene:
 def find_common_name(nouns: Counter[str]) -> str:
     """Return a noun that fits all nouns: the most common compatible one, else their kind.
 
-    Returns:
-        The noun, or "" if there is none, as for "man" and "dog".
+    The result is "" if there is none, as for "man" and "dog".
     """
     for noun in sorted(nouns, key=lambda noun: (-nouns[noun], noun)):
         if is_a(noun, "role") or noun in ("animal", "pet"):

@@ -49,15 +49,12 @@ def _format_subject(name: str, is_plural: bool) -> str:
 
 
 def choose_answer(votes: Counter[str], min_votes: int) -> str:
-    """Return the answer that most captions state, or "".
+    """Return the answer that most captions state, the first of equals, or "".
 
-    It needs `min_votes`, or to be the only answer. The first of several equally frequent answers
-    is returned, because each is true.
+    It needs `min_votes`, or to be the only answer.
     """
-    ranked = votes.most_common(1)
-    if not ranked or (ranked[0][1] < min_votes and len(votes) > 1):
-        return ""
-    return ranked[0][0]
+    answer, count = max(votes.items(), key=lambda item: item[1], default=("", 0))
+    return answer if count >= min_votes or len(votes) == 1 else ""
 
 
 def _make_activity_pairs(scene: Scene) -> Iterator[Pair]:

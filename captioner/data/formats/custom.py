@@ -118,10 +118,7 @@ def find_folder(root: Path) -> tuple[Path, ...]:
 
 def read_folder(source: Source) -> Iterator[Example]:
     """Read all metadata files; one in `train/`, `val/` or `test/` belongs to that split."""
-    return _read(
-        source,
-        lambda path, report: (_read_jsonl_rows if is_jsonl(path) else _read_csv_rows)(path, report),
-    )
+    return _read(source, _read_jsonl_rows if is_jsonl(source.files[0]) else _read_csv_rows)
 
 
 def _find(root: Path, accepts: Callable[[Path], bool]) -> tuple[Path, ...]:
@@ -129,9 +126,7 @@ def _find(root: Path, accepts: Callable[[Path], bool]) -> tuple[Path, ...]:
         return (root,) if accepts(root) else ()
     files = list_custom_files(root, accepts)
     splits = [path for path in files if split_in_file_name(path)]
-    if splits:
-        return tuple(splits)
-    return tuple(files) if len(files) == 1 else ()
+    return tuple(splits or (files if len(files) == 1 else ()))
 
 
 def list_custom_files(root: Path, accepts: Callable[[Path], bool]) -> list[Path]:
@@ -200,7 +195,9 @@ def _read(
                 continue
             if has_value(first_value(fields, CAPTION_KEYS)):
                 source.report.add(CAPTION_LEFT, where)
-            rows.add_question(_make_question(row, image, image_id, split, f"{prefix}{where}"))
+            ids = (row.question, row.question_id or f"{prefix}{where}")
+            types = (row.question_type, row.answer_type)
+            rows.add_question(Example(image, image_id, tuple(row.texts), split, *ids, *types))
     yield from rows.examples()
 
 
@@ -259,13 +256,6 @@ class _RowJoiner:
             yield Example(image, captions.image_id, texts, captions.split, rows=rows)
 
 
-def _make_question(row: Row, image: str, image_id: str, split: str, default_id: str) -> Example:
-    ids = (row.question or "", row.question_id or default_id)
-    return Example(
-        image, image_id, tuple(row.texts), split, *ids, row.question_type, row.answer_type
-    )
-
-
 def _read_jsonl_rows(path: Path, report: Report) -> Iterator[tuple[str, Fields]]:
     for where, line in read_lines(path):
         try:
@@ -319,9 +309,8 @@ def _detect_delimiter(path: Path) -> str | None:
     header = read_header(path)
     for delimiter in _DELIMITERS:
         columns = {name.strip().strip('"') for name in header.split(delimiter)}
-        texts = columns & {*CAPTION_KEYS, REFERENCE_KEY, "question"}
-        if columns & set(IMAGE_KEYS) and (
-            texts or any(is_numbered(column, CAPTION_KEYS) for column in columns)
-        ):
+        has_texts = not columns.isdisjoint((*CAPTION_KEYS, REFERENCE_KEY, "question"))
+        has_texts = has_texts or any(is_numbered(column, CAPTION_KEYS) for column in columns)
+        if has_texts and not columns.isdisjoint(IMAGE_KEYS):
             return delimiter
     return None

@@ -92,20 +92,13 @@ def is_numbered(key: str, bases: Iterable[str]) -> bool:
 
 
 def parse_texts(value: Any, *, numbers: bool = False) -> list[Any] | None:
-    """Return the texts of a cell: a text, a list, or a list written as text.
+    """Return the texts of a cell: a text, a list, or a list written as text; None if it is broken.
 
-    Args:
-        value: The cell.
-        numbers: Convert numbers to text, as for answers that are counts.
-
-    Returns:
-        The texts, or None if the cell holds a list that cannot be parsed. Items that are no texts
-        remain as they are.
+    With `numbers`, numbers become texts, as for answers that are counts. Other items that are no
+    texts remain as they are.
     """
-    if isinstance(value, str) and is_list_text(value):
-        value = parse_list(value)
-        if value is None:
-            return None
+    if isinstance(value, str) and is_list_text(value) and (value := parse_list(value)) is None:
+        return None
     texts = value if isinstance(value, list) else [value]
     return [number_text(text) if numbers and _is_number(text) else text for text in texts]
 

@@ -137,16 +137,11 @@ def read_flickr30k(source: Source) -> Iterator[Example]:
 
 
 def _join_splits(
-    captions: Mapping[str, tuple[str, ...]],
-    source: Source,
-    counts: Mapping[str, int] | None = None,
+    captions: Mapping[str, tuple[str, ...]], source: Source, counts: Mapping[str, int] | None = None
 ) -> Iterator[Example]:
-    """Join captions with the split lists; a listed image may have no captions.
+    """Join the captions by image with the split lists; a listed image may have no captions.
 
-    Args:
-        captions: Captions by image name.
-        source: The data set.
-        counts: Rows that the captions of each image were read from; by default one per caption.
+    `counts` are the rows of the file by image, by default one per caption.
     """
     counts = {name: len(texts) for name, texts in captions.items()} if counts is None else counts
     folder = choose_image_folder(source, list(captions))

@@ -8,16 +8,10 @@ from pathlib import Path
 
 from captioner.data.formats.io import Source
 
-# Folder names that the common archives unpack to, in lower case.
+# Folder names that the common archives unpack to, in lower case; the first is spelled so.
 _IMAGE_FOLDERS = (
-    "flicker8k_dataset",  # the spelling of the official archive
-    "flickr8k_dataset",
-    "flickr8k_images",
-    "flickr30k_images",
-    "flickr30k-images",
-    "images",
-    "image",
-    "imgs",
+    *("flicker8k_dataset", "flickr8k_dataset", "flickr8k_images", "flickr30k_images"),
+    *("flickr30k-images", "images", "image", "imgs"),
 )
 
 
@@ -50,10 +44,9 @@ def _list_names(folder: str) -> frozenset[str]:
 def choose_image_folder(
     source: Source, names: Sequence[str], *, folders: Sequence[str] = ()
 ) -> Path:
-    """Return the folder to resolve the relative image paths `names` against.
+    """Return the folder that holds the images (relative paths), or else the first candidate.
 
-    As `find_image_folder`, but if no folder holds the images, return the first candidate, so that
-    the missing images are reported one by one.
+    With the first candidate, the missing images are reported one by one.
     """
     folder = find_image_folder(source, names, folders=folders)
     return folder or _candidate_folders(source, folders)[0]
@@ -67,11 +60,6 @@ def find_image_folder(
     Candidates are `source.images` if it is given, otherwise the folder of the data set, the folder
     of the annotation file and its parent. Subfolders named as in `folders`, or as the common
     archives name them, come first, and may be nested (some archives unpack to `Images/Images`).
-
-    Args:
-        source: Where to search.
-        names: Image paths relative to the folder.
-        folders: Further names of subfolders, in order of preference.
     """
     sample = names[:: max(1, len(names) // 16)]
     for folder in _candidate_folders(source, folders):

@@ -83,12 +83,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
 def read_json(
     path: Path, *, kind: type = dict, hook: Callable[[dict[str, Any]], Any] | None = None
 ) -> Any:
-    """Read a JSON file.
-
-    Args:
-        path: The file.
-        kind: Expected type of the document: dict or list.
-        hook: Replaces each object in the document, as `object_hook` of `json.load`.
+    """Read a JSON document of a kind, dict or list, with `hook` as the object hook of `json.load`.
 
     Raises:
         DataError: The file is not complete JSON or holds another type.
@@ -97,9 +92,8 @@ def read_json(
         try:
             document = json.load(file, object_hook=hook)
         except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"{path}: is not complete JSON ({error}); download or write it again"
-            ) from error
+            detail = f"is not complete JSON ({error})"
+            raise DataError(f"{path}: {detail}; download or write it again") from error
     if not isinstance(document, kind):
         expected = "list" if kind is list else "object"
         actual = type(document).__name__
@@ -144,13 +138,7 @@ def read_csv(
 
     Rows with broken quoting are reported and skipped. A missing closing quotation mark merges
     all rows up to the next quotation mark into one field; this is recognized by a later line of
-    the field that matches `row`.
-
-    Args:
-        path: The file.
-        report: Receives the skipped rows.
-        delimiter: The delimiter.
-        row: Pattern of a line that starts a new row; by default a line that names an image file.
+    the field that matches `row`, by default a line that names an image file.
     """
     pattern = row or _IMAGE_IN_LINE
     with open_text(path) as file:

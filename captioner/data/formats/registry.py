@@ -85,10 +85,8 @@ def detect_format(root: str | os.PathLike[str]) -> str:
         if reader.find(path):
             return name
     wanted = "; ".join(f"{reader.layout} ({name})" for name, reader in READERS.items())
-    raise DataError(
-        f"{path}: no known data set here; looked for {wanted}; "
-        f"put one of these there or name the file itself"
-    )
+    advice = "put one of these there or name the file itself"
+    raise DataError(f"{path}: no known data set here; looked for {wanted}; {advice}")
 
 
 def resolve_path(path: str | os.PathLike[str]) -> Path:
@@ -102,11 +100,7 @@ def resolve_path(path: str | os.PathLike[str]) -> Path:
 
 
 def resolve_format(path: Path, name: str) -> str:
-    """Return the format to read a folder or file with.
-
-    Args:
-        path: The folder or file.
-        name: A key of `READERS`, or "auto" to detect the format.
+    """Return the format to read a folder or file with: the name, or for "auto" what is detected.
 
     Raises:
         DataError: The name is unknown, or `path` is not in that format.

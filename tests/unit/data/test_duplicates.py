@@ -43,8 +43,8 @@ def test_only_files_of_equal_size_and_end_are_read(tmp_path, monkeypatch):
         opened.append(Path(path).name)
         return original(path)
 
-    original = module._digest
-    monkeypatch.setattr(module, "_digest", counting)
+    original = module.file_digest
+    monkeypatch.setattr(module, "file_digest", counting)
     assert group_equal_files(str(tmp_path / str(n)) for n in range(6)) == []
     assert opened == []
 
