@@ -10,7 +10,6 @@ _CLITIC = re.compile(r" +(?=(?:'(?:s|m|d|re|ve|ll)|n't)\b)", re.IGNORECASE)
 _INNER_QUOTES = re.compile(r'(?<!\S)" ([^"]*[^"\s]) "(?!\S)')
 _QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u00ab": "\u00bb"}
 
-# fmt: off
 DANGLING_WORDS = [
     "a", "an", "the", "this", "that", "these", "those", "his", "her", "its", "their", "my", "your",
     "our", "some", "another", "each", "every", "of", "with", "in", "on", "at", "by", "for", "from",
@@ -18,8 +17,7 @@ DANGLING_WORDS = [
     "between", "against", "around", "along", "above", "below", "up", "down", "out", "off", "as",
     "than", "like", "while", "and", "or", "but", "is", "are", "was", "were", "be", "being", "has",
     "have", "who", "which", "whose", "where", "wearing", "holding",
-]
-# fmt: on
+]  # fmt: skip
 """Words that cannot end a caption: one that ends in them is truncated."""
 
 

@@ -107,17 +107,11 @@ class Tokenizer:
                 normalization_rule_name="identity",
                 remove_extra_whitespaces=False,
                 split_digits=True,
-                pad_id=PAD,
-                unk_id=UNK,
-                bos_id=BOS,
-                eos_id=EOS,
-                pad_piece="<pad>",
-                unk_piece="<unk>",
-                bos_piece="<s>",
-                eos_piece="</s>",
+                pad_id=PAD, unk_id=UNK, bos_id=BOS, eos_id=EOS,
+                pad_piece="<pad>", unk_piece="<unk>", bos_piece="<s>", eos_piece="</s>",
                 num_threads=1,
                 minloglevel=2,
-            )
+            )  # fmt: skip
         except RuntimeError as error:
             raise ConfigError(
                 f"tokenizer.vocab_size={vocab_size} does not fit the captions: {error}"

@@ -55,7 +55,8 @@ def collate(samples: Sequence[Sample | UnreadableImage], *, question_pad: int = 
     """
     readable = [s for s in samples if isinstance(s, Sample)]
     questions = [question for s in readable for question in s.questions]
-    labels = _pad_answers(readable) if questions else _pad_captions(readable)
+    texts = [text for s in readable for text in s.texts]
+    labels = pad(texts, PAD)[:, None] if questions else _pad_captions(readable)  # (N, 1, T)
     owners = [i for i, s in enumerate(readable) for _ in s.questions]
     return Batch(
         images=torch.stack([s.image for s in readable]) if readable else None,
@@ -73,10 +74,6 @@ def collate(samples: Sequence[Sample | UnreadableImage], *, question_pad: int = 
 def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     """Return rows of ids as one tensor (N, longest), padded with a value."""
     return pad_sequence([torch.tensor(row) for row in rows], True, value)
-
-
-def _pad_answers(samples: Sequence[Sample]) -> Tensor:
-    return pad([text for s in samples for text in s.texts], PAD)[:, None]  # (N, 1, T)
 
 
 def _pad_captions(samples: Sequence[Sample]) -> Tensor:

@@ -31,20 +31,15 @@ from captioner.text import normalize_caption, normalize_question
 
 @dataclass(frozen=True)
 class Selection:
-    """The examples to read from a data set."""
+    """The examples to read from a data set: the arguments of `read_dataset`, resolved."""
 
     root: Path
-    """The folder or the annotation file."""
     format: str
-    """A key of `READERS`."""
     splits: tuple[str, ...] | None = None
-    """Normalized names of the splits; None reads all."""
     images: Path | None = None
-    """The folder of the images if it is none of the usual ones."""
     check_images: bool = True
     """False for scoring: images may be missing, and references keep texts that training drops."""
     require_answers: bool = True
-    """Whether a question without answers is unusable."""
 
 
 def read_examples(

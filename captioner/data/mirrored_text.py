@@ -1,7 +1,7 @@
 """Adapt captions to horizontally flipped images: swap "left" and "right".
 
-In the 35,000 captions of Flickr8k train and dev, 149 contain such a word, and 20 of these cannot be
-flipped: their images must not be mirrored.
+Of the 35,000 captions of Flickr8k train and dev, 149 contain one of these words. In 20 of them it
+is not clearly a side, so their images must not be mirrored.
 
 Only English words are swapped. Other languages also have words for sides ("links", "à gauche",
 "左"), so an image with a text that may not be English is not mirrored: this loses some augmentation

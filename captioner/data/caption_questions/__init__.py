@@ -7,7 +7,7 @@ captions of an image are used, and the answers are balanced so that the question
     nouns, words, presence_words    word lists
     lexicon                         word forms, and which noun is a kind of which
     chunker -> clause -> scene      caption -> phrases -> its subject; all captions of an image
-    count_color, subject, presence  questions by type
+    scene_pairs, presence           questions about one image; about presence, in the whole data set
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from captioner.data.example import Example
 
 if TYPE_CHECKING:
-    from captioner.data.caption_questions.subject import Pair
+    from captioner.data.caption_questions.scene_pairs import Pair
 
 __all__ = ["questions_from_captions"]
 
@@ -46,9 +46,9 @@ def questions_from_captions(examples: Iterable[Example], *, seed: int = 0) -> li
         questions of an image depend neither on the order of the examples nor on the process.
     """
     # Importing `inflect` and building the word forms take a fraction of a second each.
-    from captioner.data.caption_questions.count_color import make_pairs
     from captioner.data.caption_questions.presence import make_presence_pairs
     from captioner.data.caption_questions.scene import Scene
+    from captioner.data.caption_questions.scene_pairs import make_pairs
 
     examples = list(examples)
     scenes = [Scene(example.references) for example in examples]

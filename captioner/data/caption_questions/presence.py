@@ -17,7 +17,7 @@ from captioner.data.caption_questions import nouns
 from captioner.data.caption_questions.lexicon import add_article, are_compatible, pluralize
 from captioner.data.caption_questions.presence_words import PRESENCE_NOUNS, QUESTION_FORMS
 from captioner.data.caption_questions.scene import Scene
-from captioner.data.caption_questions.subject import Pair
+from captioner.data.caption_questions.scene_pairs import Pair
 
 MAX_PER_ANSWER = 3
 """Presence questions of an image with the same answer."""

@@ -67,10 +67,8 @@ def read_karpathy(source: Source) -> Iterator[Example]:
 
 def _parse_karpathy_row(row: Any, where: str, report: Report) -> Example | None:
     try:
-        texts = tuple(
-            sentence["raw"] if "raw" in sentence else " ".join(sentence["tokens"])
-            for sentence in row["sentences"]
-        )
+        sentences = row["sentences"]
+        texts = tuple(s["raw"] if "raw" in s else " ".join(s["tokens"]) for s in sentences)
         name = row["filename"] if "cocoid" not in row else row.get("filename")
         name = f"{where}{NO_FILE_NAME}" if name is None else name
         image = f"{row['filepath']}/{name}" if row.get("filepath") else name
@@ -131,10 +129,8 @@ def _keep_file_names(images: Iterable[str]) -> list[str]:
 
 
 def _select_latest_year(source: Source) -> list[Path]:
-    years = {}
-    for path in source.files:
-        match = _COCO_NAMES.match(path.name)
-        years[path] = (match and match[2]) or ""
+    matches = {path: _COCO_NAMES.match(path.name) for path in source.files}
+    years = {path: (match and match[2]) or "" for path, match in matches.items()}
     latest = max(years.values())
     for path, year in years.items():
         if year != latest:
@@ -143,11 +139,7 @@ def _select_latest_year(source: Source) -> list[Path]:
 
 
 def _read_images(rows: list[Any], path: Path, report: Report) -> dict[str, str]:
-    """Return the file names by image id.
-
-    Karpathy's ground truth for the COCO test split has ids without file names, which is enough
-    for scoring.
-    """
+    """Return the file names by image id; Karpathy's ground truth for COCO test names no files."""
     images: dict[str, str] = {}
     for index, row in enumerate(rows):
         where = f"{path.name}:images[{index}]"
@@ -174,14 +166,13 @@ def _read_captions(
     seen: set[str] = set()
     for index, row in enumerate(get_list(document, "annotations", path, kind="caption")):
         where = f"{path.name}:annotations[{index}]"
-        try:
-            key, text, number = str(row["image_id"]), row["caption"], str(row.get("id", where))
-        except (TypeError, KeyError, AttributeError):
-            report.add(BAD_ROW, where, rows=1)
-            continue
-        if not isinstance(text, str):
-            report.add(BAD_ROW, where, rows=1)
-        elif key not in images:
+        match row:
+            case {"image_id": image, "caption": str(text)}:
+                key, number = str(image), str(row.get("id", where))
+            case _:
+                report.add(BAD_ROW, where, rows=1)
+                continue
+        if key not in images:
             report.add(UNKNOWN_IMAGE, f"{key} ({where})", rows=1)
         elif number in seen:
             report.add(DUPLICATE, f"annotation {number} ({where})", rows=1)

@@ -66,10 +66,7 @@ def read_flickr8k(source: Source) -> Iterator[Example]:
 
 
 def find_kaggle(root: Path) -> tuple[Path, ...]:
-    """Return the `captions.txt`, in `root` or given, that has one of Kaggle's headers.
-
-    These are `image,caption` and `image_name,comment_number,comment`.
-    """
+    """Return the `captions.txt`, in `root` or given, that has one of Kaggle's headers."""
     path = root if root.is_file() else root / "captions.txt"
     is_text = path.suffix.lower() == ".txt"
     return (path,) if is_text and _read_kaggle_header(path) in _KAGGLE_HEADERS else ()

@@ -18,12 +18,10 @@ from typing import Any, TextIO
 from captioner.data.report import BAD_ROW, UNCLOSED_QUOTE, Report
 from captioner.errors import DataError
 
-# fmt: off
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff",
     ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".ico", ".heic", ".heif",
-)
-# fmt: on
+)  # fmt: skip
 
 _SUFFIX = "|".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
 # A quoted field with an image file name on a later line: a missing closing quotation mark has

@@ -1,12 +1,9 @@
 """The table of data formats, and the detection of the format of a folder or file.
 
-To add a reader:
-1. Write `find_NAME` and `read_NAME` in the module of a similar layout, or in a new one beside it.
-2. `find_NAME(root)` returns the files that it would read, or () for another format.
-3. `read_NAME(source)` yields one `Example` per image or question; broken rows go to
-   `source.report`. Empty texts, missing images and duplicates are checked for all formats.
-4. Add both to `READERS`; formats with more specific file names come first.
-5. Add a small data set to `MAKERS` in tests/unit/data/caption_sets.py (or question_sets.py), and a
+To add a reader (an example is in CONTRIBUTING.md):
+1. Write `find_NAME` and `read_NAME`, as described in `Reader`, and add them to `READERS`. Empty
+   texts, missing images and duplicates are checked for all formats.
+2. Add a small data set to `MAKERS` in tests/unit/data/caption_sets.py (or question_sets.py), and a
    row to docs/data-formats.md.
 """
 
@@ -31,6 +28,7 @@ class Reader:
     find: Callable[[Path], tuple[Path, ...]]
     """Returns the files to read below a folder, or of a given file; () if there are none."""
     read: Callable[[Source], Iterator[Example]]
+    """Yields one example per image or question; broken rows go to `source.report`."""
     layout: str
     """The files that it searches for, for error messages."""
 
@@ -71,7 +69,7 @@ READERS: dict[str, Reader] = {
         "photo.txt beside photo.jpg",
     ),
 }
-"""Readers by name, in the order of detection."""
+"""Readers by name, in the order of detection: those with more specific file names come first."""
 
 
 def detect_format(root: str | os.PathLike[str]) -> str:

@@ -38,10 +38,7 @@ class _Annotation(NamedTuple):
 
 
 def find_vqav2(root: Path) -> tuple[Path, ...]:
-    """Return the `v2_OpenEnded_mscoco_*_questions.json`, given or in a folder.
-
-    The folder is `root` or its subfolder `questions/` or `annotations/`.
-    """
+    """Return the `v2_OpenEnded_mscoco_*_questions.json`, given or in one of the usual folders."""
     if root.is_file():
         if _QUESTION_NAMES.match(root.name):
             return (root,)
