@@ -31,7 +31,7 @@ from captioner.decoding.search import Hypothesis, LengthForm, Step, length_norma
 Reorder = Callable[[Tensor], None]
 Admit = Callable[[Tensor], int]
 COMPACTION_RATIO = 4
-"""Finished images are removed when they are one in so many, because it copies the cache."""
+"""Remove finished images when they are one in four of all, because this copies the cache."""
 
 
 def beam_search(

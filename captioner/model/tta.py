@@ -52,7 +52,7 @@ def view_sizes(size: tuple[int, int], positions: int, views: int) -> list[tuple[
     `size` is the height and width of the pixels, and `positions` is P at this size.
 
     Raises:
-        ValueError: The positions are no square grid, or do not allow so many views.
+        ValueError: The positions are not a square grid or do not allow this number of views.
     """
     side = math.isqrt(positions)
     if side**2 != positions:

@@ -151,13 +151,13 @@ def answer_batch(
     for number, owner in owners.items():
         if isinstance(image := images[owner], ImageError):
             answers[number] = Answers(error=image)
-    asked = [number for number in questions if owners[number] in encoded]
-    if not asked:
+    usable = [number for number in questions if owners[number] in encoded]
+    if not usable:
         return answers
     memories = backend.encode_questions(
         [image.memory for image in encoded.values()],
-        [questions[number] for number in asked],
-        [order.index(owners[number]) for number in asked],
+        [questions[number] for number in usable],
+        [order.index(owners[number]) for number in usable],
     )
     hypotheses = search_answers(
         backend,
@@ -167,9 +167,9 @@ def answer_batch(
         num_return=1 if options.num_answers == 1 else None,
         closed=options.closed.trie if options.closed else None,
     )
-    for number, few in zip(asked, hypotheses, strict=True):
+    for number, ranked in zip(usable, hypotheses, strict=True):
         flag = encoded[owners[number]].low_confidence
-        answers[number] = options.build_answers(few, backend.tokenizer, low_confidence=flag)
+        answers[number] = options.build_answers(ranked, backend.tokenizer, low_confidence=flag)
     return answers
 
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias
 
 from PIL import Image
 
@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from captioner.predict.results import Answers
 
     History = tuple[tuple[str, Answers], ...]
+    P = ParamSpec("P")
+    Handler: TypeAlias = Callable[Concatenate["PageHandlers", P], Awaitable["Updates"]]
 
-P = ParamSpec("P")
 Updates = dict[Any, Any]
 """New values, by the component or by its name."""
 
@@ -72,21 +73,14 @@ EMPTY_PAGE: Updates = {
 """The values of a page without an image."""
 
 
-def report_errors(
-    place: str,
-) -> Callable[
-    [Callable[Concatenate[PageHandlers, P], Awaitable[Updates]]],
-    Callable[Concatenate[PageHandlers, P], Awaitable[Updates]],
-]:
+def report_errors(place: str) -> Callable[[Handler[P]], Handler[P]]:
     """Return a decorator of handlers that counts the request and shows errors.
 
     The handler returns updates by name; the decorated one returns them by component. An error is
     shown in the component `place`, which is cleared otherwise.
     """
 
-    def decorate(
-        handler: Callable[Concatenate[PageHandlers, P], Awaitable[Updates]],
-    ) -> Callable[Concatenate[PageHandlers, P], Awaitable[Updates]]:
+    def decorate(handler: Handler[P]) -> Handler[P]:
         @wraps(handler)
         async def run(self: PageHandlers, /, *args: P.args, **kwargs: P.kwargs) -> Updates:
             try:
