@@ -102,8 +102,7 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--length-form", choices=("average", "gnmt"), help=text)
     text = "A word or phrase that each caption must contain; W|W are alternatives."
     _repeatable(group, "--must-include", "W", text)
-    text = "A word or phrase that no caption may contain."
-    _repeatable(group, "--ban", "W", text, dest="banned")
+    _repeatable(group, "--ban", "W", "A word or phrase that no caption may contain.", dest="banned")
     _value(group, "--prefix", "TEXT", "The words that each caption begins with.")
     text = 'Do not end a caption on a word such as "with" or "a", which others must follow.'
     _switch(group, "--no-dangling", text, default=None)

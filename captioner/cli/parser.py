@@ -108,9 +108,8 @@ def add_inference(
 
     text = "Device of the model: cpu, cuda, cuda:1, mps and so on. Default: cpu."
     parser.add_argument("--device", default=None if optional else "cpu", help=text)
-    text = "Type of weights and arithmetic; auto is the fastest on the device."
+    text = f"Type of weights and arithmetic; auto is the fastest on the device. Default: {dtype}."
     default = None if optional else dtype
-    text = f"{text} Default: {dtype}."
     parser.add_argument("--dtype", default=default, choices=DTYPES, help=text)
     text = (
         "Test-time augmentation: encode so many views of each image and average their features. 2"

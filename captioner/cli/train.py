@@ -43,8 +43,7 @@ def parse(argv: list[str] | None, *, prog: str = "train.py") -> TrainOptions:
     add = parser.add_argument
     text = "A YAML file, or the name of a configuration of the package, such as flickr8k."
     add("--config", metavar="FILE", help=f"{text} Without it, the defaults apply.")
-    text = "Continue an interrupted run from its last state."
-    add("--resume", action="store_true", help=text)
+    add("--resume", action="store_true", help="Continue an interrupted run from its last state.")
     add("--force", action="store_true", help="Resume even if settings or data have changed.")
     text = "Start no run: report on the data, and overfit one batch as a test."
     add("--check", action="store_true", help=text)

@@ -418,5 +418,4 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
 
 def save_config(config: Config, path: str | Path) -> None:
     """Write the whole configuration as YAML, for `load_config`."""
-    text = yaml.safe_dump(to_dict(config), sort_keys=False)
-    Path(path).write_text(text, encoding="utf-8")
+    Path(path).write_text(yaml.safe_dump(to_dict(config), sort_keys=False), encoding="utf-8")

@@ -10,12 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from captioner.errors import DataError
 from captioner.evaluation.baselines import answer_baselines, answer_majority_baseline
+from captioner.evaluation.candidate_files import Rows, are_answers
+from captioner.evaluation.candidates import match_answers, match_captions
+from captioner.evaluation.predictions import (
+    Notify,
+    PredictionOptions,
+    answer_texts,
+    predict_answers,
+    predict_captions,
+)
 from captioner.evaluation.tables import build_score_table, measure_calibration
+from captioner.metrics import FEW_IMAGES, caption_statistics
 
 if TYPE_CHECKING:
     from captioner.data import Example
-    from captioner.evaluation.candidate_files import Rows
-    from captioner.evaluation.predictions import Notify, PredictionOptions
     from captioner.evaluation.tasks import EvaluationTask
     from captioner.predict import Captioner
 
@@ -36,9 +44,6 @@ def score_candidates(
     Raises:
         DataError: The data set has no references of the kind of the candidates.
     """
-    from captioner.evaluation.candidate_files import are_answers
-    from captioner.evaluation.candidates import match_answers, match_captions
-
     answered = are_answers(rows) if rows else tasks[0].has_questions
     task = next((task for task in tasks if task.has_questions == answered), None)
     if task is None:
@@ -62,8 +67,6 @@ def score_image_captions(
     captions: Mapping[str, str], rows: Iterable[Example], *, seed: int = 0
 ) -> dict[str, Any]:
     """Return the scores of captions by image id, with 95 % intervals, counts and warnings."""
-    from captioner.metrics import caption_statistics
-
     references = {row.image_id: row.references for row in rows}
     intervals = caption_statistics(captions, references).intervals(seed=seed)
     scores: dict[str, Any] = {name: value.score for name, value in intervals.items()}
@@ -75,8 +78,6 @@ def score_image_captions(
 
 def few_images_warnings(images: int) -> list[str]:
     """Return a warning about CIDEr-D if there are fewer than `metrics.FEW_IMAGES` images."""
-    from captioner.metrics import FEW_IMAGES
-
     weights = "n-grams are weighted by log(images / images whose references contain them)"
     if images == 1:
         return [f"CIDEr-D is 0 for a single image, whatever its caption: {weights}, which is 0"]
@@ -89,8 +90,6 @@ def compare_captions(
     first: Mapping[str, str], second: Mapping[str, str], rows: Iterable[Example], *, seed: int = 0
 ) -> dict[str, dict[str, float]]:
     """Return, by metric, the scores of two systems, B - A, its 95 % interval and p value."""
-    from captioner.metrics import caption_statistics
-
     references = {row.image_id: row.references for row in rows}
     a, b = (
         caption_statistics({name: captions[name] for name in references}, references)
@@ -107,8 +106,6 @@ def caption_task(
     captioner: Captioner, task: EvaluationTask, options: PredictionOptions
 ) -> dict[str, str]:
     """Return captions by image id for the images that can be read; raise DataError if none can."""
-    from captioner.evaluation.predictions import predict_captions
-
     captions = predict_captions(captioner, task.rows, options)
     if not captions:
         raise DataError(f"{options.source}: none of its {len(task.rows)} images can be read")
@@ -121,8 +118,6 @@ def answer_task(
     captioner: Captioner, task: EvaluationTask, options: PredictionOptions
 ) -> tuple[dict[str, str], dict[str, float]]:
     """Return answers by question id, empty where there is an error; and the other confidences."""
-    from captioner.evaluation.predictions import answer_texts, predict_answers
-
     answers = predict_answers(captioner, task.rows, options)
     confidences = {name: a.confidence for name, a in answers.items() if a.error is None}
     return answer_texts(answers), confidences
