@@ -111,11 +111,7 @@ class DecoderPool:
         command = [sys.executable, "-m", "captioner.serve.decoder_worker", self.limits.dump()]
         path = os.pathsep.join([_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])])
         worker = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=DEVNULL,
-            env=os.environ | {"PYTHONPATH": path},
+            *command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=os.environ | {"PYTHONPATH": path}
         )
         self._running.add(worker)
         return worker

@@ -119,10 +119,7 @@ class _PublicBackend(httpcore.AsyncNetworkBackend):
         )
 
     async def connect_unix_socket(
-        self,
-        path: str,
-        timeout: float | None = None,
-        socket_options: Iterable[Any] | None = None,
+        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
     ) -> httpcore.AsyncNetworkStream:
         raise _url_error("must be http or https")
 

@@ -42,11 +42,7 @@ def live_region(name: str, *, value: str | None = None, min_height: int | None =
     """Return HTML whose changes a screen reader announces."""
     announce = "element.setAttribute('aria-live', 'polite')"
     return gr.HTML(
-        value,
-        elem_id=name,
-        js_on_load=announce,
-        apply_default_css=False,
-        min_height=min_height,
+        value, elem_id=name, js_on_load=announce, apply_default_css=False, min_height=min_height
     )
 
 

@@ -22,13 +22,7 @@ from captioner.serve.decoder_pool import DecodedImage
 from captioner.serve.engine import Engine
 from captioner.serve.page import html
 from captioner.serve.page.components import check_upload, create_folder, gr
-from captioner.serve.page.file_table import (
-    caption_files,
-    format_error,
-    read_file,
-    to_csv,
-    to_jsonl,
-)
+from captioner.serve.page.file_table import caption_files, format_error, read_file, to_csv, to_jsonl
 from captioner.serve.page.search_settings import read_settings
 from captioner.serve.routes.fields import validate
 from captioner.serve.routes.native_fields import VqaRequest

@@ -42,10 +42,7 @@ def mount_page(app: FastAPI, engine: Engine) -> FastAPI:
 def _create_theme() -> gr.themes.Base:
     """Return a theme with system fonts, and colors with the contrast of WCAG 2.2, level AA."""
     return gr.themes.Default(
-        primary_hue="teal",
-        neutral_hue="slate",
-        font=_FONT,
-        font_mono=("ui-monospace", "monospace"),
+        primary_hue="teal", neutral_hue="slate", font=_FONT, font_mono=("ui-monospace", "monospace")
     ).set(
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",

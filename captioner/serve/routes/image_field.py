@@ -57,9 +57,7 @@ def _parse_data_uri(uri: str) -> str:
     head = head[len("data:") :]
     if not comma or len(head) > _MAX_HEAD or not _DATA_URI.fullmatch(head):
         raise RequestError(
-            415,
-            "not_an_image",
-            f"image: a data URI of {head[:60]!r}; expected image/...;base64",
+            415, "not_an_image", f"image: a data URI of {head[:60]!r}; expected image/...;base64"
         )
     return unquote(text) if "%" in text else text
 
