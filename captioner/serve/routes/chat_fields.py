@@ -9,12 +9,12 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from captioner.serve.routes.fields import Fields, field_error
+from captioner.serve.routes.fields import Fields, field_error, information, unsupported
 from captioner.serve.routes.native_fields import (
     DECODING_FIELDS,
-    MAX_CAPTIONS,
-    MAX_TEXT_LENGTH,
     MIN_TEMPERATURE,
+    LongText,
+    NumCaptions,
 )
 
 MAX_STOP_SEQUENCES = 4
@@ -24,7 +24,7 @@ def _to_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-_StopText = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_LENGTH)]
+_StopText = Annotated[LongText, Field(min_length=1)]
 _Stop = Annotated[
     list[_StopText] | None,
     Field(max_length=MAX_STOP_SEQUENCES),
@@ -36,24 +36,10 @@ class StreamOptions(Fields):
     """What a stream contains besides the text."""
 
     group: ClassVar[str] = "stream_options."
-    include_usage: bool | None = Field(
-        default=None, description="Send a last chunk with the token counts"
-    )
-    include_obfuscation: bool | None = Field(default=None, description="Only false or null")
-
-
-def _unsupported(*neutral: Any) -> Any:
-    """Return a field that the model cannot apply; `neutral` are its values without effect."""
-    return Field(
-        default=None,
-        description="Not supported: only values without effect are accepted",
-        json_schema_extra={"enum": [*neutral, None]},
-    )
-
-
-def _information() -> Any:
-    """Return a field that describes the request and has no effect on the text."""
-    return Field(default=None, description="For information: it does not change the text")
+    include_usage: bool | None = None
+    """Send a last chunk with the token counts."""
+    include_obfuscation: bool | None = None
+    """Only false or null."""
 
 
 class ChatRequest(Fields):
@@ -64,88 +50,58 @@ class ChatRequest(Fields):
         "num_captions": "use n",
         **dict.fromkeys(("image", "question"), "put it into a message"),
     }
-    messages: list[dict[str, Any]] = Field(
-        min_length=1,
-        max_length=1000,
-        description=(
-            "The last image of the conversation is the one that is described or asked about. The"
-            " last text of the user is the request; other texts, such as a system prompt, are not"
-            " read."
-        ),
-    )
-    model: str | None = Field(default=None, description="Any name: the server has one model")
+    messages: list[dict[str, Any]] = Field(min_length=1, max_length=1000)
+    """The last image of the conversation is the one that is described or asked about. The last text
+    of the user is the request; other texts, such as a system prompt, are not read."""
+    model: str | None = None
+    """Any name: the server has one model."""
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: int | None = Field(
-        default=None,
-        ge=1,
-        le=MAX_CAPTIONS,
-        description="Choices; a question has fewer if fewer different answers exist",
-    )
-    temperature: float | None = Field(
-        default=None,
-        ge=0,
-        le=2,
-        description=(
-            "Above 0, texts are sampled; with 0 or null (and no top_p), they are found by a search,"
-            " which is deterministic"
-        ),
-    )
-    top_p: float | None = Field(
-        default=None, gt=0, le=1, description="Below 1, texts are sampled; temperature is then 1"
-    )
-    seed: int | None = Field(
-        default=None,
-        ge=-(2**63),
-        le=2**63 - 1,
-        description="Equal seeds sample equal texts; without one, each request uses a new seed",
-    )
-    max_tokens: int | None = Field(default=None, ge=1, description="As max_completion_tokens")
-    max_completion_tokens: int | None = Field(
-        default=None,
-        ge=1,
-        description="A longer text is truncated to so many tokens; the search is the same",
-    )
-    stop: _Stop = Field(
-        default=None, description="The text ends before the first of these that occurs"
-    )
-    frequency_penalty: Any = _unsupported(0)
-    presence_penalty: Any = _unsupported(0)
-    logit_bias: Any = _unsupported({}, [])
-    logprobs: Any = _unsupported(False)
-    top_logprobs: Any = _unsupported(0)
-    response_format: Any = _unsupported({"type": "text"})
-    tools: Any = _unsupported([])
-    tool_choice: Any = _unsupported("none", "auto")
-    tool_prompt: Any = _unsupported()
-    parallel_tool_calls: Any = _unsupported(True, False)
-    functions: Any = _unsupported([])
-    function_call: Any = _unsupported("none", "auto")
-    modalities: Any = _unsupported(["text"])
-    audio: Any = _unsupported()
-    prediction: Any = _unsupported()
-    reasoning_effort: Any = _unsupported("none")
-    verbosity: Any = _unsupported("medium")
-    web_search_options: Any = _unsupported()
-    moderation: Any = _unsupported()
-    store: Any = _unsupported(False)
-    user: Any = _information()
-    metadata: Any = _information()
-    service_tier: Any = _information()
-    safety_identifier: Any = _information()
-    prompt_cache_key: Any = _information()
-    prompt_cache_options: Any = _information()
-    prompt_cache_retention: Any = _information()
+    n: NumCaptions | None = None
+    """Choices; a question has fewer if fewer different answers exist."""
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    """Above 0, texts are sampled; with 0 or null (and no top_p), they are found by a search, which
+    is deterministic."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """Below 1, texts are sampled; temperature is then 1."""
+    seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
+    """Equal seeds sample equal texts; without one, each request uses a new seed."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """As max_completion_tokens."""
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    """A longer text is truncated to so many tokens; the search is the same."""
+    stop: _Stop = None
+    """The text ends before the first of these that occurs."""
+    frequency_penalty: Any = unsupported(0)
+    presence_penalty: Any = unsupported(0)
+    logit_bias: Any = unsupported({}, [])
+    logprobs: Any = unsupported(False)
+    top_logprobs: Any = unsupported(0)
+    response_format: Any = unsupported({"type": "text"})
+    tools: Any = unsupported([])
+    tool_choice: Any = unsupported("none", "auto")
+    tool_prompt: Any = unsupported()
+    parallel_tool_calls: Any = unsupported(True, False)
+    functions: Any = unsupported([])
+    function_call: Any = unsupported("none", "auto")
+    modalities: Any = unsupported(["text"])
+    audio: Any = unsupported()
+    prediction: Any = unsupported()
+    reasoning_effort: Any = unsupported("none")
+    verbosity: Any = unsupported("medium")
+    web_search_options: Any = unsupported()
+    moderation: Any = unsupported()
+    store: Any = unsupported(False)
+    user: Any = information()
+    metadata: Any = information()
+    service_tier: Any = information()
+    safety_identifier: Any = information()
+    prompt_cache_key: Any = information()
+    prompt_cache_options: Any = information()
+    prompt_cache_retention: Any = information()
 
     @model_validator(mode="after")
     def _check_combination(self) -> ChatRequest:
-        for name, field in type(self).model_fields.items():
-            if isinstance(field.json_schema_extra, dict):
-                allowed = field.json_schema_extra["enum"]
-                if isinstance(allowed, list) and getattr(self, name) not in allowed:
-                    raise field_error(
-                        name, f"not supported; leave it out, or send {_format_values(allowed)}"
-                    )
         limits = {self.max_tokens, self.max_completion_tokens} - {None}
         if len(limits) > 1:
             raise field_error("max_tokens", "differs from max_completion_tokens; send one of them")
@@ -185,7 +141,3 @@ def choice_seed(seed: int, index: int) -> int:
     if index == 0:
         return seed
     return int.from_bytes(hashlib.sha256(f"{seed} {index}".encode()).digest()[:8], "big")
-
-
-def _format_values(values: list[Any]) -> str:
-    return " or ".join(map(repr, values)).replace("None", "null").replace("'", '"')

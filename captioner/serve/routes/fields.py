@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from captioner.config.parsing import find_nearest
 from captioner.serve.http_errors import RequestError
@@ -28,7 +28,7 @@ class Fields(BaseModel):
         group: Name of the object that contains the fields, with a dot; empty for the request.
     """
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
     also_valid: ClassVar[tuple[str, ...]] = ()
     advice: ClassVar[Mapping[str, str]] = {}
     group: ClassVar[str] = ""
@@ -45,6 +45,29 @@ class Fields(BaseModel):
                 group=cls.group,
             )
         return values
+
+    @model_validator(mode="after")
+    def _reject_unsupported(self) -> Fields:
+        for name, field in type(self).model_fields.items():
+            if isinstance(field.json_schema_extra, dict):
+                allowed = field.json_schema_extra["enum"]
+                if isinstance(allowed, list) and getattr(self, name) not in allowed:
+                    values = " or ".join(map(repr, allowed)).replace("None", "null")
+                    values = values.replace("'", '"')
+                    raise field_error(name, f"not supported; leave it out, or send {values}")
+        return self
+
+
+def unsupported(*neutral: Any) -> Any:
+    """Return a field that the model cannot apply; `neutral` are its values without effect."""
+    text = "Not supported: only values without effect are accepted"
+    extra = {"enum": [*neutral, None]}
+    return Field(default=None, description=text, json_schema_extra=extra)
+
+
+def information() -> Any:
+    """Return a field that describes the request and has no effect on the text."""
+    return Field(default=None, description="For information: it does not change the text")
 
 
 def reject_unknown(

@@ -7,12 +7,15 @@ from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from captioner.serve.routes.fields import Fields, field_error
+from captioner.serve.routes.fields import Fields, field_error, information, unsupported
 from captioner.serve.routes.native_fields import (
-    MAX_BEAMS,
-    MAX_CAPTIONS,
-    MAX_TEXT_LENGTH,
-    MIN_TEMPERATURE,
+    LongText,
+    NumCaptions,
+    OptionalBeams,
+    OptionalNgramSize,
+    OptionalSeed,
+    OptionalTemperature,
+    OptionalTopK,
 )
 
 _OPTION_NAMES = {
@@ -34,15 +37,6 @@ _OPTION_NAMES = {
 """Generation parameters of transformers, and the corresponding decoding options."""
 _SAMPLING_ONLY = {"temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0, "seed": None}
 """Parameters that require `do_sample`, and their values without effect."""
-_NO_EFFECT: dict[str, tuple[Any, ...]] = {
-    "early_stopping": (False,),
-    "epsilon_cutoff": (0,),
-    "eta_cutoff": (0,),
-    "penalty_alpha": (0,),
-    "repetition_penalty": (1,),
-    "typical_p": (1,),
-}
-_UNSUPPORTED = "Not supported: only null, or the value without effect"
 
 
 class GenerationParameters(Fields):
@@ -50,45 +44,35 @@ class GenerationParameters(Fields):
 
     group: ClassVar[str] = "generation_parameters."
     max_length: int | None = Field(default=None, ge=1)
-    max_new_tokens: int | None = Field(
-        default=None, ge=1, description="As max_length: there is no prompt to count"
-    )
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    """As max_length: there is no prompt to count."""
     min_length: int | None = Field(default=None, ge=0)
     min_new_tokens: int | None = Field(default=None, ge=0)
-    num_beams: int | None = Field(default=None, ge=1, le=MAX_BEAMS)
-    num_beam_groups: int | None = Field(default=None, ge=1, le=MAX_BEAMS)
+    num_beams: OptionalBeams = None
+    num_beam_groups: OptionalBeams = None
     diversity_penalty: float | None = Field(default=None, ge=0)
     length_penalty: float | None = None
-    no_repeat_ngram_size: int | None = Field(default=None, ge=0, le=100)
-    num_return_sequences: int | None = Field(default=None, ge=1, le=MAX_CAPTIONS)
-    do_sample: bool | None = Field(
-        default=None, description="Sample instead of searching; required for the following"
-    )
-    temperature: float | None = Field(default=None, ge=MIN_TEMPERATURE)
-    top_k: int | None = Field(
-        default=None, ge=0, le=2**31 - 1, description="All tokens unless it is set"
-    )
+    no_repeat_ngram_size: OptionalNgramSize = None
+    num_return_sequences: NumCaptions | None = None
+    do_sample: bool | None = None
+    """Sample instead of searching; required for the following."""
+    temperature: OptionalTemperature = None
+    top_k: OptionalTopK = None
+    """All tokens unless it is set."""
     top_p: float | None = Field(default=None, gt=0, le=1)
     min_p: float | None = Field(default=None, ge=0, le=1)
-    seed: int | None = Field(
-        default=None, ge=0, le=2**63 - 1, description="Random unless it is set"
-    )
-    use_cache: bool | None = Field(
-        default=None, description="For information: it does not change the text"
-    )
-    early_stopping: Any = Field(default=None, description=_UNSUPPORTED)
-    epsilon_cutoff: float | None = Field(default=None, description=_UNSUPPORTED)
-    eta_cutoff: float | None = Field(default=None, description=_UNSUPPORTED)
-    penalty_alpha: float | None = Field(default=None, description=_UNSUPPORTED)
-    repetition_penalty: float | None = Field(default=None, description=_UNSUPPORTED)
-    typical_p: float | None = Field(default=None, description=_UNSUPPORTED)
+    seed: OptionalSeed = None
+    """Random unless it is set."""
+    use_cache: bool | None = information()
+    early_stopping: Any = unsupported(False)
+    epsilon_cutoff: float | None = unsupported(0)
+    eta_cutoff: float | None = unsupported(0)
+    penalty_alpha: float | None = unsupported(0)
+    repetition_penalty: float | None = unsupported(1)
+    typical_p: float | None = unsupported(1)
 
     @model_validator(mode="after")
     def _check_combination(self) -> GenerationParameters:
-        for name, neutral in _NO_EFFECT.items():
-            value = getattr(self, name)
-            if value is not None and value not in neutral:
-                raise field_error(name, f"not supported; leave it out, or send {neutral[0]}")
         for name, default in _SAMPLING_ONLY.items():
             value = getattr(self, name)
             if not self.do_sample and value is not None and value != default:
@@ -125,16 +109,14 @@ class HfParameters(Fields):
     """Parameters of both tasks."""
 
     group: ClassVar[str] = "parameters."
-    top_k: int | None = Field(
-        default=None, ge=1, le=MAX_CAPTIONS, description="For questions: the most answers to return"
-    )
-    max_new_tokens: int | None = Field(default=None, ge=1, description="For captions")
-    generation_parameters: GenerationParameters | None = Field(
-        default=None, description="For captions"
-    )
-    generate_kwargs: GenerationParameters | None = Field(
-        default=None, description="As generation_parameters"
-    )
+    top_k: NumCaptions | None = None
+    """For questions: the most answers to return."""
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    """For captions."""
+    generation_parameters: GenerationParameters | None = None
+    """For captions."""
+    generate_kwargs: GenerationParameters | None = None
+    """As generation_parameters."""
 
     def caption_options(self) -> tuple[int, dict[str, Any]]:
         """Return the number of captions, and the options of `Captioner.caption`."""
@@ -173,24 +155,25 @@ class HfInputs(Fields):
     """An image and a question about it."""
 
     group: ClassVar[str] = "inputs."
-    image: Any = Field(description="Base64, or a data URI")
-    question: str | None = Field(default=None, max_length=MAX_TEXT_LENGTH)
+    image: Any
+    """Base64, or a data URI."""
+    question: LongText | None = None
 
 
 class HfRequest(Fields):
     """An image as base64, or an image and a question."""
 
     inputs: str | HfInputs
-    question: str | None = Field(default=None, max_length=MAX_TEXT_LENGTH)
-    image: str | None = Field(default=None, description="Equal to inputs; sent by huggingface_hub")
+    question: LongText | None = None
+    image: str | None = None
+    """Equal to inputs; sent by huggingface_hub."""
     parameters: HfParameters | None = None
 
     @model_validator(mode="after")
     def _check_combination(self) -> HfRequest:
         if self.image is not None and self.image != self.inputs:
             raise field_error("image", "differs from inputs; send one of them")
-        inner = self.inputs.question if isinstance(self.inputs, HfInputs) else None
-        if None not in (inner, self.question) and inner != self.question:
+        if None not in (self.question, self.any_question) and self.question != self.any_question:
             raise field_error("question", "differs from inputs.question; send one of them")
         return self
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -21,6 +21,14 @@ MAX_TEXT_LENGTH = 10_000
 MIN_TEMPERATURE = 1e-4
 """The lowest temperature; logits divided by a much smaller one overflow."""
 
+NumCaptions = Annotated[int, Field(ge=1, le=MAX_CAPTIONS)]
+LongText = Annotated[str, Field(max_length=MAX_TEXT_LENGTH)]
+OptionalBeams = Annotated[int | None, Field(ge=1, le=MAX_BEAMS)]
+OptionalNgramSize = Annotated[int | None, Field(ge=0, le=100)]
+OptionalSeed = Annotated[int | None, Field(ge=0, le=2**63 - 1)]
+OptionalTemperature = Annotated[float | None, Field(ge=MIN_TEMPERATURE)]
+OptionalTopK = Annotated[int | None, Field(ge=0, le=2**31 - 1)]
+
 DECODING_FIELDS = tuple(field.name for field in fields(DecodingConfig))
 LIST_FIELDS = frozenset({"must_include", "banned", "answers", "texts"})
 """Fields that a form or a query string may contain several times."""
@@ -31,6 +39,7 @@ _FOR_ANSWERS = f"it is for answers to a question; use {_VQA}"
 _FOR_CAPTIONS = f"it is for captions; use {_CAPTION}"
 _FOR_SCORES = f"to score texts, use {_SCORE}"
 _STREAM = "Send the text as server-sent events, word by word"
+_NEUTRAL_LENGTH = {"length_penalty": 1, "length_form": "average"}
 
 
 class _NativeFields(Fields):
@@ -46,44 +55,35 @@ class CaptionRequest(_NativeFields):
         **dict.fromkeys(("answers", "num_answers", "min_confidence"), _FOR_ANSWERS),
     }
     method: Literal["beam", "sample"] | None = None
-    beam_size: int | None = Field(default=None, ge=1, le=MAX_BEAMS)
+    beam_size: OptionalBeams = None
     max_length: int | None = None
     min_length: int | None = None
     length_penalty: float | None = None
     length_form: Literal["average", "gnmt"] | None = None
-    groups: int | None = Field(default=None, ge=1, le=MAX_BEAMS)
+    groups: OptionalBeams = None
     diversity: float | None = None
-    temperature: float | None = Field(default=None, ge=MIN_TEMPERATURE)
-    top_k: int | None = Field(default=None, ge=0, le=2**31 - 1)
+    temperature: OptionalTemperature = None
+    top_k: OptionalTopK = None
     top_p: float | None = None
     min_p: float | None = None
-    seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
-    no_repeat_ngram: int | None = Field(default=None, ge=0, le=100)
+    seed: OptionalSeed = None
+    no_repeat_ngram: OptionalNgramSize = None
     repetition_penalty: float | None = None
     must_include: tuple[str, ...] | None = Field(default=None, max_length=MAX_PHRASES)
     banned: tuple[str, ...] | None = Field(default=None, max_length=MAX_TEXTS)
     prefix: str | None = Field(default=None, max_length=200)
     no_dangling: bool | None = None
-    num_captions: int = Field(default=1, ge=1, le=MAX_CAPTIONS)
+    num_captions: NumCaptions = 1
     stream: bool = Field(default=False, description=_STREAM)
 
     @model_validator(mode="after")
     def _check_combination(self) -> CaptionRequest:
         if self.stream:
             # A stream generates one text, word by word, without a search among several.
-            _reject_effects(
-                self,
-                "cannot be applied to a stream",
-                num_captions=1,
-                beam_size=1,
-                groups=1,
-                diversity=0,
-                length_penalty=1,
-                length_form="average",
-            )
+            neutral = {"num_captions": 1, "beam_size": 1, "groups": 1, "diversity": 0}
+            _reject_effects(self, "cannot be applied to a stream", neutral | _NEUTRAL_LENGTH)
         elif self.method == "sample":
-            reason = "has no effect on method=sample"
-            _reject_effects(self, reason, length_penalty=1, length_form="average")
+            _reject_effects(self, "has no effect on method=sample", _NEUTRAL_LENGTH)
         return self
 
 
@@ -94,30 +94,21 @@ class VqaRequest(_NativeFields):
         "texts": _FOR_SCORES,
         **dict.fromkeys(set(DECODING_FIELDS) - {"beam_size"} | {"num_captions"}, _FOR_CAPTIONS),
     }
-    question: str = Field(max_length=MAX_TEXT_LENGTH)
-    answers: list[str] | None = Field(
-        default=None, min_length=1, max_length=1000, description="The only possible answers"
-    )
-    num_answers: int = Field(
-        default=1, ge=1, le=MAX_CAPTIONS, description="The most answers to return, likeliest first"
-    )
-    min_confidence: float = Field(
-        default=0.0, ge=0, le=1, description="Below it, the answer is the word unsure"
-    )
-    beam_size: int | None = Field(default=None, ge=1, le=MAX_BEAMS)
+    question: LongText
+    answers: list[str] | None = Field(default=None, min_length=1, max_length=1000)
+    """The only possible answers."""
+    num_answers: NumCaptions = 1
+    """The most answers to return, likeliest first."""
+    min_confidence: float = Field(default=0.0, ge=0, le=1)
+    """Below it, the answer is the word unsure."""
+    beam_size: OptionalBeams = None
     stream: bool = Field(default=False, description=_STREAM)
 
     @model_validator(mode="after")
     def _check_combination(self) -> VqaRequest:
         if self.stream:
-            _reject_effects(
-                self,
-                "cannot be applied to a stream",
-                answers=None,
-                num_answers=1,
-                min_confidence=0,
-                beam_size=1,
-            )
+            neutral = {"answers": None, "num_answers": 1, "min_confidence": 0, "beam_size": 1}
+            _reject_effects(self, "cannot be applied to a stream", neutral)
         if self.beam_size is not None:
             if self.answers is not None:
                 raise field_error("beam_size", "has no effect with answers, which are all scored")
@@ -138,7 +129,7 @@ class ScoreRequest(_NativeFields):
         **dict.fromkeys(("answers", "num_answers", "min_confidence"), _FOR_ANSWERS),
     }
     texts: list[str] = Field(min_length=1, max_length=MAX_TEXTS)
-    question: str | None = Field(default=None, max_length=MAX_TEXT_LENGTH)
+    question: LongText | None = None
 
 
 def decoding_options(request: CaptionRequest) -> dict[str, Any]:
@@ -147,9 +138,8 @@ def decoding_options(request: CaptionRequest) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _reject_effects(request: BaseModel, reason: str, **no_effect: Any) -> None:
+def _reject_effects(request: BaseModel, reason: str, neutral: Mapping[str, Any]) -> None:
     """Raise RequestError for the first field whose value differs from the one without effect."""
-    for name, neutral in no_effect.items():
-        value = getattr(request, name)
-        if value is not None and value != neutral:
+    for name, value in neutral.items():
+        if getattr(request, name) not in (None, value):
             raise field_error(name, f"{reason}; leave it out")
