@@ -174,27 +174,16 @@ def run(options: ServeOptions) -> int:
         raise CaptionerError(f"{error.name} is missing; {hint}") from None
 
     settings = replace(options.settings, token=read_token(options.token_file))
-    load = partial(
-        load_in_worker,
-        options.checkpoint,
-        device=options.device,
-        dtype=options.dtype,
-        tta=options.tta,
-        workers=settings.workers,
-    )
-    bundled = options.checkpoint == "bundled"
-    name = f"captioner-{options.checkpoint if bundled else Path(options.checkpoint).name}"
+    model = {"device": options.device, "dtype": options.dtype, "tta": options.tta}
+    load = partial(load_in_worker, options.checkpoint, workers=settings.workers, **model)
+    name = f"captioner-{Path(options.checkpoint).name}"
     app = create_app(partial(RemoteCaptioner, load), settings, name=name, page=options.page)
     announce = partial(print, flush=True)
     return run_server(app, host=options.host, port=options.port, announce=announce)
 
 
 def read_token(file: str | None) -> str | None:
-    """Return the token from a file or from the environment; None if neither is set.
-
-    Raises:
-        CaptionerError: The file cannot be read, or the token is empty.
-    """
+    """Return the token from a file or the environment; raises CaptionerError if it is unusable."""
     token = os.environ.get(TOKEN_VARIABLE)
     if file is not None:
         try:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -17,15 +16,12 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from captioner import __version__
 from captioner.errors import CaptionerError
-from captioner.serve.engine import Engine
+from captioner.serve.engine import AnyCaptioner, Engine
 from captioner.serve.fetch import Fetcher
 from captioner.serve.http_errors import RequestError, error_response, to_request_error
 from captioner.serve.middleware import RequestMiddleware
 from captioner.serve.routes import huggingface, native, openai
 from captioner.serve.settings import Settings
-
-if TYPE_CHECKING:
-    from captioner.serve.engine import AnyCaptioner
 
 _ERRORS = {
     400: "The body cannot be parsed",
@@ -126,14 +122,14 @@ def _add_health_routes(app: FastAPI, engine: Engine) -> None:
     @app.get("/metrics", tags=["server"], response_class=Response)
     async def metrics() -> Response:
         """Return the metrics in Prometheus's text format."""
-        return Response(engine.telemetry.metrics_text(), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(engine.telemetry.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_error_handlers(app: FastAPI, engine: Engine) -> None:
     @app.exception_handler(CaptionerError)
     async def handle_captioner_error(request: Request, error: CaptionerError) -> JSONResponse:
         rejection = to_request_error(error)
-        engine.telemetry.count_rejection(rejection.reason)
+        engine.telemetry.rejections.labels(rejection.reason).inc()
         return error_response(rejection, request.url.path)
 
     @app.exception_handler(HTTPException)

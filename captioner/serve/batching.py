@@ -1,8 +1,7 @@
 """Dynamic batching: a queue of requests, and the rules by which they share a batch.
 
-Each worker runs one batch at a time. Requests with equal options have the same batch key and may
-share a batch; while all workers are busy, the next batches fill up. A request that is cancelled
-before its batch starts is dropped.
+Each worker runs one batch at a time; while all workers are busy, the next batches fill up. A
+request that is cancelled before its batch starts is dropped.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class BatchScheduler:
     """
 
     def __init__(
-        self, settings: Settings, telemetry: Telemetry, *, count_requests: Callable[[], int]
+        self, settings: Settings, telemetry: Telemetry, count_requests: Callable[[], int]
     ) -> None:
         self.settings, self.telemetry, self._count_requests = settings, telemetry, count_requests
         self.jobs: deque[_Job] = deque()
@@ -73,7 +72,7 @@ class BatchScheduler:
         job = _Job(key, run, payload, kind)
         self.jobs.append(job)
         self._changed.set()
-        self.telemetry.set_queue_depth(len(self.jobs))
+        self.telemetry.queue_depth.set(len(self.jobs))
         return await job.future
 
     async def run_worker(self, threads: Executor, captioner: Any) -> None:
@@ -108,11 +107,8 @@ class BatchScheduler:
         if self._running and self._batch_size(oldest) == 1:
             # A batch of two costs little more than one, and the busy worker may finish first.
             return self.settings.max_single_wait
-        return self.settings.max_wait if self._count_incoming() else 0.0
-
-    def _count_incoming(self) -> int:
-        """Return the number of requests that are being received, decoded or answered."""
-        return self._count_requests() - len(self.jobs) - self._running
+        incoming = self._count_requests() - len(self.jobs) - self._running
+        return self.settings.max_wait if incoming else 0.0
 
     def _pop_batch(self) -> list[_Job]:
         """Remove the oldest job and those with its key from the queue, up to `max_batch`."""
@@ -124,14 +120,12 @@ class BatchScheduler:
             fits = job.key == (batch[0].key if batch else job.key)
             (batch if fits and len(batch) < self.settings.max_batch else kept).append(job)
         self.jobs = kept
-        self.telemetry.set_queue_depth(len(kept))
+        self.telemetry.queue_depth.set(len(kept))
         return batch
 
     def _is_full(self, oldest: _Job) -> bool:
-        # A job that runs alone has a key of another type.
-        if not isinstance(oldest.key, tuple):
-            return True
-        return self._batch_size(oldest) >= self.settings.max_batch
+        alone = not isinstance(oldest.key, tuple)
+        return alone or self._batch_size(oldest) >= self.settings.max_batch
 
     def _batch_size(self, oldest: _Job) -> int:
         return sum(job.key == oldest.key for job in self.jobs)
@@ -143,7 +137,7 @@ class BatchScheduler:
         self.telemetry.record_batch(batch[0].kind, len(batch), waits)
         results: Sequence[Any]
         try:
-            with self.telemetry.time_stage("model"):
+            with self.telemetry.stages.labels("model").time():
                 results = batch[0].run(captioner, [job.payload for job in batch])
         except Exception as error:
             results = [error] * len(batch)

@@ -33,10 +33,9 @@ class Corrections:
         self.folder, self._lock = folder, Lock()
 
     def save(self, data: bytes, caption: str) -> int:
-        """Save an image file with its caption; replaces an earlier caption of the image.
+        """Save an image file with its caption; return the number of rows in the data set.
 
-        Returns:
-            The number of rows in the data set.
+        It replaces an earlier caption of the image.
 
         Raises:
             ImageFormatError: The bytes are not an image.
@@ -47,9 +46,8 @@ class Corrections:
         if not caption:
             raise CaptionerError("the corrected caption is empty; enter a caption")
         if len(caption) > MAX_CAPTION_LENGTH:
-            raise CaptionerError(
-                f"the corrected caption has more than {MAX_CAPTION_LENGTH} characters; shorten it"
-            )
+            length = f"more than {MAX_CAPTION_LENGTH} characters"
+            raise CaptionerError(f"the corrected caption has {length}; shorten it")
         kind = identify_format(data)
         suffix = _SUFFIXES.get(kind, f".{kind.lower()}")
         name = hashlib.sha256(data).hexdigest()[:32] + suffix
@@ -72,8 +70,7 @@ class Corrections:
         lines = metadata.read_bytes().split(b"\n") if metadata.exists() else []
         lines = [line for line in lines if line.strip() and _file_name(line) != name]
         lines.append(json.dumps(row, ensure_ascii=False).encode())
-        text = b"".join(line + b"\n" for line in lines)
-        _write(metadata, text)
+        _write(metadata, b"".join(line + b"\n" for line in lines))
         return len(lines)
 
 

@@ -49,10 +49,7 @@ class DecodedImage:
 class DecoderPool:
     """A fixed number of decoder processes; one that fails is replaced.
 
-    Args:
-        limits: Limits and output size of each decoder.
-        workers: Number of processes; each decodes one image at a time.
-        seconds: The longest time to decode one image.
+    Each decodes one image at a time, in at most `seconds`.
     """
 
     def __init__(self, limits: DecoderLimits, *, workers: int, seconds: float) -> None:
@@ -72,8 +69,7 @@ class DecoderPool:
         """
         worker = await self._idle.get()
         try:
-            if worker is None or worker.returncode is not None:
-                worker = await self._start_worker()
+            worker = await self._start_worker(worker)
             return await asyncio.wait_for(_request(worker, data), self.seconds)
         except ImageError:
             raise
@@ -81,23 +77,18 @@ class DecoderPool:
             _kill(worker)
             worker = None
             if isinstance(error, asyncio.TimeoutError):
-                raise ImageError(
-                    f"<bytes>: took more than {self.seconds:g} s to decode; use another copy"
-                ) from None
-            if isinstance(error, (OSError, asyncio.IncompleteReadError)):
-                raise ImageError(
-                    "<bytes>: cannot be decoded within the limits of memory and time"
-                ) from None
-            raise
+                message = f"took more than {self.seconds:g} s to decode; use another copy"
+            elif isinstance(error, (OSError, asyncio.IncompleteReadError)):
+                message = "cannot be decoded within the limits of memory and time"
+            else:
+                raise
+            raise ImageError(f"<bytes>: {message}") from None
         finally:
             self._idle.put_nowait(worker)
 
     async def start(self) -> None:
         """Start one worker before the first image arrives."""
-        worker = await self._idle.get()
-        if worker is None or worker.returncode is not None:
-            worker = await self._start_worker()
-        self._idle.put_nowait(worker)
+        self._idle.put_nowait(await self._start_worker(await self._idle.get()))
 
     async def close(self) -> None:
         """Kill all workers and wait until they have exited."""
@@ -106,7 +97,10 @@ class DecoderPool:
             _kill(worker)
         await asyncio.gather(*(worker.wait() for worker in running))
 
-    async def _start_worker(self) -> Process:
+    async def _start_worker(self, worker: Process | None) -> Process:
+        """Return the worker if it is running, otherwise a new one."""
+        if worker is not None and worker.returncode is None:
+            return worker
         self._running = {w for w in self._running if w.returncode is None}
         command = [sys.executable, "-m", "captioner.serve.decoder_worker", self.limits.dump()]
         path = os.pathsep.join([_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mappi
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from captioner.config.decoding_options import widen_beam
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from captioner.predict.pieces import Piece
     from captioner.predict.results import Answers, Attention, Encoded, Result, Scored
 
-    AnyCaptioner: TypeAlias = Captioner | RemoteCaptioner
+AnyCaptioner: TypeAlias = "Captioner | RemoteCaptioner"
 
 
 class QueueFullError(CaptionerError):
@@ -63,9 +64,7 @@ class Engine:
         self._load = load
         self._captioners: list[AnyCaptioner] = []
         self._threads = ThreadPoolExecutor(settings.workers, "model")
-        self._scheduler = BatchScheduler(
-            settings, self.telemetry, count_requests=lambda: self.active
-        )
+        self._scheduler = BatchScheduler(settings, self.telemetry, lambda: self.active)
         self._images: OrderedDict[bytes, DecodedImage] = OrderedDict()
         self._decoders: DecoderPool | None = None
         self._main_task: asyncio.Task[None] | None = None
@@ -81,15 +80,6 @@ class Engine:
         if self.captioner is None:
             raise NotReadyError("the model is being loaded")
         return self.captioner
-
-    @property
-    def max_length(self) -> int:
-        """The most tokens that the model can generate."""
-        return self.loaded.max_length
-
-    def count_tokens(self, text: str) -> int:
-        """Return the number of tokens of a text."""
-        return len(self.loaded.tokenizer.encode(text)) if text else 0
 
     def start(self) -> None:
         """Load the captioners and run the workers, in a background task."""
@@ -134,7 +124,7 @@ class Engine:
             raise NotReadyError("the model is being loaded")
         digest = hashlib.sha256(data).digest()
         if digest not in self._images:
-            with self.telemetry.time_stage("read"):
+            with self.telemetry.stages.labels("read").time():
                 self._images[digest] = await self._decoders.decode(data)
         self._images.move_to_end(digest)
         while len(self._images) > self.settings.image_cache_size:
@@ -148,16 +138,9 @@ class Engine:
         num_captions: int = 1,
         options: Mapping[str, Any] | None = None,
     ) -> Result:
-        """Caption an image.
+        """Caption an image with options of `Captioner.caption`; raises its errors.
 
-        Args:
-            image: The decoded image.
-            num_captions: The number of captions.
-            options: Decoding options of `Captioner.caption`. Without a `beam_size`, the beam is
-                widen_beam to hold all captions.
-
-        Raises:
-            CaptionerError: An option is invalid, or the image cannot be captioned.
+        Without a `beam_size`, the beam is widened to hold all captions.
         """
         options = self._widen_beam(num_captions, {**(options or {})})
 
@@ -248,31 +231,23 @@ class Engine:
 
     async def _run(self) -> None:
         """Load the captioners, start an image decoder, and run the model workers."""
-        loop, settings = asyncio.get_running_loop(), self.settings
+        loop, settings, count = asyncio.get_running_loop(), self.settings, self.settings.workers
         try:
-            loads = (
-                loop.run_in_executor(self._threads, self._load) for _ in range(settings.workers)
-            )
+            loads = [loop.run_in_executor(self._threads, self._load) for _ in range(count)]
             self._captioners = await asyncio.gather(*loads)
         except Exception as error:
             self.failure = error
             return
         size, crop = self._captioners[0].view
+        seconds = settings.decoder_seconds
         limits = DecoderLimits(
-            size=size,
-            crop=crop,
-            max_pixels=settings.max_pixels,
-            memory=settings.decoder_memory,
-            seconds=int(settings.decoder_seconds) + 1,
+            size, crop, settings.max_pixels, settings.decoder_memory, seconds=int(seconds) + 1
         )
-        self._decoders = DecoderPool(
-            limits, workers=settings.image_decoders, seconds=settings.decoder_seconds
-        )
+        self._decoders = DecoderPool(limits, workers=settings.image_decoders, seconds=seconds)
         await self._decoders.start()
         self.captioner = self._captioners[0]
-        await asyncio.gather(
-            *(self._scheduler.run_worker(self._threads, c) for c in self._captioners)
-        )
+        run = partial(self._scheduler.run_worker, self._threads)
+        await asyncio.gather(*map(run, self._captioners))
 
 
 def _encode(captioner: AnyCaptioner, images: Sequence[DecodedImage]) -> list[Encoded]:

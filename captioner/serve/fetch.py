@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -22,6 +22,7 @@ from captioner.serve.http_errors import RequestError
 MAX_REDIRECTS = 3
 SECONDS = 10.0
 """The longest time for a download, redirects included."""
+_HEADERS = (("Accept", "image/*"), ("User-Agent", "captioner"))
 _PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
@@ -30,13 +31,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Fetcher:
-    """Downloads from allowed hosts.
-
-    Args:
-        hosts: Allowed host names; `*.example.org` matches all subdomains.
-        max_bytes: The largest body.
-        seconds: The longest time for a download.
-    """
+    """Downloads from allowed hosts; `*.example.org` matches all subdomains."""
 
     def __init__(self, hosts: Sequence[str], *, max_bytes: int, seconds: float = SECONDS) -> None:
         self.hosts = [host.lower().rstrip(".") for host in hosts]
@@ -56,9 +51,7 @@ class Fetcher:
             self._check(url)
             async with (
                 httpcore.AsyncConnectionPool(network_backend=_PublicBackend(), retries=0) as pool,
-                pool.stream(
-                    "GET", url, headers={"Accept": "image/*", "User-Agent": "captioner"}
-                ) as response,
+                pool.stream("GET", url, headers=_HEADERS) as response,
             ):
                 if response.status in (301, 302, 303, 307, 308):
                     headers = {k.lower(): v for k, v in response.headers}
@@ -100,27 +93,14 @@ class _PublicBackend(httpcore.AsyncNetworkBackend):
         self._inner = httpcore.AnyIOBackend()
 
     async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
+        self, host: str, port: int, *args: Any, **options: Any
     ) -> httpcore.AsyncNetworkStream:
         addresses = await resolve(host, port)
         if not addresses or not all(map(is_public, addresses)):
             raise _url_error("leads to an address that is not public")
-        return await self._inner.connect_tcp(
-            addresses[0],
-            port,
-            timeout=timeout,
-            local_address=local_address,
-            socket_options=socket_options,
-        )
+        return await self._inner.connect_tcp(addresses[0], port, *args, **options)
 
-    async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore.AsyncNetworkStream:
+    async def connect_unix_socket(self, *_: Any, **options: Any) -> httpcore.AsyncNetworkStream:
         raise _url_error("must be http or https")
 
     async def sleep(self, seconds: float) -> None:
@@ -136,10 +116,8 @@ async def resolve(host: str, port: int) -> list[str]:
 
 def is_public(address: str) -> bool:
     """Return whether an address, and any address embedded in it, is on the public Internet."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    return all(
-        a.is_global and not a.is_multicast and not a.is_reserved for a in embedded_addresses(parsed)
-    )
+    embedded = embedded_addresses(ipaddress.ip_address(address.partition("%")[0]))
+    return all(a.is_global and not a.is_multicast and not a.is_reserved for a in embedded)
 
 
 def embedded_addresses(address: Address) -> list[Address]:

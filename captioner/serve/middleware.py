@@ -12,6 +12,7 @@ import hmac
 import re
 import time
 import uuid
+from asyncio import FIRST_COMPLETED
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any
@@ -84,7 +85,7 @@ class RequestMiddleware:
         work = asyncio.ensure_future(self.app(state.scope, state.receive, state.send))
         closing = asyncio.ensure_future(self.engine.closing.wait())
         try:
-            await asyncio.wait({work, closing}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, closing}, return_when=FIRST_COMPLETED)
             if work.done():
                 return work.result()
         finally:
@@ -101,9 +102,7 @@ class RequestMiddleware:
         work = asyncio.ensure_future(self.app(state.scope, state.receive, state.send))
         disconnect = asyncio.ensure_future(state.wait_for_disconnect())
         try:
-            await asyncio.wait(
-                {work, disconnect}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait({work, disconnect}, timeout=seconds, return_when=FIRST_COMPLETED)
             if work.done():
                 return work.result()
             if disconnect.done():
@@ -126,14 +125,13 @@ class RequestMiddleware:
         if value is None:
             return self.settings.deadline
         if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", value, re.ASCII):
-            raise RequestError(
-                400, "bad_request", "X-Request-Timeout: expected seconds, such as 2.5"
-            )
+            message = "X-Request-Timeout: expected seconds, such as 2.5"
+            raise RequestError(400, "bad_request", message)
         return min(self.settings.deadline, float(value))
 
     async def _send_rejection(self, state: RequestState, rejection: RequestError) -> None:
         """Send the error response, unless another response has begun."""
-        self.engine.telemetry.count_rejection(rejection.reason)
+        self.engine.telemetry.rejections.labels(rejection.reason).inc()
         if state.status is not None or rejection.status == CLIENT_DISCONNECTED:
             return
         if not state.body_received:
@@ -154,9 +152,8 @@ class RequestMiddleware:
             fields = {"id": state.id, "method": state.scope["method"], "bytes": state.size}
             if rejection is not None:
                 fields["reason"] = rejection.reason
-            self.engine.telemetry.record_request(
-                route=route, status=status, start=state.start, **fields
-            )
+            record = self.engine.telemetry.record_request
+            record(route=route, status=status, start=state.start, **fields)
 
 
 class RequestState:
@@ -249,10 +246,8 @@ def _check_token(header: str, token: str, *, browser: bool) -> None:
     if scheme.lower() == "basic":
         with suppress(ValueError):
             value = base64.b64decode(value).decode().partition(":")[2]
-    value_bytes = value.strip().encode("utf-8", "replace")
-    if scheme.lower() not in ("bearer", "basic") or not hmac.compare_digest(
-        value_bytes, token.encode()
-    ):
+    equal = hmac.compare_digest(value.strip().encode("utf-8", "replace"), token.encode())
+    if scheme.lower() not in ("bearer", "basic") or not equal:
         challenge = 'Basic realm="captioner: any name, and the token"' if browser else "Bearer"
         headers = {"WWW-Authenticate": challenge}
         raise RequestError(401, "unauthorized", "send the server's token", headers)

@@ -90,9 +90,8 @@ class RemoteCaptioner:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         parent_end, child_end = context.Pipe()
-        self._process = context.Process(
-            target=_serve_captioner, args=(child_end, self._load), daemon=True
-        )
+        args = child_end, self._load
+        self._process = context.Process(target=_serve_captioner, args=args, daemon=True)
         self._process.start()
         child_end.close()
         if self._closed:  # meanwhile, by another thread
@@ -105,9 +104,8 @@ class RemoteCaptioner:
             try:
                 self._start()
             except Exception as error:
-                raise ModelProcessError(
-                    f"the model's process cannot be restarted: {error}"
-                ) from error
+                message = f"the model's process cannot be restarted: {error}"
+                raise ModelProcessError(message) from error
         with suppress(OSError):  # the process has just exited, which `_receive` reports
             self._pipe.send((method, args, options))
         return self._receive()
@@ -136,25 +134,21 @@ class _EncodedBytes:
 
 
 class _Pickler(pickle.Pickler):
-    """A pickler that replaces the objects for which `dump` returns bytes by these bytes."""
+    """A pickler that replaces the objects for which `convert` returns bytes by these bytes."""
 
-    def __init__(self, file: io.BytesIO, dump: Callable[[Any], bytes | None]) -> None:
-        super().__init__(file)
-        self._dump = dump
+    convert: Callable[[Any], bytes | None]
 
     def persistent_id(self, obj: Any) -> bytes | None:
-        return self._dump(obj)
+        return self.convert(obj)
 
 
 class _Unpickler(pickle.Unpickler):
-    """The inverse of `_Pickler`; `load_bytes` is the inverse of `dump`."""
+    """The inverse of `_Pickler`, with the inverse of its `convert`."""
 
-    def __init__(self, file: io.BytesIO, load_bytes: Callable[[bytes], Any]) -> None:
-        super().__init__(file)
-        self._load_bytes = load_bytes
+    convert: Callable[[bytes], Any]
 
     def persistent_load(self, pid: bytes) -> Any:
-        return self._load_bytes(pid)
+        return self.convert(pid)
 
 
 class _ObjectPipe:
@@ -170,13 +164,16 @@ class _ObjectPipe:
 
     def send(self, value: Any) -> None:
         """Send an object; raises OSError if the other end is closed."""
-        file = io.BytesIO()
-        _Pickler(file, self._dump).dump(value)
+        pickler = _Pickler(file := io.BytesIO())
+        pickler.convert = self._dump
+        pickler.dump(value)
         self.connection.send_bytes(file.getbuffer())
 
     def receive(self) -> Any:
         """Receive an object; raises EOFError or OSError if the other end is closed."""
-        return _Unpickler(io.BytesIO(self.connection.recv_bytes()), self._load_bytes).load()
+        unpickler = _Unpickler(io.BytesIO(self.connection.recv_bytes()))
+        unpickler.convert = self._load_bytes
+        return unpickler.load()
 
 
 def _serve_captioner(connection: Connection, load: Callable[[], Captioner]) -> None:

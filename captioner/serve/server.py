@@ -20,10 +20,7 @@ SHUTDOWN_SECONDS = 5
 class GracefulServer(uvicorn.Server):
     """A uvicorn server that reports "not ready" while it finishes the accepted requests.
 
-    Args:
-        config: Configuration of uvicorn.
-        engine: The engine of the application.
-        announce: Called with the server's URL once it listens.
+    `announce` is called with the server's URL once it listens.
     """
 
     def __init__(
@@ -68,16 +65,9 @@ class GracefulServer(uvicorn.Server):
 
 
 def run_server(app: FastAPI, *, host: str, port: int, announce: Callable[[str], None]) -> int:
-    """Serve an application until SIGTERM or SIGINT.
+    """Serve the application of `create_app` until a signal; return the exit status.
 
-    Args:
-        app: The application of `create_app`.
-        host: Address to listen on.
-        port: Port to listen on; 0 takes any free one.
-        announce: Called with the server's URL once it listens.
-
-    Returns:
-        The exit status of the program.
+    Port 0 takes any free port; `announce` is called with the server's URL once it listens.
 
     Raises:
         Exception: The error that prevented the model from loading.

@@ -8,81 +8,44 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Telemetry:
-    """The metrics of one server, in their own registry."""
+    """The metrics of one server, in their own registry; their names begin with `captioner_`."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        self._requests = Counter(
-            "captioner_requests", "Requests answered", ["route", "status"], registry=registry
-        )
-        self._rejections = Counter(
-            "captioner_rejections", "Requests rejected or aborted", ["reason"], registry=registry
-        )
-        self._latency = Histogram(
-            "captioner_request_seconds",
-            "Duration of a request",
-            ["route"],
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self._stage = Histogram(
-            "captioner_stage_seconds",
-            "Duration of a stage: read (image decoding), wait (in the queue), model (of a batch)",
-            ["stage"],
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self._batch = Histogram(
-            "captioner_batch_size",
-            "Requests in a batch",
-            ["kind"],
-            buckets=_SIZES,
-            registry=registry,
-        )
-        self._depth = Gauge(
-            "captioner_queue_depth", "Requests that wait for the model", registry=registry
-        )
-
-    @contextmanager
-    def time_stage(self, name: str) -> Iterator[None]:
-        """Measure the duration of a stage."""
-        with self._stage.labels(name).time():
-            yield
-
-    def set_queue_depth(self, depth: int) -> None:
-        """Set the number of requests in the queue."""
-        self._depth.set(depth)
+        self.registry = CollectorRegistry()
+        counter = partial(Counter, namespace="captioner", registry=self.registry)
+        histogram = partial(Histogram, namespace="captioner", registry=self.registry)
+        gauge = partial(Gauge, namespace="captioner", registry=self.registry)
+        self._requests = counter("requests", "Requests answered", ["route", "status"])
+        self.rejections = counter("rejections", "Requests rejected or aborted", ["reason"])
+        text = "Duration of a request"
+        self._latency = histogram("request_seconds", text, ["route"], buckets=_SECONDS)
+        text = "Duration of a stage: read (image decoding), wait (in the queue), model (of a batch)"
+        self.stages = histogram("stage_seconds", text, ["stage"], buckets=_SECONDS)
+        self._batch = histogram("batch_size", "Requests in a batch", ["kind"], buckets=_SIZES)
+        self.queue_depth = gauge("queue_depth", "Requests that wait for the model")
 
     def record_batch(self, kind: str, size: int, waits: Sequence[float]) -> None:
         """Record the start of a batch, and how many seconds each of its requests waited."""
         self._batch.labels(kind).observe(size)
         for wait in waits:
-            self._stage.labels("wait").observe(wait)
-
-    def count_rejection(self, reason: str) -> None:
-        """Count a rejected request."""
-        self._rejections.labels(reason).inc()
+            self.stages.labels("wait").observe(wait)
 
     def record_request(
         self, *, route: str, status: int, start: float, **fields: str | int | float
     ) -> None:
-        """Record a finished request in the metrics and in the log.
+        """Record a request in the metrics and, with `fields`, in the log.
 
-        Args:
-            route: Path pattern of the route.
-            status: HTTP status.
-            start: `time.perf_counter()` at the start of the request.
-            **fields: Further fields of the log line.
+        `start` is the `time.perf_counter()` of its start.
         """
         seconds = time.perf_counter() - start
         self._requests.labels(route, str(status)).inc()
@@ -90,7 +53,3 @@ class Telemetry:
         line = {"time": time.time(), "route": route, "status": status, "seconds": seconds} | fields
         rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in line.items()}
         sys.stderr.write(json.dumps(rounded) + "\n")
-
-    def metrics_text(self) -> bytes:
-        """Return the metrics in Prometheus's text format."""
-        return generate_latest(self.registry)

@@ -54,11 +54,7 @@ def text_box(
     lines: int = 1,
     scale: int | None = None,
 ) -> gr.Textbox:
-    """Return a box for text.
-
-    It has no maximum length, because a browser would silently truncate a pasted text; the server
-    rejects a text that is too long.
-    """
+    """Return a box for text, without a maximum length: a browser would truncate a pasted text."""
     return gr.Textbox(
         label=label, value="", placeholder=placeholder, info=info, lines=lines, scale=scale
     )

@@ -44,16 +44,9 @@ async def caption_files(
     options: Mapping[str, Any],
     progress: Callable[[int], None],
 ) -> list[Row]:
-    """Caption files, waiting while the server is full.
+    """Caption files, waiting while the server is full; return one row per file, in their order.
 
-    Args:
-        engine: The engine; up to `max_batch` files are in progress at a time.
-        paths: The image files.
-        options: Decoding options.
-        progress: Called with the number of finished files.
-
-    Returns:
-        One row per file, in the order of `paths`.
+    Up to `max_batch` files are in progress; `progress` is called with the number of finished ones.
     """
     room, done = asyncio.Semaphore(engine.settings.max_batch), 0
 

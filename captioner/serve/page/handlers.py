@@ -68,10 +68,9 @@ EMPTY_PAGE: Updates = {
 
 
 def report_errors(place: str) -> Callable[[Handler[P]], Handler[P]]:
-    """Return a decorator of handlers that counts the request and shows errors.
+    """Decorate a handler: count its request, and show an error in `place` or clear that component.
 
-    The handler returns updates by name; the decorated one returns them by component. An error is
-    shown in the component `place`, which is cleared otherwise.
+    The handler returns updates by name; the decorated one returns them by component.
     """
 
     def decorate(handler: Handler[P]) -> Handler[P]:
@@ -110,7 +109,7 @@ class PageHandlers:
             text = FAILED if self.engine.failure else LOADING
             yield self._by_component({"status": html.format_note(text)})
             await asyncio.sleep(0.2)
-        defaults, longest = captioner.config.decoding, self.engine.max_length
+        defaults, longest = captioner.config.decoding, captioner.max_length
         updates = {
             "status": "",
             "beam_size": gr.update(value=defaults.beam_size),
@@ -155,7 +154,7 @@ class PageHandlers:
     async def _caption_image(
         self, path: str, image: DecodedImage, settings: Sequence[Any]
     ) -> Updates:
-        count, options = read_settings(settings, max_length=self.engine.max_length)
+        count, options = read_settings(settings, max_length=self.engine.loaded.max_length)
         result = await self.engine.caption(image, num_captions=count, options=options)
         words = [(word, index) for index, word in enumerate(result.text.split())]
         return {
@@ -217,7 +216,7 @@ class PageHandlers:
             if not uploads:
                 raise CaptionerError("Choose images first.")
             with self.engine.slot():  # reject the request now if the server is not ready
-                _, options = read_settings(settings, max_length=self.engine.max_length)
+                _, options = read_settings(settings, max_length=self.engine.loaded.max_length)
             progress(0, "Captioning")
             paths = [check_upload(upload.get("path")) for upload in uploads]
             count = len(paths)
@@ -248,7 +247,6 @@ class PageHandlers:
 
 def restore_proportions(image: DecodedImage) -> Image.Image:
     """Return the reduced image with the proportions of the file."""
-    width, height = image.size
-    scale = _OVERLAY_SIZE / max(width, height)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return image.image.resize(size, Image.Resampling.BICUBIC)
+    scale = _OVERLAY_SIZE / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return image.image.resize((width, height), Image.Resampling.BICUBIC)

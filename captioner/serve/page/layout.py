@@ -140,17 +140,15 @@ def _add_many_images(parts: dict[str, Any], max_bytes: int) -> None:
 def _connect_events(page: PageHandlers) -> None:
     caption = "image error caption words attention current correction saved details"
     everything = f"{caption} history answer earlier question_error"
-    _connect(
-        page, "image.input", page.show_upload, f"image {NAMES}", everything, "caption", latest=True
-    )
+    inputs = f"image {NAMES}"
+    _connect(page, "image.input", page.show_upload, inputs, everything, "caption", latest=True)
     for path in EXAMPLES:
         example = partial(page.show_example, str(path))
         _connect(page, f"{path.stem}.click", example, NAMES, everything, "caption")
     again = "again.click must_include.submit banned.submit"
     _connect(page, again, page.caption_again, f"current {NAMES}", caption, "caption")
-    _connect(
-        page, "words.input", page.show_attention, "current words", "error attention", latest=True
-    )
+    word = "current words"
+    _connect(page, "words.input", page.show_attention, word, "error attention", latest=True)
     answer = "question_error question history answer earlier"
     ask = "ask.click question.submit"
     _connect(page, ask, page.answer_question, "current history question", answer, "answer")
@@ -175,18 +173,10 @@ def _connect(
     latest: bool = False,
     limit: int | Literal["default"] | None = "default",
 ) -> None:
-    """Call a handler on events.
+    """Call a handler on events; components are given by name, events such as `ask.click`.
 
-    Args:
-        page: The components by name.
-        triggers: Names of components with an event each, such as `ask.click`.
-        handler: The handler.
-        inputs: Names of components whose values are its arguments.
-        outputs: Names of components that it may update.
-        busy: Name of the component that shows the progress.
-        latest: Whether the latest event during a call leads to another call; by default, events
-            during a call are ignored.
-        limit: The most concurrent calls; None is unlimited.
+    The component `busy` shows the progress, and `limit` is the most concurrent calls. Events during
+    a call are ignored, except that with `latest` the last of them leads to another call.
     """
     events = [trigger.split(".") for trigger in triggers.split()]
     gr.on(

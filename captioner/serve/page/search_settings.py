@@ -46,15 +46,12 @@ def add_settings(parts: MutableMapping[str, Any]) -> None:
 
 
 def read_settings(values: Sequence[Any], *, max_length: int) -> tuple[int, dict[str, Any]]:
-    """Return the number of captions and the decoding options.
+    """Return the number of captions and the decoding options; raises CaptionerError.
 
     Args:
         values: The values of the settings, in the order of `NAMES`.
         max_length: The longest caption of the model, which a page that was opened before the model
             was loaded may exceed.
-
-    Raises:
-        CaptionerError: A value is invalid.
     """
     given = dict(zip(NAMES.split(), values, strict=True))
     fields = {

@@ -146,6 +146,6 @@ def _create_truncation(chat: Chat) -> Truncation:
 
 def _count_usage(engine: Engine, chat: Chat, tokens: int) -> dict[str, int]:
     """Return the numbers of tokens: of the question, and of the truncated texts."""
-    prompt = engine.count_tokens(chat.question or "")
+    prompt = len(engine.loaded.tokenizer.encode(chat.question)) if chat.question else 0
     usage = {"prompt_tokens": prompt, "completion_tokens": tokens}
     return {**usage, "total_tokens": prompt + tokens}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from captioner.serve.http_errors import RequestError
 from captioner.serve.routes.fields import field_error, quote_name, reject_unknown
 from captioner.serve.routes.native_fields import MAX_TEXT_LENGTH
 
@@ -33,20 +32,16 @@ def read_messages(messages: list[dict[str, Any]]) -> tuple[Any, str]:
             reject_unknown(names, _USER_FIELDS, group=f"{path}.")
         images, texts = _read_content(message.get("content"), f"{path}.content")
         if len(images) > 1:
-            raise field_error(
-                f"{path}.content", f"{len(images)} images; send one image in each message"
-            )
+            problem = f"{len(images)} images; send one image in each message"
+            raise field_error(f"{path}.content", problem)
         image = images[0] if images else image
         if role == "user":
             text = " ".join(texts) or text
     if image is None:
-        raise RequestError(
-            422, "bad_request", "messages: no image_url; this model needs an image in the messages"
-        )
+        raise field_error("messages", "no image_url; this model needs an image in the messages")
     if len(text) > MAX_TEXT_LENGTH:
-        raise field_error(
-            "messages", f"the user's text has more than {MAX_TEXT_LENGTH:,} characters"
-        )
+        length = f"more than {MAX_TEXT_LENGTH:,} characters"
+        raise field_error("messages", f"the user's text has {length}")
     return image, text.strip()
 
 
@@ -75,9 +70,8 @@ def _read_part(part: Any, path: str) -> tuple[str, Any]:
     if kind == "refusal":  # an earlier answer of another model
         return "text", ""
     if kind not in ("text", "image_url"):
-        raise field_error(
-            f"{path}.type", f"{quote_name(str(kind))} is not supported; send text or image_url"
-        )
+        message = f"{quote_name(str(kind))} is not supported; send text or image_url"
+        raise field_error(f"{path}.type", message)
     reject_unknown(part, _PART_FIELDS, group=f"{path}.")
     other = "text" if kind == "image_url" else "image_url"
     if other in part:
@@ -97,7 +91,6 @@ def _read_image_url(value: Any, path: str) -> Any:
     reject_unknown(value, ("url", "detail"), group=f"{path}.")
     detail = value.get("detail")
     if detail is not None and detail not in _DETAILS:
-        raise field_error(
-            f"{path}.detail", "the model reads every image at one small size; send auto or low"
-        )
+        message = "the model reads every image at one small size; send auto or low"
+        raise field_error(f"{path}.detail", message)
     return value.get("url")

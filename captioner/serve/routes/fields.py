@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
@@ -37,13 +38,8 @@ class Fields(BaseModel):
     @classmethod
     def _reject_unknown(cls, values: Any) -> Any:
         if isinstance(values, Mapping):
-            reject_unknown(
-                values,
-                cls.model_fields,
-                suggestions=(*cls.also_valid, *cls.model_fields),
-                advice=cls.advice,
-                group=cls.group,
-            )
+            names = (*cls.also_valid, *cls.model_fields)
+            reject_unknown(values, cls.model_fields, names, advice=cls.advice, group=cls.group)
         return values
 
     @model_validator(mode="after")
@@ -52,17 +48,15 @@ class Fields(BaseModel):
             if isinstance(field.json_schema_extra, dict):
                 allowed = field.json_schema_extra["enum"]
                 if isinstance(allowed, list) and getattr(self, name) not in allowed:
-                    values = " or ".join(map(repr, allowed)).replace("None", "null")
-                    values = values.replace("'", '"')
+                    values = " or ".join(map(json.dumps, allowed))
                     raise field_error(name, f"not supported; leave it out, or send {values}")
         return self
 
 
 def unsupported(*neutral: Any) -> Any:
     """Return a field that the model cannot apply; `neutral` are its values without effect."""
-    text = "Not supported: only values without effect are accepted"
-    extra = {"enum": [*neutral, None]}
-    return Field(default=None, description=text, json_schema_extra=extra)
+    text, values = "Not supported: only values without effect are accepted", [*neutral, None]
+    return Field(default=None, description=text, json_schema_extra={"enum": values})
 
 
 def information() -> Any:
@@ -73,8 +67,8 @@ def information() -> Any:
 def reject_unknown(
     names: Iterable[Any],
     valid: Iterable[str],
-    *,
     suggestions: Iterable[str] | None = None,
+    *,
     advice: Mapping[str, str] | None = None,
     group: str = "",
 ) -> None:

@@ -94,9 +94,8 @@ class GenerationParameters(Fields):
             if value is None or name in skipped:
                 continue
             if options.get(option, value) != value:
-                raise field_error(
-                    name, f"differs from another parameter for {option}; send one of them"
-                )
+                message = f"differs from another parameter for {option}; send one of them"
+                raise field_error(name, message)
             options[option] = value
         if self.do_sample is not None:
             options["method"] = "sample" if self.do_sample else "beam"
@@ -121,23 +120,17 @@ class HfParameters(Fields):
     def caption_options(self) -> tuple[int, dict[str, Any]]:
         """Return the number of captions, and the options of `Captioner.caption`."""
         if self.top_k is not None:
-            raise field_error(
-                "parameters.top_k",
-                "is the number of answers to a question; for sampling, put it into"
-                " generation_parameters",
-            )
+            message = "is the number of answers; for sampling, put it into generation_parameters"
+            raise field_error("parameters.top_k", message)
         if self.generation_parameters is not None and self.generate_kwargs is not None:
-            raise field_error(
-                "parameters.generate_kwargs",
-                "is the same as generation_parameters; send one of them",
-            )
+            message = "is the same as generation_parameters; send one of them"
+            raise field_error("parameters.generate_kwargs", message)
         parameters = self.generation_parameters or self.generate_kwargs or GenerationParameters()
         options = parameters.decoding_options()
         if self.max_new_tokens is not None:
             if options.get("max_length", self.max_new_tokens) != self.max_new_tokens:
-                raise field_error(
-                    "parameters.max_new_tokens", "differs from the one in generation_parameters"
-                )
+                message = "differs from the one in generation_parameters"
+                raise field_error("parameters.max_new_tokens", message)
             options["max_length"] = self.max_new_tokens
         return parameters.num_return_sequences or 1, options
 
@@ -145,9 +138,8 @@ class HfParameters(Fields):
         """Return the number of answers; raises RequestError for parameters of captions."""
         for name in ("max_new_tokens", "generation_parameters", "generate_kwargs"):
             if getattr(self, name) is not None:
-                raise field_error(
-                    f"parameters.{name}", "is for captions; for a question, leave it out"
-                )
+                message = "is for captions; for a question, leave it out"
+                raise field_error(f"parameters.{name}", message)
         return self.top_k or 1
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
@@ -22,11 +22,7 @@ _URL_SAFE = str.maketrans("-_", "+/")
 
 
 async def read_image_field(value: Any, fetcher: Fetcher) -> bytes:
-    """Return the image in a field: a text, or an object with the key `url`.
-
-    Raises:
-        RequestError: The field has no image, or a URL that the server does not read.
-    """
+    """Return the image in a field, a text or an object with the key `url`; raises RequestError."""
     if isinstance(value, dict):
         reject_unknown(value, ("url",), group="image.")
         value = value.get("url")
@@ -56,9 +52,8 @@ def _parse_data_uri(uri: str) -> str:
     head, comma, text = uri.partition(",")
     head = head[len("data:") :]
     if not comma or len(head) > _MAX_HEAD or not _DATA_URI.fullmatch(head):
-        raise RequestError(
-            415, "not_an_image", f"image: a data URI of {head[:60]!r}; expected image/...;base64"
-        )
+        message = f"image: a data URI of {head[:60]!r}; expected image/...;base64"
+        raise RequestError(415, "not_an_image", message)
     return unquote(text) if "%" in text else text
 
 
@@ -68,10 +63,7 @@ def _decode(text: str) -> bytes:
     body = text.rstrip("=")
     padding = -len(body) % 4
     if len(text) - len(body) in (0, padding):
-        try:
+        with suppress(ValueError):
             return base64.b64decode(body + "=" * padding, validate=True)
-        except (binascii.Error, ValueError):
-            pass
-    raise RequestError(
-        422, "bad_image", "image: is not valid base64; send the image's content, not a file name"
-    )
+    message = "image: is not valid base64; send the image's content, not a file name"
+    raise RequestError(422, "bad_image", message)

@@ -26,16 +26,7 @@ _MAX_FORM_FIELDS = 128
 async def read_request(
     request: Request, model: type[Model], fetcher: Fetcher
 ) -> tuple[bytes, Model]:
-    """Return the image and the validated fields of a request.
-
-    Args:
-        request: A request whose body is JSON, a form, or an image with query parameters.
-        model: The request model.
-        fetcher: Fetches an image that is given by URL.
-
-    Raises:
-        RequestError: The request cannot be used.
-    """
+    """Return the image and the fields of a request; raises RequestError."""
     kind = media_type(request)
     if kind == "application/json":
         values = await read_json(request)
@@ -79,9 +70,8 @@ async def read_bytes(request: Request) -> bytes:
 def reject_query(request: Request) -> None:
     """Raise RequestError for query parameters, which only a body that is an image may have."""
     for name in request.query_params:
-        raise field_error(
-            quote_name(name), "query parameters are not read here; put options into the body"
-        )
+        message = "query parameters are not read here; put options into the body"
+        raise field_error(quote_name(name), message)
 
 
 def media_type(request: Request) -> str:
@@ -96,8 +86,7 @@ async def _read_form(request: Request, model: type[Model]) -> tuple[bytes, Model
             items = form.multi_items()
             files = [(name, value) for name, value in items if isinstance(value, UploadFile)]
             texts = [(name, value) for name, value in items if isinstance(value, str)]
-            for name, _ in files:
-                reject_unknown([name], ["image"])
+            reject_unknown([name for name, _ in files], ["image"])
             if not files:
                 raise RequestError(422, "bad_request", "image: expected a file in the form")
             if any(name == "image" for name, _ in texts):
@@ -109,18 +98,17 @@ async def _read_form(request: Request, model: type[Model]) -> tuple[bytes, Model
 
 def _collect(items: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """Return the fields by name; only lists may be repeated."""
-    values: dict[str, Any] = {}
+    lists: dict[str, Any] = {}
+    single = []
     for name, value in items:
         if name in LIST_FIELDS:
-            values.setdefault(name, []).append(value)
-        elif name in values:
-            raise field_error(quote_name(name), "given more than once; send it once")
+            lists.setdefault(name, []).append(value)
         else:
-            values[name] = value
-    return values
+            single.append((name, value))
+    return lists | _reject_duplicates(single)
 
 
-def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicates(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """Return a JSON object; by default, `json` would keep the last of equal names."""
     values: dict[str, Any] = {}
     for name, value in pairs:
@@ -133,8 +121,5 @@ def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _check_encoding(request: Request) -> None:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
-        raise RequestError(
-            415,
-            "bad_request",
-            f"Content-Encoding: {quote_name(encoding)} is not supported; send no compressed body",
-        )
+        problem = f"{quote_name(encoding)} is not supported; send no compressed body"
+        raise RequestError(415, "bad_request", f"Content-Encoding: {problem}")
