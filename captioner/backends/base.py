@@ -88,22 +88,15 @@ class Backend(Protocol):
     ) -> list[Memory]:
         """Fuse questions with images; return one memory per question, to decode answers from.
 
-        Args:
-            memories: Of images, from `encode`.
-            questions: Token ids of each question.
-            owners: For each question, the index of its image in `memories`.
+        Question i, token ids, is about the image with the memory `memories[owners[i]]`.
         """
 
     def start(
         self, memories: Sequence[Memory], *, rows: int, room: int, temperature: float = 1.0
     ) -> DecodingState:
-        """Begin a search.
+        """Begin a search with `rows` beams or samples of each image or question.
 
-        Args:
-            memories: One per image, or one per question.
-            rows: Beams or samples of each.
-            room: Steps that the caches must hold.
-            temperature: Divides the logits.
+        The caches must hold `room` steps; `temperature` divides the logits.
         """
 
     def score(

@@ -30,14 +30,8 @@ def prepare_models(
 ) -> tuple[torch.device, torch.dtype]:
     """Move models to a device and a data type, in place, and pack their weights on a CPU.
 
-    Args:
-        models: The members of an ensemble.
-        specs: The input of each.
-        device: Where they run.
-        dtype: One of `DTYPES`; `int8` packs the linear layers behind the backbone, and `auto` is
-            the fastest type that computes correctly on the device.
-        tta: The number of views of test-time augmentation, one of `TTA_VIEWS`.
-        compile: Compile the decoder's step with `torch.compile`.
+    The models are the members of an ensemble, and `specs` their inputs. See `captioner.load` for
+    the options.
 
     Returns:
         The device and the data type of the backbones.
@@ -87,8 +81,7 @@ def _arithmetic(dtype: str) -> torch.dtype:
     """Return the type of the backbone's arithmetic: with int8, the fastest on this CPU."""
     if dtype == "int8":
         return torch.bfloat16 if has_fast_bfloat16() else torch.float32
-    kind: torch.dtype = getattr(torch, dtype)
-    return kind
+    return getattr(torch, dtype)
 
 
 def _check_int8(device: torch.device, *, compile: bool) -> None:

@@ -10,8 +10,9 @@ text, L tokens that are not padding, P memory positions, C channels, D width, V 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +20,6 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from captioner.backends.base import Pixels
-from captioner.backends.precision import prepare_models
-from captioner.build import pixel_spec
-from captioner.config import Config
 from captioner.errors import CaptionerError
 from captioner.images import ImageInput, fit, is_blank, load_image
 from captioner.images.transforms import PixelSpec, normalize
@@ -31,9 +29,10 @@ from captioner.tokenizer import BOS, EOS, PAD, Tokenizer
 
 SPECIAL = slice(PAD, EOS)
 """PAD, UNK and BOS are never part of a text."""
+_Decoder = tuple[Decoder, Tensor, Tensor | None]  # with its memory and the mask of this
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TorchMemory:
     """The encoder outputs of images (B = 1, or several side by side), or of questions."""
 
@@ -41,21 +40,28 @@ class TorchMemory:
     """(B, P, D) of each member."""
     masks: tuple[Tensor | None, ...] | None = None
     """(B, P), False at padding, of each member whose fusion pads; None as a whole for images."""
+    batch: tuple[TorchMemory, int] | None = field(default=None, repr=False)
+    """The memory that this one was split from, and its index there."""
 
     def split(self) -> list[TorchMemory]:
         """Return the memory of each image or question."""
-        states = zip(*(state.split(1) for state in self.states), strict=True)
-        if self.masks is None:
-            return [TorchMemory(state) for state in states]
         count = len(self.states[0])
-        masks = ([None] * count if m is None else m.split(1) for m in self.masks)
-        return [TorchMemory(*pair) for pair in zip(states, zip(*masks, strict=True), strict=True)]
+        states = zip(*(state.split(1) for state in self.states), strict=True)
+        masks: Iterable[Any] = [None] * count
+        if self.masks is not None:
+            members = ([None] * count if mask is None else mask.split(1) for mask in self.masks)
+            masks = zip(*members, strict=True)
+        batches = ((self, i) for i in range(count))
+        return list(map(TorchMemory, states, masks, batches))
 
     @staticmethod
     def join(memories: Sequence[TorchMemory]) -> TorchMemory:
-        """Return the memories side by side."""
+        """Return the memories side by side, without a copy if they are one whole batch."""
         if len(memories) == 1:
             return memories[0]
+        whole, _ = memories[0].batch or (memories[0], 0)
+        if [m.batch for m in memories] == [(whole, i) for i in range(len(whole.states[0]))]:
+            return whole
         states = zip(*(memory.states for memory in memories), strict=True)
         masks = None
         if memories[0].masks is not None:
@@ -65,14 +71,10 @@ class TorchMemory:
 
 
 class TorchBackend:
-    """Torch models behind the interface of `captioner.backends.base.Backend`.
+    """Torch models, ready for use on a device, behind the interface `Backend`.
 
-    Args:
-        models: The members, ready for use on the device.
-        tokenizer: The tokenizer that they share; None during training.
-        specs: The input of each member; without them, the backend reads no images.
-        device: Where the models are.
-        dtype: The type of the pixels that the backbones take.
+    There is no tokenizer during training. Without `specs`, the inputs of the members, the backend
+    reads no images. `dtype` is the type of the pixels that the backbones take.
     """
 
     def __init__(
@@ -89,29 +91,10 @@ class TorchBackend:
         self._inputs = list(dict.fromkeys(specs))
 
     @classmethod
-    def build(
-        cls,
-        members: Sequence[tuple[Seq2Seq, Config]],
-        tokenizer: Tokenizer,
-        *,
-        device: str | torch.device = "cpu",
-        dtype: str = "float32",
-        tta: int = 1,
-        compile: bool = False,
-    ) -> TorchBackend:
-        """Return a backend of models with their configurations; see `prepare_models`."""
-        models = [model for model, _ in members]
-        specs = [pixel_spec(config) for _, config in members]
-        place, arithmetic = prepare_models(
-            models, specs, device=device, dtype=dtype, tta=tta, compile=compile
-        )
-        return cls(models, tokenizer, specs=specs, device=place, dtype=arithmetic)
-
-    @classmethod
     def of_model(cls, model: Seq2Seq, *, device: torch.device) -> TorchBackend:
-        """Return a backend of a model as it is, for use during its training.
+        """Return a backend of a model in training, which is neither copied nor packed.
 
-        Nothing is copied or packed. Memories come from `encode_tensors` and `fuse_questions`.
+        Memories come from `encode_tensors` and `fuse_questions`.
         """
         return cls([model], None, device=device)
 
@@ -164,10 +147,8 @@ class TorchBackend:
         owners: Sequence[int],
     ) -> list[TorchMemory]:
         """Fuse questions with images; return one memory per question."""
-        ids = [torch.tensor(question) for question in questions]
-        padded = pad_sequence(
-            ids, batch_first=True, padding_value=self.tokenizer.question_tokenizer.pad
-        )
+        ids, pad = [torch.tensor(q) for q in questions], self.tokenizer.question_tokenizer.pad
+        padded = pad_sequence(ids, batch_first=True, padding_value=pad)  # (N, S)
         places = torch.tensor(owners, device=self.device)
         return self.fuse_questions(memories, padded.to(self.device), places)
 
@@ -181,15 +162,10 @@ class TorchBackend:
         return TorchMemory(states, masks).split()
 
     def start(
-        self,
-        memories: Sequence[TorchMemory],
-        *,
-        rows: int,
-        room: int,
-        temperature: float = 1.0,
+        self, memories: Sequence[TorchMemory], *, rows: int, room: int, temperature: float = 1.0
     ) -> TorchDecodingState:
         """Begin a search over the memories; see `Backend.start`."""
-        decoders = list(self._decoders(memories))
+        decoders = self._decoders(memories)
         return TorchDecodingState(decoders, rows=rows, room=room, temperature=temperature)
 
     @torch.inference_mode()
@@ -219,17 +195,14 @@ class TorchBackend:
             )
         tokens = _decoder_input(torch.from_numpy(texts).to(self.device))
         maps = []
-        for model, (decoder, state, mask) in zip(
-            self.models, self._decoders(memories), strict=True
-        ):
+        decoders = self._decoders(memories)
+        for model, (decoder, state, mask) in zip(self.models, decoders, strict=True):
             weights = decoder.attention(state, tokens, mask)
             image = weights[..., : len(model.memory_encoder.positions)]  # words come behind
             maps.append(image.float().cpu().numpy())
         return maps
 
-    def _decoders(
-        self, memories: Sequence[TorchMemory]
-    ) -> Iterator[tuple[Decoder, Tensor, Tensor | None]]:
+    def _decoders(self, memories: Sequence[TorchMemory]) -> Iterator[_Decoder]:
         """Yield each member's decoder, of captions or answers, with its memory and mask."""
         memory = TorchMemory.join(memories)
         masks = memory.masks or [None] * len(self.models)
@@ -241,18 +214,13 @@ class TorchDecodingState:
     """The decoders of all members as one `step`, with their caches."""
 
     def __init__(
-        self,
-        decoders: Sequence[tuple[Decoder, Tensor, Tensor | None]],
-        *,
-        rows: int,
-        room: int,
-        temperature: float,
+        self, decoders: Iterable[_Decoder], *, rows: int, room: int, temperature: float
     ) -> None:
         self.temperature = temperature
-        self.decoders = [decoder for decoder, _, _ in decoders]
-        self.caches = [
-            decoder.start(state, len(state) * rows, room, mask) for decoder, state, mask in decoders
-        ]
+        self.decoders, self.caches = [], []
+        for decoder, state, mask in decoders:
+            self.decoders.append(decoder)
+            self.caches.append(decoder.start(state, len(state) * rows, room, mask))
 
     def step(self, tokens: Tensor) -> Tensor:
         """Return the logits (B, K, V) after tokens (B, K)."""

@@ -20,24 +20,8 @@ from captioner.decoding.search import (
 from captioner.decoding.trie import Trie, constrain_to_trie
 
 __all__ = [
-    "FORBIDDEN",
-    "Automaton",
-    "Hypothesis",
-    "Prefixes",
-    "Rule",
-    "Sampler",
-    "Trie",
-    "beam_search",
-    "beam_stream",
-    "choose_best",
-    "collect_hypotheses",
-    "constrain_to_trie",
-    "generate_steps",
-    "greedy_search",
-    "length_normalization",
-    "min_length",
-    "no_repeat_ngram",
-    "repetition_penalty",
-    "sample",
-    "satisfy_automata",
-]
+    "FORBIDDEN", "Automaton", "Hypothesis", "Prefixes", "Rule", "Sampler", "Trie", "beam_search",
+    "beam_stream", "choose_best", "collect_hypotheses", "constrain_to_trie", "generate_steps",
+    "greedy_search", "length_normalization", "min_length", "no_repeat_ngram", "repetition_penalty",
+    "sample", "satisfy_automata",
+]  # fmt: skip

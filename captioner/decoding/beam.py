@@ -17,6 +17,7 @@ from time to time: `rows` is then shorter, and `step` receives and returns fewer
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
@@ -65,15 +66,15 @@ def beam_stream(
     """Yield each image's number and its hypotheses, best first, as soon as the image is done.
 
     Args:
-        step: Returns the logits after the last tokens, see `search.py`.
-        reorder: Reorders the state of `step`, see the head of this module.
+        step: See the head of `search.py`.
+        reorder: See the head of this module.
         images: Images at the start, numbered from 0.
         beams: Beams of an image, and the most hypotheses that it returns.
         bos: Id of the token before the first one.
         eos: Id of the token that ends a sequence.
         max_length: Longest sequence in tokens, EOS included.
-        length_penalty: Exponent of the length normalization.
-        length_form: Form of the length normalization, see `length_normalization`.
+        length_penalty: See `length_normalization`.
+        length_form: See `length_normalization`.
         stop: How live hypotheses are compared with finished ones: at their present length
             ("heuristic", the default of transformers), at the length that favors them most
             ("exact"), or not at all ("first").
@@ -99,23 +100,19 @@ def beam_stream(
     size, count = beams // groups, min(num_return or beams // groups, beams // groups)
     options = GroupOptions(size, bos, eos, max_length, score, stop, count, tuple(required), device)
     parts = [BeamGroup(images, options) for _ in range(groups)]
-    return _Search(step, reorder, admit, parts, tuple(rules), diversity).run(images)
+    return _Search(step, reorder, admit, parts, rules, diversity).run(images)
 
 
+@dataclass
 class _Search:
     """A search in progress: its groups of beams, and the number of the image at each place."""
 
-    def __init__(
-        self,
-        step: Step,
-        reorder: Reorder,
-        admit: Admit | None,
-        groups: list[BeamGroup],
-        rules: tuple[Rule, ...],
-        diversity: float,
-    ) -> None:
-        self.step, self.reorder, self.admit = step, reorder, admit
-        self.groups, self.rules, self.diversity = groups, rules, diversity
+    step: Step
+    reorder: Reorder
+    admit: Admit | None
+    groups: list[BeamGroup]
+    rules: Sequence[Rule]
+    diversity: float
 
     def run(self, images: int) -> Iterator[tuple[int, list[Hypothesis]]]:
         """Yield the results of `beam_stream`."""

@@ -98,10 +98,9 @@ class BeamGroup:
         # one over G * V.
         best, token = ranked.topk(min(count, logprobs.shape[-1]), dim=-1)  # (B, G, C)
         if self.options.required:
+            automata = self.options.required
             prefixes = Prefixes(self.tokens[..., : int(self.lengths.max())], self.lengths)
-            token, best, banks = add_required_candidates(
-                self.options.required, ranked, token, prefixes
-            )
+            token, best, banks = add_required_candidates(automata, ranked, token, prefixes)
             values = (self.logprob[..., None] + best).flatten(1)
             index = allocate_beams(values, banks.flatten(1))[:, :count]
         else:
@@ -144,11 +143,7 @@ class BeamGroup:
 
     def results(self, place: int) -> list[Hypothesis]:
         """Return the finished hypotheses of the image at a place, best first."""
-        columns = (
-            self.finished_tokens,
-            self.finished_length,
-            self.finished_logprob,
-            self.finished_score,
-        )
+        columns = [self.finished_tokens, self.finished_length]
+        columns += [self.finished_logprob, self.finished_score]
         rows = zip(*(column[place].tolist() for column in columns), strict=True)
         return [Hypothesis(x[:n], p, s) for x, n, p, s in rows if s > NEVER]

@@ -197,10 +197,7 @@ def collect_hypotheses(
 ) -> list[list[Hypothesis]]:
     """Return the hypotheses of each image, in the order of its rows, without forbidden ones.
 
-    Args:
-        steps: The results of `generate_steps`.
-        eos: Id of the token that ends a sequence.
-        score: The length normalization.
+    `steps` are the results of `generate_steps`.
     """
     tokens = torch.stack([token for token, _ in steps], -1)  # (B, K, L)
     ended = (tokens == eos).long().cumsum(-1)

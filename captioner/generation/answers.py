@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -34,34 +35,14 @@ def search_answers(
             over the tokens that may follow, so the probabilities of all members sum to 1. No
             member may be longer than `backend.max_length`.
     """
-    length = config.max_length if closed is None else closed.longest
-    state = backend.start(
-        memories, rows=config.beam_size, room=length, temperature=config.temperature
-    )
+    beams, length = config.beam_size, config.max_length if closed is None else closed.longest
+    state = backend.start(memories, rows=beams, room=length, temperature=config.temperature)
     step: Step = state.step
     reorder: Reorder = state.reorder
     if closed is not None:
         step, reorder = constrain_to_trie(step, reorder, closed)
-    if config.beam_size == 1:
-        return greedy_search(
-            step,
-            images=len(memories),
-            bos=BOS,
-            eos=EOS,
-            max_length=length,
-            length_penalty=0.0,
-            device=backend.device,
-        )
-    return beam_search(
-        step,
-        reorder,
-        images=len(memories),
-        beams=config.beam_size,
-        bos=BOS,
-        eos=EOS,
-        max_length=length,
-        length_penalty=0.0,
-        stop="exact",
-        num_return=num_return,
-        device=backend.device,
-    )
+    options: dict[str, Any] = {"images": len(memories), "bos": BOS, "eos": EOS}
+    options |= {"max_length": length, "length_penalty": 0.0, "device": backend.device}
+    if beams == 1:
+        return greedy_search(step, **options)
+    return beam_search(step, reorder, beams=beams, stop="exact", num_return=num_return, **options)

@@ -26,6 +26,7 @@ from captioner.decoding import (
     length_normalization,
     sample,
 )
+from captioner.decoding.search import Choose
 from captioner.generation.constraints import Constraints
 from captioner.tokenizer import BOS, EOS, PAD
 
@@ -53,14 +54,8 @@ def search_caption_stream(
 ) -> Iterator[list[Hypothesis]]:
     """Yield the captions of each image in order, best first.
 
-    In a beam search, images of a later batch take the places of finished ones.
-
-    Args:
-        backend: The model.
-        batches: The memories of the images; a batch is requested when there is room for it.
-        config: The search.
-        constraints: The words that captions must and must not contain.
-        rows: Captions of each image, with sampling only.
+    In a beam search, images of a later batch take the places of finished ones: a batch is
+    requested when there is room for it. With sampling, each image has `rows` captions.
     """
     if config.method == "sample":
         count = 0
@@ -114,18 +109,8 @@ def draw_captions(
 
     Row k of image b depends only on the seed, k and `first` + b, not on the batch.
     """
-    state = backend.start(memories, rows=rows, room=config.max_length)
-    steps = generate_steps(
-        state.step,
-        _sampler(config, range(first, first + len(memories)), rows, backend.device),
-        images=len(memories),
-        rows=rows,
-        bos=BOS,
-        eos=EOS,
-        max_length=config.max_length,
-        rules=constraints.rules,
-        device=backend.device,
-    )
+    sampler = _sampler(config, range(first, first + len(memories)), rows, backend.device)
+    steps = _generate(backend, memories, config, constraints, sampler, rows=rows)
     score = length_normalization(config.length_penalty, config.length_form)
     return collect_hypotheses(list(steps), eos=EOS, score=score)
 
@@ -141,32 +126,32 @@ def stream_tokens(
 ) -> Iterator[int]:
     """Yield the tokens of one text as they are generated, without EOS.
 
-    Each is the most likely next token, or is drawn (`config.method` is `sample`).
-
-    Args:
-        backend: The model.
-        memory: Of an image, or of a question about one.
-        config: The search.
-        constraints: The words that the text must and must not contain.
-        temperature: Divides the logits of the model, before the sampling temperature.
+    Each is the most likely next token, or is drawn (`config.method` is `sample`). `memory` is that
+    of an image or a question; `temperature` divides the logits before the sampling temperature.
     """
-    state = backend.start([memory], rows=1, room=config.max_length, temperature=temperature)
     sampling = config.method == "sample"
-    steps = generate_steps(
-        state.step,
-        _sampler(config, range(1), 1, backend.device) if sampling else choose_best,
-        images=1,
-        rows=1,
-        bos=BOS,
-        eos=EOS,
-        max_length=config.max_length,
-        rules=constraints.rules,
-        device=backend.device,
-    )
+    choose = _sampler(config, range(1), 1, backend.device) if sampling else choose_best
+    steps = _generate(backend, [memory], config, constraints, choose, temperature=temperature)
     for tokens, logprobs in steps:
         if tokens.item() == EOS or logprobs.item() == float("-inf"):
             return
         yield int(tokens.item())
+
+
+def _generate(
+    backend: Backend,
+    memories: Sequence[Memory],
+    config: DecodingConfig,
+    constraints: Constraints,
+    choose: Choose,
+    *,
+    rows: int = 1,
+    temperature: float = 1.0,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    length, rules = config.max_length, constraints.rules
+    state = backend.start(memories, rows=rows, room=length, temperature=temperature)
+    options = {"images": len(memories), "rows": rows, "bos": BOS, "eos": EOS, "max_length": length}
+    return generate_steps(state.step, choose, **options, rules=rules, device=backend.device)
 
 
 @torch.no_grad()
@@ -180,37 +165,18 @@ def sample_captions(
 ) -> Tensor:
     """Draw captions from the model's own distribution, with torch's global generator.
 
-    Args:
-        backend: The model.
-        memories: Of B images.
-        rows: The number of samples K of each image.
-        max_length: The largest number of tokens, EOS included.
-        greedy: Append the greedy caption as another row.
-
     Returns:
-        Tokens (B, K, L), or (B, K + 1, L), padded with PAD after EOS.
+        Tokens (B, K, L) with K = `rows`, padded with PAD after EOS. With `greedy`, the greedy
+        caption follows as another row, (B, K + 1, L).
     """
+    limits: dict[str, Any] = {"images": len(memories), "bos": BOS, "eos": EOS}
+    limits |= {"max_length": max_length, "device": backend.device}
     state = backend.start(memories, rows=rows, room=max_length)
-    samples = sample(
-        state.step,
-        images=len(memories),
-        rows=rows,
-        bos=BOS,
-        eos=EOS,
-        pad=PAD,
-        max_length=max_length,
-        device=backend.device,
-    )
+    samples = sample(state.step, rows=rows, pad=PAD, **limits)
     if not greedy:
         return samples
-    best = greedy_search(
-        backend.start(memories, rows=1, room=max_length).step,
-        images=len(memories),
-        bos=BOS,
-        eos=EOS,
-        max_length=max_length,
-        device=backend.device,
-    )
+    state = backend.start(memories, rows=1, room=max_length)
+    best = greedy_search(state.step, **limits)
     tokens = [hypotheses[0].tokens for hypotheses in best]
     longest = max(samples.shape[-1], *map(len, tokens))
     samples = torch.nn.functional.pad(samples, (0, longest - samples.shape[-1]), value=PAD)

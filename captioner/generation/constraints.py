@@ -44,12 +44,7 @@ class Constraints:
 def build_constraints(
     config: DecodingConfig, tokenizer: Tokenizer, *, lowercase: bool
 ) -> Constraints:
-    """Return the constraints of a configuration.
-
-    Args:
-        config: The search.
-        tokenizer: The tokenizer of the captions.
-        lowercase: Whether captions are in lower case.
+    """Return the constraints of a configuration on captions, which may be in lower case.
 
     Raises:
         CaptionerError: A word cannot be generated, or there is no room for all of them.
@@ -131,12 +126,8 @@ _FOUND_NUMBER = 1
 class _PhraseTable:
     """A finite automaton that finds phrases, as a table of states and tokens.
 
-    It is built over characters, by exploring all states, and then extended to tokens.
-
-    Args:
-        phrases: The phrases.
-        tokenizer: The tokenizer of the captions.
-        remember: Whether the state after a whole phrase differs from that before it.
+    It is built over characters, by exploring all states, and then extended to tokens. `remember`
+    states whether the state after a whole phrase differs from that before it.
     """
 
     following: np.ndarray

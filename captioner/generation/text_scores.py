@@ -11,19 +11,11 @@ from captioner.tokenizer import PAD
 
 
 def score_texts(
-    backend: Backend,
-    memory: Memory,
-    texts: Sequence[Sequence[int]],
-    *,
-    temperature: float = 1.0,
+    backend: Backend, memory: Memory, texts: Sequence[Sequence[int]], *, temperature: float = 1.0
 ) -> list[float]:
-    """Return the summed log-probability of each text.
+    """Return the summed log-probability of each text, token ids that end in EOS.
 
-    Args:
-        backend: The model.
-        memory: Of an image, or of a question about one.
-        texts: Token ids that end in EOS.
-        temperature: Divides the logits.
+    `memory` is that of an image or a question; `temperature` divides the logits.
     """
     tokens = np.full((1, len(texts), max(map(len, texts), default=0)), PAD)
     for row, text in zip(tokens[0], texts, strict=True):

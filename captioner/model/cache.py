@@ -25,11 +25,7 @@ class Cache:
     """
 
     def __init__(
-        self,
-        cross: list[tuple[Tensor, Tensor]],
-        rows: int,
-        room: int,
-        mask: Tensor | None = None,
+        self, cross: list[tuple[Tensor, Tensor]], rows: int, room: int, mask: Tensor | None = None
     ) -> None:
         k = cross[0][0]  # (B, H, P, D/H)
         images, heads, _, depth = k.shape

@@ -103,12 +103,8 @@ class Decoder(nn.Module):
     def forward(self, memory: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the logits (M, V) at `tokens[tokens != pad]`, in that order.
 
-        Padding is not computed, so it cannot affect the result.
-
-        Args:
-            memory: (B, P, D).
-            tokens: (B, K, T), padded at the end of each row only.
-            mask: (B, P), False at memory positions that are ignored.
+        The tokens (B, K, T) are padded at the end of each row only. Padding is not computed, so it
+        cannot affect the result. The mask (B, P) is False at ignored positions of memory (B, P, D).
         """
         x, layout = self._embed_packed(tokens)  # (M, D)
         for layer in self.layers:

@@ -14,14 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captioner.model.layers import (
-    Attention,
-    Dropout,
-    EncoderLayer,
-    attend,
-    key_mask,
-    module_list,
-)
+from captioner.model.layers import Attention, Dropout, EncoderLayer, attend, key_mask, module_list
 
 Fused = tuple[Tensor, Tensor | None]
 
@@ -104,8 +97,8 @@ class _CrossBlock(nn.Module):
         return x + self.dropout(self.attn.out_proj(h))
 
 
-class Add(nn.Module):
-    """Sum of each image position and the pooled question, both projected, M = P."""
+class _Projections(nn.Module):
+    """The layers of `Add` and `Multiply`."""
 
     keeps_positions = True
 
@@ -113,6 +106,10 @@ class Add(nn.Module):
         super().__init__()
         self.image, self.question = nn.Linear(width, width), nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
+
+
+class Add(_Projections):
+    """Sum of each image position and the pooled question, both projected, M = P."""
 
     def forward(self, memory: Tensor, owners: Tensor, question: Tensor, mask: Tensor) -> Fused:
         """Fuse memory and questions; see the head of this module."""
@@ -120,18 +117,11 @@ class Add(nn.Module):
         return self.norm(_select_images(owners, self.image(memory)) + pooled), None
 
 
-class Multiply(nn.Module):
+class Multiply(_Projections):
     """Product of each image position and the pooled question, both projected, M = P.
 
     Source: the element-wise product of the VQA baseline (Antol et al. 2015), at each position.
     """
-
-    keeps_positions = True
-
-    def __init__(self, *, width: int) -> None:
-        super().__init__()
-        self.image, self.question = nn.Linear(width, width), nn.Linear(width, width)
-        self.norm = nn.LayerNorm(width)
 
     def forward(self, memory: Tensor, owners: Tensor, question: Tensor, mask: Tensor) -> Fused:
         """Fuse memory and questions; see the head of this module."""

@@ -123,10 +123,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.q_proj = nn.Linear(width, width)
-        self.k_proj = nn.Linear(width, width)
-        self.v_proj = nn.Linear(width, width)
-        self.out_proj = nn.Linear(width, width)
+        self.q_proj, self.k_proj = nn.Linear(width, width), nn.Linear(width, width)
+        self.v_proj, self.out_proj = nn.Linear(width, width), nn.Linear(width, width)
         self._fused_qkv: nn.Module | None = None
 
     def fuse_qkv(self, qkv: nn.Module) -> None:
@@ -193,8 +191,7 @@ class EncoderLayer(Layer):
         Positions where `mask` (N, S) is False are neither attended to nor computed; they are
         returned as zeros.
         """
-        valid = x.new_ones(x.shape[:2], dtype=torch.bool) if mask is None else mask
-        layout = PackedLayout(valid)
+        layout = PackedLayout(x.new_ones(x.shape[:2], dtype=torch.bool) if mask is None else mask)
         x = self.self_attention(layout.pack(x), layout, key_mask(mask))  # (M, D)
         return layout.unpack(self.feed_forward(x))
 

@@ -47,12 +47,9 @@ class QuestionEncoder(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """A Hugging Face text encoder, such as BERT, and a projection to the model's width.
+    """A Hugging Face text encoder with C channels, such as BERT, and a projection to width D.
 
-    Args:
-        model: Returns `last_hidden_state` (N, S, C) for `input_ids` and `attention_mask`.
-        channels: C.
-        width: D.
+    It returns `last_hidden_state` (N, S, C) for `input_ids` and `attention_mask`.
     """
 
     def __init__(self, model: nn.Module, *, channels: int, width: int) -> None:

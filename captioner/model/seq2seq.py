@@ -42,12 +42,8 @@ class Seq2Seq(nn.Module):
         blind: bool = False,
     ) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.memory_encoder = memory_encoder
-        self.decoder = decoder
-        self.question_encoder = question_encoder
-        self.fusion = fusion
-        self.answerer = answerer
+        self.backbone, self.memory_encoder, self.decoder = backbone, memory_encoder, decoder
+        self.question_encoder, self.fusion, self.answerer = question_encoder, fusion, answerer
         self.pad, self.blind = pad, blind
 
     def encode(self, images: Tensor) -> Tensor:
@@ -62,15 +58,10 @@ class Seq2Seq(nn.Module):
     def fuse_questions(
         self, memory: Tensor, questions: Tensor, owners: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the memory from which answers are decoded.
+        """Return the memory (N, M, D) from which answers are decoded, and its mask (N, M) or None.
 
-        Args:
-            memory: (B, P, D).
-            questions: Token ids (N, S).
-            owners: (N,), the index in `memory` of each question's image.
-
-        Returns:
-            The fused memory (N, M, D) and its mask (N, M), or None where all positions count.
+        The memory (B, P, D) of the images is fused with token ids (N, S) of the questions; image
+        `owners[i]` is that of question i.
         """
         assert self.question_encoder is not None
         assert self.fusion is not None
@@ -89,12 +80,9 @@ class Seq2Seq(nn.Module):
         return self.answerer if answers and self.answerer is not None else self.decoder
 
     def forward(
-        self,
-        images: Tensor,
-        tokens: Tensor,
-        questions: Tensor | None = None,
+        self, images: Tensor, tokens: Tensor, questions: Tensor | None = None,
         owners: Tensor | None = None,
-    ) -> Tensor:
+    ) -> Tensor:  # fmt: skip
         """Return the logits (L, V) of captions (B, K, T), or of answers (N, 1, T) to questions."""
         memory = self.encode(images)
         if questions is None:

@@ -22,11 +22,8 @@ from captioner.model.layers import module_list
 class TestTimeAugmentation(nn.Module):
     """A backbone that averages the features of several views.
 
-    The views are the image and its mirror image at each size. The first size is that of the
-    pixels, and its grid that of the features.
-
-    Args:
-        backbones: The backbone for each size (H, W); it may be the same one.
+    The views are the image and its mirror image at each size (H, W), for which there is a backbone
+    (possibly the same). The first size is that of the pixels, and its grid that of the features.
     """
 
     def __init__(self, backbones: Mapping[tuple[int, int], nn.Module]) -> None:
@@ -42,7 +39,8 @@ class TestTimeAugmentation(nn.Module):
         total, *others = views  # (B, C, S, S)
         grid = total.shape[2:]
         for x in others:
-            total = total + (x if x.shape[2:] == grid else _stretch(x, grid))
+            same = x.shape[2:] == grid
+            total = total + (x if same else F.interpolate(x, grid, mode="bilinear"))
         return (total / len(views)).flatten(2).transpose(1, 2)
 
 
@@ -72,10 +70,6 @@ def _grid(backbone: nn.Module, pixels: Tensor) -> Tensor:
     features = backbone(pixels.contiguous(memory_format=torch.channels_last))
     side = math.isqrt(features.shape[1])
     return features.float().transpose(1, 2).unflatten(2, (side, side))
-
-
-def _stretch(grid: Tensor, size: torch.Size) -> Tensor:
-    return F.interpolate(grid, size, mode="bilinear")
 
 
 def _resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:

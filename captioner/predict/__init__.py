@@ -24,18 +24,9 @@ if TYPE_CHECKING:
     from captioner.predict.loading import load
 
 __all__ = [
-    "DTYPES",
-    "UNSURE",
-    "Answer",
-    "Answers",
-    "Attention",
-    "Caption",
-    "Captioner",
-    "Encoded",
-    "Result",
-    "Scored",
-    "load",
-]
+    "DTYPES", "UNSURE", "Answer", "Answers", "Attention", "Caption", "Captioner", "Encoded",
+    "Result", "Scored", "load",
+]  # fmt: skip
 _LAZY = {"Captioner": "captioner", "load": "loading"}
 
 

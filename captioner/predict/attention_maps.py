@@ -23,11 +23,11 @@ from captioner.tokenizer import Tokenizer
 def map_attention(
     backend: Backend, memory: Memory, tokens: Sequence[int], *, size: tuple[int, int]
 ) -> list[Attention]:
-    """Return the attention of each word of a text.
+    """Return the attention of each word of a text to an image; an ensemble's maps are averaged.
 
     Args:
-        backend: The model; of an ensemble, the maps are averaged.
-        memory: Of an image, or of a question about one. Weights of the question's words are left
+        backend: The model.
+        memory: Of the image, or of a question about it. Weights of the question's words are left
             out, and the others sum to 1.
         tokens: The text, EOS last.
         size: Width and height of the image.

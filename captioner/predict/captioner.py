@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -18,12 +19,13 @@ from captioner.predict.loaded_model import LoadedModel
 from captioner.predict.options import resolve_decoding, select_decoding
 from captioner.predict.pieces import Piece, split_text
 from captioner.predict.questions import (
+    AnswerOptions,
     Images,
     answer_batch,
     batch_by_image,
     read_rows,
 )
-from captioner.predict.reading import BatchReader, encode_images
+from captioner.predict.reading import encode_batches, encode_images
 from captioner.predict.results import Answers, Attention, Caption, Encoded, Result, Scored
 
 Method = Literal["beam", "sample"]
@@ -62,29 +64,9 @@ class Captioner(LoadedModel):
     ) -> list[Result]:  # fmt: skip
         """Caption images.
 
-        Args:
-            images: One image or several.
-            num_captions: Captions of each image, at most `beam_size` with beam search.
-            batch_size: Images that are encoded together.
-            method: Beam search, or sampling.
-            beam_size: Beams; 1 is greedy search.
-            max_length: The largest number of tokens, EOS included.
-            min_length: The smallest number of tokens before EOS.
-            length_penalty: The exponent of the length by which a score is divided, -10 to 10.
-            length_form: The length itself, or (5 + length) / 6 (GNMT).
-            groups: Groups of diverse beam search.
-            diversity: The penalty of a token for each use by an earlier group, in log-probability.
-            temperature: Of sampling: divides the logits.
-            top_k: Of sampling: keep the most likely tokens only; 0 keeps all.
-            top_p: Of sampling: keep the most likely tokens with this share of the probability.
-            min_p: Of sampling: keep tokens with this share of the best token's probability.
-            seed: Of sampling: the samples depend on it and on an image's place among the inputs.
-            no_repeat_ngram: The length of token sequences that cannot occur twice; 0 is off.
-            repetition_penalty: Multiplies the log-probability of tokens that were used before.
-            must_include: Words or phrases of each caption; `|` separates alternatives.
-            banned: Words or phrases that captions cannot contain.
-            prefix: The words with which each caption begins.
-            no_dangling: Forbid an end on a word such as "with" or "a".
+        Each image has `num_captions` captions, at most `beam_size` with beam search; `batch_size`
+        images are encoded together. The other options are the fields of
+        `captioner.config.DecodingConfig`.
 
         Returns:
             One result per image, in order. An image that cannot be read has its `ImageError` in
@@ -116,25 +98,23 @@ class Captioner(LoadedModel):
         must_include: Words | None = None, banned: Words | None = None,
         prefix: str | None = None, no_dangling: bool | None = None,
     ) -> Iterator[Result]:  # fmt: skip
-        """Yield the results of `caption` from an iterable of any length, three batches in memory.
-
-        See `caption` for the arguments and errors.
-        """
+        """Yield the results of `caption` for any number of images, three batches in memory."""
         options = select_decoding(locals())
         decoding = resolve_decoding(
             self.config, options, max_length=self.max_length, num_captions=num_captions
         )
         constraints = self._constraints(decoding)
         check_count("batch_size", batch_size)
-        reader = BatchReader(self.backend, images, batch_size=batch_size)
+        outcomes: deque[ImageError | bool] = deque()  # of images that are read, without a result
+        batches = encode_batches(self.backend, images, outcomes, batch_size=batch_size)
         search = search_caption_stream(
-            self.backend, reader.memories(), decoding, constraints, rows=num_captions
+            self.backend, batches, decoding, constraints, rows=num_captions
         )
         for hypotheses in search:
-            yield from (Result(error=error) for error in reader.take_errors())
-            low_confidence = reader.take_low_confidence()
-            yield self._result(hypotheses[:num_captions], decoding, low_confidence=low_confidence)
-        yield from (Result(error=error) for error in reader.take_errors())
+            while isinstance(outcome := outcomes.popleft(), ImageError):
+                yield Result(error=outcome)
+            yield self._result(hypotheses[:num_captions], decoding, low_confidence=outcome)
+        yield from (Result(error=error) for error in outcomes if isinstance(error, ImageError))
 
     @check_keywords()
     def stream(
@@ -177,11 +157,7 @@ class Captioner(LoadedModel):
 
     @check_keywords()
     def score(
-        self,
-        image: ImageInput | Encoded,
-        texts: Sequence[str],
-        *,
-        question: str | None = None,
+        self, image: ImageInput | Encoded, texts: Sequence[str], *, question: str | None = None
     ) -> list[Scored]:
         """Return how likely each text is as the image's caption, or as the answer to a question.
 
@@ -190,7 +166,7 @@ class Captioner(LoadedModel):
         Args:
             image: The image.
             texts: Captions or answers, which are normalized as in training.
-            question: A question about the image.
+            question: The question, if the texts are answers.
 
         Raises:
             ImageError: The image cannot be read.
@@ -243,11 +219,9 @@ class Captioner(LoadedModel):
         image: ImageInput | Encoded,
         question: str,
         *,
-        answers: Sequence[str] | None = None,
-        num_answers: int = 1,
-        min_confidence: float = 0.0,
-        beam_size: int | None = None,
-    ) -> Answers:
+        answers: Sequence[str] | None = None, num_answers: int = 1,
+        min_confidence: float = 0.0, beam_size: int | None = None,
+    ) -> Answers:  # fmt: skip
         """Answer one question about an image.
 
         Args:
@@ -277,21 +251,12 @@ class Captioner(LoadedModel):
         rows: Iterable[tuple[ImageInput | Encoded, str]],
         *,
         batch_size: int = 16,
-        answers: Sequence[str] | None = None,
-        num_answers: int = 1,
-        min_confidence: float = 0.0,
-        beam_size: int | None = None,
-    ) -> list[Answers]:
+        answers: Sequence[str] | None = None, num_answers: int = 1,
+        min_confidence: float = 0.0, beam_size: int | None = None,
+    ) -> list[Answers]:  # fmt: skip
         """Return the answers to pairs of an image and a question; see `answer_stream`."""
-        stream = self.answer_stream(
-            rows,
-            batch_size=batch_size,
-            answers=answers,
-            num_answers=num_answers,
-            min_confidence=min_confidence,
-            beam_size=beam_size,
-        )
-        return list(stream)
+        options = self._answer_options(answers, num_answers, min_confidence, beam_size)
+        return list(self._answer_rows(rows, batch_size, options))
 
     @check_keywords()
     def answer_stream(
@@ -299,27 +264,23 @@ class Captioner(LoadedModel):
         rows: Iterable[tuple[ImageInput | Encoded, str]],
         *,
         batch_size: int = 16,
-        answers: Sequence[str] | None = None,
-        num_answers: int = 1,
-        min_confidence: float = 0.0,
-        beam_size: int | None = None,
-    ) -> Iterator[Answers]:
+        answers: Sequence[str] | None = None, num_answers: int = 1,
+        min_confidence: float = 0.0, beam_size: int | None = None,
+    ) -> Iterator[Answers]:  # fmt: skip
         """Yield the answers to pairs of an image and a question, in order.
 
         Each image is read and encoded once, wherever it recurs: all its questions are answered
         together, and results wait for their turn. Images are the same if they have the same path
         or are the same object. An image or a question that cannot be used has its error in its
-        results, and does not affect the others. See `ask` for the other options.
-
-        Args:
-            rows: Pairs of an image and a question.
-            batch_size: Questions that are answered together.
-            answers: As for `ask`.
-            num_answers: As for `ask`.
-            min_confidence: As for `ask`.
-            beam_size: As for `ask`.
+        results, and does not affect the others. `batch_size` questions are answered together; see
+        `ask` for the other options.
         """
         options = self._answer_options(answers, num_answers, min_confidence, beam_size)
+        yield from self._answer_rows(rows, batch_size, options)
+
+    def _answer_rows(
+        self, rows: Iterable[Any], batch_size: int, options: AnswerOptions
+    ) -> Iterator[Answers]:
         check_count("batch_size", batch_size)
         pairs = read_rows(rows)
         images: Images = {}
@@ -340,12 +301,11 @@ class Captioner(LoadedModel):
         self, hypotheses: Sequence[Hypothesis], decoding: DecodingConfig, *, low_confidence: bool
     ) -> Result:
         if not hypotheses:
-            return Result(
-                error=CaptionerError(
-                    f"no caption of at most {decoding.max_length} tokens satisfies all options;"
-                    " allow more tokens or beams, or remove an option"
-                )
+            error = CaptionerError(
+                f"no caption of at most {decoding.max_length} tokens satisfies all options;"
+                " allow more tokens or beams, or remove an option"
             )
+            return Result(error=error)
         captions = (
             Caption(self.tokenizer.decode(h.tokens), h.logprob / len(h.tokens), tuple(h.tokens))
             for h in hypotheses

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import wraps
 from numbers import Integral
+from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
 
 from captioner.config.parsing import find_nearest
@@ -18,24 +19,22 @@ T = TypeVar("T")
 
 
 def check_keywords(
-    renamed: Mapping[str, str] | None = None,
+    renamed: Mapping[str, str] = MappingProxyType({}),
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Decorate a function to raise ConfigError for an unknown keyword, with the nearest one.
 
-    Args:
-        renamed: Deprecated keywords and the ones that replace them.
+    `renamed` maps deprecated keywords to the ones that replace them.
     """
-    aliases = renamed or {}
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         names = [name for name in inspect.signature(function).parameters if name != "self"]
 
         @wraps(function)
         def checked(*args: P.args, **options: P.kwargs) -> T:
-            for name in options.keys() & aliases.keys():
-                message = f"{function.__name__}({name}=...) is now {aliases[name]}=..."
+            for name in options.keys() & renamed.keys():
+                message = f"{function.__name__}({name}=...) is now {renamed[name]}=..."
                 warnings.warn(message, DeprecationWarning, stacklevel=2)
-                options[aliases[name]] = options.pop(name)
+                options[renamed[name]] = options.pop(name)
             for name in options:
                 if name not in names:
                     nearest = find_nearest(name, names)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from captioner.model.seq2seq import Seq2Seq
-    from captioner.predict.origin import Origin
+    from captioner.predict.loading import Origin
 
 CACHED = 8
 """Closed answer sets and constraints that a captioner keeps."""
@@ -29,20 +29,20 @@ Model = TypeVar("Model", bound="LoadedModel")
 
 
 class LoadedModel:
-    """The state of a captioner: properties, caches, copies, memories of inputs.
-
-    Args:
-        backend: The model.
-        config: The checkpoint's configuration.
-    """
+    """The state of a captioner: properties, caches, copies, memories of inputs."""
 
     def __init__(self, backend: Backend, config: Config) -> None:
         self.backend, self.config = backend, config
-        tokenizer, lowercase = backend.tokenizer, config.data.lowercase
-        self._closed_set = lru_cache(CACHED)(partial(ClosedSet, tokenizer=tokenizer, config=config))
-        self._constraints = lru_cache(CACHED)(
-            partial(build_constraints, tokenizer=tokenizer, lowercase=lowercase)
-        )
+        self.tokenizer = backend.tokenizer
+        self.model: Any = backend.models[0]
+        """The library's own model object; of an ensemble, the first."""
+        self.max_length = backend.max_length
+        """The largest number of tokens of a text, EOS included."""
+        closed = partial(ClosedSet, tokenizer=self.tokenizer, config=config)
+        self._closed_set = lru_cache(CACHED)(closed)
+        lowercase = config.data.lowercase
+        build = partial(build_constraints, tokenizer=self.tokenizer, lowercase=lowercase)
+        self._constraints = lru_cache(CACHED)(build)
         self._origin: Origin | None = None
 
     @classmethod
@@ -60,22 +60,18 @@ class LoadedModel:
     ) -> Model:
         """Return a captioner of a torch model in memory, which is changed in place.
 
-        Args:
-            model: The model.
-            tokenizer: Its tokenizer.
-            config: Its configuration.
-            others: The other members of an ensemble, with their configurations.
-            device: See `captioner.load`, as for the other arguments.
-            dtype: The type of weights and arithmetic.
-            tta: Views of test-time augmentation.
-            compile: Whether to compile the decoder.
+        `others` are the other members of an ensemble. See `captioner.load` for the options.
         """
+        from captioner.backends.precision import prepare_models
         from captioner.backends.torch_backend import TorchBackend
+        from captioner.build import pixel_spec
 
-        members = [(model, config), *others]
-        backend = TorchBackend.build(
-            members, tokenizer, device=device, dtype=dtype, tta=tta, compile=compile
+        models = [model, *(other for other, _ in others)]
+        specs = [pixel_spec(config), *(pixel_spec(other) for _, other in others)]
+        place, arithmetic = prepare_models(
+            models, specs, device=device, dtype=dtype, tta=tta, compile=compile
         )
+        backend = TorchBackend(models, tokenizer, specs=specs, device=place, dtype=arithmetic)
         return cls(backend, config)
 
     def __copy__(self: Model) -> Model:
@@ -92,23 +88,8 @@ class LoadedModel:
             )
         from captioner.predict.loading import load_again
 
-        names, options = self._origin.names, self._origin.options
-        return load_again, (names, options, self._origin.fingerprint())
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer of the model."""
-        return self.backend.tokenizer
-
-    @property
-    def model(self) -> Any:
-        """The library's own model object; of an ensemble, the first."""
-        return self.backend.models[0]
-
-    @property
-    def max_length(self) -> int:
-        """The largest number of tokens of a text, EOS included."""
-        return self.backend.max_length
+        origin = self._origin
+        return load_again, (origin.names, origin.options, origin.fingerprint())
 
     @property
     def view(self) -> tuple[tuple[int, int], bool]:
@@ -122,22 +103,15 @@ class LoadedModel:
         return self.backend.dtype
 
     def _answer_options(
-        self,
-        answers: Sequence[str] | None,
-        num_answers: int,
-        min_confidence: float,
+        self, answers: Sequence[str] | None, num_answers: int, min_confidence: float,
         beam_size: int | None,
-    ) -> AnswerOptions:
+    ) -> AnswerOptions:  # fmt: skip
         self._check_questions()
         if isinstance(answers, str):
             raise CaptionerError(f"answers={answers!r}: expected a list of texts")
-        return AnswerOptions.resolve(
-            self.config.answers,
-            closed=None if answers is None else self._closed_set(tuple(answers)),
-            num_answers=num_answers,
-            min_confidence=min_confidence,
-            beam_size=beam_size,
-        )
+        closed = None if answers is None else self._closed_set(tuple(answers))
+        config = self.config.answers
+        return AnswerOptions.resolve(config, closed, num_answers, min_confidence, beam_size)
 
     def _check_questions(self) -> None:
         if self.config.model.question is None:
@@ -163,9 +137,5 @@ class LoadedModel:
         return encoded
 
     def _encode_text(self, text: str) -> list[int]:
-        return encode_text(
-            text,
-            tokenizer=self.tokenizer,
-            max_length=self.max_length,
-            lowercase=self.config.data.lowercase,
-        )
+        lowercase, length = self.config.data.lowercase, self.max_length
+        return encode_text(text, tokenizer=self.tokenizer, max_length=length, lowercase=lowercase)

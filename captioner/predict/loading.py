@@ -4,23 +4,47 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from captioner.backends.torch_backend import TorchBackend
 from captioner.build import load_checkpoint
-from captioner.checkpoint import fingerprint
+from captioner.checkpoint import checkpoint_files, fingerprint
 from captioner.config import Config
-from captioner.errors import CheckpointError
+from captioner.errors import CaptionerError, CheckpointError
 from captioner.predict.captioner import Captioner
 from captioner.predict.checks import check_keywords
-from captioner.predict.origin import Origin
 from captioner.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from captioner.model.seq2seq import Seq2Seq
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The checkpoints of a captioner and the options that it was loaded with."""
+
+    names: tuple[str, ...]
+    """Absolute paths, or `bundled`."""
+    options: Mapping[str, Any]
+    """Keyword arguments of `load`."""
+    stamps: tuple[tuple[int, int], ...]
+    """Sizes and modification times of the files when they were read."""
+
+    def fingerprint(self) -> str:
+        """Return a digest of the checkpoint files.
+
+        Raises:
+            CaptionerError: The files have changed since the captioner was loaded.
+        """
+        if _stamps(self.names) != self.stamps:
+            raise CaptionerError(
+                f"{', '.join(self.names)}: the checkpoint has changed since it was loaded, so that"
+                " the captioner cannot be copied from it; load it again"
+            )
+        return fingerprint(self.names)
 
 
 @check_keywords({"looks": "tta"})
@@ -55,13 +79,11 @@ def load(
     names = [str(name) for name in several]
     if not names:
         raise CheckpointError("no checkpoint; name at least one")
-    options = {"device": device, "dtype": dtype, "tta": tta, "compile": compile}
-    origin = Origin.create(names, options)
-    members, tokenizer = _load_members(names)
-    backend = TorchBackend.build(
-        members, tokenizer, device=device, dtype=dtype, tta=tta, compile=compile
-    )
-    captioner = Captioner(backend, members[0][1])
+    options: dict[str, Any] = {"device": device, "dtype": dtype, "tta": tta, "compile": compile}
+    paths = tuple(name if name == "bundled" else os.path.abspath(name) for name in names)
+    origin = Origin(paths, options, _stamps(paths))
+    ((model, config), *others), tokenizer = _load_members(names)
+    captioner = Captioner.of_model(model, tokenizer, config, others=others, **options)
     captioner._origin = origin
     return captioner
 
@@ -101,3 +123,8 @@ def _load_members(checkpoints: Sequence[str]) -> tuple[list[tuple[Seq2Seq, Confi
                 " members of an ensemble must read questions alike"
             )
     return [(model, config) for model, _, config in loaded], tokenizer
+
+
+def _stamps(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    stats = [path.stat() for name in names for path in checkpoint_files(name) if path.exists()]
+    return tuple((stat.st_size, stat.st_mtime_ns) for stat in stats)

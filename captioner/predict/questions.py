@@ -75,7 +75,6 @@ class AnswerOptions:
     def resolve(
         cls,
         config: AnswerConfig,
-        *,
         closed: ClosedSet | None = None,
         num_answers: int = 1,
         min_confidence: float = 0.0,
@@ -112,9 +111,7 @@ class AnswerOptions:
         # Rounding may raise a sum above 1.
         answers = (Answer(text, min(p, 1.0), tokens[text]) for text, p in confidence.items())
         best = sorted(answers, key=lambda answer: -answer.confidence)[: self.num_answers]
-        return Answers(
-            tuple(best), min_confidence=self.min_confidence, low_confidence=low_confidence
-        )
+        return Answers(tuple(best), None, self.min_confidence, low_confidence)
 
 
 def answer_batch(
@@ -124,25 +121,16 @@ def answer_batch(
     images: Images,
     options: AnswerOptions,
 ) -> dict[int, Answers]:
-    """Answer the questions of one batch.
+    """Return the answers, or the error, of each row of one batch.
 
-    Args:
-        backend: The model.
-        config: The checkpoint's configuration.
-        rows: Pairs of an image and a question, by their numbers.
-        images: Encoded images by identity; changed in place to hold those of these rows only.
-        options: How the questions are answered.
-
-    Returns:
-        The answers, or the error, of each row.
+    `images` are changed in place to hold the encoded images of these rows only, by identity.
     """
     answers: dict[int, Answers] = {}
     questions: dict[int, list[int]] = {}
+    tokenizer = backend.tokenizer
     for number, (_, question) in rows.items():
         try:
-            questions[number] = encode_question(
-                question, tokenizer=backend.tokenizer, config=config
-            )
+            questions[number] = encode_question(question, tokenizer=tokenizer, config=config)
         except QuestionError as error:
             answers[number] = Answers(error=error)
     _update_images(backend, {n: image for n, (image, _) in rows.items()}, images, set(questions))
@@ -159,35 +147,26 @@ def answer_batch(
         [questions[number] for number in usable],
         [order.index(owners[number]) for number in usable],
     )
+    closed = options.closed.trie if options.closed else None
+    # Of several answers, some may turn out to be one text.
+    num_return = 1 if options.num_answers == 1 else None
     hypotheses = search_answers(
-        backend,
-        memories,
-        options.search,
-        # Of several, some may turn out to be one text.
-        num_return=1 if options.num_answers == 1 else None,
-        closed=options.closed.trie if options.closed else None,
+        backend, memories, options.search, num_return=num_return, closed=closed
     )
     for number, ranked in zip(usable, hypotheses, strict=True):
         flag = encoded[owners[number]].low_confidence
-        answers[number] = options.build_answers(ranked, backend.tokenizer, low_confidence=flag)
+        answers[number] = options.build_answers(ranked, tokenizer, low_confidence=flag)
     return answers
 
 
 def _update_images(
-    backend: Backend,
-    rows: Mapping[int, ImageInput | Encoded],
-    images: Images,
-    needed: set[int],
+    backend: Backend, rows: Mapping[int, ImageInput | Encoded], images: Images, needed: set[int]
 ) -> None:
     """Drop the images that no row has; encode those of the needed rows that are missing."""
     owners = {number: image_identity(image) for number, image in rows.items()}
     for key in images.keys() - owners.values():
         del images[key]
-    missing = {
-        owner: rows[number]
-        for number, owner in owners.items()
-        if number in needed and owner not in images
-    }
+    missing = {owners[n]: rows[n] for n in owners if n in needed and owners[n] not in images}
     images |= zip(missing, encode_images(backend, list(missing.values())), strict=True)
 
 
@@ -209,10 +188,7 @@ def image_identity(image: Any) -> str | int:
 
 
 def batch_by_image(images: Iterable[Any], size: int) -> Iterator[list[int]]:
-    """Yield batches of indices into `images` in which equal images are adjacent.
-
-    Images come in the order of their first indices.
-    """
+    """Yield batches of indices into `images`: equal images adjacent, in the order of the first."""
     places: dict[str | int, list[int]] = {}
     for place, image in enumerate(images):
         places.setdefault(image_identity(image), []).append(place)

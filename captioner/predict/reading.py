@@ -58,40 +58,26 @@ def encode_images(
     ]
 
 
-class BatchReader:
-    """Batches of encoded images, with the errors of the images that cannot be read.
+def encode_batches(
+    backend: Backend,
+    images: Iterable[ImageInput],
+    outcomes: deque[ImageError | bool],
+    *,
+    batch_size: int,
+) -> Iterator[list[Memory]]:
+    """Yield the memories of batches of readable images; about three batches are held at a time.
 
-    Args:
-        backend: The model.
-        images: Any number of images; about three batches are held at a time.
-        batch_size: The number of images of a batch.
+    The error or `low_confidence` of each image that is read is appended to `outcomes`.
     """
-
-    def __init__(self, backend: Backend, images: Iterable[ImageInput], *, batch_size: int) -> None:
-        self.backend, self.images, self.batch_size = backend, images, batch_size
-        self._read: deque[ImageError | bool] = deque()  # an error, or `low_confidence`
-
-    def memories(self) -> Iterator[list[Memory]]:
-        """Yield the memories of each batch of readable images."""
-        batch: list[Pixels] = []
-        for pixels in read_images(self.backend, self.images, ahead=self.batch_size):
-            if isinstance(pixels, ImageError):
-                self._read.append(pixels)
-                continue
-            self._read.append(pixels.low_confidence)
-            batch.append(pixels)
-            if len(batch) == self.batch_size:
-                yield self.backend.encode(batch)
-                batch = []
-        if batch:
-            yield self.backend.encode(batch)
-
-    def take_errors(self) -> Iterator[ImageError]:
-        """Yield the errors of the images before the next readable one, in order."""
-        while self._read and isinstance(error := self._read[0], ImageError):
-            self._read.popleft()
-            yield error
-
-    def take_low_confidence(self) -> bool:
-        """Return whether the next readable image shows nothing that can be described."""
-        return bool(self._read.popleft())
+    batch: list[Pixels] = []
+    for pixels in read_images(backend, images, ahead=batch_size):
+        if isinstance(pixels, ImageError):
+            outcomes.append(pixels)
+            continue
+        outcomes.append(pixels.low_confidence)
+        batch.append(pixels)
+        if len(batch) == batch_size:
+            yield backend.encode(batch)
+            batch = []
+    if batch:
+        yield backend.encode(batch)

@@ -51,12 +51,8 @@ def is_supported_mobilenet(name: str, args: Mapping[str, Any]) -> bool:
 class MobileNet(nn.Module):
     """The features of a timm MobileNet with `pad_type="same"`.
 
-    Load timm's state, then call `fold_batch_norms`.
-
-    Args:
-        name: A key of `STAGES`.
-        bn_eps: Epsilon of the batch norms.
-        remove: Names of pruned blocks, such as "blocks.4.1".
+    Load timm's state, then call `fold_batch_norms`. `name` is a key of `STAGES`, and `remove` are
+    the names of pruned blocks, such as "blocks.4.1".
     """
 
     def __init__(self, name: str, *, bn_eps: float = 1e-5, remove: Iterable[str] = ()) -> None:

@@ -23,17 +23,13 @@ from captioner.model.layers import Attention, Layer
 class PackedLinear(nn.Module):
     """One linear layer, or several with the same input whose outputs are concatenated.
 
-    Args:
-        layers: Layers with the same number of inputs.
-        int8: Quantize to int8.
-        gelu: Apply GELU to the result; not available with `int8`.
+    `int8` quantizes the weights; `gelu`, not available with it, applies GELU to the result.
     """
 
     def __init__(self, *layers: nn.Linear, int8: bool = False, gelu: bool = False) -> None:
         super().__init__()
         weight = torch.cat([layer.weight for layer in layers]).detach()  # (O, I)
-        biases = [_bias(layer) for layer in layers]
-        bias = torch.cat(biases).detach()
+        bias = torch.cat([_bias(layer) for layer in layers]).detach()
         self.int8, (self.out_features, self.in_features) = int8, weight.shape
         if int8:
             accumulator = int8_accumulator()
@@ -54,15 +50,9 @@ class PackedLinear(nn.Module):
 
 
 class PackedConv(nn.Module):
-    """A convolution with TensorFlow's padding, prepacked for inputs of one size.
+    """A convolution with TensorFlow's padding, prepacked for inputs of one size (H, W).
 
-    Args:
-        conv: A convolution with bias and stride 1 or 2.
-        size: Height and width of the input.
-        relu6: Apply ReLU6 to the result.
-
-    Attributes:
-        out_size: Height and width of the result.
+    It has a bias and stride 1 or 2. `relu6` applies ReLU6 to the result, whose size is `out_size`.
     """
 
     def __init__(self, conv: nn.Conv2d, size: tuple[int, int], *, relu6: bool) -> None:

@@ -87,12 +87,9 @@ def quantize(weight: Tensor, bias: Tensor, accumulator: int) -> torch.ScriptObje
 
 
 def int8_error(weight: Tensor, x: Tensor, accumulator: int) -> float:
-    """Return the relative error of an int8 layer against float64, in the Frobenius norm.
+    """Return the relative error (Frobenius norm) of an int8 layer against float64.
 
-    Args:
-        weight: (O, I), float32.
-        x: (N, I), float32.
-        accumulator: As for `quantize`.
+    The weight (O, I) and the input x (N, I) are float32.
     """
     packed = quantize(weight, torch.zeros(len(weight)), accumulator)
     expected = x.double() @ weight.double().T  # (N, O)
