@@ -34,6 +34,7 @@ class LoadedModel:
     def __init__(self, backend: Backend, config: Config) -> None:
         self.backend, self.config = backend, config
         self.tokenizer = backend.tokenizer
+        """The tokenizer of the model."""
         self.model: Any = backend.models[0]
         """The library's own model object; of an ensemble, the first."""
         self.max_length = backend.max_length
