@@ -13,7 +13,7 @@ from pathlib import Path
 
 from captioner.data.example import SPLIT_NAMES, Example, normalize_split
 from captioner.data.formats.cells import is_whole_column, whole_text
-from captioner.data.formats.custom_rows import IMAGE_KEYS, parse_texts
+from captioner.data.formats.csv_jsonl_rows import IMAGE_KEYS, parse_texts
 from captioner.data.formats.image_folders import FolderIndex, choose_image_folder, find_image_folder
 from captioner.data.formats.io import (
     Source,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from captioner.data.example import SPLIT_NAMES, Example, normalize_split
-from captioner.data.formats.custom_rows import parse_texts
+from captioner.data.formats.csv_jsonl_rows import parse_texts
 from captioner.data.formats.image_folders import choose_image_folder
 from captioner.data.formats.io import Source, list_files, read_csv, read_header, read_lines
 from captioner.data.report import BAD_LIST, BAD_ROW, DUPLICATE, NO_SPLIT

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from captioner.data.example import Example
-from captioner.data.formats import coco, custom, daquar_easy_vqa, flickr, sidecar_texts, vqa
+from captioner.data.formats import coco, csv_jsonl, daquar_easy_vqa, flickr, sidecar_texts, vqa
 from captioner.data.formats.io import Source
 from captioner.errors import DataError
 
@@ -54,13 +54,15 @@ READERS: dict[str, Reader] = {
         daquar_easy_vqa.read_easy_vqa,
         "train/questions.json with rows [question, answer, image number]",
     ),
-    "folder": Reader(custom.find_folder, custom.read_folder, "metadata.jsonl (or in train/, val/)"),
+    "folder": Reader(
+        csv_jsonl.find_folder, csv_jsonl.read_folder, "metadata.jsonl (or in train/, val/)"
+    ),
     "jsonl": Reader(
-        custom.find_jsonl, custom.read_jsonl, "one *.jsonl, or train.jsonl and val.jsonl"
+        csv_jsonl.find_jsonl, csv_jsonl.read_jsonl, "one *.jsonl, or train.jsonl and val.jsonl"
     ),
     "csv": Reader(
-        custom.find_csv,
-        custom.read_custom_csv,
+        csv_jsonl.find_csv,
+        csv_jsonl.read_custom_csv,
         "one *.csv with columns image and caption (or image, question, answer), or train.csv ...",
     ),
     "texts": Reader(
@@ -124,8 +126,8 @@ def find_other_files(root: Path, files: tuple[Path, ...]) -> dict[Path, str]:
     """
     others = {
         path: name
-        for name, accepts in (("jsonl", custom.is_jsonl), ("csv", custom.is_custom_csv))
-        for path in custom.list_custom_files(root, accepts)
+        for name, accepts in (("jsonl", csv_jsonl.is_jsonl), ("csv", csv_jsonl.is_custom_csv))
+        for path in csv_jsonl.list_custom_files(root, accepts)
     }
     for name, reader in READERS.items():
         try:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from captioner.data.example import Example
-from captioner.data.formats.custom import split_in_folders
+from captioner.data.formats.csv_jsonl import split_in_folders
 from captioner.data.formats.io import IMAGE_SUFFIXES, Source, read_lines, walk_files
 from captioner.data.report import UNREAD_FILE
 

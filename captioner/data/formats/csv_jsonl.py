@@ -19,7 +19,7 @@ from typing import Any
 
 from captioner.data.example import SPLIT_NAMES, Example, normalize_split, split_in_file_name
 from captioner.data.formats.cells import is_whole_column, whole_text
-from captioner.data.formats.custom_rows import (
+from captioner.data.formats.csv_jsonl_rows import (
     CAPTION_KEYS,
     IMAGE_KEYS,
     NUMBER_COLUMNS,
