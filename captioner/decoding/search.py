@@ -139,13 +139,11 @@ class Sampler:
 
     Args:
         draws: (L, B, K), uniform in [0, 1): one number per step and row.
-        temperature: Divides the logits: below 1 it sharpens the distribution, above 1 it flattens
-            it.
+        temperature: Divides the logits; below 1 it sharpens the distribution.
         top_k: Keep this many of the most probable tokens (Fan et al. 2018); 0 keeps all.
         top_p: Keep the most probable tokens whose predecessors have less than this share of the
             probability (nucleus sampling, Holtzman et al. 2020).
-        min_p: Keep tokens with at least this multiple of the highest probability (Nguyen et al.
-            2024).
+        min_p: Keep tokens with at least this multiple of the best probability (Nguyen et al. 2024).
     """
 
     def __init__(

@@ -77,8 +77,7 @@ class Decoder(nn.Module):
         embed_tokens: nn.Embedding | None = None,
     ) -> None:
         super().__init__()
-        self.pad = pad
-        self.max_length = max_length
+        self.pad, self.max_length = pad, max_length
         if embed_tokens is None:
             self.embed_tokens = nn.Embedding(vocab_size, width, padding_idx=pad)
         else:

@@ -189,12 +189,7 @@ class Captioner(LoadedModel):
     def attention(
         self, image: ImageInput | Encoded, text: str, *, question: str | None = None
     ) -> list[Attention]:
-        """Return the cross-attention to the image for each word of a text.
-
-        Args:
-            image: The image.
-            text: A caption or an answer, which is normalized as in training.
-            question: A question about the image.
+        """Return the cross-attention to the image for each word of a caption or an answer.
 
         Raises:
             CaptionerError: As `score` does, and where the decoder has no image positions.
