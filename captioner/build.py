@@ -199,10 +199,7 @@ def _build_fusion(config: ModelConfig, question: QuestionConfig) -> nn.Module:
 
 @torch.no_grad()
 def feature_shape(backbone: nn.Module, spec: PixelSpec) -> tuple[int, int]:
-    """Return the (positions, channels) of a backbone's features, by running it once.
-
-    Raises ConfigError if the backbone cannot be used at this input size.
-    """
+    """Return the (positions, channels) of a backbone at an input size; raise ConfigError."""
     training = backbone.training
     backbone.eval()
     try:
@@ -245,10 +242,9 @@ def load_checkpoint(
     tokenizer = Tokenizer.load(path / TOKENIZER)
     state = load_weights(path / WEIGHTS)
     fast: list[MobileNet] = []
-    if not for_training and all(
-        is_supported_mobilenet(b.name, b.args) for b in config.model.backbones
-    ):
-        fast = [_build_mobilenet(b) for b in config.model.backbones]
+    backbones = config.model.backbones
+    if not for_training and all(is_supported_mobilenet(b.name, b.args) for b in backbones):
+        fast = [_build_mobilenet(b) for b in backbones]
     backbone = Backbones(fast) if fast else build_backbone(config, load_weights=False)[0]
     positions, channels = stored_feature_shape(state, path)
     model = build_model(

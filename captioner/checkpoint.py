@@ -34,10 +34,7 @@ TEXT_ENCODER = "text_encoder"
 
 
 def resolve_checkpoint(name: str | Path) -> Path:
-    """Return the folder of a checkpoint; `bundled` is the one that ships with the package.
-
-    Raises CheckpointError if the folder has no weights.
-    """
+    """Return the folder of a checkpoint (`bundled`: of the package); raise CheckpointError."""
     path = PRETRAINED if str(name) == "bundled" else Path(name)
     if not (path / WEIGHTS).is_file():
         raise CheckpointError(
@@ -48,10 +45,7 @@ def resolve_checkpoint(name: str | Path) -> Path:
 
 
 def fingerprint(names: Iterable[str | Path]) -> str:
-    """Return a digest of the configurations, weights and tokenizers of checkpoints.
-
-    Raises CheckpointError if a file is missing or cannot be read.
-    """
+    """Return a digest of `checkpoint_files`; raise CheckpointError if one cannot be read."""
     digest = hashlib.sha256()
     for name in names:
         for path in checkpoint_files(name):
@@ -69,10 +63,7 @@ def checkpoint_files(name: str | Path) -> list[Path]:
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file, floating-point ones as float32.
-
-    Raises CheckpointError if the file cannot be read.
-    """
+    """Return the tensors of a safetensors file, floats as float32; raise CheckpointError."""
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -81,10 +72,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load weights whose names and shapes must match the model's exactly.
-
-    Raises CheckpointError, which names `path`, if they differ.
-    """
+    """Load weights; raise CheckpointError, with their path, if a name or a shape differs."""
     own = model.state_dict()
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
     extra = [k for k in state if k not in own]

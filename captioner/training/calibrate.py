@@ -32,10 +32,7 @@ CALIBRATION_IMAGES = 400
 def fit_answer_temperature(
     model: Seq2Seq, dataset: ImageDataset, tasks: Sequence[Task], accelerator: Accelerator
 ) -> float | None:
-    """Return the temperature that maximizes the likelihood of the held-out answers.
-
-    It is None if there are no questions.
-    """
+    """Return the temperature that maximizes the likelihood of the held-out answers, if any."""
     batches: list[list[Key]] = []
     for number, task in enumerate(tasks):
         images = dataset.select_images(number) if task.has_questions else []

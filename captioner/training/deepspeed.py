@@ -53,10 +53,7 @@ def unwrap(optimizer: torch.optim.Optimizer) -> Any:
 
 
 def optimizer_state(zero: Any) -> Iterator[tuple[nn.Parameter, str, Tensor]]:
-    """Yield the whole state of AdamW as (weight, key, tensor).
-
-    All ranks must consume all of it.
-    """
+    """Yield the state of AdamW as (weight, key, tensor); all ranks must consume all of it."""
     from deepspeed.utils import safe_get_full_optimizer_state
 
     _link(zero)

@@ -167,10 +167,7 @@ class Prepared:
 
     @contextmanager
     def full_model(self) -> Iterator[Seq2Seq]:
-        """Give a model with all weights, any of whose methods may be called.
-
-        All ranks must enter the block.
-        """
+        """Give a model with all weights and callable methods; all ranks must enter the block."""
         if self._copy is None:
             yield self.model
             return
@@ -206,10 +203,7 @@ def place_like(tensor: Tensor, other: Tensor) -> Tensor:
 def optimizer_state(
     model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> Iterator[tuple[str, Tensor]]:
-    """Yield the whole state of the optimizer as (`WEIGHT.KEY`, tensor).
-
-    All ranks must consume all of it.
-    """
+    """Yield the optimizer's state as (`WEIGHT.KEY`, tensor); all ranks must consume all of it."""
     names = {weight: name for name, weight in model.named_parameters()}
     if zero := deepspeed.unwrap(optimizer):
         for weight, key, value in deepspeed.optimizer_state(zero):

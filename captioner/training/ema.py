@@ -20,7 +20,6 @@ class MovingAverage:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.updates = 0
         self.state: dict[str, Tensor] = {}
         self.reset(model)
 

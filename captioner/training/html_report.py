@@ -85,15 +85,12 @@ def write_report(folder: Path) -> Path:
 def _curves(log: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     """Yield plots over the epochs: losses, rewards, validation scores."""
     names = dict.fromkeys(name for row in log for name in row)
-    groups = {
-        "Loss": [name for name in names if name.endswith("loss")],
-        "Reward": [name for name in names if name.endswith("reward")],
-        "Validation": [n for n in names if n.endswith(("CIDEr-D", "BLEU-4", "exact match"))],
-    }
-    for title, members in groups.items():
+    scores = ("CIDEr-D", "BLEU-4", "exact match")
+    for title, endings in (("Loss", "loss"), ("Reward", "reward"), ("Validation", scores)):
         lines = {
             name: [(i + 1, row[name]) for i, row in enumerate(log) if name in row]
-            for name in members
+            for name in names
+            if name.endswith(endings)
         }
         if lines:
             yield f"<h2>{title}</h2>{_plot(lines, epochs=len(log))}"
@@ -111,20 +108,18 @@ def _plot(
         x = 45 + (WIDTH - 60) * (epoch - 1) / max(1, epochs - 1)
         return f"{x:.1f},{HEIGHT - 20 - (HEIGHT - 35) * (value - low) / spread:.1f}"
 
-    parts = []
+    parts, legend = [], []
     for color, (name, points) in zip(COLORS * len(lines), lines.items(), strict=False):
+        label = html.escape(name)
         path = " ".join(place(*point) for point in points)
         dots = "".join(
-            f"<circle cx={x} cy={y} r=2.5 fill='{color}'><title>{html.escape(name)}, epoch"
-            f" {epoch}: {value:.4g}</title></circle>"
-            for (epoch, value) in points
+            f"<circle cx={x} cy={y} r=2.5 fill='{color}'><title>{label}, epoch {epoch}:"
+            f" {value:.4g}</title></circle>"
+            for epoch, value in points
             for x, y in [place(epoch, value).split(",")]
         )
         parts.append(f"<polyline points='{path}' fill=none stroke='{color}' />{dots}")
-    legend = " ".join(
-        f"<span style='color:{color}'>&#9632;</span> {html.escape(name)}"
-        for color, name in zip(COLORS * len(lines), lines, strict=False)
-    )
+        legend.append(f"<span style='color:{color}'>&#9632;</span> {label}")
     axis = (
         f"<text x=0 y=18 font-size=11 fill=currentColor>{high:.4g}</text>"
         f"<text x=0 y={HEIGHT - 18} font-size=11 fill=currentColor>{low:.4g}</text>"
@@ -132,7 +127,8 @@ def _plot(
         f"{unit.format(epochs)}</text>"
     )
     size = f"viewBox='0 0 {WIDTH} {HEIGHT}' width={WIDTH} height={HEIGHT}"
-    return f"<svg {size} role=img aria-label='curves'>{axis}{''.join(parts)}</svg><p>{legend}</p>"
+    svg = f"<svg {size} role=img aria-label='curves'>{axis}{''.join(parts)}</svg>"
+    return f"{svg}<p>{' '.join(legend)}</p>"
 
 
 def _scores(rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:

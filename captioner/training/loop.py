@@ -232,15 +232,7 @@ def validate_average(run: Run, stage: Stage, epoch: int) -> dict[str, float]:
     """Return the scores of the moving average, and save it if it is the best so far."""
     progress = run.progress
     with run.average.applied(run.model), stage.prepared.full_model() as model:
-        result = validate(
-            model,
-            run.val_set,
-            run.tasks,
-            tokenizer=run.tokenizer,
-            config=run.config,
-            accelerator=run.accelerator,
-            report=run.report,
-        )
+        result = validate(model, run)
         for warning in result.warnings:
             logger.warning(warning)
         score = result.scores["score"]

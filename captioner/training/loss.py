@@ -59,26 +59,17 @@ class Loss:
         return "loss" if self.reward is None else "reward"
 
 
+@dataclass
 class Objective:
-    """Computes the loss of a stage.
+    """Computes the loss of a stage."""
 
-    Args:
-        stage: Its settings; those of sampling matter for SCST only.
-        smoothing: Label smoothing of the cross-entropy.
-        max_length: Longest sampled caption, in tokens.
-        reward: Turns SCST on. Questions are always trained with cross-entropy.
-    """
-
-    def __init__(
-        self,
-        stage: StageConfig,
-        *,
-        smoothing: float,
-        max_length: int,
-        reward: CaptionReward | None = None,
-    ) -> None:
-        self.stage, self.smoothing, self.max_length = stage, smoothing, max_length
-        self.reward = reward
+    stage: StageConfig
+    smoothing: float
+    """Label smoothing of the cross-entropy."""
+    max_length: int
+    """Longest sampled caption, in tokens."""
+    reward: CaptionReward | None = None
+    """Turns SCST on. Questions are always trained with cross-entropy."""
 
     def __call__(self, model: nn.Module, batch: Batch, *, full_model: FullModel) -> Loss:
         """Return the loss of a batch.

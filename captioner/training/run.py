@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from captioner.data.collate import Batch, collate
 from captioner.data.dataset import ImageDataset, Sample, UnreadableImage
 from captioner.data.sampler import EpochBatches
 from captioner.data.splits import Task, digest_rows, read_splits
-from captioner.errors import CheckpointError
+from captioner.errors import CheckpointError, ConfigError
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
 from captioner.training import distributed, html_report, run_state, setup
@@ -42,7 +43,6 @@ class Run:
     config: Config
     """The configuration, completed by what the data and the model determine."""
     tasks: list[Task]
-    """What is learned from each data set."""
     train_set: ImageDataset
     val_set: ImageDataset
     report: Report
@@ -124,12 +124,10 @@ class Stage:
     number: int
     config: StageConfig
     epochs_before: int
-    """Epochs of the stages before."""
     batches: EpochBatches
     """The batches of an epoch of this rank."""
     objective: Objective
     prepared: distributed.Prepared
-    """The model and the optimizer, wrapped for the ranks."""
     collate: Callable[[Sequence[Sample | UnreadableImage]], Batch]
     estimate: CostEstimate | None = None
 
@@ -175,12 +173,36 @@ def _describe(run: Run) -> None:
     logging.getLogger("captioner.training").setLevel(level)
     if warning := distributed.precision_warning(run.settings.precision):
         logger.warning(warning)
-    world = run.accelerator.num_processes
-    data = (run.train_set, run.val_set)
-    logger.info(setup.describe_run(run.config, run.tasks, run.model, *data, world))
+    logger.info("\n".join(_describe_sizes(run)))
     if run.is_main:
-        logger.info("\n".join(describe_data(run.config, run.tasks, *data, run.report)))
-        setup.make_output(run.output)
+        data = describe_data(run.config, run.tasks, run.train_set, run.val_set, run.report)
+        logger.info("\n".join(data))
+        try:
+            run.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"train.output={run.output}: cannot be made a folder ({error.strerror}); name"
+                " another"
+            ) from None
+
+
+def _describe_sizes(run: Run) -> Iterator[str]:
+    """Yield lines on the sizes of the data and the model."""
+    train, val, tasks = run.train_set, run.val_set, run.tasks
+    parts = run.model.named_children()
+    sizes = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in parts}
+    yield (
+        f"{len(train)} training and {len(val)} validation images; {len(run.tokenizer)} pieces;"
+        f" {sum(sizes.values()):.1f} M parameters ({sizes['backbone']:.1f} M of them the"
+        f" backbone's); {run.accelerator.num_processes} process(es) x {run.settings.batch_size}"
+        " images a step"
+    )
+    for number, task in enumerate(tasks if len(tasks) > 1 else ()):
+        counts = [Counter(data.rows["source"])[number] for data in (train, val)]
+        rows = f"{task.name}: {counts[0]} training and {counts[1]} validation rows"
+        passes = [f"{source_weights(s, tasks)[number]:g}" for s in run.settings.stages]
+        images = f"{len(train.select_images(number))} training images"
+        yield f"{rows}, {images} x {', '.join(passes)}"
 
 
 def resume_or_reset(run: Run, *, resume: bool, force: bool) -> None:

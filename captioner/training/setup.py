@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioner.build import build_backbone, build_model, feature_shape, load_checkpoint, pixel_spec
@@ -20,20 +18,9 @@ from captioner.model.question_encoder import QuestionEncoder, TextEncoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
 from captioner.training.model_soup import average_checkpoints
-from captioner.training.stage import source_weights
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-
-def make_output(folder: Path) -> None:
-    """Create the folder of a run; raise ConfigError if that is impossible."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"train.output={folder}: cannot be made a folder ({error.strerror}); name another"
-        ) from None
 
 
 def build_start(config: Config, rows: Dataset) -> tuple[Seq2Seq, Tokenizer, Config]:
@@ -179,28 +166,3 @@ def build_datasets(
         unaugmented=[number for number, task in enumerate(tasks) if not task.source.augment],
     )
     return train_set, build(val, captions_per_image=1, questions_per_image=None)
-
-
-def describe_run(
-    config: Config,
-    tasks: list[Task],
-    model: Seq2Seq,
-    train: ImageDataset,
-    val: ImageDataset,
-    world: int,
-) -> str:
-    """Return lines on the sizes of the data and the model; `world` is the number of processes."""
-    parts = model.named_children()
-    sizes = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in parts}
-    lines = [
-        f"{len(train)} training and {len(val)} validation images; {len(train.tokenizer)} pieces;"
-        f" {sum(sizes.values()):.1f} M parameters ({sizes['backbone']:.1f} M of them the"
-        f" backbone's); {world} process(es) x {config.train.batch_size} images a step"
-    ]
-    for number, task in enumerate(tasks if len(tasks) > 1 else ()):
-        counts = [Counter(data.rows["source"])[number] for data in (train, val)]
-        rows = f"{task.name}: {counts[0]} training and {counts[1]} validation rows"
-        passes = [f"{source_weights(s, tasks)[number]:g}" for s in config.train.stages]
-        images = f"{len(train.select_images(number))} training images"
-        lines.append(f"{rows}, {images} x {', '.join(passes)}")
-    return "\n".join(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import threading
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -15,10 +16,7 @@ STATUS = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 0}
 
 
 class Stopped(Exception):
-    """The run stops because of a signal; `status` is the exit status of the process.
-
-    `saved` states what has been saved, and how to continue from it.
-    """
+    """The run stops at a signal; `saved` states what is saved and how to continue from it."""
 
     def __init__(
         self, name: str, saved: str = "the state is saved; --resume continues from it"
@@ -55,11 +53,12 @@ class Diverged(CaptionerError):
     """Too many steps in a row had no finite gradient."""
 
 
+@dataclass
 class BadSteps:
     """Counts steps without a finite gradient; raises Diverged at `limit` in a row."""
 
-    def __init__(self, limit: int) -> None:
-        self.limit, self.row = limit, 0
+    limit: int
+    row: int = 0
 
     def is_bad(self, norm: float) -> bool:
         """Return whether a step must be skipped, given the norm of its gradient."""

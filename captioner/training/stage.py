@@ -26,14 +26,11 @@ def start_stage(
     for name, parameter in model.backbone.named_parameters():
         is_last = distances.get(name, 0) < (stage.encoder_blocks or 1)
         parameter.requires_grad_(bool(stage.encoder_lr) and is_last)
-    image = config.image
     # The backbone may have changed since the features were computed.
     train.features = val.features = None
-    train.augmentation = (
-        Augmentation(min_scale=image.min_scale, flip=image.flip, jitter=image.jitter)
-        if stage.augment
-        else None
-    )
+    image = config.image
+    augmentation = Augmentation(min_scale=image.min_scale, flip=image.flip, jitter=image.jitter)
+    train.augmentation = augmentation if stage.augment else None
 
 
 def train_mode(model: Seq2Seq) -> None:

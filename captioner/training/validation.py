@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -19,7 +18,6 @@ from captioner.data import Report
 from captioner.data.collate import Batch, collate
 from captioner.data.dataset import ImageDataset, Key, UnreadableImage
 from captioner.data.report import UNREADABLE_IMAGE
-from captioner.data.splits import Task
 from captioner.generation.answers import search_answers
 from captioner.generation.captions import UNCONSTRAINED, search_captions
 from captioner.generation.constraints import Constraints, build_constraints
@@ -27,6 +25,9 @@ from captioner.metrics import FEW_IMAGES, cider_d, score_answers, score_captions
 from captioner.model.seq2seq import Seq2Seq
 from captioner.text import DANGLING_WORDS
 from captioner.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from captioner.training.run import Run
 
 IMAGES, QUESTION_IMAGES = 32, 8
 """Images per batch; one image may have dozens of questions."""
@@ -49,23 +50,15 @@ class Validation:
     warnings: list[str] = field(default_factory=list)
 
 
-def validate(
-    model: Seq2Seq,
-    dataset: ImageDataset,
-    tasks: Sequence[Task],
-    *,
-    tokenizer: Tokenizer,
-    config: Config,
-    accelerator: Accelerator,
-    report: Report,
-) -> Validation:
-    """Score a model on each task; all ranks must call this and get the same result.
+def validate(model: Seq2Seq, run: Run) -> Validation:
+    """Score a model, with all of its weights, on each task of a run.
 
-    With several tasks, the name of each score begins with that of the task. `score` ranks
-    checkpoints: the mean over the tasks of `ranking_metric` for captions and of the exact match for
-    answers. The report counts unreadable images.
+    All ranks must call this and get the same result. With several tasks, the name of each score
+    begins with that of the task. `score` ranks checkpoints: the mean over the tasks of
+    `ranking_metric` for captions and of the exact match for answers.
     """
     model.eval()
+    dataset, tasks, tokenizer, config = run.val_set, run.tasks, run.tokenizer, run.config
     constraints = build_constraints(config.decoding, tokenizer, lowercase=config.data.lowercase)
     generate = partial(
         generate_texts, model, tokenizer=tokenizer, config=config, constraints=constraints
@@ -78,7 +71,7 @@ def validate(
             continue
         size = QUESTION_IMAGES if task.has_questions else IMAGES
         keys = [Key(0, index, number) for index in images]
-        texts = _gather_texts(generate, dataset, keys, size, accelerator, report)
+        texts = _gather_texts(generate, run, keys, size)
         if task.has_questions:
             references = {row: dataset.rows[row]["references"] for row in texts}
             values = {"exact match": score_answers(texts, references).exact_match}
@@ -119,28 +112,23 @@ def report_unreadable(
 
 
 def _gather_texts(
-    generate: Callable[[Batch], Iterator[tuple[int, str]]],
-    dataset: ImageDataset,
-    keys: list[Key],
-    size: int,
-    accelerator: Accelerator,
-    report: Report,
+    generate: Callable[[Batch], Iterator[tuple[int, str]]], run: Run, keys: list[Key], size: int
 ) -> dict[int, str]:
     """Return the texts of images from all ranks, in batches of `size`; report unreadable images."""
-    rank = accelerator.process_index
+    accelerator, rank = run.accelerator, run.accelerator.process_index
     # Not `EpochBatches`, which may leave out the last few images.
     keys = keys[rank :: accelerator.num_processes]
     batches = [keys[at : at + size] for at in range(0, len(keys), size)]
     pairs: list[tuple[int, str]] = []
     unreadable: list[UnreadableImage] = []
-    loader = load_batches(dataset, batches)
+    loader = load_batches(run.val_set, batches)
     for batch in tqdm(loader, desc="validation", leave=False, disable=rank != 0):
         unreadable.extend(batch.unreadable)
         if batch.images is None:
             continue
         with accelerator.autocast(), torch.inference_mode():
             pairs.extend(generate(batch.to(accelerator.device)))
-    report_unreadable(gather_object(unreadable), dataset, report)
+    report_unreadable(gather_object(unreadable), run.val_set, run.report)
     return dict(gather_object(pairs))
 
 
