@@ -24,9 +24,7 @@ class TrainOptions:
     """The arguments of the command."""
 
     config: str | None
-    """A YAML file, or the name of a configuration of the package."""
     overrides: tuple[str, ...]
-    """Settings that differ from the configuration, as `key.path=value`."""
     resume: bool
     force: bool
     check: bool

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,15 +94,19 @@ def _read_source(source: SourceConfig, config: Config, report: Report) -> tuple[
 
 def _split(source: SourceConfig, seed: int) -> tuple[Dataset, Dataset, Report]:
     """Return training rows, validation rows and problems; hold out rows if there is no split."""
+    root, images, questions = str(source.root), source.images, source.questions
+    read = partial(
+        read_dataset, root, format=source.format, images=images, questions=questions, seed=seed
+    )
     try:
         # Both splits in one pass, so that the files are parsed and their problems counted once.
-        rows, problems = _read(source, (*source.train_splits, *source.val_splits), seed)
+        rows, problems = read(splits=(*source.train_splits, *source.val_splits))
         train = _select_splits(rows, source.train_splits)
         return train, _select_splits(rows, source.val_splits), problems
     except SplitError as error:
         if source.val_splits != SourceConfig().val_splits:
             raise  # the user has named the split
-        rows, problems = _read(source, source.train_splits, seed)
+        rows, problems = read(splits=source.train_splits)
         try:
             train, val = hold_out(rows, source, seed, error, problems)
         except SplitError:
@@ -111,17 +116,6 @@ def _split(source: SourceConfig, seed: int) -> tuple[Dataset, Dataset, Report]:
     for name in dict.fromkeys(val[key]):
         problems.add(kind, name)
     return train, val, problems
-
-
-def _read(source: SourceConfig, splits: Sequence[str], seed: int) -> tuple[Dataset, Report]:
-    return read_dataset(
-        str(source.root),
-        splits=splits,
-        format=source.format,
-        images=source.images,
-        questions=source.questions,
-        seed=seed,
-    )
 
 
 def _explain_too_few(source: SourceConfig, rows: Dataset) -> DataError | None:

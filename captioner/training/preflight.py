@@ -65,14 +65,8 @@ def _check_source(
         sample = dataset[Key(0, index, source)]
         if isinstance(sample, Sample):
             # One text: a model cannot know which of several texts to generate.
-            samples.append(
-                replace(
-                    sample,
-                    texts=sample.texts[:1],
-                    questions=sample.questions[:1],
-                    rows=sample.rows[:1],
-                )
-            )
+            texts, questions, rows = sample.texts[:1], sample.questions[:1], sample.rows[:1]
+            samples.append(replace(sample, texts=texts, questions=questions, rows=rows))
         if len(samples) == BATCH_IMAGES:
             break
     if not samples:

@@ -269,12 +269,8 @@ def build_objective(run: Run, number: int) -> Objective:
         captions = run.train_set.group_captions()
         reward = CaptionReward(captions, run.tokenizer, bleu=config.bleu)
         logger.info(f"stage {number}: the reward is {reward.describe()}")
-    return Objective(
-        config,
-        smoothing=run.settings.label_smoothing,
-        max_length=run.config.decoding.max_length,
-        reward=reward,
-    )
+    smoothing, max_length = run.settings.label_smoothing, run.config.decoding.max_length
+    return Objective(config, smoothing=smoothing, max_length=max_length, reward=reward)
 
 
 def restore_optimizer(run: Run, optimizer: torch.optim.Optimizer) -> None:
