@@ -38,11 +38,8 @@ class _Job:
 class BatchScheduler:
     """Queue of requests that forms batches; all methods belong to one event loop.
 
-    Args:
-        settings: `max_batch`, `max_wait` and `max_single_wait` are used.
-        telemetry: Receives the queue depth, batch sizes and waiting times.
-        count_requests: Returns the number of requests in the server, including those that are
-            still being received or decoded.
+    `count_requests` returns the number of requests in the server, including those that are still
+    being received or decoded.
     """
 
     def __init__(
@@ -58,12 +55,8 @@ class BatchScheduler:
     ) -> Any:
         """Queue a request and return its result.
 
-        Args:
-            kind: Label of the metrics.
-            run: Computes a whole batch; called with the payloads of all its requests.
-            payload: The input of this request.
-            options: Requests of one kind with equal options share batches; with None, the request
-                runs alone.
+        `run` computes a whole batch from its payloads. Requests of one kind with equal options
+        share batches; with None, the request runs alone.
 
         Raises:
             Exception: The error that `run` returns for this request, or raises for the batch.
@@ -132,8 +125,7 @@ class BatchScheduler:
 
     def _run(self, captioner: Any, batch: list[_Job], loop: asyncio.AbstractEventLoop) -> None:
         """Run a batch in the worker's thread and hand each job its result or error."""
-        now = time.monotonic()
-        waits = [now - job.queued_at for job in batch]
+        waits = [time.monotonic() - job.queued_at for job in batch]
         self.telemetry.record_batch(batch[0].kind, len(batch), waits)
         results: Sequence[Any]
         try:

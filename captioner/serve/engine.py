@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from captioner.predict.results import Answers, Attention, Encoded, Result, Scored
 
 AnyCaptioner: TypeAlias = "Captioner | RemoteCaptioner"
+Options: TypeAlias = Mapping[str, Any] | None
 
 
 class QueueFullError(CaptionerError):
@@ -132,11 +133,7 @@ class Engine:
         return self._images[digest]
 
     async def caption(
-        self,
-        image: DecodedImage,
-        *,
-        num_captions: int = 1,
-        options: Mapping[str, Any] | None = None,
+        self, image: DecodedImage, *, num_captions: int = 1, options: Options = None
     ) -> Result:
         """Caption an image with options of `Captioner.caption`; raises its errors.
 
@@ -187,11 +184,7 @@ class Engine:
         return await self._scheduler.submit("attention", run, image, None)
 
     async def stream(
-        self,
-        image: DecodedImage,
-        *,
-        question: str | None = None,
-        options: Mapping[str, Any] | None = None,
+        self, image: DecodedImage, *, question: str | None = None, options: Options = None
     ) -> AsyncGenerator[Piece, None]:
         """Yield the pieces of a text as they are generated; raises errors of `Captioner.stream`.
 

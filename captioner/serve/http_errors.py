@@ -16,13 +16,7 @@ from captioner.serve.model_process import ModelProcessError
 
 
 class RequestError(CaptionerError):
-    """A request that is rejected.
-
-    Attributes:
-        status: HTTP status.
-        reason: Error code, which the metrics count too.
-        headers: Additional response headers.
-    """
+    """A request that is rejected; `reason` is the error code, which the metrics count too."""
 
     def __init__(
         self, status: int, reason: str, message: str, headers: Mapping[str, str] | None = None

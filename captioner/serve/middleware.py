@@ -164,9 +164,7 @@ class RequestState:
         rejection: The error that replaces the application's response.
         status: HTTP status of the response that has begun.
         size: Bytes of the body so far.
-        body_received: Whether the whole body has been received.
         complete: Whether the whole response has been sent.
-        sending_rejection: Whether the response of the rejection is being sent.
     """
 
     def __init__(self, scope: Message, receive: Receive, send: Send) -> None:

@@ -151,28 +151,25 @@ class _Unpickler(pickle.Unpickler):
         return self.convert(pid)
 
 
+@dataclass(frozen=True)
 class _ObjectPipe:
     """Sends and receives objects; see `_Pickler` and `_Unpickler` for the two functions."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        dump: Callable[[Any], bytes | None],
-        load_bytes: Callable[[bytes], Any],
-    ) -> None:
-        self.connection, self._dump, self._load_bytes = connection, dump, load_bytes
+    connection: Connection
+    dump: Callable[[Any], bytes | None]
+    load_bytes: Callable[[bytes], Any]
 
     def send(self, value: Any) -> None:
         """Send an object; raises OSError if the other end is closed."""
         pickler = _Pickler(file := io.BytesIO())
-        pickler.convert = self._dump
+        pickler.convert = self.dump
         pickler.dump(value)
         self.connection.send_bytes(file.getbuffer())
 
     def receive(self) -> Any:
         """Receive an object; raises EOFError or OSError if the other end is closed."""
         unpickler = _Unpickler(io.BytesIO(self.connection.recv_bytes()))
-        unpickler.convert = self._load_bytes
+        unpickler.convert = self.load_bytes
         return unpickler.load()
 
 

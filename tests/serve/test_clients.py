@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 from tiny import picture
-from tiny_vqa import QUESTIONS, make_vqa_checkpoint
+from tiny_vqa import QUESTIONS
 
 pytest.importorskip("gradio")
 from serving import start_process
@@ -27,11 +27,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_vqa_checkpoint(tmp_path_factory.mktemp("served") / "best")
-
-
-@pytest.fixture(scope="module")
 def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("photo") / "a.jpg"
     picture(3, size=(200, 150)).save(path)
@@ -39,15 +34,15 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(checkpoint: Path, photo: Path) -> SimpleNamespace:
-    model = captioner.load(checkpoint)
+def expected(vqa_checkpoint: str, photo: Path) -> SimpleNamespace:
+    model = captioner.load(vqa_checkpoint)
     caption, answer = model.caption([photo])[0].text, model.ask(photo, Q).text
     return SimpleNamespace(caption=caption, answer=answer, streamed="".join(model.stream(photo)))
 
 
 @pytest.fixture(scope="module")
-def server(checkpoint: Path) -> Iterator[SimpleNamespace]:
-    with start_process("--no-page", "--checkpoint", checkpoint) as running:
+def server(vqa_checkpoint: str) -> Iterator[SimpleNamespace]:
+    with start_process("--no-page", "--checkpoint", vqa_checkpoint) as running:
         yield running
     assert running.process.returncode == 0  # SIGTERM is not an error
 
@@ -133,9 +128,9 @@ def test_llm_command(server, photo, expected, tmp_path: Path) -> None:
         assert (result.stdout.strip(), result.returncode) == (expected_text, 0), result.stderr
 
 
-def test_log_has_one_line_per_request_without_questions(checkpoint, photo) -> None:
+def test_log_has_one_line_per_request_without_questions(vqa_checkpoint, photo) -> None:
     secret = "what is the password of the dog"
-    with start_process("--no-page", "--checkpoint", checkpoint) as running:
+    with start_process("--no-page", "--checkpoint", vqa_checkpoint) as running:
         sent = {"image": photo.read_bytes()}
         answer = running.client.post("/v1/vqa", files=sent, data={"question": secret})
         running.client.post("/v1/caption", files={"image": b"no"})
@@ -146,9 +141,9 @@ def test_log_has_one_line_per_request_without_questions(checkpoint, photo) -> No
     assert "password" not in running.log
 
 
-def test_sigterm_finishes_an_open_stream(checkpoint, photo) -> None:
+def test_sigterm_finishes_an_open_stream(vqa_checkpoint, photo) -> None:
     """A stream that is open at SIGTERM is sent to its end, and the exit status is 0."""
-    with start_process("--no-page", "--checkpoint", checkpoint) as running:
+    with start_process("--no-page", "--checkpoint", vqa_checkpoint) as running:
         files = {"image": photo.read_bytes()}
         with running.client.stream(
             "POST", "/v1/caption", files=files, data={"stream": "true"}
@@ -159,8 +154,8 @@ def test_sigterm_finishes_an_open_stream(checkpoint, photo) -> None:
         assert running.process.wait(timeout=30) == 0
 
 
-def test_sigint_exits_with_130(checkpoint) -> None:
-    with start_process("--no-page", "--checkpoint", checkpoint) as running:
+def test_sigint_exits_with_130(vqa_checkpoint) -> None:
+    with start_process("--no-page", "--checkpoint", vqa_checkpoint) as running:
         running.process.send_signal(signal.SIGINT)
         assert running.process.wait(timeout=30) == 130
     assert "Traceback" not in running.log

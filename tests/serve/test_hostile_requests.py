@@ -21,7 +21,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 from bad_inputs import Kind, kinds
-from tiny_vqa import QUESTIONS, make_vqa_checkpoint
+from tiny_vqa import QUESTIONS
 
 pytest.importorskip("gradio")
 from serving import start_process
@@ -33,9 +33,8 @@ Q = QUESTIONS[0]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
-    checkpoint = make_vqa_checkpoint(tmp_path_factory.mktemp("served") / "best")
-    with start_process("--no-page", "--checkpoint", checkpoint) as running:
+def server(vqa_checkpoint: str) -> Iterator[SimpleNamespace]:
+    with start_process("--no-page", "--checkpoint", vqa_checkpoint) as running:
         yield running
 
 

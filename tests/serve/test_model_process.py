@@ -16,7 +16,7 @@ import psutil
 import pytest
 from PIL import Image
 from serving import wait_for
-from tiny_vqa import QUESTIONS, make_vqa_checkpoint
+from tiny_vqa import QUESTIONS
 
 import captioner
 from captioner.errors import CaptionerError, CheckpointError, ImageError, QuestionError
@@ -29,24 +29,19 @@ PICTURES = [Image.new("RGB", (40, 30), color) for color in ("red", "blue", "whit
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_vqa_checkpoint(tmp_path_factory.mktemp("remote") / "best")
+def local(vqa_checkpoint: str) -> Captioner:
+    return captioner.load(vqa_checkpoint)
 
 
 @pytest.fixture(scope="module")
-def local(checkpoint: Path) -> Captioner:
-    return captioner.load(checkpoint)
-
-
-@pytest.fixture(scope="module")
-def shared(checkpoint: Path) -> Iterator[RemoteCaptioner]:
-    remote = RemoteCaptioner(load_partial(checkpoint))
+def shared(vqa_checkpoint: str) -> Iterator[RemoteCaptioner]:
+    remote = RemoteCaptioner(load_partial(vqa_checkpoint))
     yield remote
     remote.close()
 
 
-def load_partial(checkpoint: Path) -> partial:
-    return partial(load_in_worker, str(checkpoint), device="cpu", dtype="float32", workers=1)
+def load_partial(checkpoint: str) -> partial:
+    return partial(load_in_worker, checkpoint, device="cpu", dtype="float32", workers=1)
 
 
 def pid(remote: RemoteCaptioner) -> int:
@@ -131,8 +126,8 @@ def test_closed_stream_ends_before_its_next_piece(shared: RemoteCaptioner) -> No
     assert list(shared.stream(PICTURES[0])) == whole
 
 
-def test_process_that_exits_is_replaced(local: Captioner, checkpoint: Path) -> None:
-    remote = RemoteCaptioner(load_partial(checkpoint))
+def test_process_that_exits_is_replaced(local: Captioner, vqa_checkpoint: str) -> None:
+    remote = RemoteCaptioner(load_partial(vqa_checkpoint))
     encoded = remote.encode_batch(PICTURES[:1])
     before = pid(remote)
     kill(remote)
@@ -150,8 +145,8 @@ def test_process_that_exits_is_replaced(local: Captioner, checkpoint: Path) -> N
     remote.close()
 
 
-def test_signals_are_ignored_and_close_kills_the_process(checkpoint: Path) -> None:
-    remote = RemoteCaptioner(load_partial(checkpoint))
+def test_signals_are_ignored_and_close_kills_the_process(vqa_checkpoint: str) -> None:
+    remote = RemoteCaptioner(load_partial(vqa_checkpoint))
     process = psutil.Process(pid(remote))
     for number in (signal.SIGINT, signal.SIGTERM):
         process.send_signal(number)

@@ -19,9 +19,8 @@ _NAMING_VERBS = (
 def direct_question(text: str) -> str:
     """Return the direct form of an indirect question or request; empty if it is neither.
 
-    Args:
-        text: Words in lower case, without an introduction such as "tell me": "what color the dog
-            is", "whether it is raining", "count the people", "name the animal".
+    `text` is in lower case, without an introduction such as "tell me": "what color the dog is",
+    "whether it is raining", "count the people", "name the animal".
     """
     words = text.split()
     first, rest = words[0], words[1:]

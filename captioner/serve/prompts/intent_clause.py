@@ -76,12 +76,7 @@ _INSTRUCTION, _NOTHING = ClauseIntent("instruction"), ClauseIntent("nothing")
 
 
 def classify_clause(text: str, *, alone: bool = False) -> ClauseIntent:
-    """Return the intent of a clause.
-
-    Args:
-        text: The clause, normalized.
-        alone: Whether the clause is a whole sentence.
-    """
+    """Return the intent of a normalized clause; `alone` is a clause that is a whole sentence."""
     if not text:
         return _NOTHING
     if match := _MIND.match(text):
@@ -187,9 +182,7 @@ def _classify_imperative(words: Words) -> ClauseIntent:
 def _classify_topic(words: Words, *, text: frozenset[str] = TEXT) -> ClauseIntent:
     """Classify the object of "describe" or "give": a question if it is a single property.
 
-    Args:
-        words: The object.
-        text: Nouns that stand for a caption.
+    `text` are the nouns that stand for a caption.
     """
     if words and words[0] in WH:
         return _classify_wh(words, indirect=True)

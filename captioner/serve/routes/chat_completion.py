@@ -17,6 +17,7 @@ from captioner.serve.routes.truncation import Truncation
 
 Chunk = dict[str, Any]
 Pieces = AsyncGenerator[Piece, None]
+Text = AsyncGenerator[str, None]
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,7 @@ async def stream_chunks(engine: Engine, chat: Chat) -> AsyncGenerator[Chunk, Non
 
 
 async def _chunks(
-    engine: Engine,
-    chat: Chat,
-    texts: Sequence[AsyncGenerator[str, None]],
-    ends: Sequence[Truncation],
+    engine: Engine, chat: Chat, texts: Sequence[Text], ends: Sequence[Truncation]
 ) -> AsyncGenerator[Chunk, None]:
     shared = {**chat.head, "object": "chat.completion.chunk"}
     if chat.fields.include_usage:
@@ -102,7 +100,7 @@ async def _generate_choices(engine: Engine, chat: Chat) -> list[Pieces]:
     return [_iterate(_split(engine, caption)) for caption in result.captions]
 
 
-async def _truncate(pieces: Pieces, end: Truncation) -> AsyncGenerator[str, None]:
+async def _truncate(pieces: Pieces, end: Truncation) -> Text:
     """Yield a text up to its truncation, and stop its generation there."""
     async with aclosing(pieces):
         async for piece in pieces:

@@ -72,17 +72,10 @@ def reject_unknown(
     advice: Mapping[str, str] | None = None,
     group: str = "",
 ) -> None:
-    """Reject the first name that is not valid, and say what to use instead.
+    """Raise RequestError for the first name that is not valid, and say what to use instead.
 
-    Args:
-        names: Names of the fields that were sent.
-        valid: Names of the fields that exist.
-        suggestions: Names that the message may suggest; those of `valid` by default.
-        advice: What to use instead of names that are valid in other requests.
-        group: Prefix of the names in the message.
-
-    Raises:
-        RequestError: A name is not valid.
+    It suggests one of `suggestions`, by default of `valid`, or quotes the `advice` for a name that
+    is valid in other requests. `group` is the prefix of the names.
     """
     valid = list(valid)
     for name in map(str, names):

@@ -20,13 +20,6 @@ from captioner.serve.routes.image_field import read_image_field
 from captioner.serve.routes.request_schema import document_image_body
 from captioner.serve.routes.requests import media_type, read_bytes, read_json, reject_query
 
-_INFER = """Caption an image (its bytes, or JSON), or answer the question that is sent with it.
-
-Every parameter is applied or rejected with status 422. The parameters of a caption are
-`max_new_tokens` and `generation_parameters` (or `generate_kwargs`); that of a question is `top_k`.
-With `do_sample` and without a `seed`, each request samples a new caption.
-"""
-
 
 class HfCaptionItem(BaseModel):
     """A result of image-to-text."""
@@ -45,14 +38,16 @@ def create_huggingface_router(engine: Engine, fetcher: Fetcher) -> APIRouter:
     """Create the route."""
     routes = APIRouter(prefix="/hf", tags=["Hugging Face"])
     model = list[HfCaptionItem] | list[HfAnswerItem]
+    body = document_image_body(HfRequest, image="inputs")
 
-    @routes.post(
-        "/",
-        response_model=model,
-        openapi_extra=document_image_body(HfRequest, image="inputs"),
-        description=_INFER,
-    )
+    @routes.post("/", response_model=model, openapi_extra=body)
     async def infer(request: Request) -> Any:
+        """Caption an image (its bytes, or JSON), or answer the question that is sent with it.
+
+        Every parameter is applied or rejected with status 422. The parameters of a caption are
+        `max_new_tokens` and `generation_parameters` (or `generate_kwargs`); that of a question is
+        `top_k`. With `do_sample` and without a `seed`, each request samples a new caption.
+        """
         data, question, parameters = await _read(request, fetcher)
         if question is None:
             count, options = parameters.caption_options()

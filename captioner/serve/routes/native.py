@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
@@ -69,33 +70,23 @@ class ScoreResponse(BaseModel):
     scores: list[TextScore]
 
 
-_CAPTION = """Caption an image.
-
-The image and the options are fields of a JSON object or of a form; if the body is the image itself,
-the options are query parameters. An option that is unknown, that is given twice, or that cannot be
-applied, such as `num_captions` in a stream, is rejected with status 422.
-
-Without a `beam_size`, the beam is at least as large as the number of captions.
-"""
-_VQA = """Answer a question about an image.
-
-The image and the options are sent as for `/v1/caption`. A stream contains one answer, so `answers`,
-`num_answers` and `min_confidence` cannot be applied to it and are rejected.
-"""
-
-
 def create_native_router(engine: Engine, fetcher: Fetcher) -> APIRouter:
     """Create the routes."""
     routes = APIRouter(prefix="/v1", tags=["captioner"])
+    post = partial(routes.post, responses=EVENT_STREAM)
 
-    @routes.post(
-        "/caption",
-        response_model=CaptionResponse,
-        responses=EVENT_STREAM,
-        openapi_extra=document_image_body(CaptionRequest),
-        description=_CAPTION,
-    )
+    body = document_image_body(CaptionRequest)
+
+    @post("/caption", response_model=CaptionResponse, openapi_extra=body)
     async def caption(request: Request) -> Any:
+        """Caption an image.
+
+        The image and the options are fields of a JSON object or of a form; if the body is the image
+        itself, the options are query parameters. An option that is unknown, that is given twice, or
+        that cannot be applied, such as `num_captions` in a stream, is rejected with status 422.
+
+        Without a `beam_size`, the beam is at least as large as the number of captions.
+        """
         data, fields = await read_request(request, CaptionRequest, fetcher)
         image, options = await engine.decode_image(data), decoding_options(fields)
         if fields.stream:
@@ -104,40 +95,31 @@ def create_native_router(engine: Engine, fetcher: Fetcher) -> APIRouter:
         captions = [_caption_fields(c) for c in result.captions]
         return {**captions[0], "captions": captions, "low_confidence": result.low_confidence}
 
-    @routes.post(
-        "/vqa",
-        response_model=VqaResponse,
-        responses=EVENT_STREAM,
-        openapi_extra=document_image_body(VqaRequest),
-        description=_VQA,
-    )
+    @post("/vqa", response_model=VqaResponse, openapi_extra=document_image_body(VqaRequest))
     async def vqa(request: Request) -> Any:
+        """Answer a question about an image.
+
+        The image and the options are sent as for `/v1/caption`. A stream contains one answer, so
+        `answers`, `num_answers` and `min_confidence` cannot be applied to it and are rejected.
+        """
         data, fields = await read_request(request, VqaRequest, fetcher)
         image = await engine.decode_image(data)
         if fields.stream:
             return await stream_text(engine.stream(image, question=fields.question))
-        result = await engine.answer(
-            image,
-            fields.question,
-            answers=fields.answers,
-            num_answers=fields.num_answers,
-            min_confidence=fields.min_confidence,
-            beam_size=fields.beam_size,
-        )
+        options = fields.model_dump(exclude={"question", "stream"})
+        result = await engine.answer(image, fields.question, **options)
         answers = [{"answer": a.text, "confidence": a.confidence} for a in result.answers]
         return {**answers[0], "answer": result.text, "answers": answers, "unsure": result.unsure}
 
-    @routes.post(
-        "/score", response_model=ScoreResponse, openapi_extra=document_image_body(ScoreRequest)
-    )
+    body = document_image_body(ScoreRequest)
+
+    @routes.post("/score", response_model=ScoreResponse, openapi_extra=body)
     async def score(request: Request) -> Any:
         """Score texts as captions of an image, or as answers to a question about it."""
         data, fields = await read_request(request, ScoreRequest, fetcher)
         image = await engine.decode_image(data)
         scores = await engine.score(image, fields.texts, fields.question)
-        return {
-            "scores": [{"text": s.text, "logprob": s.logprob, "score": s.score} for s in scores]
-        }
+        return {"scores": scores}
 
     return routes
 

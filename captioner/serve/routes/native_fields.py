@@ -113,11 +113,9 @@ class VqaRequest(_NativeFields):
             if self.answers is not None:
                 raise field_error("beam_size", "has no effect with answers, which are all scored")
             if self.num_answers > self.beam_size:
-                raise field_error(
-                    "beam_size",
-                    f"{self.beam_size} beams cannot find num_answers={self.num_answers}; send as"
-                    " many beams as answers, or leave beam_size out",
-                )
+                hint = "send as many beams as answers, or leave beam_size out"
+                message = f"{self.beam_size} beams cannot find num_answers={self.num_answers}"
+                raise field_error("beam_size", f"{message}; {hint}")
         return self
 
 

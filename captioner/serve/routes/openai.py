@@ -25,17 +25,6 @@ from captioner.serve.routes.image_field import read_image_field
 from captioner.serve.routes.request_schema import document_json_body
 from captioner.serve.routes.requests import read_json
 
-_CHAT = """Caption the last image of a conversation, or answer the last question about it.
-
-`task` in the response, and in each chunk of a stream, is what was done: `caption` or `question`.
-
-Every field is applied or rejected with status 422. Fields that this model cannot apply, such as
-`frequency_penalty`, `tools` or `response_format`, may be sent with their neutral value; `user`,
-`metadata` and other information is accepted and does not change the text. `temperature`, `top_p`
-and `seed` sample captions and answers alike. Without them, the `n` choices are the best results of
-beam search, and a single text that is streamed is found by greedy search.
-"""
-
 
 class ChatMessage(BaseModel):
     """The generated text."""
@@ -106,16 +95,25 @@ def create_openai_router(engine: Engine, fetcher: Fetcher, *, name: str) -> APIR
         response_model=ChatResponse,
         responses=EVENT_STREAM,
         openapi_extra=document_json_body(ChatRequest),
-        description=_CHAT,
     )
     async def chat(request: Request) -> Any:
+        """Caption the last image of a conversation, or answer the last question about it.
+
+        `task` in the response, and in each chunk of a stream, is `caption` or `question`.
+
+        Every field is applied or rejected with status 422. Fields that this model cannot apply,
+        such as `frequency_penalty`, `tools` or `response_format`, may be sent with their neutral
+        value; `user`, `metadata` and other information is accepted and does not change the text.
+        `temperature`, `top_p` and `seed` sample captions and answers alike. Without them, the `n`
+        choices are the best results of beam search, and a single streamed text is found by greedy
+        search.
+        """
         fields = validate(ChatRequest, await read_json(request))
         image_field, text = read_messages(fields.messages)
         intent = classify_intent(text)
         image = await engine.decode_image(await read_image_field(image_field, fetcher))
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": name}
-        head["task"] = intent.task
-        conversation = Chat(fields, image, intent.question, head)
+        conversation = Chat(fields, image, intent.question, head | {"task": intent.task})
         if fields.stream:
             return send_events(await stream_chunks(engine, conversation), end="[DONE]")
         return await complete(engine, conversation)
