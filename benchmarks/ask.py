@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """Compare the first and the second question about an image: `python benchmarks/ask.py`.
 
-In a session (`generate.py --ask`) the image is read and encoded once. Measures in turns the first
-question, reading and encoding included, and the second. Prints the medians and their ratio.
+In a session (`generate.py --ask`), the image is read and encoded once. The script alternately
+measures the first question, including reading and encoding, and the second question. It prints the
+medians and their ratio.
 """
 
 from __future__ import annotations

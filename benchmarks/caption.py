@@ -7,8 +7,8 @@
 - Memory: the peak of a process that captions one image, against 1.5 times (`import torch` +
   300 MB).
 
-Both sides are measured in turns, so that other load on the machine affects both. The peer makes as
-many decoding steps as the captioner for the same images.
+The measurements of both sides alternate, so that other load on the machine affects both. The peer
+makes as many decoding steps as the captioner for the same images.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 IMAGE = ROOT / "examples" / "beach.jpg"
 BATCH = 16
-TORCH = ["-c", "import torch"]
-# Python writes compiled modules, which is the default.
+TORCH = ["-c", "import torch"]  # Python writes compiled modules (the default).
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 
@@ -114,7 +113,7 @@ def throughput(checkpoint: str, repeats: int, paths: list[Path]) -> None:
 def alternate(
     ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int
 ) -> tuple[list[Any], list[Any]]:
-    """Run both sides in turns; return their results without the first, which warms the caches."""
+    """Run both sides alternately; return the results without the first one, a warm-up."""
     results: tuple[list[Any], list[Any]] = ([], [])
     for _ in range(repeats + 1):
         for side, run in zip(results, (ours, theirs), strict=True):
@@ -146,7 +145,7 @@ def timed(run: Callable[[], Any]) -> float:
 
 
 def medians(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Return the median seconds of each function, run in turns after one warm-up round."""
+    """Return the median seconds of each function, run alternately after one warm-up round."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats + 1):
         for name, run in runs.items():

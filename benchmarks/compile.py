@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Time a training step with and without `train.compile`: `python benchmarks/compile.py`.
 
-Measures interleaved forward and backward passes on one batch of noise with five captions per
-image, with the bundled model and with a ViT instead of its backbones. Prints medians of the CPU
-time of one thread, which other programs on the machine affect little.
+The script measures interleaved forward and backward passes on one batch of noise with five captions
+per image, with the bundled model and with a ViT in place of its backbones. It prints medians of the
+CPU time of one thread, because other programs on the machine have little effect on it.
 """
 
 from __future__ import annotations

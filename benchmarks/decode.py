@@ -3,9 +3,9 @@
 
 All three use the same weights and memory: those of the bundled checkpoint, and random weights of
 width 512 and 4 layers. A search makes a fixed number of steps and is measured from memory to
-hypotheses, in turns. Prints medians in milliseconds per step, and the speed relative to the peer.
-CTranslate2 also runs its encoder in the same call, so its time is the difference of a long and a
-short search.
+hypotheses; the measurements alternate. The script prints medians in milliseconds per step, and the
+speed relative to the peer. CTranslate2 also runs its encoder in the same call, so its time is
+computed as the difference between a long and a short search.
 
     pip install -r requirements-bench.txt
     python benchmarks/decode.py --images FOLDER   # compares the tokens of these images
@@ -216,7 +216,7 @@ def to_mbart(decoder: Decoder, sizes: Sizes) -> Any:
 
 
 class CTranslate:
-    """Searches `translate(images, steps)` of CTranslate2 by data type; none if not installed."""
+    """Return CTranslate2's `translate(images, steps)` by data type; empty if not installed."""
 
     def __init__(self, mbart: Any, sizes: Sizes) -> None:
         self.mbart, self.sizes = mbart, sizes
@@ -302,7 +302,7 @@ def equal(paths: Sequence[Path]) -> None:
 
 
 def score(model: Seq2Seq, memory: Tensor, tokens: list[int]) -> float:
-    """Return the score that a beam search ranks by."""
+    """Return the score by which a beam search ranks hypotheses."""
     backend = TorchBackend.of_model(model, device=memory.device)
     (total,) = score_texts(backend, TorchMemory((memory,)), [tokens])
     return total / len(tokens)

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
 """Compare the five fusion modules: `python benchmarks/fusion.py --start DIR --daquar DIR ...`.
 
-Each run starts from the same captioner without parts for questions (configs/flickr8k.yaml trains
-one), with a frozen backbone, and uses the same data, seed and number of steps; only the fusion of
-question and image differs. `blind` is cross_attention trained and tested without the image, as a
-baseline. The output is a Markdown table: exact match on the held-out questions of both data sets
-after the last epoch, the parameters of the parts for questions, and the seconds per epoch,
-validation included.
+Each run starts from the same captioner without question modules (configs/flickr8k.yaml trains one),
+with a frozen backbone, and uses the same data, seed and number of steps. Only the fusion of
+question and image differs. The baseline `blind` is cross_attention, trained and tested without the
+image. The output is a Markdown table: exact match on the held-out questions of both data sets after
+the last epoch, the number of parameters of the question modules, and the seconds per epoch,
+including validation.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def measure(fusion: str, args: argparse.Namespace, work: Path) -> str:
 
 
 def configure(fusion: str, args: argparse.Namespace, work: Path) -> Config:
-    """Return a run that adds parts for questions to the captioner and freezes its backbone."""
+    """Return a run that adds question modules to the captioner and freezes its backbone."""
     start = load_config(Path(args.start) / "config.yaml")
     kind, _, memory = fusion.partition(" ")
     question = QuestionConfig(

@@ -2,7 +2,7 @@
 
 It has the timm backbones of the checkpoint, a projection, and `MBartForConditionalGeneration` with
 as many layers as the checkpoint, with `generate(num_beams=...)`. The weights are random, which does
-not change the time. EOS is disabled, so that a search makes exactly the given number of steps.
+not affect the speed. EOS is disabled, so that a search makes exactly the given number of steps.
 
     python benchmarks/peer.py --checkpoint bundled --steps 12 PATH...
 """

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 """Compare data types on this processor: `python benchmarks/processor.py`.
 
-Measures captioning with the bundled model in float32, bfloat16 and int8, and a training step in
-float32 and with bfloat16 autocast, on this processor and restricted to the instructions of older
-ones. `captioner.model.cpu.processor` chooses by this table for `dtype=auto` and
-`train.precision=auto`. The measurements of all types are interleaved; prints medians in
+The script measures captioning with the bundled model in float32, bfloat16 and int8, and a training
+step in float32 and with bfloat16 autocast, on this processor and restricted to older instruction
+sets. The choices of `captioner.model.cpu.processor` for `dtype=auto` and `train.precision=auto` are
+based on this table. The measurements of all types are interleaved. The script prints medians in
 milliseconds, and ratios to float32.
 """
 

@@ -1,11 +1,11 @@
-"""Time of BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D relative to pycocoevalcap 1.2 in the same run.
+"""Compare the time of BLEU-1 to BLEU-4, ROUGE-L and CIDEr-D with pycocoevalcap 1.2 in the same run.
 
     python benchmarks/scoring.py --pairs 5000
 
 Candidates are captions of another image, or of the same image with words dropped; each image has
 five references. Both libraries score the same tokens in alternation, and medians are compared.
-"tokenize + score" starts from raw text with an empty cache and is compared with the scoring of
-pycocoevalcap alone, without its Java tokenizer. The agreement of both tokenizers is measured too.
+"tokenize + score" starts from raw text with an empty cache and is compared with only the scoring of
+pycocoevalcap, without its Java tokenizer. The agreement of the two tokenizers is measured as well.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """Benchmark of the server: `python benchmarks/serve.py [--images DIR] [--overload SECONDS]`.
 
-This process starts a `serve.py` and requests captions of JPEG files over the loopback interface:
+The script starts a `serve.py` process and requests captions of JPEG files over the loopback
+interface:
 
 * single: one client, one request at a time (closed loop);
 * concurrent: 32 clients, each with one request at a time (closed loop);
 * half load: requests with random (Poisson) arrivals, at half of the concurrent rate (open loop);
-* overload: the same at twice the concurrent rate, with the server's memory; then single again.
+* overload: the same at twice the concurrent rate; also reports the server's memory and repeats
+  `single`.
 
 The bytes of each request differ, because the server caches images by their bytes. Clients and
 server share the machine, so all rates include the cost of the clients.

@@ -10,7 +10,7 @@
 - A step of self-critical training against a cross-entropy step on the same images, with the
   bundled model, and the share of the reward.
 
-Both sides are measured in turns. Prints medians.
+The measurements of both sides alternate. The script prints medians.
 
     python benchmarks/train.py --data FLICKR8K    # default: drawn images with random captions
 """
@@ -113,7 +113,7 @@ def invent(folder: Path, *, images: int) -> Path:
         draw_photograph(i).save(folder / f"{i:04}.jpg", quality=90)
         for _ in range(CAPTIONS):
             count = min(28, max(4, round(rng.gauss(11, 4))))
-            # Most words of a text are frequent ones.
+            # The first words of the list are sampled more often, as in real text.
             picked = [words[int(len(words) * rng.random() ** 4)] for _ in range(count)]
             rows.append({"file_name": f"{i:04}.jpg", "text": " ".join(picked)})
     lines = "".join(json.dumps(row) + "\n" for row in rows)

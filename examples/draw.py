@@ -64,7 +64,7 @@ def ground(rng: Rng, horizon: float, cells: tuple[float, float]) -> np.ndarray:
     flat = noise(rng, cells, 6)
     depth = (HEIGHT - horizon) / np.maximum(Y - horizon, 0.7)
     column = WIDTH / 2 + (X - WIDTH / 2) * np.minimum(depth, 12) * 0.5
-    # the plane continues as its mirror image beyond the edges
+    # mirror the plane at the edges
     row = HEIGHT - 1 - np.abs(depth * 150 % (2 * HEIGHT) - HEIGHT)
     column = WIDTH - 1 - np.abs(column % (2 * WIDTH) - WIDTH)
     return flat[row.astype(int).clip(0), column.astype(int).clip(0)]

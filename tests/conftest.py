@@ -1,4 +1,4 @@
-"""Shared by all tests: an offline process with few threads, and data sets of drawn images."""
+"""Set up an offline process with few threads, and fixtures with data sets of drawn images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 # Set before `datasets`, `timm` or torch is imported: they read the environment only once.
 _HOME = tempfile.TemporaryDirectory(prefix="captioner-tests-")
-# One torch thread per process: the tensors are small, and threads would wait for one another.
+# One torch thread per process: the tensors are small, so that more threads would be slower.
 THREADS = int(os.environ.get("CAPTIONER_TEST_THREADS") or os.environ.get("OMP_NUM_THREADS") or "1")
 os.environ.update(
     OMP_NUM_THREADS=str(THREADS),

@@ -24,7 +24,7 @@ LIBRARIES = ("accelerate", "datasets", "timm", "torch._dynamo", "torch.utils.ten
 
 
 class Moment(NamedTuple):
-    """A call at which a process kills itself, as `kill -9` would.
+    """A function call at which a process kills itself with SIGKILL.
 
     `function` is `module:name`. Calls are counted from 1; with `within`, only those made during
     calls of that function. `when` is "before" or "after" the call, or "half": after it, with the

@@ -83,7 +83,7 @@ def make_checkpoint(folder: Path, *, question: QuestionConfig | None = None) -> 
 
 @torch.no_grad()
 def _sharpen(model: torch.nn.Module) -> None:
-    """Scale weights so that the image decides; dimension 0 is a bias of byte pieces and EOS."""
+    """Scale weights so that captions depend on the image; dimension 0 biases bytes and EOS."""
     for norm in model.backbone.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):
             # Otherwise, weak random activations give all images the same features.

@@ -123,7 +123,7 @@ def test_images_with_equal_content_have_a_sheet_each(run, photos, tmp_path):
 
 def test_sheets_in_the_folder_of_the_images_do_not_change_them(run, photos):
     before = {p.name: p.read_bytes() for p in photos.iterdir()}
-    for _ in range(2):  # The second run does not take the sheets for images.
+    for _ in range(2):  # The second run does not process the sheets as images.
         assert run(photos, "--attention", photos)[0] == 0
         assert {name: (photos / name).read_bytes() for name in before} == before
         assert len(list(photos.iterdir())) == 2 * len(before)
@@ -138,7 +138,7 @@ def test_an_unreadable_image_does_not_stop_the_other_sheets(run, photos, tmp_pat
 
 
 def test_a_sheet_that_cannot_be_drawn_is_an_error(run, photos, tmp_path, monkeypatch):
-    """For example, the image was deleted before its sheet is drawn."""
+    """A sheet cannot be drawn if, for example, the image was deleted in the meantime."""
     from captioner.predict import Captioner
 
     attention = Captioner.attention

@@ -41,7 +41,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def outcome(source: object, kind: Kind) -> str:
-    """Return what is wrong with the result of a source; empty if nothing is."""
+    """Return a description of the problem with the result of a source; empty if it is correct."""
     try:
         image = load_image(source)
     except ImageError as error:

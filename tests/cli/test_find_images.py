@@ -149,7 +149,7 @@ def test_an_empty_or_missing_list_is_an_error(tmp_path, name):
         find_images([name])
 
 
-def test_files_that_the_run_writes_are_no_inputs(tmp_path):
+def test_output_files_are_not_inputs(tmp_path):
     for name in ("in/out.jsonl", "in/a.txt", "in/copies/a.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()

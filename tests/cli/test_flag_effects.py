@@ -180,7 +180,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @settings(max_examples=200)
 @given(st.lists(st.sampled_from(sorted(VALUES)), unique=True, max_size=4), st.data())
 def test_flags_of_generate_are_applied_or_rejected(folder, given, data):
-    """A flag that the parser accepts is read by the run, and its value is used."""
+    """The run uses the value of every flag that the parser accepts."""
     words = [word for flag in given for word in (flag, *data.draw(VALUES[flag]))]
     here = folder / str(len(list(folder.iterdir())))
     here.mkdir()

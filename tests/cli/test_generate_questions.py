@@ -187,7 +187,7 @@ def test_usage_errors(words, message, capsys):
     assert message in err.splitlines()[-1]
 
 
-def test_a_checkpoint_that_captions_only_says_so(photos, tmp_path, capsys, type_in):
+def test_questions_to_a_captioning_checkpoint_are_an_error(photos, tmp_path, capsys, type_in):
     words = ["--checkpoint", str(make_checkpoint(tmp_path / "captions"))]
     path = str(photos / "0.png")
     for asking in (["--question", Q], ["--ask"]):

@@ -108,17 +108,18 @@ def test_a_text_never_replaces_a_file_of_the_run(run, same_stem):
     assert "sha256" in json.loads(Path("in/y.txt").read_text())
 
 
-def test_links_to_one_text_do_not_lose_a_caption(run, same_stem):
+def test_hard_links_to_one_text_lose_no_caption(run, same_stem):
     """Two names of one file, here by a hard link."""
     os.remove("in/x.png")
     Path("in/x.txt").write_text("old")
-    os.link("in/x.txt", "in/y.txt")
-    # The first text is a new file, so that the second replaces only the old one.
+    os.link(
+        "in/x.txt", "in/y.txt"
+    )  # The first text is written to a new file; the second one replaces only the old file.
     said, _ = captions(run, "in", "--sidecar", "--overwrite")
     assert texts() == {"x.txt": said["in/x.jpg"], "y.txt": said["in/y.png"]}
 
 
-def test_an_image_named_twice_has_one_text(run, same_stem):
+def test_an_image_listed_twice_has_one_text(run, same_stem):
     os.symlink("y.png", "in/link.png")
     status, _, err = run("in/y.png", "./in/y.png", "in/link.png", "--sidecar", "--overwrite")
     assert (status, err) == (0, "")
@@ -148,7 +149,7 @@ FILES = st.lists(
 
 
 @given(FILES, st.randoms())
-def test_no_two_images_of_a_folder_share_a_name(tmp_path_factory, names, random):
+def test_output_names_are_unique_in_a_folder(tmp_path_factory, names, random):
     folder = str(tmp_path_factory.mktemp("files"))
     for name in names:
         Path(folder, name).touch()
@@ -182,7 +183,7 @@ def test_a_case_insensitive_file_system_shares_names(monkeypatch):
     assert names.sharing("in/X.JPG") == ["in/X.JPG", "in/x.png"]
 
 
-def test_names_below_another_folder():
+def test_names_in_another_folder():
     names = OutputNames(["a/b/x.jpg", "a/y.jpg"])
     assert names.below("out", "a/b/x.jpg") == os.path.join("out", "b", "x.jpg")
     assert names.below("out", "a/y.jpg", ".s.png") == os.path.join("out", "y.s.png")

@@ -74,7 +74,7 @@ def test_a_replaced_image_is_captioned_again(run, photos, encoded, name):
     assert resumed.count(b"\n") == Path(name).read_bytes().count(b"\n")
 
 
-def test_two_exchanged_images_are_both_captioned_again(run, photos):
+def test_two_swapped_images_are_captioned_again(run, photos):
     options = ("photos", "--output", "out.jsonl", "--resume")
     run(*options)
     before = rows()
@@ -190,7 +190,7 @@ def test_the_answers_of_changed_images_are_replaced(photos, tmp_path, capsys):
 # Files beside the images
 
 
-def test_texts_of_a_former_image_are_replaced_and_others_kept(run, photos):
+def test_only_texts_of_the_former_image_are_replaced(run, photos):
     options = ("photos", "--sidecar", "--write-xmp", "copies", "--output", "out.jsonl", "--resume")
     run(*options)
     Path("photos/2.txt").write_text("mine")
@@ -327,7 +327,7 @@ def test_only_files_with_a_row_are_read(tmp_path):
         assert [file.has(name) for name in "abc"] == [False, True, False]
 
 
-def test_names_that_csv_cannot_distinguish_are_an_error(run, photos):
+def test_names_that_are_equal_in_csv_are_an_error(run, photos):
     os.mkdir("odd")
     picture(1).save("odd/a\nb.png")
     picture(2).save("odd/a\\nb.png")
@@ -337,7 +337,7 @@ def test_names_that_csv_cannot_distinguish_are_an_error(run, photos):
     assert run("odd", "--output", "out.jsonl") == (0, [], "")
 
 
-def test_inputs_named_twice_are_reported(run, photos):
+def test_inputs_listed_twice_are_reported(run, photos):
     status, _, err = run("photos", "photos/1.png", "photos/1.png", "--output", "out.jsonl")
     assert (status, len(rows())) == (0, 3)
     assert err == "generate.py: 1 input is named more than once, for one row each (photos/1.png)\n"

@@ -191,7 +191,7 @@ def test_each_error_has_one_line(tmp_path, name):
 # Reading each content once
 
 
-def test_each_content_is_described_once_and_in_order(tmp_path):
+def test_files_with_equal_content_are_described_once_in_order(tmp_path):
     paths = []
     for i, content in enumerate([b"a", b"b", b"a", b"a", b"c", b"b"] * AHEAD):
         paths.append(str(tmp_path / f"{i}"))
@@ -212,7 +212,7 @@ def test_each_content_is_described_once_and_in_order(tmp_path):
     assert found[3][1] is None
 
 
-def test_reading_ahead_is_limited(tmp_path):
+def test_prefetching_is_limited(tmp_path):
     taken = []
 
     class Paths(list):

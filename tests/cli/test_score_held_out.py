@@ -79,7 +79,7 @@ def test_held_out_rows_are_scored(run_score, trained, vqa_captioner, tmp_path):
     ]
 
 
-def test_moved_data_is_found_by_an_override(run_score, trained, tmp_path):
+def test_an_override_locates_moved_data(run_score, trained, tmp_path):
     folder, config = trained
     words = ("--checkpoint", folder, "--held-out", "--json")
     _, out, _ = run_score(*words)

@@ -129,7 +129,7 @@ def test_another_description_is_replaced_only_with_overwrite(there):
     assert texts_of(write_description(before, TEXT, overwrite=True))["x-default"] == TEXT
 
 
-def test_a_description_in_an_attribute_is_seen():
+def test_a_description_in_an_attribute_is_detected():
     old = OLD.replace("xmp:Rating", 'dc:description="a boat" xmp:Rating') % ""
     before = file_of("PNG", old.encode())
     with pytest.raises(DescriptionExists, match="a boat"):

@@ -1,4 +1,4 @@
-"""The package: the `captioner` command, its dependencies, and what a wheel carries."""
+"""The package: the `captioner` command, its dependencies, and the contents of a wheel."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_dependencies_are_those_of_requirements_txt():
 
 
 def test_what_is_imported_is_required():
-    """Of all that package and scripts import, each is Python's own, required or an extra."""
+    """Every import of the package and scripts is a standard module, a requirement or an extra."""
     distributions = {"yaml": "pyyaml", "PIL": "pillow"}
     found = set()
     for path in [*(ROOT / "captioner").rglob("*.py"), *ROOT.glob("*.py")]:
@@ -87,7 +87,7 @@ def test_command_is_the_script(command, capsys):
     script = importlib.import_module(f"captioner.cli.{main.COMMANDS[command][0]}")
     with pytest.raises(SystemExit, match="0"):
         script.main(["--help"])
-    # The same but for the name, which changes where lines break.
+    # The help is the same except for the program's name, which changes the line breaks.
     own = capsys.readouterr().out.replace(f"{main.COMMANDS[command][0]}.py", "")
     shown = shown.replace(f"captioner {command}", "")
     options = set(re.findall(r"--[a-z-]+", own))
@@ -133,7 +133,7 @@ def test_an_unknown_configuration_lists_the_known_ones(tmp_path, monkeypatch, ca
     for missing in ("runs/none.yaml", ""):
         assert main.main(["train", "--config", missing]) == 1
         assert capsys.readouterr().err.count("\n") == 1
-    # It is read: what it lacks is the data.
+    # The configuration is read; the error is about the missing data.
     assert main.main(["train", "--config", "finetune"]) == 1
     assert "data.root is not set" in capsys.readouterr().err
 
@@ -167,7 +167,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 
 
 def faults(*words: str, **variables: str) -> int:
-    """The page faults of a process that takes and frees one large block after the other."""
+    """Return the page faults of a process that repeatedly allocates and frees a large block."""
     unset = {*process.MALLOPT, "GLIBC_TUNABLES", "LD_PRELOAD", "THP_MEM_ALLOC_ENABLE"}
     environment = {k: v for k, v in os.environ.items() if k not in unset} | variables
     command = [sys.executable, "-c", FAULTS, *words]
@@ -201,7 +201,7 @@ def test_help_and_version_cost_no_torch():
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that the project's wheel was installed into."""
+    """Return a folder into which the project's wheel is installed."""
     pytest.importorskip("hatchling", reason="hatchling builds the wheel: requirements-dev.txt")
     target = tmp_path_factory.mktemp("installed")
     words = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
@@ -236,7 +236,7 @@ def test_wheel_carries_everything(installed):
 
 @pytest.mark.slow
 def test_installed_command_captions_and_scores(installed, tmp_path):
-    """Far from the checkout, the command runs the wheel's code alone."""
+    """In a folder outside the checkout, the command runs only the code of the wheel."""
     checkpoint = make_checkpoint(tmp_path / "best")
     picture(0).save(tmp_path / "0.png")
     environment = os.environ | {"PYTHONPATH": str(installed)}

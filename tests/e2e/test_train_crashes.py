@@ -1,4 +1,4 @@
-"""A stopped run that is resumed ends bit for bit where an uninterrupted one ends."""
+"""A stopped and resumed run ends with the same weights, bit for bit, as an uninterrupted run."""
 
 from __future__ import annotations
 

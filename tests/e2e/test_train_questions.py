@@ -89,7 +89,7 @@ def test_captions_and_answers_are_learned_in_one_run(tmp_path, capsys):
 
 
 def test_blind_model_answers_from_the_question_only(tmp_path):
-    """Four images differ in color, which the model cannot see: it gives one answer for all."""
+    """A blind model gives the same answer for four images that differ only in color."""
     data = make_questions(tmp_path / "data")
     status = run(
         data,
@@ -203,7 +203,7 @@ def test_unreadable_image_with_questions_is_reported_once(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_two_processes_learn_captions_and_answers(tmp_path, forks):
-    """Steps on captions give no gradient to the parts for questions, in both processes."""
+    """Caption steps give no gradient to the question modules in either process."""
     captions, questions = make_both(tmp_path, train=range(5))
     two = sources({"root": str(captions)}, {"root": str(questions)})
     stages = MIXED.replace("cached_views: 2", "cached_views: 1")
@@ -214,7 +214,7 @@ def test_two_processes_learn_captions_and_answers(tmp_path, forks):
     progress = json.loads((last_of(tmp_path / "run") / "progress.json").read_text())["progress"]
     assert progress["step"] == 4 * 2  # epochs, times one step per source that both ranks share
     assert 0 <= metrics_of(tmp_path / "run")["questions exact match"] <= 1
-    # Start from that checkpoint, whose configuration names the parts for questions.
+    # Start from that checkpoint, whose configuration has the question modules.
     again = [
         two,
         f"train.start={tmp_path / 'run' / 'best'}",

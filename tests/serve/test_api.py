@@ -126,7 +126,7 @@ def chat(url: str, *texts: str) -> dict:
     return {"model": "x", "messages": [{"role": "user", "content": [image, *parts]}]}
 
 
-def test_chat_captions_or_answers(server, model, photo, encoded) -> None:
+def test_chat_returns_a_caption_or_an_answer(server, model, photo, encoded) -> None:
     url = f"data:image/jpeg;base64,{encoded}"
     caption, answer = model.caption([photo])[0].text, model.ask(photo, Q).text
     for text, expected in (("Describe this image.", caption), ("", caption), (Q, answer)):

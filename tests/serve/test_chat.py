@@ -106,7 +106,7 @@ def test_negative_seeds_differ_from_positive_ones(ask_chat, text, task) -> None:
 
 
 @TASKS
-def test_temperature_0_searches_and_top_p_alone_samples(ask_chat, text, task) -> None:
+def test_temperature_0_uses_beam_search_and_top_p_samples(ask_chat, text, task) -> None:
     searched = chat_texts(ask_chat(text))
     for fields in ({"temperature": 0}, {"temperature": 0, "seed": 9}, {"top_p": 1}, {"seed": 4}):
         assert chat_texts(ask_chat(text, **fields)) == searched

@@ -66,7 +66,7 @@ def test_requests_during_a_batch_share_the_next_one() -> None:
     assert toy.batches == [("caption", 1), ("caption", 4), ("caption", 2)]
 
 
-def test_only_equal_options_share_a_batch_in_order_of_arrival() -> None:
+def test_requests_with_equal_options_share_a_batch_in_order() -> None:
     toy = FakeCaptioner()
 
     async def test(engine: Engine) -> list[Any]:
@@ -276,7 +276,7 @@ def test_bad_file_is_an_image_error() -> None:
     assert run(test, FakeCaptioner()) == 9
 
 
-def test_lone_request_does_not_wait() -> None:
+def test_single_request_does_not_wait() -> None:
     async def test(engine: Engine) -> float:
         p = await engine.decode_image(png(1))
         start = time.perf_counter()

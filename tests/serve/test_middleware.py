@@ -98,7 +98,7 @@ def test_wrong_content_length_causes_no_server_error(server, length: str) -> Non
     assert not answer or b" 4" in answer.split(b"\r\n")[0]
 
 
-def test_requests_beyond_the_limit_get_status_429(server, ask, unblocked) -> None:
+def test_requests_above_the_limit_get_status_429(server, ask, unblocked) -> None:
     with ThreadPoolExecutor(3) as pool:
         waiting = [pool.submit(ask, png(n)) for n in range(3)]
         wait_for(lambda: server.engine.active == 3)
@@ -113,7 +113,7 @@ def test_requests_beyond_the_limit_get_status_429(server, ask, unblocked) -> Non
     assert ask().status_code == 200
 
 
-def test_deadline_ends_a_request_and_drops_its_work(server, ask, unblocked) -> None:
+def test_requests_are_cancelled_at_the_deadline(server, ask, unblocked) -> None:
     server.toy.batches.clear()
     with ThreadPoolExecutor(3) as pool:
         first = pool.submit(ask, png(1))
@@ -143,7 +143,7 @@ def test_slow_body_gets_status_408(server) -> None:
     assert answer.status_code == 408
 
 
-def test_disconnect_frees_the_slot_and_the_queue(server, ask, unblocked) -> None:
+def test_requests_of_disconnected_clients_are_cancelled(server, ask, unblocked) -> None:
     server.toy.batches.clear()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(ask, png(1))

@@ -97,7 +97,7 @@ def choose(page: Page, path: Path) -> None:
 
 
 def caption_text(page: Page) -> str:
-    """Return the caption once it is shown."""
+    """Wait until the caption is shown, and return it."""
     return page.locator("#caption .best").inner_text()
 
 
@@ -112,7 +112,7 @@ def ask(page: Page, question: str) -> None:
 
 
 def image_size(image: Locator) -> tuple[int, int]:
-    """Return the width and height of an image once the browser shows it."""
+    """Wait until the browser shows an image; return its width and height."""
     image.wait_for()
     image.evaluate("image => image.decode()")
     return tuple(image.evaluate("image => [image.naturalWidth, image.naturalHeight]"))
@@ -222,7 +222,7 @@ def test_many_images_become_a_table_and_two_files(page, server, folder) -> None:
         assert "cannot be decoded" in actual[2]["error"]
 
 
-def test_corrected_caption_is_a_training_row(page, server, folder, read) -> None:
+def test_corrected_caption_becomes_a_training_row(page, server, folder, read) -> None:
     choose(page, folder / "a.jpg")
     text = page.get_by_label("Correct the caption if it is wrong")
     expect(text).to_have_value(caption_text(page))

@@ -59,7 +59,7 @@ def test_exported_files_can_be_read_back() -> None:
         (CaptionerError("the model is being loaded"), "The model is being loaded."),
     ],
 )
-def test_errors_become_sentences(error, expected) -> None:
+def test_error_messages_are_sentences(error, expected) -> None:
     assert file_table.format_error(error) == expected
 
 
@@ -78,7 +78,7 @@ def test_texts_are_escaped() -> None:
 @pytest.mark.parametrize(
     ("share", "expected"), [(0.0, "under 1%"), (0.456, "46%"), (0.99, "99%"), (1.0, "over 99%")]
 )
-def test_percentages_are_never_0_or_100(share, expected) -> None:
+def test_percentages_are_between_0_and_100_exclusive(share, expected) -> None:
     assert html.format_percent(share) == expected
 
 

@@ -194,7 +194,7 @@ def test_only_the_command_line_imports_argparse(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_public_functions_list_their_parameters(path: Path) -> None:
-    """Without `**kwargs`, editors show the parameters and misspelled ones are found."""
+    """Without `**kwargs`, editors show the parameters, and misspelled ones are errors."""
     if part_of(name_of(path)) not in ("predict", ""):
         return
     tree = tree_of(path)

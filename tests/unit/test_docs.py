@@ -1,4 +1,4 @@
-"""The documentation: its commands parse, its links resolve, and no score stands in two files."""
+"""The documentation: commands parse, links resolve, and each score appears in one file only."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def commands(text: str) -> Iterator[str]:
     for block in blocks(text, "bash"):
         for line in block.replace("\\\n", " ").splitlines():
             line = re.sub(r"(^|\s)#.*", "", line)
-            # Neither a pipe nor an && stands in quotation marks, except in must_include.
+            # No command has a pipe or && within quotation marks, except in must_include.
             for command in re.split(r"&&|\s\|\s", line):
                 command = re.sub(r"\s>\s*\S+", "", command).strip()
                 if command:
@@ -227,7 +227,7 @@ def scores(text: str) -> set[str]:
     return set(re.findall(rf"(?<![\d.])(?:0\.\d{{3}}|\d{{2}}\.\d)(?![\d.]| (?:{UNITS})\b)", text))
 
 
-def test_no_score_stands_in_two_files():
+def test_each_score_is_in_one_file():
     places = defaultdict(set)
     for page in PAGES:
         for score in scores(TEXTS[page]):
@@ -236,7 +236,7 @@ def test_no_score_stands_in_two_files():
     assert twice.keys() == SAME_NUMBER.keys(), twice
 
 
-def test_nothing_is_left_to_fill_in():
+def test_no_placeholders_are_left():
     texts = [*TEXTS.values()]
     texts += [path.read_text(encoding="utf-8") for path in RECIPES.glob("**/*.yaml")]
     assert not [found for text in texts for found in re.findall(r"@[A-Z]+@|TODO|FIXME", text)]

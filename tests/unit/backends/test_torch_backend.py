@@ -63,7 +63,7 @@ def test_question_memories_keep_their_masks(tmp_path, fusion):
         assert TorchMemory.join(memories).masks == (None,)
 
 
-def test_a_model_in_training_is_wrapped_as_it_is(tmp_path):
+def test_a_model_in_training_is_wrapped_without_changes(tmp_path):
     model, _, config = load_checkpoint(make_checkpoint(tmp_path), for_training=True)
     before = {name: id(value) for name, value in model.named_parameters()}
     backend = TorchBackend.of_model(model, device=torch.device("cpu"))

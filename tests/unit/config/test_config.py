@@ -166,7 +166,7 @@ def test_overrides(word, get, value, tmp_path):
         assert found is not None
 
 
-def test_later_overrides_win(tmp_path):
+def test_later_overrides_take_precedence(tmp_path):
     path = write(tmp_path, "train: {seed: 1}")
     assert load_config(path, ["train.seed=2"]).train.seed == 2
     assert load_config(path, ["train.seed=2", "train.seed=3"]).train.seed == 3

@@ -74,7 +74,7 @@ def test_annotation_file_with_images_elsewhere(name, tmp_path, read):
     assert not report
 
 
-def test_all_rows_are_train_without_split_lists(tmp_path, read):
+def test_rows_without_split_lists_are_train(tmp_path, read):
     for name in ("flickr8k", "flickr8k_csv", "flickr30k"):
         MAKERS[name](tmp_path / name)
         for path in (tmp_path / name).rglob("*.txt"):
@@ -96,7 +96,7 @@ def test_karpathy_coco_uses_ids_and_folders(tmp_path, read):
     assert not report
 
 
-def test_later_year_of_coco_is_read_and_other_reported(tmp_path, read):
+def test_later_coco_release_is_read_and_the_other_reported(tmp_path, read):
     make_coco(tmp_path)
     for split in ("train", "val"):
         old = tmp_path / "annotations" / f"captions_{split}2014.json"

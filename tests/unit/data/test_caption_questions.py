@@ -97,7 +97,7 @@ def test_questions_do_not_depend_on_hash_seed() -> None:
 
 
 def test_most_common_answer_is_limited() -> None:
-    """60 running, 15 jumping and 10 sitting dogs give as many "running" as "jumping"."""
+    """With 60 running, 15 jumping and 10 sitting dogs, "running" is kept as often as "jumping"."""
     rows = []
     for verb, number in (("running", 60), ("jumping", 15), ("sitting", 10)):
         rows += [image(f"{verb}{i}.jpg", *(f"A dog is {verb} .",) * 3) for i in range(number)]
@@ -138,7 +138,7 @@ def test_case_and_punctuation_do_not_change_questions() -> None:
     assert plain["what color is the dog"] == "black"
 
 
-def test_no_captions_give_no_questions() -> None:
+def test_images_without_captions_have_no_questions() -> None:
     assert questions_from_captions([]) == []
     assert questions_from_captions(iter([image("a.jpg")])) == []
 

@@ -17,7 +17,7 @@ class TestWholeNumbers:
         assert [(e.references, e.question_id) for e in found] == [(("3",), "7"), (("12",), "9")]
 
     @pytest.mark.parametrize("other", ["2.5", "yes"])
-    def test_numbers_beside_fractions_or_words_are_unchanged(self, other, tmp_path, read):
+    def test_numbers_in_columns_with_fractions_or_words_are_unchanged(self, other, tmp_path, read):
         lines = ["a.jpg,how many?,3.0", f"a.jpg,how much?,{other}"]
         write_lines(tmp_path / "own.csv", ["image,question,answer", *lines])
         (tmp_path / "a.jpg").touch()

@@ -116,7 +116,7 @@ class TestNestedMetadata:
         }
         assert not report
 
-    def test_all_rows_are_train_without_split_folders(self, tmp_path, read):
+    def test_rows_without_split_folders_are_train(self, tmp_path, read):
         for name in ("cats", "dogs/wet"):
             line = json.dumps({"file_name": "0.jpg", "text": name})
             write_lines(tmp_path / name / "metadata.jsonl", [line])

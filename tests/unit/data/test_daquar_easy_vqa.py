@@ -21,7 +21,7 @@ needs = {
 }
 
 
-def test_daquar_finds_suffix_of_each_image(tmp_path, read):
+def test_daquar_image_suffixes_are_found(tmp_path, read):
     make_daquar(tmp_path, ".png")
     rows, _ = read(tmp_path, splits=None)
     assert {Path(row.image).name for row in rows} == {"image8.png", "image10.png"}
@@ -141,7 +141,7 @@ def test_real_easy_vqa(read):
     assert {row.references for row in rows} == {(answer,) for answer in known}
 
 
-def test_daquar_lists_splits_and_whole_numbers(tmp_path, read):
+def test_daquar_reads_lists_splits_and_whole_numbers(tmp_path, read):
     lines = ['0,what?,"[""yes"", ""no""]",val', "1,how many?,['2'],train", '1,torn?,"[\'a",train']
     write_lines(tmp_path / "data_train.csv", ["image_id,question,answer,split", *lines])
     for name in "01":

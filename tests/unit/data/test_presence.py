@@ -19,7 +19,7 @@ from captioner.data.caption_questions import questions_from_captions
 from captioner.data.caption_questions.presence import may_be_present
 
 
-def test_presence_is_balanced_per_noun_wording_and_split() -> None:
+def test_presence_answers_are_balanced_by_noun_wording_and_split() -> None:
     rows = presence(questions_from_captions(world()))
     nouns: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     wordings: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
@@ -46,7 +46,7 @@ def test_presence_answers_match_captions() -> None:
             assert not may_be_present(found, noun)
 
 
-def test_presence_is_at_most_two_fifths_of_questions() -> None:
+def test_presence_questions_are_at_most_two_fifths() -> None:
     rows = questions_from_captions(world())
     for split in ("train", "val"):
         own = [row for row in rows if row.split == split]
@@ -100,7 +100,7 @@ def test_noun_without_hints_is_absent(caption: str, noun: str) -> None:
     assert not may_be_present(scene(caption), noun)
 
 
-def test_synonyms_are_never_asked_as_absent() -> None:
+def test_synonyms_of_present_nouns_are_never_absent() -> None:
     """All images have dogs, but half of the captions say "puppy" or "animal"."""
     rows = [image(f"{i}.jpg", *WORLD["dog"]) for i in range(10)]
     for i, word in enumerate(("puppy", "animal", "poodle", "terrier", "pet", "hound") * 3):
@@ -109,13 +109,13 @@ def test_synonyms_are_never_asked_as_absent() -> None:
     assert "dog" not in asked_after
 
 
-def test_two_captions_are_too_few_for_no() -> None:
+def test_negative_answers_need_three_captions() -> None:
     rows = [Example(row.image, row.image_id, row.references[:2], row.split) for row in world()]
     assert questions_from_captions(rows)
     assert presence(questions_from_captions(rows)) == []
 
 
-def test_often_omitted_nouns_are_not_asked() -> None:
+def test_no_question_about_often_omitted_nouns() -> None:
     rows = world()
     helmets = [
         Example(r.image, r.image_id, (r.references[0] + " A bench .", *r.references[1:]), r.split)

@@ -9,7 +9,7 @@ from question_world import (
 )
 
 
-def test_color_is_asked_if_captions_agree() -> None:
+def test_color_questions_need_captions_that_agree() -> None:
     assert answers_of_type(
         "colour",
         "A black dog with a red ball .",
@@ -23,7 +23,7 @@ def test_two_colors_are_sorted() -> None:
     assert found == {"what color is the dog": "black and white"}
 
 
-def test_color_of_garment_is_asked_with_its_owner() -> None:
+def test_garment_color_questions_name_the_owner() -> None:
     found = answers_of_type("colour", "A man in a red shirt and blue shorts runs .", "A man runs .")
     assert found == {
         "what color is the man's shirt": "red",
@@ -50,7 +50,7 @@ def test_no_question_about_unclear_color(captions: tuple[str, ...]) -> None:
     assert answers_of_type("colour", *captions) == {}
 
 
-def test_count_needs_two_captions_that_agree() -> None:
+def test_count_questions_need_two_captions_that_agree() -> None:
     assert answers_of_type("count", "Two dogs play .", "2 dogs are playing", "Dogs .") == {}
     assert (
         answers_of_type("count", "Two dogs play .", "2 dogs are playing", "The animals play .")
@@ -85,7 +85,7 @@ def test_no_question_about_contradictory_count(captions: tuple[str, ...]) -> Non
     assert answers_of_type("count", *captions) == {}
 
 
-def test_activity_is_that_of_most_captions() -> None:
+def test_activity_is_the_most_frequent_one() -> None:
     assert answers_of_type(
         "activity",
         "A brown dog is running in the snow",

@@ -91,7 +91,7 @@ def test_no_key_is_repeated_in_a_run():
     assert len(set(keys)) == len(keys)
 
 
-def test_half_passes_differ():
+def test_half_passes_differ_between_epochs():
     halves = {
         frozenset(
             key.image for step in list_mixed_steps(3, epoch=e) for key in step if key.source == 0

@@ -23,7 +23,7 @@ def read(*words: str):
     return read_splits(load_config(None, words))
 
 
-def asked_rows(*, images: int = 40, questions: int = 3, shuffled: int | None = None) -> Dataset:
+def question_rows(*, images: int = 40, questions: int = 3, shuffled: int | None = None) -> Dataset:
     """Return rows of questions about images, in the order of the files or shuffled."""
     rows = [
         {
@@ -47,7 +47,7 @@ def part(rows: Dataset, seed: int = 0, **settings) -> tuple[list[dict], list[dic
 
 @pytest.mark.parametrize("seed", range(3))
 def test_held_out_images_are_in_no_training_row(seed):
-    rows = asked_rows()
+    rows = question_rows()
     train, val = part(rows, seed)
     sides = [{row["image"] for row in side} for side in (train, val)]
     assert not sides[0] & sides[1]
@@ -59,13 +59,13 @@ def test_held_out_images_are_in_no_training_row(seed):
 
 
 def test_held_out_images_do_not_depend_on_order_or_number_of_rows():
-    expected = {row["image"] for row in part(asked_rows())[1]}
-    for rows in (asked_rows(shuffled=1), asked_rows(questions=1), asked_rows(questions=5)):
+    expected = {row["image"] for row in part(question_rows())[1]}
+    for rows in (question_rows(shuffled=1), question_rows(questions=1), question_rows(questions=5)):
         assert {row["image"] for row in part(rows)[1]} == expected
 
 
 def test_held_out_questions_leave_their_images_in_training():
-    rows = asked_rows()
+    rows = question_rows()
     train, val = part(rows, hold_out="question")
     sides = [{row["question_id"] for row in side} for side in (train, val)]
     assert not sides[0] & sides[1]
@@ -74,11 +74,11 @@ def test_held_out_questions_leave_their_images_in_training():
     both = {row["image"] for row in train} & {row["image"] for row in val}
     assert len(both) > 10
     assert part(rows, hold_out="question") == (train, val)
-    again = part(asked_rows(shuffled=2), hold_out="question")
+    again = part(question_rows(shuffled=2), hold_out="question")
     assert {row["question_id"] for row in again[1]} == sides[1]
 
 
-def test_question_that_training_asks_about_the_same_image_is_not_held_out():
+def test_questions_of_training_rows_are_not_held_out():
     """Ask the same question about each image four times, and another question once."""
     rows = [
         {
@@ -86,7 +86,7 @@ def test_question_that_training_asks_about_the_same_image_is_not_held_out():
             "question": "what" if j < 4 else "where",
             "question_id": f"{row['question_id']}:{j}",
         }
-        for row in asked_rows(questions=1)
+        for row in question_rows(questions=1)
         for j in range(5)
     ]
     train, val = part(Dataset.from_list(rows), hold_out="question")
@@ -100,13 +100,13 @@ def test_question_that_training_asks_about_the_same_image_is_not_held_out():
 
 @pytest.mark.parametrize(
     ("rows", "kind"),
-    [(asked_rows(images=1), "image"), (asked_rows(images=1, questions=1), "question")],
+    [(question_rows(images=1), "image"), (question_rows(images=1, questions=1), "question")],
     ids=["image", "question"],
 )
-def test_too_few_rows_to_hold_any_out_are_an_error(rows, kind):
+def test_too_few_rows_for_a_held_out_part_are_an_error(rows, kind):
     with pytest.raises(SplitError, match="too few"):
         part(rows, hold_out=kind)
-    two = asked_rows(images=2, questions=1)
+    two = question_rows(images=2, questions=1)
     assert [len(side) for side in part(two, hold_out=kind)] == [1, 1]
 
 

@@ -71,7 +71,7 @@ def make_test_set(root: Path) -> None:
     pictures(root / "test2015", coco_name("test2015", 5))
 
 
-def test_test_set_is_read_if_answers_are_not_required(tmp_path, read):
+def test_questions_without_answers_are_read_if_answers_are_optional(tmp_path, read):
     make_test_set(tmp_path)
     with pytest.raises(DataError, match=r"question without answers: 2 \(1, 2\)"):
         read(tmp_path, splits="test")

@@ -100,7 +100,7 @@ def test_beams_that_groups_cannot_divide_are_rejected():
 
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("first", [1, 4])
-def test_admitted_images_are_searched_as_if_alone(beams, first):
+def test_admitted_images_have_the_same_results_as_alone(beams, first):
     seeds = list(range(23))
     toy = Toy(seeds[:first], vocab=6, beams=beams, sharp=3)
     waiting = seeds[first:]

@@ -208,7 +208,7 @@ def test_a_narrow_beam_includes_required_phrases(words, beams):
 
 
 def test_beam_allocation_finds_better_texts_than_masks():
-    """With masks alone, a narrow beam appends improbable phrases at the end, where it must."""
+    """With masks only, a narrow beam adds improbable phrases as late as the masks allow."""
     seeds, vocab, scores = list(range(30)), 20, []
     automata = [holding((2, 3), vocab=vocab), holding((4,), vocab=vocab)]
     unlikely = torch.tensor([0.0, 0.0, -4.0, -4.0, -4.0] + [0.0] * (vocab - 5))

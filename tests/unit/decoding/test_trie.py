@@ -221,7 +221,7 @@ def test_search_results_do_not_depend_on_the_batch(name: str, beams: int, stop: 
     assert len({tuple(h.tokens) for h in alone}) > 1  # the images differ
 
 
-def test_one_trie_serves_concurrent_searches() -> None:
+def test_concurrent_searches_can_share_a_trie() -> None:
     """The position in the trie is part of the search, not of the trie."""
     trie = Trie(SETS["one path"] + SETS["prefixes"], eos=EOS)
     logits = torch.zeros(1, 1, VOCAB)
@@ -347,7 +347,7 @@ def test_tokens_outside_the_vocabulary_are_rejected() -> None:
         step(torch.full((1, 1), BOS))
 
 
-def test_a_trie_moves_completely_and_only_when_needed() -> None:
+def test_a_trie_is_moved_completely_and_only_when_needed() -> None:
     trie = Trie(SETS["prefixes"], eos=EOS)
     assert trie.to("cpu") is trie
     moved = trie.to("meta")

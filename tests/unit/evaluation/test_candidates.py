@@ -19,7 +19,7 @@ def examples(paths: list[str]) -> list[Example]:
     return [Example(f"/data/{path}", path, ("a dog",), "val") for path in paths]
 
 
-def test_path_matches_by_its_longest_known_ending():
+def test_path_matches_by_its_longest_known_suffix():
     references = examples(["train/a.png", "val/a.png", "val/b.png"])
 
     def matched(*images: str) -> dict[str, str]:
@@ -37,7 +37,7 @@ NAMES = st.lists(st.sampled_from([f"{d}{n}.png" for d in ("", "x/", "y/") for n 
 
 
 @given(NAMES, st.randoms(), st.booleans())
-def test_rows_match_in_any_order_but_only_completely(tmp_path_factory, names, random, lines):
+def test_matching_ignores_order_and_needs_all_rows(tmp_path_factory, names, random, lines):
     shuffled = random.sample(names, len(names))
     path = tmp_path_factory.mktemp("rows") / ("rows.jsonl" if lines else "rows.json")
     write(path, [{"image_id": name, "caption": f"this is {name}"} for name in shuffled])
@@ -65,7 +65,7 @@ def test_folders_distinguish_equal_file_names():
 
 
 @pytest.mark.parametrize("image", ["C:\\data\\a.jpg", "https://host/x/a.jpg", "./a.jpg"])
-def test_image_matches_by_the_end_of_any_path(image):
+def test_image_matches_by_path_suffix(image):
     references = [Example("/data/a.jpg", "0", ("a",), "val")]
     assert match_captions([("1", {"image": image, "caption": "b"})], references, source="s") == {
         "0": "b"

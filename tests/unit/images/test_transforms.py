@@ -113,7 +113,7 @@ def test_flip_mirrors_the_same_crop():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_weakest_augmentation_is_close_to_none(seed):
+def test_the_weakest_augmentation_changes_little(seed):
     image = photograph(64, 64)
     gentle = augment(image, SPEC, random.Random(seed), min_scale=1.0)
     whole = to_pixels(image, SPEC)
@@ -135,7 +135,7 @@ def test_a_crop_never_leaves_the_image(seed, scale, size):
 
 
 def test_min_scale_limits_the_area_of_the_crop():
-    """The range of a ramp from 0 to 1 shows which part of the width was kept."""
+    """The range of values in a crop of a ramp from 0 to 1 is the kept part of the side."""
     ramp = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8)[:, None], (256, 1, 3)))
     spans = []
     for seed in range(200):

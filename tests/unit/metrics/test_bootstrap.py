@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_caption_metrics import invented
+from test_caption_metrics import random_corpus
 
 from captioner.metrics import CaptionStatistics, caption_statistics, score_captions
 
 
 @pytest.fixture(scope="module")
 def texts():
-    return invented(40, seed=3)
+    return random_corpus(40, seed=3)
 
 
 def test_scores_of_all_images_equal_the_corpus_scores(texts):
@@ -21,7 +21,7 @@ def test_scores_of_all_images_equal_the_corpus_scores(texts):
     assert {k: v[0] for k, v in result.items()} == pytest.approx(expected)
 
 
-def test_scores_of_a_draw_equal_those_of_its_corpus(texts):
+def test_bootstrap_scores_equal_corpus_scores(texts):
     candidates, references = texts
     statistics = caption_statistics(candidates, references, tokenized=True)
     counts = np.random.default_rng(0).multinomial(40, np.full(40, 1 / 40), size=3)
@@ -64,7 +64,7 @@ def test_95_percent_of_intervals_contain_the_true_mean():
 
 
 @pytest.mark.slow
-def test_paired_comparison_is_sharper_than_two_intervals():
+def test_paired_comparison_detects_smaller_differences():
     generator = np.random.default_rng(3)
     images = generator.normal(scale=5, size=1000)  # some images are harder for both
     one, two = plain(images), plain(images + generator.normal(0.1, 0.5, size=1000))
@@ -78,7 +78,7 @@ def test_paired_comparison_is_sharper_than_two_intervals():
     assert (back.low, back.high) == pytest.approx((-result.high, -result.low))
 
 
-def test_equal_systems_do_not_differ(texts):
+def test_identical_systems_have_no_difference(texts):
     statistics = caption_statistics(*texts, tokenized=True)
     for result in statistics.compare(statistics, draws=200).values():
         assert result == (0, 0, 0, 1)
@@ -92,7 +92,7 @@ def test_p_values_of_equal_systems_are_uniform():
     assert 8 <= small <= 36
 
 
-def test_draws_depend_only_on_the_seed(texts, monkeypatch):
+def test_bootstrap_samples_depend_only_on_the_seed(texts, monkeypatch):
     statistics = caption_statistics(*texts, tokenized=True)
     first = statistics.intervals(draws=50, seed=1)
     assert statistics.intervals(draws=50, seed=1) == first

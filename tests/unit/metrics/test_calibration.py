@@ -21,7 +21,7 @@ from captioner.metrics import (
 ANSWERS = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40)
 
 
-def test_bins_and_error_by_hand() -> None:
+def test_bins_and_error_match_manual_results() -> None:
     confidences = [0.0, 0.2, 0.3, 0.9, 1.0, 0.95]
     correct = [False, True, False, True, True, False]
     rows = reliability(confidences, correct, bins=5)
@@ -162,7 +162,7 @@ def test_bounds_and_tolerance_can_be_set() -> None:
             fit_temperature(nll, low=low, high=high)
 
 
-def test_temperature_is_1_without_a_gain() -> None:
+def test_temperature_is_1_if_no_other_is_better() -> None:
     assert fit_temperature(lambda t: 3.0) == 1
     assert fit_temperature(lambda t: -(math.log(t) ** 2) if t > 2 else abs(t - 1) - 9) == 1
 

@@ -30,7 +30,7 @@ NAMES = ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr-D"]
 Texts = tuple[dict, dict]
 
 
-def invented(images: int, *, seed: int = 0, empty: float = 0.05) -> Texts:
+def random_corpus(images: int, *, seed: int = 0, empty: float = 0.05) -> Texts:
     """Return tokenized texts from a small vocabulary, with 1 to 6 references; some are empty."""
     draw = random.Random(seed)
     words = ["a", "the", "dog", "cat", "runs", "on", "in", "grass", "red", "two", "men"]
@@ -71,8 +71,8 @@ def outside_scores(candidates: dict, references: dict) -> tuple[np.ndarray, np.n
 
 
 @pytest.mark.parametrize(("images", "seed"), [(1, 0), (2, 1), (7, 2), (60, 3), (300, 4)])
-def test_equals_pycocoevalcap_on_invented_texts(images: int, seed: int) -> None:
-    candidates, references = invented(images, seed=seed)
+def test_equals_pycocoevalcap_on_generated_texts(images: int, seed: int) -> None:
+    candidates, references = random_corpus(images, seed=seed)
     corpus, per_image = outside_scores(candidates, references)
     ours = score_captions(candidates, references, tokenized=True)
     np.testing.assert_allclose(list(ours.values()), corpus, rtol=0, atol=1e-9)
@@ -91,7 +91,7 @@ def test_equals_pycocoevalcap_on_5000_flickr8k_images() -> None:
 
 
 def test_one_metric_equals_all_metrics() -> None:
-    texts = invented(40)
+    texts = random_corpus(40)
     together = score_captions(*texts, tokenized=True)
     blue = bleu(*texts, tokenized=True)
     alone = [*blue.corpus, rouge_l(*texts, tokenized=True).corpus]
@@ -111,7 +111,7 @@ def test_text_is_tokenized_by_default() -> None:
 
 
 def test_order_does_not_change_scores() -> None:
-    candidates, references = invented(50, seed=5)
+    candidates, references = random_corpus(50, seed=5)
     turned = {image: references[image][::-1] for image in reversed(references)}
     one = score_captions(candidates, references, tokenized=True)
     other = score_captions(candidates, turned, tokenized=True)
@@ -124,8 +124,8 @@ def test_exact_copy_has_the_best_score() -> None:
     assert list(best.values()) == pytest.approx([1, 1, 1, 1, 1, 10], abs=1e-6)
 
 
-def test_bleu_of_a_sample_from_its_statistics() -> None:
-    candidates, references = invented(30, seed=6)
+def test_summed_statistics_give_the_bleu_of_a_sample() -> None:
+    candidates, references = random_corpus(30, seed=6)
     rows = [4, 4, 7, 0, 29, 7]
     names = list(references)
     sample = {n: candidates[names[row]] for n, row in enumerate(rows)}
@@ -136,7 +136,7 @@ def test_bleu_of_a_sample_from_its_statistics() -> None:
 
 
 def test_cider_object_scores_any_images_in_any_order() -> None:
-    candidates, references = invented(40, seed=7)
+    candidates, references = random_corpus(40, seed=7)
     names = list(references)
     wanted = dict(zip(names, cider_d(candidates, references, tokenized=True).images, strict=True))
     scorer = CiderD(references, tokenized=True)
@@ -155,7 +155,7 @@ def test_repeated_unknown_words_lower_cider() -> None:
 
 @pytest.mark.parametrize("name", ["df.json", "df.json.gz"])
 def test_saved_frequencies_give_the_same_scores(tmp_path: Path, name: str) -> None:
-    candidates, references = invented(30, seed=8)
+    candidates, references = random_corpus(30, seed=8)
     made = DocumentFrequency.from_references(references, tokenized=True)
     made.save(tmp_path / name)
     loaded = DocumentFrequency.load(tmp_path / name)

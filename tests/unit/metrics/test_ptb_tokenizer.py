@@ -64,13 +64,13 @@ def test_agrees_with_java_on_flickr8k() -> None:
     assert agree / len(captions) >= 0.999
 
 
-def test_agrees_with_java_on_random_signs() -> None:
+def test_agrees_with_java_on_random_characters() -> None:
     texts = [text for text in random_texts(3000, length=8, seed=1) if text.strip()]
     pairs = zip(texts, java_tokens(texts), strict=True)
     assert sum(tokenize(text) == java for text, java in pairs) / len(texts) >= 0.99
 
 
-def test_chunks_and_whole_scan_agree() -> None:
+def test_cached_chunks_equal_a_whole_scan() -> None:
     for text in random_texts(2000, seed=2):
         assert tokenize(text) == ptb_tokenizer._scan(text)
 

@@ -134,13 +134,15 @@ APOSTROPHES = [
 CASES = [*COUNTING, *AGREEMENT, *WORDS, *FULL_STOPS, *PUNCTUATION, *APOSTROPHES]
 
 
-def said(counts: dict[str, int]) -> list[str]:
+def repeat_answers(counts: dict[str, int]) -> list[str]:
     return [answer for answer, count in counts.items() for _ in range(count)]
 
 
 @pytest.mark.parametrize(("candidate", "counts", "expected"), CASES)
-def test_accuracy_by_the_rules(candidate: str, counts: dict[str, int], expected: float) -> None:
-    answers = said(counts)
+def test_accuracy_matches_worked_examples(
+    candidate: str, counts: dict[str, int], expected: float
+) -> None:
+    answers = repeat_answers(counts)
     assert vqa_accuracy(candidate, answers) == pytest.approx(expected, abs=1e-12)
     assert vqa_accuracy(candidate, answers[::-1]) == pytest.approx(expected, abs=1e-12)
 
@@ -179,7 +181,7 @@ def by_the_rules(text: str) -> str:
 
 
 def by_leaving_out(candidate: str, answers: list[str]) -> Fraction:
-    """The mean over all choices of all answers but one, in exact numbers."""
+    """Compute the mean over all subsets that leave out one answer, in exact fractions."""
     answers = [a.replace("\n", " ").replace("\t", " ").strip() for a in answers]
     candidate = candidate.replace("\n", " ").replace("\t", " ").strip()
     if len(set(answers)) > 1:
@@ -234,10 +236,10 @@ def test_accuracy_follows_the_rules_on_any_answers(data: st.DataObject) -> None:
         ("cat", {"cat": 2}, 1),
     ],
 )
-def test_accuracy_that_always_normalizes(
+def test_accuracy_with_normalization_of_all_answers(
     candidate: str, counts: dict[str, int], expected: float
 ) -> None:
-    score = vqa_accuracy(candidate, said(counts), strict_official=False)
+    score = vqa_accuracy(candidate, repeat_answers(counts), strict_official=False)
     assert score == pytest.approx(expected, abs=1e-12)
 
 

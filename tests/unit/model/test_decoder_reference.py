@@ -136,7 +136,7 @@ def test_attention_weights_exclude_masked_memory() -> None:
 
 
 @torch.no_grad()
-def test_attention_weights_match_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_weights_match_the_cached_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compare with weights that are recorded from the calls of `attend` in a search."""
     decoder, memory, tokens = make_decoder(), make_memory(2), make_tokens([[6, 6, 6]] * 2)
     cache = decoder.start(memory, 6, 6)

@@ -101,7 +101,7 @@ def test_questions_may_have_any_order(name: str) -> None:
 
 
 @every_fusion
-def test_fused_memory_depends_on_the_own_image_only(name: str) -> None:
+def test_fused_memory_depends_only_on_the_image_of_its_question(name: str) -> None:
     fusion, (memory, owners, states, mask) = make(name), make_inputs()
     before = counted(*fusion(memory, owners, states, mask))
     other = memory.clone()

@@ -149,7 +149,7 @@ def shape(config: Config) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_feature_shape(family: str) -> None:
+def test_feature_shape_is_that_of_the_model_family(family: str) -> None:
     name, args, side, channels = FAMILIES[family]
     assert shape(tiny((name, args))) == (side * side, channels)
 
@@ -220,7 +220,7 @@ def test_memory_does_not_depend_on_other_images() -> None:
 
 
 @torch.no_grad()
-def test_memory_depends_on_positions_through_embeddings_only() -> None:
+def test_memory_depends_on_position_only_through_embeddings() -> None:
     encoder, x = make_encoder().double().eval(), torch.randn(1, 7, 10, dtype=torch.float64)
     order = torch.randperm(7)
     assert not torch.allclose(encoder(x[:, order]), encoder(x)[:, order])

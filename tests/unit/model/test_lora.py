@@ -109,7 +109,7 @@ def test_new_adapters_change_nothing_and_are_random(plain, adapted):
 
 
 @needs_peft
-def test_only_adapters_and_own_parts_are_trained(adapted):
+def test_only_adapters_and_new_modules_are_trained(adapted):
     adapted(*inputs(adapted)).square().sum().backward()
     stage = StageConfig(lr=1e-3, encoder_lr=1e-3)
     groups = build_optimizer(adapted, TrainConfig(), stage).param_groups
@@ -123,7 +123,7 @@ def test_only_adapters_and_own_parts_are_trained(adapted):
 
 
 @needs_peft
-def test_adapters_start_from_the_encoders_output(plain):
+def test_new_adapters_keep_the_output_of_the_encoder(plain):
     model = copy.deepcopy(plain)
     add_adapters(model.question_encoder.model, 2)
     assert torch.equal(logits(model.double()), logits(plain))

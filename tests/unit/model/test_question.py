@@ -1,4 +1,4 @@
-"""Test what may change the answer to a question in the complete model, and what must not."""
+"""Test which inputs of the complete model affect the answer to a question."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_a_question_affects_only_its_answer(tokenizer, question):
 
 
 @every_fusion
-def test_gradients_of_answers_and_captions_reach_their_parts(tokenizer, question):
+def test_gradients_of_answers_and_captions_reach_their_modules(tokenizer, question):
     model, (images, tokens, questions, owners) = make_model(tokenizer, question), make_inputs()
     logits = model(images, tokens, questions, owners)
     (logits * torch.randn_like(logits)).sum().backward()
@@ -175,7 +175,7 @@ def test_gradients_of_answers_and_captions_reach_their_parts(tokenizer, question
 
 
 @every_fusion
-def test_captions_do_not_use_the_parts_for_questions(tokenizer, question):
+def test_captions_do_not_use_the_question_modules(tokenizer, question):
     model, plain = make_model(tokenizer, question), make_model(tokenizer, None)
     own = plain.state_dict().keys()
     plain.load_state_dict({k: v for k, v in model.state_dict().items() if k in own})

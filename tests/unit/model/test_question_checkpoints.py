@@ -1,4 +1,4 @@
-"""Test the parts for questions from configuration to checkpoint and back."""
+"""Test the question modules from configuration to checkpoint and back."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("linear of each", Linear),
     ],
 )
-def test_the_configuration_selects_the_parts(tokenizer, name, kind):
+def test_the_configuration_selects_the_question_modules(tokenizer, name, kind):
     question = dataclasses.replace(QUESTIONS[name], encoder_layers=3, fusion_layers=4, max_length=9)
     model = make_model(tokenizer, question)
     assert type(model.fusion) is kind
@@ -58,7 +58,7 @@ def test_the_configuration_selects_the_parts(tokenizer, name, kind):
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
-def test_a_checkpoint_keeps_the_parts_for_questions(tmp_path, name):
+def test_a_checkpoint_keeps_the_question_modules(tmp_path, name):
     saved = make_checkpoint(tmp_path / "one", question=QUESTIONS[name])
     model, tokenizer, config = load_checkpoint(saved)
     assert config.model.question == QUESTIONS[name]
@@ -208,7 +208,7 @@ def test_transformers_is_imported_only_for_its_encoders(tmp_path, asking, name):
 
 
 @every_fusion
-def test_a_captioner_gets_new_parts_for_questions(tmp_path, question):
+def test_new_question_modules_are_added_to_a_captioner(tmp_path, question):
     start = make_checkpoint(tmp_path / "start")
     model, _, config = load_checkpoint(start, question=question)
     assert config.model.question == question

@@ -77,7 +77,7 @@ def test_answers_do_not_depend_on_batch_size_or_order(
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_every_fusion_answers_a_batch_like_single_questions(tmp_path, rows, fusion):
+def test_answers_of_a_batch_equal_single_answers_for_every_fusion(tmp_path, rows, fusion):
     model = captioner.load(make_vqa_checkpoint(tmp_path / "best", fusion=fusion))
     # Questions of several lengths, so that there is padding.
     rows = [(image, f"{q[:-1]} {'by the dog' * (i % 2)}") for i, (image, q) in enumerate(rows)]
@@ -113,13 +113,13 @@ def test_answer_stream_is_lazy_and_keeps_one_batch_of_images(model, photos, enco
     assert len(list(stream)) == len(rows) - 2
     assert sum(encoded) == 4
     assert max(held) == 1
-    # One image's questions fill three batches: it stays for them.
+    # The questions about one image fill three batches, during which it stays encoded.
     encoded.clear()
     model.answer([(photos[0], question) for question in QUESTIONS[:6]], batch_size=2)
     assert encoded == [1]
 
 
-def test_errors_stand_in_their_places(model, tmp_path, photos, opened):
+def test_errors_keep_the_positions_of_their_inputs(model, tmp_path, photos, opened):
     bad, missing = tmp_path / "bad.jpg", tmp_path / "missing.png"
     bad.write_bytes(b"no picture")
     good = [(photos[0], QUESTIONS[0]), (photos[1], QUESTIONS[1]), (photos[0], QUESTIONS[2])]

@@ -202,7 +202,7 @@ def test_questions_in_any_script_are_answered(model, question):
 
 
 def test_the_question_limit_counts_tokens(model):
-    """The longest question that fits is asked whole, the next one refused with its number."""
+    """The longest question that fits is not truncated; a longer one is an error with its length."""
     words = "dog"
     while len(ids_of(model, f"{words} dog")) <= LONGEST:
         words += " dog"
@@ -231,7 +231,7 @@ def test_options_are_checked(model, options, told):
         model.answer([(picture(0), QUESTIONS[0])], batch_size=0)
 
 
-def test_a_checkpoint_that_captions_only_says_so(tmp_path):
+def test_questions_to_a_captioning_checkpoint_are_an_error(tmp_path):
     model = captioner.load(make_checkpoint(tmp_path / "best"))
     for call in (
         lambda: model.ask(picture(0), QUESTIONS[0]),

@@ -225,7 +225,7 @@ def test_different_grids_and_boxes_are_resampled_to_the_finest_grid(folder):
     np.testing.assert_allclose(grids(found).sum((1, 2)), 1)
 
 
-def test_average_maps_keeps_weights_in_place():
+def test_averaged_maps_keep_the_positions_of_weights():
     rng = np.random.default_rng(0)
     whole, middle = (0.0, 0.0, 1.0, 1.0), (0.25, 0.0, 0.75, 1.0)
     fine, coarse = rng.random((3, 4, 4)), rng.random((3, 2, 2))

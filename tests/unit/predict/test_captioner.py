@@ -82,7 +82,7 @@ def test_captions_are_sorted_and_distinct(model):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 16])
-def test_errors_stand_in_their_places(model, tmp_path, batch_size):
+def test_errors_keep_the_positions_of_their_inputs(model, tmp_path, batch_size):
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no picture")
     images = [bad, picture(0), b"", picture(1), tmp_path / "missing.png"]
@@ -192,7 +192,7 @@ def test_tta_averages_the_features_of_the_views(folder, count, dtype):
     rounding = 1e-4 if dtype == "float32" else 0.05
     assert (found - expected).norm() < rounding * expected.norm()
     assert (other - expected).norm() > 0.2 * expected.norm()
-    if dtype == "float32":  # elsewhere a batch decides between words that are nearly as likely
+    if dtype == "float32":  # other types may round nearly equal probabilities differently
         images = [picture(i) for i in range(7)]
         found = several.caption(images, batch_size=3)
         assert texts(found) == texts([several.caption(image)[0] for image in images])
@@ -228,7 +228,7 @@ def test_other_values_of_tta_are_rejected(folder, count):
         captioner.load(folder, tta=count)
 
 
-def test_the_old_name_of_tta_warns_and_works(folder):
+def test_the_deprecated_name_of_tta_works_with_a_warning(folder):
     with pytest.warns(DeprecationWarning, match=r"load\(looks=...\) is now tta=...") as caught:
         model = captioner.load(folder, looks=2)
     assert len(caught) == 1

@@ -27,7 +27,7 @@ def model(folder) -> Captioner:
 
 
 def exhaustive(model: Captioner, image, question: str, texts: list[str]) -> dict[str, float]:
-    """Each text's probability, renormalised token by token over what some text continues with."""
+    """Return the probability of each text, renormalized at each token over the allowed tokens."""
     members = {text: model.tokenizer.encode(text.lower()) for text in texts}
     found = {}
     for text, tokens in members.items():
@@ -50,7 +50,7 @@ def test_a_closed_set_is_searched_exhaustively(model, size):
         assert confidences == pytest.approx(exhaustive(model, image, question, closed), rel=1e-3)
         assert sum(confidences.values()) == pytest.approx(1)
         assert all(0 < c <= 1 for c in confidences.values())
-        # Fewer answers are the likeliest of them; a narrow beam is no narrower than the set.
+        # The size of the set overrides `beam_size` and limits `num_answers`.
         best = max(confidences, key=confidences.get)
         assert model.ask(image, question, answers=closed, beam_size=1).text == best
         assert len(model.ask(image, question, answers=closed, num_answers=99).answers) == size

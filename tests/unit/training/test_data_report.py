@@ -220,7 +220,7 @@ def test_few_validation_images_are_ranked_by_rouge_l(tmp_path, capsys):
     assert scores["score"] == scores["ROUGE-L"]
 
 
-def test_captions_without_words_can_be_trained_on_and_reported(tmp_path):
+def test_captions_without_words_can_be_used_for_training(tmp_path):
     data, output = captioned(tmp_path / "data", ["😀🎉", "🎉", "🎉😀🎉"]), tmp_path / "out"
     words = ["train.stages=[{epochs: 1, lr: 1e-3}]", "tokenizer.vocab_size=400"]
     assert runs.run(data, output, *words) == 0

@@ -91,7 +91,7 @@ def test_fewer_processes_than_requested_are_an_error_that_names_torchrun(environ
     ],
 )
 def test_unsupported_launcher_settings_are_errors(monkeypatch, kind, settings, named):
-    """On a CPU, Accelerate alone would silently train without FSDP."""
+    """On a CPU, Accelerate without this check would silently train without FSDP."""
     if torch.accelerator.is_available():
         pytest.skip("there, it can be")
     monkeypatch.setenv(f"ACCELERATE_USE_{kind}", "true")

@@ -65,7 +65,7 @@ def test_frozen_weights_are_not_averaged_and_reset_starts_again():
     assert not torch.equal(average.state["weight"], model.weight)
 
 
-def test_decay_of_zero_turns_the_average_off():
+def test_decay_of_zero_disables_the_average():
     model = nn.Linear(2, 2)
     average = MovingAverage(model, 0.0)
     own = model.weight.detach().clone()

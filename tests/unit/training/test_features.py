@@ -247,7 +247,7 @@ def test_encoding_restarts_if_one_of_its_two_files_is_missing(
 def test_marks_without_features_are_not_used(
     pictures, accelerator, tmp_path, few_at_once, monkeypatch
 ):
-    """Marks exist without features, and the process is killed at the worst moment."""
+    """The file of marks exists without features, and the process is killed while it restarts."""
     encode, whole = encoding_over({"done": bytes([1, 1, 1])}, pictures, accelerator, tmp_path)
     make = np.lib.format.open_memmap
 
