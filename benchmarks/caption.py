@@ -44,7 +44,7 @@ def main() -> None:
         "--images", type=int, default=200, metavar="N", help="images for the throughput"
     )
     args = parser.parse_args()
-    print(machine(), end="\n\n")
+    print(describe_machine(), end="\n\n")
     print(f"{'':24} {'captioner':>12} {'peer':>12} {'ratio':>7}  peer, aim")
     processes(args.checkpoint, args.repeats)
     with tempfile.TemporaryDirectory() as folder:
@@ -178,7 +178,7 @@ def draw_photograph(seed: int) -> Any:
     return Image.fromarray(total.clip(0, 255).astype(np.uint8))
 
 
-def machine() -> str:
+def describe_machine() -> str:
     """Return the processor, its load and the versions of the libraries."""
     from importlib.metadata import version
 

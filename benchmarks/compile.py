@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 import timm  # noqa: E402
 import torch  # noqa: E402
-from caption import machine  # noqa: E402
+from caption import describe_machine  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from captioner.build import build_model, load_checkpoint  # noqa: E402
@@ -35,7 +35,7 @@ IMAGES, CAPTIONS, LONGEST, ROUNDS = 8, 5, 16, 8
 def main() -> None:
     """Measure both models with a trained and with a frozen backbone."""
     torch.set_num_threads(1)
-    print(machine())
+    print(describe_machine())
     bundled, tokenizer, config = load_checkpoint("bundled", for_training=True)
     vit = Backbones([timm.create_model("vit_tiny_patch16_224", num_classes=0)])
     shape = {"channels": vit.models[0].num_features, "positions": 196}

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
-from caption import draw_photograph, machine, medians  # noqa: E402
+from caption import describe_machine, draw_photograph, medians  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 import captioner  # noqa: E402
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("equal", "speed", "folder"), help="one of the parts")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print(machine(), end=f", {args.threads} threads\n\n")
+    print(describe_machine(), end=f", {args.threads} threads\n\n")
     if args.only in (None, "speed"):
         model, tokenizer, config = load_checkpoint("bundled")
         speed("bundled", model.decoder, Sizes.of(config, len(tokenizer)), args)

@@ -37,9 +37,9 @@ def main() -> None:
     if sys.argv[1:] == ["--child"]:
         print(json.dumps(measure()))
         return
-    from caption import machine
+    from caption import describe_machine
 
-    print(machine())
+    print(describe_machine())
     for kind, variables in KINDS.items():
         run = subprocess.run(
             [sys.executable, __file__, "--child"],

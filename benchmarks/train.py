@@ -36,7 +36,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 from accelerate import Accelerator  # noqa: E402
 from accelerate.state import AcceleratorState  # noqa: E402
-from caption import draw_photograph, machine, medians  # noqa: E402
+from caption import describe_machine, draw_photograph, medians  # noqa: E402
 from PIL import Image  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
@@ -89,21 +89,21 @@ def main() -> None:
     parser.add_argument("--only", choices=("peer", "scst"), help="one of the parts")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print(machine(), end=f", {args.threads} threads, precision {args.precision}\n\n")
+    print(describe_machine(), end=f", {args.threads} threads, precision {args.precision}\n\n")
     with tempfile.TemporaryDirectory() as folder:
         args.cache = folder
-        args.data = args.data or invent(Path(folder) / "data", images=256)
+        args.data = args.data or write_random_dataset(Path(folder) / "data", images=256)
         if args.only in (None, "peer"):
             same_losses(args)
             print(f"{'captions/s':32} {'captioner':>10} {'peer':>10} {'ratio':>7}  aim")
             for sizes in SIZES:
-                beside_peer(args, sizes, frozen=False, aim=3)
-                beside_peer(args, sizes, frozen=True, aim=8)
+                compare_throughput(args, sizes, frozen=False, aim=3)
+                compare_throughput(args, sizes, frozen=True, aim=8)
         if args.only in (None, "scst"):
             self_critical(args)
 
 
-def invent(folder: Path, *, images: int) -> Path:
+def write_random_dataset(folder: Path, *, images: int) -> Path:
     """Write drawn images with five captions of about 11 words each, as in Flickr8k."""
     rng = random.Random(0)
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=5)) for _ in range(2000)]
@@ -332,7 +332,7 @@ def named(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
     return {"pixel_values": batch[0], "labels": batch[1]}
 
 
-def beside_peer(args: argparse.Namespace, sizes: str, *, frozen: bool, aim: float) -> None:
+def compare_throughput(args: argparse.Namespace, sizes: str, *, frozen: bool, aim: float) -> None:
     """Print the captions per second of both sides."""
     rates = "lr: 5.0e-4, cached_views: 1" if frozen else "lr: 5.0e-4, encoder_lr: 1.0e-4"
     ours = Ours(args, *words_for(sizes), "model.dropout=0.1", f"train.stages=[{{{rates}}}]")

@@ -64,10 +64,10 @@ def test_public_addresses_are_public(address: str) -> None:
     ],
 )
 def test_disallowed_urls_are_rejected_without_name_resolution(url: str, monkeypatch) -> None:
-    def looked(*_: object) -> None:
-        raise AssertionError("looked up")
+    def fail_on_lookup(*_: object) -> None:
+        raise AssertionError("fail_on_lookup up")
 
-    monkeypatch.setattr(fetch, "resolve", looked)
+    monkeypatch.setattr(fetch, "resolve", fail_on_lookup)
     with pytest.raises(RequestError):
         asyncio.run(Fetcher(["good.org", "*.below.org"], max_bytes=100).get(url))
 
@@ -95,10 +95,10 @@ def host(monkeypatch) -> Iterator[list[str]]:
     """A local server with the name good.org; the list of names that were resolved."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        port, looked = server.server_port, []
+        port, lookups = server.server_port, []
 
         async def resolve(name: str, _: int) -> list[str]:
-            looked.append(name)
+            lookups.append(name)
             return {"good.org": ["127.0.0.1"], "inner.org": ["127.0.0.2"]}[name]
 
         class Backend(fetch.httpcore.AnyIOBackend):
@@ -108,7 +108,7 @@ def host(monkeypatch) -> Iterator[list[str]]:
         monkeypatch.setattr(fetch, "resolve", resolve)
         monkeypatch.setattr(fetch.httpcore, "AnyIOBackend", Backend)
         monkeypatch.setattr(fetch, "is_public", lambda address: address == "127.0.0.1")
-        yield looked
+        yield lookups
         server.shutdown()
 
 

@@ -79,7 +79,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace
 def page(browser, server) -> Iterator[Page]:
     """The open page; requests to other hosts and errors of scripts fail the test."""
     result, wrong = browser.new_page(), []
-    result.on("request", lambda r: wrong.append(r.url) if is_elsewhere(r.url, server.url) else None)
+    result.on("request", lambda r: wrong.append(r.url) if is_external(r.url, server.url) else None)
     result.on("pageerror", lambda error: wrong.append(str(error)))
     result.goto(server.url)
     result.get_by_role("heading", name="Captioner").wait_for()
@@ -88,7 +88,7 @@ def page(browser, server) -> Iterator[Page]:
     assert not wrong
 
 
-def is_elsewhere(url: str, own: str) -> bool:
+def is_external(url: str, own: str) -> bool:
     return not url.startswith((own, "data:", "blob:"))
 
 

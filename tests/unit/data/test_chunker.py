@@ -45,7 +45,7 @@ def test_kinds_of_nouns_are_acyclic() -> None:
 def test_presence_nouns_are_in_lexicon() -> None:
     forms = load_lexicon().nouns
     for noun in load_presence_nouns():
-        assert forms[noun][0] == noun, f"{noun} is asked after but never understood"
+        assert forms[noun][0] == noun, f"{noun} is in no entry of the lexicon"
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from captioner.decoding import (
 )
 
 
-def holding(*phrases: tuple[int, ...], vocab: int = VOCAB) -> Automaton:
+def phrase_automaton(*phrases: tuple[int, ...], vocab: int = VOCAB) -> Automaton:
     """Return an automaton for texts with one of the phrases, independent of the package's code."""
     states: list[tuple[int, ...]] = [()]
     for phrase in phrases:
@@ -107,7 +107,7 @@ def test_rules_use_only_the_valid_prefix(rows, lengths, n):
     """Compare two images of different lengths, with two rows each, with each row alone."""
     written = Prefixes(torch.tensor(rows).view(2, 2, 7), torch.tensor(lengths))
     logprobs = torch.randn(2, 2, 4, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
-    automaton = holding((2, 2), (3,), vocab=4)
+    automaton = phrase_automaton((2, 2), (3,), vocab=4)
     for rule in (
         no_repeat_ngram(n),
         repetition_penalty(2.0),
@@ -135,8 +135,8 @@ def test_rules_use_only_the_valid_prefix(rows, lengths, n):
 
 
 def test_min_remaining_of_an_automaton():
-    assert holding((2, 3), (4,)).min_remaining.tolist() == [1, 1, 0, 0, 0]
-    assert holding((2, 3, 2)).min_remaining.tolist() == [3, 2, 1, 0, 0]
+    assert phrase_automaton((2, 3), (4,)).min_remaining.tolist() == [1, 1, 0, 0, 0]
+    assert phrase_automaton((2, 3, 2)).min_remaining.tolist() == [3, 2, 1, 0, 0]
     assert forbidding(2, last=(3,)).min_remaining.tolist() == [0, 1]
 
 
@@ -179,7 +179,7 @@ forced = pytest.mark.parametrize("words", FORCED.values(), ids=FORCED)
 @pytest.mark.parametrize("penalty", PENALTIES)
 @pytest.mark.parametrize("banks", [False, True])
 def test_a_wide_beam_finds_all_texts_with_required_phrases(words, penalty, banks):
-    automata = [holding(*alternatives) for alternatives in words]
+    automata = [phrase_automaton(*alternatives) for alternatives in words]
     rules = [satisfy_automata(automata, max_length=LONGEST)]
 
     def keep(tokens):
@@ -193,7 +193,7 @@ def test_a_wide_beam_finds_all_texts_with_required_phrases(words, penalty, banks
 @pytest.mark.parametrize("beams", [1, 2, 3, 5])
 def test_a_narrow_beam_includes_required_phrases(words, beams):
     """The phrases are included although the model gives them a very low probability."""
-    automata = [holding(*alternatives) for alternatives in words]
+    automata = [phrase_automaton(*alternatives) for alternatives in words]
     toy = Toy(list(range(8)), vocab=VOCAB, beams=beams)
     plain = toy.logits
     unlikely = torch.tensor([0.0, 0.0, -15.0, -15.0, -15.0])
@@ -210,7 +210,7 @@ def test_a_narrow_beam_includes_required_phrases(words, beams):
 def test_beam_allocation_finds_better_texts_than_masks():
     """With masks only, a narrow beam adds improbable phrases as late as the masks allow."""
     seeds, vocab, scores = list(range(30)), 20, []
-    automata = [holding((2, 3), vocab=vocab), holding((4,), vocab=vocab)]
+    automata = [phrase_automaton((2, 3), vocab=vocab), phrase_automaton((4,), vocab=vocab)]
     unlikely = torch.tensor([0.0, 0.0, -4.0, -4.0, -4.0] + [0.0] * (vocab - 5))
     for required in ([], automata):
         toy = Toy(seeds, vocab=vocab, beams=5, sharp=2)
@@ -226,7 +226,7 @@ def test_beam_allocation_finds_better_texts_than_masks():
 
 @pytest.mark.parametrize("beams", [1, 3])
 def test_required_phrases_longer_than_the_limit_leave_no_hypothesis(beams):
-    automata = [holding((2, 3, 4, 2, 3))]
+    automata = [phrase_automaton((2, 3, 4, 2, 3))]
     rules = [satisfy_automata(automata, max_length=5)]
     toy = Toy([1, 2], vocab=VOCAB, beams=beams)
     assert search(toy, rules, required=automata, max_length=5) == [[], []]
@@ -237,7 +237,7 @@ def test_required_phrases_longer_than_the_limit_leave_no_hypothesis(beams):
 
 @pytest.mark.parametrize("beams", [1, 2, 4])
 def test_combined_rules(beams):
-    automata = [holding((2,)), forbidding(4, last=(3,))]
+    automata = [phrase_automaton((2,)), forbidding(4, last=(3,))]
     rules = [
         min_length(3, eos=EOS),
         no_repeat_ngram(2),

@@ -10,9 +10,9 @@ from toy_search import (
     PENALTIES,
     Sequence,
     Toy,
+    all_sequences,
     assert_same,
     beam,
-    everything,
     greedy,
     never_stopping,
 )
@@ -33,7 +33,7 @@ def test_a_wide_beam_is_an_exhaustive_search(
         beam(toy, max_length=max_length, length_penalty=penalty, stop="exact"),
         strict=True,
     ):
-        expected = everything(toy, seed, max_length=max_length, penalty=penalty)
+        expected = all_sequences(toy, seed, max_length=max_length, penalty=penalty)
         assert len(expected) == beams  # the number of sequences
         assert_same(found, expected)
 
@@ -172,7 +172,7 @@ def test_forbidden_tokens_are_not_generated_and_give_no_nan(stop: str, penalty: 
     toy.forbidden = (BOS, 3)
     found = beam(toy, max_length=4, length_penalty=penalty, stop=stop)
     for seed, hypotheses in zip(toy.seeds, found, strict=True):
-        assert_same(hypotheses, everything(toy, seed, max_length=4, penalty=penalty))
+        assert_same(hypotheses, all_sequences(toy, seed, max_length=4, penalty=penalty))
 
 
 def test_only_eos_is_allowed() -> None:

@@ -63,7 +63,7 @@ class ClosedToy(Toy):
             [x if i in may else NEVER for i, x in enumerate(super().logits(seed, prefix).tolist())]
         )
 
-    def everything(self, seed: int) -> dict[Sequence, float]:
+    def all_members(self, seed: int) -> dict[Sequence, float]:
         """Return all members with their log-probabilities."""
         return {tuple(a): self.logprob(seed, a) for a in self.answers}
 
@@ -124,7 +124,7 @@ def test_a_wide_beam_finds_all_members(answers: Answers, stop: str, spare: int) 
             answers, seeds, beams=beams, stop=stop, max_length=longest(answers) + further
         )
         for seed, hypotheses in zip(seeds, found, strict=True):
-            assert_all_members(hypotheses, closed.everything(seed))
+            assert_all_members(hypotheses, closed.all_members(seed))
 
 
 @given(answer_sets, st.integers(0, 4), st.sampled_from(PENALTIES), st.sampled_from(STOPS))
@@ -134,7 +134,7 @@ def test_a_wide_beam_finds_all_members_of_any_set(
     beams, seeds = len(answers) + spare, [4, 5]
     found = closed_beam(answers, seeds, beams=beams, penalty=penalty, stop=stop)
     for seed, hypotheses in zip(seeds, found, strict=True):
-        assert_all_members(hypotheses, ClosedToy(answers, seeds).everything(seed))
+        assert_all_members(hypotheses, ClosedToy(answers, seeds).all_members(seed))
         for h in hypotheses:
             assert h.score == pytest.approx(h.logprob / len(h.tokens) ** penalty, rel=1e-5)
 
@@ -158,7 +158,7 @@ def test_only_members_are_generated(
     seeds = [8, 9]
     found = closed_beam(answers, seeds, beams=beams, penalty=penalty, stop=stop)
     for seed, hypotheses in zip(seeds, found, strict=True):
-        expected = ClosedToy(answers, seeds).everything(seed)
+        expected = ClosedToy(answers, seeds).all_members(seed)
         assert 1 <= len(hypotheses) <= beams
         assert len({tuple(h.tokens) for h in hypotheses}) == len(hypotheses)
         for h in hypotheses:
@@ -203,7 +203,7 @@ def test_samples_match_the_probabilities_of_members() -> None:
     for seed in (3, 4):
         [image] = closed_sample(answers, [seed], rows)
         drawn = [tuple(row[: row.index(EOS) + 1]) for row in image]
-        for member, logprob in ClosedToy(answers, [seed]).everything(seed).items():
+        for member, logprob in ClosedToy(answers, [seed]).all_members(seed).items():
             p = math.exp(logprob)
             error = 5 * math.sqrt(p * (1 - p) / rows) + 1 / rows
             assert drawn.count(member) / rows == pytest.approx(p, abs=error)
@@ -228,15 +228,15 @@ def test_concurrent_searches_can_share_a_trie() -> None:
     one, two = (constrain_to_trie(lambda x: logits, lambda rows: None, trie)[0] for _ in range(2))
     start, three, five = (torch.tensor([[token]]) for token in (BOS, 3, 5))
 
-    def offered(found: Tensor) -> set[int]:
+    def allowed_tokens(found: Tensor) -> set[int]:
         return set((found > NEVER).nonzero()[:, -1].tolist())
 
-    assert offered(one(start)) == {EOS, 3, 5}
-    assert offered(one(five)) == {EOS, 5}
-    assert offered(two(start)) == {EOS, 3, 5}
-    assert offered(two(three)) == {EOS, 4}
-    assert offered(one(five)) == {EOS, 5}
-    assert offered(one(three)) == {EOS}
+    assert allowed_tokens(one(start)) == {EOS, 3, 5}
+    assert allowed_tokens(one(five)) == {EOS, 5}
+    assert allowed_tokens(two(start)) == {EOS, 3, 5}
+    assert allowed_tokens(two(three)) == {EOS, 4}
+    assert allowed_tokens(one(five)) == {EOS, 5}
+    assert allowed_tokens(one(three)) == {EOS}
 
 
 @given(answer_sets, st.data())

@@ -90,7 +90,7 @@ def greedy(toy: Toy, max_length: int) -> list[Hypothesis]:
     return [hypothesis for [hypothesis] in found]
 
 
-def everything(toy: Toy, seed: int, *, max_length: int, penalty: float) -> list[Hypothesis]:
+def all_sequences(toy: Toy, seed: int, *, max_length: int, penalty: float) -> list[Hypothesis]:
     """Return all sequences that a search could return, best first."""
     found, prefixes = [], [((BOS,), 0.0)]
     while prefixes:

@@ -112,9 +112,9 @@ OWN_DECODER = QuestionConfig(decoder_layers=2, decoder_ffn=24)
 @pytest.fixture(
     scope="module", params=[*FUSIONS, OWN_DECODER], ids=lambda q: f"{q.fusion} {q.decoder_layers}"
 )
-def asked(request, tmp_path_factory):
+def vqa_inputs(request, tmp_path_factory):
     """A model that answers, the memory of three images, question ids and owners."""
-    folder = tmp_path_factory.mktemp("asked")
+    folder = tmp_path_factory.mktemp("vqa")
     question = request.param
     found, tokenizer, _ = load_checkpoint(make_checkpoint(folder, question=question))
     generator = torch.Generator().manual_seed(0)
@@ -125,8 +125,8 @@ def asked(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("beams", [1, 4])
-def test_an_answer_probability_covers_all_its_tokens(asked, beams):
-    model, memory, ids, owners = asked
+def test_an_answer_probability_covers_all_its_tokens(vqa_inputs, beams):
+    model, memory, ids, owners = vqa_inputs
     config = AnswerConfig(beam_size=beams, max_length=6, temperature=TEMPERATURE)
     found = answer(model, memory, pad(ids, PAD), owners, config)
     assert len(found) == len(QUESTIONS)
@@ -146,8 +146,8 @@ def test_an_answer_probability_covers_all_its_tokens(asked, beams):
             assert h.score == pytest.approx(h.logprob)  # no reward for length
 
 
-def test_answers_do_not_depend_on_other_questions(asked):
-    model, memory, ids, owners = asked
+def test_answers_do_not_depend_on_other_questions(vqa_inputs):
+    model, memory, ids, owners = vqa_inputs
     config = AnswerConfig(beam_size=3, max_length=6)
     together = answer(model, memory, pad(ids, PAD), owners, config)
     order = [3, 0, 2, 1]
@@ -163,8 +163,8 @@ def test_answers_do_not_depend_on_other_questions(asked):
             assert found == pytest.approx([h.logprob for h in expected], abs=1e-4)
 
 
-def test_a_higher_temperature_lowers_confidence_only(asked):
-    model, memory, ids, owners = asked
+def test_a_higher_temperature_lowers_confidence_only(vqa_inputs):
+    model, memory, ids, owners = vqa_inputs
     best = []
     for temperature in (0.5, 1.0, 2.0):
         config = AnswerConfig(beam_size=1, max_length=1, temperature=temperature)

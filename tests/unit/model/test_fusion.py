@@ -139,9 +139,9 @@ def test_gradients_reach_all_parameters_and_both_inputs(name: str) -> None:
         least = 0 if key.endswith("k_proj.bias") else 1e-8
         assert parameter.grad.abs().max() >= least, key
         assert torch.isfinite(parameter.grad).all(), key
-    asked = memory.grad.abs().amax((1, 2))
-    assert asked[1] == 0  # it has no question
-    assert (asked[[0, 2]] > 0).all()
+    gradients = memory.grad.abs().amax((1, 2))
+    assert gradients[1] == 0  # it has no question
+    assert (gradients[[0, 2]] > 0).all()
     assert (states.grad.abs().amax(-1)[mask] > 0).all()
     assert (states.grad[~mask] == 0).all()
 

@@ -134,7 +134,7 @@ def test_new_adapters_keep_the_output_of_the_encoder(plain):
 STAGES = "train.stages=[{epochs: 2, lr: 1e-2}, {epochs: 2, lr: 1e-2}]"
 
 
-def asking(text_encoder: Path, rank: int = 2) -> str:
+def question_settings(text_encoder: Path, rank: int = 2) -> str:
     question = {"encoder": str(text_encoder), "fusion_layers": 1, "lora_rank": rank}
     return f"model.question={json.dumps(question)}"
 
@@ -161,7 +161,7 @@ def test_checkpoint_is_used_without_peft_with_the_same_results(
 ):
     once = "train.stages=[{epochs: 2, lr: 1e-2}]"
     words = ["train.ema=0.5", "train.eval_every=2", "train.weight_decay=0.5"]
-    assert run(data, tmp_path / "run", asking(text_encoder), once, *words) == 0
+    assert run(data, tmp_path / "run", question_settings(text_encoder), once, *words) == 0
     state = state_of(tmp_path / "run")
     before = load_file(text_encoder / "model.safetensors")
     for part in ("model.", "average."):
@@ -190,7 +190,7 @@ def test_checkpoint_is_used_without_peft_with_the_same_results(
 def test_resumed_run_with_adapters_equals_the_uninterrupted_one(
     data, tmp_path, text_encoder, monkeypatch, epochs
 ):
-    words = [asking(text_encoder), STAGES, "train.ema=0.9", "train.patience=9"]
+    words = [question_settings(text_encoder), STAGES, "train.ema=0.9", "train.patience=9"]
     assert_resumed_is_whole(data, tmp_path / "run", words, epochs, monkeypatch)
 
 
@@ -198,10 +198,12 @@ def test_resumed_run_with_adapters_equals_the_uninterrupted_one(
 @needs_peft
 def test_run_starts_from_merged_weights_with_new_adapters(data, tmp_path, text_encoder):
     once = "train.stages=[{epochs: 1, lr: 1e-2}]"
-    assert run(data, tmp_path / "first", asking(text_encoder), once) == 0
+    assert run(data, tmp_path / "first", question_settings(text_encoder), once) == 0
     start = f"train.start={tmp_path / 'first' / 'best'}"
     # The rank of the checkpoint, another rank, or no adapters.
-    for i, words in enumerate(([], [asking(text_encoder, 3)], [asking(text_encoder, 0)])):
+    for i, words in enumerate(
+        ([], [question_settings(text_encoder, 3)], [question_settings(text_encoder, 0)])
+    ):
         output = tmp_path / f"next {i}"
         assert run_on(data, output, start, *words, once) == 0
         weights = part_of(state_of(output), "model.")
@@ -224,7 +226,7 @@ def run_on(data: Path, output: Path, *words: str) -> int:
 
 def test_missing_peft_is_a_one_line_error(data, tmp_path, text_encoder, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "peft", None)
-    assert run(data, tmp_path / "run", asking(text_encoder), STAGES) == 1
+    assert run(data, tmp_path / "run", question_settings(text_encoder), STAGES) == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("train.py: model.question.lora_rank=2 needs peft")
     assert 'pip install "peft>=' in last

@@ -74,9 +74,9 @@ def test_a_checkpoint_keeps_the_question_modules(tmp_path, name):
 
 
 @pytest.fixture(scope="module")
-def asking(text_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def text_encoder_checkpoint(text_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a checkpoint with a Hugging Face text encoder whose own folder is then deleted."""
-    folder = tmp_path_factory.mktemp("asking")
+    folder = tmp_path_factory.mktemp("vqa")
     copy = shutil.copytree(text_encoder, folder / "elsewhere")
     make_checkpoint(folder / "best", question=QuestionConfig(encoder=str(copy), max_length=6))
     shutil.rmtree(copy)
@@ -112,9 +112,9 @@ def test_a_truncated_question_keeps_its_special_tokens(text_encoder):
     assert cut == [*whole[:4], whole[-1]]
 
 
-def test_a_checkpoint_contains_its_text_encoder(asking):
-    model, tokenizer, _ = load_checkpoint(asking)
-    expected = load_file(asking / "model.safetensors")
+def test_a_checkpoint_contains_its_text_encoder(text_encoder_checkpoint):
+    model, tokenizer, _ = load_checkpoint(text_encoder_checkpoint)
+    expected = load_file(text_encoder_checkpoint / "model.safetensors")
     assert isinstance(model.question_encoder, TextEncoder)
     state = model.state_dict()
     names = [k for k in expected if k.startswith("question_encoder.model.")]
@@ -128,7 +128,7 @@ def test_a_checkpoint_contains_its_text_encoder(asking):
         same = model(torch.randn(1, 3, 64, 64), tokens, padded, owners)
     assert logits.shape == same.shape
     assert not model.question_encoder.training
-    for path in (asking / "text_encoder").iterdir():
+    for path in (text_encoder_checkpoint / "text_encoder").iterdir():
         assert "elsewhere" not in path.read_text(encoding="utf-8"), (
             path.name
         )  # a path on this machine
@@ -182,8 +182,10 @@ def test_a_missing_text_encoder_is_a_one_line_error(tokenizer, name):
     assert "\n" not in str(caught.value)
 
 
-def test_a_checkpoint_without_its_text_encoder_is_a_one_line_error(asking, tmp_path):
-    copy = shutil.copytree(asking, tmp_path / "torn")
+def test_a_checkpoint_without_its_text_encoder_is_a_one_line_error(
+    text_encoder_checkpoint, tmp_path
+):
+    copy = shutil.copytree(text_encoder_checkpoint, tmp_path / "torn")
     shutil.rmtree(copy / "text_encoder")
     with pytest.raises(CheckpointError, match="text_encoder") as caught:
         load_checkpoint(copy)
@@ -193,8 +195,12 @@ def test_a_checkpoint_without_its_text_encoder_is_a_one_line_error(asking, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["shared", "bert"])
-def test_transformers_is_imported_only_for_its_encoders(tmp_path, asking, name):
-    path = asking if name == "bert" else make_checkpoint(tmp_path, question=QuestionConfig())
+def test_transformers_is_imported_only_for_its_encoders(tmp_path, text_encoder_checkpoint, name):
+    path = (
+        text_encoder_checkpoint
+        if name == "bert"
+        else make_checkpoint(tmp_path, question=QuestionConfig())
+    )
     code = (
         "import sys; from captioner.build import load_checkpoint;"
         f" load_checkpoint({str(path)!r}); print('transformers' in sys.modules)"

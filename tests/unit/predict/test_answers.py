@@ -165,7 +165,7 @@ def test_questions_are_normalized_as_in_training(model, same):
 
 
 @pytest.mark.parametrize(
-    ("question", "told"),
+    ("question", "expected_message"),
     [
         ("", "is empty"),
         (" \t\n", "is empty"),
@@ -183,8 +183,8 @@ def test_questions_are_normalized_as_in_training(model, same):
         ("x" * 100_000, str(LONGEST)),
     ],
 )
-def test_unusable_questions_are_rejected(model, encoded, question, told):
-    with pytest.raises(QuestionError, match=told) as caught:
+def test_unusable_questions_are_rejected(model, encoded, question, expected_message):
+    with pytest.raises(QuestionError, match=expected_message) as caught:
         model.ask(picture(0), question)
     message = str(caught.value)
     assert message.isprintable()
@@ -213,7 +213,7 @@ def test_the_question_limit_counts_tokens(model):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected_message"),
     [
         ({"num_answers": 0}, "num_answers"),
         ({"beam_size": 0}, "beam_size"),
@@ -222,10 +222,10 @@ def test_the_question_limit_counts_tokens(model):
         ({"min_confidence": math.nan}, "min_confidence"),
     ],
 )
-def test_options_are_checked(model, options, told):
-    with pytest.raises(CaptionerError, match=told):
+def test_options_are_checked(model, options, expected_message):
+    with pytest.raises(CaptionerError, match=expected_message):
         model.ask(picture(0), QUESTIONS[0], **options)
-    with pytest.raises(CaptionerError, match=told):
+    with pytest.raises(CaptionerError, match=expected_message):
         model.answer([(picture(0), QUESTIONS[0])], **options)
     with pytest.raises(CaptionerError, match="batch_size"):
         model.answer([(picture(0), QUESTIONS[0])], batch_size=0)

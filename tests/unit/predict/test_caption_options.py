@@ -31,8 +31,8 @@ def model(folder) -> Captioner:
 
 
 @pytest.fixture(scope="session")
-def asked(tmp_path_factory) -> Captioner:
-    return captioner.load(make_vqa_checkpoint(tmp_path_factory.mktemp("asked") / "best"))
+def vqa_model(tmp_path_factory) -> Captioner:
+    return captioner.load(make_vqa_checkpoint(tmp_path_factory.mktemp("vqa") / "best"))
 
 
 def best(model: Captioner, number: int, **options) -> str:
@@ -152,10 +152,10 @@ def test_a_stream_can_be_sampled_and_constrained(model):
     assert "dog" in "".join(model.stream(picture(0), must_include=["dog"], max_length=12)).split()
 
 
-def test_an_answer_can_be_streamed(asked):
+def test_an_answer_can_be_streamed(vqa_model):
     for number, question in enumerate(QUESTIONS[:3]):
-        expected = asked.ask(picture(number), question, beam_size=1).text
-        assert "".join(asked.stream(picture(number), question=question)).strip() == expected
+        expected = vqa_model.ask(picture(number), question, beam_size=1).text
+        assert "".join(vqa_model.stream(picture(number), question=question)).strip() == expected
 
 
 def test_characters_of_several_tokens_are_one_piece(model, monkeypatch):
@@ -209,28 +209,28 @@ def test_texts_are_scored_independently_and_in_order(model):
     assert model.score(picture(0), []) == []
 
 
-def test_the_score_of_an_answer_is_its_confidence(asked):
+def test_the_score_of_an_answer_is_its_confidence(vqa_model):
     """Both use the temperature of the checkpoint."""
     for number, question in enumerate(QUESTIONS[:3]):
         answers = ["red", "a boat", "no"]
-        found = asked.score(picture(number), answers, question=question)
-        memory, temperature = asked._memory(picture(number), question)
-        assert temperature == asked.config.answers.temperature
-        ids = encode_question(question, tokenizer=asked.tokenizer, config=asked.config)
-        memories = asked.backend.encode_questions(
-            [asked.encode(picture(number)).memory], [ids], [0]
+        found = vqa_model.score(picture(number), answers, question=question)
+        memory, temperature = vqa_model._memory(picture(number), question)
+        assert temperature == vqa_model.config.answers.temperature
+        ids = encode_question(question, tokenizer=vqa_model.tokenizer, config=vqa_model.config)
+        memories = vqa_model.backend.encode_questions(
+            [vqa_model.encode(picture(number)).memory], [ids], [0]
         )
-        [best] = search_answers(asked.backend, memories, asked.config.answers)
+        [best] = search_answers(vqa_model.backend, memories, vqa_model.config.answers)
         tokens = np.array([[best[0].tokens]])
-        logprob = asked.backend.score([memory], tokens, temperature=temperature).sum()
+        logprob = vqa_model.backend.score([memory], tokens, temperature=temperature).sum()
         assert best[0].logprob == pytest.approx(logprob, abs=1e-3)
         assert all(s.logprob <= logprob + 1e-3 for s in found)
-        plain = asked.score(picture(number), answers)
+        plain = vqa_model.score(picture(number), answers)
         assert [s.logprob for s in plain] != [s.logprob for s in found]
 
 
 @pytest.mark.parametrize(
-    ("texts", "told"),
+    ("texts", "expected_message"),
     [
         ("a dog", "list"),
         ([""], "no words"),
@@ -239,25 +239,25 @@ def test_the_score_of_an_answer_is_its_confidence(asked):
         (["\ud800"], "UTF-8"),
     ],
 )
-def test_unusable_texts_are_rejected(model, texts, told):
-    with pytest.raises(CaptionerError, match=told):
+def test_unusable_texts_are_rejected(model, texts, expected_message):
+    with pytest.raises(CaptionerError, match=expected_message):
         model.score(picture(0), texts)
 
 
-def test_unusable_questions_and_images_of_score_are_rejected(model, asked):
+def test_unusable_questions_and_images_of_score_are_rejected(model, vqa_model):
     with pytest.raises(CaptionerError, match="captions only"):
         model.score(picture(0), ["red"], question="what colour?")
     with pytest.raises(QuestionError):
-        asked.score(picture(0), ["red"], question=" ")
+        vqa_model.score(picture(0), ["red"], question=" ")
     with pytest.raises(ImageError):
-        asked.score(b"", ["red"])
+        vqa_model.score(b"", ["red"])
 
 
 # Options
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "told"),
+    ("options", "error", "expected_message"),
     [
         ({"beam_sise": 3}, ConfigError, "beam_size"),
         ({"beam_size": "many"}, ConfigError, "beam_size"),
@@ -271,8 +271,8 @@ def test_unusable_questions_and_images_of_score_are_rejected(model, asked):
         ({"max_length": 13}, CaptionerError, "12"),
     ],
 )
-def test_unusable_options_are_rejected(model, options, error, told):
-    with pytest.raises(error, match=told):
+def test_unusable_options_are_rejected(model, options, error, expected_message):
+    with pytest.raises(error, match=expected_message):
         model.caption(picture(0), **options)
 
 
@@ -330,7 +330,7 @@ def test_streamed_captions_are_printed(run, photos, model):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected_message"),
     [
         (["--top-k", "3"], "--sample"),
         (["--sample", "--beam-size", "3"], "--beam-size"),
@@ -345,8 +345,8 @@ def test_streamed_captions_are_printed(run, photos, model):
         (["--stream", "--ask"], "--ask"),
     ],
 )
-def test_conflicting_flags_are_rejected(run, photos, words, told, capsys):
+def test_conflicting_flags_are_rejected(run, photos, words, expected_message, capsys):
     with pytest.raises(SystemExit) as caught:
         run(photos / "0.png", *words)
     assert caught.value.code == 2
-    assert told in capsys.readouterr().err
+    assert expected_message in capsys.readouterr().err

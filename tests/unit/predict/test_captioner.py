@@ -133,7 +133,7 @@ def test_caption_stream_holds_three_batches(model):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected_message"),
     [
         ({"beam_size": 0}, "beam_size"),
         ({"num_captions": 0}, "num_captions"),
@@ -143,8 +143,8 @@ def test_caption_stream_holds_three_batches(model):
         ({"batch_size": 0}, "batch_size"),
     ],
 )
-def test_options_are_checked(model, options, told):
-    with pytest.raises(CaptionerError, match=told):
+def test_options_are_checked(model, options, expected_message):
+    with pytest.raises(CaptionerError, match=expected_message):
         model.caption(picture(0), **options)
 
 
@@ -239,7 +239,7 @@ def test_the_deprecated_name_of_tta_works_with_a_warning(folder):
 
 @pytest.mark.slow
 def test_compiled_models_give_the_same_captions(folder, model, monkeypatch):
-    # Traced and guarded as for generated C++, which test_training_compiled.py compiles.
+    # Traced and guarded as for generated C++, which test_compile.py compiles.
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     images = [picture(i) for i in range(5)]
     compiled = captioner.load(folder, compile=True)

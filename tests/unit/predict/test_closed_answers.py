@@ -84,8 +84,8 @@ def test_a_large_closed_set_is_searched_with_a_limited_beam(model):
     assert len(found.answers) == 10
     assert {a.text for a in found.answers} <= set(closed)
     assert sum(a.confidence for a in found.answers) <= 1 + 1e-6
-    everything = exhaustive(model, picture(0), QUESTIONS[0], closed)
-    assert found.confidence == pytest.approx(max(everything.values()), rel=1e-3)
+    probabilities = exhaustive(model, picture(0), QUESTIONS[0], closed)
+    assert found.confidence == pytest.approx(max(probabilities.values()), rel=1e-3)
 
 
 def test_members_are_normalized_and_returned_as_given(model):
@@ -104,7 +104,7 @@ def test_members_with_equal_tokens_count_once(model):
 
 
 @pytest.mark.parametrize(
-    ("answers", "told"),
+    ("answers", "expected_message"),
     [
         ([], "empty list"),
         ((), "empty list"),
@@ -116,10 +116,10 @@ def test_members_with_equal_tokens_count_once(model):
         ("yes,no", "expected a list"),
     ],
 )
-def test_unusable_closed_sets_are_rejected(model, answers, told):
-    with pytest.raises(CaptionerError, match=told):
+def test_unusable_closed_sets_are_rejected(model, answers, expected_message):
+    with pytest.raises(CaptionerError, match=expected_message):
         model.ask(picture(0), QUESTIONS[0], answers=answers)
-    with pytest.raises(CaptionerError, match=told):
+    with pytest.raises(CaptionerError, match=expected_message):
         model.answer([(picture(0), QUESTIONS[0])], answers=answers)
 
 

@@ -22,8 +22,8 @@ from captioner.files import find_damage
 from captioner.tokenizer import BOS, PAD, UNK
 from captioner.training.calibrate import fit_answer_temperature
 
-ASKS = Task("asked", SourceConfig("asked"), has_questions=True)
-CAPTIONS = Task("told", SourceConfig("told"), has_questions=False)
+QUESTIONS_TASK = Task("questions", SourceConfig("questions"), has_questions=True)
+CAPTIONS = Task("captions", SourceConfig("captions"), has_questions=False)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_fitted_temperature_maximizes_the_likelihood_of_the_answers(
         model.decoder.layer_norm.weight.mul_(sharpness)
         model.decoder.layer_norm.bias.mul_(sharpness)
     data = dataset(tmp_path, config, tokenizer, question="what color is it?")
-    result = fit_answer_temperature(model, data, [ASKS], Accelerator(cpu=True))
+    result = fit_answer_temperature(model, data, [QUESTIONS_TASK], Accelerator(cpu=True))
     assert 0.25 <= result <= 4
     best = loss(model, data, result)
     # Logits are stored in half precision.
