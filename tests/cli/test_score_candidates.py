@@ -70,7 +70,7 @@ def test_id_with_an_unknown_image_is_an_error(scored):
     assert "results.jsonl:3: id 2 is c.jpg in the data set, but image is d.jpg" in err
     rows = [{"image_id": row["id"], "image": row["image"], "caption": "a"} for row in rows]
     assert "image_id 2 is c.jpg" in scored(rows)[2]
-    # If no file name is known, the files were renamed, and image_id decides.
+    # If no file name is known, the files may have been renamed; rows are matched by image_id.
     renamed = [row | {"image": f"{row['image_id']:012}.png"} for row in rows]
     assert scored(renamed)[0] == 0
     counted = [{"id": row["image_id"], "image": row["image"], "caption": "a"} for row in renamed]

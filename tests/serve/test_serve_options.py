@@ -294,7 +294,7 @@ def test_openapi_lists_exactly_the_options(server) -> None:
 
 @pytest.fixture(scope="module")
 def plain() -> str:
-    """Base64 with padding, and with both characters that differ between the two alphabets."""
+    """Return base64 with padding and with both characters that differ between the two alphabets."""
     for seed in range(100):
         text = base64.b64encode(picture_bytes(seed, "PNG")).decode()
         if text.endswith("=") and "+" in text and "/" in text:

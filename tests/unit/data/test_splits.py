@@ -137,7 +137,7 @@ def test_data_sets_of_the_same_name_get_different_task_names(tmp_path):
 
 
 def test_captions_and_questions_made_from_them_hold_out_the_same_images(tmp_path):
-    """A question whose answer is in a training caption is not a valid test."""
+    """Otherwise, the answers to held-out questions could be in the training captions."""
     lines = []
     for i, shape in enumerate(SHAPES):
         draw(*shape).save(tmp_path / f"{i}.png")

@@ -122,7 +122,7 @@ def test_question_id_must_agree_with_image_and_question():
     ):
         with pytest.raises(MetricError, match=re.escape(message)):
             match_answers(answers(*wrong), questions(), source="s")
-    # If no question and no file name is known, question_id decides.
+    # If no question and no file name is known, rows are matched by question_id.
     rows = answers(*((f"{i}.png", f"Q: {i}") for i in range(3)))
     assert match_answers(rows, questions(), source="s") == {"0": "0", "1": "1", "2": "2"}
 

@@ -1,4 +1,4 @@
-"""Intervals and comparisons: against drawn corpora, normal intervals and their coverage."""
+"""Bootstrap intervals and comparisons, against resampled corpora and normal intervals; coverage."""
 
 from __future__ import annotations
 

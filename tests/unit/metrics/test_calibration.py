@@ -1,4 +1,4 @@
-"""Calibration: reliability diagrams by hand, and known temperatures."""
+"""Calibration: reliability diagrams computed manually, and known temperatures."""
 
 from __future__ import annotations
 

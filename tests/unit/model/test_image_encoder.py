@@ -117,7 +117,7 @@ def test_class_and_register_tokens_are_removed() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["test_mambaout", "test_resnet"])
 def test_the_layout_does_not_depend_on_the_number_of_channels(name: str) -> None:
-    """A model without its last stage has other channels than it states."""
+    """A model without its last stage has another number of channels than timm reports."""
     remove = {"test_mambaout": "stages.3", "test_resnet": "layer4"}[name]
     backbone, _ = build_backbone(tiny((name, {}), remove=(remove,)))
     channels = {"test_mambaout": 48, "test_resnet": 192}[name]
@@ -231,7 +231,7 @@ def test_memory_depends_on_position_only_through_embeddings() -> None:
 
 @torch.no_grad()
 def test_resized_position_embeddings_keep_their_layout() -> None:
-    """Embeddings that increase with row and column still do, within the same limits."""
+    """Resized embeddings still increase with row and column, and stay within the same range."""
     sizes = {"width": 12, "heads": 3, "ffn": 20, "layers": 2}
     encoder = MemoryEncoder(10, 16, **sizes)
     rows, columns = torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij")

@@ -88,7 +88,7 @@ def test_question_states_depend_on_the_order_of_words(encoder, embedding):
     ids = torch.tensor([[5, 6, 7]])
     mask = torch.ones_like(ids, dtype=torch.bool)
     one, two = encoder(ids, mask, embedding), encoder(ids.flip(1), mask, embedding)
-    assert not torch.allclose(one[:, 1], two[:, 1])  # the same word at the same position
+    assert not torch.allclose(one[:, 1], two[:, 1])  # the same word is at the same position
 
 
 def test_the_question_encoder_uses_the_decoder_embedding(tokenizer):

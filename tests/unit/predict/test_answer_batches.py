@@ -1,4 +1,4 @@
-"""Answers to many questions: places, errors, and one encoding per image."""
+"""Answers to many questions: order, errors, and one encoding per image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention maps: the weights of each word and their places, against a direct computation."""
+"""Attention maps: the weights and positions of each word, compared with a direct computation."""
 
 from __future__ import annotations
 

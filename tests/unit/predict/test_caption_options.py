@@ -109,7 +109,7 @@ def test_samples_depend_on_seed_and_image_place_only(model):
     assert draw(seed=1) == draw(seed=1, batch_size=2) == first
     assert draw(seed=2) != first
     assert [[texts[0]] for texts in first] == draw(seed=1, num_captions=1)
-    # The same image at another place is another draw.
+    # The same image at another index gets other samples.
     same = model.caption([images[0]] * 9, **options)
     assert len({result.text for result in same}) > 2
 

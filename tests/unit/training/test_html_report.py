@@ -139,7 +139,7 @@ def test_report_loads_nothing_from_elsewhere(folder):
     text = " ".join(result.texts)
     assert "a red dog" in text
     assert "a red <dog> & ball" in text
-    assert "4.png" in text  # the error stands in the place of the image
+    assert "4.png" in text  # an error is shown in place of the image
 
 
 def test_report_has_scores_with_intervals(folder):
