@@ -1,4 +1,4 @@
-"""Build modules from a configuration: the only place where its values become arguments."""
+"""Build modules from a configuration. Only this module passes its settings to constructors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from captioner.tokenizer import PAD, TextEncoderTokenizer, Tokenizer
 SHARED = "shared"
 """The value of `model.question.encoder` for an encoder that shares the decoder's embeddings."""
 CLASSIFIERS = ("classifier", "head", "fc")
-"""What timm names the classifiers of its models; a captioner has none."""
+"""timm's names for the classifiers of its models; a captioner has no classifier."""
 
 
 def build_backbone(config: Config, *, load_weights: bool = True) -> tuple[Backbones, Config]:
@@ -225,7 +225,7 @@ def load_checkpoint(
         for_training: Build the backbones with timm. Otherwise, a backbone that
             `captioner.model.cpu.mobilenet` supports is built without timm, whose import takes
             longer than a caption, and its batch norms are folded.
-        question: Gives a checkpoint without parts for questions new, untrained ones.
+        question: Settings of new, untrained question modules for a checkpoint that has none.
 
     Returns:
         The model (in evaluation mode, float32, on the CPU), its tokenizer and its configuration.

@@ -1,4 +1,4 @@
-"""The checkpoint format: a folder with the weights of a model and all that is needed to use them.
+"""The checkpoint format: a folder with a model's weights, configuration and tokenizers.
 
 It holds `config.yaml`, `model.safetensors`, `tokenizer.model` and `metrics.json`; for a Hugging
 Face question encoder also its configuration and tokenizer, in the folder `text_encoder`.

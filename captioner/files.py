@@ -1,6 +1,6 @@
-"""Atomic writes of files and folders: the old content or the new one, never a part.
+"""Atomic writes of files and folders: the content is the complete old or the complete new one.
 
-A file is written under a temporary name beside its place and then renamed. A folder is written in
+A file is written under a temporary name in the same folder and then renamed. A folder is written in
 the same way, with the SHA-256 of each file in a manifest. Replacing a folder takes two renames;
 `restore_folder` repairs what an interruption between them leaves.
 """

@@ -1,7 +1,7 @@
-"""The interface between the searches and a model, whichever library runs it.
+"""Define the interface between the searches and a model, independent of the model's library.
 
 A backend encodes images and questions into memories and computes the logits of the next token.
-Searches in `captioner.generation` and the public `Captioner` use nothing else of a model.
+Searches in `captioner.generation` and the public `Captioner` access a model only through it.
 
 Shapes: B images (or questions), K rows of each (beams or samples), T tokens of a text, P positions
 of an image in memory, V vocabulary.
@@ -31,7 +31,7 @@ class Pixels(NamedTuple):
     size: tuple[int, int]
     """Width and height of the image as it was read."""
     low_confidence: bool
-    """Whether the image is of a single color or noise, so that no caption can be right."""
+    """True if the image is a single color or noise, so that no caption can be correct."""
 
 
 class DecodingState(Protocol):
@@ -86,7 +86,7 @@ class Backend(Protocol):
     def encode_questions(
         self, memories: Sequence[Memory], questions: Sequence[Sequence[int]], owners: Sequence[int]
     ) -> list[Memory]:
-        """Fuse questions with images; return one memory per question, to decode answers from.
+        """Fuse questions with images; return one memory per question, to decode its answer from.
 
         Question i, token ids, is about the image with the memory `memories[owners[i]]`.
         """

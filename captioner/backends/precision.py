@@ -70,7 +70,7 @@ def prepare_models(
 
 
 def fastest_dtype(device: torch.device, *, compile: bool) -> str:
-    """Return the fastest type that costs the bundled model no score and computes correctly."""
+    """Return the fastest correct type that does not lower the scores of the bundled model."""
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     int8 = can_pack(device) and not compile and int8_accumulator() is not None
@@ -97,7 +97,7 @@ def _check_int8(device: torch.device, *, compile: bool) -> None:
 
 
 def _pack_linear(model: Seq2Seq, *, int8: bool) -> None:
-    """Pack the linear layers behind the backbone, except those of a Hugging Face text encoder."""
+    """Pack the linear layers after the backbone, except those of a Hugging Face text encoder."""
     parts = [model.memory_encoder, model.decoder, model.fusion, model.answerer]
     if isinstance(model.question_encoder, QuestionEncoder):
         parts.append(model.question_encoder)

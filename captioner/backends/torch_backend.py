@@ -71,7 +71,7 @@ class TorchMemory:
 
 
 class TorchBackend:
-    """Torch models, ready for use on a device, behind the interface `Backend`.
+    """Implementation of `Backend` by torch models that are ready for use on a device.
 
     There is no tokenizer during training. Without `specs`, the inputs of the members, the backend
     reads no images. `dtype` is the type of the pixels that the backbones take.

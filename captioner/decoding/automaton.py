@@ -3,7 +3,7 @@
 Shapes: B images, K rows per image, S states, V vocabulary.
 
 An automaton reads a sequence token by token. Its state determines which tokens may follow, EOS
-among them, and how many tokens are needed at least before the sequence may end.
+among them, and the minimum number of tokens before the sequence may end.
 `captioner.generation.constraints` builds automata from words.
 """
 
@@ -28,7 +28,7 @@ class Automaton:
         eos: Id of the token that ends a sequence.
 
     Attributes:
-        min_remaining: (S,), the least number of tokens before a sequence may end.
+        min_remaining: (S,), the minimum number of tokens before a sequence may end.
 
     Raises:
         ValueError: No sequence can ever end.

@@ -1,4 +1,4 @@
-"""Dynamic beam allocation: divide the beams by how far hypotheses satisfy required phrases.
+"""Dynamic beam allocation: divide beams among hypotheses by progress towards required phrases.
 
 Source: Post and Vilar, Fast lexically constrained decoding with dynamic beam allocation (NAACL
 2018). A bank holds the candidates with equal progress towards the ends of the required automata.

@@ -69,13 +69,13 @@ def beam_stream(
         step: See the head of `search.py`.
         reorder: See the head of this module.
         images: Images at the start, numbered from 0.
-        beams: Beams of an image, and the most hypotheses that it returns.
+        beams: Beams of an image, and the maximum number of its hypotheses.
         bos: Id of the token before the first one.
         eos: Id of the token that ends a sequence.
         max_length: Longest sequence in tokens, EOS included.
         length_penalty: See `length_normalization`.
         length_form: See `length_normalization`.
-        stop: How live hypotheses are compared with finished ones: at their present length
+        stop: The comparison of live hypotheses with finished ones: at their present length
             ("heuristic", the default of transformers), at the length that favors them most
             ("exact"), or not at all ("first").
         num_return: Finished hypotheses after which an image may be done, if fewer than `beams`.

@@ -151,7 +151,7 @@ class _PhraseTable:
         classes = {c: i for i, c in enumerate(sorted(set("".join(self.phrases)) | {" "}))}
         others = {True: len(classes), False: len(classes) + 1}
         steps = self._explore([*classes, "\N{CYRILLIC CAPITAL LETTER A}", "\N{FULL BLOCK}"])
-        end = len(classes) + len(others)  # behind the end of a piece, the state does not change
+        end = len(classes) + len(others)  # after the end of a piece, the state does not change
         table = np.concatenate([steps, np.arange(len(steps))[:, None]], 1)
         codes = np.full((len(texts), max(map(len, texts))), end)  # (V, L)
         for row, text in zip(codes, texts, strict=True):
@@ -205,8 +205,8 @@ class _PhraseTable:
     def banned(self) -> Automaton:
         """Accept captions that contain none of the phrases.
 
-        A token that completes a phrase is forbidden, whatever follows: otherwise "dog" would
-        return with an ending that makes no word.
+        A token that completes a phrase is always forbidden. Otherwise, the search would generate
+        "dog" with a suffix that is not a word.
         """
         table = np.where(self.complete[self.following], FORBIDDEN, self.following)
         table[:, EOS] = 0

@@ -8,7 +8,7 @@ from PIL import Image, ImageStat
 # Measured at 224 x 224 on 7,000 photographs of Flickr8k. None is detected as blank, nor in gray,
 # darkened to 0..15, as a crop of 80 x 80, or with noise of 60 levels; at 24 x 24, 6 of 1,750 are.
 _MIN_STDDEV = 1.0
-"""Least standard deviation, of 255 levels. Photographs: 10.5 and more; darkened to 0..15: 1.2."""
+"""Minimum standard deviation, of 255 levels. Photographs: 10.5 and more; darkened to 0..15: 1.2."""
 _MAX_BLOCK_VARIANCE = 4.0
 """Largest variance of 8 x 8 block means of noise, relative to that of white noise. Noise: about 1,
 up to 2.4 after JPEG at quality 75. Photographs: 39 and more, their edges alone 5.5."""

@@ -108,7 +108,7 @@ def bleu(candidates: Candidates, references: References, *, tokenized: bool = Fa
     Args:
         candidates: One caption per image id.
         references: The reference captions per image id.
-        tokenized: Whether the texts are tokens joined by spaces already.
+        tokenized: True if the texts are already tokens joined by spaces.
 
     Raises:
         MetricError: The ids differ, or an image has no references.

@@ -27,7 +27,7 @@ def bleu_statistics(
 
     Args:
         index: The n-grams of the references.
-        matches: What `index.match` found, per order.
+        matches: The results of `index.match`, per order.
         images: (C,) position of each candidate's image in the index.
         lengths: (C,) words of each candidate.
 
@@ -68,7 +68,7 @@ def _closest_lengths(reference_lengths: np.ndarray, lengths: np.ndarray) -> np.n
     """Return the closest reference length: (C, R), -1 where there is none, and (C,) -> (C,)."""
     absent = reference_lengths < 0
     distance = np.abs(reference_lengths - lengths[:, None]).astype(np.float64)
-    # Of two that are equally close, take the shorter.
+    # If two references are equally close, take the shorter one.
     distance += reference_lengths / (1.0 + reference_lengths.max(initial=0))
     distance[absent] = np.inf
     return reference_lengths[np.arange(len(lengths)), distance.argmin(axis=1)]

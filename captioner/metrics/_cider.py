@@ -5,7 +5,7 @@ Source: Vedantam, Zitnick, Parikh, "CIDEr: Consensus-based Image Description Eva
 difference in length (counted in bigrams, as in the COCO evaluation code), times 10. Range: 0 to 10.
 With document frequencies from the references, the values equal those of pycocoevalcap 1.2.
 
-Shapes: I images, R the most references of an image, C candidates.
+Shapes: I images, R maximum references per image, C candidates.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class CiderD:
         references: The reference texts of each image, by image id.
         df: Document frequencies; by default they are counted over `references`, as in the tables
             of papers.
-        tokenized: Whether the texts are tokens joined by spaces already.
+        tokenized: True if the texts are already tokens joined by spaces.
         sigma: Standard deviation of the length penalty, in bigrams.
 
     Raises:

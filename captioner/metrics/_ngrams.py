@@ -4,7 +4,7 @@ BLEU and CIDEr-D need the same two things: the count of each n-gram in each sent
 n-grams that a candidate shares with the references of its image. Both are computed here once, with
 sorted integer arrays instead of dictionaries of tuples.
 
-Shapes: I images, R the most references of an image, C candidates, E entries. An entry is one
+Shapes: I images, R maximum references per image, C candidates, E entries. An entry is one
 distinct n-gram of one sentence.
 """
 

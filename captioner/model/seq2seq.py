@@ -13,9 +13,9 @@ from captioner.model.image_encoder import MemoryEncoder
 
 
 class Seq2Seq(nn.Module):
-    """Backbone, memory encoder and decoder, with optional parts for questions.
+    """Backbone, memory encoder and decoder, with optional question modules.
 
-    Captions do not use the parts for questions.
+    Captions do not use the question modules.
 
     Args:
         backbone: Any module from pixels (B, 3, H, W) to features (B, P, C). The features of a

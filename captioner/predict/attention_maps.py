@@ -1,7 +1,7 @@
 """Cross-attention to the image for each word of a text.
 
-The mean over the decoder's layers and heads, as in Xu et al. 2015 (Show, Attend and Tell). It
-shows what was read from where, not why: the encoder's layers have mixed the positions before.
+Maps are means over the decoder's layers and heads, as in Xu et al. 2015 (Show, Attend and Tell).
+They do not explain the prediction: the encoder's layers have already mixed the positions.
 
 Shapes: T tokens, P memory positions, R rows and C columns of the grid of positions.
 """
@@ -27,7 +27,7 @@ def map_attention(
 
     Args:
         backend: The model.
-        memory: Of the image, or of a question about it. Weights of the question's words are left
+        memory: The memory of an image or a question. Weights of the question's words are left
             out, and the others sum to 1.
         tokens: The text, EOS last.
         size: Width and height of the image.

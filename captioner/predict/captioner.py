@@ -264,11 +264,11 @@ class Captioner(LoadedModel):
     ) -> Iterator[Answers]:  # fmt: skip
         """Yield the answers to pairs of an image and a question, in order.
 
-        Each image is read and encoded once, wherever it recurs: all its questions are answered
-        together, and results wait for their turn. Images are the same if they have the same path
-        or are the same object. An image or a question that cannot be used has its error in its
-        results, and does not affect the others. `batch_size` questions are answered together; see
-        `ask` for the other options.
+        Each image is read and encoded once, even if it occurs in several rows: all its questions
+        are answered together, and results are returned in the order of the rows. Images are the
+        same if they have the same path or are the same object. An image or a question that cannot
+        be used has its error in its results, and does not affect the others. `batch_size` questions
+        are answered together; see `ask` for the other options.
         """
         options = self._answer_options(answers, num_answers, min_confidence, beam_size)
         yield from self._answer_rows(rows, batch_size, options)

@@ -63,9 +63,9 @@ def load(
             probabilities. They must share one tokenizer, as runs do that start from one
             checkpoint; the configuration is that of the first.
         device: Where the model runs, such as `cpu` or `cuda`.
-        dtype: The type of weights and arithmetic: `float32`, `bfloat16` or `float16`; `int8`, on a
-            CPU, for the weights behind the backbone; `auto` for int8 on a CPU and bfloat16 on a
-            GPU, where they are supported.
+        dtype: The type of weights and arithmetic: `float32`, `bfloat16` or `float16`; `int8`
+            (CPU only) for the linear layers after the backbone; `auto` for int8 on a CPU
+            and bfloat16 on a GPU, where they are supported.
         tta: Test-time augmentation. 2 averages the features of the image and its mirror image, 4
             also those of a smaller copy of both; each view costs as much as the first.
         compile: Compile the decoder with `torch.compile` at its first use. On a CPU this takes a

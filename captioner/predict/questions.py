@@ -64,7 +64,7 @@ class ClosedSet:
 
 @dataclass(frozen=True)
 class AnswerOptions:
-    """How the questions of one call are answered."""
+    """Options for answering the questions of one call."""
 
     search: AnswerConfig
     num_answers: int
@@ -148,7 +148,7 @@ def answer_batch(
         [order.index(owners[number]) for number in usable],
     )
     closed = options.closed.trie if options.closed else None
-    # Of several answers, some may turn out to be one text.
+    # If several answers are requested, some hypotheses may have the same text.
     num_return = 1 if options.num_answers == 1 else None
     hypotheses = search_answers(
         backend, memories, options.search, num_return=num_return, closed=closed

@@ -1,4 +1,4 @@
-"""Results of the Python API. Nothing heavy is imported.
+"""Result types of the Python API. This module imports no heavy libraries.
 
 Shapes: R rows and C columns of a grid of image positions.
 """
@@ -47,20 +47,20 @@ class Scored:
 
     text: str
     logprob: float
-    """Of the whole text, EOS included; of an answer, exp(logprob) is its confidence."""
+    """Log probability of the whole text, with EOS; exp(logprob) of an answer is its confidence."""
     score: float
     """`logprob` divided by the number of tokens, EOS included, as `Caption.score`."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """The captions of one image, best first, or the error in their place."""
+    """The captions of one image, best first, or the error if there are none."""
 
     captions: tuple[Caption, ...] = ()
     error: CaptionerError | None = None
     """The image cannot be read, or no caption satisfies the options."""
     low_confidence: bool = False
-    """Whether the image is of a single color or noise, so that no caption can be right."""
+    """True if the image is a single color or noise, so that no caption can be correct."""
 
     @property
     def text(self) -> str:
@@ -83,12 +83,12 @@ class Answer:
     confidence: float
     """The calibrated probability of the whole answer, in (0, 1]."""
     tokens: tuple[int, ...] = field(default=(), repr=False, compare=False)
-    """As `Caption.tokens`, of the most likely spelling of the answer."""
+    """Like `Caption.tokens`, for the most likely spelling of the answer."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers to one question, most likely first, or the error in their place.
+    """The answers to one question, most likely first, or the error if there are none.
 
     The properties raise `error` if there is one.
     """
@@ -101,7 +101,7 @@ class Answers:
 
     @property
     def best(self) -> Answer:
-        """The most likely answer, whatever its confidence."""
+        """The most likely answer, regardless of its confidence."""
         if self.error is not None:
             raise self.error
         return self.answers[0]
@@ -113,7 +113,7 @@ class Answers:
 
     @property
     def unsure(self) -> bool:
-        """Whether the most likely answer is below `min_confidence`."""
+        """True if the confidence of the most likely answer is below `min_confidence`."""
         return self.confidence < self.min_confidence
 
     @property

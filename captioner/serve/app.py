@@ -63,7 +63,7 @@ def create_app(
         load: Loads the captioner of one worker; see `Engine`.
         settings: Limits and access rules.
         name: The model's name in OpenAI's API.
-        page: Whether to serve the web page at `/`.
+        page: Serve the web page at `/`.
     """
     engine = Engine(load, settings)
 

@@ -1,7 +1,7 @@
 """Dynamic batching: a queue of requests, and the rules by which they share a batch.
 
-Each worker runs one batch at a time; while all workers are busy, the next batches fill up. A
-request that is cancelled before its batch starts is dropped.
+Each worker runs one batch at a time. While all workers are busy, queued requests are collected into
+the next batches. A request that is cancelled before its batch starts is dropped.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from captioner.images.file_types import identify_format
 
 METADATA = "metadata.jsonl"
 MAX_CAPTION_LENGTH = 1000
-"""The most characters of a caption."""
+"""Maximum number of characters of a caption."""
 _SUFFIXES = {"JPEG": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2"}
 """File name suffixes that differ from the name of the format."""
 
@@ -53,7 +53,7 @@ class Corrections:
         name = hashlib.sha256(data).hexdigest()[:32] + suffix
         if any("\ud800" <= character <= "\udfff" for character in caption):
             # JSON can represent half of a surrogate pair, a UTF-8 file cannot.
-            raise CaptionerError("the corrected caption contains half a character; type it again")
+            raise CaptionerError("the corrected caption has an incomplete character; type it again")
         try:
             with self._lock:
                 return self._save(name, data, {"file_name": name, "caption": caption})

@@ -27,7 +27,7 @@ LENGTH = struct.Struct(">I")
 
 @dataclass(frozen=True)
 class DecoderLimits:
-    """The most that decoding one image may cost, and the output size (height, width)."""
+    """Resource limits for decoding one image, and the output size (height, width)."""
 
     size: tuple[int, int]
     crop: bool
@@ -97,7 +97,7 @@ def restrict_process(limits: DecoderLimits) -> None:
 
 
 def limit_cpu_time(seconds: int) -> None:
-    """Have the kernel kill this process after so many further seconds of processor time."""
+    """Limit the CPU time of this process: the kernel kills it after `seconds` more seconds."""
     if sys.platform != "win32":
         used = resource.getrusage(resource.RUSAGE_SELF)
         limit = int(used.ru_utime + used.ru_stime) + 1 + seconds

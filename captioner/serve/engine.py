@@ -31,7 +31,7 @@ Options: TypeAlias = Mapping[str, Any] | None
 
 
 class QueueFullError(CaptionerError):
-    """The server has the most requests that it accepts at a time."""
+    """The maximum number of concurrent requests has been reached."""
 
 
 class NotReadyError(CaptionerError):
@@ -50,7 +50,7 @@ class Engine:
     Attributes:
         captioner: The captioner of the first worker; None until all are loaded.
         failure: The error that prevented the model from loading.
-        draining: Whether new requests are rejected because the server shuts down.
+        draining: True if new requests are rejected because the server is shutting down.
         closing: Set when open connections are to be closed.
         active: The number of requests in progress.
     """
@@ -72,7 +72,7 @@ class Engine:
 
     @property
     def ready(self) -> bool:
-        """Whether requests are accepted."""
+        """True if requests are accepted."""
         return self.captioner is not None and not self.draining
 
     @property

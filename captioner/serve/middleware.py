@@ -37,7 +37,7 @@ UPLOAD_FACTOR = 16
 CLIENT_DISCONNECTED = 499
 """Status in the log of a request whose client has disconnected; it is never sent."""
 DISCARD_SECONDS = 2.0
-"""How long the rest of a rejected body is read; otherwise the client may miss the response."""
+"""Maximum time to read the rest of a rejected body; otherwise the client may miss the response."""
 
 
 class RequestMiddleware:
@@ -164,7 +164,7 @@ class RequestState:
         rejection: The error that replaces the application's response.
         status: HTTP status of the response that has begun.
         size: Bytes of the body so far.
-        complete: Whether the whole response has been sent.
+        complete: True if the whole response has been sent.
     """
 
     def __init__(self, scope: Message, receive: Receive, send: Send) -> None:

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from captioner.serve.engine import Engine
 
 SHUTDOWN_SECONDS = 5
-"""How long open connections, such as those of a page, may last once all requests are answered."""
+"""Maximum time that open connections (such as a page's) last after all requests are answered."""
 
 
 class GracefulServer(uvicorn.Server):

@@ -13,19 +13,19 @@ class Settings:
     workers: int = 1
     """Model workers; each runs one batch at a time."""
     max_batch: int = 16
-    """The most requests in a batch."""
+    """Maximum number of requests in a batch."""
     max_wait: float = 0.005
-    """How long a batch waits for requests that are still being received or decoded."""
+    """Maximum time a batch waits for requests that are still being received or decoded."""
     max_single_wait: float = 0.03
-    """How long a single request waits for a second one while another worker is busy."""
+    """Maximum time a single request waits for a second one while another worker is busy."""
     max_requests: int = 64
-    """The most requests in progress; further ones are rejected with status 429."""
+    """Maximum number of requests in progress; further ones are rejected with status 429."""
     deadline: float = 30.0
     """The longest time for a request; after it, the status is 504."""
     max_body: int = 20 * 2**20
     """The largest request body; a larger one is rejected with status 413."""
     max_pixels: int = 60_000_000
-    """The most pixels of an image; a larger one is rejected with status 422."""
+    """Maximum number of pixels of an image; a larger one is rejected with status 422."""
     image_decoders: int = 2
     """Worker processes that decode images."""
     decoder_memory: int = 2 * 2**30

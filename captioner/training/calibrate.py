@@ -1,4 +1,4 @@
-"""Temperature scaling of the answers, so that a confidence of 0.7 is right in 70 % of the cases.
+"""Temperature scaling: answers with a confidence of 0.7 should be correct in 70 % of the cases.
 
 Guo et al., On calibration of modern neural networks (ICML 2017), section 4.2. The probability is
 that of a whole answer, so the likelihood of the answers' tokens is maximized.

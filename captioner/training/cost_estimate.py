@@ -48,7 +48,7 @@ class CostEstimate:
     seconds: float
     """Without validation, and without reading in other processes."""
     flops: float
-    """Of the forward and backward passes, sampling included."""
+    """Operations of the forward and backward passes, sampling included."""
     memory: int
     """Bytes in use after a forward pass, on the device or in this process."""
     room: int

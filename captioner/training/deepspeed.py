@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from accelerate.utils import DeepSpeedPlugin
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-"""What AdamW keeps of each weight, besides the number of steps."""
+"""Names of the tensors that AdamW keeps for each weight, besides the number of steps."""
 
 
 def check(settings: TrainConfig) -> None:
@@ -27,7 +27,7 @@ def check(settings: TrainConfig) -> None:
     if not is_deepspeed_available():
         raise ConfigError("DeepSpeed: not installed; pip install deepspeed")
     if settings.precision == "fp16":
-        raise ConfigError("train.precision=fp16: not with DeepSpeed here; take bf16 or no")
+        raise ConfigError("train.precision=fp16 is not supported with DeepSpeed; use bf16 or no")
 
 
 def configure(plugin: DeepSpeedPlugin, settings: TrainConfig) -> None:

@@ -44,7 +44,7 @@ def start(settings: TrainConfig, *, unused: bool) -> Accelerator:
         deepspeed.check(settings)
     settings = dataclasses.replace(settings, precision=choose_precision(settings.precision))
     if settings.compile and (is_deepspeed or _is_requested("FSDP")):
-        raise ConfigError("train.compile=true: not with FSDP or DeepSpeed; leave out one of them")
+        raise ConfigError("train.compile=true is not supported with FSDP or DeepSpeed; disable one")
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=unused)]
     if is_deepspeed and is_cpu:
         handlers.append(InitProcessGroupKwargs(backend="gloo"))
@@ -55,7 +55,7 @@ def start(settings: TrainConfig, *, unused: bool) -> Accelerator:
         gradient_accumulation_steps=settings.accumulate,
         log_with=None if settings.tracker == "none" else settings.tracker,
         project_dir=settings.output,
-        # Otherwise each of several CPU processes takes itself for the only one.
+        # Otherwise each of several CPU processes would run as a single process.
         cpu=is_cpu and not is_deepspeed,
         kwargs_handlers=handlers,
     )
@@ -238,7 +238,7 @@ def load_optimizer_state(
 
 
 def _isolate_restart(backend: str | None) -> None:
-    """Give the process group of a restarted process its own keys in torchrun's store.
+    """Use separate keys in torchrun's store for the process group of a restarted process.
 
     The store outlives the processes, so the new ones would find the addresses of the failed ones
     (pytorch issue 135712). The number of restarts distinguishes them on a single node; on several

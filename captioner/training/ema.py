@@ -14,8 +14,8 @@ from captioner.training.distributed import place_like
 class MovingAverage:
     """Exponential moving average of a model's parameters (Polyak and Juditsky, 1992).
 
-    The decay of update n is min(decay, (1 + n) / (10 + n)), so that the first weights, which are
-    far from good, are soon forgotten. With decay 0, there is no average.
+    The decay of update n is min(decay, (1 + n) / (10 + n)), so that the influence
+    of the initial weights decreases quickly. With decay 0, there is no average.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

@@ -67,7 +67,7 @@ def train(
         config: The configuration of the run.
         resume: Continue from the newest saved state.
         force: Resume even if settings or data have changed.
-        signals: Notes the signals at which the run has to stop.
+        signals: Records received signals; the run stops after the first one.
 
     Returns:
         The validation scores of the best checkpoint.

@@ -24,17 +24,17 @@ def average_checkpoints(
 ) -> None:
     """Average each weight of a model, in place, with those of the checkpoints that have it.
 
-    A checkpoint that is named twice counts twice. Raises CheckpointError for one with another
-    tokenizer, other pixels or other weights.
+    A checkpoint that is named twice counts twice. Raises CheckpointError for one with a
+    different tokenizer, image preprocessing or shape of the weights.
     """
     sums = model.state_dict()
     counts = Counter(dict.fromkeys(sums, 1))
     for name in others:
         path = resolve_checkpoint(name)
         if Tokenizer.load(path / TOKENIZER).model != tokenizer.model:
-            raise CheckpointError(f"train.soup: {path}: has another tokenizer than train.start")
+            raise CheckpointError(f"train.soup: {path}: its tokenizer differs from train.start's")
         if pixel_spec(load_config(path / CONFIG)) != pixel_spec(config):
-            raise CheckpointError(f"train.soup: {path}: sees other pixels than train.start")
+            raise CheckpointError(f"train.soup: {path}: preprocessing differs from train.start's")
         for key, value in load_weights(path / WEIGHTS).items():
             if key not in sums or sums[key].shape != value.shape:
                 raise CheckpointError(

@@ -20,7 +20,7 @@ def build_optimizer(model: Seq2Seq, config: TrainConfig, stage: StageConfig) -> 
     `peak`.
 
     Weight decay applies to matrices only. It does not apply to vectors (biases, norms), nor to
-    embeddings of positions, types or question words: rows that no text uses would shrink to zero.
+    embeddings of positions, types or question words: rows of unused tokens would shrink to zero.
 
     With `encoder_decay` below 1, the learning rate of the backbone decreases from its last block to
     its first (layer-wise learning-rate decay; Howard and Ruder, ULMFiT, 2018, section 3.2).

@@ -81,7 +81,7 @@ class Run:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes files."""
+        """True if this process is the one that writes files."""
         return bool(self.accelerator.is_main_process)
 
     def save(self, optimizer: torch.optim.Optimizer) -> None:
@@ -141,7 +141,7 @@ def start_run(config: Config, signals: Signals | None = None) -> Run:
     tasks, train_rows, val_rows, report = read_splits(config)
     model, tokenizer, config = setup.build_start(config, train_rows)
     train_set, val_set = setup.build_datasets(config, tasks, train_rows, val_rows, tokenizer)
-    # A step on captions does not use the parts for questions.
+    # A step on captions does not use the question modules.
     accelerator = distributed.start(settings, unused=model.question_encoder is not None)
     model.to(accelerator.device)
     model.to(memory_format=distributed.memory_format(accelerator))

@@ -1,4 +1,4 @@
-"""What a run starts with: the tokenizer, the model and the data sets, from its configuration."""
+"""Build the tokenizer, the model and the data sets of a run from its configuration."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _from_checkpoint(config: Config) -> tuple[Seq2Seq, Tokenizer, Config]:
 def _check_model_section(config: Config, saved: Config) -> None:
     """Raise CheckpointError if the run's model section contradicts that of the checkpoint.
 
-    A run may repeat the section, leave it out, or set only the parts for questions.
+    A run may repeat the section, leave it out, or set only the question modules.
     """
     theirs, own = _without_adapters(saved.model), _without_adapters(config.model)
     own = dataclasses.replace(own, blind=theirs.blind)
@@ -132,7 +132,7 @@ def _extend_texts(model: Seq2Seq, config: Config) -> Config:
         if train.question_max_length:
             encoder = model.question_encoder
             if not isinstance(encoder, (QuestionEncoder, TextEncoder)) or sizes.question is None:
-                raise ValueError("the model has no parts for questions")
+                raise ValueError("the model has no question modules")
             encoder.extend_positions(train.question_max_length)
             question = dataclasses.replace(sizes.question, max_length=train.question_max_length)
             sizes = dataclasses.replace(sizes, question=question)

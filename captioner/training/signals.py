@@ -26,7 +26,7 @@ class Stopped(Exception):
 
 
 class Signals:
-    """Notes the first signal within the block in `name`; a second one interrupts at once."""
+    """Record the first signal within the block in `name`; a second one interrupts at once."""
 
     def __init__(self) -> None:
         self.name = ""

@@ -16,10 +16,10 @@ def start_stage(
     """Freeze or unfreeze the parts of the model and set the augmentation of the training images.
 
     Cached features of an earlier stage are dropped. Raises ConfigError if the stage trains the
-    parts for questions and the model has none.
+    question modules and the model has none.
     """
     if stage.parts == "question" and model.fusion is None:
-        raise ConfigError("train.stages: parts=question, and the model has none for questions")
+        raise ConfigError("train.stages: parts=question needs question modules; set model.question")
     for part in (model.memory_encoder, model.decoder):
         part.requires_grad_(stage.parts == "all")
     distances = distances_to_output(model.backbone) if stage.encoder_blocks else {}

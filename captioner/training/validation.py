@@ -178,7 +178,7 @@ def _score_captions(
 def diagnose(
     captions: Mapping[Name, str], references: Mapping[Name, Sequence[str]], *, score: float
 ) -> tuple[dict[str, float], list[str]]:
-    """Detect captions that are all alike or that do not depend on the images.
+    """Detect captions that are nearly identical for all images or do not depend on the images.
 
     `score` is the CIDEr-D of the captions. Returns figures for the log, and warnings. `different`
     is the share of distinct captions; `dangling` is the share of captions that end on a word such

@@ -69,7 +69,7 @@ def test_invalid_image_and_unwritable_folder_are_errors(tmp_path) -> None:
 
 
 def test_lone_surrogate_is_rejected(tmp_path) -> None:
-    with pytest.raises(CaptionerError, match="half a character"):
+    with pytest.raises(CaptionerError, match="an incomplete character"):
         Corrections(tmp_path).save(encoded(), "a \ud800 dog")
     assert not list(tmp_path.iterdir())
 

@@ -1,7 +1,7 @@
 """MobileNet V1 and V2 for inference, without timm, with folded batch norms.
 
-Importing timm takes longer than importing torch and captioning a photograph together. The models
-have timm's parameter names and return the same features, so they use the same checkpoint.
+Importing timm would take longer than importing torch and captioning one photograph
+together. The models return timm's features with its parameter names and use the same checkpoint.
 
 Sources: Howard et al., MobileNets (2017); Sandler et al., MobileNetV2 (2018). "Same" padding is
 that of TensorFlow. Shapes: B images, C channels, H, W pixels or positions.

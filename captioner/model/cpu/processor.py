@@ -1,7 +1,7 @@
 """Capabilities of the CPU: which bfloat16 and int8 kernels are fast and correct.
 
-This is the only module that depends on the instruction set. The measured speeds behind its choices
-are in benchmarks/README.md.
+This is the only module that depends on the instruction set. The measured speeds on which
+its choices are based are in benchmarks/README.md.
 
 Shapes: N rows, I inputs, O outputs.
 """

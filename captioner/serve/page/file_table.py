@@ -15,7 +15,7 @@ from captioner.files import csv_line
 from captioner.serve.engine import Engine, QueueFullError
 
 RETRY_SECONDS = 0.5
-"""How long to wait before a request is repeated that the full server rejected."""
+"""Delay before repeating a request that was rejected because the server was full."""
 
 
 @dataclass(frozen=True)

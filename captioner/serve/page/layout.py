@@ -20,7 +20,7 @@ from captioner.serve.page.html import format_note
 from captioner.serve.page.search_settings import NAMES, add_settings
 
 _DELETE_CACHE = (3600, 24 * 3600)
-"""How often old uploads are deleted, and the age from which they are, in seconds."""
+"""Interval between deletions of old uploads, and the minimum age of such uploads, in seconds."""
 _FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 
 
@@ -175,8 +175,8 @@ def _connect(
 ) -> None:
     """Call a handler on events; components are given by name, events such as `ask.click`.
 
-    The component `busy` shows the progress, and `limit` is the most concurrent calls. Events during
-    a call are ignored, except that with `latest` the last of them leads to another call.
+    The component `busy` shows the progress, and `limit` is the maximum number of concurrent
+    calls. Events during a call are ignored; with `latest`, the last of them starts another call.
     """
     events = [trigger.split(".") for trigger in triggers.split()]
     gr.on(

@@ -1,1 +1,1 @@
-"""What a chat prompt asks for."""
+"""Detection of the task that a chat prompt requests."""

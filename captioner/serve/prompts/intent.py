@@ -29,7 +29,7 @@ from captioner.serve.prompts.intent_words import (
 )
 
 MAX_CLAUSE_WORDS = 60
-"""The most words of a clause that are classified; its question is not truncated."""
+"""Maximum number of words of a clause that are classified; its question is not truncated."""
 
 _QUOTED = re.compile(r"[\"\u201c]([^\"\u201c\u201d]*\?)[\"\u201d]")
 _LABEL = re.compile(r"(?i)(?:^|(?<=\s))(?:q|question|a|answer|short answer|user|assistant) ?:")

@@ -261,7 +261,7 @@ def _strip_determiners(words: Words) -> Words:
 
 
 def _is_noun_phrase(words: Words) -> bool:
-    """Whether the first word is a noun here: "caption for this", "count of the dogs"."""
+    """Return whether the first word is a noun here: "caption for this", "count of the dogs"."""
     return len(words) == 1 or words[1] in ("of", "for", "please", "or", "in")
 
 

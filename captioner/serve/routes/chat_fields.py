@@ -33,7 +33,7 @@ _Stop = Annotated[
 
 
 class StreamOptions(Fields):
-    """What a stream contains besides the text."""
+    """Optional contents of a stream besides the text."""
 
     group: ClassVar[str] = "stream_options."
     include_usage: bool | None = None
@@ -116,12 +116,12 @@ class ChatRequest(Fields):
 
     @property
     def limit(self) -> int | None:
-        """The most tokens of a text."""
+        """Maximum number of tokens of a text."""
         return self.max_completion_tokens or self.max_tokens
 
     @property
     def include_usage(self) -> bool:
-        """Whether a stream ends with the token counts."""
+        """True if a stream ends with the token counts."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
     def sampling_options(self) -> dict[str, Any]:

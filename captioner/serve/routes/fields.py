@@ -17,7 +17,7 @@ Model = TypeVar("Model", bound=BaseModel)
 _TYPE = re.compile(r"str|[A-Z]\w*|\w+\[.*")
 """Parts of a validation error's location that name the types of a union."""
 _MAX_QUOTED = 60
-"""The most characters of a field's name or value that a message quotes."""
+"""Maximum number of characters that a message quotes of a field's name or value."""
 
 
 class Fields(BaseModel):
@@ -25,7 +25,7 @@ class Fields(BaseModel):
 
     Class attributes:
         also_valid: Names that the request may contain besides the fields, such as `image`.
-        advice: What to use instead of a field that only other requests have, by its name.
+        advice: Alternatives to fields that only other requests have, by field name.
         group: Name of the object that contains the fields, with a dot; empty for the request.
     """
 

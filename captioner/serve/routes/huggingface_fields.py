@@ -109,7 +109,7 @@ class HfParameters(Fields):
 
     group: ClassVar[str] = "parameters."
     top_k: NumCaptions | None = None
-    """For questions: the most answers to return."""
+    """For questions: the maximum number of answers."""
     max_new_tokens: int | None = Field(default=None, ge=1)
     """For captions."""
     generation_parameters: GenerationParameters | None = None

@@ -17,7 +17,7 @@ _DATA_URI = re.compile(
     r"(image/[\w.+-]+|application/octet-stream)?(;[^,;]*)*;\s*base64\s*", re.IGNORECASE
 )
 _MAX_HEAD = 200
-"""The most characters of a data URI before its comma."""
+"""Maximum number of characters of a data URI before its comma."""
 _URL_SAFE = str.maketrans("-_", "+/")
 
 

@@ -39,7 +39,7 @@ class CaptionResponse(CaptionItem):
 
     captions: list[CaptionItem]
     low_confidence: bool
-    """Whether the image shows nothing, such as a single color or noise."""
+    """True if the image shows nothing, such as a single color or noise."""
 
 
 class AnswerItem(BaseModel):

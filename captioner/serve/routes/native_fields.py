@@ -15,9 +15,9 @@ MAX_CAPTIONS = 10
 MAX_BEAMS = 16
 MAX_TEXTS = 64
 MAX_PHRASES = 8
-"""The most phrases that a caption must include."""
+"""Maximum number of phrases that a caption must include."""
 MAX_TEXT_LENGTH = 10_000
-"""The most characters of a text; the model reads far shorter questions."""
+"""Maximum number of characters of a text; the model reads far shorter questions."""
 MIN_TEMPERATURE = 1e-4
 """The lowest temperature; logits divided by a much smaller one overflow."""
 
@@ -98,7 +98,7 @@ class VqaRequest(_NativeFields):
     answers: list[str] | None = Field(default=None, min_length=1, max_length=1000)
     """The only possible answers."""
     num_answers: NumCaptions = 1
-    """The most answers to return, likeliest first."""
+    """Maximum number of answers to return, most likely first."""
     min_confidence: float = Field(default=0.0, ge=0, le=1)
     """Below it, the answer is the word unsure."""
     beam_size: OptionalBeams = None

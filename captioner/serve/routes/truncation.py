@@ -11,14 +11,14 @@ class Truncation:
     """Truncate one text that arrives in pieces.
 
     Args:
-        limit: The most tokens.
+        limit: Maximum number of tokens.
         stop: Stop sequences; the text ends before the first that occurs.
 
     Attributes:
         reason: Why the text ends, as OpenAI's `finish_reason`: `stop` at its end or at a stop
             sequence, `length` if more than `limit` tokens were generated.
         tokens: The number of tokens up to the end.
-        ended: Whether the end is reached, so that further pieces are not needed.
+        ended: True if the end is reached, so that further pieces are not needed.
     """
 
     def __init__(self, *, limit: int | None = None, stop: Sequence[str] = ()) -> None:

@@ -162,7 +162,7 @@ def test_text_limit_of_a_checkpoint_can_be_raised(tmp_path, checkpoint):
     ("words", "message"),
     [
         (["train.max_length=5"], "5 is less than the present number of positions, 12"),
-        (["train.question_max_length=40"], "no parts for questions"),
+        (["train.question_max_length=40"], "no question modules"),
     ],
 )
 def test_text_limit_that_cannot_be_raised_is_an_error(words, message, checkpoint):
