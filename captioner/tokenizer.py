@@ -39,13 +39,13 @@ class Tokenizer:
     """A SentencePiece model that decodes each encoded Unicode text exactly.
 
     Characters that are not in the training text become UTF-8 byte pieces, so `<unk>` is never
-    produced. A lone surrogate, which is no valid Unicode, becomes U+FFFD.
+    produced. A lone surrogate, which is not valid Unicode, becomes U+FFFD.
 
     Args:
         model: Content of a `tokenizer.model` file.
 
     Raises:
-        CheckpointError: It is no SentencePiece model, or has other special ids.
+        CheckpointError: It is not a SentencePiece model, or has other special ids.
     """
 
     pad = PAD
@@ -85,7 +85,7 @@ class Tokenizer:
     ) -> Tokenizer:
         """Train a tokenizer on normalized captions; deterministic for the same texts in order.
 
-        `vocab_size` is the number of ids V, which is smaller if the texts are too few for as many
+        `vocab_size` is the number of ids V, which is smaller if the texts yield fewer
         pieces; `kind` is "unigram" or "bpe".
 
         Raises:
@@ -124,7 +124,7 @@ class Tokenizer:
     def list_pieces(self) -> list[str | None]:
         """Return the text of each id (V entries), spaces included; None for the special ids.
 
-        A byte beyond ASCII, which is no character alone, becomes U+DC80 to U+DCFF, as with
+        A byte beyond ASCII, which is not a character alone, becomes U+DC80 to U+DCFF, as with
         Python's error handler `surrogateescape`.
         """
         p, pieces = self._processor, list[str | None]()

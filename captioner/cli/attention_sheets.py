@@ -127,6 +127,6 @@ def draw_sheet(image: Image.Image, words: Sequence[Attention]) -> Image.Image:
 
 
 def _font(word: str) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return the font of Pillow in a size at which the word is no wider than a tile."""
+    """Return the font of Pillow in a size at which the word fits into a tile."""
     font = ImageFont.load_default(TEXT)
     return ImageFont.load_default(min(TEXT, TEXT * TILE / max(1, font.getlength(word))))

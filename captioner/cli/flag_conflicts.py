@@ -1,4 +1,4 @@
-"""Which flags of `captioner caption` cannot be used together."""
+"""Detect flags of `captioner caption` that cannot be combined."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BEAMS = ("groups", "diversity", "length_penalty", "length_form")
 
 
 def find_conflicts(options: CaptionOptions) -> Iterator[str]:
-    """Yield a message for each conflict; only the first is certain to be meaningful."""
+    """Yield a message for each conflict; later ones may follow from the first."""
     question_flags = options.questions.flags
     if len(question_flags) > 1:
         yield f"{' and '.join(question_flags)}: give one of them"
@@ -41,7 +41,7 @@ def find_conflicts(options: CaptionOptions) -> Iterator[str]:
 
 
 def _find_row_conflicts(options: CaptionOptions, question_flags: list[str]) -> Iterator[str]:
-    """Yield flags of rows and texts beside flags that make no rows, or no captions."""
+    """Yield conflicts of flags for rows and texts with flags without rows or captions."""
     output, batch = options.output, options.batch
     rows = {"--output": output.path, "--csv": output.is_csv, "--errors-to": output.errors_to}
     captions = {"--sidecar": batch.sidecar, "--write-xmp": batch.write_xmp}
@@ -115,16 +115,16 @@ def _find_decoding_conflicts(options: CaptionOptions, *, answers: bool) -> Itera
     sample = options.decoding.method == "sample"
     if answers:
         for name in (name for name in given if name != "beam_size"):
-            yield f"{_flag(name)} is for captions; a question takes --beam-size alone"
+            yield f"{_flag(name)} applies to captions only; questions support only --beam-size"
     for name in SAMPLING:
         if name in given and not sample:
             yield f"{_flag(name)} needs --sample"
     for name in ("beam_size", "must_include", *_BEAMS):
         if name in given and sample:
-            yield f"{_flag(name)} is of beam search and cannot be used with --sample"
+            yield f"{_flag(name)} applies to beam search only and cannot be used with --sample"
     for name in _BEAMS:
         if name in given and options.stream:
-            yield f"{_flag(name)} is of beam search and cannot be used with --stream"
+            yield f"{_flag(name)} applies to beam search only and cannot be used with --stream"
     if ("groups" in given) != ("diversity" in given):
         yield "--groups and --diversity belong together: set both or neither"
     if not given.get("prefix", "-").strip():
@@ -158,7 +158,7 @@ def _find_score_conflicts(options: CaptionOptions, question_flags: list[str]) ->
 
 
 def _find_answer_conflicts(options: CaptionOptions, question_flags: list[str]) -> Iterator[str]:
-    """Yield options of answers without a question, and what a question cannot take."""
+    """Yield conflicts of options for answers without a question, or with one."""
     questions, count = options.questions, len(options.paths)
     for name in ("answers", "num_answers", "min_confidence"):
         if getattr(questions, name) is not None and not question_flags:

@@ -11,10 +11,10 @@ row. An image with the same bytes as an earlier one is not captioned again: its 
 of the other image and names it in `same_as`. Paths in the rows are relative to the folder where the
 first run was started.
 
-Questions replace captions. --question asks all images. --questions FILE asks them each line of a
-text file. If FILE is JSONL, its rows have `image` and `question`, and no PATH is given: rows are
-answered in their order, the path of an image is relative to FILE (or else to the working folder),
-and --jsonl returns the other keys of the row. --ask reads questions about one image from stdin, one
+--question asks about every image instead of captioning it. --questions FILE asks each line of a
+text file about every image. If FILE is JSONL, its rows have `image` and `question`; give no PATH.
+Rows are answered in order, the path of an image is relative to FILE (or else to the working
+folder), and --jsonl returns their other keys. --ask reads questions about one image from stdin, one
 per line, and answers each at once, until an empty line. A single answer is printed alone. Several
 have the path (if there are several images) and the question before them, separated by tabs.
 
@@ -193,7 +193,7 @@ def load_captioner(options: CaptionOptions) -> Captioner:
 def report_repeated(captioner: Captioner, allowed: list[str] | None) -> None:
     """Report allowed answers that have the same tokens as earlier ones."""
     if allowed and (repeated := captioner.repeated_answers(allowed)):
-        notify(f"--answers: used once, since they repeat others: {list_paths(repeated)}")
+        notify(f"--answers: duplicates are ignored: {list_paths(repeated)}")
 
 
 def choose_status(failed: int, total: int) -> int:

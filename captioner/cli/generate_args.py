@@ -22,8 +22,8 @@ COPIES = "captioned"
 
 # Name, metavar, type and help of the decoding options that take a number.
 _BEAM_NUMBERS = (
-    ("max_length", "N", int, "The greatest length of a caption in tokens."),
-    ("min_length", "N", int, "The least length of a caption in tokens."),
+    ("max_length", "N", int, "Maximum length of a caption in tokens."),
+    ("min_length", "N", int, "Minimum length of a caption in tokens."),
     ("length_penalty", "A", float, "Rank captions by log-probability / length ** A."),
     ("groups", "G", int, "Diverse beam search: divide the beams into G groups."),
     ("diversity", "L", float, "Diverse beam search: subtract L from the log-probability of a token"
@@ -45,7 +45,7 @@ def add_flags(parser: Parser) -> None:
     """Add all flags of the command."""
     text = "An image, a folder, a glob pattern, - or @LIST."
     parser.add_argument("paths", nargs="*", metavar="PATH", help=text)
-    _switch(parser, "--recursive", "Also take the images in folders below folders.")
+    _switch(parser, "--recursive", "Include images in subfolders.")
     _add_model(parser)
     _add_output(parser)
     add_decoding(parser)
@@ -85,7 +85,7 @@ def _add_output(parser: Parser) -> None:
     text = "Number of captions of each image. Default: 1."
     _value(group, "--num-captions", "N", text, type=positive)
     _switch(group, "--jsonl", "Print one JSON object per line.")
-    _switch(group, "--csv", "Print, or write, CSV with a header.")
+    _switch(group, "--csv", "Print CSV with a header, or write it with --output.")
     _switch(group, "--stream", "Print each word as soon as it is decoded.")
     _repeatable(group, "--score", "TEXT", "Rank the given texts instead of writing a caption.")
 
@@ -128,7 +128,7 @@ def _add_questions(parser: Parser) -> None:
     _switch(group, "--ask", text, dest="interactive")
     text = "Allow only these answers. @FILE reads them from a text file, one per line."
     _value(group, "--answers", "A,B,...", text)
-    text = "The greatest number of answers to each question. Default: 1."
+    text = "Maximum number of answers to each question. Default: 1."
     _value(group, "--num-answers", "N", text, type=positive)
     text = "Answer `unsure` if the confidence, from 0 to 1, is below P. Default: 0."
     _value(group, "--min-confidence", "P", text, type=share)
@@ -158,7 +158,7 @@ def _add_batch(parser: Parser) -> None:
     _switch(group, "--overwrite", text)
     text = "Turn each caption into one sentence, for use as alternative text."
     _switch(group, "--alt-text", text)
-    text = f"With --alt-text, the greatest length in characters. Default: {ALT_LENGTH}."
+    text = f"With --alt-text, the maximum length in characters. Default: {ALT_LENGTH}."
     _value(group, "--alt-length", "N", text, type=positive)
 
 

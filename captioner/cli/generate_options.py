@@ -20,7 +20,7 @@ ALT_LENGTH = 125
 
 @dataclass(frozen=True)
 class DecodingOptions:
-    """How captions are searched for: fields of `DecodingConfig`, None if not given."""
+    """Options for decoding captions: fields of `DecodingConfig`, None if not given."""
 
     max_length: int | None = None
     min_length: int | None = None
@@ -50,7 +50,7 @@ class DecodingOptions:
 
 @dataclass(frozen=True)
 class QuestionOptions:
-    """Which questions are asked, and how they may be answered."""
+    """Questions to ask, and restrictions on their answers."""
 
     questions: list[str] | None = None
     file: str | None = None
@@ -84,13 +84,13 @@ class OutputOptions:
 
     @property
     def is_csv(self) -> bool:
-        """Whether the rows are CSV, by a flag or by the suffix of the file."""
+        """True if a flag or the suffix of the file selects CSV rows."""
         return self.csv or (self.path or "").lower().endswith(".csv")
 
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """What is written for each image besides its row."""
+    """Files to write for each image in addition to its row."""
 
     sidecar: bool = False
     write_xmp: str | None = None
@@ -107,7 +107,7 @@ class BatchOptions:
 
     @property
     def sentence_length(self) -> int | None:
-        """The greatest length of an alternative text; None for plain captions."""
+        """Maximum length of an alternative text in characters; None for plain captions."""
         return (self.alt_length or ALT_LENGTH) if self.alt_text else None
 
 
@@ -141,7 +141,7 @@ class CaptionOptions:
         }
 
     def settings(self) -> dict[str, Any]:
-        """Return what the rows of a file depend on, besides checkpoint and allowed answers.
+        """Return the options that affect rows, without checkpoint and allowed answers.
 
         FILE.meta.json stores these keys, so that --resume depends on their names and order.
         """

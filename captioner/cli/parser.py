@@ -112,7 +112,7 @@ def add_inference(
     default = None if optional else dtype
     parser.add_argument("--dtype", default=default, choices=DTYPES, help=text)
     text = (
-        "Test-time augmentation: encode so many views of each image and average their features. 2"
+        "Test-time augmentation: encode this many views of each image and average their features. 2"
         " adds the mirrored image, 4 also smaller copies of both. More views are more accurate and"
         " slower. Default: 1."
     )

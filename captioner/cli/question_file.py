@@ -24,7 +24,7 @@ OUTPUT_KEYS = ("image", "question", "answer", "confidence", "answers", "error")
 
 
 class UsageError(Exception):
-    """Options that do not fit the inputs, which is found only when the inputs are read."""
+    """Options that do not fit the inputs; detected only when the inputs are read."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class QuestionRow:
     other: Mapping[str, Any] = field(default_factory=dict)
     """The other keys of the row, which are copied to its result."""
     error: str = ""
-    """Why the row cannot be used; empty if it can."""
+    """The reason why the row cannot be used; empty if it can."""
 
 
 def read_questions(
@@ -51,7 +51,7 @@ def read_questions(
 
     Raises:
         DataError: A file or a list cannot be read.
-        UsageError: Images are named twice, by the file and by paths, or not at all.
+        UsageError: Both the file and paths name images, or neither does.
     """
     path = options.questions.file
     if path is None:
@@ -88,10 +88,10 @@ def read_question_file(path: str) -> tuple[list[QuestionRow], bool]:
     if text.lstrip().startswith("["):  # The lines of a JSON list would be asked as questions.
         with contextlib.suppress(ValueError, RecursionError):
             json.loads(text)
-            raise DataError(f"{path}: is a JSON list; expected its rows as JSONL, an object a line")
+            raise DataError(f"{path}: is a JSON list; expected JSONL, one object per line")
     rows = [(f"{path}:{n}", line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not rows:
-        raise DataError(f"{path}: no question in it; expected one a line")
+        raise DataError(f"{path}: the file has no questions; expected one per line")
     if not path.lower().endswith(JSONL) and not text.lstrip().startswith("{"):
         return [QuestionRow(line.strip(), where=where) for where, line in rows], False
     return [_parse_row(line, where, os.path.dirname(path)) for where, line in rows], True
@@ -142,7 +142,7 @@ def read_allowed_answers(answers: str | None) -> list[str] | None:
 
 
 def describe_error(result: Answers, row: QuestionRow, images: Inputs) -> str:
-    """Return what is wrong with the image or the question of a row; empty if nothing is."""
+    """Return the problem of the image or the question of a row; empty if there is none."""
     if row.where and isinstance(result.error, QuestionError):
         return f"{row.where}: {result.error}"
     return images.describe_error(row.path, result.error or "")

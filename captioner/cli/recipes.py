@@ -18,7 +18,7 @@ def config_path(name: str) -> str:
     `finetune.yaml` and `configs/finetune.yaml` are one name.
 
     Raises:
-        ConfigError: There is no such file and no such configuration.
+        ConfigError: Neither a file nor a bundled configuration has this name.
     """
     for path in (name, f"{name}.yaml", f"{name}.yml"):
         if os.path.exists(path) and not os.path.isdir(path):

@@ -68,7 +68,7 @@ def _score_file(options: ScoreOptions, candidates: str) -> dict[str, Any]:
     from captioner.evaluation.candidate_files import read_candidates
     from captioner.evaluation.scoring import score_candidates
 
-    # Read before the data set, which may be large, so that an error in the file is found at once.
+    # Read before the data set, which may be large, to report an error in the file at once.
     rows = list(read_candidates(candidates))
     tasks, references = _read_tasks(options), options.references
     return score_candidates(
@@ -124,7 +124,7 @@ def _read_captions(system: str, task: EvaluationTask, options: ScoreOptions) -> 
 
 
 def _score_checkpoint(options: ScoreOptions) -> tuple[dict[str, Any], bool]:
-    """Return the scores by task, and whether no row was left out."""
+    """Return the scores by task, and True if no row was left out."""
     from captioner.evaluation.tasks import check_blind, checkpoint_config
 
     config = checkpoint_config(options.checkpoint, options.overrides)
@@ -133,7 +133,7 @@ def _score_checkpoint(options: ScoreOptions) -> tuple[dict[str, Any], bool]:
     tasks = _read_tasks(options, config, open_images=True)
     has_questions = any(task.has_questions for task in tasks)
     if options.blind and not has_questions:
-        raise CaptionerError("--blind: a baseline of answers, but the data has no question")
+        raise CaptionerError("--blind is a baseline for answers, but the data has no questions")
     if has_questions and len(tasks) > 1 and options.writes_vqa_results:
         problem = "the data has captions too; give a .jsonl file"
         raise CaptionerError(f"--output {options.output}: {problem}")

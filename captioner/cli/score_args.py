@@ -39,7 +39,7 @@ exit status is 0 if all was scored, 1 after an error, 2 for wrong arguments, and
 cannot be read or questions that cannot be answered were left out.
 """
 
-# Values that are None on the command line until the checks have run.
+# Defaults that are set after the checks, which can thus detect the flags that were given.
 _CHECKPOINT_DEFAULTS = {"beam_size": None, "batch_size": 16, "device": "cpu", "dtype": "float32"}
 _CHECKPOINT_DEFAULTS |= {"tta": 1}
 # Settings of `data` that change training, but not the rows that are held out.
@@ -111,7 +111,7 @@ class ScoreOptions:
 
     @property
     def writes_vqa_results(self) -> bool:
-        """Whether answers are written in the format of the VQA server."""
+        """True if answers are written in the format of the VQA server."""
         return _is_json(self.output)
 
 

@@ -139,9 +139,9 @@ def _add_limit_flags(parser: Parser) -> None:
     group.add_argument("--workers", type=positive, metavar="N", help=text)
     for flag, kind, default, metavar, text in (
         ("--image-decoders", positive, 2, "N", "Processes that decode images."),
-        ("--max-batch", positive, 16, "N", "The most requests in a batch."),
+        ("--max-batch", positive, 16, "N", "Maximum number of requests in a batch."),
         ("--max-wait", _not_negative, 5.0, "MS", "Milliseconds that a batch waits for others."),
-        ("--max-requests", positive, 64, "N", "The most requests at a time; then status 429."),
+        ("--max-requests", positive, 64, "N", "Maximum of concurrent requests; then status 429."),
         ("--deadline", _not_negative, 30.0, "S", "Seconds for a request; then status 504."),
         ("--max-body", _not_negative, 20.0, "MB", "Size of a request in MB; then status 413."),
         ("--max-pixels", _not_negative, 60.0, "M", "Million pixels of an image; then status 422."),

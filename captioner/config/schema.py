@@ -47,7 +47,7 @@ class SourceConfig:
     val_share: float = 0.1
     """Share of the training images to hold out if the data set has no validation split, 0 to 1."""
     hold_out: Literal["image", "question"] = "image"
-    """What to hold out: whole images, or single questions, whose images stay in training."""
+    """Unit to hold out: whole images, or single questions, whose images stay in training."""
     augment: bool = True
     """Augment the images; False if colors or margins determine the answers."""
     weight: float = 1.0
@@ -194,7 +194,7 @@ class ModelConfig:
     backbones: tuple[BackboneConfig, ...] = (BackboneConfig(),)
     """Image backbones; the features of several are concatenated per position."""
     width: int = 512
-    """Width of the Transformer layers behind the backbone; a multiple of `heads`."""
+    """Width of the Transformer layers after the backbone; a multiple of `heads`."""
     heads: int = 8
     """Attention heads."""
     encoder_layers: int = 1
@@ -357,7 +357,7 @@ class TrainConfig:
         if not self.stages:
             raise ConfigError("train.stages is empty; name at least one stage")
         if self.soup and not self.start:
-            raise ConfigError("train.soup needs train.start, with which it is averaged")
+            raise ConfigError("train.soup requires train.start; the weights of both are averaged")
         for name in ("max_length", "question_max_length"):
             if getattr(self, name) and not self.start:
                 hint = f"set model.{name.replace('_max', '.max')}"

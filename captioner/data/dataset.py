@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training images vary; see `ImageConfig`."""
+    """Augmentation of training images; see `ImageConfig`."""
 
     min_scale: float
     flip: bool
@@ -123,7 +123,7 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         self._rows = list(grouped.values())
         """Row numbers of each image, by source."""
         self.unaugmented = [not rows.keys().isdisjoint(unaugmented) for rows in self._rows]
-        """Whether each image is never augmented."""
+        """For each image, True if it is never augmented."""
         self._flippable: dict[int, bool] = {}
 
     def __len__(self) -> int:
@@ -210,7 +210,7 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         return None if self.unaugmented[index] else self.augmentation
 
     def _can_flip(self, index: int) -> bool:
-        """Return whether all texts about an image can be made true of the mirrored image."""
+        """Return whether all texts about an image can be adapted to its mirror image."""
         if index not in self._flippable:
             rows = (self.rows[n] for numbers in self._rows[index].values() for n in numbers)
             texts = (text for row in rows for text in (*row["references"], row["question"]))

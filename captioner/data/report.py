@@ -81,7 +81,7 @@ class Report:
             problem.names.append(_clean_name(name))
 
     def add_once(self, kind: str, name: object, *, key: object, rows: int = 0) -> None:
-        """Count one problem as `add` does, but equal keys only once; their rows are all counted.
+        """Count one problem like `add`, but each key only once; the rows are always counted.
 
         This is for problems that occur again in each epoch.
         """

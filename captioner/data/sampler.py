@@ -14,12 +14,12 @@ from captioner.data.dataset import Key
 
 
 class EpochBatches:
-    """Batches of keys for one rank; each batch is of one source. Set `epoch` before each epoch.
+    """Batches of keys for one rank; each batch has one source. Set `epoch` before each epoch.
 
     An epoch shuffles the images of each source, repeats them by the source's weight, cuts them into
     steps of `batch_size * world`, mixes the steps of the sources and gives each rank its share of
-    each step. So W ranks of B images see the same as one rank of W * B. A step with fewer images
-    than ranks is left out, because each rank needs an image.
+    each step. So W ranks of B images process the same steps as one rank of W * B. A step with
+    fewer images than ranks is left out, because each rank needs an image.
 
     Args:
         images: Indices of the images of each source.

@@ -26,7 +26,7 @@ ASKED_BEFORE = "held-out question that training asks about the same image: left 
 
 @dataclass(frozen=True)
 class Task:
-    """What is learned from one data set: to caption its images, or to answer its questions."""
+    """The task of a data set: captioning, or question answering."""
 
     name: str
     source: SourceConfig
@@ -163,7 +163,7 @@ def hold_out(
 
     Rows of one image stay together, and so do images whose files have equal bytes. With
     `hold_out=question`, single questions are held out instead; those that training asks about the
-    same image as well are left out. Whether a row is held out depends on its id and the seed only,
+    same image as well are left out. Only the id of a row and the seed determine if it is held out,
     so data sets over the same images are split alike; `val_share` is met on average. The report
     gets the questions that are left out; `error` is raised if one of the parts would be empty.
     """
@@ -173,7 +173,7 @@ def hold_out(
     if not single:
         keys = _join_equal_images(rows, keys)
     drawn = {key: _uniform(f"{seed} {key}") for key in keys}
-    # Each part gets a row, even of a few rows.
+    # Both parts get at least one row, even if there are only a few rows.
     lowest, highest = min(drawn, key=drawn.__getitem__), max(drawn, key=drawn.__getitem__)
     held = [key == lowest or (drawn[key] < source.val_share and key != highest) for key in keys]
     train, val = (

@@ -248,7 +248,7 @@ def _raise_conflicts(problems: Iterable[tuple[str, str]], hint: str) -> None:
     if conflicts:
         more = len(conflicts) - 1
         count = f" (and {more} more such row{'s' * (more > 1)})" if more else ""
-        raise MetricError(f"{conflicts[0]}{count}; remove the key that is wrong: {hint}")
+        raise MetricError(f"{conflicts[0]}{count}; correct or remove the wrong key: {hint}")
 
 
 def _collect_texts(

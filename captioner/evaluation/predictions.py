@@ -17,7 +17,7 @@ Notify = Callable[[str], None]
 
 @dataclass(frozen=True)
 class PredictionOptions:
-    """How texts are predicted, and where they are written."""
+    """Options for predicting texts and for writing them to a file."""
 
     source: str
     """Name of the data set in messages."""

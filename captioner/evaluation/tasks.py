@@ -35,7 +35,7 @@ class EvaluationTask:
 
     @property
     def has_questions(self) -> bool:
-        """Whether the rows are questions and not captions."""
+        """True if the rows are questions and not captions."""
         return bool(self.rows[0].question)
 
 

@@ -58,6 +58,6 @@ def read_vqa_results(path: str | Path) -> dict[str, str]:
         if not isinstance(row.get("answer"), str):
             raise DataError(f"{path}: row {i}: question {question_id} has no text under answer")
         if str(question_id) in answers:
-            raise DataError(f"{path}: row {i}: a second answer to question {question_id}")
+            raise DataError(f"{path}: row {i}: question {question_id} is answered twice")
         answers[str(question_id)] = row["answer"]
     return answers

@@ -160,7 +160,7 @@ def test_output_files_are_not_inputs(tmp_path):
         assert not left & {"out.jsonl", "a.txt", "copies"}
         assert {"a.png", "notes.txt"} <= left
         assert not any("copies" in path for path in found)
-    with pytest.raises(DataError, match="lies in what this run writes"):
+    with pytest.raises(DataError, match="all inputs are files that this run writes"):
         find_images(["in"], exclude=["."])
 
 

@@ -95,7 +95,7 @@ def test_closed_answers(run, photos, tmp_path):
     for given, expected, message in (
         (f"@{file}", {"Yes", "no", "red, dog"}, blank),
         ("Yes, no,x", {"Yes", "no", "x"}, ""),
-        ("Yes,no, yes ", {"Yes", "no"}, "generate.py: --answers: used once, since they repeat"),
+        ("Yes,no, yes ", {"Yes", "no"}, "generate.py: --answers: duplicates are ignored: "),
     ):
         status, out, err = run(*common, given)
         assert (status, err[: len(message) or None]) == (0, message)

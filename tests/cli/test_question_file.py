@@ -81,7 +81,7 @@ def test_a_json_list_is_rejected(run, photos, tmp_path):
         file.write_text(text)
         status, out, err = run(photos, "--questions", file)
         assert (status, out, err.count("\n")) == (1, [], 1)
-        assert "an object a line" in err
+        assert "one object per line" in err
     file.write_text(f"[1] {Q}\n")  # A line of text may begin with a bracket.
     assert run(photos / "0.png", "--questions", file)[0] == 0
 

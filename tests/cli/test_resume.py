@@ -164,7 +164,7 @@ def test_missing_files_keep_their_rows_and_are_reported(run, photos):
     for inputs in (["photos"], ["photos/0.png", "photos/1.png", "photos/2.png"]):
         status, out, err = run(*inputs, *options)
         assert (status, out, err.count("\n")) == (0, [], 1)
-        assert "1 row is of a file that cannot be read now; kept (photos/1.png)" in err
+        assert "1 row belongs to a file that cannot be read now; kept (photos/1.png)" in err
         assert Path("out.jsonl").read_bytes() == before
     # Rows of other existing files are not reported.
     assert "photos/1.png" in run("photos/2.png", *options)[2]
@@ -340,4 +340,4 @@ def test_names_that_are_equal_in_csv_are_an_error(run, photos):
 def test_inputs_listed_twice_are_reported(run, photos):
     status, _, err = run("photos", "photos/1.png", "photos/1.png", "--output", "out.jsonl")
     assert (status, len(rows())) == (0, 3)
-    assert err == "generate.py: 1 input is named more than once, for one row each (photos/1.png)\n"
+    assert err == "generate.py: 1 input is listed more than once; each has one row (photos/1.png)\n"

@@ -84,7 +84,7 @@ def test_only_an_invalid_last_line_is_removed(opened):
     assert path.read_bytes() == whole
     assert "incomplete" in message[0]
     path.write_bytes(whole + b"{}\n" + whole)
-    with pytest.raises(DataError, match=rf"{path.name}:\d+: is no row"):
+    with pytest.raises(DataError, match=rf"{path.name}:\d+: is not a row"):
         opened()
 
 

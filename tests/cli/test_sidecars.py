@@ -61,8 +61,8 @@ def test_copies_have_the_caption_and_originals_do_not_change(run, album):
         status, out, err = run(*options)
         captions = dict(line.split("\t") for line in out)
         assert (status, len(captions), err.count("\n")) == (3, 6, 3)
-        assert "sub/y.gif: is of a format without support for XMP" in err
-    assert "photos/sub/y.gif\tis of a format" in Path("errors").read_text()
+        assert "sub/y.gif: has a format without support for XMP" in err
+    assert "photos/sub/y.gif\thas a format" in Path("errors").read_text()
     assert all(path.read_bytes() == data for path, data in before.items())
     for path, caption in captions.items():
         if path.endswith("gif"):
@@ -101,7 +101,7 @@ def test_copies_have_a_default_folder(run, photos):
     assert run("photos/0.png", "--write-xmp")[0] == 0
     assert Path("captioned/0.png").exists()
     status, _, err = run("photos", "--write-xmp", "photos")
-    assert (status, "lies in what this run writes" in err) == (1, True)
+    assert (status, "all inputs are files that this run writes" in err) == (1, True)
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
@@ -134,4 +134,4 @@ def test_all_outputs_have_the_alternative_text(run, photos):
     assert rows()[0]["caption"] == description("captioned/0.png") == text
     assert Path("photos/0.txt").read_text() == text + "\n"
     status, out, err = run("photos", "--alt-text", "--alt-length", 1)
-    assert (status, out, err.count("allow more")) == (1, [], 3)
+    assert (status, out, err.count("increase --alt-length")) == (1, [], 3)

@@ -31,7 +31,7 @@ def choose_sentence(captions: Sequence[str], *, length: int) -> tuple[int, str] 
 
     Args:
         captions: The captions of an image, best first.
-        length: The greatest length of the sentence in characters.
+        length: Maximum length of the sentence in characters.
     """
     for shorten in (False, True):
         for index, caption in enumerate(captions):
@@ -58,7 +58,7 @@ def to_alt_text(result: Result, length: int) -> Result:
         return result
     choice = choose_sentence([caption.text for caption in result.captions], length=length)
     if choice is None:
-        error = CaptionerError(f"no caption makes a sentence of {length} characters; allow more")
+        error = CaptionerError(f"no caption fits in {length} characters; increase --alt-length")
         return replace(result, captions=(), error=error)
     index, text = choice
     return replace(result, captions=(replace(result.captions[index], text=text),))

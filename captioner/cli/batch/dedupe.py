@@ -28,7 +28,7 @@ def read_source(path: str) -> Source:
 
 
 def compute_digest(source: Source) -> bytes | None:
-    """Return the SHA-256 of a file; None if it cannot be read or is no regular file."""
+    """Return the SHA-256 of a file; None if it cannot be read or is not a regular file."""
     if isinstance(source, bytes):
         return hashlib.sha256(source).digest()
     try:
@@ -65,7 +65,7 @@ def describe_distinct(
 ) -> Iterator[tuple[str, bytes | None, Any]]:
     """Yield each path with its digest and its result, which is None if its content is known.
 
-    `describe` takes the sources with new content, reads them as it needs them, and yields as many
+    `describe` takes the sources with new content, reads them as it needs them, and yields their
     results in the same order. `known` has the `name` of the first path with each content; new
     contents are added.
     """

@@ -22,13 +22,13 @@ SHEET_KEY = "captioner-image"
 
 @dataclass
 class Inputs:
-    """The images of a run, and what the named folders and lists hold besides images."""
+    """The images of a run, and the other files in the given folders and lists."""
 
     paths: list[str]
     problems: dict[str, str] = field(default_factory=dict)
-    """Why a path is no image: it is a folder without images, or a pattern without match."""
+    """The problem of each path that is not an image: a folder without images, or no match."""
     remarks: list[str] = field(default_factory=list)
-    """What was skipped, one line each."""
+    """Messages about skipped files, one line each."""
 
     def describe_error(self, path: str, error: object) -> str:
         """Return the problem of a path, or else the error; empty if there is no error."""
@@ -53,10 +53,10 @@ def find_inputs(
 
     Args:
         paths: Images, folders, patterns, - (stdin) and @lists.
-        recursive: Also take the images in folders below folders.
-        exclude: What the run writes. Files at or below these paths are no inputs, nor are
+        recursive: Include images in subfolders.
+        exclude: Paths that the run writes. Files at or below them are not inputs, nor are
             `photo.txt` and `photo.attention.png` beside a `photo.jpg`.
-        sheets: The folder of --attention. Attention sheets at or below it are no inputs.
+        sheets: The folder of --attention. Attention sheets at or below it are not inputs.
 
     Returns:
         The images in the order of the paths; in a folder, in the order of their names.
@@ -68,14 +68,14 @@ def find_inputs(
     named = [image for path in paths for image in finder.find(path)]
     kept = [path for path in named if not finder.is_written(path)]
     if named and not kept:
-        what = ", ".join(exclude)
-        raise DataError(f"{', '.join(paths)}: all of it lies in what this run writes ({what})")
+        problem = f"all inputs are files that this run writes ({', '.join(exclude)})"
+        raise DataError(f"{', '.join(paths)}: {problem}; choose another output folder")
     images = _without_written(kept)
     return Inputs(images, finder.problems, list(finder.remarks(images)))
 
 
 class _Finder:
-    """Expands paths and records what is no input."""
+    """Expands paths and records the files that are not inputs."""
 
     def __init__(self, recursive: bool, written: Sequence[str], sheets: str | None) -> None:
         self.recursive, self.written = recursive, written
@@ -105,7 +105,7 @@ class _Finder:
             yield from self.in_folder(path)
 
     def in_folder(self, path: str) -> list[str]:
-        """Return the images of a folder, or the path itself if it is no folder or has none."""
+        """Return the images of a folder, or the path itself if it is not a folder or has none."""
         if path == STDIN or not os.path.isdir(path):
             return [path]
         folders: list[str] = []
@@ -126,7 +126,7 @@ class _Finder:
         return [path]
 
     def explain_empty(self, folders: Sequence[str], others: Sequence[str]) -> str:
-        """Return why a folder has no images, and what it has instead."""
+        """Return a message that a folder has no images, with its other files."""
         problem = "has no images"
         if folders:
             problem += f", but {_count(folders, 'folder')}; --recursive looks into them"
@@ -161,7 +161,7 @@ class _Finder:
         return any(real == place or real.startswith(place + os.sep) for place in places)
 
     def remarks(self, images: Sequence[str]) -> Iterator[str]:
-        """Yield what was skipped, for a run over these images."""
+        """Yield messages about the skipped files of a run over these images."""
         others = _without_written([*images, *self.others])[len(images) :]
         if others := list(dict.fromkeys(others)):
             yield f"skipped {_count(others, 'file')} with other suffixes ({list_paths(others)})"

@@ -33,7 +33,7 @@ def expand_pattern(pattern: str) -> list[str]:
 
 
 def list_folder(folder: str, folders: list[str], hidden: list[str]) -> Iterator[str]:
-    """Yield the files of a folder, and add the folders in it and hidden names to the lists.
+    """Yield the files of a folder; append its subfolders and hidden names to the given lists.
 
     A folder that cannot be read is yielded itself, so that the run reports it.
     """

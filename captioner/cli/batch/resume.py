@@ -25,7 +25,7 @@ def check_rows(output: RowFile, paths: Sequence[str], name: Name) -> Iterator[st
         known = output.digest(name(path))
         if digest is None and known is not None:
             unreadable.append(path)
-        # A row without digest is of a file that could not be read then and can be read now.
+        # A row without digest belongs to a file that could not be read then, but can now.
         elif digest != known and (known or output.has_failed(name(path))):
             changed.append(path)
     output.mark_outdated({name(path) for path in changed})
@@ -37,12 +37,12 @@ def check_rows(output: RowFile, paths: Sequence[str], name: Name) -> Iterator[st
         )
     gone = [*unreadable, *_missing(output, {name(path) for path in paths})]
     if gone:
-        are = "rows are of files" if len(gone) > 1 else "row is of a file"
+        are = "rows belong to files" if len(gone) > 1 else "row belongs to a file"
         yield f"{output.path}: {len(gone)} {are} that cannot be read now; kept ({list_paths(gone)})"
 
 
 def _missing(output: RowFile, inputs: set[str]) -> list[str]:
-    """Return the images that have a row, are no inputs of this run and no longer exist."""
+    """Return the images that have a row, are not inputs of this run and no longer exist."""
     others = (image for image in output if image not in inputs)
     # A backslash may be the escape of a byte or of a line break in the name.
     return [x for x in others if "\\" not in x and not os.path.exists(os.path.join(output.base, x))]

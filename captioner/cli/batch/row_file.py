@@ -122,7 +122,7 @@ class RowFile:
                 self.append(row | ({"sha256": content} if content else {}))
 
     def append(self, row: Row) -> None:
-        """Append a row; its `sha256` tells the next run whether the file has changed."""
+        """Append a row; the next run detects changed files by its `sha256`."""
         start = self._end
         self._write(self._format(row))
         self._record(row, start)
@@ -158,14 +158,14 @@ class RowFile:
     def _parse(self, line: bytes) -> Row:
         """Return the row on a line; raise ValueError if it is not a row."""
         if not line.endswith(b"\n"):
-            raise ValueError("no end")
+            raise ValueError("the line has no line ending")
         if not self.columns:
             row = json.loads(line)
         else:
             values = next(csv.reader([line.decode()], strict=True))
             row = {k: v for k, v in zip(self.columns, values, strict=True) if v or k == "image"}
         if not isinstance(row, dict) or not isinstance(row.get("image"), str):
-            raise ValueError("no row")
+            raise ValueError("the line is not a row")
         bytes.fromhex(row.get("sha256", ""))
         return row
 
@@ -180,7 +180,7 @@ class RowFile:
                 except (ValueError, csv.Error, RecursionError, TypeError, StopIteration):
                     if file.read(1):
                         where, hint = f"{self.path}:{number}", "give --output another name"
-                        problem = f"is no row of a run; correct the line, or {hint}"
+                        problem = f"is not a row of a run; correct the line, or {hint}"
                         raise DataError(f"{where}: {problem}") from None
                     notify(f"{self.path}: its last line was incomplete and has been removed")
                     file.truncate(self._end)

@@ -55,10 +55,10 @@ def run_many(
     show: Callable[[str], None],
     draw: Draw | None = None,
 ) -> tuple[int, int]:
-    """Describe the images; return how many failed, and how many there are.
+    """Caption or answer all images; return the numbers of failures and of images.
 
-    `settings` is what the rows of --output depend on; None without --output. `show` prints a line
-    of data.
+    `settings` has the options that affect the rows of --output; None without --output. `show`
+    prints a line of data.
 
     Raises:
         DataError: --output or --errors-to cannot be used.
@@ -164,7 +164,7 @@ class _Run:
                 self._fail(path, f"{escape_path(path)}: {problem}")
         if repeated:
             count = f"{len(repeated)} inputs are" if len(repeated) > 1 else "1 input is"
-            notify(f"{count} named more than once, for one row each ({list_paths(list(repeated))})")
+            notify(f"{count} listed more than once; each has one row ({list_paths([*repeated])})")
 
     def unfinished(self, paths: Sequence[str]) -> list[str]:
         """Return the images without a valid row, and report the problems of rows."""

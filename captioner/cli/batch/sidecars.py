@@ -72,13 +72,13 @@ class SidecarWriter:
             return f"{escape_path(path)}: {problem}"
         if self._in_place:
             if described != data:
-                # The time of change is new, so that backups copy the file.
+                # The modification time is updated, so that backups copy the file.
                 with open_replacement(os.path.realpath(path), like=path, times=False) as file:
                     file.write(described)
             return ""
         target = self._names.below(self._copies or "", path)
         if os.path.realpath(target) == os.path.realpath(path):
-            raise ImageError("its copy would replace it; give another folder, or --in-place")
+            raise ImageError("its copy would overwrite it; choose another folder or --in-place")
         self._check(path, target)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         own = _is_described(read_bytes(target), previous)
@@ -96,7 +96,7 @@ class SidecarWriter:
         identity = _identity(target)
         other = self._written.get(identity, image) if identity else image
         if other != image:
-            raise ImageError(f"{escape_path(target)} was written for {escape_path(other)}")
+            raise ImageError(f"{escape_path(target)} belongs to {escape_path(other)}; rename one")
 
     def _record(self, path: str, target: str) -> None:
         if identity := _identity(target):
@@ -104,7 +104,7 @@ class SidecarWriter:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """Return a key that is equal for two names of one file; None if there is no file."""
+    """Return a key that is equal for all names of one file; None if the file does not exist."""
     try:
         status = os.stat(path)
     except OSError:

@@ -1,7 +1,7 @@
 """Descriptions in the XMP metadata of JPEG, PNG and WebP files, whose pixels do not change.
 
-Adobe's XMP specification, part 3, says where the packet is stored: in an APP1 segment of JPEG, in
-an iTXt chunk `XML:com.adobe.xmp` of PNG and in a chunk `XMP ` of WebP. The text is dc:description
+Adobe's XMP specification, part 3, defines where the packet is: in an APP1 segment of JPEG, in an
+iTXt chunk `XML:com.adobe.xmp` of PNG and in a chunk `XMP ` of WebP. The text is dc:description
 in the language x-default. All other properties of a packet are kept.
 """
 
@@ -25,7 +25,7 @@ _DC = "http://purl.org/dc/elements/1.1/"
 _LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 _PREFIXES = {"x": "adobe:ns:meta/", "rdf": _RDF, "dc": _DC}
 _LARGEST = 2**20
-"""The greatest size of a packet in bytes; that of a photograph has a few thousand."""
+"""Maximum size of a packet in bytes; that of a photograph has a few thousand."""
 
 _APP1 = b"http://ns.adobe.com/xap/1.0/\0"
 _ITXT = b"XML:com.adobe.xmp\0"
@@ -69,7 +69,7 @@ def _rewrite(data: bytes, change: Change) -> bytes:
             return _webp(data, change)
     except (struct.error, IndexError, zlib.error):
         raise ImageError("is damaged or truncated; XMP cannot be written to it") from None
-    raise ImageError("is of a format without support for XMP; expected JPEG, PNG or WebP")
+    raise ImageError("has a format without support for XMP; expected JPEG, PNG or WebP")
 
 
 def _jpeg(data: bytes, change: Change) -> bytes:

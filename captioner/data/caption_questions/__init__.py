@@ -2,10 +2,10 @@
 
 The method follows COCO-QA (Ren, Kiros and Zemel 2015, Exploring Models and Data for Image Question
 Answering, section 3.3), with three differences: word lists and word order replace the parser, all
-captions of an image are used, and the answers are balanced so that the question alone tells little.
+captions are used, and answers are balanced so that the question alone does not predict them.
 
     nouns, words, presence_words    word lists
-    lexicon                         word forms, and which noun is a kind of which
+    lexicon                         word forms, and hypernyms of nouns
     chunker -> clause -> scene      caption -> phrases -> its subject; all captions of an image
     scene_pairs, presence           questions about one image; about presence, in the whole data set
 """
@@ -56,7 +56,7 @@ def questions_from_captions(examples: Iterable[Example], *, seed: int = 0) -> li
     ids = [example.image_id for example in examples]
     pairs = _balance([make_pairs(scene) for scene in scenes], splits, ids, seed)
     counts = Counter(split for split, own in zip(splits, pairs, strict=True) for _ in own)
-    # A budget of one is two questions, so at most two fifths of all are about presence.
+    # A unit is a yes/no pair, so at most two fifths of all questions are about presence.
     budgets = {split: counts[split] // 3 for split in splits}
     presence = make_presence_pairs(scenes, splits, ids, seed=seed, budgets=budgets)
     numbers: Counter[str] = Counter()

@@ -27,20 +27,20 @@ class Phrase:
     """Normalized head: "man" for "guys", but "puppy", not "dog", for "puppies"."""
     plural: bool
     known: bool
-    """Whether the head is in the lexicon."""
+    """True if the head is in the lexicon."""
     sure: bool
-    """Whether the phrase certainly ends at the head."""
+    """True if the phrase certainly ends at the head."""
     determiner: str = ""
     """ "a", "the", "his", ...; the last of several; "" for none."""
     number: int | None = None
     many: bool = False
-    """Whether it is more than one of unknown number: "some", "several", "other"."""
+    """True for an unknown number above one: "some", "several", "other"."""
     modifiers: tuple[str, ...] = ()
     colors: tuple[str, ...] = ()
     owned: bool = False
-    """Whether it follows a "'s" ("a man's HAT")."""
+    """True if it follows a "'s" ("a man's HAT")."""
     owns: bool = False
-    """Whether a "'s" follows it ("a MAN's hat")."""
+    """True if a "'s" follows it ("a MAN's hat")."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def _is_conjunction(tokens: list[str], i: int, modifiers: list[str]) -> bool:
 
 
 def _is_modifier(tokens: list[str], i: int, start: int, opened: bool) -> bool:
-    """Return whether a word that is no noun may modify the noun of a phrase."""
+    """Return whether a word other than a noun may modify the noun of a phrase."""
     word = tokens[i]
     if word in _CLOSED or word in words.DETERMINERS or not word[0].isalnum():
         return False
@@ -217,8 +217,8 @@ def _is_modifier(tokens: list[str], i: int, start: int, opened: bool) -> bool:
 def _is_noun(tokens: list[str], i: int, opened: bool, head: int) -> bool:
     """Return whether a token is a noun rather than a verb: "the SLIDE" but "he slides".
 
-    `opened` tells whether the phrase has words before the token, and `head` is the index of its
-    last noun, or -1.
+    `opened` is True if the phrase has words before the token; `head` is the index of its last
+    noun, or -1.
     """
     lexicon = load_lexicon()
     word = tokens[i]

@@ -43,7 +43,7 @@ class Clause:
 
     @property
     def plural(self) -> bool:
-        """Whether the subject is more than one."""
+        """True if the subject is plural or there are several subjects."""
         return bool(self.other_subjects) or (self.subject is not None and self.subject.plural)
 
     @property
@@ -109,7 +109,7 @@ class _ClauseParser:
         self._verb = ""
         self._main_verb_seen = False
         self._other_seen = False
-        """Whether another person or animal has come, to whom a later participle may belong."""
+        """True after another person or animal, to which a later participle may belong."""
 
     def parse(self, start: int) -> None:
         """Parse the clause whose subject ends before the chunk `start`."""
@@ -131,7 +131,7 @@ class _ClauseParser:
                 self._other_seen = True
 
     def _add_verb(self, i: int, chunk: Chunk, before: Chunk) -> bool:
-        """Add a verb; return False if the rest of the clause is of no use."""
+        """Add a verb; return False if the rest of the clause cannot be used."""
         infinitive = before.text == "to"
         finite = chunk.form in ("s", "ing") or (chunk.form == "base" and self.plural)
         self._verb = chunk.text if finite and not infinitive else ""

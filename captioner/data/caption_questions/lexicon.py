@@ -121,7 +121,7 @@ def get_kinds(noun: str) -> frozenset[str]:
 
 
 def is_a(noun: str, kind: str) -> bool:
-    """Return whether a noun is of a kind: `is_a("puppy", "animal")`."""
+    """Return whether a noun has the given hypernym: `is_a("puppy", "animal")`."""
     return kind in get_kinds(noun)
 
 

@@ -1,9 +1,9 @@
-"""Make questions about the presence of objects, with as many "yes" as "no" for each noun.
+"""Make questions about the presence of objects, with equally many "yes" and "no" for each noun.
 
 An absent object is drawn with a probability that grows with how often it occurs together with the
 objects in the image: the "adversarial" sampling of Li et al. 2023 (Evaluating Object Hallucination
-in Large Vision-Language Models, section 4). It must have no hint in any caption that it is present
-but unmentioned or named differently.
+in Large Vision-Language Models, section 4). No caption may contain a hint word, which suggests
+that the object is present but not mentioned, or has another name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_PER_ANSWER = 3
 MIN_CAPTIONS_FOR_NO = 3
 """Fewer captions mention too little of an image to conclude that something is absent."""
 MIN_AGREEMENT = 0.4
-"""Least probability that another caption of an image mentions a noun that one caption mentions.
+"""Minimum probability that another caption of an image mentions a noun that one caption mentions.
 Nouns that captions often leave out cannot be called absent and are not asked about."""
 
 
@@ -114,7 +114,7 @@ class _NounStatistics:
 
 
 class _PairSampler:
-    """Samples as many images for "yes" as for "no" from one split."""
+    """Samples equally many images for "yes" and for "no" from one split."""
 
     def __init__(
         self, statistics: _NounStatistics, rows: Sequence[int], ids: Sequence[str], seed: int
@@ -127,7 +127,7 @@ class _PairSampler:
         triples: list[tuple[int, int, str]] = []
         nouns = sorted(self.statistics.nouns, key=lambda noun: (self._supply(noun), noun))
         for place, noun in enumerate(nouns):
-            # Frequent nouns, which come last, use what rare nouns leave of the budget.
+            # Frequent nouns are processed last and use the rest of the budget.
             share = -(-(budget - len(triples)) // (len(nouns) - place))
             images = zip(self._rank_present(noun), self._rank_absent(noun), strict=False)
             for yes, no in list(images)[:share]:

@@ -119,13 +119,13 @@ class Scene:
 
     @cached_property
     def _mentions_others(self) -> bool:
-        """Whether a caption says "another" or "others" without a noun."""
+        """True if a caption contains "another" or "others" without a noun."""
         bare = ("another", "other", "others", "both")
         return any(i.tag == "word" and i.text in bare for c in self.captions for i in c.chunks)
 
 
 def find_common_name(nouns: Counter[str]) -> str:
-    """Return a noun that fits all nouns: the most common compatible one, else their kind.
+    """Return a noun that fits all nouns: the most common compatible one, else their hypernym.
 
     The result is "" if there is none, as for "man" and "dog".
     """
@@ -141,5 +141,5 @@ def find_common_name(nouns: Counter[str]) -> str:
 
 
 def is_specific(noun: str) -> bool:
-    """Return whether a noun says what a thing is, unlike "something" or "trick"."""
+    """Return whether a noun identifies a thing, unlike "something" or "trick"."""
     return noun not in _UNSPECIFIC and not get_kinds(noun) & _UNSPECIFIC_KINDS

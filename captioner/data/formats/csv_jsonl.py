@@ -147,7 +147,7 @@ def split_in_folders(path: Path, root: Path) -> str | None:
 def _default_split(file: Path, source: Source) -> str:
     """Return the split of the rows of a file that name none.
 
-    A metadata file in a folder with another name is no training data if other folders are named
+    A metadata file in a folder with another name is not training data if other folders are named
     after splits: its rows get a split of the folder's name.
     """
     split = split_in_file_name(file) or split_in_folders(file, source.root)

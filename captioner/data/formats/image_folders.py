@@ -18,8 +18,8 @@ _IMAGE_FOLDERS = (
 class FolderIndex:
     """Check whether files exist with one directory listing per folder.
 
-    COCO has 120,000 images in a folder: one `scandir` takes a small part of the time of as many
-    `stat` calls, above all on a network file system.
+    COCO has 120,000 images in a folder: one `scandir` takes a fraction of the time of a `stat`
+    call per file, above all on a network file system.
     """
 
     def __init__(self) -> None:

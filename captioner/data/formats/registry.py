@@ -100,7 +100,7 @@ def resolve_path(path: str | os.PathLike[str]) -> Path:
 
 
 def resolve_format(path: Path, name: str) -> str:
-    """Return the format to read a folder or file with: the name, or for "auto" what is detected.
+    """Return the format to read a folder or file with: its name, or for "auto" the detected one.
 
     Raises:
         DataError: The name is unknown, or `path` is not in that format.

@@ -53,7 +53,7 @@ def test_files_of_other_programs_are_read(tmp_path: Path) -> None:
         ('[{"question_id": 1.5, "answer": "a"}]', "row 1"),
         ('[{"question_id": 1}]', "question 1 has no text"),
         ('[{"question_id": 1, "answer": 2}]', "question 1 has no text"),
-        ('[{"question_id": 1, "answer": "a"}, {"question_id": "1", "answer": "b"}]', "second"),
+        ('[{"question_id": 1, "answer": "a"}, {"question_id": "1", "answer": "b"}]', "twice"),
     ],
 )
 def test_invalid_files_are_errors_with_a_position(tmp_path: Path, text: str, message: str) -> None:
