@@ -53,7 +53,8 @@ def test_what_is_imported_is_required():
                 found |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 found.add(node.module.split(".")[0])
-    found -= sys.stdlib_module_names | {"captioner"}
+    # _typeshed exists for type checkers only.
+    found -= sys.stdlib_module_names | {"captioner", "_typeshed"}
     required = {distribution(line) for line in requirements("requirements.txt")}
     names = {distributions.get(name, name.replace("_", "-")) for name in found}
     names -= {"fastapi", "pydantic", "starlette", "uvicorn"}  # gradio brings them
