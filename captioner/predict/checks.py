@@ -32,6 +32,10 @@ def check_keywords(
         @wraps(function)
         def checked(*args: P.args, **options: P.kwargs) -> T:
             for name in options.keys() & renamed.keys():
+                if renamed[name] in options:
+                    raise ConfigError(
+                        f"{name} is the old name of {renamed[name]}; give one of them"
+                    )
                 message = f"{function.__name__}({name}=...) is now {renamed[name]}=..."
                 warnings.warn(message, DeprecationWarning, stacklevel=2)
                 options[renamed[name]] = options.pop(name)

@@ -4,7 +4,7 @@ A run has stages (for example: train the decoder, fine-tune the backbone, self-c
 a stage has epochs, and an epoch has steps. After an epoch, the moving average of the weights is
 validated and kept if it is the best so far, and the state to resume from is saved. A resumed run
 ends bit for bit where an uninterrupted one ends: all randomness of a step depends on its position
-in the run only.
+in the run only. `Run` and `Stage`, the states of a run and of a stage, are in `training.run`.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def clip_gradient(run: Run, stage: Stage) -> None:
     norm = run.accelerator.clip_grad_norm_(run.model.parameters(), run.settings.clip)
     norm = float(gather_tensor(norm))
     # With fp16, the gradient scaler skips such steps and lowers its scale.
-    if run.accelerator.scaler is None and run.bad_steps.is_bad(norm):
+    if run.accelerator.scaler is None and run.bad_steps.record(norm):
         logger.info(f"step {run.progress.step}: the gradient is not finite; step skipped")
         stage.prepared.optimizer.zero_grad()
 

@@ -60,8 +60,8 @@ class BadSteps:
     limit: int
     row: int = 0
 
-    def is_bad(self, norm: float) -> bool:
-        """Return whether a step must be skipped, given the norm of its gradient."""
+    def record(self, norm: float) -> bool:
+        """Count a step by the norm of its gradient; return whether it must be skipped."""
         if math.isfinite(norm):
             self.row = 0
             return False

@@ -206,7 +206,7 @@ def test_retry_failed_replaces_rows_with_errors(run, album, monkeypatch):
         (("--beam-size", 2), "beam_size None, not 2"),
         (("--ban", "dog"), "ban"),
         (("--num-captions", 2), "num_captions"),
-        (("--tta", 2), "looks None, not 2"),
+        (("--tta", 2), "tta None, not 2"),
         (("--alt-text",), "alt_length"),
         (("--sidecar",), "sidecar"),
         (("--checkpoint", "bundled"), "checkpoint"),

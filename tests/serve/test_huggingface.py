@@ -120,7 +120,7 @@ def test_question_parameters_are_applied(post, server, model) -> None:
         ({"question": Q, "image": "QUJD"}, "image: differs from inputs"),
         ({"inputs": {"image": ENCODED, "question": Q}, "question": "where?"}, "question: differs"),
         ({"inputs": {"image": ENCODED, "questions": Q}}, "nearest valid name is inputs.question"),
-        ({"inputs": {"image": ENCODED, "question": 3}}, "question"),
+        ({"inputs": {"image": ENCODED, "question": 3}}, "inputs.question: Input"),
         ({"inputs": {"question": Q}}, "image"),
         ({"inputs": {"image": ENCODED, "question": "what " * 3000}}, "10000 characters"),
         ({"question": "what " * 3000}, "10000 characters"),

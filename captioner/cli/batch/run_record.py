@@ -55,7 +55,8 @@ def read_meta(path: str, settings: Mapping[str, Any]) -> str | None:
     new = json.loads(json.dumps(settings))
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
-            values = f"{name} {old.get(name)!r}, not {new.get(name)!r}"
+            label = "tta" if name == "looks" else name  # the key is that of earlier versions
+            values = f"{label} {old.get(name)!r}, not {new.get(name)!r}"
             hint = "give the same options, or --output another name"
             raise DataError(f"{path}: its rows were made with {values}; {hint}")
     return _existing(bases if isinstance(bases, list) else [], _folder_of(path))

@@ -14,7 +14,7 @@ from captioner.serve.http_errors import RequestError
 
 Model = TypeVar("Model", bound=BaseModel)
 
-_TYPE = re.compile(r"str|[A-Z]\w*|\w+\[.*")
+_TYPE = re.compile(r"str|[A-Z]\w*|[\w-]+\[.*")
 """Parts of a validation error's location that name the types of a union."""
 _MAX_QUOTED = 60
 """Maximum number of characters that a message quotes of a field's name or value."""

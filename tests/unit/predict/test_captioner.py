@@ -235,6 +235,8 @@ def test_the_deprecated_name_of_tta_works_with_a_warning(folder):
     assert Path(caught[0].filename).name == Path(__file__).name
     expected = captioner.load(folder, tta=2)
     assert texts(model.caption(picture(0))) == texts(expected.caption(picture(0)))
+    with pytest.raises(CaptionerError, match="looks is the old name of tta"):
+        captioner.load(folder, looks=2, tta=4)
 
 
 @pytest.mark.slow

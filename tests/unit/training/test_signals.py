@@ -11,8 +11,8 @@ from captioner.training.signals import BadSteps, Diverged
 
 def test_consecutive_steps_without_a_finite_gradient_are_counted():
     bad = BadSteps(3)
-    result = [bad.is_bad(norm) for norm in (1.0, math.nan, math.inf, 2.0)]
+    result = [bad.record(norm) for norm in (1.0, math.nan, math.inf, 2.0)]
     assert result == [False, True, True, False]
-    assert [bad.is_bad(math.nan) for _ in range(2)] == [True, True]
+    assert [bad.record(math.nan) for _ in range(2)] == [True, True]
     with pytest.raises(Diverged, match="3 steps"):
-        bad.is_bad(math.nan)
+        bad.record(math.nan)
