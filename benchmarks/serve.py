@@ -107,6 +107,7 @@ class Measurement:
 
     @property
     def p95(self) -> str:
+        """The 95th percentile of the latency, for the table."""
         return f"{1000 * self.quantile(0.95):.0f} ms"
 
     def __str__(self) -> str:
