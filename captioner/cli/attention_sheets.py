@@ -14,6 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from captioner.cli.batch.find_images import SHEET_KEY
 from captioner.errors import CaptionerError
+from captioner.files import file_digest
 from captioner.images import load_image
 from captioner.images.heatmap import overlay
 
@@ -67,7 +68,7 @@ def _identity(path: str) -> dict[str, str]:
     """Return the PNG texts that identify an image: digests of its path and of its content."""
     digests = {_IMAGE: hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()}
     with contextlib.suppress(OSError):
-        digests[_CONTENT] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        digests[_CONTENT] = file_digest(path)
     return digests
 
 
