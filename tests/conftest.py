@@ -273,6 +273,13 @@ def type_in(monkeypatch):
 
 
 @pytest.fixture
+def working_folder(tmp_path, monkeypatch) -> Path:
+    """The test's own folder, as the working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def run(checkpoint, capsys):
     """Return a function that runs generate.py in this process.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -12,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from folder_runs import rows
 from tiny import picture
 from tiny_vqa import QUESTIONS
 
@@ -20,22 +20,15 @@ from captioner.cli import generate
 from captioner.errors import ImageError
 from captioner.images import load_image
 
+pytestmark = pytest.mark.usefixtures("working_folder")
+
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
 def checkpoint(vqa_checkpoint: str) -> str:
     return vqa_checkpoint
-
-
-@pytest.fixture(autouse=True)
-def _working_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-def rows(path: str = "out.jsonl") -> list[dict]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file)) if ".csv" in path else [json.loads(x) for x in file]
 
 
 def usage(capsys, *words: str) -> str:

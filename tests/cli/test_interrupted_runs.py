@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import random
 import signal
@@ -14,9 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from folder_runs import rows
 from tiny import picture
 
 from captioner.cli.batch.row_file import RowFile
+
+pytestmark = pytest.mark.usefixtures("working_folder")
+
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,16 +26,6 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="session")
 def checkpoint(vqa_checkpoint: str) -> str:
     return vqa_checkpoint
-
-
-@pytest.fixture(autouse=True)
-def _working_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-def rows(path: str = "out.jsonl") -> list[dict]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file)) if ".csv" in path else [json.loads(x) for x in file]
 
 
 def started(checkpoint: str, *words: str) -> subprocess.Popen:

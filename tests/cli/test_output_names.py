@@ -15,15 +15,12 @@ from tiny import make_checkpoint, picture
 
 from captioner.cli.batch.output_names import OutputNames
 
+pytestmark = pytest.mark.usefixtures("working_folder")
+
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(make_checkpoint(tmp_path_factory.mktemp("names") / "best"))
-
-
-@pytest.fixture(autouse=True)
-def _working_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
 from pathlib import Path
 
+import folder_runs
 import pytest
 from PIL import Image
 from tiny import make_checkpoint, picture
@@ -17,20 +17,16 @@ from captioner.cli.batch.row_file import RowFile
 from captioner.cli.batch.run_record import make_row_names, meta_path
 from captioner.cli.batch.xmp import read_description
 
+pytestmark = pytest.mark.usefixtures("working_folder")
+
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(make_checkpoint(tmp_path_factory.mktemp("resume") / "best"))
 
 
-@pytest.fixture(autouse=True)
-def _working_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
 def rows(path: str = "out.jsonl") -> dict[str, dict]:
-    with open(path, encoding="utf-8", newline="") as file:
-        found = list(csv.DictReader(file)) if ".csv" in path else [json.loads(x) for x in file]
+    found = folder_runs.rows(path)
     by_image = {row["image"]: row for row in found}
     assert len(by_image) == len(found)
     return by_image

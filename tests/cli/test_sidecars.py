@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from folder_runs import rows
 from PIL import Image
 from tiny import picture
+
+pytestmark = pytest.mark.usefixtures("working_folder")
+
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,16 +20,6 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="session")
 def checkpoint(vqa_checkpoint: str) -> str:
     return vqa_checkpoint
-
-
-@pytest.fixture(autouse=True)
-def _working_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-def rows(path: str = "out.jsonl") -> list[dict]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file)) if ".csv" in path else [json.loads(x) for x in file]
 
 
 def test_sidecars_have_the_caption_and_replace_no_other_text(run, album):
