@@ -10,16 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captioner.checkpoint import (
-    CONFIG,
-    TEXT_ENCODER,
-    TOKENIZER,
-    WEIGHTS,
-    load_strictly,
-    load_weights,
-    resolve_checkpoint,
-    stored_feature_shape,
-)
+from captioner.checkpoint import CONFIG, TEXT_ENCODER, TOKENIZER, WEIGHTS, resolve_checkpoint
+from captioner.checkpoint.weights import load_strictly, load_weights, stored_feature_shape
 from captioner.config import BackboneConfig, Config, ModelConfig, QuestionConfig, load_config
 from captioner.errors import CheckpointError, ConfigError
 from captioner.images.transforms import PixelSpec

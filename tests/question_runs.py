@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from conftest import make_flickr, make_questions
 
 from captioner.backends.torch_backend import TorchBackend
 from captioner.build import load_checkpoint, pixel_spec
-from captioner.config import AnswerConfig, DecodingConfig
+from captioner.config import AnswerConfig, Config, DecodingConfig
 from captioner.data import normalize_question
 from captioner.data.collate import pad
 from captioner.generation.answers import search_answers
@@ -51,10 +52,16 @@ def metrics_of(output: Path) -> dict[str, float]:
     return json.loads((output / "best" / "metrics.json").read_text())["val"]
 
 
+def stack_pixels(paths: list[Path], config: Config) -> torch.Tensor:
+    """Return the pixels (B, 3, H, W) of image files."""
+    spec = pixel_spec(config)
+    return torch.from_numpy(np.stack([to_pixels(load_image(path), spec) for path in paths]))
+
+
 def ask(checkpoint: Path, pairs: list[tuple[Path, str]]) -> list[str]:
     """Return the answers of a checkpoint to questions about images."""
     model, tokenizer, config = load_checkpoint(checkpoint)
-    pixels = torch.stack([to_pixels(load_image(p), pixel_spec(config)) for p, _ in pairs])
+    pixels = stack_pixels([path for path, _ in pairs], config)
     ids = [tokenizer.question_tokenizer.encode(normalize_question(text)) for _, text in pairs]
     owners = torch.arange(len(pairs))
     backend = TorchBackend.of_model(model, device=torch.device("cpu"))
@@ -67,7 +74,7 @@ def ask(checkpoint: Path, pairs: list[tuple[Path, str]]) -> list[str]:
 
 def caption(checkpoint: Path, paths: list[Path]) -> list[str]:
     model, tokenizer, config = load_checkpoint(checkpoint)
-    pixels = torch.stack([to_pixels(load_image(p), pixel_spec(config)) for p in paths])
+    pixels = stack_pixels(paths, config)
     backend = TorchBackend.of_model(model, device=torch.device("cpu"))
     with torch.inference_mode():
         memories = backend.encode_tensors([pixels])

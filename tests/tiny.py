@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from captioner.build import build_model
-from captioner.checkpoint import save_best
+from captioner.checkpoint.weights import save_best
 from captioner.config import (
     BackboneConfig,
     Config,

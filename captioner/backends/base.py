@@ -26,8 +26,8 @@ Memory = Any  # encoder outputs of one image, alone or fused with a question; op
 class Pixels(NamedTuple):
     """One image, ready to be encoded."""
 
-    arrays: tuple[Array, ...]
-    """(3, H, W) for each distinct `PixelSpec` of the backend's models."""
+    arrays: tuple[np.ndarray, ...]
+    """Float32 (3, H, W) for each distinct `PixelSpec` of the backend's models."""
     size: tuple[int, int]
     """Width and height of the image as it was read."""
     low_confidence: bool

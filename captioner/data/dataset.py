@@ -221,8 +221,11 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         image = load_image(self.images[index])
         a = self._augmentation_of(index)
         if a is None:
-            return to_pixels(image, self.spec)
-        return augment(image, self.spec, rng, min_scale=a.min_scale, flip=flip, jitter=a.jitter)
+            pixels = to_pixels(image, self.spec)
+        else:
+            scale, jitter = a.min_scale, a.jitter
+            pixels = augment(image, self.spec, rng, min_scale=scale, flip=flip, jitter=jitter)
+        return torch.from_numpy(pixels)
 
     def _draw_texts(
         self, epoch: int, index: int, source: int, flip: bool

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from PIL import Image, ImageEnhance
 
 from captioner.images import center_box, fit
@@ -28,7 +27,7 @@ class PixelSpec:
     resize: Literal["squash", "crop"] = "squash"
 
 
-def to_pixels(image: Image.Image, spec: PixelSpec) -> torch.Tensor:
+def to_pixels(image: Image.Image, spec: PixelSpec) -> np.ndarray:
     """Resize and normalize an RGB image to float32 pixels (3, H, W)."""
     return normalize(fit(image, spec.size, crop=spec.resize == "crop"), spec)
 
@@ -41,7 +40,7 @@ def augment(
     min_scale: float = 0.5,
     flip: bool = False,
     jitter: float = 0.0,
-) -> torch.Tensor:
+) -> np.ndarray:
     """Return random-resized-crop, flip and color-jitter augmentation as pixels (3, H, W).
 
     The crop has at least the fraction `min_scale` of the image's area; `jitter` is the largest
@@ -60,12 +59,12 @@ def augment(
     return normalize(image, spec)
 
 
-def normalize(image: Image.Image, spec: PixelSpec) -> torch.Tensor:
+def normalize(image: Image.Image, spec: PixelSpec) -> np.ndarray:
     """Return (value / 255 - mean) / std of an RGB image of the right size, float32 (3, H, W)."""
     mean = np.asarray(spec.mean, dtype=np.float32)
     std = np.asarray(spec.std, dtype=np.float32)
     array = (np.asarray(image, dtype=np.float32) / 255 - mean) / std
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+    return np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
 def visible_box(size: tuple[int, int], spec: PixelSpec) -> tuple[float, float, float, float]:

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from captioner import checkpoint
+from captioner.checkpoint import weights
 from captioner.config import Config
 from captioner.data.collate import Batch
 from captioner.data.report import UNREADABLE_IMAGE
@@ -91,7 +92,7 @@ def train(
         if number > progress.stage:
             progress.stage, progress.epoch, progress.batch, progress.stale = number, 0, 0, 0
             torch.manual_seed(hash((run.settings.seed, number)))  # new LoRA adapters are random
-            checkpoint.load_best(run.best, run.model)
+            weights.load_best(run.best, run.model)
             run.average.reset(run.model)
         elif run_state.is_stage_finished(progress, run.settings):
             continue
@@ -245,7 +246,7 @@ def validate_average(run: Run, stage: Stage, epoch: int) -> dict[str, float]:
             if stage.objective.reward:
                 metrics["reward"] = stage.objective.reward.describe()
             if run.is_main:
-                checkpoint.save_best(run.best, run.config, run.tokenizer, model, metrics)
+                weights.save_best(run.best, run.config, run.tokenizer, model, metrics)
                 html_report.replace_rows(run.output / html_report.CAPTIONS, result.captions)
     return result.scores
 
@@ -279,7 +280,7 @@ def load_epoch(run: Run, stage: Stage, epoch: int) -> tqdm[Batch]:
 def finish_run(run: Run) -> None:
     """Calibrate the answers of the best checkpoint and write the report."""
     if run.is_main and run.config.model.question:
-        checkpoint.load_best(run.best, run.model)
+        weights.load_best(run.best, run.model)
         run.val_set.features = None  # those of the last stage may be of another backbone
         model = run.model.to(run.accelerator.device)
         temperature = fit_answer_temperature(model, run.val_set, run.tasks, run.accelerator)

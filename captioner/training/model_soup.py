@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from captioner.build import pixel_spec
-from captioner.checkpoint import CONFIG, TOKENIZER, WEIGHTS, load_weights, resolve_checkpoint
+from captioner.checkpoint import CONFIG, TOKENIZER, WEIGHTS, resolve_checkpoint
+from captioner.checkpoint.weights import load_weights
 from captioner.config import Config, load_config
 from captioner.errors import CheckpointError
 from captioner.model.seq2seq import Seq2Seq

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from captioner.checkpoint import save_tensors, tensor_bytes
+from captioner.checkpoint.weights import save_tensors, tensor_bytes
 from captioner.config import Config, TrainConfig, to_dict
 from captioner.errors import CheckpointError
 from captioner.files import find_damage, replace_folder

@@ -179,7 +179,7 @@ def test_diverging_run_stops_and_keeps_the_last_good_state(data, tmp_path, monke
     assert_equal(result, good)
 
 
-CHECKPOINT, FILES = "captioner.checkpoint", "captioner.files"
+CHECKPOINT, FILES = "captioner.checkpoint.weights", "captioner.files"
 RUN_STATE = "captioner.training.run_state"
 REPORT = "captioner.training.html_report"
 RENAME, SAVE_BEST = "pathlib:Path.rename", f"{CHECKPOINT}:save_best"

@@ -48,9 +48,9 @@ ALLOWED |= {
 }
 # Parts whose modules do not import torch, with the modules that are exempt.
 TORCHLESS = {"config", "tokenizer", "images", "metrics", "text", "files", "errors", "evaluation"}
-TORCHLESS |= {"backends", "cli", "serve", "__main__", ""}
-NEEDS_TORCH = {"captioner.images.transforms"}
-NEEDS_TORCH |= {"captioner.backends.precision", "captioner.backends.torch_backend"}
+TORCHLESS |= {"backends", "checkpoint", "cli", "serve", "__main__", ""}
+NEEDS_TORCH = {"captioner.backends.precision", "captioner.backends.torch_backend"}
+NEEDS_TORCH |= {"captioner.checkpoint.weights"}
 # Only these modules, which belong to the command line, may call `print`.
 PRINTS = {f"captioner.cli.{name}" for name in ("main", "process", "generate", "score", "train")}
 
@@ -119,6 +119,7 @@ def test_modules_without_tensors_do_not_import_torch(path: Path) -> None:
     if part_of(name_of(path)) in TORCHLESS and name_of(path) not in NEEDS_TORCH:
         heavy = {name.split(".")[0] for name in imports(path)}
         assert not heavy & {"torch", "torchvision", "timm", "transformers", "accelerate"}
+        assert "safetensors" not in heavy
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.name)

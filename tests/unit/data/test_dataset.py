@@ -41,7 +41,8 @@ def pictures(tmp_path_factory) -> list[str]:
 def test_sample_has_plain_image_and_normalized_captions(pictures, tokenizer):
     data = make_dataset(image_table(pictures, [["A red CIRCLE  .", "the right one"]]), tokenizer)
     sample = data[Key(0, 0)]
-    assert torch.equal(sample.image, to_pixels(Image.open(pictures[0]).convert("RGB"), SPEC))
+    pixels = to_pixels(Image.open(pictures[0]).convert("RGB"), SPEC)
+    assert torch.equal(sample.image, torch.from_numpy(pixels))
     assert decode_texts(sample, tokenizer) == ["a red circle", "the right one"]
     assert len(data) == 1
     cased = make_dataset(data.rows, tokenizer, lowercase=False)

@@ -142,7 +142,7 @@ def load_file(path: Path) -> dict[str, Tensor]:
 
 def test_a_saved_text_encoder_gives_the_same_answers(text_encoder, tmp_path):
     """The encoder's folder and the checkpoint give the same model."""
-    from captioner.checkpoint import save_best
+    from captioner.checkpoint.weights import save_best
 
     first = make_checkpoint(tmp_path / "one", question=QuestionConfig(encoder=str(text_encoder)))
     model, tokenizer, config = load_checkpoint(first, for_training=True)

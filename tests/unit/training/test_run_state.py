@@ -10,7 +10,8 @@ import torch
 from safetensors import SafetensorError
 from small_models import small_model, train_small_tokenizer
 
-from captioner import checkpoint, files
+from captioner import files
+from captioner.checkpoint import weights
 from captioner.config import (
     Config,
     StageConfig,
@@ -145,7 +146,7 @@ def test_failed_write_leaves_the_old_state(trained, monkeypatch, error):
         path.write_bytes(b"a part of it")
         raise error
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(weights, "save_file", full)
     with pytest.raises(
         CheckpointError, match=r"cannot be written.*what was saved before is intact"
     ):
@@ -156,7 +157,7 @@ def test_failed_write_leaves_the_old_state(trained, monkeypatch, error):
 
 def test_full_disk_is_an_error_before_a_state_is_written(trained, monkeypatch):
     monkeypatch.setattr(files.shutil, "disk_usage", lambda path: SimpleNamespace(free=10**6))
-    monkeypatch.setattr(checkpoint, "save_file", lambda *args: pytest.fail("written"))
+    monkeypatch.setattr(weights, "save_file", lambda *args: pytest.fail("written"))
     with pytest.raises(CheckpointError, match=r"\d MB are needed and 1 MB free"):
         save_another(trained, Progress(epoch=9))
     assert newest(trained).progress == trained.progress

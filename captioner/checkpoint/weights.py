@@ -1,15 +1,9 @@
-"""The checkpoint format: a folder with a model's weights, configuration and tokenizers.
-
-It holds `config.yaml`, `model.safetensors`, `tokenizer.model` and `metrics.json`; for a Hugging
-Face question encoder also its configuration and tokenizer, in the folder `text_encoder`.
-"""
+"""Weights of a checkpoint as torch tensors: reading, checking and writing."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,48 +12,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from captioner.config import Config, load_config, save_config
+from captioner.checkpoint.folder import CONFIG, METRICS, TEXT_ENCODER, TOKENIZER, WEIGHTS
+from captioner.config import Config, save_config
 from captioner.errors import CheckpointError
-from captioner.files import file_digest, replace_folder, restore_folder
+from captioner.files import replace_folder, restore_folder
 from captioner.model.lora import add_new_adapters, merge_adapters
 from captioner.model.question_encoder import TextEncoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
-
-PRETRAINED = Path(__file__).parent / "pretrained"
-CONFIG, WEIGHTS, TOKENIZER = "config.yaml", "model.safetensors", "tokenizer.model"
-METRICS = "metrics.json"
-TEXT_ENCODER = "text_encoder"
-"""The folder within a checkpoint that holds a Hugging Face encoder's configuration."""
-
-
-def resolve_checkpoint(name: str | Path) -> Path:
-    """Return the folder of a checkpoint (`bundled`: of the package); raise CheckpointError."""
-    path = PRETRAINED if str(name) == "bundled" else Path(name)
-    if not (path / WEIGHTS).is_file():
-        raise CheckpointError(
-            f"{name}: no model.safetensors there; expected a checkpoint folder, such as the"
-            " best/ of a training run, or the word bundled"
-        )
-    return path
-
-
-def fingerprint(names: Iterable[str | Path]) -> str:
-    """Return a digest of `checkpoint_files`; raise CheckpointError if one cannot be read."""
-    digest = hashlib.sha256()
-    for name in names:
-        for path in checkpoint_files(name):
-            try:
-                digest.update(bytes.fromhex(file_digest(path)))
-            except OSError as error:
-                raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
-    return digest.hexdigest()
-
-
-def checkpoint_files(name: str | Path) -> list[Path]:
-    """Return the files on which a model's output depends."""
-    folder = resolve_checkpoint(name)
-    return [folder / file for file in (CONFIG, WEIGHTS, TOKENIZER)]
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -135,22 +95,7 @@ def tensor_bytes(tensors: Mapping[str, Tensor]) -> int:
     return sum(x.nbytes for x in tensors.values())
 
 
-def set_temperature(folder: Path, temperature: float) -> None:
-    """Write a fitted `answers.temperature` into a checkpoint's configuration."""
-    config = load_config(folder / CONFIG, [f"answers.temperature={temperature:.4f}"])
-    size = sum(path.stat().st_size for path in folder.rglob("*"))
-    with replace_folder(folder, size) as partial:
-        shutil.copytree(folder, partial, dirs_exist_ok=True)
-        save_config(config, partial / CONFIG)
-
-
 def load_best(folder: Path, model: nn.Module) -> None:
     """Load the best weights of a run so far; LoRA adapters are initialized again."""
     restore_folder(folder)
     load_strictly(model, add_new_adapters(model, load_weights(folder / WEIGHTS)), folder)
-
-
-def best_scores(folder: Path) -> dict[str, float]:
-    """Return the validation scores of the best checkpoint; empty if there is none."""
-    path = folder / METRICS
-    return dict(json.loads(path.read_text(encoding="utf-8"))["val"]) if path.exists() else {}

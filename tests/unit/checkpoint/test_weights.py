@@ -1,4 +1,4 @@
-"""Writing and reading checkpoints."""
+"""Writing and reading the weights of checkpoints."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 from small_models import SIZES, small_model, train_small_tokenizer
 
-from captioner import checkpoint
 from captioner.build import load_checkpoint
-from captioner.checkpoint import save_best
+from captioner.checkpoint import best_scores, weights
+from captioner.checkpoint.weights import save_best
 from captioner.config import (
     Config,
     ImageConfig,
@@ -35,13 +35,13 @@ def test_best_weights_are_saved_in_their_type(dtype, tokenizer, tmp_path):
     config = Config(model=SIZES, train=TrainConfig(save_dtype=dtype), decoding=_short())
     save_best(tmp_path / "best", config, tokenizer, model, {"val": {"CIDEr-D": 0.5}})
     other = small_model(tokenizer, seed=1)
-    checkpoint.load_best(tmp_path / "best", other)
+    weights.load_best(tmp_path / "best", other)
     for name, value in model.state_dict().items():
         if value.is_floating_point():
             rounded = value.to(getattr(torch, dtype)).float()
             assert torch.equal(other.state_dict()[name], rounded), name
-    assert checkpoint.best_scores(tmp_path / "best") == {"CIDEr-D": 0.5}
-    assert checkpoint.best_scores(tmp_path / "none") == {}
+    assert best_scores(tmp_path / "best") == {"CIDEr-D": 0.5}
+    assert best_scores(tmp_path / "none") == {}
 
 
 def test_weights_of_another_model_are_an_error(tokenizer, tmp_path):
@@ -50,7 +50,7 @@ def test_weights_of_another_model_are_an_error(tokenizer, tmp_path):
     other = Tokenizer.train(["a red circle", "two blue squares"] * 20, vocab_size=301)
     assert len(other) != len(tokenizer)
     with pytest.raises(CheckpointError, match="shape"):
-        checkpoint.load_best(tmp_path / "best", small_model(other))
+        weights.load_best(tmp_path / "best", small_model(other))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.model", "config.yaml"])

@@ -1,0 +1,27 @@
+"""The checkpoint format: a folder with a model's weights, configuration and tokenizers.
+
+It holds `config.yaml`, `model.safetensors`, `tokenizer.model` and `metrics.json`; for a Hugging
+Face question encoder also its configuration and tokenizer, in the folder `text_encoder`.
+
+Reading and writing weights with torch is in `captioner.checkpoint.weights`; the other modules
+import neither torch nor safetensors.
+"""
+
+from captioner.checkpoint.folder import (
+    CONFIG,
+    METRICS,
+    PRETRAINED,
+    TEXT_ENCODER,
+    TOKENIZER,
+    WEIGHTS,
+    best_scores,
+    checkpoint_files,
+    fingerprint,
+    resolve_checkpoint,
+    set_temperature,
+)
+
+__all__ = [
+    "CONFIG", "METRICS", "PRETRAINED", "TEXT_ENCODER", "TOKENIZER", "WEIGHTS", "best_scores",
+    "checkpoint_files", "fingerprint", "resolve_checkpoint", "set_temperature",
+]  # fmt: skip

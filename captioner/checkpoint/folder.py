@@ -1,0 +1,63 @@
+"""Files of a checkpoint: names, digest, stored scores and settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from captioner.config import load_config, save_config
+from captioner.errors import CheckpointError
+from captioner.files import file_digest, replace_folder
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
+CONFIG, WEIGHTS, TOKENIZER = "config.yaml", "model.safetensors", "tokenizer.model"
+METRICS = "metrics.json"
+TEXT_ENCODER = "text_encoder"
+"""The folder within a checkpoint that holds a Hugging Face encoder's configuration."""
+
+
+def resolve_checkpoint(name: str | Path) -> Path:
+    """Return the folder of a checkpoint (`bundled`: of the package); raise CheckpointError."""
+    path = PRETRAINED if str(name) == "bundled" else Path(name)
+    if not (path / WEIGHTS).is_file():
+        raise CheckpointError(
+            f"{name}: no model.safetensors there; expected a checkpoint folder, such as the"
+            " best/ of a training run, or the word bundled"
+        )
+    return path
+
+
+def checkpoint_files(name: str | Path) -> list[Path]:
+    """Return the files on which a model's output depends."""
+    folder = resolve_checkpoint(name)
+    return [folder / file for file in (CONFIG, WEIGHTS, TOKENIZER)]
+
+
+def fingerprint(names: Iterable[str | Path]) -> str:
+    """Return a digest of `checkpoint_files`; raise CheckpointError if one cannot be read."""
+    digest = hashlib.sha256()
+    for name in names:
+        for path in checkpoint_files(name):
+            try:
+                digest.update(bytes.fromhex(file_digest(path)))
+            except OSError as error:
+                raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    return digest.hexdigest()
+
+
+def best_scores(folder: Path) -> dict[str, float]:
+    """Return the validation scores of the best checkpoint; empty if there is none."""
+    path = folder / METRICS
+    return dict(json.loads(path.read_text(encoding="utf-8"))["val"]) if path.exists() else {}
+
+
+def set_temperature(folder: Path, temperature: float) -> None:
+    """Write a fitted `answers.temperature` into a checkpoint's configuration."""
+    config = load_config(folder / CONFIG, [f"answers.temperature={temperature:.4f}"])
+    size = sum(path.stat().st_size for path in folder.rglob("*"))
+    with replace_folder(folder, size) as partial:
+        shutil.copytree(folder, partial, dirs_exist_ok=True)
+        save_config(config, partial / CONFIG)
