@@ -122,10 +122,10 @@ class TorchBackend:
 
     def stack(self, images: Sequence[Pixels]) -> list[Tensor]:
         """Return each member's batch (B, 3, H, W)."""
-        form = {"dtype": self.dtype, "memory_format": torch.channels_last}
+        layout = torch.channels_last
         arrays = zip(*(image.arrays for image in images), strict=True)
-        stacked = [torch.from_numpy(np.stack(same)) for same in arrays]  # (B, 3, H, W)
-        batches = [batch.to(self.device, **form) for batch in stacked]
+        stacked = (torch.from_numpy(np.stack(same)) for same in arrays)
+        batches = [x.to(self.device, dtype=self.dtype, memory_format=layout) for x in stacked]
         return [batches[self._inputs.index(spec)] for spec in self.specs]
 
     @torch.inference_mode()

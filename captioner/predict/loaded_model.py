@@ -63,16 +63,12 @@ class LoadedModel:
 
         `others` are the other members of an ensemble. See `captioner.load` for the options.
         """
-        from captioner.backends.precision import prepare_models
-        from captioner.backends.torch_backend import TorchBackend
-        from captioner.build import pixel_spec
+        from captioner.backends.torch_members import build_backend
 
-        models = [model, *(other for other, _ in others)]
-        specs = [pixel_spec(config), *(pixel_spec(other) for _, other in others)]
-        place, arithmetic = prepare_models(
-            models, specs, device=device, dtype=dtype, tta=tta, compile=compile
+        members = [(model, config), *others]
+        backend = build_backend(
+            members, tokenizer, device=device, dtype=dtype, tta=tta, compile=compile
         )
-        backend = TorchBackend(models, tokenizer, specs=specs, device=place, dtype=arithmetic)
         return cls(backend, config)
 
     def __copy__(self: Model) -> Model:

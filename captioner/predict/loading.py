@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from captioner.build import load_checkpoint
 from captioner.checkpoint import checkpoint_files, fingerprint
 from captioner.config import Config
 from captioner.errors import CaptionerError, CheckpointError
@@ -19,7 +16,9 @@ from captioner.predict.checks import check_keywords
 from captioner.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from captioner.model.seq2seq import Seq2Seq
+    import torch
+
+    from captioner.backends.base import Backend
 
 
 @dataclass(frozen=True)
@@ -75,17 +74,8 @@ def load(
         CheckpointError: A folder holds no checkpoint, or one that does not fit the others.
         CaptionerError: The device, the type or the number of views cannot be used.
     """
-    several = [checkpoint] if isinstance(checkpoint, (str, os.PathLike)) else checkpoint
-    names = [str(name) for name in several]
-    if not names:
-        raise CheckpointError("no checkpoint; name at least one")
-    options: dict[str, Any] = {"device": device, "dtype": dtype, "tta": tta, "compile": compile}
-    paths = tuple(name if name == "bundled" else os.path.abspath(name) for name in names)
-    origin = Origin(paths, options, _stamps(paths))
-    ((model, config), *others), tokenizer = _load_members(names)
-    captioner = Captioner.of_model(model, tokenizer, config, others=others, **options)
-    captioner._origin = origin
-    return captioner
+    options = {"device": device, "dtype": dtype, "tta": tta, "compile": compile}
+    return _load(checkpoint, options)
 
 
 def load_again(names: Sequence[str], options: Mapping[str, Any], expected: str) -> Captioner:
@@ -102,27 +92,58 @@ def load_worker(
     checkpoint: str | Path, *, workers: int, device: str, dtype: str, tta: int = 1
 ) -> Captioner:
     """Load a captioner in one of several worker processes that share the machine's threads."""
-    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
-    return load(checkpoint, device=device, dtype=dtype, tta=tta)
+    return _load(checkpoint, {"device": device, "dtype": dtype, "tta": tta}, workers=workers)
 
 
-def _load_members(checkpoints: Sequence[str]) -> tuple[list[tuple[Seq2Seq, Config]], Tokenizer]:
-    """Return the models of an ensemble and their tokenizer; raise CheckpointError."""
-    loaded = [load_checkpoint(name) for name in checkpoints]
-    _, tokenizer, config = loaded[0]
-    for name, (_, other, theirs) in zip(checkpoints, loaded, strict=True):
-        if other.model != tokenizer.model:
+def _load(
+    checkpoint: str | Path | Sequence[str | Path], options: Mapping[str, Any], *, workers: int = 1
+) -> Captioner:
+    """Load a captioner in one of `workers` processes; `options` are those of `load`."""
+    several = [checkpoint] if isinstance(checkpoint, (str, os.PathLike)) else checkpoint
+    names = [str(name) for name in several]
+    if not names:
+        raise CheckpointError("no checkpoint; name at least one")
+    paths = tuple(name if name == "bundled" else os.path.abspath(name) for name in names)
+    origin = Origin(paths, options, _stamps(paths))
+    backend, config = _load_torch(names, options, workers=workers)
+    captioner = Captioner(backend, config)
+    captioner._origin = origin
+    return captioner
+
+
+def _load_torch(
+    names: Sequence[str], options: Mapping[str, Any], *, workers: int
+) -> tuple[Backend, Config]:
+    """Return the torch backend of checkpoints and the configuration of the first."""
+    from captioner.backends.torch_members import build_backend, share_threads
+    from captioner.build import load_checkpoint
+
+    if workers > 1:
+        share_threads(workers)
+    loaded = [load_checkpoint(name) for name in names]
+    configs = [config for *_, config in loaded]
+    tokenizer = _shared_tokenizer(names, [tokenizer for _, tokenizer, _ in loaded], configs)
+    members = [(model, config) for model, _, config in loaded]
+    return build_backend(members, tokenizer, **options), configs[0]
+
+
+def _shared_tokenizer(
+    names: Sequence[str], tokenizers: Sequence[Tokenizer], configs: Sequence[Config]
+) -> Tokenizer:
+    """Return the tokenizer of an ensemble; raise CheckpointError if the members' differ."""
+    encoders = [config.model.question and config.model.question.encoder for config in configs]
+    for name, tokenizer, encoder in zip(names, tokenizers, encoders, strict=True):
+        if tokenizer.model != tokenizers[0].model:
             raise CheckpointError(
-                f"{name}: its tokenizer differs from that of {checkpoints[0]}; the members of an"
+                f"{name}: its tokenizer differs from that of {names[0]}; the members of an"
                 " ensemble must have the same tokens, as runs do that start from one checkpoint"
             )
-        ours, its = (c.model.question and c.model.question.encoder for c in (config, theirs))
-        if ours != its:
+        if encoder != encoders[0]:
             raise CheckpointError(
-                f"{name}: its question encoder is {its}, that of {checkpoints[0]} is {ours}; the"
-                " members of an ensemble must read questions alike"
+                f"{name}: its question encoder is {encoder}, that of {names[0]} is {encoders[0]};"
+                " the members of an ensemble must read questions alike"
             )
-    return [(model, config) for model, _, config in loaded], tokenizer
+    return tokenizers[0]
 
 
 def _stamps(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
