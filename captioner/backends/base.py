@@ -5,12 +5,18 @@ Searches in `captioner.generation` and the public `Captioner` access a model onl
 
 Shapes: B images (or questions), K rows of each (beams or samples), T tokens of a text, P positions
 of an image in memory, V vocabulary.
+
+Arrays are NumPy arrays or torch tensors, all of a backend of one library and on one device (see
+`Backend.arrays`). Tokens, rows and places are int64, logits float32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from captioner.decoding.arrays import Array, Arrays
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +25,6 @@ if TYPE_CHECKING:
     from captioner.images.transforms import PixelSpec
     from captioner.tokenizer import Tokenizer
 
-Array = Any  # an array of the library that the backend uses, on the backend's device
 Memory = Any  # encoder outputs of one image, alone or fused with a question; opaque to callers
 
 
@@ -35,19 +40,31 @@ class Pixels(NamedTuple):
 
 
 class DecodingState(Protocol):
-    """The state of one running search: the keys and values of the tokens so far."""
+    """The state of one running search: the keys and values of the tokens so far.
+
+    Arguments and results are arrays of the library and on the device of `Backend.arrays`.
+    """
 
     def step(self, tokens: Array) -> Array:
-        """Return the logits (B, K, V) after one more token of each row, tokens (B, K).
+        """Return the logits (B, K, V), float32, after one more token of each row.
 
-        Tokens that are never part of a text (PAD, UNK, BOS) have -inf.
+        Tokens (B, K) are int64. Logits of tokens that are never part of a text (PAD, UNK, BOS)
+        are -inf, and at least one logit of a row is finite. The search does not change the
+        result, which may be overwritten by the next step.
         """
 
     def reorder(self, rows: Array) -> None:
-        """Let row i, counted over B * K, continue row `rows[i]`; drop images without rows."""
+        """Let row i, counted over B * K, continue row `rows[i]`; drop images without rows.
+
+        `rows` is an int64 vector. The K rows of an image continue rows of one image, and the
+        order of images does not change, so that a shorter vector means fewer images.
+        """
 
     def admit(self, memories: Sequence[Memory], places: Array) -> None:
-        """Replace the finished images at `places` (B,) by new ones, which begin at BOS."""
+        """Replace the finished images at `places` (B,), int64, by new ones.
+
+        It is called between a step and `reorder`. The new images begin at BOS with the next step.
+        """
 
 
 class Backend(Protocol):
@@ -67,7 +84,15 @@ class Backend(Protocol):
 
     @property
     def device(self) -> Any:
-        """The device of all arrays, as the library names it."""
+        """The device of the model, as the library names it."""
+
+    @property
+    def arrays(self) -> Arrays:
+        """The functions for the arrays that `DecodingState` takes and returns.
+
+        `captioner.decoding.arrays.NUMPY` for NumPy arrays, or `torch_arrays.arrays_on(device)` for
+        tensors on a device.
+        """
 
     @property
     def dtype(self) -> Any:
@@ -76,6 +101,13 @@ class Backend(Protocol):
     @property
     def max_length(self) -> int:
         """The largest number of tokens of a text, EOS included."""
+
+    def inference(self) -> AbstractContextManager[None]:
+        """Return a context for computations without gradients, in which a search runs.
+
+        It is entered anew for each result of a generator, so that it must be cheap. A library
+        without gradients returns `contextlib.nullcontext()`.
+        """
 
     def read(self, image: ImageInput) -> Pixels:
         """Read one image and resize it; thread-safe. Raises ImageError."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from captioner.backends.base import Pixels
+from captioner.decoding.arrays import Arrays
+from captioner.decoding.torch_arrays import arrays_on
 from captioner.errors import CaptionerError
 from captioner.images import ImageInput, fit, is_blank, load_image
 from captioner.images.transforms import PixelSpec, normalize
@@ -109,6 +112,15 @@ class TorchBackend:
     def max_length(self) -> int:
         """The largest number of tokens of a text, EOS included."""
         return min(model.decoder.max_length for model in self.models)
+
+    @property
+    def arrays(self) -> Arrays:
+        """The functions for tensors on the device."""
+        return arrays_on(self.device)
+
+    def inference(self) -> AbstractContextManager[None]:
+        """Return torch's inference mode."""
+        return torch.inference_mode()
 
     def read(self, image: ImageInput) -> Pixels:
         """Read one image and resize it for each member; raise ImageError."""

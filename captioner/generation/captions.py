@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captioner.backends.base import Array, Backend, DecodingState, Memory
+from captioner.backends.base import Backend, DecodingState, Memory
 from captioner.config import DecodingConfig
 from captioner.decoding import (
     Hypothesis,
@@ -26,6 +26,7 @@ from captioner.decoding import (
     length_normalization,
     sample,
 )
+from captioner.decoding.arrays import Array
 from captioner.decoding.search import Choose
 from captioner.generation.constraints import Constraints
 from captioner.tokenizer import BOS, EOS, PAD

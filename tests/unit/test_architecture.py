@@ -36,7 +36,7 @@ ALLOWED |= {
     "data": {"config", "files", "images", "text", "tokenizer"},
     "checkpoint": LEAVES,
     "build": LEAVES | {"checkpoint"},
-    "backends": {"build", "config", "images", "model", "text", "tokenizer"},
+    "backends": {"build", "config", "decoding", "images", "model", "text", "tokenizer"},
     "generation": {"backends", "config", "decoding", "text", "tokenizer"},
     "training": LEAVES | {"backends", "data", "build", "checkpoint", "generation"},
     "predict": LEAVES | {"backends", "build", "checkpoint", "generation"},
