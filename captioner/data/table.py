@@ -8,14 +8,18 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioner.data.example import Example, normalize_split
-from captioner.data.example_checks import Selection, read_examples
-from captioner.data.formats.registry import resolve_format, resolve_path
-from captioner.data.report import MISSING_IMAGE, NO_QUESTION, Report
-from captioner.errors import DataError, SplitError
+from captioner.data.example import Example
+from captioner.data.example_checks import read_examples
+from captioner.data.example_rows import (
+    check_splits,
+    collect_rows,
+    explain_empty,
+    select_examples,
+)
+from captioner.data.report import Report
+from captioner.errors import DataError
 
 if TYPE_CHECKING:
     import datasets
@@ -60,74 +64,37 @@ def read_dataset(
         DataError: `root` or `images` does not exist, the format is unknown or not found, a split
             does not exist, or no usable example is left.
     """
-    path = resolve_path(root)
-    selection = Selection(
-        root=path,
-        format=resolve_format(path, format),
-        splits=_normalize_splits(splits),
-        images=_resolve_images(images),
+    selection = select_examples(
+        root,
+        format=format,
+        splits=splits,
+        images=images,
         check_images=check_images,
         require_answers=require_answers,
     )
-    report, split_counts = Report(), Counter[str]()
-    rows: Iterable[Example] = read_examples(selection, report, split_counts)
     if questions:
-        captioned = list(rows)
-        _check_splits(root, selection, split_counts)  # first, because making questions is slow
-        rows = _make_questions(captioned, seed, report)
-    digest = _hash_rows(rows)
-    _check_splits(root, selection, split_counts)
-    if digest is None:
-        reason = _explain_empty(report, questions)
-        raise DataError(f"{root}: no usable example in the format {selection.format}: {reason}")
-    # The cache key is a digest of the rows: a change of a file that changes a row, or an image that
-    # was added or removed, gives a new table. The files are parsed again only to write a new table.
-    keyed = _KeyedRows(
-        f"{_CACHE_VERSION} {digest}",
-        lambda: iter(rows) if questions else read_examples(selection, Report(), Counter()),
-    )
+        made, report = collect_rows(root, selection, questions=True, seed=seed)
+        keyed = _KeyedRows(_hash_rows(made), lambda: iter(made))
+        return _to_arrow(keyed, cache_dir=cache_dir), report
+    report, split_counts = Report(), Counter[str]()
+    digest = _hash_rows(read_examples(selection, report, split_counts))
+    check_splits(root, selection, split_counts)
+    if digest == _hash_rows(()):
+        raise explain_empty(root, selection, report, questions=False)
+    # The files are parsed again only to write a new table.
+    keyed = _KeyedRows(digest, lambda: read_examples(selection, Report(), Counter()))
     return _to_arrow(keyed, cache_dir=cache_dir), report
 
 
-def _resolve_images(images: str | os.PathLike[str] | None) -> Path | None:
-    if images is None:
-        return None
-    folder = resolve_path(images)
-    if not folder.is_dir():
-        raise DataError(f"{images}: is a file, expected the folder of the images (data.images)")
-    return folder
+def _hash_rows(rows: Iterable[Example]) -> str:
+    """Return the key of a table in the cache: a digest of all rows, in order.
 
-
-def _hash_rows(rows: Iterable[Example]) -> str | None:
-    """Return the SHA-256 of all rows in order, or None if there are none."""
-    digest, is_empty = hashlib.sha256(), True
+    A change of a file that changes a row, or an image that was added or removed, gives a new table.
+    """
+    digest = hashlib.sha256()
     for row in rows:
         digest.update(repr(row).encode("utf-8"))
-        is_empty = False
-    return None if is_empty else digest.hexdigest()
-
-
-def _check_splits(
-    root: str | os.PathLike[str], selection: Selection, split_counts: Counter[str]
-) -> None:
-    missing = [split for split in selection.splits or () if split not in split_counts]
-    if split_counts and missing:
-        present = ", ".join(f"{split} ({count})" for split, count in sorted(split_counts.items()))
-        raise SplitError(f"{root}: has no split {', '.join(missing)}; it has {present}")
-
-
-def _make_questions(rows: list[Example], seed: int, report: Report) -> list[Example]:
-    """Turn captioned images into questions; report images whose captions give none."""
-    from captioner.data.caption_questions import questions_from_captions
-
-    questions = [row for row in rows if row.question]
-    captioned = [row for row in rows if not row.question]
-    made = questions_from_captions(captioned, seed=seed)
-    used = {row.image_id for row in made}
-    for row in captioned if made else ():
-        if row.image_id not in used:
-            report.add(NO_QUESTION, row.image_id)
-    return questions + made
+    return f"{_CACHE_VERSION} {digest.hexdigest()}"
 
 
 class _KeyedRows:
@@ -143,23 +110,6 @@ class _KeyedRows:
         if self.read is None:
             raise TypeError("a pickled copy has no rows")
         return self.read()
-
-
-def _normalize_splits(splits: str | Iterable[str] | None) -> tuple[str, ...] | None:
-    if splits is None:
-        return None
-    names = [splits] if isinstance(splits, str) else list(splits)
-    if not names:
-        raise DataError("no split was given; name at least one, such as train")
-    return tuple(dict.fromkeys(normalize_split(name) for name in names))
-
-
-def _explain_empty(report: Report, questions: bool) -> str:
-    nothing = "its captions give no question" if questions else "it holds no rows"
-    problems = "; ".join(report.summary().splitlines()) or nothing
-    if MISSING_IMAGE in report.problems:
-        problems += "; if the images are elsewhere, name their folder with data.images=PATH"
-    return problems
 
 
 def _to_arrow(rows: _KeyedRows, *, cache_dir: str | os.PathLike[str] | None) -> datasets.Dataset:

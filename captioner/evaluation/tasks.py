@@ -11,9 +11,11 @@ from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from captioner.checkpoint import CONFIG, resolve_checkpoint
 from captioner.config import Config, load_config
-from captioner.data import Example, Report, read_dataset
+from captioner.data import Example, Report
 from captioner.data.example import has_file_name, normalize_split
+from captioner.data.example_rows import read_rows
 from captioner.data.report import BAD_ROW
 from captioner.errors import CheckpointError, DataError, SplitError
 
@@ -49,7 +51,7 @@ def read_tasks(
     seed: int = 0,
     open_images: bool = False,
 ) -> tuple[list[EvaluationTask], Report]:
-    """Read the captions and the questions of a data set by `read_dataset`.
+    """Read the captions and the questions of a data set.
 
     Images and answers may be missing. Without `splits`, val is scored, or the only split. With
     `open_images`, rows that name no image file are left out and reported.
@@ -57,17 +59,14 @@ def read_tasks(
     Raises:
         DataError: The data set cannot be read, or has no such rows.
     """
-    source = partial(
-        read_dataset, root, format=format, images=images, questions=questions, seed=seed
-    )
+    source = partial(read_rows, root, format=format, images=images, questions=questions, seed=seed)
     read = partial(source, check_images=False, require_answers=False)
     try:
         # As in training, the questions that are made from captions depend on all captions read.
         needed = [*(splits or [DEFAULT_SPLIT]), TRAIN_SPLIT] if questions else splits
-        table, report = read(splits=needed or None)
+        rows, report = read(splits=needed or None)
     except SplitError:
-        table, report = read(splits=splits or None)
-    rows = to_examples(table)
+        rows, report = read(splits=splits or None)
     counts = Counter(row.split for row in rows)
     chosen = _choose_splits(root, splits, counts)
     scored = [row for row in rows if row.split in chosen]
@@ -79,7 +78,7 @@ def read_tasks(
     if TRAIN_SPLIT not in chosen and any(row.question for row in scored):
         if TRAIN_SPLIT not in counts and splits:
             with contextlib.suppress(DataError):
-                rows = to_examples(read(splits=[TRAIN_SPLIT])[0])
+                rows, _ = read(splits=[TRAIN_SPLIT])
         train = [row for row in rows if row.split == TRAIN_SPLIT]
     captions = EvaluationTask("captions", [row for row in scored if not row.question])
     asked = EvaluationTask("questions", [row for row in scored if row.question], train)
@@ -127,10 +126,7 @@ def check_blind(blind: str, config: Config, *, held_out: bool) -> None:
 
 def checkpoint_config(name: str, overrides: Sequence[str] = ()) -> Config:
     """Return the configuration of a checkpoint, with `key.path=value` overrides applied."""
-    # Imported here so that scoring a file does not import torch.
-    from captioner.checkpoint import resolve_checkpoint
-
-    return load_config(resolve_checkpoint(name) / "config.yaml", overrides)
+    return load_config(resolve_checkpoint(name) / CONFIG, overrides)
 
 
 def to_examples(rows: Dataset) -> list[Example]:

@@ -1,0 +1,131 @@
+"""Read a data set into examples in memory."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from captioner.data.example import Example, normalize_split
+from captioner.data.example_checks import Selection, read_examples
+from captioner.data.formats.registry import resolve_format, resolve_path
+from captioner.data.report import MISSING_IMAGE, NO_QUESTION, Report
+from captioner.errors import DataError, SplitError
+
+
+def read_rows(
+    root: str | os.PathLike[str],
+    *,
+    format: str = "auto",
+    splits: str | Iterable[str] | None = ("train",),
+    images: str | os.PathLike[str] | None = None,
+    check_images: bool = True,
+    questions: bool = False,
+    seed: int = 0,
+    require_answers: bool = True,
+) -> tuple[list[Example], Report]:
+    """Return the examples of a data set on disk, and the report on its rows.
+
+    Unlike `captioner.data.read_dataset`, whose arguments are the same, it needs no library.
+
+    Raises:
+        DataError: As `read_dataset`.
+    """
+    selection = select_examples(
+        root,
+        format=format,
+        splits=splits,
+        images=images,
+        check_images=check_images,
+        require_answers=require_answers,
+    )
+    return collect_rows(root, selection, questions=questions, seed=seed)
+
+
+def collect_rows(
+    root: str | os.PathLike[str], selection: Selection, *, questions: bool, seed: int
+) -> tuple[list[Example], Report]:
+    """Return the selected examples of `root`, and the report on its rows; raise DataError."""
+    report, split_counts = Report(), Counter[str]()
+    rows = list(read_examples(selection, report, split_counts))
+    check_splits(root, selection, split_counts)
+    if questions:
+        rows = _make_questions(rows, seed, report)
+    if not rows:
+        raise explain_empty(root, selection, report, questions=questions)
+    return rows, report
+
+
+def select_examples(
+    root: str | os.PathLike[str],
+    *,
+    format: str,
+    splits: str | Iterable[str] | None,
+    images: str | os.PathLike[str] | None,
+    check_images: bool,
+    require_answers: bool,
+) -> Selection:
+    """Return the arguments of `read_dataset`, resolved; raise DataError."""
+    path = resolve_path(root)
+    return Selection(
+        root=path,
+        format=resolve_format(path, format),
+        splits=_normalize_splits(splits),
+        images=_resolve_images(images),
+        check_images=check_images,
+        require_answers=require_answers,
+    )
+
+
+def _resolve_images(images: str | os.PathLike[str] | None) -> Path | None:
+    if images is None:
+        return None
+    folder = resolve_path(images)
+    if not folder.is_dir():
+        raise DataError(f"{images}: is a file, expected the folder of the images (data.images)")
+    return folder
+
+
+def _normalize_splits(splits: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    if splits is None:
+        return None
+    names = [splits] if isinstance(splits, str) else list(splits)
+    if not names:
+        raise DataError("no split was given; name at least one, such as train")
+    return tuple(dict.fromkeys(normalize_split(name) for name in names))
+
+
+def check_splits(
+    root: str | os.PathLike[str], selection: Selection, split_counts: Counter[str]
+) -> None:
+    """Raise SplitError if the data set has splits, but not all that are selected."""
+    missing = [split for split in selection.splits or () if split not in split_counts]
+    if split_counts and missing:
+        present = ", ".join(f"{split} ({count})" for split, count in sorted(split_counts.items()))
+        raise SplitError(f"{root}: has no split {', '.join(missing)}; it has {present}")
+
+
+def _make_questions(rows: list[Example], seed: int, report: Report) -> list[Example]:
+    """Turn captioned images into questions; report images whose captions give none."""
+    from captioner.data.caption_questions import questions_from_captions
+
+    questions = [row for row in rows if row.question]
+    captioned = [row for row in rows if not row.question]
+    made = questions_from_captions(captioned, seed=seed)
+    used = {row.image_id for row in made}
+    for row in captioned if made else ():
+        if row.image_id not in used:
+            report.add(NO_QUESTION, row.image_id)
+    return questions + made
+
+
+def explain_empty(
+    root: str | os.PathLike[str], selection: Selection, report: Report, *, questions: bool
+) -> DataError:
+    """Return the error for a data set without usable examples."""
+    nothing = "its captions give no question" if questions else "it holds no rows"
+    problems = "; ".join(report.summary().splitlines()) or nothing
+    if MISSING_IMAGE in report.problems:
+        problems += "; if the images are elsewhere, name their folder with data.images=PATH"
+    return DataError(f"{root}: no usable example in the format {selection.format}: {problems}")
