@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         CheckpointError,
         ConfigError,
         DataError,
+        DependencyError,
         ImageError,
         ImageFormatError,
         ImageSizeError,
@@ -40,9 +41,9 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 __all__ = [
     "Answer", "Answers", "Attention", "Caption", "Captioner", "CaptionerError",
-    "CheckpointError", "ConfigError", "DataError", "Encoded", "ImageError", "ImageFormatError",
-    "ImageInput", "ImageSizeError", "MetricError", "QuestionError", "Result", "Scored",
-    "SplitError", "__version__", "load",
+    "CheckpointError", "ConfigError", "DataError", "DependencyError", "Encoded", "ImageError",
+    "ImageFormatError", "ImageInput", "ImageSizeError", "MetricError", "QuestionError", "Result",
+    "Scored", "SplitError", "__version__", "load",
 ]  # fmt: skip
 
 

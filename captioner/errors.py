@@ -43,3 +43,7 @@ class CheckpointError(CaptionerError):
 
 class MetricError(CaptionerError):
     """Candidates cannot be scored against the references."""
+
+
+class DependencyError(CaptionerError):
+    """An optional library is not installed."""

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from captioner.errors import CaptionerError
+from captioner.extras import explain_missing
 
 Options = TypeVar("Options")
 
@@ -68,7 +69,8 @@ def run_command(
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        status = run(options)
+        with explain_missing("this command"):
+            status = run(options)
         sys.stdout.flush()  # Raises BrokenPipeError here, and not at exit.
         return status
     except CaptionerError as error:

@@ -165,13 +165,9 @@ _not_negative.__name__ = "number"  # argparse names the type in its messages
 
 def run(options: ServeOptions) -> int:
     """Serve until a signal; return the exit status."""
-    try:
-        from captioner.serve.app import create_app
-        from captioner.serve.model_process import RemoteCaptioner, load_in_worker
-        from captioner.serve.server import run_server
-    except ImportError as error:
-        hint = "run `pip install -r requirements-serve.txt`"
-        raise CaptionerError(f"{error.name} is missing; {hint}") from None
+    from captioner.serve.app import create_app
+    from captioner.serve.model_process import RemoteCaptioner, load_in_worker
+    from captioner.serve.server import run_server
 
     settings = replace(options.settings, token=read_token(options.token_file))
     model = {"device": options.device, "dtype": options.dtype, "tta": options.tta}

@@ -11,6 +11,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from captioner.errors import ImageError, ImageFormatError, ImageSizeError
+from captioner.extras import install_command
 
 _FORMATS = (  # Pillow's name of the format, its plugin, the signature; JPEG includes MPO
     ("JPEG", "Jpeg", rb"\xff\xd8"),
@@ -73,7 +74,7 @@ def _opener(name: str, plugin: str) -> Callable[[BinaryIO, str], Image.Image]:
             return importlib.import_module("pillow_heif").HeifImageFile
         importlib.import_module(f"PIL.{plugin}ImagePlugin")
     except ImportError:
-        needs = "pip install pillow-heif" if name == "HEIC" else "upgrade Pillow"
+        needs = install_command("heif") if name == "HEIC" else "upgrade Pillow"
         raise ImageFormatError(f"is {name}, which this Pillow cannot read; {needs}") from None
     return Image.OPEN[name][0]
 

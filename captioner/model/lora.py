@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from captioner.errors import ConfigError
+from captioner.extras import install_command
 from captioner.text import one_line
-
-PEFT = "peft>=0.18"
 
 
 def add_adapters(encoder: nn.Module, rank: int) -> None:
@@ -30,7 +29,7 @@ def add_adapters(encoder: nn.Module, rank: int) -> None:
     except ImportError as error:
         raise ConfigError(
             f"model.question.lora_rank={rank} needs peft ({one_line(error)});"
-            f' install it with: pip install "{PEFT}"'
+            f" {install_command('lora')}"
         ) from None
     settings = LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear")
     inject_adapter_in_model(settings, encoder)

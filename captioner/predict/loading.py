@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from captioner.checkpoint import checkpoint_files, fingerprint
 from captioner.config import Config
 from captioner.errors import CaptionerError, CheckpointError
+from captioner.extras import explain_missing
 from captioner.predict.captioner import Captioner
 from captioner.predict.checks import check_keywords
 from captioner.tokenizer import Tokenizer
@@ -115,12 +116,13 @@ def _load_torch(
     names: Sequence[str], options: Mapping[str, Any], *, workers: int
 ) -> tuple[Backend, Config]:
     """Return the torch backend of checkpoints and the configuration of the first."""
-    from captioner.backends.torch_members import build_backend, share_threads
-    from captioner.build import load_checkpoint
+    with explain_missing("the torch backend"):
+        from captioner.backends.torch_members import build_backend, share_threads
+        from captioner.build import load_checkpoint
 
-    if workers > 1:
-        share_threads(workers)
-    loaded = [load_checkpoint(name) for name in names]
+        if workers > 1:
+            share_threads(workers)
+        loaded = [load_checkpoint(name) for name in names]
     configs = [config for *_, config in loaded]
     tokenizer = _shared_tokenizer(names, [tokenizer for _, tokenizer, _ in loaded], configs)
     members = [(model, config) for model, _, config in loaded]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from captioner.config import TrainConfig
 from captioner.errors import ConfigError
+from captioner.extras import install_command
 
 if TYPE_CHECKING:
     from accelerate.utils import DeepSpeedPlugin
@@ -25,7 +26,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 def check(settings: TrainConfig) -> None:
     """Raise ConfigError if DeepSpeed cannot be used."""
     if not is_deepspeed_available():
-        raise ConfigError("DeepSpeed: not installed; pip install deepspeed")
+        raise ConfigError(f"DeepSpeed is not installed; {install_command('deepspeed')}")
     if settings.precision == "fp16":
         raise ConfigError("train.precision=fp16 is not supported with DeepSpeed; use bf16 or no")
 
