@@ -3,11 +3,10 @@ PYTHON ?= python
 .PHONY: setup install test test-fast lint format types spell docs bench
 
 setup: install
-	$(PYTHON) -m pip install -r docs/requirements.txt
+	$(PYTHON) -m pip install -e ".[docs]"
 	if [ -e .git ]; then $(PYTHON) -m pre_commit install; fi
 
 install:
-	$(PYTHON) -m pip install -r requirements.txt
 	$(PYTHON) -m pip install -r requirements-dev.txt
 
 test:

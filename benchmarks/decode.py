@@ -7,7 +7,7 @@ hypotheses; the measurements alternate. The script prints medians in millisecond
 speed relative to the peer. CTranslate2 also runs its encoder in the same call, so its time is
 computed as the difference between a long and a short search.
 
-    pip install -r requirements-bench.txt
+    pip install -e ".[all,bench]"
     python benchmarks/decode.py --images FOLDER   # compares the tokens of these images
 """
 

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from captioner.errors import DependencyError
 
 EXTRAS = {
-    "train": ("accelerate", "datasets", "evaluate", "inflect", "safetensors", "tensorboard", "timm",
-              "torch", "torchvision", "transformers"),
-    "serve": ("fastapi", "fastapi_offline", "gradio", "httpcore", "prometheus_client", "starlette",
-              "uvicorn"),
+    "train": ("accelerate", "datasets", "evaluate", "inflect", "onnx", "onnxscript", "psutil",
+              "safetensors", "tensorboard", "timm", "torch", "torchvision", "transformers"),
+    "serve": ("fastapi", "fastapi_offline", "gradio", "httpcore", "prometheus_client", "pydantic",
+              "starlette", "uvicorn"),
+    "hub": ("huggingface_hub",),
     "lora": ("peft",),
     "heif": ("pillow_heif",),
     "deepspeed": ("deepspeed",),

@@ -16,7 +16,7 @@ copyright = f"2026, {author}"
 release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build", "requirements.txt"]
+exclude_patterns = ["_build"]
 # `name` in a docstring is code.
 default_role = "code"
 

@@ -13,9 +13,10 @@ NEED_TORCH = (
     *("build", "checkpoint.weights", "data.collate", "data.dataset", "data.sampler"),
     *("model", "training"),
     *("backends.precision", "backends.torch_backend", "backends.torch_members"),
-    # Until the searches use an array library of the backend's choice.
-    *("decoding", "generation", "predict.captioner", "predict.loaded_model", "predict.loading"),
-    "predict.questions",
+    # Until the searches use the array library of the backend.
+    *("backends.base", "decoding", "generation"),
+    *(f"predict.{name}" for name in ("attention_maps", "captioner", "loaded_model", "loading")),
+    *("predict.questions", "predict.reading"),
 )
 """Modules and packages of captioner that import torch."""
 NEED_OTHERS = ("data.caption_questions", "metrics._evaluate_module", "pretrained", "serve")

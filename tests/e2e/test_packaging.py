@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tiny import make_checkpoint, picture
 import captioner
 from captioner.cli import main, process
 from captioner.cli.recipes import RECIPES, config_path
+from captioner.extras import EXTRAS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,44 +31,62 @@ def pyproject() -> dict:
     return module.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-def requirements(name: str) -> list[str]:
-    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
-    return [line.strip() for line in lines if line.strip() and not line.startswith(("#", "-r"))]
+def declared() -> dict[str, list[str]]:
+    """Return the requirements of the package without an extra, under "", and of each extra."""
+    project = pyproject()["project"]
+    return {"": project["dependencies"]} | project["optional-dependencies"]
 
 
 def distribution(requirement: str) -> str:
     return re.split(r"[<>=!~\[; ]", requirement)[0].lower()
 
 
-def test_dependencies_are_those_of_requirements_txt():
-    assert pyproject()["project"]["dependencies"] == requirements("requirements.txt")
+def distributions(extra: str) -> set[str]:
+    return {distribution(line) for line in declared()[extra]}
 
 
-def test_what_is_imported_is_required():
-    """Every import of the package and scripts is a standard module, a requirement or an extra."""
-    distributions = {"yaml": "pyyaml", "PIL": "pillow"}
+def modules(paths: Iterable[Path]) -> set[str]:
+    """Return the top-level modules that files import, without standard ones and the package."""
     found = set()
-    for path in [*(ROOT / "captioner").rglob("*.py"), *ROOT.glob("*.py")]:
+    for path in paths:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 found |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 found.add(node.module.split(".")[0])
     # _typeshed exists for type checkers only.
-    found -= sys.stdlib_module_names | {"captioner", "_typeshed"}
-    required = {distribution(line) for line in requirements("requirements.txt")}
-    names = {distributions.get(name, name.replace("_", "-")) for name in found}
-    names -= {"fastapi", "pydantic", "starlette", "uvicorn"}  # gradio brings them
-    extras = pyproject()["project"]["optional-dependencies"].values()
-    assert names <= required | {distribution(line) for lines in extras for line in lines}
-    # timm imports torchvision, Accelerate's tracker TensorBoard.
-    assert required - names <= {"torchvision", "tensorboard"}
+    return found - sys.stdlib_module_names - {"captioner", "_typeshed"}
 
 
-def test_what_is_missing_is_told_as_it_is_required():
-    extras = pyproject()["project"]["optional-dependencies"]
-    assert requirements("requirements-lora.txt") == extras["lora"]
-    assert requirements("requirements-serve.txt") == extras["serve"]
+def test_requirements_files_install_extras():
+    """No other file than pyproject.toml declares a dependency."""
+    names = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("**/requirements*.txt")}
+    lines = {name: (ROOT / name).read_text(encoding="utf-8").splitlines() for name in names}
+    kept = {name: [x for x in text if not x.startswith("#")] for name, text in lines.items()}
+    assert kept == {"requirements.txt": ["-e .[all]"], "requirements-dev.txt": ["-e .[all,dev]"]}
+
+
+def test_all_installs_what_users_of_the_package_need():
+    (line,) = declared()["all"]
+    extras = set(declared()) - {"", "all", "dev", "docs", "bench", "deepspeed"}
+    assert set(re.fullmatch(r"captioner\[(.*)\]", line)[1].split(",")) == extras
+
+
+def test_what_is_imported_is_required():
+    """Every import of the package and scripts is a standard module, a requirement or an extra."""
+    names = {"yaml": "pyyaml", "PIL": "pillow"}
+    found = modules([*(ROOT / "captioner").rglob("*.py"), *ROOT.glob("*.py")])
+    base = {names.get(name, name) for name in found - set().union(*EXTRAS.values())}
+    assert base <= distributions("")
+    assert distributions("") - base <= {"onnxruntime"}
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_modules_of_an_extra_are_installed_by_it(extra):
+    required = distributions(extra)
+    names = {name.replace("_", "-") for name in EXTRAS[extra]}
+    assert names - required <= {"fastapi", "pydantic", "starlette", "uvicorn"}  # through gradio
+    assert required <= names
 
 
 def test_installed_versions_are_within_the_ranges():
@@ -74,9 +94,11 @@ def test_installed_versions_are_within_the_ranges():
 
     from packaging.requirements import Requirement
 
-    for line in requirements("requirements.txt"):
-        requirement = Requirement(line)
-        assert requirement.specifier.contains(version(requirement.name), prereleases=True), line
+    for extra in ("", "train", "serve", "hub", "lora", "heif"):
+        for line in declared()[extra]:
+            requirement = Requirement(line)
+            installed = version(requirement.name)
+            assert requirement.specifier.contains(installed, prereleases=True), line
 
 
 @pytest.mark.parametrize("command", main.COMMANDS)
@@ -202,7 +224,7 @@ def test_help_and_version_cost_no_torch():
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder into which the project's wheel is installed."""
-    pytest.importorskip("hatchling", reason="hatchling builds the wheel: requirements-dev.txt")
+    pytest.importorskip("hatchling", reason="needs hatchling")
     target = tmp_path_factory.mktemp("installed")
     words = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
@@ -231,7 +253,7 @@ def test_wheel_carries_everything(installed):
     assert f"\nVersion: {captioner.__version__}\n" in text
     required = re.findall("\nRequires-Dist: (.*)", text)
     plain = [line for line in required if "extra ==" not in line]
-    assert len(plain) == len(requirements("requirements.txt"))
+    assert len(plain) == len(declared()[""])
 
 
 @pytest.mark.slow

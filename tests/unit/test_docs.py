@@ -129,10 +129,14 @@ def check_make(targets: list[str]) -> None:
 
 
 def check_pip(words: list[str]) -> None:
-    """Check that the requirement files exist."""
+    """Check that the requirement files and the extras exist."""
     assert words[0] == "install"
+    declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     for before, word in pairwise(words):
         assert before != "-r" or (ROOT / word).is_file(), word
+        extras = re.fullmatch(r"\.\[(.*)\]", word)
+        for extra in extras[1].split(",") if extras else ():
+            assert re.search(rf"^{extra} = \[", declared, re.MULTILINE), word
 
 
 def check_curl(words: list[str]) -> None:
