@@ -208,7 +208,10 @@ class PackedLayout:
 
     def __init__(self, mask: Tensor) -> None:
         self.shape = mask.shape
-        self.index = None if bool(mask.all()) else mask.flatten().nonzero().squeeze(1)  # (M,)
+        # An exported graph has no control flow that depends on the values of a mask: it computes
+        # padding as well, which no token attends to.
+        whole = torch.compiler.is_exporting() or bool(mask.all())
+        self.index = None if whole else mask.flatten().nonzero().squeeze(1)  # (M,)
         steps = torch.arange(mask.shape[-1], device=mask.device)
         self.causal = steps[:, None] >= steps  # (T, T)
 

@@ -1,0 +1,1 @@
+"""Convert checkpoints for other runtimes."""

@@ -1,0 +1,278 @@
+"""Trace the parts of a model to ONNX graphs that read their weights from `model.safetensors`.
+
+A graph holds operators only. Each weight is an initializer that names its bytes in the checkpoint's
+weights file, by offset and length, in the type in which they are stored. A Cast in the graph
+converts it to float32, which ONNX Runtime does once, when it loads the graph.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import onnx
+import torch
+from onnx import TensorProto, helper
+from torch import Tensor, nn
+from torch.export import Dim
+
+from captioner.build import load_checkpoint, pixel_spec
+from captioner.checkpoint import WEIGHTS, resolve_checkpoint
+from captioner.checkpoint.graph_files import (
+    ANSWER,
+    ATTENTION,
+    CAPTION,
+    CROSS,
+    DIGEST_KEY,
+    IMAGE,
+    MEMORY,
+    QUESTION,
+    SMALL_IMAGE,
+    graph_path,
+)
+from captioner.checkpoint.safetensors_header import StoredTensor, read_header
+from captioner.errors import CaptionerError
+from captioner.export.graph_modules import (
+    AttentionGraph,
+    CrossGraph,
+    DecoderGraph,
+    ImageGraph,
+    MemoryGraph,
+    QuestionGraph,
+)
+from captioner.files import file_digest, replace_file
+from captioner.model.decoder import Decoder
+from captioner.model.seq2seq import Seq2Seq
+from captioner.model.tta import view_sizes
+from captioner.text import one_line
+
+OPSET = 18
+_STORED_TYPES = {
+    "F16": TensorProto.FLOAT16,
+    "BF16": TensorProto.BFLOAT16,
+    "F32": TensorProto.FLOAT,
+}
+# Sizes of the examples that are traced; they differ, so that no two dimensions are taken for one.
+_IMAGES, _QUESTIONS, _WORDS, _POSITIONS, _QUERIES, _CACHED = 2, 3, 5, 7, 4, 11
+
+
+@dataclass(frozen=True)
+class Part:
+    """A module with example inputs; `dynamic` names the dimensions of each that may vary."""
+
+    module: nn.Module
+    inputs: Mapping[str, Tensor]
+    dynamic: Mapping[str, tuple[int, ...]]
+    outputs: tuple[str, ...]
+
+
+def export_graphs(name: str | Path) -> list[Path]:
+    """Write the graphs of a checkpoint next to its weights.
+
+    Args:
+        name: The folder of the checkpoint, or `bundled`.
+
+    Returns:
+        The paths of the graphs.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read.
+        CaptionerError: A part of the model has an operator that ONNX does not support.
+    """
+    folder = resolve_checkpoint(name)
+    model, _, config = load_checkpoint(folder, for_training=True)
+    digest = file_digest(folder / WEIGHTS)
+    stored = _stored_tensors(model, folder / WEIGHTS)
+    paths = []
+    for graph, part in model_parts(model, pixel_spec(config).size):
+        exported = trace(graph, part, stored)
+        exported.metadata_props.add(key=DIGEST_KEY, value=digest)
+        paths.append(graph_path(folder, graph))
+        replace_file(paths[-1], exported.SerializeToString())
+    return paths
+
+
+def model_parts(model: Seq2Seq, size: tuple[int, int]) -> Iterator[tuple[str, Part]]:
+    """Yield the name and the content of each graph of a model for images of a size (H, W)."""
+    yield IMAGE, _image_part(model, size)
+    if smaller := _smaller_size(model, size):
+        yield SMALL_IMAGE, _image_part(model, smaller)
+    encoder = model.memory_encoder
+    positions, channels = len(encoder.positions), encoder.projection.in_features
+    features = torch.randn(_IMAGES, positions, channels)
+    yield MEMORY, Part(MemoryGraph(model), {"features": features}, {"features": (0,)}, ("memory",))
+    yield from _decoder_parts(CAPTION, model.decoder)
+    if model.fusion is not None:
+        yield QUESTION, _question_part(model)
+        if model.answerer is not None:
+            yield from _decoder_parts(ANSWER, model.answerer)
+
+
+def _image_part(model: Seq2Seq, size: tuple[int, int]) -> Part:
+    pixels = {"pixels": torch.randn(_IMAGES, 3, *size)}
+    return Part(ImageGraph(model), pixels, {"pixels": (0,)}, ("features",))
+
+
+@torch.inference_mode()
+def _smaller_size(model: Seq2Seq, size: tuple[int, int]) -> tuple[int, int] | None:
+    """Return the size of the smaller views of test-time augmentation; None if there is none."""
+    try:
+        _, smaller = view_sizes(size, len(model.memory_encoder.positions), 4)
+        model.backbone(torch.zeros(1, 3, *smaller))
+    except (RuntimeError, AssertionError, ValueError):  # timm asserts the input size
+        return None
+    return smaller
+
+
+def _question_part(model: Seq2Seq) -> Part:
+    width = model.memory_encoder.projection.out_features
+    inputs = {
+        "memory": torch.randn(_IMAGES, len(model.memory_encoder.positions), width),
+        "owners": torch.zeros(_QUESTIONS, dtype=torch.long),
+        "questions": torch.full((_QUESTIONS, _WORDS), model.pad + 1),
+    }
+    module = QuestionGraph(model)
+    outputs = ("fused", "mask")[: len(module(*inputs.values()))]
+    dynamic = {"memory": (0,), "owners": (0,), "questions": (0, 1)}
+    return Part(module, inputs, dynamic, outputs)
+
+
+def _decoder_parts(name: str, decoder: Decoder) -> Iterator[tuple[str, Part]]:
+    width = decoder.embed_tokens.embedding_dim
+    heads = decoder.layers[0].self_attn.heads
+    layers = range(len(decoder.layers))
+    memory = torch.randn(_IMAGES, _POSITIONS, width)
+    pairs = [f"{kind}_{layer}" for layer in layers for kind in ("key", "value")]
+    cross = [f"cross_{pair}" for pair in pairs]
+    yield (
+        f"{name}_{CROSS}",
+        Part(CrossGraph(decoder), {"memory": memory}, {"memory": (0, 1)}, tuple(cross)),
+    )
+    shape = (_IMAGES, heads, _POSITIONS, width // heads)
+    tokens = torch.ones(_IMAGES, _QUERIES, dtype=torch.long)
+    inputs = {
+        "tokens": tokens,
+        "positions": tokens,
+        "mask": torch.zeros(_IMAGES, _QUERIES, _CACHED + _QUERIES),
+        "memory_mask": torch.zeros(_IMAGES, _POSITIONS),
+    } | {key: torch.randn(shape) for key in cross}
+    dynamic = {"tokens": (0, 1), "positions": (0, 1), "mask": (0, 1, 2), "memory_mask": (0, 1)}
+    dynamic |= dict.fromkeys(cross, (0, 2))
+    alone = inputs | {"mask": torch.zeros(_IMAGES, _QUERIES, _QUERIES)}
+    yield f"{name}_{ATTENTION}", Part(AttentionGraph(decoder), alone, dynamic, ("weights",))
+    shape = (_IMAGES, heads, _CACHED, width // heads)
+    cache = {f"cache_{pair}": torch.randn(shape) for pair in pairs}
+    dynamic = dynamic | dict.fromkeys(cache, (0, 2))
+    outputs = ("logits", *(f"longer_{pair}" for pair in pairs))
+    yield name, Part(DecoderGraph(decoder), inputs | cache, dynamic, outputs)
+
+
+def _stored_tensors(model: nn.Module, path: Path) -> dict[int, StoredTensor]:
+    """Return the position in the weights file of each tensor of a model, by the tensor's `id`."""
+    stored = read_header(path).tensors
+    named = [*model.named_parameters(), *model.named_buffers()]
+    return {id(tensor): stored[name] for name, tensor in named if name in stored}
+
+
+def trace(name: str, part: Part, stored: Mapping[int, StoredTensor]) -> onnx.ModelProto:
+    """Return a part as an ONNX graph.
+
+    The weights are inputs while the module is traced, so that the exporter cannot change them or
+    compute new ones. `stored` is their position in the weights file, by the `id` of the tensor.
+    Buffers that are not in the file stay in the graph.
+
+    Raises:
+        CaptionerError: An operator of the module is not supported.
+    """
+    named = [*part.module.named_parameters(), *part.module.named_buffers()]
+    weights = {key: tensor for key, tensor in named if id(tensor) in stored}
+    function = _FunctionOfWeights(part.module, list(weights)).eval()
+    dimensions = [{axis: Dim.DYNAMIC for axis in part.dynamic[key]} for key in part.inputs]
+    try:
+        with _quiet_exporter():
+            program = torch.onnx.export(
+                function,
+                (*(tensor.detach() for tensor in weights.values()), *part.inputs.values()),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[*weights, *part.inputs],
+                output_names=part.outputs,
+                dynamic_shapes={"arguments": ({},) * len(weights) + tuple(dimensions)},
+                verbose=False,
+            )
+    except Exception as error:  # the exporter raises errors of many types
+        cause = error.__cause__ or error
+        raise CaptionerError(
+            f"the graph {name!r} cannot be exported: {type(cause).__name__}: {one_line(cause)}"
+        ) from error
+    assert program is not None
+    model = cast(onnx.ModelProto, program.model_proto)
+    _point_to_file(model.graph, {key: stored[id(tensor)] for key, tensor in weights.items()})
+    _remove_annotations(model)
+    return model
+
+
+class _FunctionOfWeights(nn.Module):
+    """A module as a function of its weights, in the order of `names`, followed by its inputs."""
+
+    def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
+        super().__init__()
+        # In a list, so that it is no submodule, whose weights the exporter would collect.
+        self.modules_in_list, self.names = [module.eval()], names
+
+    def forward(self, *arguments: Tensor) -> Any:
+        weights = dict(zip(self.names, arguments, strict=False))
+        inputs = arguments[len(self.names) :]
+        return torch.func.functional_call(self.modules_in_list[0], weights, inputs)
+
+
+def _point_to_file(graph: onnx.GraphProto, stored: Mapping[str, StoredTensor]) -> None:
+    """Replace the inputs that are weights by initializers in the weights file, cast to float32."""
+    used = {name for node in graph.node for name in node.input}
+    inputs = [value for value in graph.input if value.name not in stored]
+    casts = []
+    for name, tensor in stored.items():
+        if name not in used:
+            continue
+        initializer = graph.initializer.add(
+            name=f"{name}.stored",
+            data_type=_STORED_TYPES[tensor.dtype],
+            dims=tensor.shape,
+            data_location=TensorProto.EXTERNAL,
+        )
+        place = {"location": WEIGHTS, "offset": tensor.offset, "length": tensor.size}
+        for key, value in place.items():
+            initializer.external_data.add(key=key, value=str(value))
+        casts.append(helper.make_node("Cast", [initializer.name], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.input[:], graph.node[:]
+    graph.input.extend(inputs)
+    graph.node.extend(nodes)
+
+
+def _remove_annotations(model: onnx.ModelProto) -> None:
+    """Remove what ONNX Runtime does not read: stack traces, source files, inferred shapes."""
+    model.producer_name, model.producer_version = "captioner", ""
+    del model.metadata_props[:], model.graph.metadata_props[:], model.graph.value_info[:]
+    for item in (*model.graph.node, *model.graph.input, *model.graph.output):
+        item.ClearField("metadata_props")
+        item.ClearField("doc_string")
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Suppress the exporter's reports of its progress."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
