@@ -32,7 +32,8 @@ from torch import Tensor  # noqa: E402
 
 import captioner  # noqa: E402
 from captioner.backends.base import Pixels  # noqa: E402
-from captioner.backends.torch_backend import SPECIAL, TorchBackend, TorchMemory  # noqa: E402
+from captioner.backends.encoder_outputs import EncoderOutputs  # noqa: E402
+from captioner.backends.torch_backend import SPECIAL, TorchBackend  # noqa: E402
 from captioner.build import load_checkpoint  # noqa: E402
 from captioner.config import Config  # noqa: E402
 from captioner.decoding import beam_search, min_length  # noqa: E402
@@ -304,7 +305,7 @@ def equal(paths: Sequence[Path]) -> None:
 def score(model: Seq2Seq, memory: Tensor, tokens: list[int]) -> float:
     """Return the score by which a beam search ranks hypotheses."""
     backend = TorchBackend.of_model(model, device=memory.device)
-    (total,) = score_texts(backend, TorchMemory((memory,)), [tokens])
+    (total,) = score_texts(backend, EncoderOutputs((memory,)), [tokens])
     return total / len(tokens)
 
 

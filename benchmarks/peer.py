@@ -21,8 +21,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from captioner.build import build_backbone, feature_shape, pixel_spec
+from captioner.build import build_backbone, feature_shape
 from captioner.checkpoint import resolve_checkpoint
+from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.config import load_config
 from captioner.tokenizer import BOS, PAD, Tokenizer
 

@@ -51,15 +51,6 @@ def build_backbone(config: Config, *, load_weights: bool = True) -> tuple[Backbo
     return Backbones(models), dataclasses.replace(config, image=image)
 
 
-def pixel_spec(config: Config) -> PixelSpec:
-    """Return the transform of a configuration that `build_backbone` has completed."""
-    image = config.image
-    assert image.size is not None
-    assert image.mean is not None
-    assert image.std is not None
-    return PixelSpec((image.size, image.size), image.mean, image.std, image.resize)
-
-
 def build_model(
     config: ModelConfig,
     backbone: nn.Module,

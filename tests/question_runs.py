@@ -10,7 +10,8 @@ import torch
 from conftest import make_flickr, make_questions
 
 from captioner.backends.torch_backend import TorchBackend
-from captioner.build import load_checkpoint, pixel_spec
+from captioner.build import load_checkpoint
+from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.config import AnswerConfig, Config, DecodingConfig
 from captioner.data import normalize_question
 from captioner.data.collate import pad

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from captioner.tokenizer import Tokenizer
 
 Memory = Any  # encoder outputs of one image, alone or fused with a question; opaque to callers
+NO_POSITIONS = (
+    "attention: this model's fusion gives the decoder no positions of the image; request the"
+    " attention of a caption, or use a model with the fusion concat, add or multiply"
+)
+"""The error of `Backend.attention` for such a model."""
 
 
 class Pixels(NamedTuple):

@@ -12,20 +12,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from captioner.backends.base import Pixels
+from captioner.backends.base import NO_POSITIONS, Pixels
+from captioner.backends.encoder_outputs import EncoderOutputs
+from captioner.backends.pixel_reader import PixelReader
 from captioner.decoding.arrays import Arrays
 from captioner.decoding.torch_arrays import arrays_on
 from captioner.errors import CaptionerError
-from captioner.images import ImageInput, fit, is_blank, load_image
-from captioner.images.transforms import PixelSpec, normalize
+from captioner.images import ImageInput
+from captioner.images.transforms import PixelSpec
 from captioner.model.decoder import Decoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS, EOS, PAD, Tokenizer
@@ -33,44 +33,6 @@ from captioner.tokenizer import BOS, EOS, PAD, Tokenizer
 SPECIAL = slice(PAD, EOS)
 """PAD, UNK and BOS are never part of a text."""
 _Decoder = tuple[Decoder, Tensor, Tensor | None]  # with its memory and the mask of this
-
-
-@dataclass(frozen=True, eq=False)
-class TorchMemory:
-    """The encoder outputs of images (B = 1, or several side by side), or of questions."""
-
-    states: tuple[Tensor, ...]
-    """(B, P, D) of each member."""
-    masks: tuple[Tensor | None, ...] | None = None
-    """(B, P), False at padding, of each member whose fusion pads; None as a whole for images."""
-    batch: tuple[TorchMemory, int] | None = field(default=None, repr=False)
-    """The memory that this one was split from, and its index there."""
-
-    def split(self) -> list[TorchMemory]:
-        """Return the memory of each image or question."""
-        count = len(self.states[0])
-        states = zip(*(state.split(1) for state in self.states), strict=True)
-        masks: Iterable[Any] = [None] * count
-        if self.masks is not None:
-            members = ([None] * count if mask is None else mask.split(1) for mask in self.masks)
-            masks = zip(*members, strict=True)
-        batches = ((self, i) for i in range(count))
-        return list(map(TorchMemory, states, masks, batches))
-
-    @staticmethod
-    def join(memories: Sequence[TorchMemory]) -> TorchMemory:
-        """Return the memories side by side, without a copy if they are one whole batch."""
-        if len(memories) == 1:
-            return memories[0]
-        whole, _ = memories[0].batch or (memories[0], 0)
-        if [m.batch for m in memories] == [(whole, i) for i in range(len(whole.states[0]))]:
-            return whole
-        states = zip(*(memory.states for memory in memories), strict=True)
-        masks = None
-        if memories[0].masks is not None:
-            parts = zip(*(memory.masks or () for memory in memories), strict=True)
-            masks = tuple(None if p[0] is None else torch.cat(p) for p in parts)
-        return TorchMemory(tuple(map(torch.cat, states)), masks)
 
 
 class TorchBackend:
@@ -91,7 +53,7 @@ class TorchBackend:
     ) -> None:
         self.models, self.specs, self._tokenizer = models, specs, tokenizer
         self.device, self.dtype = device, dtype
-        self._inputs = list(dict.fromkeys(specs))
+        self._reader = PixelReader(specs)
 
     @classmethod
     def of_model(cls, model: Seq2Seq, *, device: torch.device) -> TorchBackend:
@@ -124,39 +86,34 @@ class TorchBackend:
 
     def read(self, image: ImageInput) -> Pixels:
         """Read one image and resize it for each member; raise ImageError."""
-        # A large photograph decodes several times as fast at a reduced scale; twice the encoder's
-        # size is enough for the resizing filter.
-        size = 2 * max(max(spec.size) for spec in self._inputs)
-        loaded = load_image(image, min_size=size)
-        fitted = [fit(loaded, s.size, crop=s.resize == "crop") for s in self._inputs]
-        arrays = tuple(map(normalize, fitted, self._inputs))
-        return Pixels(arrays, loaded.size, is_blank(loaded, fitted[0]))
+        return self._reader.read(image)
 
     def stack(self, images: Sequence[Pixels]) -> list[Tensor]:
         """Return each member's batch (B, 3, H, W)."""
-        layout = torch.channels_last
-        arrays = zip(*(image.arrays for image in images), strict=True)
-        stacked = (torch.from_numpy(np.stack(same)) for same in arrays)
-        batches = [x.to(self.device, dtype=self.dtype, memory_format=layout) for x in stacked]
-        return [batches[self._inputs.index(spec)] for spec in self.specs]
+        layout, batches = torch.channels_last, self._reader.stack(images)
+        moved = {
+            id(x): torch.from_numpy(x).to(self.device, dtype=self.dtype, memory_format=layout)
+            for x in batches
+        }
+        return [moved[id(x)] for x in batches]
 
     @torch.inference_mode()
-    def encode(self, images: Sequence[Pixels]) -> list[TorchMemory]:
+    def encode(self, images: Sequence[Pixels]) -> list[EncoderOutputs]:
         """Encode a batch of images; return one memory per image."""
         return self.encode_tensors(self.stack(images))
 
-    def encode_tensors(self, batches: Sequence[Tensor]) -> list[TorchMemory]:
+    def encode_tensors(self, batches: Sequence[Tensor]) -> list[EncoderOutputs]:
         """Encode each member's pixels (B, 3, H, W), or features (B, P, C) of its backbone."""
         pairs = zip(self.models, batches, strict=True)
-        return TorchMemory(tuple(model.encode(images) for model, images in pairs)).split()
+        return EncoderOutputs(tuple(model.encode(images) for model, images in pairs)).split()
 
     @torch.inference_mode()
     def encode_questions(
         self,
-        memories: Sequence[TorchMemory],
+        memories: Sequence[EncoderOutputs],
         questions: Sequence[Sequence[int]],
         owners: Sequence[int],
-    ) -> list[TorchMemory]:
+    ) -> list[EncoderOutputs]:
         """Fuse questions with images; return one memory per question."""
         ids, pad = [torch.tensor(q) for q in questions], self.tokenizer.question_tokenizer.pad
         padded = pad_sequence(ids, batch_first=True, padding_value=pad)  # (N, S)
@@ -164,16 +121,16 @@ class TorchBackend:
         return self.fuse_questions(memories, padded.to(self.device), places)
 
     def fuse_questions(
-        self, memories: Sequence[TorchMemory], questions: Tensor, owners: Tensor
-    ) -> list[TorchMemory]:
+        self, memories: Sequence[EncoderOutputs], questions: Tensor, owners: Tensor
+    ) -> list[EncoderOutputs]:
         """Fuse questions (N, S) with the memories of their images `owners` (N,)."""
-        pairs = zip(self.models, TorchMemory.join(memories).states, strict=True)
+        pairs = zip(self.models, EncoderOutputs.join(memories).states, strict=True)
         fused = [model.fuse_questions(state, questions, owners) for model, state in pairs]
         states, masks = zip(*fused, strict=True)
-        return TorchMemory(states, masks).split()
+        return EncoderOutputs(states, masks).split()
 
     def start(
-        self, memories: Sequence[TorchMemory], *, rows: int, room: int, temperature: float = 1.0
+        self, memories: Sequence[EncoderOutputs], *, rows: int, room: int, temperature: float = 1.0
     ) -> TorchDecodingState:
         """Begin a search over the memories; see `Backend.start`."""
         decoders = self._decoders(memories)
@@ -181,7 +138,7 @@ class TorchBackend:
 
     @torch.inference_mode()
     def score(
-        self, memories: Sequence[TorchMemory], texts: np.ndarray, *, temperature: float = 1.0
+        self, memories: Sequence[EncoderOutputs], texts: np.ndarray, *, temperature: float = 1.0
     ) -> np.ndarray:
         """Return the log-probabilities (B, K, T) of given texts, in one pass of the decoder."""
         ids = torch.from_numpy(texts).to(self.device)
@@ -195,15 +152,11 @@ class TorchBackend:
         return scores.cpu().numpy()
 
     @torch.inference_mode()
-    def attention(self, memories: Sequence[TorchMemory], texts: np.ndarray) -> list[np.ndarray]:
+    def attention(self, memories: Sequence[EncoderOutputs], texts: np.ndarray) -> list[np.ndarray]:
         """Return each member's cross-attention (B, K, T, P); see `Backend.attention`."""
         asks = memories[0].masks is not None
         if asks and not all(getattr(m.fusion, "keeps_positions", False) for m in self.models):
-            raise CaptionerError(
-                "attention: this model's fusion gives the decoder no positions of the image;"
-                " request the attention of a caption, or use a model with the fusion concat, add"
-                " or multiply"
-            )
+            raise CaptionerError(NO_POSITIONS)
         tokens = _decoder_input(torch.from_numpy(texts).to(self.device))
         maps = []
         decoders = self._decoders(memories)
@@ -213,9 +166,9 @@ class TorchBackend:
             maps.append(image.float().cpu().numpy())
         return maps
 
-    def _decoders(self, memories: Sequence[TorchMemory]) -> Iterator[_Decoder]:
+    def _decoders(self, memories: Sequence[EncoderOutputs]) -> Iterator[_Decoder]:
         """Yield each member's decoder, of captions or answers, with its memory and mask."""
-        memory = TorchMemory.join(memories)
+        memory = EncoderOutputs.join(memories)
         masks = memory.masks or [None] * len(self.models)
         for model, state, mask in zip(self.models, memory.states, masks, strict=True):
             yield model.decoder_for(answers=memory.masks is not None), state, mask
@@ -244,9 +197,9 @@ class TorchDecodingState:
         for cache in self.caches:
             cache.reorder(rows)
 
-    def admit(self, memories: Sequence[TorchMemory], places: Tensor) -> None:
+    def admit(self, memories: Sequence[EncoderOutputs], places: Tensor) -> None:
         """Replace the images at `places` (B,)."""
-        states = TorchMemory.join(memories).states
+        states = EncoderOutputs.join(memories).states
         for decoder, state, cache in zip(self.decoders, states, self.caches, strict=True):
             decoder.admit(state, cache, places)
 

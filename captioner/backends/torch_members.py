@@ -8,7 +8,7 @@ import torch
 
 from captioner.backends.precision import prepare_models
 from captioner.backends.torch_backend import TorchBackend
-from captioner.build import pixel_spec
+from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.config import Config
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer

@@ -28,6 +28,7 @@ class ImageGraph(nn.Module):
         self.backbone, self.blind = model.backbone, model.blind
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Return the features of the backbone; zeros for the blind baseline."""
         features: Tensor = self.backbone(pixels)
         return torch.zeros_like(features) if self.blind else features
 
@@ -40,6 +41,7 @@ class MemoryGraph(nn.Module):
         self.memory_encoder = model.memory_encoder
 
     def forward(self, features: Tensor) -> Tensor:
+        """Return the output of the memory encoder."""
         memory: Tensor = self.memory_encoder(features)
         return memory
 
@@ -52,9 +54,8 @@ class QuestionGraph(nn.Module):
         self.question_encoder, self.fusion = model.question_encoder, model.fusion
         self.embed_tokens, self.pad = model.decoder.embed_tokens, model.pad
 
-    def forward(
-        self, memory: Tensor, owners: Tensor, questions: Tensor
-    ) -> tuple[Tensor, ...]:
+    def forward(self, memory: Tensor, owners: Tensor, questions: Tensor) -> tuple[Tensor, ...]:
+        """Return the fused memory and, if the fusion pads, its mask (N, M), False at padding."""
         assert self.question_encoder is not None
         assert self.fusion is not None
         mask = questions != self.pad
@@ -73,6 +74,7 @@ class CrossGraph(nn.Module):
         self.attentions = nn.ModuleList(layer.encoder_attn for layer in decoder.layers)
 
     def forward(self, memory: Tensor) -> list[Tensor]:
+        """Return keys and values of the first layer, of the second, and so on."""
         return [x for a in self.attentions for x in a.keys_values(memory)]
 
 
@@ -142,6 +144,7 @@ class AttentionGraph(DecoderGraph):
     def forward(  # type: ignore[override]  # has another result
         self, tokens: Tensor, positions: Tensor, mask: Tensor, memory_mask: Tensor, *cross: Tensor
     ) -> Tensor:
+        """Return the weights; see `DecoderGraph.forward`."""
         _, weights, _ = self._run(tokens, positions, mask, memory_mask, cross, [])
         return torch.stack(weights).mean(0)
 

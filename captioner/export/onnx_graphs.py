@@ -21,7 +21,7 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 from torch.export import Dim
 
-from captioner.build import load_checkpoint, pixel_spec
+from captioner.build import load_checkpoint
 from captioner.checkpoint import WEIGHTS, resolve_checkpoint
 from captioner.checkpoint.graph_files import (
     ANSWER,
@@ -35,6 +35,7 @@ from captioner.checkpoint.graph_files import (
     SMALL_IMAGE,
     graph_path,
 )
+from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.checkpoint.safetensors_header import StoredTensor, read_header
 from captioner.errors import CaptionerError
 from captioner.export.graph_modules import (
@@ -192,7 +193,7 @@ def trace(name: str, part: Part, stored: Mapping[int, StoredTensor]) -> onnx.Mod
     named = [*part.module.named_parameters(), *part.module.named_buffers()]
     weights = {key: tensor for key, tensor in named if id(tensor) in stored}
     function = _FunctionOfWeights(part.module, list(weights)).eval()
-    dimensions = [{axis: Dim.DYNAMIC for axis in part.dynamic[key]} for key in part.inputs]
+    dimensions = [dict.fromkeys(part.dynamic[key], Dim.DYNAMIC) for key in part.inputs]
     try:
         with _quiet_exporter():
             program = torch.onnx.export(

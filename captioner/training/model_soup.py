@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from captioner.build import pixel_spec
 from captioner.checkpoint import CONFIG, TOKENIZER, WEIGHTS, resolve_checkpoint
+from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.checkpoint.weights import load_weights
 from captioner.config import Config, load_config
 from captioner.errors import CheckpointError

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from captioner.build import build_backbone, build_model, feature_shape, load_checkpoint, pixel_spec
+from captioner.build import build_backbone, build_model, feature_shape, load_checkpoint
+from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.config import Config, ModelConfig
 from captioner.data import normalize_caption, normalize_question
 from captioner.data.dataset import ImageDataset

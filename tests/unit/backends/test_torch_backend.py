@@ -12,7 +12,8 @@ from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 
 import captioner
 from captioner.backends.base import Backend, DecodingState
-from captioner.backends.torch_backend import SPECIAL, TorchBackend, TorchDecodingState, TorchMemory
+from captioner.backends.encoder_outputs import EncoderOutputs
+from captioner.backends.torch_backend import SPECIAL, TorchBackend, TorchDecodingState
 from captioner.build import load_checkpoint
 from captioner.tokenizer import BOS, EOS, PAD, UNK
 
@@ -40,7 +41,7 @@ def test_the_interface_is_implemented(backend, protocol, kind):
 def test_memories_are_split_and_joined(backend):
     memories = backend.encode([backend.read(picture(i)) for i in range(3)])
     assert [len(memory.states[0]) for memory in memories] == [1, 1, 1]
-    joined = TorchMemory.join(memories)
+    joined = EncoderOutputs.join(memories)
     assert joined.masks is None
     for one, other in zip(joined.split(), memories, strict=True):
         assert torch.equal(one.states[0], other.states[0])
@@ -57,10 +58,10 @@ def test_question_memories_keep_their_masks(tmp_path, fusion):
     if fusion == "concat":
         padding = len(ids[1]) - len(ids[0])
         assert [(~mask).sum().item() for mask in masks] == [padding, 0]
-        assert torch.equal(TorchMemory.join(memories).masks[0], torch.cat(masks))
+        assert torch.equal(EncoderOutputs.join(memories).masks[0], torch.cat(masks))
     else:
         assert masks == [None, None]
-        assert TorchMemory.join(memories).masks == (None,)
+        assert EncoderOutputs.join(memories).masks == (None,)
 
 
 def test_a_model_in_training_is_wrapped_without_changes(tmp_path):

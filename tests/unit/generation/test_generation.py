@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny import make_checkpoint
 
-from captioner.backends.torch_backend import TorchBackend, TorchMemory
+from captioner.backends.encoder_outputs import EncoderOutputs
+from captioner.backends.torch_backend import TorchBackend
 from captioner.build import load_checkpoint
 from captioner.config import AnswerConfig, DecodingConfig, QuestionConfig
 from captioner.data.collate import pad
@@ -29,7 +30,7 @@ def search(model, images, config) -> list[list[Hypothesis]]:
 @torch.inference_mode()
 def answer(model, memory, questions, owners, config) -> list[list[Hypothesis]]:
     backend = backend_of(model)
-    memories = backend.fuse_questions([TorchMemory((memory,))], questions, owners)
+    memories = backend.fuse_questions([EncoderOutputs((memory,))], questions, owners)
     return search_answers(backend, memories, config)
 
 

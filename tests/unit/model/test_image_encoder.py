@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captioner.build import build_backbone, feature_shape, pixel_spec
+from captioner.build import build_backbone, feature_shape
+from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.config import BackboneConfig, Config, ImageConfig, ModelConfig
 from captioner.errors import ConfigError
 from captioner.images.transforms import PixelSpec

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captioner.build import build_backbone, build_model, feature_shape, load_checkpoint, pixel_spec
+from captioner.build import build_backbone, build_model, feature_shape, load_checkpoint
+from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.config import BackboneConfig, Config, ImageConfig, ModelConfig, save_config
 from captioner.errors import CheckpointError
 from captioner.model.cpu.mobilenet import MobileNet, is_supported_mobilenet

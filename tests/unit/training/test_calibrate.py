@@ -12,8 +12,9 @@ from conftest import SHAPES, draw
 from datasets import Dataset
 from tiny_vqa import make_vqa_checkpoint
 
-from captioner.build import load_checkpoint, pixel_spec
+from captioner.build import load_checkpoint
 from captioner.checkpoint import set_temperature
+from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.config import SourceConfig, load_config
 from captioner.data.collate import collate
 from captioner.data.dataset import ImageDataset, Key

@@ -1,0 +1,77 @@
+"""ONNX Runtime sessions of a checkpoint's graphs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import onnxruntime as ort
+
+from captioner.checkpoint import WEIGHTS
+from captioner.checkpoint.graph_files import DIGEST_KEY, GraphDtype, graph_path
+from captioner.errors import CheckpointError
+from captioner.files import file_digest
+from captioner.text import one_line
+
+ort.set_default_logger_severity(3)  # errors only; the rest is written to stderr
+
+
+class GraphSessions:
+    """The graphs of a checkpoint, each loaded when it is first used.
+
+    Args:
+        folder: The folder of the checkpoint.
+        dtype: The arithmetic of the graphs; a graph that does not exist in this type is used in
+            float32.
+        threads: Threads that compute one graph; 0 for as many as there are physical cores.
+    """
+
+    def __init__(self, folder: Path, *, dtype: GraphDtype = "float32", threads: int = 0) -> None:
+        self.folder, self.dtype = folder, dtype
+        self._options = ort.SessionOptions()
+        self._options.intra_op_num_threads = threads or int(os.environ.get("OMP_NUM_THREADS", 0))
+        self._sessions: dict[str, ort.InferenceSession] = {}
+        self._lock = Lock()
+        self._digest = ""
+
+    def __contains__(self, name: str) -> bool:
+        return graph_path(self.folder, name).is_file()
+
+    def run(self, name: str, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Return the outputs of a graph for contiguous inputs.
+
+        Raises:
+            CheckpointError: The graph cannot be loaded.
+        """
+        return self.session(name).run(None, inputs)  # type: ignore[no-any-return]
+
+    def session(self, name: str) -> ort.InferenceSession:
+        """Return the session of a graph; raise CheckpointError if it cannot be loaded."""
+        with self._lock:
+            if name not in self._sessions:
+                self._sessions[name] = self._load(name)
+            return self._sessions[name]
+
+    def _load(self, name: str) -> ort.InferenceSession:
+        path = graph_path(self.folder, name, self.dtype)
+        if not path.is_file():
+            path = graph_path(self.folder, name)
+        if not path.is_file():
+            raise CheckpointError(f"{path}: no such graph; run `captioner export {self.folder}`")
+        try:
+            session = ort.InferenceSession(path, self._options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the errors of ONNX Runtime have no common type
+            raise CheckpointError(
+                f"{path}: cannot be loaded by ONNX Runtime {ort.__version__}: {one_line(error)};"
+                f" run `captioner export {self.folder}` again"
+            ) from None
+        self._digest = self._digest or file_digest(self.folder / WEIGHTS)
+        if session.get_modelmeta().custom_metadata_map.get(DIGEST_KEY) != self._digest:
+            raise CheckpointError(
+                f"{path}: belongs to other weights than {WEIGHTS}; run `captioner export"
+                f" {self.folder}` again"
+            )
+        return session

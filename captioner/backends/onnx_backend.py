@@ -1,0 +1,212 @@
+"""The ONNX Runtime backend: the graphs of one checkpoint, or of an ensemble, on a CPU.
+
+It imports NumPy and onnxruntime, and no torch.
+
+Shapes: B images (or questions), K rows of each, N questions, S tokens of a question, T tokens of a
+text, Q query tokens, P memory positions, C channels, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+
+from captioner.backends.base import NO_POSITIONS, Pixels
+from captioner.backends.encoder_outputs import EncoderOutputs
+from captioner.backends.graph_sessions import GraphSessions
+from captioner.backends.image_views import Extract, average_views
+from captioner.backends.onnx_decoding import (
+    DecoderInputs,
+    OnnxDecodingState,
+    average_logits,
+    mask_special,
+    text_queries,
+)
+from captioner.backends.pixel_reader import PixelReader
+from captioner.checkpoint.graph_files import (
+    ANSWER,
+    ATTENTION,
+    CAPTION,
+    IMAGE,
+    MEMORY,
+    QUESTION,
+    SMALL_IMAGE,
+)
+from captioner.decoding.arrays import NUMPY, Arrays
+from captioner.errors import CaptionerError
+from captioner.images import ImageInput
+from captioner.images.transforms import PixelSpec
+from captioner.tokenizer import PAD, Tokenizer
+
+TOKENS_AT_ONCE = 512
+"""Tokens of an image that are scored in one pass; the time of attention grows with its square."""
+
+
+@dataclass(frozen=True)
+class OnnxMember:
+    """The graphs of one checkpoint, and what they do not state."""
+
+    sessions: GraphSessions
+    spec: PixelSpec
+    max_length: int
+    """Positions of the decoders."""
+    keeps_positions: bool
+    """Whether the memory of a question begins with the positions of the image."""
+
+    @property
+    def image_positions(self) -> int:
+        """Positions of an image in memory."""
+        return int(self.sessions.session(IMAGE).get_outputs()[0].shape[1])
+
+    @property
+    def small_size(self) -> tuple[int, int]:
+        """Height and width of the smaller views of test-time augmentation."""
+        (pixels,) = self.sessions.session(SMALL_IMAGE).get_inputs()
+        height, width = pixels.shape[2:]
+        return height, width
+
+
+class OnnxBackend:
+    """Implementation of `Backend` by ONNX graphs.
+
+    Args:
+        members: The graphs of each checkpoint.
+        tokenizer: The tokenizer that all members share.
+        tta: Views of test-time augmentation: 1, 2 or 4.
+
+    Raises:
+        CaptionerError: A member has no graph for this number of views.
+    """
+
+    device = "cpu"
+    arrays: Arrays = NUMPY
+
+    def __init__(self, members: Sequence[OnnxMember], tokenizer: Tokenizer, *, tta: int) -> None:
+        self.members, self.tokenizer, self.tta = members, tokenizer, tta
+        self.specs = [member.spec for member in members]
+        self._reader = PixelReader(self.specs)
+        for member in members:
+            if tta > 2 and SMALL_IMAGE not in member.sessions:
+                raise CaptionerError(
+                    f"tta={tta} cannot be used with the backbone of {member.sessions.folder}, which"
+                    " takes images of one size"
+                )
+
+    @property
+    def models(self) -> Sequence[GraphSessions]:
+        """The graphs of each member."""
+        return [member.sessions for member in self.members]
+
+    @property
+    def dtype(self) -> str:
+        """The type of the arithmetic, `float32` or `int8`."""
+        return self.members[0].sessions.dtype
+
+    @property
+    def max_length(self) -> int:
+        """The largest number of tokens of a text, EOS included."""
+        return min(member.max_length for member in self.members)
+
+    def inference(self) -> AbstractContextManager[None]:
+        """Return a context without effect: there are no gradients."""
+        return nullcontext()
+
+    def read(self, image: ImageInput) -> Pixels:
+        """Read one image and resize it for each member; raise ImageError."""
+        return self._reader.read(image)
+
+    def encode(self, images: Sequence[Pixels]) -> list[EncoderOutputs]:
+        """Encode a batch of images; return one memory per image."""
+        pairs = zip(self.members, self._reader.stack(images), strict=True)
+        return EncoderOutputs(tuple(self._encode(*pair) for pair in pairs)).split()
+
+    def _encode(self, member: OnnxMember, pixels: np.ndarray) -> np.ndarray:
+        """Map pixels (B, 3, H, W) to memory (B, P, D)."""
+
+        def extract_with(graph: str) -> Extract:
+            return lambda pixels: member.sessions.run(graph, {"pixels": pixels})[0]
+
+        if self.tta == 1:
+            features = extract_with(IMAGE)(pixels)
+        else:
+            backbones = [(member.spec.size, extract_with(IMAGE))]
+            if self.tta > 2:
+                backbones.append((member.small_size, extract_with(SMALL_IMAGE)))
+            features = average_views(pixels, backbones)
+        return member.sessions.run(MEMORY, {"features": features})[0]  # (B, P, D)
+
+    def encode_questions(
+        self,
+        memories: Sequence[EncoderOutputs],
+        questions: Sequence[Sequence[int]],
+        owners: Sequence[int],
+    ) -> list[EncoderOutputs]:
+        """Fuse questions with images; return one memory per question."""
+        length = max(map(len, questions))
+        padded = np.full((len(questions), length), self.tokenizer.question_tokenizer.pad)  # (N, S)
+        for row, question in zip(padded, questions, strict=True):
+            row[: len(question)] = question
+        inputs = {"owners": np.array(owners), "questions": padded}
+        states, masks = [], []
+        joined = EncoderOutputs.join(memories)
+        for member, state in zip(self.members, joined.states, strict=True):
+            fused, *mask = member.sessions.run(QUESTION, {"memory": state} | inputs)
+            states.append(fused)
+            masks.append(mask[0] if mask else None)
+        return EncoderOutputs(tuple(states), tuple(masks)).split()
+
+    def start(
+        self, memories: Sequence[EncoderOutputs], *, rows: int, room: int, temperature: float = 1.0
+    ) -> OnnxDecodingState:
+        """Begin a search over the memories; see `Backend.start`."""
+        inputs = self._decoder_inputs(memories)
+        return OnnxDecodingState(inputs, rows=rows, temperature=temperature)
+
+    def score(
+        self, memories: Sequence[EncoderOutputs], texts: np.ndarray, *, temperature: float = 1.0
+    ) -> np.ndarray:
+        """Return the log-probabilities (B, K, T) of given texts; see `Backend.score`."""
+        inputs = self._decoder_inputs(memories)
+        scores = np.zeros(texts.shape, np.float32)
+        for part, tokens, positions, visible in text_queries(texts, limit=TOKENS_AT_ONCE):
+            logits = []
+            for member in inputs:
+                pairs = member.named_pairs("cache", member.empty_cache())
+                feed = member.feed(tokens, positions, visible) | pairs
+                logits.append(mask_special(member.sessions.run(member.name, feed)[0], temperature))
+            logprobs = NUMPY.log_softmax(average_logits(logits))  # (B, Q, V)
+            given = texts[:, part].reshape(*tokens.shape, 1)
+            chosen = np.take_along_axis(logprobs, given, -1).reshape(texts[:, part].shape)
+            scores[:, part] = np.where(texts[:, part] == PAD, 0, chosen)
+        return scores
+
+    def attention(self, memories: Sequence[EncoderOutputs], texts: np.ndarray) -> list[np.ndarray]:
+        """Return each member's cross-attention (B, K, T, P); see `Backend.attention`."""
+        if memories[0].masks is not None and not all(m.keeps_positions for m in self.members):
+            raise CaptionerError(NO_POSITIONS)
+        maps = []
+        for member, inputs in zip(self.members, self._decoder_inputs(memories), strict=True):
+            positions = member.image_positions
+            weights = np.zeros((*texts.shape, positions), np.float32)
+            for part, *query in text_queries(texts, limit=TOKENS_AT_ONCE):
+                feed = inputs.feed(*query)
+                (shares,) = inputs.sessions.run(f"{inputs.name}_{ATTENTION}", feed)  # (B, Q, P)
+                image = shares[..., :positions].reshape(*texts[:, part].shape, -1)  # words follow
+                weights[:, part] = np.where(texts[:, part, :, None] == PAD, 0, image)
+            maps.append(weights)
+        return maps
+
+    def _decoder_inputs(self, memories: Sequence[EncoderOutputs]) -> list[DecoderInputs]:
+        """Return each member's decoder, of captions or answers, with its memory."""
+        memory = EncoderOutputs.join(memories)
+        masks = memory.masks or [None] * len(self.members)
+        inputs = []
+        for member, state, mask in zip(self.members, memory.states, masks, strict=True):
+            answers = memory.masks is not None and ANSWER in member.sessions
+            name = ANSWER if answers else CAPTION
+            length = member.max_length
+            inputs.append(DecoderInputs(member.sessions, name, state, mask, max_length=length))
+        return inputs
