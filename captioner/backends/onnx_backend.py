@@ -35,7 +35,8 @@ from captioner.checkpoint.graph_files import (
     QUESTION,
     SMALL_IMAGE,
 )
-from captioner.decoding.arrays import NUMPY, Arrays
+from captioner.decoding.arrays import Arrays
+from captioner.decoding.numpy_arrays import NUMPY
 from captioner.errors import CaptionerError
 from captioner.images import ImageInput
 from captioner.images.transforms import PixelSpec

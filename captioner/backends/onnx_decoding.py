@@ -13,7 +13,7 @@ import numpy as np
 from captioner.backends.encoder_outputs import EncoderOutputs
 from captioner.backends.graph_sessions import GraphSessions
 from captioner.checkpoint.graph_files import CROSS
-from captioner.decoding.arrays import NUMPY
+from captioner.decoding.numpy_arrays import NUMPY
 from captioner.tokenizer import BOS, EOS, PAD
 
 FORBIDDEN = np.float32(-1e9)
@@ -143,9 +143,9 @@ class OnnxDecodingState:
 
         They belong to images that are finished.
         """
-        used = self.visible.any((0, 1))  # (S,)
-        first = int(used.argmax()) if used.any() else len(used)
-        if first and 2 * first >= len(used):
+        used: np.ndarray = self.visible.any((0, 1))  # (S,)
+        first = int(used.argmax()) if used.any() else used.size
+        if first and 2 * first >= used.size:
             self.visible = self.visible[..., first:]
             self.caches = [
                 [np.ascontiguousarray(x[:, :, first:]) for x in cache] for cache in self.caches

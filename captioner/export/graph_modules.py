@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captioner.model.decoder import Decoder
-from captioner.model.layers import Attention
+from captioner.model.layers import Attention, module_list
 from captioner.model.seq2seq import Seq2Seq
 
 
@@ -71,7 +71,7 @@ class CrossGraph(nn.Module):
 
     def __init__(self, decoder: Decoder) -> None:
         super().__init__()
-        self.attentions = nn.ModuleList(layer.encoder_attn for layer in decoder.layers)
+        self.attentions = module_list(layer.encoder_attn for layer in decoder.layers)
 
     def forward(self, memory: Tensor) -> list[Tensor]:
         """Return keys and values of the first layer, of the second, and so on."""

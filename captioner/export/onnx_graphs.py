@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import onnx
 import torch
@@ -212,7 +212,7 @@ def trace(name: str, part: Part, stored: Mapping[int, StoredTensor]) -> onnx.Mod
             f"the graph {name!r} cannot be exported: {type(cause).__name__}: {one_line(cause)}"
         ) from error
     assert program is not None
-    model = cast(onnx.ModelProto, program.model_proto)
+    model: onnx.ModelProto = program.model_proto
     _point_to_file(model.graph, {key: stored[id(tensor)] for key, tensor in weights.items()})
     _remove_annotations(model)
     return model
