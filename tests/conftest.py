@@ -41,6 +41,8 @@ from PIL import Image, ImageDraw  # noqa: E402
 if TYPE_CHECKING:
     from forks import ForkServer
 
+    from captioner.decoding.arrays import Arrays
+
 # A shell makes background jobs ignore SIGINT, which processes of the tests would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -205,6 +207,15 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
 
     with ForkServer(tmp_path_factory.mktemp("forks") / "errors.txt") as server:
         yield server
+
+
+@pytest.fixture(scope="session", params=["numpy", "torch"])
+def arrays(request: pytest.FixtureRequest) -> Arrays:
+    """Return the functions of an array library, so that a test runs with both."""
+    from captioner.decoding.numpy_arrays import NUMPY
+    from captioner.decoding.torch_arrays import arrays_on
+
+    return NUMPY if request.param == "numpy" else arrays_on("cpu")
 
 
 @pytest.fixture

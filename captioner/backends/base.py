@@ -95,8 +95,8 @@ class Backend(Protocol):
     def arrays(self) -> Arrays:
         """The functions for the arrays that `DecodingState` takes and returns.
 
-        `captioner.decoding.arrays.NUMPY` for NumPy arrays, or `torch_arrays.arrays_on(device)` for
-        tensors on a device.
+        `numpy_arrays.NUMPY` for NumPy arrays, or `torch_arrays.arrays_on(device)` for tensors on a
+        device, of `captioner.decoding`.
         """
 
     @property

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from captioner.decoding.arrays import Array, Arrays
 from captioner.decoding.rules import NEVER, Prefixes, Rule
 
 FORBIDDEN = -1
@@ -28,39 +28,48 @@ class Automaton:
         eos: Id of the token that ends a sequence.
 
     Attributes:
+        table: (S, V), int64.
         min_remaining: (S,), the minimum number of tokens before a sequence may end.
 
     Raises:
         ValueError: No sequence can ever end.
     """
 
-    def __init__(self, table: Tensor, *, eos: int) -> None:
-        self.table, self.eos = table.long(), eos
+    def __init__(self, table: np.ndarray, *, eos: int) -> None:
+        self.table, self.eos = table.astype(np.int64, copy=False), eos
+        self._converted: dict[Arrays, tuple[Array, Array]] = {}
         self.min_remaining = _min_remaining(self.table, eos)
         if not 0 <= self.min_remaining[0] < len(table):
             raise ValueError("no text satisfies the automaton: no state that it reaches allows EOS")
 
-    def states(self, prefixes: Prefixes) -> Tensor:
+    def convert(self, arrays: Arrays) -> tuple[Array, Array]:
+        """Return `table` and `min_remaining` as arrays of a library, converted at the first use."""
+        if arrays not in self._converted:
+            self._converted[arrays] = arrays.asarray(self.table), arrays.asarray(self.min_remaining)
+        return self._converted[arrays]
+
+    def states(self, prefixes: Prefixes) -> Array:
         """Return the state (B, K) of each row; it is undefined for a forbidden row."""
-        table = self.table.to(prefixes.tokens.device)
-        state = prefixes.tokens.new_zeros(prefixes.tokens.shape[:2])
-        for step in range(prefixes.tokens.shape[-1]):
-            following = table[state, prefixes.tokens[..., step]].clamp(min=0)
-            state = torch.where((step < prefixes.lengths)[:, None], following, state)
+        images, rows, length = prefixes.tokens.shape
+        table, _ = self.convert(prefixes.arrays)
+        state = prefixes.arrays.full((images, rows), 0)
+        for step in range(length):
+            following = table[state, prefixes.tokens[..., step]].clip(min=0)
+            state = prefixes.arrays.where((step < prefixes.lengths)[:, None], following, state)
         return state
 
 
-def _min_remaining(table: Tensor, eos: int) -> Tensor:
+def _min_remaining(table: np.ndarray, eos: int) -> np.ndarray:
     """Return the distance (S,) to the nearest state that allows EOS; S where there is none."""
     states = len(table)
-    distance = torch.full((states + 1,), states, dtype=torch.long)  # row S stands for FORBIDDEN
+    distance = np.full(states + 1, states)  # row S stands for FORBIDDEN
     distance[:states][table[:, eos] != FORBIDDEN] = 0
-    following = table.masked_fill(table == FORBIDDEN, states).clone()
+    following = np.where(table == FORBIDDEN, states, table)
     following[:, eos] = states  # a sequence does not continue after EOS
     for _ in range(states):
-        nearer = distance[following].amin(1) + 1
-        nearer = torch.minimum(distance[:states], nearer).clamp(max=states)
-        if torch.equal(nearer, distance[:states]):
+        nearer = distance[following].min(1) + 1
+        nearer = np.minimum(distance[:states], nearer).clip(max=states)
+        if np.array_equal(nearer, distance[:states]):
             break
         distance[:states] = nearer
     return distance[:states]
@@ -73,16 +82,16 @@ def satisfy_automata(automata: Sequence[Automaton], *, max_length: int) -> Rule:
     that the automata need are added up, although one token may advance several automata.
     """
 
-    def rule(logprobs: Tensor, prefixes: Prefixes) -> Tensor:
-        needed = torch.zeros((), dtype=torch.long, device=logprobs.device)
+    def rule(logprobs: Array, prefixes: Prefixes) -> Array:
+        arrays, needed = prefixes.arrays, 0
         for automaton in automata:
-            table = automaton.table.to(logprobs.device)
+            table, remaining = automaton.convert(arrays)
             following = table[automaton.states(prefixes)]  # (B, K, V)
-            needed = needed + automaton.min_remaining.to(logprobs.device)[following.clamp(min=0)]
-            logprobs = logprobs.masked_fill(following == FORBIDDEN, NEVER)
+            needed = needed + remaining[following.clip(min=0)]
+            logprobs = arrays.where(following == FORBIDDEN, NEVER, logprobs)
         left = max_length - prefixes.lengths - 1  # (B,), after this token
         too_late = needed + 1 > left[:, None, None]
         too_late[..., automata[0].eos] = False
-        return logprobs.masked_fill(too_late, NEVER)
+        return arrays.where(too_late, NEVER, logprobs)
 
     return rule

@@ -10,17 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
+from captioner.decoding.arrays import Array, Arrays
 from captioner.decoding.automaton import Automaton
 from captioner.decoding.rules import NEVER, Prefixes
 
 
 def add_required_candidates(
-    automata: Sequence[Automaton], logprobs: Tensor, tokens: Tensor, prefixes: Prefixes
-) -> tuple[Tensor, Tensor, Tensor]:
+    automata: Sequence[Automaton], logprobs: Array, tokens: Array, prefixes: Prefixes
+) -> tuple[Array, Array, Array]:
     """Add the tokens that advance an automaton, however improbable they are.
 
     Args:
@@ -33,26 +30,30 @@ def add_required_candidates(
         The candidates' tokens, their log-probabilities (-inf for duplicates) and their banks, each
         (B, K, C + 2 * automata).
     """
-    gains, added = [], [tokens]
+    arrays, gains, added = prefixes.arrays, [], [tokens]
     for automaton in automata:
-        remaining = automaton.min_remaining.to(logprobs.device)  # (S,)
+        table, remaining = automaton.convert(arrays)  # (S, V), (S,)
         state = automaton.states(prefixes)  # (B, K)
-        after = remaining[automaton.table.to(logprobs.device)[state].clamp(min=0)]  # (B, K, V)
-        gains.append((remaining[0] - after).clamp(min=0))
-        advancing = logprobs.masked_fill(after >= remaining[state][..., None], NEVER)
-        added.append(advancing.topk(min(2, logprobs.shape[-1]), dim=-1).indices)
-    tokens = torch.cat(added, -1)
-    duplicate = (tokens[..., None, :] == tokens[..., None]).tril(-1).any(-1)
-    banks = torch.stack([gain.gather(-1, tokens) for gain in gains]).sum(0)
-    return tokens, logprobs.gather(-1, tokens).masked_fill(duplicate, NEVER), banks
+        after = remaining[table[state].clip(min=0)]  # (B, K, V)
+        gains.append((remaining[0] - after).clip(min=0))
+        advancing = arrays.where(after >= remaining[state][..., None], NEVER, logprobs)
+        added.append(arrays.topk(advancing, min(2, logprobs.shape[-1]))[1])
+    tokens = arrays.concat(added, -1)
+    order = arrays.arange(tokens.shape[-1])
+    before = order < order[:, None]
+    duplicate = ((tokens[..., None, :] == tokens[..., None]) & before).any(-1)
+    banks = sum(arrays.gather(gain, tokens) for gain in gains)
+    return tokens, arrays.where(duplicate, NEVER, arrays.gather(logprobs, tokens)), banks
 
 
-def allocate_beams(values: Tensor, banks: Tensor) -> Tensor:
+def allocate_beams(arrays: Arrays, values: Array, banks: Array) -> Array:
     """Rank candidates in turn by bank: the best of each bank, then the second best, and so on.
 
     Returns indices (B, N) for candidates with values (B, N), -inf if excluded, and banks (B, N).
     """
-    values, order = values.sort(dim=-1, descending=True, stable=True)
-    members = F.one_hot(banks.gather(1, order))  # (B, N, banks)
-    rank = (members.cumsum(1) * members).sum(-1).masked_fill(values == NEVER, values.shape[1] + 1)
-    return order.gather(1, rank.sort(dim=-1, stable=True).indices)
+    order = arrays.argsort(values, descending=True)
+    values, banks = arrays.gather(values, order), arrays.gather(banks, order)
+    members = banks[..., None] == arrays.arange(int(banks.max()) + 1)  # (B, N, banks)
+    rank = (members.cumsum(1) * members).sum(-1)
+    rank = arrays.where(values == NEVER, values.shape[1] + 1, rank)
+    return arrays.gather(order, arrays.argsort(rank))

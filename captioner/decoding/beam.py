@@ -18,19 +18,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import zip_longest
+from operator import and_
 from typing import Any
 
-import torch
-from torch import Tensor
-
+from captioner.decoding.arrays import Array, Arrays
 from captioner.decoding.automaton import Automaton
 from captioner.decoding.beam_group import BeamGroup, GroupOptions, Stop
 from captioner.decoding.rules import NEVER, Prefixes, Rule, apply_rules
 from captioner.decoding.search import Hypothesis, LengthForm, Step, length_normalization
 
-Reorder = Callable[[Tensor], None]
-Admit = Callable[[Tensor], int]
+Reorder = Callable[[Array], None]
+Admit = Callable[[Array], int]
 COMPACTION_RATIO = 4
 """Remove finished images when they are one in four of all, because this copies the cache."""
 
@@ -61,7 +61,7 @@ def beam_stream(
     rules: Sequence[Rule] = (),
     required: Sequence[Automaton] = (),
     admit: Admit | None = None,
-    device: torch.device | str = "cpu",
+    arrays: Arrays,
 ) -> Iterator[tuple[int, list[Hypothesis]]]:
     """Yield each image's number and its hypotheses, best first, as soon as the image is done.
 
@@ -87,7 +87,7 @@ def beam_stream(
         required: Automata that `rules` also enforce; beams are allocated by them (`banks.py`).
         admit: Called with the places (n,) of images that are done. It prepares further images for
             the first of these places and returns how many; their numbers continue the count.
-        device: Device of the tokens.
+        arrays: The functions for the arrays that `step` takes and returns.
 
     Raises:
         ValueError: The beams cannot be divided evenly among the groups.
@@ -98,9 +98,9 @@ def beam_stream(
         stop = "heuristic"  # a greater length never improves a score
     score = length_normalization(length_penalty, length_form)
     size, count = beams // groups, min(num_return or beams // groups, beams // groups)
-    options = GroupOptions(size, bos, eos, max_length, score, stop, count, tuple(required), device)
+    options = GroupOptions(size, bos, eos, max_length, score, stop, count, tuple(required), arrays)
     parts = [BeamGroup(images, options) for _ in range(groups)]
-    return _Search(step, reorder, admit, parts, rules, diversity).run(images)
+    return _Search(step, reorder, admit, parts, rules, diversity, arrays).run(images)
 
 
 @dataclass
@@ -113,6 +113,7 @@ class _Search:
     groups: list[BeamGroup]
     rules: Sequence[Rule]
     diversity: float
+    arrays: Arrays
 
     def run(self, images: int) -> Iterator[tuple[int, list[Hypothesis]]]:
         """Yield the results of `beam_stream`."""
@@ -121,45 +122,48 @@ class _Search:
             parents = self._extend()  # (B, K)
             done = self._done()  # (B,)
             if int(done.sum()) * COMPACTION_RATIO < len(self.numbers):
-                self.reorder(_rows(parents, torch.arange(len(done), device=done.device)))
+                self.reorder(_rows(parents, self.arrays.arange(len(done))))
                 continue
-            places = done.nonzero().flatten()
+            (places,) = self.arrays.nonzero(done)
             for place in places.tolist():
                 yield self.numbers[place], _merge([g.results(place) for g in self.groups])
             self._replace(places, done, parents)
 
-    def _extend(self) -> Tensor:
+    def _extend(self) -> Array:
         """Append a token to every live hypothesis; return the beams (B, K) that are continued."""
         logprobs = self._logprobs()  # (B, K, V)
         if len(self.groups) == 1:
             return self.groups[0].extend(logprobs)
-        chosen = logprobs.new_zeros(len(logprobs), logprobs.shape[-1])  # (B, V)
+        chosen: Array = 0  # (B, V) after the first group
         parents = []
         for number, group in enumerate(self.groups):
             first, end = number * group.options.beams, (number + 1) * group.options.beams
             penalty = chosen * self.diversity if number else None
             parents.append(first + group.extend(logprobs[:, first:end], penalty))
-            chosen.scatter_add_(1, group.last, (group.logprob > NEVER).float())
-        return torch.cat(parents, 1)
+            live = group.logprob > NEVER
+            chosen = chosen + self.arrays.count(group.last, live, logprobs.shape[-1])
+        return self.arrays.concat(parents, 1)
 
-    def _logprobs(self) -> Tensor:
+    def _logprobs(self) -> Array:
         """Return the log-probabilities of the next tokens (B, K, V) under the rules."""
-        last = _side_by_side([group.last for group in self.groups])
-        logprobs = self.step(last).float().log_softmax(-1)
+        last = self._side_by_side([group.last for group in self.groups])
+        logprobs = self.arrays.log_softmax(self.step(last))
         if not self.rules:
             return logprobs
         lengths = self.groups[0].lengths
-        tokens = _side_by_side([group.tokens for group in self.groups])  # (B, K, L)
-        prefixes = Prefixes(tokens[..., : int(lengths.max())], lengths)
+        tokens = self._side_by_side([group.tokens for group in self.groups])  # (B, K, L)
+        prefixes = Prefixes(tokens[..., : int(lengths.max())], lengths, self.arrays)
         return apply_rules(self.rules, logprobs, prefixes)
 
-    def _done(self) -> Tensor:
-        """Return which images (B,) are done in all groups."""
-        if len(self.groups) == 1:
-            return self.groups[0].done
-        return torch.stack([group.done for group in self.groups]).all(0)
+    def _side_by_side(self, groups: list[Array]) -> Array:
+        """Join values (B, G, ...) of all groups to (B, K, ...)."""
+        return groups[0] if len(groups) == 1 else self.arrays.concat(groups, 1)
 
-    def _replace(self, places: Tensor, done: Tensor, parents: Tensor) -> None:
+    def _done(self) -> Array:
+        """Return which images (B,) are done in all groups."""
+        return reduce(and_, [group.done for group in self.groups])
+
+    def _replace(self, places: Array, done: Array, parents: Array) -> None:
         """Put new images in the places of those that are done, and remove the other places."""
         admitted = places[: self.admit(places) if self.admit is not None else 0]
         for place in admitted.tolist():
@@ -167,8 +171,8 @@ class _Search:
         for group in self.groups:
             group.reset(admitted)
         done[admitted] = False
-        parents[admitted] = torch.arange(parents.shape[1], device=parents.device)
-        kept = (~done).nonzero().flatten()
+        parents[admitted] = self.arrays.arange(parents.shape[1])
+        (kept,) = self.arrays.nonzero(~done)
         if len(kept) < len(self.numbers):
             self.numbers = [self.numbers[place] for place in kept.tolist()]
             for group in self.groups:
@@ -177,14 +181,9 @@ class _Search:
             self.reorder(_rows(parents[kept], kept))
 
 
-def _side_by_side(groups: list[Tensor]) -> Tensor:
-    """Join values (B, G, ...) of all groups to (B, K, ...)."""
-    return groups[0] if len(groups) == 1 else torch.cat(groups, 1)
-
-
-def _rows(parents: Tensor, places: Tensor) -> Tensor:
+def _rows(parents: Array, places: Array) -> Array:
     """Return the rows, counted over all places, of beams (B, K) of the images in places (B,)."""
-    return (parents + places[:, None] * parents.shape[1]).flatten()
+    return (parents + places[:, None] * parents.shape[1]).reshape(-1)
 
 
 def _merge(groups: list[list[Hypothesis]]) -> list[Hypothesis]:

@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from torch import Tensor
-
+from captioner.decoding.arrays import Array, Arrays
 from captioner.decoding.automaton import Automaton
 from captioner.decoding.banks import add_required_candidates, allocate_beams
 from captioner.decoding.rules import NEVER, Prefixes
@@ -32,39 +30,38 @@ class GroupOptions:
     stop: Stop
     num_return: int
     required: tuple[Automaton, ...]
-    device: torch.device | str
+    arrays: Arrays
 
 
 class BeamGroup:
     """The state of one group of beams."""
 
     def __init__(self, images: int, options: GroupOptions) -> None:
-        self.options = options
-        shape, device = (images, options.beams), options.device
-        self.lengths = torch.zeros(images, dtype=torch.long, device=device)
-        self.done = torch.zeros(images, dtype=torch.bool, device=device)
-        self.last = torch.full(shape, options.bos, device=device)
-        self.logprob = torch.full(shape, NEVER, device=device)
+        self.options, self.arrays = options, options.arrays
+        shape, full = (images, options.beams), options.arrays.full
+        self.lengths = full((images,), 0)
+        self.done = full((images,), False)
+        self.last = full(shape, options.bos)
+        self.logprob = full(shape, NEVER)
         self.logprob[:, 0] = 0.0  # only one beam, since all are equal before the first step
-        self.tokens = torch.zeros((*shape, options.max_length), dtype=torch.long, device=device)
-        self.finished_score = torch.full(shape, NEVER, device=device)
-        self.finished_logprob = torch.full(shape, NEVER, device=device)
-        self.finished_length = torch.zeros(shape, dtype=torch.long, device=device)
-        self.finished_tokens = torch.zeros_like(self.tokens)
+        self.tokens = full((*shape, options.max_length), 0)
+        self.finished_score = full(shape, NEVER)
+        self.finished_logprob = full(shape, NEVER)
+        self.finished_length = full(shape, 0)
+        self.finished_tokens = full((*shape, options.max_length), 0)
 
-    def reset(self, places: Tensor) -> None:
+    def reset(self, places: Array) -> None:
         """Start with new images in these places (n,)."""
         self.lengths[places], self.done[places], self.last[places] = 0, False, self.options.bos
         self.logprob[places], self.finished_score[places] = NEVER, NEVER
         self.logprob[places, 0] = 0.0
 
-    def select(self, places: Tensor) -> None:
+    def select(self, places: Array) -> None:
         """Keep the images in these places (n,) only."""
-        for name, value in vars(self).items():
-            if isinstance(value, Tensor):
-                setattr(self, name, value[places])
+        for name in vars(self).keys() - {"options", "arrays"}:
+            setattr(self, name, getattr(self, name)[places])
 
-    def extend(self, logprobs: Tensor, penalty: Tensor | None = None) -> Tensor:
+    def extend(self, logprobs: Array, penalty: Array | None = None) -> Array:
         """Append one token to every live hypothesis.
 
         Args:
@@ -74,70 +71,70 @@ class BeamGroup:
         Returns:
             The beams (B, G) that the new live hypotheses continue.
         """
-        size = self.options.beams
+        size, arrays = self.options.beams, self.arrays
         parent, token, logprob = self._candidates(logprobs, penalty)  # (B, 2G)
-        self.lengths = (self.lengths + 1).clamp(max=self.options.max_length)
+        self.lengths = (self.lengths + 1).clip(max=self.options.max_length)
         ends = (token == self.options.eos) | (self.lengths == self.options.max_length)[:, None]
         if (ended := ends[:, :size]).any():
             tokens = self._append(parent[:, :size], token[:, :size])
             self._add_finished(logprob[:, :size], ended, tokens)
-        ranks = torch.arange(ends.shape[1], device=ends.device)
-        live = (ranks + ends * len(ranks)).topk(size, largest=False).indices  # (B, G), in order
-        parent = parent.gather(1, live)
-        self.last = token.gather(1, live)
-        self.logprob = logprob.masked_fill_(ends, NEVER).gather(1, live)
+        live = arrays.argsort(ends)[:, :size]  # (B, G), the first that do not end, in order
+        parent = arrays.gather(parent, live)
+        self.last = arrays.gather(token, live)
+        self.logprob = arrays.gather(arrays.where(ends, NEVER, logprob), live)
         self.tokens = self._append(parent, self.last)
         self._update_done()
         return parent
 
-    def _candidates(self, logprobs: Tensor, penalty: Tensor | None) -> tuple[Tensor, ...]:
+    def _candidates(self, logprobs: Array, penalty: Array | None) -> tuple[Array, Array, Array]:
         """Return the beams, tokens and total log-probabilities of the 2G best continuations."""
-        count = 2 * self.options.beams
+        arrays, images, count = self.arrays, len(logprobs), 2 * self.options.beams
         ranked = logprobs if penalty is None else logprobs - penalty[:, None]
         # The best 2G of each beam contain the best 2G of all; G small selections are faster than
         # one over G * V.
-        best, token = ranked.topk(min(count, logprobs.shape[-1]), dim=-1)  # (B, G, C)
+        best, token = arrays.topk(ranked, min(count, logprobs.shape[-1]))  # (B, G, C)
         if self.options.required:
             automata = self.options.required
-            prefixes = Prefixes(self.tokens[..., : int(self.lengths.max())], self.lengths)
+            prefixes = Prefixes(self.tokens[..., : int(self.lengths.max())], self.lengths, arrays)
             token, best, banks = add_required_candidates(automata, ranked, token, prefixes)
-            values = (self.logprob[..., None] + best).flatten(1)
-            index = allocate_beams(values, banks.flatten(1))[:, :count]
+            values = (self.logprob[..., None] + best).reshape(images, -1)
+            index = allocate_beams(arrays, values, banks.reshape(images, -1))[:, :count]
         else:
-            values = (self.logprob[..., None] + best).flatten(1)  # (B, G * C)
-            index = values.topk(min(count, values.shape[-1]), dim=-1).indices  # (B, 2G)
+            values = (self.logprob[..., None] + best).reshape(images, -1)  # (B, G * C)
+            _, index = arrays.topk(values, min(count, values.shape[-1]))  # (B, 2G)
         parent = index // token.shape[-1]
-        gain = best if penalty is None else logprobs.gather(-1, token)
-        logprob = self.logprob.gather(1, parent) + gain.flatten(1).gather(1, index)
-        return parent, token.flatten(1).gather(1, index), logprob
+        gain = best if penalty is None else arrays.gather(logprobs, token)
+        gain = arrays.gather(gain.reshape(images, -1), index)
+        token = arrays.gather(token.reshape(images, -1), index)
+        return parent, token, arrays.gather(self.logprob, parent) + gain
 
-    def _append(self, parent: Tensor, token: Tensor) -> Tensor:
+    def _append(self, parent: Array, token: Array) -> Array:
         """Return the sequences of beams (B, G) followed by tokens (B, G), at `lengths` - 1."""
-        tokens = self.tokens.gather(1, parent[..., None].expand(-1, -1, self.options.max_length))
-        index = (self.lengths - 1)[:, None, None].expand(-1, parent.shape[1], -1)
-        return tokens.scatter_(2, index, token[..., None])
+        tokens = self.arrays.gather(self.tokens, parent)  # (B, G, L)
+        return self.arrays.put(tokens, (self.lengths - 1)[:, None, None], token[..., None])
 
-    def _add_finished(self, logprob: Tensor, ends: Tensor, tokens: Tensor) -> None:
+    def _add_finished(self, logprob: Array, ends: Array, tokens: Array) -> None:
         """Add the hypotheses that end now to the finished ones, and keep the G best."""
-        ends = ends & ~self.done[:, None]
-        lengths = self.lengths[:, None].expand_as(logprob)
-        score = self.options.score(logprob, lengths).masked_fill(~ends, NEVER)
-        score, order = torch.cat([self.finished_score, score], 1).topk(ends.shape[1], dim=-1)
-        self.finished_score = score
-        self.finished_logprob = torch.cat([self.finished_logprob, logprob], 1).gather(1, order)
-        self.finished_length = torch.cat([self.finished_length, lengths], 1).gather(1, order)
-        self.finished_tokens = torch.cat([self.finished_tokens, tokens], 1).gather(
-            1, order[..., None].expand(-1, -1, self.options.max_length)
+        arrays, ends = self.arrays, ends & ~self.done[:, None]
+        lengths = self.lengths[:, None] + arrays.full(ends.shape, 0)
+        score = self.options.score(logprob, arrays.float32(lengths))
+        score = arrays.concat([self.finished_score, arrays.where(ends, score, NEVER)], 1)
+        self.finished_score, order = arrays.topk(score, ends.shape[1])
+        columns = [self.finished_logprob, self.finished_length, self.finished_tokens]
+        self.finished_logprob, self.finished_length, self.finished_tokens = (
+            arrays.gather(arrays.concat([finished, new], 1), order)
+            for finished, new in zip(columns, (logprob, lengths, tokens), strict=True)
         )
 
     def _update_done(self) -> None:
         """Mark the images that are done."""
-        options = self.options
-        worst, best = self.finished_score[:, options.num_return - 1], self.logprob.amax(1)
+        options, arrays = self.options, self.arrays
+        worst, best = self.finished_score[:, options.num_return - 1], arrays.amax(self.logprob)
         if options.stop == "first":
             self.done = self.done | (worst > NEVER)
         else:
-            length = options.max_length if options.stop == "exact" else self.lengths
+            exact = options.stop == "exact"
+            length = options.max_length if exact else arrays.float32(self.lengths)
             self.done = self.done | (worst >= options.score(best, length))
         self.done = self.done | (self.lengths == options.max_length) | (best == NEVER)
 

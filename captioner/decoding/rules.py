@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+from captioner.decoding.arrays import Array, Arrays
 
 NEVER = float("-inf")
 
@@ -23,19 +22,21 @@ NEVER = float("-inf")
 class Prefixes:
     """The tokens (B, K, T) so far, of which the first `lengths` (B,) of each image are valid."""
 
-    tokens: Tensor
-    lengths: Tensor
+    tokens: Array
+    lengths: Array
+    arrays: Arrays
+    """The functions for these arrays."""
 
-    def valid(self) -> Tensor:
+    def valid(self) -> Array:
         """Return a mask (B, 1, T) that is True at valid tokens."""
-        steps = torch.arange(self.tokens.shape[-1], device=self.tokens.device)
+        steps = self.arrays.arange(self.tokens.shape[-1])
         return (steps < self.lengths[:, None])[:, None]
 
 
-Rule = Callable[[Tensor, Prefixes], Tensor]
+Rule = Callable[[Array, Prefixes], Array]
 
 
-def apply_rules(rules: Sequence[Rule], logprobs: Tensor, prefixes: Prefixes) -> Tensor:
+def apply_rules(rules: Sequence[Rule], logprobs: Array, prefixes: Prefixes) -> Array:
     """Return log-probabilities (B, K, V) after all rules, applied in their order."""
     for rule in rules:
         logprobs = rule(logprobs, prefixes)
@@ -45,9 +46,8 @@ def apply_rules(rules: Sequence[Rule], logprobs: Tensor, prefixes: Prefixes) -> 
 def min_length(tokens: int, *, eos: int) -> Rule:
     """Forbid EOS before `tokens` tokens, EOS not counted."""
 
-    def rule(logprobs: Tensor, prefixes: Prefixes) -> Tensor:
-        short = prefixes.lengths < tokens
-        logprobs[..., eos].masked_fill_(short[:, None], NEVER)
+    def rule(logprobs: Array, prefixes: Prefixes) -> Array:
+        logprobs[prefixes.lengths < tokens, :, eos] = NEVER
         return logprobs
 
     return rule
@@ -56,17 +56,20 @@ def min_length(tokens: int, *, eos: int) -> Rule:
 def no_repeat_ngram(n: int) -> Rule:
     """Forbid n-grams that the row already contains (Paulus et al. 2018, section 2.5)."""
 
-    def rule(logprobs: Tensor, prefixes: Prefixes) -> Tensor:
-        tokens, lengths = prefixes.tokens, prefixes.lengths
-        if tokens.shape[-1] < n:
+    def rule(logprobs: Array, prefixes: Prefixes) -> Array:
+        tokens, lengths, arrays = prefixes.tokens, prefixes.lengths, prefixes.arrays
+        images, rows, length = tokens.shape
+        if length < n:
             return logprobs
-        windows = tokens.unfold(-1, n, 1)  # (B, K, W, n)
-        last = (lengths[:, None] - n + 1 + torch.arange(n - 1, device=tokens.device)).clamp(min=0)
-        tail = tokens.gather(-1, last[:, None].expand(-1, tokens.shape[1], -1))  # (B, K, n - 1)
+        shifts = [tokens[..., first : length - n + 1 + first] for first in range(n)]
+        windows = arrays.stack(shifts, -1)  # (B, K, W, n)
+        last = (lengths[:, None] - n + 1 + arrays.arange(n - 1)).clip(min=0)  # (B, n - 1)
+        places = last[:, None] + arrays.full((images, rows, 1), 0)
+        tail = arrays.gather(tokens, places)  # (B, K, n - 1)
         same = (windows[..., :-1] == tail[:, :, None]).all(-1)  # (B, K, W)
-        ends = torch.arange(n, tokens.shape[-1] + 1, device=tokens.device)
+        ends = arrays.arange(length - n + 1) + n
         same &= (ends <= lengths[:, None])[:, None]
-        image, row, window = same.nonzero(as_tuple=True)
+        image, row, window = arrays.nonzero(same)
         logprobs[image, row, windows[image, row, window, -1]] = NEVER
         return logprobs
 
@@ -80,10 +83,9 @@ def repetition_penalty(penalty: float) -> Rule:
     arbitrary zero of the logits; a log-probability is always decreased by a penalty above 1.
     """
 
-    def rule(logprobs: Tensor, prefixes: Prefixes) -> Tensor:
-        counts = torch.zeros(logprobs.shape, dtype=torch.int32, device=logprobs.device)
-        valid = prefixes.valid().expand_as(prefixes.tokens).int()
-        counts.scatter_add_(-1, prefixes.tokens, valid)
-        return logprobs.where(counts == 0, logprobs * penalty)
+    def rule(logprobs: Array, prefixes: Prefixes) -> Array:
+        arrays = prefixes.arrays
+        counts = arrays.count(prefixes.tokens, prefixes.valid(), logprobs.shape[-1])
+        return arrays.where(counts == 0, logprobs, logprobs * penalty)
 
     return rule

@@ -3,7 +3,8 @@
 Shapes: B images, K rows per image, V vocabulary, L generated tokens.
 
 A search receives `step`: `step(tokens)` takes the last token of each row, (B, K), and returns the
-logits of the next one, (B, K, V). The function keeps its own cache.
+logits of the next one, (B, K, V). The function keeps its own cache. `arrays` are the functions for
+the library of these arrays (see `arrays.py`).
 """
 
 from __future__ import annotations
@@ -12,13 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
+from captioner.decoding.arrays import Array, Arrays, namespace
 from captioner.decoding.rules import NEVER, Prefixes, Rule, apply_rules
 
-Step = Callable[[Tensor], Tensor]
-Choose = Callable[[Tensor], Tensor]
+Step = Callable[[Array], Array]
+Choose = Callable[[Array], Array]
 Score = Callable[[Any, Any], Any]
 LengthForm = Literal["average", "gnmt"]
 
@@ -58,7 +57,7 @@ def greedy_search(
     max_length: int,
     length_penalty: float = 1.0,
     rules: Sequence[Rule] = (),
-    device: torch.device | str = "cpu",
+    arrays: Arrays,
 ) -> list[list[Hypothesis]]:
     """Choose the most probable token at each step, until EOS or `max_length` tokens.
 
@@ -66,33 +65,29 @@ def greedy_search(
         One hypothesis per image, or none where the rules forbid every token.
     """
     shape = {"images": images, "rows": 1, "max_length": max_length}
-    steps = generate_steps(step, choose_best, **shape, bos=bos, eos=eos, rules=rules, device=device)
+    steps = generate_steps(step, choose_best, **shape, bos=bos, eos=eos, rules=rules, arrays=arrays)
     return collect_hypotheses(list(steps), eos=eos, score=length_normalization(length_penalty))
 
 
-def sample(
-    step: Step,
-    *,
-    images: int,
-    rows: int,
-    bos: int,
-    eos: int,
-    pad: int,
-    max_length: int,
-    device: torch.device | str = "cpu",
-) -> Tensor:
-    """Sample from the model's own distribution, with torch's global random generator.
+def sample(step: Step, draws: Array, *, bos: int, eos: int, pad: int) -> Array:
+    """Sample from the model's own distribution.
+
+    Args:
+        step: See the head of this module.
+        draws: (L, B, K), uniform in [0, 1): one number per step and row.
+        bos: Id of the token before the first one.
+        eos: Id of the token that ends a sequence.
+        pad: Id of the token after EOS.
 
     Returns:
-        Tokens (B, K, L) with K = `rows`, and `pad` after EOS.
+        Tokens (B, K, T), of which T is at most L.
     """
-    sampler = Sampler(torch.rand(max_length, images, rows, device=device))
-    shape = {"images": images, "rows": rows, "max_length": max_length}
-    steps = generate_steps(step, sampler, **shape, bos=bos, eos=eos, rules=(), device=device)
-    tokens = torch.stack([tokens for tokens, _ in steps], -1)  # (B, K, L)
-    after = ((tokens == eos).cumsum(-1) > 0).roll(1, -1)
-    after[..., 0] = False
-    return tokens.masked_fill(after, pad)
+    arrays, (length, images, rows) = namespace(draws), draws.shape
+    shape = {"images": images, "rows": rows, "max_length": length}
+    steps = generate_steps(step, Sampler(draws), **shape, bos=bos, eos=eos, arrays=arrays)
+    tokens = arrays.stack([tokens for tokens, _ in steps], -1)  # (B, K, T)
+    ends = tokens == eos
+    return arrays.where(ends.cumsum(-1) > ends, pad, tokens)
 
 
 def generate_steps(
@@ -105,29 +100,30 @@ def generate_steps(
     eos: int,
     max_length: int,
     rules: Sequence[Rule] = (),
-    device: torch.device | str = "cpu",
-) -> Iterator[tuple[Tensor, Tensor]]:
+    arrays: Arrays,
+) -> Iterator[tuple[Array, Array]]:
     """Yield the tokens of each step and their log-probabilities, both (B, K).
 
     `choose` selects tokens (B, K) from log-probabilities (B, K, V). A row that has ended continues
     with EOS and log-probability 0; generation stops when all rows have ended.
     """
-    last = torch.full((images, rows), bos, device=device)
-    running = torch.ones((images, rows), dtype=torch.bool, device=device)
-    tokens = last.new_empty((images, rows, max_length))
+    last = arrays.full((images, rows), bos)
+    running = arrays.full((images, rows), True)
+    tokens = arrays.full((images, rows, max_length), 0)
     for t in range(max_length):
-        logprobs = step(last).float().log_softmax(-1)  # (B, K, V)
-        lengths = torch.full((images,), t, device=device)
-        logprobs = apply_rules(rules, logprobs, Prefixes(tokens[..., :t], lengths))
-        last = choose(logprobs).masked_fill(~running, eos)  # (B, K)
+        logprobs = arrays.log_softmax(step(last))  # (B, K, V)
+        lengths = arrays.full((images,), t)
+        logprobs = apply_rules(rules, logprobs, Prefixes(tokens[..., :t], lengths, arrays))
+        last = arrays.where(running, choose(logprobs), eos)  # (B, K)
         tokens[..., t] = last
-        yield last, logprobs.gather(-1, last[..., None])[..., 0].where(running, 0.0)
+        chosen = arrays.gather(logprobs, last[..., None])[..., 0]
+        yield last, arrays.where(running, chosen, 0.0)
         running = running & (last != eos)
         if not running.any():
             break
 
 
-def choose_best(logprobs: Tensor) -> Tensor:
+def choose_best(logprobs: Array) -> Array:
     """Return the most probable token of each row, (B, K, V) to (B, K)."""
     return logprobs.argmax(-1)
 
@@ -148,64 +144,59 @@ class Sampler:
 
     def __init__(
         self,
-        draws: Tensor,
+        draws: Array,
         *,
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
         min_p: float = 0.0,
     ) -> None:
-        self.draws = iter(draws)
+        self.arrays, self.draws = namespace(draws), iter(draws)
         self.temperature = temperature
         self.top_k, self.top_p, self.min_p = top_k, top_p, min_p
 
-    def __call__(self, logprobs: Tensor) -> Tensor:
+    def __call__(self, logprobs: Array) -> Array:
         """Return the tokens (B, K) of the next step."""
-        draw = next(self.draws)[..., None]
+        arrays, draw = self.arrays, next(self.draws)[..., None]
+        best = arrays.amax(logprobs)[..., None]
         # If a row's tokens are all forbidden, its best value is -inf, and any token will do.
-        best = logprobs.amax(-1, keepdim=True).clamp(min=torch.finfo(logprobs.dtype).min)
-        weights = ((logprobs - best) / self.temperature).exp()  # the highest is 1
+        best = arrays.where(best == NEVER, 0.0, best)
+        weights = arrays.exp((logprobs - best) / self.temperature)  # the highest is 1
         order = None
         if self.top_k or self.top_p < 1:
-            weights, order = weights.sort(dim=-1, descending=True, stable=True)
+            order = arrays.argsort(weights, descending=True)
+            weights = arrays.gather(weights, order)
         if self.top_k:
             weights[..., self.top_k :] = 0
         if self.top_p < 1:
             before = weights.cumsum(-1) - weights
-            weights = weights.masked_fill(before >= self.top_p * weights.sum(-1, True), 0)
+            weights = arrays.where(before >= self.top_p * weights.sum(-1)[..., None], 0.0, weights)
         if self.min_p:
-            weights = weights.masked_fill(weights < self.min_p, 0)
-        index = _draw(weights, draw)
-        return index[..., 0] if order is None else order.gather(-1, index)[..., 0]
-
-
-def _draw(weights: Tensor, draw: Tensor) -> Tensor:
-    """Invert the cumulative distribution of weights (B, K, V) at `draw` (B, K, 1)."""
-    # In float32, rounding in the sum of many small weights would shift the limits.
-    sums = weights.cumsum(-1, dtype=torch.float64)
-    total = sums[..., -1:]
-    index = torch.searchsorted(sums, draw.double() * total, right=True)
-    # Rounding may reach the total, after which all weights are 0.
-    last = (sums < total).sum(-1, keepdim=True)
-    return torch.minimum(index, last)
+            weights = arrays.where(weights < self.min_p, 0.0, weights)
+        # In float32, rounding in the sum of many small weights would shift the limits.
+        sums = arrays.cumsum(weights)
+        total = sums[..., -1:]
+        # The draw inverts the cumulative distribution. Its rounded product may reach the total,
+        # after which all weights are 0.
+        index = ((sums <= draw * total) & (sums < total)).sum(-1)  # (B, K)
+        return index if order is None else arrays.gather(order, index[..., None])[..., 0]
 
 
 def collect_hypotheses(
-    steps: Sequence[tuple[Tensor, Tensor]], *, eos: int, score: Score
+    steps: Sequence[tuple[Array, Array]], *, eos: int, score: Score
 ) -> list[list[Hypothesis]]:
     """Return the hypotheses of each image, in the order of its rows, without forbidden ones.
 
     `steps` are the results of `generate_steps`.
     """
-    tokens = torch.stack([token for token, _ in steps], -1)  # (B, K, L)
-    ended = (tokens == eos).long().cumsum(-1)
+    arrays = namespace(steps[0][0])
+    tokens = arrays.stack([token for token, _ in steps], -1)  # (B, K, L)
+    ended = (tokens == eos).cumsum(-1)
     lengths = (ended == 0).sum(-1) + (ended[..., -1] > 0)  # (B, K)
     # Added step by step, so that the other images' number of steps does not affect the rounding.
-    totals = torch.zeros_like(steps[0][1])
-    for _, logprob in steps:
-        totals = totals + logprob
+    totals = sum(logprob for _, logprob in steps)
     results = []
-    for image in zip(tokens.tolist(), lengths.tolist(), totals.tolist(), strict=True):
+    for image in zip(*(x.tolist() for x in (tokens, lengths, totals)), strict=True):
         rows = zip(*image, strict=True)
         results.append([Hypothesis(row[:n], p, score(p, n)) for row, n, p in rows if p > NEVER])
     return results

@@ -6,18 +6,20 @@ Shapes: B images, K beams, N rows (B * K), V vocabulary, E edges of the trie, A 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from captioner.decoding.arrays import Array, Arrays, namespace
 from captioner.decoding.beam import Reorder
+from captioner.decoding.numpy_arrays import NUMPY
 from captioner.decoding.rules import NEVER
 from captioner.decoding.search import Step
 
 
 class Trie:
-    """A prefix tree of token sequences in flat tensors, shared by any number of searches.
+    """A prefix tree of token sequences in flat arrays, shared by any number of searches.
 
     Every sequence ends in EOS and contains it nowhere else, so that one sequence may be a prefix
     of another. Duplicates count once; `len` is the number of sequences. Nodes are numbers, and 0
@@ -40,40 +42,42 @@ class Trie:
         number = {prefix: node for node, prefix in enumerate(inner)}
         self.end = len(inner)
         edges = [(number[p[:-1]], p[-1], number.get(p, self.end)) for p in prefixes]
-        parent, token, child = torch.tensor([*edges, (self.end, eos, self.end)]).T
+        parent, token, child = np.array([*edges, (self.end, eos, self.end)], np.int64).T
         self.width = int(token.max()) + 1
-        self.keys, order = (parent * self.width + token).sort()  # (E,), one number per edge
-        self.tokens, self.children = token[order], child[order]
-        self.counts = torch.bincount(parent)
+        keys = parent * self.width + token  # one number per edge
+        order = keys.argsort()
+        self.keys, self.tokens, self.children = keys[order], token[order], child[order]  # (E,)
+        self.counts = np.bincount(parent)
         self.first = self.counts.cumsum(0) - self.counts
+        self.arrays, self._converted = NUMPY, {NUMPY: self}
 
     def __len__(self) -> int:
         return self._count
 
-    def to(self, device: torch.device | str) -> Trie:
-        """Return the trie on a device: itself if it is already there."""
-        if self.keys.device == torch.device(device):
-            return self
-        moved = copy.copy(self)
-        for name, value in vars(self).items():
-            if isinstance(value, Tensor):
-                setattr(moved, name, value.to(device))
-        return moved
+    def convert(self, arrays: Arrays) -> Trie:
+        """Return the trie in arrays of a library, converted at the first use."""
+        if arrays not in self._converted:
+            converted = copy.copy(self)
+            converted.arrays = arrays
+            for name in ("keys", "tokens", "children", "counts", "first"):
+                setattr(converted, name, arrays.asarray(getattr(self._converted[NUMPY], name)))
+            self._converted[arrays] = converted
+        return self._converted[arrays]
 
-    def next_nodes(self, nodes: Tensor, tokens: Tensor) -> Tensor:
+    def next_nodes(self, nodes: Array, tokens: Array) -> Array:
         """Return the nodes (N,) after tokens (N,); `end` for a token that is not allowed."""
         keys = nodes * self.width + tokens
-        edge = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
+        edge = self.arrays.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
         # The key of a token beyond the width could be that of another node's edge.
         exists = (self.keys[edge] == keys) & (tokens < self.width)
-        return self.children[edge].where(exists, self.end)
+        return self.arrays.where(exists, self.children[edge], self.end)
 
-    def allowed(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+    def allowed(self, nodes: Array) -> tuple[Array, Array]:
         """Return the rows (A,), in order, and the tokens (A,) that may follow nodes (N,)."""
-        counts = self.counts[nodes]
-        rows = torch.arange(len(nodes), device=nodes.device).repeat_interleave(counts)
+        arrays, counts = self.arrays, self.counts[nodes]
+        rows = arrays.repeat(arrays.arange(len(nodes)), counts)
         shift = self.first[nodes] - (counts.cumsum(0) - counts)
-        return rows, self.tokens[torch.arange(len(rows), device=rows.device) + shift[rows]]
+        return rows, self.tokens[arrays.arange(len(rows)) + shift[rows]]
 
 
 def _check_members(members: set[tuple[int, ...]], eos: int) -> None:
@@ -109,32 +113,33 @@ class _TrieConstraint:
 
     def __init__(self, step: Step, reorder: Reorder, trie: Trie) -> None:
         self._step, self._reorder, self.trie = step, reorder, trie
-        self.nodes = torch.empty(0, dtype=torch.long)  # (N,), set at the first step
+        self.nodes: Array = None  # (N,), set at the first step
 
-    def step(self, tokens: Tensor) -> Tensor:
+    def step(self, tokens: Array) -> Array:
         logits = self._step(tokens)  # (B, K, V)
-        if not len(self.nodes):  # the tokens are BOS
+        if self.nodes is None:  # the tokens are BOS
             self._start(tokens, logits.shape[-1])
         else:
-            self.nodes = self.trie.next_nodes(self.nodes, tokens.flatten())
+            self.nodes = self.trie.next_nodes(self.nodes, tokens.reshape(-1))
+        arrays = self.trie.arrays
         rows, columns = self.trie.allowed(self.nodes)
-        flat = logits.flatten(0, 1)  # (N, V)
+        flat = logits.reshape(-1, logits.shape[-1])  # (N, V)
         allowed = flat[rows, columns]  # (A,)
         # The softmax of a row of -inf alone would be NaN.
-        best = allowed.new_full((len(flat),), NEVER).scatter_reduce(0, rows, allowed, "amax")
-        allowed = allowed.masked_fill((best == NEVER)[rows], 0.0)
-        masked = torch.full_like(flat, NEVER)
-        masked[rows, columns] = allowed
-        return masked.view_as(logits)
+        possible = arrays.full((len(flat),), False)
+        possible[rows[allowed > NEVER]] = True
+        masked = arrays.full_like(flat, NEVER)
+        masked[rows, columns] = arrays.where(possible[rows], allowed, 0.0)
+        return masked.reshape(logits.shape)
 
-    def _start(self, tokens: Tensor, vocabulary: int) -> None:
+    def _start(self, tokens: Array, vocabulary: int) -> None:
         if self.trie.width > vocabulary:
             raise ValueError(
                 f"the trie has the token {self.trie.width - 1}, the model {vocabulary} tokens"
             )
-        self.trie = self.trie.to(tokens.device)
-        self.nodes = torch.zeros_like(tokens.flatten(), dtype=torch.long)
+        self.trie = self.trie.convert(namespace(tokens))
+        self.nodes = self.trie.arrays.full((math.prod(tokens.shape),), 0)
 
-    def reorder(self, rows: Tensor) -> None:
+    def reorder(self, rows: Array) -> None:
         self._reorder(rows)
         self.nodes = self.nodes[rows]

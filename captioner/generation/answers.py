@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from captioner.backends.base import Backend, Memory
 from captioner.config import AnswerConfig
 from captioner.decoding import Hypothesis, Trie, beam_search, constrain_to_trie, greedy_search
@@ -15,7 +13,6 @@ from captioner.decoding.search import Step
 from captioner.tokenizer import BOS, EOS
 
 
-@torch.inference_mode()
 def search_answers(
     backend: Backend,
     memories: Sequence[Memory],
@@ -36,13 +33,15 @@ def search_answers(
             member may be longer than `backend.max_length`.
     """
     beams, length = config.beam_size, config.max_length if closed is None else closed.longest
-    state = backend.start(memories, rows=beams, room=length, temperature=config.temperature)
-    step: Step = state.step
-    reorder: Reorder = state.reorder
-    if closed is not None:
-        step, reorder = constrain_to_trie(step, reorder, closed)
     options: dict[str, Any] = {"images": len(memories), "bos": BOS, "eos": EOS}
-    options |= {"max_length": length, "length_penalty": 0.0, "device": backend.device}
-    if beams == 1:
-        return greedy_search(step, **options)
-    return beam_search(step, reorder, beams=beams, stop="exact", num_return=num_return, **options)
+    options |= {"max_length": length, "length_penalty": 0.0, "arrays": backend.arrays}
+    with backend.inference():
+        state = backend.start(memories, rows=beams, room=length, temperature=config.temperature)
+        step: Step = state.step
+        reorder: Reorder = state.reorder
+        if closed is not None:
+            step, reorder = constrain_to_trie(step, reorder, closed)
+        if beams == 1:
+            return greedy_search(step, **options)
+        options |= {"beams": beams, "stop": "exact", "num_return": num_return}
+        return beam_search(step, reorder, **options)

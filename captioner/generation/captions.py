@@ -8,10 +8,9 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from captioner.backends.base import Backend, DecodingState, Memory
 from captioner.config import DecodingConfig
@@ -22,16 +21,15 @@ from captioner.decoding import (
     choose_best,
     collect_hypotheses,
     generate_steps,
-    greedy_search,
     length_normalization,
-    sample,
 )
-from captioner.decoding.arrays import Array
+from captioner.decoding.arrays import Array, Arrays
 from captioner.decoding.search import Choose
 from captioner.generation.constraints import Constraints
-from captioner.tokenizer import BOS, EOS, PAD
+from captioner.tokenizer import BOS, EOS
 
 UNCONSTRAINED = Constraints()
+_Item = TypeVar("_Item")
 
 
 def search_captions(
@@ -44,7 +42,6 @@ def search_captions(
     return list(search_caption_stream(backend, [memories], config, constraints))
 
 
-@torch.inference_mode()
 def search_caption_stream(
     backend: Backend,
     batches: Iterable[Sequence[Memory]],
@@ -59,12 +56,43 @@ def search_caption_stream(
     requested when there is room for it. With sampling, each image has `rows` captions.
     """
     if config.method == "sample":
-        count = 0
-        for memories in batches:
-            yield from draw_captions(backend, memories, config, constraints, rows=rows, first=count)
-            count += len(memories)
-        return
-    batches = iter(batches)
+        found = _draw_batches(backend, batches, config, constraints, rows=rows)
+    else:
+        found = _search_batches(backend, iter(batches), config, constraints)
+    return _infer(backend, found)
+
+
+def _infer(backend: Backend, items: Iterator[_Item]) -> Iterator[_Item]:
+    """Compute each item in the inference context, which does not extend to the caller's code."""
+    while True:
+        with backend.inference():
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+        yield item
+
+
+def _draw_batches(
+    backend: Backend,
+    batches: Iterable[Sequence[Memory]],
+    config: DecodingConfig,
+    constraints: Constraints,
+    *,
+    rows: int,
+) -> Iterator[list[Hypothesis]]:
+    count = 0
+    for memories in batches:
+        yield from draw_captions(backend, memories, config, constraints, rows=rows, first=count)
+        count += len(memories)
+
+
+def _search_batches(
+    backend: Backend,
+    batches: Iterator[Sequence[Memory]],
+    config: DecodingConfig,
+    constraints: Constraints,
+) -> Iterator[list[Hypothesis]]:
     memories = next(batches, ())
     if not memories:
         return
@@ -85,7 +113,7 @@ def search_caption_stream(
         rules=constraints.rules,
         required=constraints.required,
         admit=_Queue(state, batches).admit,
-        device=backend.device,
+        arrays=backend.arrays,
     )
     finished: dict[int, list[Hypothesis]] = {}
     turn = 0
@@ -96,7 +124,6 @@ def search_caption_stream(
             turn += 1
 
 
-@torch.inference_mode()
 def draw_captions(
     backend: Backend,
     memories: Sequence[Memory],
@@ -110,13 +137,13 @@ def draw_captions(
 
     Row k of image b depends only on the seed, k and `first` + b, not on the batch.
     """
-    sampler = _sampler(config, range(first, first + len(memories)), rows, backend.device)
-    steps = _generate(backend, memories, config, constraints, sampler, rows=rows)
+    sampler = _sampler(config, range(first, first + len(memories)), rows, backend.arrays)
     score = length_normalization(config.length_penalty, config.length_form)
-    return collect_hypotheses(list(steps), eos=EOS, score=score)
+    with backend.inference():
+        steps = list(_generate(backend, memories, config, constraints, sampler, rows=rows))
+        return collect_hypotheses(steps, eos=EOS, score=score)
 
 
-@torch.inference_mode()
 def stream_tokens(
     backend: Backend,
     memory: Memory,
@@ -131,9 +158,9 @@ def stream_tokens(
     of an image or a question; `temperature` divides the logits before the sampling temperature.
     """
     sampling = config.method == "sample"
-    choose = _sampler(config, range(1), 1, backend.device) if sampling else choose_best
+    choose = _sampler(config, range(1), 1, backend.arrays) if sampling else choose_best
     steps = _generate(backend, [memory], config, constraints, choose, temperature=temperature)
-    for tokens, logprobs in steps:
+    for tokens, logprobs in _infer(backend, steps):
         if tokens.item() == EOS or logprobs.item() == float("-inf"):
             return
         yield int(tokens.item())
@@ -148,48 +175,18 @@ def _generate(
     *,
     rows: int = 1,
     temperature: float = 1.0,
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[Array, Array]]:
     length, rules = config.max_length, constraints.rules
     state = backend.start(memories, rows=rows, room=length, temperature=temperature)
     options = {"images": len(memories), "rows": rows, "bos": BOS, "eos": EOS, "max_length": length}
-    return generate_steps(state.step, choose, **options, rules=rules, device=backend.device)
+    yield from generate_steps(state.step, choose, **options, rules=rules, arrays=backend.arrays)
 
 
-@torch.no_grad()
-def sample_captions(
-    backend: Backend,
-    memories: Sequence[Memory],
-    *,
-    rows: int,
-    max_length: int,
-    greedy: bool = False,
-) -> Tensor:
-    """Draw captions from the model's own distribution, with torch's global generator.
-
-    Returns:
-        Tokens (B, K, L) with K = `rows`, padded with PAD after EOS. With `greedy`, the greedy
-        caption follows as another row, (B, K + 1, L).
-    """
-    limits: dict[str, Any] = {"images": len(memories), "bos": BOS, "eos": EOS}
-    limits |= {"max_length": max_length, "device": backend.device}
-    state = backend.start(memories, rows=rows, room=max_length)
-    samples = sample(state.step, rows=rows, pad=PAD, **limits)
-    if not greedy:
-        return samples
-    state = backend.start(memories, rows=1, room=max_length)
-    best = greedy_search(state.step, **limits)
-    tokens = [hypotheses[0].tokens for hypotheses in best]
-    longest = max(samples.shape[-1], *map(len, tokens))
-    samples = torch.nn.functional.pad(samples, (0, longest - samples.shape[-1]), value=PAD)
-    padded = [row + [PAD] * (longest - len(row)) for row in tokens]
-    return torch.cat([samples, samples.new_tensor(padded)[:, None]], 1)
-
-
-def _sampler(config: DecodingConfig, images: Iterable[int], rows: int, device: Any) -> Sampler:
+def _sampler(config: DecodingConfig, images: Iterable[int], rows: int, arrays: Arrays) -> Sampler:
     """Return a sampler with the random numbers of each row of these images."""
     draws = [[_uniform(config, image, row) for row in range(rows)] for image in images]
     return Sampler(
-        torch.tensor(draws, dtype=torch.float64, device=device).permute(2, 0, 1),  # (L, B, K)
+        arrays.asarray(np.array(draws).transpose(2, 0, 1)),  # (L, B, K)
         temperature=config.temperature,
         top_k=config.top_k,
         top_p=config.top_p,

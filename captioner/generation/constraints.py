@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
 
 from captioner.config import DecodingConfig
 from captioner.decoding import (
@@ -101,7 +100,7 @@ def _prefix_automaton(text: str, tokenizer: Tokenizer) -> Automaton:
     table[-2] = np.where(within, FORBIDDEN, len(table) - 1)
     table[-1] = np.where([piece is None for piece in pieces], FORBIDDEN, len(table) - 1)
     table[-2:, EOS] = len(table) - 1
-    return Automaton(torch.from_numpy(table), eos=EOS)
+    return Automaton(table, eos=EOS)
 
 
 def _is_word(c: str) -> bool:
@@ -222,4 +221,4 @@ class _PhraseTable:
         special = self.special.copy()
         special[EOS] = False
         table[:, special] = FORBIDDEN
-        return Automaton(torch.from_numpy(table), eos=EOS)
+        return Automaton(table, eos=EOS)

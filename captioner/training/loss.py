@@ -26,10 +26,10 @@ from torch.nn.parallel import DistributedDataParallel
 from captioner.backends.torch_backend import TorchBackend
 from captioner.config import StageConfig
 from captioner.data.collate import Batch, decoder_input
-from captioner.generation.captions import sample_captions
 from captioner.metrics import CiderD, bleu_from_statistics, bleu_statistics, tokenize
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import EOS, PAD, Tokenizer
+from captioner.training.samples import sample_captions
 
 _END = "</s>"
 FullModel = Callable[[], AbstractContextManager[Seq2Seq]]

@@ -50,10 +50,11 @@ ALLOWED |= {
 # Parts whose modules do not import torch, with the modules that are exempt.
 TORCHLESS = {"config", "tokenizer", "images", "metrics", "text", "files", "errors", "extras"}
 TORCHLESS |= {"backends", "checkpoint", "cli", "data", "evaluation", "predict", "serve"}
-TORCHLESS |= {"__main__", ""}
+TORCHLESS |= {"decoding", "generation", "__main__", ""}
 NEEDS_TORCH = {f"captioner.backends.{name}" for name in ("precision", "torch_backend")}
 NEEDS_TORCH |= {"captioner.backends.torch_members", "captioner.checkpoint.weights"}
 NEEDS_TORCH |= {"captioner.data.collate", "captioner.data.dataset"}
+NEEDS_TORCH |= {"captioner.decoding.torch_arrays"}
 # Only these modules, which belong to the command line, may call `print`.
 PRINTS = {f"captioner.cli.{name}" for name in ("main", "process", "generate", "score", "train")}
 

@@ -15,8 +15,6 @@ from captioner.decoding.numpy_arrays import NUMPY, TOPK_GROUPS
 from captioner.decoding.torch_arrays import arrays_on
 
 NEVER = float("-inf")
-LIBRARIES = [pytest.param(NUMPY, id="numpy"), pytest.param(arrays_on("cpu"), id="torch")]
-each_library = pytest.mark.parametrize("arrays", LIBRARIES)
 
 
 def numbers(*shape: int, seed: int = 0) -> np.ndarray:
@@ -32,13 +30,11 @@ def kind(x) -> str:
     return str(x.dtype).removeprefix("torch.")
 
 
-@each_library
 def test_an_array_determines_its_functions(arrays: Arrays) -> None:
     assert namespace(arrays.arange(3)) == arrays
     assert hash(namespace(arrays.arange(3))) == hash(arrays)
 
 
-@each_library
 def test_new_arrays_have_the_type_of_their_values(arrays: Arrays) -> None:
     found = {kind(arrays.full((2, 3), value)): value for value in (True, 7, NEVER)}
     assert found == {"bool": True, "int64": 7, "float32": NEVER}
@@ -48,7 +44,6 @@ def test_new_arrays_have_the_type_of_their_values(arrays: Arrays) -> None:
     assert (kind(arrays.full_like(half, 0.5)), kind(arrays.float32(half))) == ("float16", "float32")
 
 
-@each_library
 def test_a_choice_keeps_the_type_of_the_array(arrays: Arrays) -> None:
     x = arrays.asarray(numbers(4))
     found = arrays.where(x > 0, NEVER, x)
@@ -57,7 +52,6 @@ def test_a_choice_keeps_the_type_of_the_array(arrays: Arrays) -> None:
     assert kind(arrays.where(x > 0, arrays.arange(4), 9)) == "int64"
 
 
-@each_library
 def test_gather_selects_along_the_last_axis_of_the_index(arrays: Arrays) -> None:
     x, index = numbers(2, 5, 3), integers(5, 2, 4)
     expected = [[x[b, n].tolist() for n in row] for b, row in enumerate(index)]
@@ -67,7 +61,6 @@ def test_gather_selects_along_the_last_axis_of_the_index(arrays: Arrays) -> None
     assert arrays.gather(arrays.asarray(x), arrays.asarray(index)).tolist() == expected
 
 
-@each_library
 def test_put_writes_in_place(arrays: Arrays) -> None:
     x = arrays.full((2, 3, 4), 0)
     index, values = arrays.asarray(np.array([[[1]], [[3]]])), arrays.arange(6).reshape(2, 3, 1) + 1
@@ -76,7 +69,6 @@ def test_put_writes_in_place(arrays: Arrays) -> None:
     assert x[1].tolist() == [[0, 0, 0, 4], [0, 0, 0, 5], [0, 0, 0, 6]]
 
 
-@each_library
 def test_count_ignores_what_the_mask_excludes(arrays: Arrays) -> None:
     index, mask = integers(4, 2, 3, 6), integers(2, 2, 1, 6) > 0
     found = arrays.count(arrays.asarray(index), arrays.asarray(mask), 5)
@@ -87,7 +79,6 @@ def test_count_ignores_what_the_mask_excludes(arrays: Arrays) -> None:
             assert found[b, k].tolist() == [row.count(i) for i in range(5)]
 
 
-@each_library
 def test_log_softmax_is_that_of_float64(arrays: Arrays) -> None:
     x = 9 * numbers(2, 3, 50)
     x[0, 0, 7] = NEVER
@@ -103,7 +94,6 @@ def test_log_softmax_is_that_of_float64(arrays: Arrays) -> None:
     assert (x == before).all()
 
 
-@each_library
 def test_orders_are_stable(arrays: Arrays) -> None:
     x = arrays.asarray(integers(3, 2, 40).astype(np.float32))
     for descending in (False, True):
@@ -115,7 +105,6 @@ def test_orders_are_stable(arrays: Arrays) -> None:
     assert arrays.argsort(mask).tolist() == [1, 3, 0, 2]
 
 
-@each_library
 def test_remaining_functions(arrays: Arrays) -> None:
     x = arrays.asarray(numbers(3, 4))
     assert arrays.amax(x).tolist() == [max(row) for row in x.tolist()]

@@ -23,8 +23,8 @@ from captioner.decoding import Hypothesis, beam_search, beam_stream, min_length,
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
-def test_gnmt_length_normalization(penalty):
-    toy = Toy(SEEDS, vocab=VOCAB, beams=WIDE)
+def test_gnmt_length_normalization(arrays, penalty):
+    toy = Toy(arrays, SEEDS, vocab=VOCAB, beams=WIDE)
     found = search(toy, [], length_penalty=penalty, length_form="gnmt")
     for seed, rows in zip(SEEDS, found, strict=True):
         scores = {
@@ -47,7 +47,7 @@ def diverse(
         for group in range(groups):
             further = []
             for prefix, total in running[group]:
-                logprobs = toy.logits(seed, prefix).double().log_softmax(-1).tolist()
+                logprobs = toy.logprobs(seed, prefix)
                 for token, p in enumerate(logprobs):
                     further.append(
                         (total + p - diversity * taken[token], total + p, (*prefix, token))
@@ -74,35 +74,35 @@ def merged(groups: list[list[Hypothesis]]) -> list[Hypothesis]:
 
 @pytest.mark.parametrize(("groups", "size"), [(2, 1), (2, 2), (3, 2), (5, 1)])
 @pytest.mark.parametrize("diversity", [0.1, 0.8, 5.0])
-def test_diverse_beam_search_matches_its_definition(groups, size, diversity):
+def test_diverse_beam_search_matches_its_definition(arrays, groups, size, diversity):
     seeds = list(range(12))
-    toy = Toy(seeds, vocab=7, beams=groups * size)
+    toy = Toy(arrays, seeds, vocab=7, beams=groups * size)
     found = search(toy, [], groups=groups, diversity=diversity, max_length=6)
     options = {"groups": groups, "size": size, "diversity": diversity, "max_length": 6}
     for seed, rows in zip(seeds, found, strict=True):
         assert_same(rows, merged(diverse(toy, seed, **options)))
 
 
-def test_more_diversity_gives_more_different_groups():
+def test_more_diversity_gives_more_different_groups(arrays):
     seeds, kinds = list(range(20)), []
     for diversity in (0.0, 0.5, 3.0):
-        toy = Toy(seeds, vocab=9, beams=4)
+        toy = Toy(arrays, seeds, vocab=9, beams=4)
         found = search(toy, [], groups=4, diversity=diversity, max_length=5)
         kinds.append(sum(len({h.tokens[0] for h in rows}) for rows in found))
     assert kinds[0] == len(seeds)  # without diversity all four groups are equal
     assert kinds[0] < kinds[1] < kinds[2]
 
 
-def test_beams_that_groups_cannot_divide_are_rejected():
+def test_beams_that_groups_cannot_divide_are_rejected(arrays):
     with pytest.raises(ValueError, match="5 beams"):
-        search(Toy([1], vocab=4, beams=5), [], groups=2, diversity=1.0)
+        search(Toy(arrays, [1], vocab=4, beams=5), [], groups=2, diversity=1.0)
 
 
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("first", [1, 4])
-def test_admitted_images_have_the_same_results_as_alone(beams, first):
+def test_admitted_images_have_the_same_results_as_alone(arrays, beams, first):
     seeds = list(range(23))
-    toy = Toy(seeds[:first], vocab=6, beams=beams, sharp=3)
+    toy = Toy(arrays, seeds[:first], vocab=6, beams=beams, sharp=3)
     waiting = seeds[first:]
     most = []
 
@@ -115,13 +115,13 @@ def test_admitted_images_have_the_same_results_as_alone(beams, first):
         most.append(len(toy.present))
         return len(new)
 
-    options = {"beams": beams, "bos": BOS, "eos": EOS, "max_length": 7}
+    options = {"beams": beams, "bos": BOS, "eos": EOS, "max_length": 7, "arrays": arrays}
     rules = [no_repeat_ngram(2), min_length(1, eos=EOS)]
     stream = beam_stream(toy.step, toy.reorder, images=first, rules=rules, admit=admit, **options)
     found = dict(stream)
     assert sorted(found) == seeds
     assert max(most) == first
     for seed in seeds:
-        alone = Toy([seed], vocab=6, beams=beams, sharp=3)
+        alone = Toy(arrays, [seed], vocab=6, beams=beams, sharp=3)
         expected = beam_search(alone.step, alone.reorder, images=1, rules=rules, **options)
         assert_same(found[seed], expected[0])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captioner.decoding import Hypothesis, beam_search, greedy_search
+from captioner.decoding.torch_arrays import arrays_on
 from captioner.model.decoder import Decoder
 
 PAD, START, END, VOCAB, WIDTH, LONGEST, INPUTS = 0, 2, 3, 17, 16, 12, 60
@@ -95,6 +96,7 @@ def our_search(seed: int, *, beams: int, penalty: float, stop: str) -> list[list
     memory = inputs(seed)[1]
     cache = decoder.start(memory, INPUTS * beams, LONGEST)
     options = {"images": INPUTS, "bos": START, "eos": END, "max_length": LONGEST}
+    options |= {"arrays": arrays_on("cpu")}
     if stop == "greedy":
         return greedy_search(lambda x: decoder.step(x, cache), **options)
     return beam_search(

@@ -10,11 +10,11 @@ import itertools
 import random
 from collections.abc import Callable
 
+import numpy as np
 import pytest
-import torch
-from torch import Tensor
 
 from captioner.decoding import Hypothesis, Rule, beam_search, greedy_search
+from captioner.decoding.arrays import Array, Arrays, namespace
 
 BOS, EOS = 0, 1
 NEVER = float("-inf")
@@ -24,36 +24,54 @@ Sequence = tuple[int, ...]
 Keep = Callable[[list[int]], bool]
 
 
-class Toy:
-    """A model with `step` and `reorder`, which checks how it is called."""
+def log_softmax(logits: np.ndarray) -> list[float]:
+    """Return log-probabilities (V,), computed in float64."""
+    wide = logits.astype(np.float64)
+    return (wide - np.logaddexp.reduce(wide)).tolist()
 
-    def __init__(self, seeds: list[int], *, vocab: int, beams: int, sharp: float = 1.5) -> None:
+
+class Toy:
+    """A model with `step` and `reorder` for an array library, which checks how it is called."""
+
+    def __init__(
+        self, arrays: Arrays, seeds: list[int], *, vocab: int, beams: int, sharp: float = 1.5
+    ) -> None:
+        self.arrays = arrays
         self.seeds, self.vocab, self.beams, self.sharp = seeds, vocab, beams, sharp
         self.forbidden: tuple[int, ...] = ()
         self.present = list(seeds)  # seeds of the images that have not been removed
         self.rows: list[Sequence] = [()] * (len(seeds) * beams)
         self.calls: list[str] = []
-        self.known: dict[tuple[int, Sequence], Tensor] = {}
+        self.known: dict[tuple[int, Sequence], np.ndarray] = {}
 
-    def logits(self, seed: int, prefix: Sequence) -> Tensor:
+    def logits(self, seed: int, prefix: Sequence) -> np.ndarray:
+        """Return the logits (V,) after a prefix, which begins with BOS."""
         if (seed, prefix) not in self.known:
             rng = random.Random(repr((seed, prefix)))
             values = [rng.gauss(0, self.sharp) for _ in range(self.vocab)]
             for token in self.forbidden:
                 values[token] = NEVER
-            self.known[seed, prefix] = torch.tensor(values)
+            self.known[seed, prefix] = np.array(values, np.float32)
         return self.known[seed, prefix]
 
-    def step(self, tokens: Tensor) -> Tensor:
+    def logprobs(self, seed: int, prefix: Sequence) -> list[float]:
+        """Return the log-probabilities (V,) after a prefix."""
+        return log_softmax(self.logits(seed, prefix))
+
+    def step(self, tokens: Array) -> Array:
+        assert namespace(tokens) == self.arrays
         assert tokens.shape == (len(self.present), self.beams)
         self.calls.append("step")
-        self.rows = [(*row, x) for row, x in zip(self.rows, tokens.flatten().tolist(), strict=True)]
+        self.rows = [
+            (*row, x) for row, x in zip(self.rows, tokens.reshape(-1).tolist(), strict=True)
+        ]
         found = [self.logits(self.present[i // self.beams], row) for i, row in enumerate(self.rows)]
-        return torch.stack(found).view(*tokens.shape, self.vocab)
+        return self.arrays.asarray(np.stack(found)).reshape(*tokens.shape, self.vocab)
 
-    def reorder(self, rows: Tensor) -> None:
+    def reorder(self, rows: Array) -> None:
+        assert namespace(rows) == self.arrays
         self.calls.append("reorder")
-        images = (rows // self.beams).view(-1, self.beams)
+        images = (rows // self.beams).reshape(-1, self.beams)
         assert (images == images[:, :1]).all()  # a row continues a row of its image
         stay = images[:, 0].tolist()
         assert stay == sorted(set(stay))  # the order of images does not change
@@ -64,7 +82,7 @@ class Toy:
         """Return the log-probability of a complete sequence, in float64."""
         total, prefix = 0.0, (BOS,)
         for token in tokens:
-            total += self.logits(seed, prefix).double().log_softmax(-1)[token].item()
+            total += self.logprobs(seed, prefix)[token]
             prefix += (token,)
         return total
 
@@ -82,11 +100,13 @@ def beam(
         max_length=max_length,
         length_penalty=length_penalty,
         stop=stop,
+        arrays=toy.arrays,
     )
 
 
 def greedy(toy: Toy, max_length: int) -> list[Hypothesis]:
-    found = greedy_search(toy.step, images=len(toy.seeds), bos=BOS, eos=EOS, max_length=max_length)
+    limits = {"bos": BOS, "eos": EOS, "max_length": max_length, "arrays": toy.arrays}
+    found = greedy_search(toy.step, images=len(toy.seeds), **limits)
     return [hypothesis for [hypothesis] in found]
 
 
@@ -95,7 +115,7 @@ def all_sequences(toy: Toy, seed: int, *, max_length: int, penalty: float) -> li
     found, prefixes = [], [((BOS,), 0.0)]
     while prefixes:
         (prefix, total), *prefixes = prefixes
-        logprobs = toy.logits(seed, prefix).double().log_softmax(-1).tolist()
+        logprobs = toy.logprobs(seed, prefix)
         for token, logprob in enumerate(logprobs):
             tokens, p = [*prefix[1:], token], total + logprob
             if p == NEVER:
@@ -115,7 +135,7 @@ def never_stopping(
     for t in range(1, max_length + 1):
         further = []
         for prefix, total in running:
-            logprobs = toy.logits(seed, prefix).double().log_softmax(-1).tolist()
+            logprobs = toy.logprobs(seed, prefix)
             further += [((*prefix, x), total + p) for x, p in enumerate(logprobs)]
         further = sorted(further, key=lambda pair: -pair[1])[: 2 * beams]
         ends = [prefix[-1] == EOS or t == max_length for prefix, _ in further]
@@ -153,7 +173,7 @@ def best_of(toy: Toy, seed: int, keep: Keep, penalty: float = 1.0) -> list[Hypot
 
 def search(toy: Toy, rules: list[Rule], **options) -> list[list[Hypothesis]]:
     shape = {"images": len(toy.seeds), "beams": toy.beams, "bos": BOS, "eos": EOS}
-    options = {"stop": "exact", "max_length": LONGEST} | options
+    options = {"stop": "exact", "max_length": LONGEST, "arrays": toy.arrays} | options
     return beam_search(toy.step, toy.reorder, **shape, rules=rules, **options)
 
 
@@ -161,9 +181,9 @@ SEEDS = [3, 4, 5]
 WIDE = len(sequences())
 
 
-def assert_exhaustive(rules: list[Rule], keep: Keep, **options) -> None:
+def assert_exhaustive(arrays: Arrays, rules: list[Rule], keep: Keep, **options) -> None:
     """Assert that a wide beam under rules finds exactly what `keep` allows, in order."""
-    toy = Toy(SEEDS, vocab=VOCAB, beams=WIDE)
+    toy = Toy(arrays, SEEDS, vocab=VOCAB, beams=WIDE)
     penalty = options.get("length_penalty", 1.0)
     for seed, found in zip(SEEDS, search(toy, rules, **options), strict=True):
         assert_same(found, best_of(toy, seed, keep, penalty))

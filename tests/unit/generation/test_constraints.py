@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from captioner.config import DecodingConfig
 from captioner.decoding import FORBIDDEN, Automaton, Prefixes
+from captioner.decoding.numpy_arrays import NUMPY
 from captioner.errors import CaptionerError, ConfigError
 from captioner.generation.constraints import DANGLING_WORDS, build_constraints
 from captioner.tokenizer import BOS, EOS, PAD, UNK, Tokenizer
@@ -158,9 +159,9 @@ def test_states_follow_the_tokens_of_a_row():
     tokenizer = tokenizers["unigram"]
     [automaton] = plan(tokenizer, must_include=("dog",))
     ids = tokenizer.encode("a dog runs")[:-1]
-    rows = torch.tensor([[ids, ids[::-1]]])
+    rows = np.array([[ids, ids[::-1]]])
     for n in range(len(ids) + 1):
-        state = automaton.states(Prefixes(rows, torch.tensor([n])))
+        state = automaton.states(Prefixes(rows, np.array([n]), NUMPY))
         for row in range(2):
             expected = 0
             for token in rows[0, row, :n].tolist():

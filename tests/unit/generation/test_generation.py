@@ -13,7 +13,7 @@ from captioner.config import AnswerConfig, DecodingConfig, QuestionConfig
 from captioner.data.collate import pad
 from captioner.decoding import Hypothesis
 from captioner.generation.answers import search_answers
-from captioner.generation.captions import sample_captions, search_captions
+from captioner.generation.captions import search_caption_stream, search_captions, stream_tokens
 from captioner.tokenizer import BOS, EOS, PAD, UNK
 
 
@@ -79,24 +79,25 @@ def test_features_give_the_same_captions_as_pixels(model):
         assert [h.logprob for h in ours] == pytest.approx([h.logprob for h in theirs], abs=1e-4)
 
 
-def test_the_greedy_caption_follows_the_samples(model):
+def test_inference_mode_does_not_extend_to_the_caller(model):
+    """Between two results of a generator, the caller may compute gradients."""
     model, size = model
     backend = backend_of(model)
     pixels = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
-    for seed in range(3):
-        drawn = []
-        for greedy in (False, True):
-            torch.manual_seed(seed)
-            memories = backend.encode_tensors([pixels])
-            drawn.append(sample_captions(backend, memories, rows=2, max_length=9, greedy=greedy))
-        plain, both = drawn
-        assert both.shape[:2] == (3, 3)
-        length = plain.shape[-1]
-        assert torch.equal(both[:, :2, :length], plain)
-        assert (both[:, :2, length:] == PAD).all()
-        expected = search(model, pixels, DecodingConfig(beam_size=1, max_length=9))
-        found = [[i for i in row if i != PAD] for row in both[:, 2].tolist()]
-        assert found == [h.tokens for (h,) in expected]
+    inside = []
+
+    def batches():
+        inside.append(torch.is_inference_mode_enabled())
+        yield backend.encode_tensors([pixels])
+
+    for config in (DecodingConfig(beam_size=2), DecodingConfig(method="sample")):
+        stream = search_caption_stream(backend, batches(), config)
+        assert [torch.is_inference_mode_enabled() for _ in stream] == [False] * 3
+    assert inside == [True, True]
+    with torch.inference_mode():
+        [memory] = backend.encode_tensors([pixels[:1]])
+    tokens = stream_tokens(backend, memory, DecodingConfig(beam_size=1, max_length=4))
+    assert not any(torch.is_inference_mode_enabled() for _ in tokens)
 
 
 # Answers

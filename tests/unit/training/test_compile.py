@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from captioner.backends.torch_backend import TorchBackend
 from captioner.build import load_checkpoint
-from captioner.generation.captions import sample_captions
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS, PAD
 from captioner.training import compile
+from captioner.training.samples import sample_captions
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")

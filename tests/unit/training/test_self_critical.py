@@ -32,15 +32,8 @@ def ids(tokenizer: Tokenizer, text: str, *, ended: bool = True, length: int = 30
 def test_samples_follow_the_distribution_and_stop_at_eos():
     torch.manual_seed(0)
     logits = torch.tensor([-9.0, -9, -9, 0.5, 1.0, 0.0])  # EOS is 3
-    drawn = sample(
-        lambda tokens: logits.expand(*tokens.shape, 6),
-        images=40,
-        rows=100,
-        bos=BOS,
-        eos=EOS,
-        pad=PAD,
-        max_length=6,
-    )
+    step = lambda tokens: logits.expand(*tokens.shape, 6)  # noqa: E731
+    drawn = sample(step, torch.rand(6, 40, 100), bos=BOS, eos=EOS, pad=PAD)
     assert drawn.shape[:2] == (40, 100)
     assert drawn.shape[2] <= 6
     first = drawn[..., 0].flatten()
@@ -52,11 +45,11 @@ def test_samples_follow_the_distribution_and_stop_at_eos():
     assert (drawn[after == 0] != PAD).all()
 
 
-def test_samples_depend_on_the_seed():
+def test_samples_depend_on_the_draws():
     def draw(seed):
         torch.manual_seed(seed)
         step = lambda tokens: torch.zeros(*tokens.shape, 9)  # noqa: E731
-        return sample(step, images=3, rows=4, bos=BOS, eos=EOS, pad=PAD, max_length=5)
+        return sample(step, torch.rand(5, 3, 4), bos=BOS, eos=EOS, pad=PAD)
 
     assert torch.equal(draw(1), draw(1))
     assert not torch.equal(draw(1), draw(2))
@@ -159,12 +152,10 @@ def test_policy_learns_the_rewarded_caption(tokenizer):
         place = iter(range(30))
         samples = sample(
             lambda tokens, place=place: table.detach()[:, next(place)][:, None].expand(-1, 8, -1),
-            images=3,
-            rows=8,
+            torch.rand(30, 3, 8),
             bos=BOS,
             eos=EOS,
             pad=PAD,
-            max_length=30,
         )
         rewards = reward(samples, [0, 1, 2])
         spread = table[:, None, : samples.shape[2]].expand(-1, 8, -1, -1)

@@ -1,0 +1,52 @@
+"""Sample captions from a model in training.
+
+Shapes: B images, K samples per image, L generated tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from captioner.backends.encoder_outputs import EncoderOutputs
+from captioner.backends.torch_backend import TorchBackend
+from captioner.decoding import greedy_search, sample
+from captioner.tokenizer import BOS, EOS, PAD
+
+
+@torch.no_grad()
+def sample_captions(
+    backend: TorchBackend,
+    memories: Sequence[EncoderOutputs],
+    *,
+    rows: int,
+    max_length: int,
+    greedy: bool = False,
+) -> Tensor:
+    """Draw captions from the model's own distribution, with torch's global generator.
+
+    Returns:
+        Tokens (B, K, L) with K = `rows`, padded with PAD after EOS. With `greedy`, the greedy
+        caption follows as another row, (B, K + 1, L).
+    """
+    state = backend.start(memories, rows=rows, room=max_length)
+    draws = torch.rand(max_length, len(memories), rows, device=backend.device)
+    samples: Tensor = sample(state.step, draws, bos=BOS, eos=EOS, pad=PAD)
+    if not greedy:
+        return samples
+    state = backend.start(memories, rows=1, room=max_length)
+    best = greedy_search(
+        state.step,
+        images=len(memories),
+        bos=BOS,
+        eos=EOS,
+        max_length=max_length,
+        arrays=backend.arrays,
+    )
+    tokens = [hypotheses[0].tokens for hypotheses in best]
+    longest = max(samples.shape[-1], *map(len, tokens))
+    samples = torch.nn.functional.pad(samples, (0, longest - samples.shape[-1]), value=PAD)
+    padded = [row + [PAD] * (longest - len(row)) for row in tokens]
+    return torch.cat([samples, samples.new_tensor(padded)[:, None]], 1)
