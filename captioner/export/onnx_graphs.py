@@ -158,7 +158,7 @@ def _decoder_parts(name: str, decoder: Decoder) -> Iterator[tuple[str, Part]]:
     tokens = torch.ones(_IMAGES, _QUERIES, dtype=torch.long)
     inputs = {
         "tokens": tokens,
-        "positions": tokens,
+        "positions": tokens.clone(),  # the exporter would take one tensor for one input
         "mask": torch.zeros(_IMAGES, _QUERIES, _CACHED + _QUERIES),
         "memory_mask": torch.zeros(_IMAGES, _POSITIONS),
     } | {key: torch.randn(shape) for key in cross}
