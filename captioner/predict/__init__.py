@@ -1,6 +1,6 @@
 """The Python API: images to captions, images and questions to answers.
 
-`Captioner` and `load` import torch when they are first used.
+`Captioner` and `load` are imported when they are first used.
 """
 
 from __future__ import annotations

@@ -13,17 +13,16 @@ NEED_TORCH = (
     *("build", "checkpoint.weights", "data.collate", "data.dataset", "data.sampler"),
     *("export", "model", "training"),
     *("backends.precision", "backends.torch_backend", "backends.torch_members"),
+    "decoding.torch_arrays",
 )
 """Modules and packages of captioner that import torch."""
-UNFINISHED = ("backends", "decoding", "generation", "predict")
-"""Packages that import torch until the searches use the array library of the backend."""
 NEED_OTHERS = ("data.caption_questions", "metrics._evaluate_module", "pretrained", "serve")
 """Modules and packages that import other libraries of the extras."""
 MAIN = "from captioner.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 WALK = f"""
 import importlib, pkgutil, captioner
-skipped = tuple("captioner." + name for name in {NEED_TORCH + NEED_OTHERS + UNFINISHED})
+skipped = tuple("captioner." + name for name in {NEED_TORCH + NEED_OTHERS})
 failed, count = [], 0
 for found in pkgutil.walk_packages(captioner.__path__, "captioner.", onerror=lambda name: None):
     if any((found.name + ".").startswith(name + ".") for name in skipped):
@@ -103,3 +102,14 @@ def test_a_command_names_the_missing_library_on_one_line(command, tmp_path):
     extra = "serve" if command == "serve" else "train"
     pattern = rf"captioner {command}: .* needs \w+, which is not installed; run: pip install"
     assert re.fullmatch(rf'{pattern} "captioner\[{extra}\]"', last), done.stderr
+
+
+def test_load_raises_dependency_error():
+    code = (
+        "import captioner\n"
+        "try: captioner.load(device='cpu')\n"
+        "except captioner.DependencyError as error: print(error)"
+    )
+    done = run_without(code)
+    expected = 'the torch backend needs torch, which is not installed; run: pip install "captioner['
+    assert done.stdout.startswith(expected), done.stderr
