@@ -136,6 +136,19 @@ class Tokenizer:
             pieces.append(None if special else piece.replace("\u2581", " "))
         return pieces
 
+    def export_pieces(self) -> dict[str, Any]:
+        """Return what another implementation needs: `pieces`, `scores` and `types` of all ids.
+
+        A type is one letter: `n` a normal piece, `b` a byte, `c` a special id.
+        """
+        p, ids = self._processor, range(len(self))
+        special = [p.is_control(i) or p.is_unknown(i) or p.is_unused(i) for i in ids]
+        return {
+            "pieces": [p.id_to_piece(i) for i in ids],
+            "scores": [p.get_score(i) for i in ids],
+            "types": "".join("c" if special[i] else "b" if p.is_byte(i) else "n" for i in ids),
+        }
+
     def encode(self, text: str, *, max_length: int | None = None) -> list[int]:
         """Return the token ids of a text and EOS, without BOS.
 

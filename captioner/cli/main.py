@@ -14,6 +14,7 @@ COMMANDS = {
     "train": ("train", "Train a captioner on a data set."),
     "score": ("score", "Score captions, answers or a checkpoint against references."),
     "serve": ("serve", "Serve a web page for people and an HTTP API for programs."),
+    "web": ("web", "Write a static web page that captions images in the browser."),
 }
 """The module in `captioner.cli` and the description of each command."""
 

@@ -42,19 +42,21 @@ ALLOWED |= {
     "training": LEAVES | {"backends", "data", "build", "checkpoint", "generation"},
     "predict": LEAVES | {"backends", "build", "checkpoint", "generation"},
     "evaluation": {"config", "data", "build", "checkpoint", "metrics", "predict", "text"},
-    "cli": LEAVES | {"data", "build", "checkpoint", "evaluation", "predict", "serve", "training"},
+    "cli": LEAVES
+    | {"data", "build", "checkpoint", "evaluation", "export", "predict", "serve", "training"},
     "serve": {"predict", "config", "files", "images"},
     "__main__": {"cli"},
     "": {"images", "predict"},  # captioner/__init__.py, lazily
 }
 # Parts whose modules do not import torch, with the modules that are exempt.
 TORCHLESS = {"config", "tokenizer", "images", "metrics", "text", "files", "errors", "extras"}
-TORCHLESS |= {"backends", "checkpoint", "cli", "data", "evaluation", "predict", "serve"}
+TORCHLESS |= {"backends", "checkpoint", "cli", "data", "evaluation", "export", "predict", "serve"}
 TORCHLESS |= {"decoding", "generation", "__main__", ""}
 NEEDS_TORCH = {f"captioner.backends.{name}" for name in ("precision", "torch_backend")}
 NEEDS_TORCH |= {"captioner.backends.torch_members", "captioner.checkpoint.weights"}
 NEEDS_TORCH |= {"captioner.data.collate", "captioner.data.dataset"}
 NEEDS_TORCH |= {"captioner.decoding.torch_arrays"}
+NEEDS_TORCH |= {f"captioner.export.{name}" for name in ("graph_modules", "onnx_graphs")}
 # Only these modules, which belong to the command line, may call `print`.
 PRINTS = {f"captioner.cli.{name}" for name in ("main", "process", "generate", "score", "train")}
 

@@ -45,9 +45,10 @@ def decoding_flags() -> set[str]:
 
 
 PROGRAMS = {"caption": "generate", "train": "train", "score": "score", "serve": "serve"}
+PROGRAMS |= {"web": "web"}
 """The module of each subcommand of `captioner`."""
 LAUNCHERS = ("accelerate launch", "torchrun")
-SYSTEM = {"cat", "git", ".", "cd"}
+SYSTEM = {"cat", "git", ".", "cd", "npm", "npx"}
 """Commands that are only words to this test."""
 
 INCLUDED = ["CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md"]
@@ -107,7 +108,7 @@ def check_program(program: str, words: list[str]) -> None:
 def check_python(words: list[str]) -> None:
     """Check `python ...`: a script of this project, or a module."""
     if words[0] == "-m":
-        assert words[1] in ("pytest", "venv", "captioner"), words
+        assert words[1] in ("pytest", "venv", "captioner", "http.server"), words
         if words[1] == "captioner":
             check_program(PROGRAMS[words[2]], words[3:])
         return
