@@ -1,6 +1,6 @@
 PYTHON ?= python
 
-.PHONY: setup install test test-fast lint format types spell docs bench
+.PHONY: setup install test test-fast lint format types spell docs page bench
 
 setup: install
 	$(PYTHON) -m pip install -e ".[docs]"
@@ -31,6 +31,9 @@ spell:
 
 docs:
 	$(PYTHON) -m sphinx -W -b html docs docs/_build
+
+page:
+	cd web && npm ci --no-audit --no-fund && npm run build && npx vitest run
 
 bench:
 	$(PYTHON) benchmarks/caption.py
