@@ -6,8 +6,12 @@ graph is never used with other weights.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
+
+from captioner.checkpoint.folder import WEIGHTS
+from captioner.files import file_digest
 
 GraphDtype = Literal["float32", "int8"]
 
@@ -28,3 +32,15 @@ def graph_path(folder: Path, name: str, dtype: GraphDtype = "float32") -> Path:
 def has_graphs(folder: Path) -> bool:
     """Return whether a checkpoint folder has graphs."""
     return graph_path(folder, IMAGE).is_file()
+
+
+def weights_digest(folder: Path) -> str:
+    """Return the SHA-256 of a checkpoint's weights, which its graphs state."""
+    path = folder / WEIGHTS
+    status = path.stat()
+    return _digest(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(8)
+def _digest(path: Path, size: int, modified: int) -> str:
+    return file_digest(path)

@@ -1,4 +1,4 @@
-"""The `captioner` command: `captioner caption|train|score|serve`."""
+"""The `captioner` command: `captioner caption|train|score|export|serve`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ COMMANDS = {
     "caption": ("generate", "Write captions for images, or answer questions about them."),
     "train": ("train", "Train a captioner on a data set."),
     "score": ("score", "Score captions, answers or a checkpoint against references."),
+    "export": ("export", "Write ONNX graphs of a checkpoint, which run without torch."),
     "serve": ("serve", "Serve a web page for people and an HTTP API for programs."),
     "web": ("web", "Write a static web page that captions images in the browser."),
 }
@@ -36,8 +37,8 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="captioner",
         usage="captioner [-h] [--version] COMMAND ...",
-        description="Caption images, answer questions about them, and train, score and serve the"
-        " models that do this.",
+        description="Caption images, answer questions about them, and train, score, export and"
+        " serve the models that do this.",
         epilog="commands (`captioner COMMAND --help` describes the options of one):\n"
         + "\n".join(lines)
         + f"\n\nconfigurations for `captioner train --config NAME`: {RECIPES}",

@@ -34,6 +34,7 @@ from captioner.checkpoint.graph_files import (
     QUESTION,
     SMALL_IMAGE,
     graph_path,
+    weights_digest,
 )
 from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.checkpoint.safetensors_header import StoredTensor, read_header
@@ -46,7 +47,7 @@ from captioner.export.graph_modules import (
     MemoryGraph,
     QuestionGraph,
 )
-from captioner.files import file_digest, replace_file
+from captioner.files import replace_file
 from captioner.model.decoder import Decoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.model.tta import view_sizes
@@ -87,7 +88,7 @@ def export_graphs(name: str | Path) -> list[Path]:
     """
     folder = resolve_checkpoint(name)
     model, _, config = load_checkpoint(folder, for_training=True)
-    digest = file_digest(folder / WEIGHTS)
+    digest = weights_digest(folder)
     stored = _stored_tensors(model, folder / WEIGHTS)
     paths = []
     for graph, part in model_parts(model, pixel_spec(config).size):
@@ -155,10 +156,10 @@ def _decoder_parts(name: str, decoder: Decoder) -> Iterator[tuple[str, Part]]:
         Part(CrossGraph(decoder), {"memory": memory}, {"memory": (0, 1)}, tuple(cross)),
     )
     shape = (_IMAGES, heads, _POSITIONS, width // heads)
-    tokens = torch.ones(_IMAGES, _QUERIES, dtype=torch.long)
     inputs = {
-        "tokens": tokens,
-        "positions": tokens.clone(),  # the exporter would take one tensor for one input
+        # Two objects: the exporter would take one tensor for one input.
+        "tokens": torch.ones(_IMAGES, _QUERIES, dtype=torch.long),
+        "positions": torch.ones(_IMAGES, _QUERIES, dtype=torch.long),
         "mask": torch.zeros(_IMAGES, _QUERIES, _CACHED + _QUERIES),
         "memory_mask": torch.zeros(_IMAGES, _POSITIONS),
     } | {key: torch.randn(shape) for key in cross}

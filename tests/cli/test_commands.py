@@ -34,11 +34,14 @@ def test_the_package_runs_as_a_module(capsys):
     assert done.stdout.startswith("usage: captioner ")
 
 
+REQUIRED = {"export": ["CHECKPOINT"], "web": ["OUT"]}
+"""Arguments without which a command reports that they are missing."""
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_usage_errors_begin_with_the_command(capsys, command):
-    required = {"web": ["OUT"]}.get(command, [])
     with pytest.raises(SystemExit, match="2"):
-        main([command, *required, "--no-such-flag"])
+        main([command, *REQUIRED.get(command, ()), "--no-such-flag"])
     err = capsys.readouterr().err
     assert err.startswith(f"usage: captioner {command} ")
     assert f"captioner {command}: error: unrecognized arguments" in err
