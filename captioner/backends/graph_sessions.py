@@ -11,9 +11,8 @@ import numpy as np
 import onnxruntime as ort
 
 from captioner.checkpoint import WEIGHTS
-from captioner.checkpoint.graph_files import DIGEST_KEY, GraphDtype, graph_path
+from captioner.checkpoint.graph_files import DIGEST_KEY, GraphDtype, graph_path, weights_digest
 from captioner.errors import CheckpointError
-from captioner.files import file_digest
 from captioner.text import one_line
 
 ort.set_default_logger_severity(3)  # errors only; the rest is written to stderr
@@ -35,7 +34,6 @@ class GraphSessions:
         self._options.intra_op_num_threads = threads or int(os.environ.get("OMP_NUM_THREADS", 0))
         self._sessions: dict[str, ort.InferenceSession] = {}
         self._lock = Lock()
-        self._digest = ""
 
     def __contains__(self, name: str) -> bool:
         return graph_path(self.folder, name).is_file()
@@ -68,8 +66,8 @@ class GraphSessions:
                 f"{path}: cannot be loaded by ONNX Runtime {ort.__version__}: {one_line(error)};"
                 f" run `captioner export {self.folder}` again"
             ) from None
-        self._digest = self._digest or file_digest(self.folder / WEIGHTS)
-        if session.get_modelmeta().custom_metadata_map.get(DIGEST_KEY) != self._digest:
+        stated = session.get_modelmeta().custom_metadata_map.get(DIGEST_KEY)
+        if stated != weights_digest(self.folder):
             raise CheckpointError(
                 f"{path}: belongs to other weights than {WEIGHTS}; run `captioner export"
                 f" {self.folder}` again"

@@ -143,9 +143,10 @@ class OnnxDecodingState:
 
         They belong to images that are finished.
         """
-        used: np.ndarray = self.visible.any((0, 1))  # (S,)
-        first = int(used.argmax()) if used.any() else used.size
-        if first and 2 * first >= used.size:
+        size = self.visible.shape[2]
+        used = np.flatnonzero(self.visible.any((0, 1)))
+        first = int(used[0]) if used.size else size
+        if first and 2 * first >= size:
             self.visible = self.visible[..., first:]
             self.caches = [
                 [np.ascontiguousarray(x[:, :, first:]) for x in cache] for cache in self.caches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,9 +19,9 @@ def build_onnx_backend(
     configs: Sequence[Config],
     tokenizer: Tokenizer,
     *,
-    dtype: GraphDtype = "float32",
+    dtype: str = "float32",
     tta: int = 1,
-    threads: int = 0,
+    workers: int = 1,
 ) -> OnnxBackend:
     """Return a backend of checkpoints that have graphs.
 
@@ -28,16 +29,18 @@ def build_onnx_backend(
         folders: The folder of each checkpoint.
         configs: The configuration of each.
         tokenizer: The tokenizer that all share.
-        dtype: The type of the arithmetic.
+        dtype: The type of the arithmetic: float32, int8 or auto.
         tta: Views of test-time augmentation: 1, 2 or 4.
-        threads: Threads; 0 for as many as there are physical cores.
+        workers: Processes that share the cores of the machine.
 
     Raises:
         CaptionerError: A checkpoint has no graph for this number of views.
     """
+    threads = max(1, (os.cpu_count() or 1) // workers) if workers > 1 else 0
+    kind: GraphDtype = "int8" if dtype == "int8" else "float32"
     members = [
         OnnxMember(
-            GraphSessions(folder, dtype=dtype, threads=threads),
+            GraphSessions(folder, dtype=kind, threads=threads),
             pixel_spec(config),
             config.model.max_length,
             _keeps_positions(config.model.question),

@@ -112,7 +112,7 @@ def describe_images(options: CaptionOptions, allowed: list[str] | None) -> int:
     if options.output.path:
         answering = options.answering(allowed) if options.questions.questions else {}
         settings = options.settings() | answering | identify_checkpoints(options)
-    captioner = cache(partial(load_captioner, options))
+    captioner = cache(partial(load_captioner, options, len(images.paths)))
     draw = None
     if options.batch.attention:
         from captioner.cli.attention_sheets import SheetWriter
@@ -176,14 +176,17 @@ def identify_checkpoints(options: CaptionOptions) -> dict[str, Any]:
     return {"checkpoint": [fingerprint([name])[:16] for name in names]}
 
 
-def load_captioner(options: CaptionOptions) -> Captioner:
-    """Load the checkpoint."""
+def load_captioner(options: CaptionOptions, images: int) -> Captioner:
+    """Load the checkpoint, on the device that is suitable for a number of images."""
     # Imported here so that --help does not import torch.
-    from captioner.predict import load
+    from captioner.predict.backend_choice import choose_device
+    from captioner.predict.loading import load
 
+    device = options.device
     return load(
         options.checkpoint or "bundled",
-        device=options.device,
+        backend=options.backend,
+        device=device if options.backend == "onnx" else choose_device(device, images=images),
         dtype=options.dtype,
         tta=options.tta,
         compile=options.compile,
@@ -204,7 +207,7 @@ def choose_status(failed: int, total: int) -> int:
 def process_one_by_one(options: CaptionOptions) -> int:
     """Score the texts, or stream one, for one image after the other."""
     images = list_inputs(options)
-    captioner, failed = load_captioner(options), 0
+    captioner, failed = load_captioner(options, len(images.paths)), 0
     alone = len(images.paths) == 1
     question = options.questions.questions[0] if options.questions.questions else None
     for path in images.paths:
@@ -234,7 +237,7 @@ def answer_questions(options: CaptionOptions, allowed: list[str] | None) -> int:
     sources: dict[str, Source] = {row.path: row.path for row in valid}
     if STDIN in options.paths:
         sources[STDIN] = read_source(STDIN)
-    captioner = load_captioner(options)
+    captioner = load_captioner(options, len(sources))
     report_repeated(captioner, allowed)
     pairs = ((sources[row.path], row.question) for row in valid)
     results = captioner.answer_stream(
@@ -262,7 +265,7 @@ def answer_typed_questions(options: CaptionOptions, allowed: list[str] | None) -
     if len(images.paths) != 1:
         raise UsageError(f"--ask is about one image, not {len(images.paths)}")
     (path,) = images.paths
-    captioner = load_captioner(options)
+    captioner = load_captioner(options, 1)
     report_repeated(captioner, allowed)
     try:
         encoded = captioner.encode(path)

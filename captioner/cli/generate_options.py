@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from captioner.cli.batch.find_images import STDIN
 from captioner.cli.batch.run_record import meta_path
+
+if TYPE_CHECKING:
+    from captioner.predict.backend_choice import BackendName
 
 BATCH_SIZE = 16
 """Default number of images, or of questions, in a batch."""
@@ -118,7 +121,8 @@ class CaptionOptions:
     paths: list[str] = field(default_factory=list)
     recursive: bool = False
     checkpoint: list[str] | None = None
-    device: str = "cpu"
+    backend: BackendName = "auto"
+    device: str = "auto"
     dtype: str = "float32"
     tta: int = 1
     compile: bool = False

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from captioner.cli.process import notify
+from captioner.cli.process import notify, show_details
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -71,6 +71,20 @@ class _RenamedFlag(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
+class _ShowDetails(argparse.Action):
+    """Print details to stderr from now on."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Change the level of the messages; there is no value to store."""
+        show_details()
+
+
 def add_renamed_flag(
     parser: argparse._ActionsContainer,
     old: str,
@@ -99,15 +113,30 @@ def add_renamed_flag(
 def add_inference(
     parser: argparse._ActionsContainer, *, dtype: str = "float32", optional: bool = False
 ) -> None:
-    """Add the flags of the device, the data type and test-time augmentation.
+    """Add the flags of the backend, the device, the data type and test-time augmentation.
 
     With `optional`, the value of a flag that is not given is None in place of the default.
     """
     # Imported here so that `captioner --help` does not import YAML.
     from captioner.config.decoding_options import DTYPES, TTA_VIEWS
 
-    text = "Device of the model: cpu, cuda, cuda:1, mps and so on. Default: cpu."
-    parser.add_argument("--device", default=None if optional else "cpu", help=text)
+    text = (
+        "Library that runs the model: onnx (ONNX Runtime, on a CPU, for checkpoints with graphs) or"
+        " torch. Default: auto, which is onnx where it can be used."
+    )
+    names = ("auto", "onnx", "torch")
+    default = None if optional else "auto"
+    parser.add_argument("--backend", default=default, choices=names, help=text)
+    text = (
+        "Device of the model: cpu, cuda, cuda:1, mps and so on. Default: auto, which is a GPU if"
+        " there is one and the work is worth its start-up, otherwise cpu."
+    )
+    parser.add_argument("--device", default=default, help=text)
+    text = "Print which backend and device are used, and why."
+    hidden = argparse.SUPPRESS
+    parser.add_argument(
+        "-v", "--verbose", action=_ShowDetails, nargs=0, dest=hidden, default=hidden, help=text
+    )
     text = f"Type of weights and arithmetic; auto is the fastest on the device. Default: {dtype}."
     default = None if optional else dtype
     parser.add_argument("--dtype", default=default, choices=DTYPES, help=text)

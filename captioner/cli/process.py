@@ -21,6 +21,8 @@ Options = TypeVar("Options")
 
 _logger = logging.getLogger("captioner.cli")
 _logger.propagate = False
+_details = logging.getLogger("captioner.predict")
+_details.propagate = False
 
 MALLOPT = {
     "MALLOC_TRIM_THRESHOLD_": (-1, 2**31 - 1),
@@ -44,10 +46,17 @@ def notify(message: object) -> None:
 
 
 def show_messages(prog: str) -> None:
-    """Make `notify` print to stderr, with the name of the program before each message."""
+    """Print warnings and the messages of `notify` to stderr, after the name of the program."""
     handler = _StderrHandler()
     handler.setFormatter(logging.Formatter(f"{prog}: %(message)s"))
-    _logger.handlers = [handler]
+    for logger in (_logger, _details):
+        logger.handlers = [handler]
+    _details.setLevel(logging.WARNING)
+
+
+def show_details() -> None:
+    """Also print which backend and device are used, and why."""
+    _details.setLevel(logging.INFO)
 
 
 def run_command(

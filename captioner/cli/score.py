@@ -190,7 +190,13 @@ def _score_answers(
 def _load(checkpoint: str, options: ScoreOptions) -> Captioner:
     from captioner.predict import load
 
-    return load(checkpoint, device=options.device, dtype=options.dtype, tta=options.tta)
+    return load(
+        checkpoint,
+        backend=options.backend,
+        device=options.device,
+        dtype=options.dtype,
+        tta=options.tta,
+    )
 
 
 def _prediction_options(

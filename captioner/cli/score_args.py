@@ -6,9 +6,12 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from captioner.cli.parser import Parser, add_inference, positive
+
+if TYPE_CHECKING:
+    from captioner.predict.backend_choice import BackendName
 
 DESCRIPTION = """\
 Score captions or answers against the references of a data set.
@@ -40,8 +43,8 @@ cannot be read or questions that cannot be answered were left out.
 """
 
 # Defaults that are set after the checks, which can thus detect the flags that were given.
-_CHECKPOINT_DEFAULTS = {"beam_size": None, "batch_size": 16, "device": "cpu", "dtype": "float32"}
-_CHECKPOINT_DEFAULTS |= {"tta": 1}
+_CHECKPOINT_DEFAULTS = {"beam_size": None, "batch_size": 16, "backend": "auto", "device": "auto"}
+_CHECKPOINT_DEFAULTS |= {"dtype": "float32", "tta": 1}
 # Settings of `data` that change training, but not the rows that are held out.
 _WITHOUT_EFFECT = {"augment", "weight", "lowercase", "captions_per_image", "questions_per_image"}
 _WITHOUT_EFFECT |= {"workers"}
@@ -105,6 +108,7 @@ class ScoreOptions:
     output: str | None
     beam_size: int | None
     batch_size: int
+    backend: BackendName
     device: str
     dtype: str
     tta: int

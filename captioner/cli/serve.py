@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from captioner.checkpoint import resolve_checkpoint
 from captioner.cli.parser import (
     Parser,
     add_inference,
@@ -33,6 +34,7 @@ from captioner.cli.parser import (
 )
 from captioner.cli.process import run_command
 from captioner.errors import CaptionerError
+from captioner.predict.backend_choice import BackendName, choose_backend, choose_device
 from captioner.serve.settings import Settings
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -46,6 +48,7 @@ class ServeOptions:
     checkpoint: str
     host: str
     port: int
+    backend: BackendName
     device: str
     dtype: str
     tta: int
@@ -76,7 +79,8 @@ def parse(argv: list[str] | None, *, prog: str = "serve.py") -> ServeOptions:
 def _create_settings(args: argparse.Namespace) -> Settings:
     # Two processes with half of the cores each are faster than one with all cores, because the
     # operations of the model are too small to be split well.
-    default_workers = 2 if args.device == "cpu" and (os.cpu_count() or 1) > 1 else 1
+    on_cpu = args.backend == "onnx" or choose_device(args.device) == "cpu"
+    default_workers = 2 if on_cpu and (os.cpu_count() or 1) > 1 else 1
     # A web page can make its own host name resolve to this machine (DNS rebinding), so a server on
     # the loopback interface accepts only the names of that interface.
     local = ("127.0.0.1", "localhost", "[::1]") if args.host in LOOPBACK else ()
@@ -170,8 +174,19 @@ def run(options: ServeOptions) -> int:
     from captioner.serve.server import run_server
 
     settings = replace(options.settings, token=read_token(options.token_file))
-    model = {"device": options.device, "dtype": options.dtype, "tta": options.tta}
-    load = partial(load_in_worker, options.checkpoint, workers=settings.workers, **model)
+    folder = resolve_checkpoint(options.checkpoint)
+    choice = choose_backend(
+        [folder], backend=options.backend, device=options.device, dtype=options.dtype
+    )
+    load = partial(
+        load_in_worker,
+        options.checkpoint,
+        workers=settings.workers,
+        backend=choice.backend,
+        device=choice.device,
+        dtype=options.dtype,
+        tta=options.tta,
+    )
     name = f"captioner-{Path(options.checkpoint).name}"
     app = create_app(partial(RemoteCaptioner, load), settings, name=name, page=options.page)
     announce = partial(print, flush=True)

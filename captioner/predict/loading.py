@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioner.checkpoint import checkpoint_files, fingerprint
-from captioner.config import Config
+from captioner.checkpoint import CONFIG, checkpoint_files, fingerprint, resolve_checkpoint
+from captioner.config import Config, load_config
 from captioner.errors import CaptionerError, CheckpointError
 from captioner.extras import explain_missing
+from captioner.predict.backend_choice import BackendName, choose_backend
 from captioner.predict.captioner import Captioner
 from captioner.predict.checks import check_keywords
 from captioner.tokenizer import Tokenizer
@@ -51,7 +52,8 @@ class Origin:
 def load(
     checkpoint: str | Path | Sequence[str | Path] = "bundled",
     *,
-    device: str | torch.device = "cpu",
+    backend: BackendName = "auto",
+    device: str | torch.device = "auto",
     dtype: str = "float32",
     tta: int = 1,
     compile: bool = False,
@@ -62,10 +64,14 @@ def load(
         checkpoint: A folder, or `bundled`; several are an ensemble, which averages the members'
             probabilities. They must share one tokenizer, as runs do that start from one
             checkpoint; the configuration is that of the first.
-        device: Where the model runs, such as `cpu` or `cuda`.
-        dtype: The type of weights and arithmetic: `float32`, `bfloat16` or `float16`; `int8`
-            (CPU only) for the linear layers after the backbone; `auto` for int8 on a CPU
-            and bfloat16 on a GPU, where they are supported.
+        backend: The library that runs the model: `onnx` (ONNX Runtime, on a CPU, for checkpoints
+            with graphs from `captioner export`) or `torch`; `auto` is ONNX Runtime where it can be
+            used.
+        device: Where the model runs, such as `cpu` or `cuda`; `auto` is an NVIDIA GPU if there is
+            one and torch is installed, otherwise the CPU.
+        dtype: The type of weights and arithmetic: `float32`; `bfloat16` or `float16` (torch only);
+            `int8` (CPU only) for the linear layers after the backbone; `auto` for the fastest type
+            on the device that does not lower the scores of the bundled checkpoint.
         tta: Test-time augmentation. 2 averages the features of the image and its mirror image, 4
             also those of a smaller copy of both; each view costs as much as the first.
         compile: Compile the decoder with `torch.compile` at its first use. On a CPU this takes a
@@ -73,10 +79,10 @@ def load(
 
     Raises:
         CheckpointError: A folder holds no checkpoint, or one that does not fit the others.
-        CaptionerError: The device, the type or the number of views cannot be used.
+        CaptionerError: The backend, device, type or number of views cannot be used.
     """
-    options = {"device": device, "dtype": dtype, "tta": tta, "compile": compile}
-    return _load(checkpoint, options)
+    options = {"backend": backend, "device": str(device), "dtype": dtype, "tta": tta}
+    return _load(checkpoint, options | {"compile": compile})
 
 
 def load_again(names: Sequence[str], options: Mapping[str, Any], expected: str) -> Captioner:
@@ -90,10 +96,11 @@ def load_again(names: Sequence[str], options: Mapping[str, Any], expected: str) 
 
 
 def load_worker(
-    checkpoint: str | Path, *, workers: int, device: str, dtype: str, tta: int = 1
+    checkpoint: str | Path, *, workers: int, backend: str, device: str, dtype: str, tta: int = 1
 ) -> Captioner:
     """Load a captioner in one of several worker processes that share the machine's threads."""
-    return _load(checkpoint, {"device": device, "dtype": dtype, "tta": tta}, workers=workers)
+    options = {"backend": backend, "device": device, "dtype": dtype, "tta": tta, "compile": False}
+    return _load(checkpoint, options, workers=workers)
 
 
 def _load(
@@ -106,10 +113,33 @@ def _load(
         raise CheckpointError("no checkpoint; name at least one")
     paths = tuple(name if name == "bundled" else os.path.abspath(name) for name in names)
     origin = Origin(paths, options, _stamps(paths))
-    backend, config = _load_torch(names, options, workers=workers)
+    folders = [resolve_checkpoint(name) for name in names]
+    named = {name: options[name] for name in ("backend", "device", "dtype", "compile")}
+    choice = choose_backend(folders, **named)
+    if choice.backend == "onnx":
+        backend, config = _load_onnx(folders, names, options, workers=workers)
+    else:
+        options = {**options, "device": choice.device}
+        backend, config = _load_torch(names, options, workers=workers)
     captioner = Captioner(backend, config)
     captioner._origin = origin
     return captioner
+
+
+def _load_onnx(
+    folders: Sequence[Path], names: Sequence[str], options: Mapping[str, Any], *, workers: int
+) -> tuple[Backend, Config]:
+    """Return the ONNX Runtime backend of checkpoints and the configuration of the first."""
+    from captioner.backends.checkpoint_tokenizer import load_tokenizer
+    from captioner.backends.onnx_members import build_onnx_backend
+
+    configs = [load_config(folder / CONFIG) for folder in folders]
+    tokenizers = [load_tokenizer(*pair) for pair in zip(folders, configs, strict=True)]
+    tokenizer = _shared_tokenizer(names, tokenizers, configs)
+    backend = build_onnx_backend(
+        folders, configs, tokenizer, dtype=options["dtype"], tta=options["tta"], workers=workers
+    )
+    return backend, configs[0]
 
 
 def _load_torch(
@@ -123,10 +153,11 @@ def _load_torch(
         if workers > 1:
             share_threads(workers)
         loaded = [load_checkpoint(name) for name in names]
-    configs = [config for *_, config in loaded]
-    tokenizer = _shared_tokenizer(names, [tokenizer for _, tokenizer, _ in loaded], configs)
-    members = [(model, config) for model, _, config in loaded]
-    return build_backend(members, tokenizer, **options), configs[0]
+        configs = [config for *_, config in loaded]
+        tokenizer = _shared_tokenizer(names, [tokenizer for _, tokenizer, _ in loaded], configs)
+        members = [(model, config) for model, _, config in loaded]
+        rest = {name: options[name] for name in ("device", "dtype", "tta", "compile")}
+        return build_backend(members, tokenizer, **rest), configs[0]
 
 
 def _shared_tokenizer(

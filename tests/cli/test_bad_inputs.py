@@ -174,9 +174,9 @@ def test_a_file_deleted_after_listing_its_folder_is_an_error(
         blocks(i).save(tmp_path / f"{i}.png")
     load = generate.load_captioner
 
-    def deleting(options):
+    def deleting(options, images):
         (tmp_path / "1.png").unlink()
-        return load(options)
+        return load(options, images)
 
     monkeypatch.setattr(generate, "load_captioner", deleting)
     assert generate.main([str(tmp_path), "--checkpoint", checkpoint]) == 3

@@ -7,6 +7,7 @@ import re
 
 import pytest
 from blocked import HEAVY, run_without
+from conftest import ROOT
 from tiny import picture
 
 NEED_TORCH = (
@@ -84,14 +85,22 @@ def test_answers_are_scored(tmp_path):
     assert json.loads(done.stdout)["scores"]["answers"]["exact match"] == 1
 
 
-@pytest.mark.parametrize("command", ["train", "caption", "serve", "score"])
+@pytest.mark.parametrize("command", ["train", "caption", "serve", "score", "export"])
 def test_a_command_names_the_missing_library_on_one_line(command, tmp_path):
     picture(0).save(tmp_path / "0.png")
     (tmp_path / "data.jsonl").write_text('{"image": "0.png", "caption": "a circle"}\n')
     words = {
         "train": ("--config", "smoke", f"data.root={tmp_path}"),
-        "caption": (tmp_path / "0.png",),
-        "score": ("--checkpoint", "bundled", "--references", tmp_path / "data.jsonl"),
+        "caption": (tmp_path / "0.png", "--backend", "torch"),
+        "score": (
+            "--checkpoint",
+            "bundled",
+            "--references",
+            tmp_path / "data.jsonl",
+            "--backend",
+            "torch",
+        ),
+        "export": ("bundled",),
         "serve": ("--port", "0"),
     }[command]
     blocked = (*HEAVY, "gradio", "fastapi", "fastapi_offline", "prometheus_client", "httpcore")
@@ -107,9 +116,21 @@ def test_a_command_names_the_missing_library_on_one_line(command, tmp_path):
 def test_load_raises_dependency_error():
     code = (
         "import captioner\n"
-        "try: captioner.load(device='cpu')\n"
+        "try: captioner.load(backend='torch', device='cpu')\n"
         "except captioner.DependencyError as error: print(error)"
     )
     done = run_without(code)
     expected = 'the torch backend needs torch, which is not installed; run: pip install "captioner['
     assert done.stdout.startswith(expected), done.stderr
+
+
+def test_images_are_captioned_without_torch():
+    done = run_without(MAIN, "caption", ROOT / "examples/beach.jpg", "-v")
+    assert (done.returncode, done.stdout) == (0, "two girls are running on the beach\n")
+    assert "ONNX Runtime on cpu" in done.stderr
+
+
+def test_questions_are_answered_without_torch():
+    question = ["--question", "what color is the dog?", "--answers", "brown,purple"]
+    done = run_without(MAIN, "caption", ROOT / "examples/dog.jpg", *question)
+    assert (done.returncode, done.stdout) == (0, "brown\n"), done.stderr

@@ -41,7 +41,9 @@ def shared(vqa_checkpoint: str) -> Iterator[RemoteCaptioner]:
 
 
 def load_partial(checkpoint: str) -> partial:
-    return partial(load_in_worker, checkpoint, device="cpu", dtype="float32", workers=1)
+    return partial(
+        load_in_worker, checkpoint, backend="torch", device="cpu", dtype="float32", workers=1
+    )
 
 
 def pid(remote: RemoteCaptioner) -> int:

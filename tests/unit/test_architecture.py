@@ -24,8 +24,8 @@ MOST_LOOSE_MODULES = 8
 LONGEST_FUNCTION = 70
 LONGEST_MEDIAN = 10
 LONGEST_TEST_MODULE = 400
-# The command `captioner serve` and the package that it starts.
-REPEATED_NAMES = {"serve"}
+# The commands `captioner export` and `captioner serve`, and the packages with their content.
+REPEATED_NAMES = {"export", "serve"}
 
 LEAVES = {"config", "decoding", "files", "images", "metrics", "model", "text", "tokenizer"}
 # The parts of the package that each part may import, besides itself, `errors` and `extras`.
@@ -57,8 +57,11 @@ NEEDS_TORCH |= {"captioner.backends.torch_members", "captioner.checkpoint.weight
 NEEDS_TORCH |= {"captioner.data.collate", "captioner.data.dataset"}
 NEEDS_TORCH |= {"captioner.decoding.torch_arrays"}
 NEEDS_TORCH |= {f"captioner.export.{name}" for name in ("graph_modules", "onnx_graphs")}
+# Imports transformers for the tokenizer of a Hugging Face question encoder.
+NEEDS_TORCH |= {"captioner.backends.checkpoint_tokenizer"}
 # Only these modules, which belong to the command line, may call `print`.
-PRINTS = {f"captioner.cli.{name}" for name in ("main", "process", "generate", "score", "train")}
+PRINTS = {"captioner.cli.export", "captioner.cli.process"}
+PRINTS |= {f"captioner.cli.{name}" for name in ("main", "generate", "score", "train")}
 
 
 def name_of(path: Path) -> str:
