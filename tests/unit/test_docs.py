@@ -219,7 +219,7 @@ def test_example_of_readme_runs(monkeypatch, capsys):
 def test_readme_is_short_and_begins_with_the_two_commands():
     assert (ROOT / "README.md").stat().st_size <= 9 * 1024
     first, second = blocks(TEXTS["README.md"], "bash")[:2]
-    assert first.startswith("pip install -r requirements.txt && python generate.py examples/")
+    assert first.startswith("pip install . && python generate.py examples/")
     assert second.startswith("pip install -r requirements-dev.txt && python -m pytest")
 
 
