@@ -63,12 +63,6 @@ class Arrays(Protocol):
             (..., n, *rest). All axes before the last one of `index` are those of `x`.
         """
 
-    def put(self, x: Array, index: Array, values: Array) -> Array:
-        """Write values (..., n) at `index` along the last axis of `x`, in place; return `x`.
-
-        `index` has the shape of `values`, or 1 where it is the same for all of an axis.
-        """
-
     def count(self, index: Array, mask: Array, size: int) -> Array:
         """Return how often each of `size` numbers occurs where the mask holds, float32.
 

@@ -122,7 +122,7 @@ class _Search:
             parents = self._extend()  # (B, K)
             done = self._done()  # (B,)
             if int(done.sum()) * COMPACTION_RATIO < len(self.numbers):
-                self.reorder(_rows(parents, self.arrays.arange(len(done))))
+                self.reorder(_rows(parents, self.arrays.arange(done.shape[0])))
                 continue
             (places,) = self.arrays.nonzero(done)
             for place in places.tolist():

@@ -39,6 +39,7 @@ class BeamGroup:
     def __init__(self, images: int, options: GroupOptions) -> None:
         self.options, self.arrays = options, options.arrays
         shape, full = (images, options.beams), options.arrays.full
+        self.positions = options.arrays.arange(options.max_length)  # (L,)
         self.lengths = full((images,), 0)
         self.done = full((images,), False)
         self.last = full(shape, options.bos)
@@ -47,7 +48,6 @@ class BeamGroup:
         self.tokens = full((*shape, options.max_length), 0)
         self.finished_score = full(shape, NEVER)
         self.finished_logprob = full(shape, NEVER)
-        self.finished_length = full(shape, 0)
         self.finished_tokens = full((*shape, options.max_length), 0)
 
     def reset(self, places: Array) -> None:
@@ -58,7 +58,7 @@ class BeamGroup:
 
     def select(self, places: Array) -> None:
         """Keep the images in these places (n,) only."""
-        for name in vars(self).keys() - {"options", "arrays"}:
+        for name in vars(self).keys() - {"options", "arrays", "positions"}:
             setattr(self, name, getattr(self, name)[places])
 
     def extend(self, logprobs: Array, penalty: Array | None = None) -> Array:
@@ -73,22 +73,24 @@ class BeamGroup:
         """
         size, arrays = self.options.beams, self.arrays
         parent, token, logprob = self._candidates(logprobs, penalty)  # (B, 2G)
+        here = self.positions == self.lengths[:, None, None]  # (B, 1, L), of the new tokens
         self.lengths = (self.lengths + 1).clip(max=self.options.max_length)
-        ends = (token == self.options.eos) | (self.lengths == self.options.max_length)[:, None]
+        longest = self.lengths == self.options.max_length
+        ends = (token == self.options.eos) | longest[:, None]
         if (ended := ends[:, :size]).any():
-            tokens = self._append(parent[:, :size], token[:, :size])
+            tokens = self._append(parent[:, :size], token[:, :size], here)
             self._add_finished(logprob[:, :size], ended, tokens)
         live = arrays.argsort(ends)[:, :size]  # (B, G), the first that do not end, in order
         parent = arrays.gather(parent, live)
         self.last = arrays.gather(token, live)
         self.logprob = arrays.gather(arrays.where(ends, NEVER, logprob), live)
-        self.tokens = self._append(parent, self.last)
-        self._update_done()
+        self.tokens = self._append(parent, self.last, here)
+        self._update_done(longest)
         return parent
 
     def _candidates(self, logprobs: Array, penalty: Array | None) -> tuple[Array, Array, Array]:
         """Return the beams, tokens and total log-probabilities of the 2G best continuations."""
-        arrays, images, count = self.arrays, len(logprobs), 2 * self.options.beams
+        arrays, images, count = self.arrays, logprobs.shape[0], 2 * self.options.beams
         ranked = logprobs if penalty is None else logprobs - penalty[:, None]
         # The best 2G of each beam contain the best 2G of all; G small selections are faster than
         # one over G * V.
@@ -99,48 +101,50 @@ class BeamGroup:
             token, best, banks = add_required_candidates(automata, ranked, token, prefixes)
             values = (self.logprob[..., None] + best).reshape(images, -1)
             index = allocate_beams(arrays, values, banks.reshape(images, -1))[:, :count]
+            logprob = arrays.gather(values, index)
         else:
             values = (self.logprob[..., None] + best).reshape(images, -1)  # (B, G * C)
-            _, index = arrays.topk(values, min(count, values.shape[-1]))  # (B, 2G)
+            logprob, index = arrays.topk(values, min(count, values.shape[-1]))  # (B, 2G)
+        if penalty is not None:
+            totals = self.logprob[..., None] + arrays.gather(logprobs, token)
+            logprob = arrays.gather(totals.reshape(images, -1), index)
         parent = index // token.shape[-1]
-        gain = best if penalty is None else arrays.gather(logprobs, token)
-        gain = arrays.gather(gain.reshape(images, -1), index)
-        token = arrays.gather(token.reshape(images, -1), index)
-        return parent, token, arrays.gather(self.logprob, parent) + gain
+        return parent, arrays.gather(token.reshape(images, -1), index), logprob
 
-    def _append(self, parent: Array, token: Array) -> Array:
-        """Return the sequences of beams (B, G) followed by tokens (B, G), at `lengths` - 1."""
+    def _append(self, parent: Array, token: Array, here: Array) -> Array:
+        """Return the sequences of beams (B, G) with tokens (B, G) at one position of each image."""
         tokens = self.arrays.gather(self.tokens, parent)  # (B, G, L)
-        return self.arrays.put(tokens, (self.lengths - 1)[:, None, None], token[..., None])
+        return self.arrays.where(here, token[..., None], tokens)
 
     def _add_finished(self, logprob: Array, ends: Array, tokens: Array) -> None:
         """Add the hypotheses that end now to the finished ones, and keep the G best."""
         arrays, ends = self.arrays, ends & ~self.done[:, None]
-        lengths = self.lengths[:, None] + arrays.full(ends.shape, 0)
-        score = self.options.score(logprob, arrays.float32(lengths))
+        score = self.options.score(logprob, arrays.float32(self.lengths)[:, None])
         score = arrays.concat([self.finished_score, arrays.where(ends, score, NEVER)], 1)
         self.finished_score, order = arrays.topk(score, ends.shape[1])
-        columns = [self.finished_logprob, self.finished_length, self.finished_tokens]
-        self.finished_logprob, self.finished_length, self.finished_tokens = (
-            arrays.gather(arrays.concat([finished, new], 1), order)
-            for finished, new in zip(columns, (logprob, lengths, tokens), strict=True)
-        )
+        logprobs = arrays.concat([self.finished_logprob, logprob], 1)
+        self.finished_logprob = arrays.gather(logprobs, order)
+        tokens = arrays.concat([self.finished_tokens, tokens], 1)
+        self.finished_tokens = arrays.gather(tokens, order)
 
-    def _update_done(self) -> None:
-        """Mark the images that are done."""
+    def _update_done(self, longest: Array) -> None:
+        """Mark the images that are done, among them those of the maximum length (B,)."""
         options, arrays = self.options, self.arrays
         worst, best = self.finished_score[:, options.num_return - 1], arrays.amax(self.logprob)
         if options.stop == "first":
-            self.done = self.done | (worst > NEVER)
+            done = worst > NEVER
         else:
             exact = options.stop == "exact"
             length = options.max_length if exact else arrays.float32(self.lengths)
-            self.done = self.done | (worst >= options.score(best, length))
-        self.done = self.done | (self.lengths == options.max_length) | (best == NEVER)
+            done = worst >= options.score(best, length)
+        self.done = self.done | done | longest | (best == NEVER)
 
     def results(self, place: int) -> list[Hypothesis]:
         """Return the finished hypotheses of the image at a place, best first."""
-        columns = [self.finished_tokens, self.finished_length]
-        columns += [self.finished_logprob, self.finished_score]
+        columns = (self.finished_tokens, self.finished_logprob, self.finished_score)
         rows = zip(*(column[place].tolist() for column in columns), strict=True)
-        return [Hypothesis(x[:n], p, s) for x, n, p, s in rows if s > NEVER]
+        return [Hypothesis(self._until_eos(x), p, s) for x, p, s in rows if s > NEVER]
+
+    def _until_eos(self, tokens: list[int]) -> list[int]:
+        eos = self.options.eos
+        return tokens[: tokens.index(eos) + 1] if eos in tokens else tokens

@@ -50,10 +50,6 @@ class _NumpyArrays:
         start = (np.arange(rows) * n).reshape(*outer, 1)
         return x.reshape(rows * n, *x.shape[index.ndim :]).take(index + start, 0)
 
-    def put(self, x: np.ndarray, index: np.ndarray, values: np.ndarray) -> np.ndarray:
-        np.put_along_axis(x, index, values, -1)
-        return x
-
     def count(self, index: np.ndarray, mask: np.ndarray, size: int) -> np.ndarray:
         *outer, n = index.shape
         rows = math.prod(outer)

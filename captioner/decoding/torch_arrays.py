@@ -28,6 +28,8 @@ class _TorchArrays:
     exp = staticmethod(torch.exp)
     concat = staticmethod(torch.cat)
     stack = staticmethod(torch.stack)
+    float32 = staticmethod(Tensor.float)
+    topk = staticmethod(torch.topk)
 
     def asarray(self, x: np.ndarray) -> Tensor:
         return torch.from_numpy(x).to(self.device)
@@ -38,28 +40,19 @@ class _TorchArrays:
     def arange(self, n: int) -> Tensor:
         return torch.arange(n, device=self.device)
 
-    def float32(self, x: Tensor) -> Tensor:
-        return x.float()
-
     def nonzero(self, x: Tensor) -> tuple[Tensor, ...]:
         return x.nonzero(as_tuple=True)
 
     def gather(self, x: Tensor, index: Tensor) -> Tensor:
-        axis, rest = index.ndim - 1, x.shape[index.ndim :]
-        if rest:
+        axis = index.ndim - 1
+        if x.ndim > index.ndim:
+            rest = x.shape[index.ndim :]
             index = index[(...,) + (None,) * len(rest)].expand(*index.shape, *rest)
         return x.gather(axis, index)
-
-    def put(self, x: Tensor, index: Tensor, values: Tensor) -> Tensor:
-        return x.scatter_(-1, index.expand(values.shape), values)
 
     def count(self, index: Tensor, mask: Tensor, size: int) -> Tensor:
         counts = torch.zeros((*index.shape[:-1], size), device=self.device)
         return counts.scatter_add_(-1, index, mask.expand(index.shape).float())
-
-    def topk(self, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        values, index = x.topk(k, dim=-1)
-        return values, index
 
     def argsort(self, x: Tensor, *, descending: bool = False) -> Tensor:
         return x.argsort(dim=-1, descending=descending, stable=True)

@@ -61,14 +61,6 @@ def test_gather_selects_along_the_last_axis_of_the_index(arrays: Arrays) -> None
     assert arrays.gather(arrays.asarray(x), arrays.asarray(index)).tolist() == expected
 
 
-def test_put_writes_in_place(arrays: Arrays) -> None:
-    x = arrays.full((2, 3, 4), 0)
-    index, values = arrays.asarray(np.array([[[1]], [[3]]])), arrays.arange(6).reshape(2, 3, 1) + 1
-    assert arrays.put(x, index, values) is x
-    assert x[0].tolist() == [[0, 1, 0, 0], [0, 2, 0, 0], [0, 3, 0, 0]]
-    assert x[1].tolist() == [[0, 0, 0, 4], [0, 0, 0, 5], [0, 0, 0, 6]]
-
-
 def test_count_ignores_what_the_mask_excludes(arrays: Arrays) -> None:
     index, mask = integers(4, 2, 3, 6), integers(2, 2, 1, 6) > 0
     found = arrays.count(arrays.asarray(index), arrays.asarray(mask), 5)
