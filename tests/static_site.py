@@ -20,7 +20,7 @@ def build_page(folder: Path) -> str:
     if shutil.which("npm") is None:
         return "npm is missing"
     if not (WEB / "node_modules").is_dir():
-        install = ["npm", "ci", "--no-audit", "--no-fund"]
+        install = ["npm", "ci", "--no-audit", "--no-fund", "--fetch-retries=0"]
         done = subprocess.run(install, cwd=WEB, capture_output=True, text=True)
         if done.returncode:
             return f"npm ci fails: {done.stderr.strip()[-200:]}"

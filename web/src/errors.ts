@@ -5,7 +5,7 @@ export class UserError extends Error {}
 
 const OUT_OF_MEMORY =
     "The browser has too little memory for this. Close other tabs, or use a smaller image, and reload the page.";
-const MEMORY_PATTERN = /out of memory|bad_alloc|allocation failed|failed to allocate|memory access out of bounds/i;
+const MEMORY_PATTERN = /out of memory|\bOOM\b|bad_alloc|allocation failed|failed to allocate|memory access out of bounds/i;
 
 /** Return the line that the page shows for any error. */
 export function describeError(error: unknown): string {

@@ -33,8 +33,8 @@ async function start(): Promise<void> {
     byId("bytes").hidden = true;
     byId("questions").hidden = !info.answersQuestions;
     byId("device").textContent = `The model runs on ${DEVICE_NAMES[info.device]}.`;
-    // The service worker caches the page only now, so that it does not delay the model.
-    await navigator.serviceWorker?.register(`service-worker.js?version=${info.version}`);
+    // The service worker caches the page only now, so that it does not delay the model. The page works without it.
+    await navigator.serviceWorker?.register(`service-worker.js?version=${info.version}`).catch(console.warn);
 }
 
 function connect(): void {

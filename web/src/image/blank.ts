@@ -13,7 +13,8 @@ export function isBlank(source: PixelSource, fitted: RgbImage): boolean {
     const height = Math.min(source.height, fitted.height);
     const isSame = width === fitted.width && height === fitted.height;
     const image = isSame ? fitted : resizeBicubic(source, width, height);
-    const channels = [0, 1, 2].map((channel) => image.data.filter((_, i) => i % 3 === channel));
+    const size = width * height;
+    const channels = [0, 1, 2].map((channel) => Uint8Array.from({ length: size }, (_, i) => image.data[3 * i + channel]));
     if (Math.max(...channels.map((values) => Math.sqrt(variance(values)))) < MIN_STDDEV) return true;
     const [red, green, blue] = channels;
     const gray = red.map((_, i) => (red[i] * 19595 + green[i] * 38470 + blue[i] * 7471 + 0x8000) >> 16);

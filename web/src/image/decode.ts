@@ -61,9 +61,8 @@ function sourceOfBitmap(bitmap: ImageBitmap): DecodedImage {
 
 /** Return whether a sequence of bytes occurs, looking from the end. */
 function includes(bytes: Uint8Array, sequence: number[]): boolean {
-    for (let at = bytes.lastIndexOf(sequence[0]); at >= 0; at = at && bytes.lastIndexOf(sequence[0], at - 1)) {
-        if (sequence.every((byte, i) => bytes[at + i] === byte)) return true;
-        if (at === 0) break;
+    for (let at = bytes.length - sequence.length; at >= 0; at--) {
+        if (bytes[at] === sequence[0] && sequence.every((byte, i) => bytes[at + i] === byte)) return true;
     }
     return false;
 }

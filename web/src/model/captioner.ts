@@ -1,7 +1,5 @@
 /** Captions, answers and attention maps of one image at a time. */
 
-import type { InferenceSession } from "onnxruntime-web";
-
 import { UserError } from "../errors";
 import { isBlank } from "../image/blank";
 import { decodeImage } from "../image/decode";
@@ -12,7 +10,7 @@ import { normalizeQuestion } from "../text/normalize";
 import { BOS, splitWords, Tokenizer } from "../text/tokenizer";
 import { Decoder, type Memory } from "./decoder";
 import type { AnswerSettings, Manifest } from "./manifest";
-import type { Runtime } from "./runtime";
+import type { Runtime, Sessions, Tensors } from "./runtime";
 
 const HIDDEN = -1e9;
 
@@ -38,9 +36,6 @@ export interface AttentionResult {
     box: Box;
 }
 
-/** The sessions of a model, by the names of its graphs. */
-export type Sessions = Record<string, InferenceSession>;
-
 /** The present image. */
 interface Current {
     memory: Memory;
@@ -58,6 +53,16 @@ export class Captioner {
         private readonly sessions: Sessions,
     ) {}
 
+    /** Return the milliseconds that the image encoder takes, without the preparations of its first run. */
+    async timeEncoder(): Promise<number> {
+        const { height, width } = this.manifest.pixels;
+        const pixels = this.runtime.floats(new Float32Array(3 * height * width), [1, 3, height, width]);
+        await this.run("image", { pixels });
+        const start = performance.now();
+        await this.run("image", { pixels });
+        return performance.now() - start;
+    }
+
     /** Read an image, which later questions refer to, and return its captions. */
     async caption(file: Blob): Promise<CaptionResult> {
         const spec = this.manifest.pixels;
@@ -68,8 +73,8 @@ export class Captioner {
         const box = visibleBox(image.width, image.height, spec);
         image.close();
         const pixels = this.runtime.floats(normalizePixels(fitted, spec), [1, 3, spec.height, spec.width]);
-        const { features } = await this.sessions.image.run({ pixels });
-        const { memory: states } = await this.sessions.memory.run({ features });
+        const { features } = await this.run("image", { pixels });
+        const { memory: states } = await this.run("memory", { features });
         const memory = { states, mask: new Float32Array(states.dims[1]) };
         const { beams, max_length, length_penalty, length_form } = this.manifest.captions;
         const hypotheses = await beamSearch(await this.decoder("caption").start(memory, 1), {
@@ -113,15 +118,14 @@ export class Captioner {
 
     /** Return the attention maps of the best caption's words, or null if the memory has no grid of positions. */
     async readAttention(): Promise<AttentionResult | null> {
-        const graph = this.sessions.caption_attention;
-        if (!this.current || !graph) return null;
+        if (!this.current) return null;
         const { memory, best, box } = this.current;
         const { height, width } = this.manifest.pixels;
         const positions = memory.mask.length;
         const rows = Math.round(Math.sqrt((positions * height) / width));
         const columns = Math.round(Math.sqrt((positions * width) / height));
         if (rows * columns !== positions) return null;
-        const maps = await this.decoder("caption").readAttention(graph, memory, best.tokens);
+        const maps = await this.decoder("caption").readAttention(memory, best.tokens);
         const numbers = this.tokenizer.numberWords(best.tokens).slice(0, -1); // without the end mark
         const words = splitWords(this.tokenizer.decode(best.tokens)).map((word, number) => {
             const own = maps.filter((_, i) => numbers[i] === number);
@@ -130,8 +134,12 @@ export class Captioner {
         return { words, rows, columns, box };
     }
 
+    private async run(name: string, inputs: Tensors): Promise<Tensors> {
+        return (await this.sessions.get(name)).run(inputs);
+    }
+
     private decoder(name: string): Decoder {
-        return new Decoder(this.runtime, this.sessions[`${name}_cross`], this.sessions[name]);
+        return new Decoder(this.runtime, this.sessions, name);
     }
 
     private encodeQuestion(question: string, settings: AnswerSettings): number[] {
@@ -149,7 +157,7 @@ export class Captioner {
     }
 
     private async fuse(memory: Memory, question: number[]): Promise<Memory> {
-        const { fused, mask } = await this.sessions.question.run({
+        const { fused, mask } = await this.run("question", {
             memory: memory.states,
             owners: this.runtime.integers([0], [1]),
             questions: this.runtime.integers(question, [1, question.length]),

@@ -4,11 +4,9 @@
  * Shapes: P memory positions, D width, H heads, d = D / H, Q rows, T cached tokens, V vocabulary. The batch size is 1.
  */
 
-import type { InferenceSession } from "onnxruntime-web";
-
 import { logSoftmax, type Step } from "../search";
 import { BOS, PAD, UNK } from "../text/tokenizer";
-import type { Runtime, Tensors } from "./runtime";
+import type { Runtime, Sessions, Tensors } from "./runtime";
 
 const HIDDEN = -1e9;
 const NEVER_GENERATED = [PAD, UNK, BOS];
@@ -23,30 +21,32 @@ export interface Memory {
 export class Decoder {
     constructor(
         private readonly runtime: Runtime,
-        /** Memory to keys and values of each layer. */
-        private readonly cross: InferenceSession,
-        private readonly step: InferenceSession,
+        private readonly sessions: Sessions,
+        /** The name of its graphs: `caption` or `answer`. */
+        private readonly name: string,
     ) {}
 
     /** Return the keys and values (1, H, P, d) of a memory, and its mask. */
     async readMemory(memory: Memory): Promise<Tensors> {
-        const pairs = await this.cross.run({ memory: memory.states });
+        const cross = await this.sessions.get(`${this.name}_cross`);
+        const pairs = await cross.run({ memory: memory.states });
         return { ...pairs, memory_mask: this.runtime.floats(memory.mask, [1, memory.mask.length]) };
     }
 
     /** Return the `step` of a search over a memory. */
     async start(memory: Memory, temperature: number): Promise<Step> {
+        const session = await this.sessions.get(this.name);
         const fixed = await this.readMemory(memory);
         const [, heads, , depth] = fixed.cross_key_0.dims;
         const empty = this.runtime.floats(new Float32Array(0), [1, heads, 0, depth]);
-        const caches = this.step.inputNames.filter((name) => name.startsWith("cache_"));
+        const caches = session.inputNames.filter((name) => name.startsWith("cache_"));
         let cache: Tensors = Object.fromEntries(caches.map((name) => [name, empty]));
         let cached = 0; // T
         let first = 0; // the cache entry of row 0 of the last call
         let entries: number[][] = [[]]; // of each row of the last call: its cache entries, without its own
         return async (tokens, parents) => {
             if (cached) entries = parents.map((parent) => [...entries[parent], first + parent]);
-            const { logits, ...longer } = await this.step.run({
+            const { logits, ...longer } = await session.run({
                 ...fixed,
                 ...cache,
                 tokens: this.runtime.integers(tokens, [1, tokens.length]),
@@ -64,7 +64,8 @@ export class Decoder {
     }
 
     /** Return the attention (Q, P) of each token of a text, averaged over layers and heads by the graph. */
-    async readAttention(graph: InferenceSession, memory: Memory, tokens: number[]): Promise<Float32Array[]> {
+    async readAttention(memory: Memory, tokens: number[]): Promise<Float32Array[]> {
+        const session = await this.sessions.get(`${this.name}_attention`);
         const count = tokens.length;
         const before = tokens.map((_, i) => Array.from({ length: i }, (_, j) => j));
         const input = {
@@ -73,8 +74,8 @@ export class Decoder {
             positions: this.runtime.integers(before.map((own) => own.length), [1, count]),
             mask: this.runtime.floats(ancestorMask(before, 0), [1, count, count]),
         };
-        const used = Object.fromEntries(graph.inputNames.map((name) => [name, input[name as keyof typeof input]]));
-        const { weights } = await graph.run(used);
+        const used = Object.fromEntries(session.inputNames.map((name) => [name, input[name as keyof typeof input]]));
+        const { weights } = await session.run(used);
         const [values, size] = [weights.data as Float32Array, weights.dims[2]];
         return tokens.map((_, row) => values.subarray(row * size, (row + 1) * size));
     }

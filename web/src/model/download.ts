@@ -31,8 +31,8 @@ export async function fetchFile(url: URL, entry: FileEntry, progress: Progress):
     if (crypto.subtle && toHex(await crypto.subtle.digest("SHA-256", content)) !== entry.sha256) {
         throw new UserError(`The file ${name} is not the one that model.json describes. Write the site again.`);
     }
-    // Without space in the cache, the file is fetched again at the next visit.
-    await cache?.put(versioned, new Response(content)).catch(() => undefined);
+    // Nothing waits for the cache. If it has no space, the file is fetched again at the next visit.
+    void cache?.put(versioned, new Response(content)).catch(() => undefined);
     return content;
 }
 

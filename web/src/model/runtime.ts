@@ -12,7 +12,7 @@ export type Device = "webgpu" | "wasm";
 
 const WEIGHTS = "model.safetensors";
 
-/** Creates sessions of graphs whose weights are in one file. */
+/** ONNX Runtime on a device. */
 export class Runtime {
     private constructor(
         private readonly ort: Ort,
@@ -35,20 +35,16 @@ export class Runtime {
     }
 
     /** Return a session of a graph; throw a UserError if the graph or its weights are damaged. */
-    async createSession(
-        name: string,
-        graph: Uint8Array,
-        weights: Uint8Array,
-        device: Device = "wasm",
-    ): Promise<InferenceSession> {
+    async createSession(name: string, graph: Uint8Array, weights: Uint8Array): Promise<InferenceSession> {
         try {
             return await this.ort.InferenceSession.create(graph, {
-                executionProviders: [device],
+                executionProviders: [name === "image" ? this.device : "wasm"],
                 externalData: [{ path: WEIGHTS, data: weights }],
             });
         } catch (error) {
             const text = String(error);
-            if (/memory|bad_alloc/i.test(text)) throw error;
+            // On a GPU, the graph may be intact and an operator not supported.
+            if (this.device === "webgpu" || /memory|bad_alloc/i.test(text)) throw error;
             throw new UserError(`The graph ${name}.onnx cannot be used: ${text.split("\n")[0].slice(0, 200)}`);
         }
     }
@@ -62,9 +58,33 @@ export class Runtime {
     }
 }
 
-/** Return whether the browser offers a GPU to this page. */
+/** The sessions of a model's graphs, which share one file of weights; each is created at its first use. */
+export class Sessions {
+    private readonly created = new Map<string, Promise<InferenceSession>>();
+
+    /** @param files The content of the model's files, by their names. */
+    constructor(
+        private readonly runtime: Runtime,
+        private readonly files: Map<string, Uint8Array>,
+    ) {}
+
+    /** Return the session of a graph, such as `image`. */
+    get(name: string): Promise<InferenceSession> {
+        const [graph, weights] = [this.files.get(`${name}.onnx`), this.files.get(WEIGHTS)];
+        if (!graph || !weights) throw new UserError(`The model has no graph ${name}.onnx. Write the site again.`);
+        const session = this.created.get(name) ?? this.runtime.createSession(name, graph, weights);
+        this.created.set(name, session);
+        return session;
+    }
+}
+
+/** Return whether the browser offers a GPU to this page, and not an emulation on the CPU. */
 export async function hasGpu(): Promise<boolean> {
-    const gpu = (navigator as { gpu?: { requestAdapter(): Promise<unknown> } }).gpu;
+    interface Adapter {
+        isFallbackAdapter?: boolean;
+        info?: { isFallbackAdapter?: boolean };
+    }
+    const gpu = (navigator as { gpu?: { requestAdapter(): Promise<Adapter | null> } }).gpu;
     const adapter = await gpu?.requestAdapter().catch(() => null);
-    return Boolean(adapter);
+    return Boolean(adapter) && !adapter?.isFallbackAdapter && !adapter?.info?.isFallbackAdapter;
 }
