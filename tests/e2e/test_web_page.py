@@ -16,8 +16,6 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from static_site import CHROMIUM, StaticSite, build_page, serve_site, stop_site
 
 import captioner
-from captioner.checkpoint import PRETRAINED
-from captioner.checkpoint.graph_files import has_graphs
 from captioner.export.website import write_site
 
 pytestmark = [
@@ -25,7 +23,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium here"),
     pytest.mark.skipif(shutil.which("npm") is None, reason="no npm here"),
-    pytest.mark.skipif(not has_graphs(PRETRAINED), reason="the bundled checkpoint has no graphs"),
 ]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 QUESTION = "What color is the dog ?"
