@@ -31,7 +31,7 @@ class GraphSessions:
     def __init__(self, folder: Path, *, dtype: GraphDtype = "float32", threads: int = 0) -> None:
         self.folder, self.dtype = folder, dtype
         self._options = ort.SessionOptions()
-        self._options.intra_op_num_threads = threads or int(os.environ.get("OMP_NUM_THREADS", 0))
+        self._options.intra_op_num_threads = threads or _default_threads()
         self._sessions: dict[str, ort.InferenceSession] = {}
         self._lock = Lock()
 
@@ -73,3 +73,9 @@ class GraphSessions:
                 f" {self.folder}` again"
             )
         return session
+
+
+def _default_threads() -> int:
+    """Return the first number of OMP_NUM_THREADS, which may be a list; 0 if there is none."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return min(int(first), os.cpu_count() or 1) if first.isdecimal() else 0

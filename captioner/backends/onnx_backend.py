@@ -8,6 +8,7 @@ text, Q query tokens, P memory positions, C channels, D width, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from captioner.checkpoint.graph_files import (
     QUESTION,
     SMALL_IMAGE,
 )
+from captioner.config.decoding_options import check_views
 from captioner.decoding.arrays import Arrays
 from captioner.decoding.numpy_arrays import NUMPY
 from captioner.errors import CaptionerError
@@ -56,6 +58,8 @@ class OnnxMember:
     """Positions of the decoders."""
     keeps_positions: bool
     """Whether the memory of a question begins with the positions of the image."""
+    separate_answers: bool
+    """Whether answers have their own decoder."""
 
     @property
     def image_positions(self) -> int:
@@ -89,7 +93,13 @@ class OnnxBackend:
         self.members, self.tokenizer, self.tta = members, tokenizer, tta
         self.specs = [member.spec for member in members]
         self._reader = PixelReader(self.specs)
+        check_views(tta)
         for member in members:
+            if tta > 1 and math.isqrt(member.image_positions) ** 2 != member.image_positions:
+                raise CaptionerError(
+                    f"tta={tta} cannot be used with the backbone of {member.sessions.folder}:"
+                    f" {member.image_positions} positions are not a square grid"
+                )
             if tta > 2 and SMALL_IMAGE not in member.sessions:
                 raise CaptionerError(
                     f"tta={tta} cannot be used with the backbone of {member.sessions.folder}, which"
@@ -206,7 +216,7 @@ class OnnxBackend:
         masks = memory.masks or [None] * len(self.members)
         inputs = []
         for member, state, mask in zip(self.members, memory.states, masks, strict=True):
-            answers = memory.masks is not None and ANSWER in member.sessions
+            answers = memory.masks is not None and member.separate_answers
             name = ANSWER if answers else CAPTION
             length = member.max_length
             inputs.append(DecoderInputs(member.sessions, name, state, mask, max_length=length))

@@ -196,5 +196,7 @@ def average_logits(members: Sequence[np.ndarray]) -> np.ndarray:
     if len(members) == 1:
         return members[0]  # callers normalize
     logprobs = np.stack([NUMPY.log_softmax(logits) for logits in members])
+    peak = logprobs.max(0)  # small probabilities would be rounded to 0
+    peak[..., SPECIAL] = 0
     with np.errstate(divide="ignore"):
-        return np.log(np.exp(logprobs).mean(0))  # type: ignore[no-any-return]
+        return np.log(np.exp(logprobs - peak).mean(0)) + peak  # type: ignore[no-any-return]

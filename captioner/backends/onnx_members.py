@@ -44,6 +44,7 @@ def build_onnx_backend(
             pixel_spec(config),
             config.model.max_length,
             _keeps_positions(config.model.question),
+            config.model.question is not None and config.model.question.decoder_layers > 0,
         )
         for folder, config in zip(folders, configs, strict=True)
     ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from captioner.config.decoding_options import DTYPES, TTA_VIEWS
+from captioner.config.decoding_options import DTYPES, check_views
 from captioner.errors import CaptionerError
 from captioner.images.transforms import PixelSpec
 from captioner.model.cpu.mobilenet import MobileNet
@@ -41,8 +41,7 @@ def prepare_models(
     """
     if dtype not in DTYPES:
         raise CaptionerError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
-    if tta not in TTA_VIEWS:
-        raise CaptionerError(f"tta={tta}: expected one of {', '.join(map(str, TTA_VIEWS))}")
+    check_views(tta)
     try:
         place = torch.device(device)
         dtype = fastest_dtype(place, compile=compile) if dtype == "auto" else dtype

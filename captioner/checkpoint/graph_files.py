@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from captioner.checkpoint.folder import WEIGHTS
+from captioner.checkpoint.safetensors_header import read_header
 from captioner.files import file_digest
 
 GraphDtype = Literal["float32", "int8"]
@@ -32,6 +33,20 @@ def graph_path(folder: Path, name: str, dtype: GraphDtype = "float32") -> Path:
 def has_graphs(folder: Path) -> bool:
     """Return whether a checkpoint folder has graphs."""
     return graph_path(folder, IMAGE).is_file()
+
+
+def list_graph_names(folder: Path) -> list[str]:
+    """Return the names of the graphs that a checkpoint needs; raise CheckpointError.
+
+    They depend on the parts of the model, which the names of its weights state. `SMALL_IMAGE` is
+    not among them, because some backbones take images of one size.
+    """
+    parts = {name.split(".")[0] for name in read_header(folder / WEIGHTS).tensors}
+    decoders = [CAPTION, ANSWER] if "answerer" in parts else [CAPTION]
+    names = [
+        f"{name}{suffix}" for name in decoders for suffix in ("", f"_{CROSS}", f"_{ATTENTION}")
+    ]
+    return [IMAGE, MEMORY, *names, *([QUESTION] if "fusion" in parts else [])]
 
 
 def weights_digest(folder: Path) -> str:

@@ -21,6 +21,12 @@ TTA_VIEWS = (1, 2, 4)
 """Views of test-time augmentation: the image; also mirrored; and both also in a smaller copy."""
 
 
+def check_views(tta: int) -> None:
+    """Raise ConfigError if a number of views of test-time augmentation is not in `TTA_VIEWS`."""
+    if tta not in TTA_VIEWS:
+        raise ConfigError(f"tta={tta}: expected one of {', '.join(map(str, TTA_VIEWS))}")
+
+
 def widen_beam(beams: int, captions: int, *, groups: int) -> int:
     """Return the beam size, raised to the number of captions and to a multiple of the groups."""
     return -(-max(beams, captions) // groups) * groups

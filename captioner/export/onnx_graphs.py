@@ -38,7 +38,7 @@ from captioner.checkpoint.graph_files import (
 )
 from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.checkpoint.safetensors_header import StoredTensor, read_header
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, CheckpointError
 from captioner.export.graph_modules import (
     AttentionGraph,
     CrossGraph,
@@ -83,20 +83,28 @@ def export_graphs(name: str | Path) -> list[Path]:
         The paths of the graphs.
 
     Raises:
-        CheckpointError: The checkpoint cannot be read.
+        CheckpointError: The checkpoint cannot be read, or a graph cannot be written.
         CaptionerError: A part of the model has an operator that ONNX does not support.
     """
     folder = resolve_checkpoint(name)
     model, _, config = load_checkpoint(folder, for_training=True)
     digest = weights_digest(folder)
     stored = _stored_tensors(model, folder / WEIGHTS)
-    paths = []
+    graphs = {}
     for graph, part in model_parts(model, pixel_spec(config).size):
         exported = trace(graph, part, stored)
         exported.metadata_props.add(key=DIGEST_KEY, value=digest)
-        paths.append(graph_path(folder, graph))
-        replace_file(paths[-1], exported.SerializeToString())
-    return paths
+        graphs[graph_path(folder, graph)] = exported.SerializeToString()
+    for path, content in graphs.items():  # after all of them could be exported
+        _write_graph(path, content)
+    return list(graphs)
+
+
+def _write_graph(path: Path, content: bytes) -> None:
+    try:
+        replace_file(path, content)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def model_parts(model: Seq2Seq, size: tuple[int, int]) -> Iterator[tuple[str, Part]]:

@@ -15,11 +15,10 @@ from typing import Literal, get_args
 from captioner.checkpoint import WEIGHTS
 from captioner.checkpoint.graph_files import (
     CAPTION,
-    IMAGE,
-    MEMORY,
     GraphDtype,
     graph_path,
     has_graphs,
+    list_graph_names,
     weights_digest,
 )
 from captioner.errors import CaptionerError
@@ -142,12 +141,22 @@ def _find_problem(folders: Sequence[Path]) -> str:
         return "onnxruntime is not installed (pip install onnxruntime)"
     for folder in folders:
         digest = weights_digest(folder).encode()
-        for name in (IMAGE, MEMORY, CAPTION):
+        weights = (folder / WEIGHTS).resolve()
+        for name in list_graph_names(folder):
             path = graph_path(folder, name)
-            # The digest is a string in the graph's metadata, at its end.
-            if not path.is_file() or digest not in path.read_bytes():
-                return (
-                    f"{path}: damaged, or of other weights than {WEIGHTS}; `captioner export"
-                    f" {folder}` writes it again"
-                )
+            problem = _find_damage(path, digest)
+            if problem:
+                return f"{path}: {problem}; `captioner export {folder}` writes it again"
+            if not weights.is_relative_to(path.resolve().parent):
+                return f"{folder}: ONNX Runtime does not follow the link {WEIGHTS} to {weights}"
     return ""
+
+
+def _find_damage(graph: Path, digest: bytes) -> str:
+    """Return why a graph cannot belong to the weights with this digest; empty if it can."""
+    try:
+        content = graph.read_bytes()
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    # The digest is a string in the graph's metadata, at its end.
+    return "" if digest in content else f"damaged, or of other weights than {WEIGHTS}"
