@@ -21,6 +21,11 @@ from typing import Any, BinaryIO
 from captioner.errors import CheckpointError
 
 MANIFEST = "manifest.json"
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".ico", ".heic", ".heif",
+)  # fmt: skip
+"""Suffixes of the files in a folder that are taken for images."""
 SPARE = 2**20
 """Bytes that a folder may need beyond its requested size, for small files and metadata."""
 

@@ -9,7 +9,7 @@ from captioner.cli.batch.find_images import STDIN
 from captioner.cli.generate_args import COPIES
 from captioner.cli.generate_options import CaptionOptions
 from captioner.config.decoding_options import SAMPLING
-from captioner.data.formats.io import IMAGE_SUFFIXES
+from captioner.files import IMAGE_SUFFIXES
 
 _BEAMS = ("groups", "diversity", "length_penalty", "length_form")
 """Options that have no effect without several beams."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import io
 import logging
 import os
@@ -72,6 +73,7 @@ def run_command(
     show_messages(prog)
     options = parse(argv, prog=prog)
     keep_freed_memory()
+    import_numpy()
     # The ImageError of an image already describes the problem.
     warnings.filterwarnings("ignore", module="PIL")
     # A file name in another encoding must not stop the run that prints it.
@@ -110,6 +112,19 @@ def keep_freed_memory() -> None:
     for variable, (number, value) in MALLOPT.items():
         mallopt(number, value)
         os.environ[variable] = str(value)
+
+
+def import_numpy() -> None:
+    """Import NumPy with one thread for linear algebra, which is used for small arrays only.
+
+    Its other threads would spin while the program starts. The environment is not changed, because
+    torch may use the same library.
+    """
+    if "numpy" in sys.modules or "OPENBLAS_NUM_THREADS" in os.environ:
+        return
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    importlib.import_module("numpy")
+    del os.environ["OPENBLAS_NUM_THREADS"]
 
 
 @contextmanager

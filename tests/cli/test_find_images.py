@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from captioner.cli.batch.find_images import find_inputs
-from captioner.data.formats.io import IMAGE_SUFFIXES
 from captioner.errors import DataError
+from captioner.files import IMAGE_SUFFIXES
 
 
 @pytest.fixture(autouse=True)

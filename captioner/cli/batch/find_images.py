@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from captioner.cli.batch.globs import expand_pattern, is_pattern, list_folder, walk_files
 from captioner.cli.output import escape_path, list_paths
-from captioner.data.formats.io import IMAGE_SUFFIXES
 from captioner.errors import DataError
+from captioner.files import IMAGE_SUFFIXES
 
 STDIN = "-"
 SHEET = ".attention.png"

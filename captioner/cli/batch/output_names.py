@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from captioner.cli.batch.find_images import STDIN
 from captioner.cli.output import escape_path
-from captioner.data.formats.io import IMAGE_SUFFIXES
+from captioner.files import IMAGE_SUFFIXES
 
 
 class OutputNames:

@@ -17,11 +17,7 @@ from typing import Any, TextIO
 
 from captioner.data.report import BAD_ROW, UNCLOSED_QUOTE, Report
 from captioner.errors import DataError
-
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".ico", ".heic", ".heif",
-)  # fmt: skip
+from captioner.files import IMAGE_SUFFIXES
 
 _SUFFIX = "|".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
 # A quoted field with an image file name on a later line: a missing closing quotation mark has

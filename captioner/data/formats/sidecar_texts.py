@@ -7,8 +7,9 @@ from pathlib import Path
 
 from captioner.data.example import Example
 from captioner.data.formats.csv_jsonl import split_in_folders
-from captioner.data.formats.io import IMAGE_SUFFIXES, Source, read_lines, walk_files
+from captioner.data.formats.io import Source, read_lines, walk_files
 from captioner.data.report import UNREAD_FILE
+from captioner.files import IMAGE_SUFFIXES
 
 SHARED_TEXT = (
     "text file that matches several images (name it after one file, such as photo.jpg.txt)"
