@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 
@@ -30,8 +31,8 @@ class GraphSessions:
 
     def __init__(self, folder: Path, *, dtype: GraphDtype = "float32", threads: int = 0) -> None:
         self.folder, self.dtype = folder, dtype
-        self._options = _session_options(threads or _default_threads())
-        self._sessions: dict[str, ort.InferenceSession] = {}
+        self.threads = threads or _default_threads()
+        self._sessions: dict[tuple[str, int], ort.InferenceSession] = {}
         self._lock = Lock()
 
     def __contains__(self, name: str) -> bool:
@@ -45,21 +46,41 @@ class GraphSessions:
         """
         return self.session(name).run(None, inputs)  # type: ignore[no-any-return]
 
-    def session(self, name: str) -> ort.InferenceSession:
-        """Return the session of a graph; raise CheckpointError if it cannot be loaded."""
-        with self._lock:
-            if name not in self._sessions:
-                self._sessions[name] = self._load(name)
-            return self._sessions[name]
+    def run_each(self, name: str, input_name: str, batch: np.ndarray) -> np.ndarray:
+        """Return the output of a graph for each element of a batch, joined.
 
-    def _load(self, name: str) -> ort.InferenceSession:
+        Each element is computed by one thread, which takes less time than computing each operator
+        by all threads, and less memory.
+        """
+        workers = min(self.threads or _available_cores(), len(batch))
+        if workers == 1:
+            return np.concatenate([self.run(name, {input_name: x[None]})[0] for x in batch])
+        session = self.session(name, threads=1)
+        with ThreadPoolExecutor(workers) as pool:
+            outputs = pool.map(lambda x: session.run(None, {input_name: x[None]})[0], batch)
+            return np.concatenate(list(outputs))
+
+    def session(self, name: str, *, threads: int | None = None) -> ort.InferenceSession:
+        """Return the session of a graph, by default with the threads of the constructor.
+
+        Raises:
+            CheckpointError: The graph cannot be loaded.
+        """
+        key = name, self.threads if threads is None else threads
+        with self._lock:
+            if key not in self._sessions:
+                self._sessions[key] = self._load(*key)
+            return self._sessions[key]
+
+    def _load(self, name: str, threads: int) -> ort.InferenceSession:
         path = graph_path(self.folder, name, self.dtype)
         if not path.is_file():
             path = graph_path(self.folder, name)
         if not path.is_file():
             raise CheckpointError(f"{path}: no such graph; run `captioner export {self.folder}`")
         try:
-            session = ort.InferenceSession(path, self._options, providers=["CPUExecutionProvider"])
+            options = _session_options(threads)
+            session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the errors of ONNX Runtime have no common type
             raise CheckpointError(
                 f"{path}: cannot be loaded by ONNX Runtime {ort.__version__}: {one_line(error)};"
@@ -78,6 +99,13 @@ def _default_threads() -> int:
     """Return the first number of OMP_NUM_THREADS, which may be a list; 0 if there is none."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return min(int(first), os.cpu_count() or 1) if first.isdecimal() else 0
+
+
+def _available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _session_options(threads: int) -> ort.SessionOptions:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -138,7 +139,7 @@ class OnnxBackend:
         """Map pixels (B, 3, H, W) to memory (B, P, D)."""
 
         def extract_with(graph: str) -> Extract:
-            return lambda pixels: member.sessions.run(graph, {"pixels": pixels})[0]
+            return partial(member.sessions.run_each, graph, "pixels")
 
         if self.tta == 1:
             features = extract_with(IMAGE)(pixels)
