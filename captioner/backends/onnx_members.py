@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from captioner.backends.graph_sessions import GraphSessions
 from captioner.backends.onnx_backend import OnnxBackend, OnnxMember
-from captioner.checkpoint.graph_files import GraphDtype
+from captioner.backends.processor_flags import has_integer_dot_products
+from captioner.checkpoint.graph_files import CAPTION, GraphDtype, graph_path
 from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.config import Config, QuestionConfig
 from captioner.tokenizer import Tokenizer
@@ -37,7 +39,7 @@ def build_onnx_backend(
         CaptionerError: A checkpoint has no graph for this number of views.
     """
     threads = max(1, (os.cpu_count() or 1) // workers) if workers > 1 else 0
-    kind: GraphDtype = "int8" if dtype == "int8" else "float32"
+    kind = choose_graph_dtype(folders) if dtype == "auto" else cast(GraphDtype, dtype)
     members = [
         OnnxMember(
             GraphSessions(folder, dtype=kind, threads=threads),
@@ -49,6 +51,12 @@ def build_onnx_backend(
         for folder, config in zip(folders, configs, strict=True)
     ]
     return OnnxBackend(members, tokenizer, tta=tta)
+
+
+def choose_graph_dtype(folders: Sequence[Path]) -> GraphDtype:
+    """Return int8 if all checkpoints have such graphs and the processor suits them."""
+    has_int8 = all(graph_path(folder, CAPTION, "int8").is_file() for folder in folders)
+    return "int8" if has_int8 and has_integer_dot_products() else "float32"
 
 
 def _keeps_positions(question: QuestionConfig | None) -> bool:

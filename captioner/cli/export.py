@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from captioner.checkpoint.graph_files import GraphDtype
 from captioner.cli.parser import Parser, select_options
 from captioner.cli.process import run_command
 
@@ -20,6 +21,7 @@ class ExportOptions:
     """The arguments of the command."""
 
     checkpoint: str
+    dtype: GraphDtype
 
 
 def main(argv: list[str] | None = None, *, prog: str = "captioner export") -> int:
@@ -32,6 +34,11 @@ def parse(argv: list[str] | None, *, prog: str = "captioner export") -> ExportOp
     parser = Parser(prog=prog, description=__doc__)
     text = "Folder of the checkpoint, such as the best/ of a training run, or bundled."
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help=text)
+    text = (
+        "int8 also writes graphs for --dtype int8, whose linear layers compute with 8-bit integers."
+        " Default: float32."
+    )
+    parser.add_argument("--dtype", default="float32", choices=("float32", "int8"), help=text)
     return select_options(ExportOptions, vars(parser.parse(argv)))
 
 
@@ -40,6 +47,6 @@ def run(options: ExportOptions) -> int:
     # Imported here so that --help does not import torch.
     from captioner.export.onnx_graphs import export_graphs
 
-    for path in export_graphs(options.checkpoint):
+    for path in export_graphs(options.checkpoint, dtype=options.dtype):
         print(path)
     return 0

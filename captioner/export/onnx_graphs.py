@@ -33,6 +33,7 @@ from captioner.checkpoint.graph_files import (
     MEMORY,
     QUESTION,
     SMALL_IMAGE,
+    GraphDtype,
     graph_path,
     weights_digest,
 )
@@ -47,6 +48,7 @@ from captioner.export.graph_modules import (
     MemoryGraph,
     QuestionGraph,
 )
+from captioner.export.quantization import quantize_linear_layers
 from captioner.files import replace_file
 from captioner.model.decoder import Decoder
 from captioner.model.seq2seq import Seq2Seq
@@ -73,11 +75,13 @@ class Part:
     outputs: tuple[str, ...]
 
 
-def export_graphs(name: str | Path) -> list[Path]:
+def export_graphs(name: str | Path, *, dtype: GraphDtype = "float32") -> list[Path]:
     """Write the graphs of a checkpoint next to its weights.
 
     Args:
         name: The folder of the checkpoint, or `bundled`.
+        dtype: With int8, also write graphs whose linear layers compute in integers; otherwise,
+            remove such graphs, which belong to an earlier export.
 
     Returns:
         The paths of the graphs.
@@ -95,8 +99,13 @@ def export_graphs(name: str | Path) -> list[Path]:
         exported = trace(graph, part, stored)
         exported.metadata_props.add(key=DIGEST_KEY, value=digest)
         graphs[graph_path(folder, graph)] = exported.SerializeToString()
+        if dtype == "int8" and quantize_linear_layers(exported):
+            graphs[graph_path(folder, graph, "int8")] = exported.SerializeToString()
     for path, content in graphs.items():  # after all of them could be exported
         _write_graph(path, content)
+    if dtype != "int8":
+        for path in folder.glob(graph_path(folder, "*", "int8").name):
+            path.unlink()
     return list(graphs)
 
 

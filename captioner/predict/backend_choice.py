@@ -130,7 +130,7 @@ def _find_missing(folders: Sequence[Path], dtype: str) -> str:
         if not has_graphs(folder):
             return f"{folder} has no graphs; `captioner export {folder}` writes them"
         if dtype == "int8" and not graph_path(folder, CAPTION, "int8").is_file():
-            command = f"captioner export --dtype int8 {folder}"
+            command = f"captioner export {folder} --dtype int8"
             return f"{folder} has no int8 graphs; `{command}` writes them"
     return ""
 
