@@ -25,12 +25,16 @@ class ImageGraph(nn.Module):
 
     def __init__(self, model: Seq2Seq) -> None:
         super().__init__()
-        self.backbone, self.blind = model.backbone, model.blind
+        self.backbone = None if model.blind else model.backbone
+        encoder = model.memory_encoder
+        self.shape = len(encoder.positions), encoder.projection.in_features
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the features of the backbone; zeros for the blind baseline."""
+        if self.backbone is None:
+            return pixels.new_zeros(len(pixels), *self.shape)
         features: Tensor = self.backbone(pixels)
-        return torch.zeros_like(features) if self.blind else features
+        return features
 
 
 class MemoryGraph(nn.Module):
