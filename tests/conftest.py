@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -261,6 +261,36 @@ def vqa_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
     from tiny_vqa import make_vqa_checkpoint
 
     return str(make_vqa_checkpoint(tmp_path_factory.mktemp("vqa") / "best"))
+
+
+@pytest.fixture(scope="session")
+def add_graphs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """Return a function that adds the ONNX graphs of a checkpoint folder to it and returns it.
+
+    Equal checkpoints are exported once for all test processes, because an export takes seconds.
+    """
+    from filelock import FileLock
+
+    from captioner.checkpoint import fingerprint
+
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # of all processes
+
+    def add(folder: Path) -> Path:
+        shared = root / "graphs" / fingerprint([folder])
+        shared.parent.mkdir(exist_ok=True)
+        with FileLock(f"{shared}.lock"):
+            if not shared.exists():
+                from captioner.export.onnx_graphs import export_graphs
+
+                graphs = export_graphs(folder)
+                shared.mkdir()
+                for graph in graphs:
+                    shutil.copy(graph, shared)
+        return Path(shutil.copytree(shared, folder, dirs_exist_ok=True))
+
+    return add
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,14 @@ LONGEST = 32
 """The largest number of tokens of a question."""
 
 
-def make_vqa_checkpoint(folder: Path, *, fusion: str = "cross_attention", **answers: float) -> Path:
+def make_vqa_checkpoint(
+    folder: Path, *, fusion: str = "cross_attention", decoder_layers: int = 0, **answers: float
+) -> Path:
     """Write tiny's checkpoint with a fusion; `answers` are fields of `AnswerConfig`."""
-    question = QuestionConfig(encoder_layers=1, fusion=fusion, fusion_layers=1, max_length=LONGEST)
+    question = QuestionConfig(
+        encoder_layers=1, fusion=fusion, fusion_layers=1, max_length=LONGEST,
+        decoder_layers=decoder_layers,
+    )  # fmt: skip
     make_checkpoint(folder, question=question)
     path = folder / "config.yaml"
     config = AnswerConfig(**{"beam_size": 3, "max_length": 6} | answers)

@@ -84,7 +84,7 @@ class GraphSessions:
         except Exception as error:  # the errors of ONNX Runtime have no common type
             raise CheckpointError(
                 f"{path}: cannot be loaded by ONNX Runtime {ort.__version__}: {one_line(error)};"
-                f" run `captioner export {self.folder}` again"
+                f" run `captioner export {self.folder}` again, or use the backend torch"
             ) from None
         stated = session.get_modelmeta().custom_metadata_map.get(DIGEST_KEY)
         if stated != weights_digest(self.folder):
