@@ -43,6 +43,7 @@ class StaticSite:
         handler = functools.partial(_Handler, directory=str(folder))
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.server.site = self
+        self.server.handle_error = lambda *_: None  # a closed page ends its downloads
         self.url = f"http://127.0.0.1:{self.server.server_port}/"
 
 

@@ -39,7 +39,7 @@ export function showMap(attention: AttentionResult | null, number: number | null
         return;
     }
     const place = describePlace(word.weights, attention.columns);
-    byId("attention-note").textContent = `Attention for “${word.word}”: the model looked at the bright places, most at the ${place}.`;
+    byId("attention-note").textContent = `Attention for “${word.word}”: bright places, most at the ${place}.`;
     const [left, top, right, bottom] = attention.box;
     const share = (value: number): string => `${value * 100}%`;
     Object.assign(canvas.style, { left: share(left), top: share(top), width: share(right - left), height: share(bottom - top) });

