@@ -1,6 +1,6 @@
 """Measure the page of `captioner web` in headless Chromium: `python benchmarks/web.py`.
 
-- First caption: from opening the page in a new profile to the caption, with all files loaded from
+- First caption: from opening the page in a new browser to the caption, with all files loaded from
   a server on this machine.
 - Later captions: from choosing a file to its caption.
 - Texts: how many captions equal those of the Python package.
@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -50,7 +50,7 @@ def main() -> None:
     text = "Flickr8k; the images are the first of its development split"
     parser.add_argument("--data", default="../shared/flickr8k", metavar="DIR", help=text)
     parser.add_argument("--images", type=int, default=40, metavar="N")
-    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="new profiles")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="new browsers")
     args = parser.parse_args()
     names = (Path(args.data) / "Flickr8k_text" / "Flickr_8k.devImages.txt").read_text().split()
     paths = [str(Path(args.data, "Flicker8k_Dataset", name)) for name in names[: args.images]]
@@ -58,15 +58,21 @@ def main() -> None:
     expected = [result.text for result in model.caption(paths)]
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as started:
         write_site(Path(folder) / "site", args.checkpoint)
-        options = {"executable_path": CHROMIUM, "args": ["--no-sandbox"]}
-        browser = started.chromium.launch(**options)
         with serve_folder(Path(folder) / "site") as address:
-            first = [time_first(browser, address, paths[0]) for _ in range(args.repeats)]
-            report("first caption, loading included", first)
-            later, texts = time_later(browser, address, paths)
-            report("later captions", later)
-            compare(paths, texts, expected)
-        browser.close()
+            first, later = [], []
+            for _ in range(args.repeats):
+                browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+                page = browser.new_page()
+                start = time.perf_counter()
+                page.goto(address)
+                caption_file(page, paths[0])
+                first.append(time.perf_counter() - start)
+                times, texts = time_captions(page, paths)
+                later += times
+                browser.close()
+        report("first caption, loading included", first)
+        report("later captions", later)
+        compare(paths, texts, expected)
 
 
 @contextmanager
@@ -79,23 +85,8 @@ def serve_folder(folder: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def time_first(browser: Browser, address: str, path: str) -> float:
-    """Return the seconds from opening the page in a new profile to a caption."""
-    context = browser.new_context()
-    page = context.new_page()
-    start = time.perf_counter()
-    page.goto(address)
-    caption_file(page, path)
-    seconds = time.perf_counter() - start
-    context.close()
-    return seconds
-
-
-def time_later(browser: Browser, address: str, paths: list[str]) -> tuple[list[float], list[str]]:
+def time_captions(page: Page, paths: list[str]) -> tuple[list[float], list[str]]:
     """Return the seconds from choosing each file to its caption, and the captions."""
-    page = browser.new_page()
-    page.goto(address)
-    caption_file(page, paths[0])
     times, texts = [], []
     for path in paths:
         start = time.perf_counter()
