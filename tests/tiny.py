@@ -41,16 +41,18 @@ class Grid(nn.Module):
         return self.norm(self.conv(pixels)).flatten(2).transpose(1, 2)
 
 
-def make_checkpoint(folder: Path, *, question: QuestionConfig | None = None) -> Path:
+def make_checkpoint(
+    folder: Path, *, question: QuestionConfig | None = None, size: int = SIZE
+) -> Path:
     """Write a checkpoint of half a million parameters whose captions differ between images.
 
-    With `question`, it has untrained parts to answer questions.
+    With `question`, it has untrained parts to answer questions; `size` is that of its images.
     """
     # Only the first block of each stage is kept: the others do not change the shape.
     spare = [f"blocks.{i}.{j}" for i, stage in enumerate(STAGES[NAME]) for j in range(1, stage[1])]
     config = Config(
         tokenizer=TokenizerConfig(vocab_size=400),
-        image=ImageConfig(size=SIZE, mean=(0.5,) * 3, std=(0.5,) * 3),
+        image=ImageConfig(size=size, mean=(0.5,) * 3, std=(0.5,) * 3),
         model=ModelConfig(
             backbones=(BackboneConfig(NAME, "none", tuple(spare), {"pad_type": "same"}),),
             width=32,
@@ -74,7 +76,7 @@ def make_checkpoint(folder: Path, *, question: QuestionConfig | None = None) -> 
             backbone,
             tokenizer=tokenizer,
             channels=backbone.models[0].num_features,
-            positions=(SIZE // 32) ** 2,
+            positions=(size // 32) ** 2,
         )
         _sharpen(model)
     save_best(folder, config, tokenizer, model, {"val": {}})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from tiny import THINGS, make_checkpoint
+from tiny import SIZE, THINGS, make_checkpoint
 
 from captioner.config import AnswerConfig, QuestionConfig, load_config, save_config
 
@@ -15,14 +15,15 @@ LONGEST = 32
 
 
 def make_vqa_checkpoint(
-    folder: Path, *, fusion: str = "cross_attention", decoder_layers: int = 0, **answers: float
-) -> Path:
+    folder: Path, *, fusion: str = "cross_attention", decoder_layers: int = 0, size: int = SIZE,
+    **answers: float,
+) -> Path:  # fmt: skip
     """Write tiny's checkpoint with a fusion; `answers` are fields of `AnswerConfig`."""
     question = QuestionConfig(
         encoder_layers=1, fusion=fusion, fusion_layers=1, max_length=LONGEST,
         decoder_layers=decoder_layers,
     )  # fmt: skip
-    make_checkpoint(folder, question=question)
+    make_checkpoint(folder, question=question, size=size)
     path = folder / "config.yaml"
     config = AnswerConfig(**{"beam_size": 3, "max_length": 6} | answers)
     save_config(dataclasses.replace(load_config(path), answers=config), path)

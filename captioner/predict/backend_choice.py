@@ -103,7 +103,7 @@ def _choose(
     if backend == "torch":
         return Choice("torch", place, "selected by backend")
     obstacle = _find_option(place, dtype, compile) or _find_missing(folders, dtype)
-    problem = "" if obstacle else _find_problem(folders)
+    problem = "" if obstacle else _find_problem(folders, dtype)
     if backend == "onnx":
         if obstacle or problem:
             raise CaptionerError(f"backend 'onnx' cannot be used: {obstacle or problem}")
@@ -135,15 +135,19 @@ def _find_missing(folders: Sequence[Path], dtype: str) -> str:
     return ""
 
 
-def _find_problem(folders: Sequence[Path]) -> str:
+def _find_problem(folders: Sequence[Path], dtype: str) -> str:
     """Return why existing graphs cannot be used; empty if they can be."""
     if not is_installed("onnxruntime"):
         return "onnxruntime is not installed (pip install onnxruntime)"
     for folder in folders:
         digest = weights_digest(folder).encode()
         weights = (folder / WEIGHTS).resolve()
-        for name in list_graph_names(folder):
-            path = graph_path(folder, name)
+        names = list_graph_names(folder)
+        paths = [graph_path(folder, name) for name in names]
+        if dtype != "float32":  # where a graph has no other type, float32 is used
+            other = (graph_path(folder, name, "int8") for name in names)
+            paths += [path for path in other if path.exists()]
+        for path in paths:
             problem = _find_damage(path, digest)
             if problem:
                 return f"{path}: {problem}; `captioner export {folder}` writes it again"

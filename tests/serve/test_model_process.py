@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from backend_pairs import make_full_checkpoint
 from PIL import Image
 from serving import wait_for
 from tiny_vqa import QUESTIONS
@@ -29,20 +30,25 @@ PICTURES = [Image.new("RGB", (40, 30), color) for color in ("red", "blue", "whit
 
 
 @pytest.fixture(scope="module")
-def local(vqa_checkpoint: str) -> Captioner:
-    return captioner.load(vqa_checkpoint)
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, add_graphs: Any) -> str:
+    return str(add_graphs(make_full_checkpoint(tmp_path_factory.mktemp("process") / "best")))
 
 
 @pytest.fixture(scope="module")
-def shared(vqa_checkpoint: str) -> Iterator[RemoteCaptioner]:
-    remote = RemoteCaptioner(load_partial(vqa_checkpoint))
+def local(checkpoint: str) -> Captioner:
+    return captioner.load(checkpoint, backend="torch")
+
+
+@pytest.fixture(scope="module", params=["onnx", "torch"])
+def shared(checkpoint: str, request: pytest.FixtureRequest) -> Iterator[RemoteCaptioner]:
+    remote = RemoteCaptioner(load_partial(checkpoint, backend=request.param))
     yield remote
     remote.close()
 
 
-def load_partial(checkpoint: str) -> partial:
+def load_partial(checkpoint: str, *, backend: str = "torch") -> partial:
     return partial(
-        load_in_worker, checkpoint, backend="torch", device="cpu", dtype="float32", workers=1
+        load_in_worker, checkpoint, backend=backend, device="cpu", dtype="float32", workers=1
     )
 
 
@@ -128,8 +134,8 @@ def test_closed_stream_ends_before_its_next_piece(shared: RemoteCaptioner) -> No
     assert list(shared.stream(PICTURES[0])) == whole
 
 
-def test_process_that_exits_is_replaced(local: Captioner, vqa_checkpoint: str) -> None:
-    remote = RemoteCaptioner(load_partial(vqa_checkpoint))
+def test_process_that_exits_is_replaced(local: Captioner, checkpoint: str) -> None:
+    remote = RemoteCaptioner(load_partial(checkpoint))
     encoded = remote.encode_batch(PICTURES[:1])
     before = pid(remote)
     kill(remote)
@@ -147,8 +153,8 @@ def test_process_that_exits_is_replaced(local: Captioner, vqa_checkpoint: str) -
     remote.close()
 
 
-def test_signals_are_ignored_and_close_kills_the_process(vqa_checkpoint: str) -> None:
-    remote = RemoteCaptioner(load_partial(vqa_checkpoint))
+def test_signals_are_ignored_and_close_kills_the_process(checkpoint: str) -> None:
+    remote = RemoteCaptioner(load_partial(checkpoint))
     process = psutil.Process(pid(remote))
     for number in (signal.SIGINT, signal.SIGTERM):
         process.send_signal(number)

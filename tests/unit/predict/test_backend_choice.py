@@ -128,6 +128,16 @@ def test_graphs_that_cannot_be_used_are_reported_once(folder, damage, caplog):
     assert str(caught.value).startswith("backend 'onnx' cannot be used: ")
 
 
+@pytest.mark.parametrize("dtype", ["int8", "auto"])
+def test_a_damaged_int8_graph_matters_only_where_it_is_used(folder, dtype, caplog):
+    path = folder / "caption.int8.onnx"
+    path.write_bytes(path.read_bytes()[:-500])
+    assert choose_backend([folder], device="cpu").backend == "onnx"
+    assert caplog.records == []
+    assert choose_backend([folder], device="cpu", dtype=dtype).backend == "torch"
+    assert re.search(r"caption\.int8\.onnx: damaged", caplog.records[0].getMessage())
+
+
 @pytest.mark.slow
 def test_captions_of_a_checkpoint_with_a_damaged_graph(folder, photo, capsys):
     """Auto uses torch after one line; `--backend onnx` is an error on one line."""
