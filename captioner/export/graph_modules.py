@@ -111,27 +111,29 @@ class DecoderGraph(nn.Module):
         """
         cross, cache = pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]
         x, _, longer = self._run(tokens, positions, mask, memory_mask, cross, cache)
-        logits = F.linear(self.layer_norm(x), self.embed_tokens.weight)  # (B, Q, V)
-        return logits, *longer
+        logits = F.linear(self.layer_norm(x), self.embed_tokens.weight)
+        return logits.view(*tokens.shape, -1), *longer
 
     def _run(
         self, tokens: Tensor, positions: Tensor, mask: Tensor, memory_mask: Tensor,
         cross: Sequence[Tensor], cache: Sequence[Tensor],
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:  # fmt: skip
-        """Return states (B, Q, D), each layer's weights (B, Q, P), and keys and values."""
-        x = self.embed_tokens(tokens) + self.embed_positions(positions)
-        x = self.layernorm_embedding(x)  # (B, Q, D)
+        """Return states (B * Q, D), each layer's weights (B, Q, P), and keys and values."""
+        shape = (*tokens.shape, -1)
+        x = self.embed_tokens(tokens.flatten()) + self.embed_positions(positions.flatten())
+        x = self.layernorm_embedding(x)  # (B * Q, D), the form in which ONNX adds a bias at once
         mask, memory_mask = mask[:, None], memory_mask[:, None, None]
         weights, longer = [], []
         for i, layer in enumerate(self.layers):
-            a, h = layer.self_attn, layer.self_attn_layer_norm(x)
-            q, (k, v) = a.split_heads(a.q_proj(h)), a.keys_values(h)
+            a = layer.self_attn
+            qkv = _project(layer.self_attn_layer_norm(x), a.q_proj, a.k_proj, a.v_proj)
+            q, k, v = a.split_qkv(qkv.view(shape)).unbind()
             if cache:
                 k, v = torch.cat([cache[2 * i], k], 2), torch.cat([cache[2 * i + 1], v], 2)
             longer += [k, v]  # (B, H, T + Q, D/H)
             x = x + _attend(a, q, k, v, mask)[0]
-            a, h = layer.encoder_attn, layer.encoder_attn_layer_norm(x)
-            q = a.split_heads(a.q_proj(h))
+            a = layer.encoder_attn
+            q = a.split_heads(a.q_proj(layer.encoder_attn_layer_norm(x)).view(shape))
             attended, shares = _attend(a, q, cross[2 * i], cross[2 * i + 1], memory_mask)
             weights.append(shares.mean(1))  # (B, Q, P)
             x = layer.feed_forward(x + attended)
@@ -153,7 +155,13 @@ class AttentionGraph(DecoderGraph):
         return torch.stack(weights).mean(0)
 
 
+def _project(x: Tensor, *layers: nn.Linear) -> Tensor:
+    """Return the outputs of several linear layers, side by side, as one product."""
+    weight = torch.cat([layer.weight for layer in layers])
+    return F.linear(x, weight, torch.cat([layer.bias for layer in layers]))
+
+
 def _attend(a: Attention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return attention and its weights (B, H, Q, keys), in operators that ONNX has."""
+    """Return attention (B * Q, D) and its weights (B, H, Q, keys), in operators that ONNX has."""
     weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + mask).softmax(-1)
-    return a.out_proj(a.merge_heads(weights @ v)), weights
+    return a.out_proj(a.merge_heads(weights @ v).flatten(0, 1)), weights

@@ -66,9 +66,13 @@ def _linear_weight(node: NodeProto, producers: dict[str, NodeProto]) -> tuple[st
 
 
 def _is_weight(name: str, producers: dict[str, NodeProto]) -> bool:
-    """Return whether a value is a stored weight that a Cast has converted."""
+    """Return whether a value is a stored weight that a Cast has converted, or several, joined."""
     node = producers.get(name)
-    return node is not None and node.op_type == "Cast" and node.input[0].endswith(".stored")
+    if node is None:
+        return False
+    if node.op_type == "Concat":
+        return all(_is_weight(part, producers) for part in node.input)
+    return node.op_type == "Cast" and node.input[0].endswith(".stored")
 
 
 def _quantized_nodes(node: NodeProto, weight: str, bias: str, *, prefix: str) -> list[NodeProto]:
