@@ -36,4 +36,5 @@ page:
 	cd web && npm ci --no-audit --no-fund && npm run build && npx vitest run
 
 bench:
+	$(PYTHON) benchmarks/runtimes.py
 	$(PYTHON) benchmarks/caption.py

@@ -19,8 +19,6 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402
-
 import captioner  # noqa: E402
 
 QUESTIONS = ("what color is the dog?", "is there a person in the picture?")
@@ -30,10 +28,10 @@ def main() -> None:
     """Measure both and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--image", default=str(ROOT / "examples" / "dog.jpg"))
+    parser.add_argument("--backend", default="onnx", choices=("onnx", "torch"))
     parser.add_argument("--repeats", type=int, default=50)
     args = parser.parse_args()
-    torch.set_num_threads(2)
-    model = captioner.load()
+    model = captioner.load(backend=args.backend, device="cpu")
     first, second = [], []
     for _ in range(args.repeats + 3):
         image, seconds = timed(lambda: model.encode(args.image))

@@ -1,14 +1,12 @@
 """Compare captioning with named peers, as ratios of medians: `python benchmarks/caption.py`.
 
-- Cold start: a process that captions one image, against `python -c "import torch"`.
 - Latency: one image from its path with a loaded model, against transformers (see peer.py).
 - Throughput: 200 photographs of 640 x 480 from the command line, against peer.py, and against
   itself without `keep_freed_memory`.
-- Memory: the peak of a process that captions one image, against 1.5 times (`import torch` +
-  300 MB).
 
-The measurements of both sides alternate, so that other load on the machine affects both. The peer
-makes as many decoding steps as the captioner for the same images.
+The captioner runs on the CPU by ONNX Runtime, or by torch with `--backend torch`; runtimes.py
+compares them. The measurements of both sides alternate, so that other load on the machine affects
+both. The peer makes as many decoding steps as the captioner for the same images.
 """
 
 from __future__ import annotations
@@ -24,57 +22,56 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 IMAGE = ROOT / "examples" / "beach.jpg"
 BATCH = 16
-TORCH = ["-c", "import torch"]  # Python writes compiled modules (the default).
+# Python writes compiled modules (the default).
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+
+
+class Usage(NamedTuple):
+    """What a process has used."""
+
+    seconds: float
+    """From its start to its end."""
+    memory: float
+    """Its peak resident megabytes."""
+    cpu_seconds: float
 
 
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", default="bundled", metavar="DIR")
+    parser.add_argument("--backend", default="onnx", choices=("onnx", "torch"))
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="runs of each side")
     parser.add_argument(
         "--images", type=int, default=200, metavar="N", help="images for the throughput"
     )
     args = parser.parse_args()
     print(describe_machine(), end="\n\n")
-    print(f"{'':24} {'captioner':>12} {'peer':>12} {'ratio':>7}  peer, aim")
-    processes(args.checkpoint, args.repeats)
+    print(f"{'':24} {'captioner':>12} {'peer':>12} {'ratio':>7}  peer")
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{i:03}.jpg" for i in range(args.images)]
         for i, path in enumerate(paths):
             draw_photograph(i).save(path, quality=90)
-        latency(args.checkpoint, args.repeats)
-        throughput(args.checkpoint, args.repeats, paths)
+        latency(args.checkpoint, args.backend, args.repeats)
+        throughput(args.checkpoint, args.backend, args.repeats, paths)
 
 
-def processes(checkpoint: str, repeats: int) -> None:
-    """Measure cold start and peak memory in the same runs."""
-    ours = [str(ROOT / "generate.py"), str(IMAGE), "--checkpoint", checkpoint]
-    found, torch = alternate(lambda: run_process(ours), lambda: run_process(TORCH), repeats)
-    seconds = [statistics.median(x[0] for x in side) for side in (found, torch)]
-    row("cold start, s", *seconds, "import torch, aim <= 1.6")
-    memory = [statistics.median(x[1] for x in side) for side in (found, torch)]
-    row("peak memory, MB", *memory, "import torch")
-    limit = 1.5 * (memory[1] + 300)
-    row("  against the limit", memory[0], limit, "1.5 x (import torch + 300 MB), aim <= 1.0")
-
-
-def latency(checkpoint: str, repeats: int) -> None:
+def latency(checkpoint: str, backend: str, repeats: int) -> None:
     """Measure the captioning of single images in one process."""
     from peer import Peer
 
     import captioner
     from captioner.config.decoding_options import TTA_VIEWS
 
-    models = {views: captioner.load(checkpoint, tta=views) for views in TTA_VIEWS}
+    options = {"backend": backend, "device": "cpu"}
+    models = {views: captioner.load(checkpoint, **options, tta=views) for views in TTA_VIEWS}
     peer, (steps,) = Peer(checkpoint), count_steps(models[1], [IMAGE])
     # A run makes several captions, because one takes milliseconds.
     several = range(10)
@@ -88,15 +85,16 @@ def latency(checkpoint: str, repeats: int) -> None:
         row(f"  with {views} views, ms", found[views], found[1], "one view")
 
 
-def throughput(checkpoint: str, repeats: int, paths: list[Path]) -> None:
+def throughput(checkpoint: str, backend: str, repeats: int, paths: list[Path]) -> None:
     """Measure the command line from start to end."""
     import captioner
 
-    model = captioner.load(checkpoint)
+    model = captioner.load(checkpoint, backend=backend, device="cpu")
     batches = [paths[i : i + BATCH] for i in range(0, len(paths), BATCH)]
     mean = round(statistics.mean(count_steps(model, batches)))
     common = ["--checkpoint", checkpoint, "--batch-size", str(BATCH)]
     ours = [str(ROOT / "generate.py"), str(paths[0].parent), *common]
+    ours += ["--backend", backend, "--device", "cpu"]
     peer = [str(ROOT / "benchmarks" / "peer.py"), *map(str, paths), *common, "--steps", str(mean)]
     beside = f"timm + transformers, batch {BATCH}, {mean} steps"
     # An empty GLIBC_TUNABLES disables `keep_freed_memory`.
@@ -106,7 +104,7 @@ def throughput(checkpoint: str, repeats: int, paths: list[Path]) -> None:
         ("  beside itself", lambda: run_process(ours, GLIBC_TUNABLES=""), itself),
     ):
         sides = alternate(lambda: run_process(ours), other, repeats)
-        rates = [len(paths) / statistics.median(x[0] for x in side) for side in sides]
+        rates = [len(paths) / statistics.median(x.seconds for x in side) for side in sides]
         row(name, *rates, note)
 
 
@@ -121,8 +119,8 @@ def alternate(
     return results[0][1:], results[1][1:]
 
 
-def run_process(words: list[str], **variables: str) -> tuple[float, float]:
-    """Return the seconds and peak resident megabytes of a Python process."""
+def run_process(words: list[str], **variables: str) -> Usage:
+    """Run a Python process; return what it has used."""
     start = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *words], env=ENVIRONMENT | variables, stdout=subprocess.DEVNULL
@@ -134,7 +132,7 @@ def run_process(words: list[str], **variables: str) -> tuple[float, float]:
     if process.returncode:
         sys.exit(f"benchmark: {' '.join(words[:2])} ended with status {process.returncode}")
     unit = 1 if sys.platform == "darwin" else 1024
-    return seconds, usage.ru_maxrss * unit / 1e6
+    return Usage(seconds, usage.ru_maxrss * unit / 1e6, usage.ru_utime + usage.ru_stime)
 
 
 def timed(run: Callable[[], Any]) -> float:
@@ -155,13 +153,26 @@ def medians(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float
 
 def count_steps(model: Any, batches: Iterable[Any]) -> list[int]:
     """Return the number of search steps of each batch of images."""
-    decoder, caches = model.model.decoder, []
-    start = decoder.start
-    decoder.start = lambda *args: caches.append(start(*args)) or caches[-1]
+    backend, counts = model.backend, []
+    start = backend.start
+
+    def start_counting(*args: Any, **options: Any) -> Any:
+        state = start(*args, **options)
+        counts.append(0)
+        step = state.step
+
+        def count_step(tokens: Any) -> Any:
+            counts[-1] += 1
+            return step(tokens)
+
+        state.step = count_step
+        return state
+
+    backend.start = start_counting
     for batch in batches:
         model.caption(batch)
-    del decoder.start
-    return [cache.length for cache in caches]
+    del backend.start
+    return counts
 
 
 def draw_photograph(seed: int) -> Any:
@@ -182,7 +193,8 @@ def describe_machine() -> str:
     """Return the processor, its load and the versions of the libraries."""
     from importlib.metadata import version
 
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "transformers"))
+    names = ("torch", "onnxruntime", "timm", "transformers")
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return (
         f"{processor()}, {cores} cores (load {os.getloadavg()[0]:.1f});"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Compare the decoder with transformers and CTranslate2: `python benchmarks/decode.py`.
+"""Compare the torch decoder with transformers and CTranslate2: `python benchmarks/decode.py`.
 
 All three use the same weights and memory: those of the bundled checkpoint, and random weights of
 width 512 and 4 layers. A search makes a fixed number of steps and is measured from memory to
@@ -37,6 +37,7 @@ from captioner.backends.torch_backend import SPECIAL, TorchBackend  # noqa: E402
 from captioner.build import load_checkpoint  # noqa: E402
 from captioner.config import Config  # noqa: E402
 from captioner.decoding import beam_search, min_length  # noqa: E402
+from captioner.decoding.torch_arrays import arrays_on  # noqa: E402
 from captioner.generation.text_scores import score_texts  # noqa: E402
 from captioner.model.cpu.packed import pack_linear_layers  # noqa: E402
 from captioner.model.decoder import Decoder  # noqa: E402
@@ -159,6 +160,7 @@ def search(decoder: Decoder, memory: Tensor, *, steps: int, least: int = 0) -> l
         bos=BOS,
         eos=EOS,
         max_length=steps,
+        arrays=arrays_on(memory.device),
         rules=[min_length(least, eos=EOS)] if least else (),
     )
     return [rows[0].tokens for rows in found]
@@ -276,7 +278,7 @@ def equal(paths: Sequence[Path]) -> None:
     """Count the captions whose tokens equal those of transformers in float32."""
     model, tokenizer, config = load_checkpoint("bundled")
     mbart = to_mbart(model.decoder, Sizes.of(config, len(tokenizer)))
-    reader = captioner.load().backend
+    reader = captioner.load(backend="torch", device="cpu").backend
     length, same, ties, lengths = config.decoding.max_length, 0, 0, []
     packed, spent = in_type(model.decoder, "float32"), [0.0, 0.0]
     for batch in in_batches(paths, 16):
@@ -312,7 +314,7 @@ def score(model: Seq2Seq, memory: Tensor, tokens: list[int]) -> float:
 def folder(paths: Sequence[Path]) -> None:
     """Compare captioning a folder of files with encoding alone, from pixels in memory."""
     for dtype in OURS:
-        model = captioner.load(dtype=dtype)
+        model = captioner.load(backend="torch", device="cpu", dtype=dtype)
         model.caption(paths[:32])
         alone = encoding(model, paths)
         started = time.perf_counter()

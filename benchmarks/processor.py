@@ -1,11 +1,11 @@
 #!/usr/bin/env python
 """Compare data types on this processor: `python benchmarks/processor.py`.
 
-The script measures captioning with the bundled model in float32, bfloat16 and int8, and a training
-step in float32 and with bfloat16 autocast, on this processor and restricted to older instruction
-sets. The choices of `captioner.model.cpu.processor` for `dtype=auto` and `train.precision=auto` are
-based on this table. The measurements of all types are interleaved. The script prints medians in
-milliseconds, and ratios to float32.
+The script measures captioning with the bundled model in float32, bfloat16 and int8 by torch, in
+float32 and int8 by ONNX Runtime, and a training step in float32 and with bfloat16 autocast. It does
+so on this processor and, for torch, restricted to older instruction sets; ONNX Runtime cannot be
+restricted. `dtype=auto` and `train.precision=auto` are based on this table. The measurements of all
+types are interleaved. The script prints medians in milliseconds, and ratios to torch in float32.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,21 +28,21 @@ KINDS = {
         "FBGEMM_ENABLE_INSTRUCTIONS": "AVX2",
     },
 }
-DTYPES = ("float32", "bfloat16", "int8")
+DTYPES = {"torch": ("float32", "bfloat16", "int8"), "onnx": ("float32", "int8")}
 IMAGES, CAPTIONS, LENGTH, REPEATS = 2, 5, 16, 5
 
 
 def main() -> None:
     """Measure in one process per kind of processor, and print the table."""
-    if sys.argv[1:] == ["--child"]:
-        print(json.dumps(measure()))
+    if sys.argv[1:2] == ["--child"]:
+        print(json.dumps(measure(sys.argv[2:])))
         return
     from caption import describe_machine
 
     print(describe_machine())
     for kind, variables in KINDS.items():
         run = subprocess.run(
-            [sys.executable, __file__, "--child"],
+            [sys.executable, __file__, "--child", *(["torch"] if variables else DTYPES)],
             env=os.environ | variables,
             stdout=subprocess.PIPE,
             text=True,
@@ -51,13 +51,13 @@ def main() -> None:
         found = json.loads(run.stdout)
         print(f"\n{kind}: auto is {found['auto']}, training in {found['precision']}")
         for name, times in found["times"].items():
-            base = times["float32"]
+            base = times["torch float32"]
             cells = "  ".join(f"{d} {t:.1f} ms ({t / base:.2f})" for d, t in times.items())
             print(f"  {name}: {cells}")
 
 
-def measure() -> dict[str, object]:
-    """Return the medians of all types on this processor, in milliseconds, and the choices."""
+def measure(backends: Sequence[str]) -> dict[str, object]:
+    """Return the medians of all types on this processor, in milliseconds, and torch's choices."""
     import torch
     from caption import draw_photograph, medians
 
@@ -66,12 +66,16 @@ def measure() -> dict[str, object]:
     from captioner.training.distributed import choose_precision
 
     torch.set_num_threads(2)
-    models = {dtype: captioner.load(dtype=dtype) for dtype in DTYPES}
+    models = {
+        f"{backend} {dtype}": captioner.load(backend=backend, device="cpu", dtype=dtype)
+        for backend in backends
+        for dtype in DTYPES[backend]
+    }
     photographs = [draw_photograph(seed) for seed in range(8)]
     times = {}
     for name, images in (("one photograph", photographs[:1]), ("8 photographs", photographs)):
         runs: dict[str, Callable[[], object]] = {
-            dtype: lambda m=model, i=images: m.caption(i) for dtype, model in models.items()
+            kind: lambda m=model, i=images: m.caption(i) for kind, model in models.items()
         }
         times[name] = {k: 1000 * v for k, v in medians(runs, REPEATS).items()}
     times["a training step"] = {k: 1000 * v for k, v in medians(steps(), 3).items()}
@@ -100,7 +104,8 @@ def steps() -> dict[str, Callable[[], None]]:
         loss.backward()
         model.zero_grad()
 
-    return {"float32": lambda: step(torch.float32), "bfloat16": lambda: step(torch.bfloat16)}
+    types = (torch.float32, torch.bfloat16)
+    return {str(dtype).replace(".", " "): lambda d=dtype: step(d) for dtype in types}
 
 
 if __name__ == "__main__":

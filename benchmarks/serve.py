@@ -9,6 +9,9 @@ interface:
 * overload: the same at twice the concurrent rate; also reports the server's memory and repeats
   `single`.
 
+The server selects its backend as always, which is ONNX Runtime on a CPU; `-- --backend torch`
+measures torch.
+
 The bytes of each request differ, because the server caches images by their bytes. Clients and
 server share the machine, so all rates include the cost of the clients.
 """
