@@ -182,12 +182,14 @@ def load_captioner(options: CaptionOptions, images: int) -> Captioner:
     from captioner.predict.backend_choice import choose_device
     from captioner.predict.loading import load
 
-    device = options.device
+    device, dtype = options.device, options.dtype
+    if options.backend != "onnx":
+        device = choose_device(device, dtype=dtype, images=images)
     return load(
         options.checkpoint or "bundled",
         backend=options.backend,
-        device=device if options.backend == "onnx" else choose_device(device, images=images),
-        dtype=options.dtype,
+        device=device,
+        dtype=dtype,
         tta=options.tta,
         compile=options.compile,
     )

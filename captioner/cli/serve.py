@@ -79,7 +79,7 @@ def parse(argv: list[str] | None, *, prog: str = "serve.py") -> ServeOptions:
 def _create_settings(args: argparse.Namespace) -> Settings:
     # Two processes with half of the cores each are faster than one with all cores, because the
     # operations of the model are too small to be split well.
-    on_cpu = args.backend == "onnx" or choose_device(args.device) == "cpu"
+    on_cpu = args.backend == "onnx" or choose_device(args.device, dtype=args.dtype) == "cpu"
     default_workers = 2 if on_cpu and (os.cpu_count() or 1) > 1 else 1
     # A web page can make its own host name resolve to this machine (DNS rebinding), so a server on
     # the loopback interface accepts only the names of that interface.

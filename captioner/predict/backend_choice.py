@@ -40,15 +40,15 @@ class Choice:
     reason: str
 
 
-def choose_device(device: str, *, images: int | None = None) -> str:
-    """Return the device for a number of images, None if it is large or unknown.
+def choose_device(device: str, *, dtype: str = "float32", images: int | None = None) -> str:
+    """Return the device for a type and a number of images, None if it is large or unknown.
 
     `auto` becomes `cuda` if there is an NVIDIA GPU, torch is installed and the images justify its
-    start-up, and otherwise `cpu`. Other devices are returned as they are.
+    start-up, and otherwise `cpu`; int8 runs on a CPU only. Other devices are returned as they are.
     """
     if device != "auto":
         return device
-    enough = images is None or images >= IMAGES_FOR_GPU
+    enough = dtype != "int8" and (images is None or images >= IMAGES_FOR_GPU)
     return "cuda" if enough and is_installed("torch") and count_gpus() else "cpu"
 
 
@@ -99,7 +99,7 @@ def _choose(
     if backend not in get_args(BackendName):
         names = ", ".join(get_args(BackendName))
         raise CaptionerError(f"backend {backend!r}: expected one of {names}")
-    place = "cpu" if device == "auto" and backend == "onnx" else choose_device(device)
+    place = "cpu" if device == "auto" and backend == "onnx" else choose_device(device, dtype=dtype)
     if backend == "torch":
         return Choice("torch", place, "selected by backend")
     obstacle = _find_option(place, dtype, compile) or _find_missing(folders, dtype)

@@ -132,6 +132,7 @@ def test_graphs_that_cannot_be_used_are_reported_once(folder, damage, caplog):
 def test_a_damaged_int8_graph_matters_only_where_it_is_used(folder, dtype, caplog):
     path = folder / "caption.int8.onnx"
     path.write_bytes(path.read_bytes()[:-500])
+    caplog.set_level(logging.WARNING)  # other tests show details
     assert choose_backend([folder], device="cpu").backend == "onnx"
     assert caplog.records == []
     assert choose_backend([folder], device="cpu", dtype=dtype).backend == "torch"
@@ -216,6 +217,8 @@ def test_a_gpu_is_used_if_the_work_justifies_its_start(gpus):
     assert [choose_device("auto", images=n) for n in (1, IMAGES_FOR_GPU - 1)] == ["cpu", "cpu"]
     assert [choose_device("auto", images=n) for n in (IMAGES_FOR_GPU, None)] == ["cuda", "cuda"]
     assert choose_device("cpu") == "cpu"
+    assert choose_device("auto", dtype="int8") == "cpu"
+    assert choose_backend([PRETRAINED], dtype="int8").backend == "onnx"
     assert choose_backend([PRETRAINED]) == backend_choice.Choice(
         "torch", "cuda", "device cuda needs torch"
     )
