@@ -36,7 +36,7 @@ class LoadedModel:
         self.tokenizer = backend.tokenizer
         """The tokenizer of the model."""
         self.model: Any = backend.models[0]
-        """The library's own model object; of an ensemble, the first."""
+        """The torch module, or the sessions of ONNX Runtime; of an ensemble, the first."""
         self.max_length = backend.max_length
         """The largest number of tokens of a text, EOS included."""
         closed = partial(ClosedSet, tokenizer=self.tokenizer, config=config)
@@ -96,7 +96,7 @@ class LoadedModel:
 
     @property
     def dtype(self) -> Any:
-        """The type of the arithmetic."""
+        """The type of the arithmetic: a `torch.dtype`, or a string with ONNX Runtime."""
         return self.backend.dtype
 
     def _answer_options(

@@ -15,6 +15,7 @@ import torch
 from tiny import make_checkpoint, picture
 
 import captioner
+from captioner.backends.onnx_backend import OnnxBackend
 from captioner.build import load_checkpoint
 from captioner.errors import CaptionerError, CheckpointError
 from captioner.predict import Captioner
@@ -48,6 +49,22 @@ def test_a_copy_has_the_same_options(folder, again, options):
     if "compile" not in options:  # it would call a C++ compiler
         assert text(copied) == text(model)
     assert copied._origin == model._origin
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_runs_on_onnx_runtime_again(again):
+    model = captioner.load(backend="onnx", dtype="int8")
+    encoded = model.encode(picture(1))
+    copied = again(model)
+    assert type(copied.backend) is OnnxBackend
+    assert copied.model is not model.model
+    assert (copied.dtype, model.dtype) == ("int8", "int8")
+    assert text(copied) == text(model)
+    expected = model.score(encoded, ["a red dog"])
+    assert copied.score(picture(1), ["a red dog"]) == expected
+    assert model.score(copy.deepcopy(encoded), ["a red dog"]) == expected
+    with pytest.raises(CaptionerError, match="another model has encoded"):
+        copied.score(encoded, ["a red dog"])
 
 
 def test_an_ensemble_can_be_copied(folder, tmp_path):
