@@ -120,7 +120,11 @@ def _load(
         backend, config = _load_onnx(folders, names, options, workers=workers)
     else:
         options = {**options, "device": choice.device}
-        backend, config = _load_torch(names, options, workers=workers)
+        user = "the torch backend"
+        if options["backend"] == "auto":
+            user = f"{choice.reason}; {user}"
+        with explain_missing(user):
+            backend, config = _load_torch(names, options, workers=workers)
     captioner = Captioner(backend, config)
     captioner._origin = origin
     return captioner
@@ -146,18 +150,17 @@ def _load_torch(
     names: Sequence[str], options: Mapping[str, Any], *, workers: int
 ) -> tuple[Backend, Config]:
     """Return the torch backend of checkpoints and the configuration of the first."""
-    with explain_missing("the torch backend"):
-        from captioner.backends.torch_members import build_backend, share_threads
-        from captioner.build import load_checkpoint
+    from captioner.backends.torch_members import build_backend, share_threads
+    from captioner.build import load_checkpoint
 
-        if workers > 1:
-            share_threads(workers)
-        loaded = [load_checkpoint(name) for name in names]
-        configs = [config for *_, config in loaded]
-        tokenizer = _shared_tokenizer(names, [tokenizer for _, tokenizer, _ in loaded], configs)
-        members = [(model, config) for model, _, config in loaded]
-        rest = {name: options[name] for name in ("device", "dtype", "tta", "compile")}
-        return build_backend(members, tokenizer, **rest), configs[0]
+    if workers > 1:
+        share_threads(workers)
+    loaded = [load_checkpoint(name) for name in names]
+    configs = [config for *_, config in loaded]
+    tokenizer = _shared_tokenizer(names, [tokenizer for _, tokenizer, _ in loaded], configs)
+    members = [(model, config) for model, _, config in loaded]
+    rest = {name: options[name] for name in ("device", "dtype", "tta", "compile")}
+    return build_backend(members, tokenizer, **rest), configs[0]
 
 
 def _shared_tokenizer(

@@ -124,6 +124,16 @@ def test_load_raises_dependency_error():
     assert done.stdout.startswith(expected), done.stderr
 
 
+def test_the_error_states_why_torch_is_needed():
+    code = (
+        "import captioner\n"
+        "try: captioner.load(dtype='bfloat16')\n"
+        "except captioner.DependencyError as error: print(error)"
+    )
+    done = run_without(code)
+    assert done.stdout.startswith("dtype bfloat16 needs torch; the torch backend needs torch")
+
+
 def test_images_are_captioned_without_torch():
     done = run_without(MAIN, "caption", ROOT / "examples/beach.jpg", "-v")
     assert (done.returncode, done.stdout) == (0, "two girls are running on the beach\n")
