@@ -9,6 +9,11 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
+
+# ONNX Runtime would write a device id to the home folder and report its use to its makers. The
+# variable is read when the library is loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import onnxruntime as ort
 
 from captioner.checkpoint import WEIGHTS
@@ -30,7 +35,8 @@ class GraphSessions:
     """
 
     def __init__(self, folder: Path, *, dtype: GraphDtype = "float32", threads: int = 0) -> None:
-        self.folder, self.dtype = folder, dtype
+        self.folder, self.dtype = folder.absolute(), dtype
+        self._digest = weights_digest(self.folder)
         self.threads = threads or _threads_of_environment() or count_cores()
         self._sessions: dict[tuple[str, int], ort.InferenceSession] = {}
         self._lock = Lock()
@@ -87,7 +93,12 @@ class GraphSessions:
                 f" run `captioner export {self.folder}` again, or use the backend torch"
             ) from None
         stated = session.get_modelmeta().custom_metadata_map.get(DIGEST_KEY)
-        if stated != weights_digest(self.folder):
+        if weights_digest(self.folder) != self._digest:
+            raise CheckpointError(
+                f"{self.folder}: {WEIGHTS} has changed since it was loaded; load the captioner"
+                " again"
+            )
+        if stated != self._digest:
             raise CheckpointError(
                 f"{path}: belongs to other weights than {WEIGHTS}; run `captioner export"
                 f" {self.folder}` again"

@@ -103,8 +103,9 @@ class OnnxBackend:
                 )
             if tta > 2 and SMALL_IMAGE not in member.sessions:
                 raise CaptionerError(
-                    f"tta={tta} cannot be used with the backbone of {member.sessions.folder}, which"
-                    " takes images of one size"
+                    f"tta={tta} needs the graph {SMALL_IMAGE}.onnx, which {member.sessions.folder}"
+                    " does not have: its backbone takes images of one size, or the graph was"
+                    " removed"
                 )
 
     @property

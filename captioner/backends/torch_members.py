@@ -35,6 +35,11 @@ def build_backend(
     return TorchBackend(models, tokenizer, specs=specs, device=place, dtype=arithmetic)
 
 
+def has_cuda() -> bool:
+    """Return whether this build of torch can use an NVIDIA GPU of the machine."""
+    return torch.cuda.is_available()
+
+
 def share_threads(processes: int) -> None:
     """Give this process its share of the threads that several processes run the model with."""
     torch.set_num_threads(max(1, torch.get_num_threads() // processes))

@@ -12,6 +12,7 @@ from typing import Literal
 
 from captioner.checkpoint.folder import WEIGHTS
 from captioner.checkpoint.safetensors_header import read_header
+from captioner.errors import CheckpointError
 from captioner.files import file_digest
 
 GraphDtype = Literal["float32", "int8"]
@@ -50,10 +51,17 @@ def list_graph_names(folder: Path) -> list[str]:
 
 
 def weights_digest(folder: Path) -> str:
-    """Return the SHA-256 of a checkpoint's weights, which its graphs state."""
+    """Return the SHA-256 of a checkpoint's weights, which its graphs state.
+
+    Raises:
+        CheckpointError: They cannot be read.
+    """
     path = folder / WEIGHTS
-    status = path.stat()
-    return _digest(path, status.st_size, status.st_mtime_ns)
+    try:
+        status = path.stat()
+        return _digest(path, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 @lru_cache(8)

@@ -23,7 +23,9 @@ Options = TypeVar("Options")
 _logger = logging.getLogger("captioner.cli")
 _logger.propagate = False
 _details = logging.getLogger("captioner.predict")
-_details.propagate = False
+_progress = logging.getLogger("captioner.export")
+for _other in (_details, _progress):
+    _other.propagate = False
 
 MALLOPT = {
     "MALLOC_TRIM_THRESHOLD_": (-1, 2**31 - 1),
@@ -50,9 +52,10 @@ def show_messages(prog: str) -> None:
     """Print warnings and the messages of `notify` to stderr, after the name of the program."""
     handler = _StderrHandler()
     handler.setFormatter(logging.Formatter(f"{prog}: %(message)s"))
-    for logger in (_logger, _details):
+    for logger in (_logger, _details, _progress):
         logger.handlers = [handler]
     _details.setLevel(logging.WARNING)
+    _progress.setLevel(logging.INFO)
 
 
 def show_details() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from captioner.cli.parser import Parser, select_options
 from captioner.cli.process import notify, run_command
-from captioner.export.website import BUILT_PAGE, write_site
+from captioner.export.website import write_site
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class WebOptions:
 
     out: str
     checkpoint: str
-    site: str
+    site: str | None
 
 
 def main(argv: list[str] | None = None, *, prog: str = "captioner web") -> int:
@@ -38,14 +38,15 @@ def parse(argv: list[str] | None, *, prog: str = "captioner web") -> WebOptions:
     parser.add_argument("out", metavar="OUT", help=text)
     text = "Folder of the checkpoint, which needs ONNX graphs. Default: the bundled checkpoint."
     parser.add_argument("--checkpoint", default="bundled", metavar="DIR", help=text)
-    text = "Folder of the built page. Default: web/dist of the checkout."
-    parser.add_argument("--site", default=str(BUILT_PAGE), metavar="DIR", help=text)
+    text = "Folder of the built page. Default: web/dist of the checkout around the current folder."
+    parser.add_argument("--site", default=None, metavar="DIR", help=text)
     return select_options(WebOptions, vars(parser.parse(argv)))
 
 
 def run(options: WebOptions) -> int:
     """Write the site; return the exit status."""
-    ignored = write_site(Path(options.out), options.checkpoint, Path(options.site))
+    page = None if options.site is None else Path(options.site)
+    ignored = write_site(Path(options.out), options.checkpoint, page)
     if ignored:
         notify(f"the page ignores {', '.join(ignored)}")
     return 0

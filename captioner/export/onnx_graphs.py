@@ -56,6 +56,7 @@ from captioner.model.tta import view_sizes
 from captioner.text import one_line
 
 OPSET = 18
+_logger = logging.getLogger(__name__)
 _STORED_TYPES = {
     "F16": TensorProto.FLOAT16,
     "BF16": TensorProto.BFLOAT16,
@@ -80,8 +81,8 @@ def export_graphs(name: str | Path, *, dtype: GraphDtype = "float32") -> list[Pa
 
     Args:
         name: The folder of the checkpoint, or `bundled`.
-        dtype: With int8, also write graphs whose linear layers compute in integers; otherwise,
-            remove such graphs, which belong to an earlier export.
+        dtype: With int8, also write graphs whose linear layers compute in integers. They are
+            written again if the folder has such graphs already.
 
     Returns:
         The paths of the graphs.
@@ -94,18 +95,17 @@ def export_graphs(name: str | Path, *, dtype: GraphDtype = "float32") -> list[Pa
     model, _, config = load_checkpoint(folder, for_training=True)
     digest = weights_digest(folder)
     stored = _stored_tensors(model, folder / WEIGHTS)
+    has_int8 = dtype == "int8" or graph_path(folder, CAPTION, "int8").is_file()
     graphs = {}
     for graph, part in model_parts(model, pixel_spec(config).size):
+        _logger.info("tracing %s", graph)
         exported = trace(graph, part, stored)
         exported.metadata_props.add(key=DIGEST_KEY, value=digest)
         graphs[graph_path(folder, graph)] = exported.SerializeToString()
-        if dtype == "int8" and quantize_linear_layers(exported):
+        if has_int8 and quantize_linear_layers(exported):
             graphs[graph_path(folder, graph, "int8")] = exported.SerializeToString()
     for path, content in graphs.items():  # after all of them could be exported
         _write_graph(path, content)
-    if dtype != "int8":
-        for path in folder.glob(graph_path(folder, "*", "int8").name):
-            path.unlink()
     return list(graphs)
 
 

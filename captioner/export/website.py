@@ -29,10 +29,10 @@ from captioner.checkpoint.graph_files import (
 from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.config import Config, DecodingConfig, load_config
 from captioner.errors import CaptionerError, CheckpointError
-from captioner.files import file_digest, replace_folder
+from captioner.files import MANIFEST, file_digest, replace_folder
 from captioner.tokenizer import Tokenizer
 
-BUILT_PAGE = Path(__file__).resolve().parents[2] / "web" / "dist"
+BUILT = Path("web", "dist")
 """The built page of a checkout."""
 MODEL_JSON, TOKENIZER_JSON = "model.json", "tokenizer.json"
 FORMAT = 1
@@ -44,14 +44,14 @@ _SEARCH = ("method", "beam_size", "max_length", "length_penalty", "length_form")
 
 
 def write_site(
-    folder: Path, checkpoint: str | Path = "bundled", page: Path = BUILT_PAGE
+    folder: Path, checkpoint: str | Path = "bundled", page: Path | None = None
 ) -> list[str]:
     """Write the page with a checkpoint to a folder, atomically.
 
     Args:
         folder: The folder to write. An existing one is replaced if it is a site or empty.
         checkpoint: A checkpoint folder with graphs, or `bundled`.
-        page: The built page.
+        page: The built page; by default, that of the checkout around the working directory.
 
     Returns:
         The settings of the checkpoint that the page ignores, such as `decoding.min_length=5`.
@@ -61,6 +61,7 @@ def write_site(
             Face; or the folder cannot be written.
         CaptionerError: The page is not built, or the folder holds something else.
     """
+    page = page or find_built_page()
     source = resolve_checkpoint(checkpoint)
     config = load_config(source / CONFIG)
     graphs = list_graphs(source, config)
@@ -69,9 +70,13 @@ def write_site(
             f"{page}: no built page there; build it with `cd web && npm ci && npm run build`, or"
             " name the folder with --site"
         )
+    folder, page = folder.resolve(), page.resolve()
+    if folder.is_relative_to(page) or page.is_relative_to(folder):
+        raise CaptionerError(f"{folder}: the built page is in {page}; name a folder apart from it")
     if folder.exists() and not _is_site(folder):
         raise CaptionerError(
-            f"{folder}: is no site that `captioner web` has written; name another folder"
+            f"{folder}: is no site that `captioner web` has written, or has other files, too; name"
+            " another folder"
         )
     files = [*graphs, source / WEIGHTS, *(path for path in page.rglob("*") if path.is_file())]
     with replace_folder(folder, sum(path.stat().st_size for path in files)) as partial:
@@ -86,6 +91,14 @@ def write_site(
         version = hashlib.sha256(json.dumps(description).encode()).hexdigest()
         _write_json(partial / MODEL_JSON, {"format": FORMAT, "version": version} | description)
     return ignored_settings(config.decoding)
+
+
+def find_built_page() -> Path:
+    """Return the folder of the built page: that of the checkout in or below which a user is."""
+    for parent in (Path.cwd(), *Path.cwd().parents):
+        if (parent / BUILT).is_dir():
+            return parent / BUILT
+    return Path(__file__).resolve().parents[2] / BUILT
 
 
 def list_graphs(folder: Path, config: Config) -> list[Path]:
@@ -168,11 +181,19 @@ def ignored_settings(decoding: DecodingConfig) -> list[str]:
 
 
 def _is_site(folder: Path) -> bool:
-    """Return whether a folder is empty or was written by `write_site`."""
+    """Return whether a folder is empty or holds nothing but what `write_site` wrote."""
     if not folder.is_dir():
         return False
-    names = {path.name for path in folder.iterdir()}
-    return not names or {MODEL_JSON, "index.html", "model"} <= names
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    if not any(folder.iterdir()):
+        return True
+    try:
+        description = json.loads((folder / MODEL_JSON).read_text(encoding="utf-8"))
+        written = {MODEL_JSON, *description["page"]}
+        written |= {f"model/{name}" for name in description["model"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return found - {MANIFEST} <= written
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -49,7 +49,19 @@ def choose_device(device: str, *, dtype: str = "float32", images: int | None = N
     if device != "auto":
         return device
     enough = dtype != "int8" and (images is None or images >= IMAGES_FOR_GPU)
-    return "cuda" if enough and is_installed("torch") and count_gpus() else "cpu"
+    return "cuda" if enough and is_installed("torch") and _has_usable_gpu() else "cpu"
+
+
+def _has_usable_gpu() -> bool:
+    """Return whether torch can use a GPU; torch is imported only if there is one."""
+    if not count_gpus():
+        return False
+    from captioner.backends.torch_members import has_cuda
+
+    if not has_cuda():
+        _logger.warning("torch cannot use the GPU of this machine; the CPU is used instead")
+        return False
+    return True
 
 
 def is_installed(module: str) -> bool:
@@ -108,7 +120,7 @@ def _choose(
         if obstacle or problem:
             raise CaptionerError(f"backend 'onnx' cannot be used: {obstacle or problem}")
         return Choice("onnx", "cpu", "selected by backend")
-    if problem:
+    if problem and is_installed("torch"):  # otherwise, an error states it
         _logger.warning("%s; torch is used instead of ONNX Runtime", problem)
     if obstacle or problem:
         return Choice("torch", place, obstacle or problem)
@@ -150,7 +162,8 @@ def _find_problem(folders: Sequence[Path], dtype: str) -> str:
         for path in paths:
             problem = _find_damage(path, digest)
             if problem:
-                return f"{path}: {problem}; `captioner export {folder}` writes it again"
+                int8 = " --dtype int8" if path.name.endswith(".int8.onnx") else ""
+                return f"{path}: {problem}; `captioner export {folder}{int8}` writes it again"
             if not weights.is_relative_to(path.resolve().parent):
                 return f"{folder}: ONNX Runtime does not follow the link {WEIGHTS} to {weights}"
     return ""

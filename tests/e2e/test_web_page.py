@@ -284,7 +284,7 @@ def test_a_photo_is_taken_or_cancelled(page):
     expect(dialog).to_be_hidden()
     expect(page.locator("#figure")).to_be_hidden()
     page.get_by_role("button", name="Use the camera").click()
-    page.wait_for_function("document.querySelector('video').videoWidth > 0")
+    page.wait_for_function("() => document.querySelector('video').videoWidth > 0")
     dialog.get_by_role("button", name="Take the photo").click()
     expect(page.locator("#caption .best")).to_be_visible()
     expect(page.locator("#figure")).to_be_visible()

@@ -42,7 +42,7 @@ def check(model, folder) -> Graph:
         found, *masks = graph.run(**given)
         # Positions of padding are ignored, and may differ.
         rows = torch.ones(state.shape[:2], dtype=torch.bool) if mask is None else mask
-        np.testing.assert_allclose(found[rows], state[rows], atol=TOLERANCE)
+        np.testing.assert_allclose(found[rows.numpy()], state[rows], atol=TOLERANCE)
         assert [x.tolist() for x in masks] == ([] if mask is None else [mask.tolist()])
     return graph
 

@@ -14,7 +14,7 @@ from captioner.checkpoint.graph_files import graph_path
 from captioner.cli import web
 from captioner.config import load_config, save_config
 from captioner.errors import CaptionerError, CheckpointError
-from captioner.export.website import FORMAT, write_site
+from captioner.export.website import FORMAT, find_built_page, write_site
 from captioner.files import file_digest, find_damage
 from captioner.tokenizer import Tokenizer
 
@@ -167,11 +167,41 @@ def test_only_a_site_or_an_empty_folder_is_replaced(trained, page, tmp_path):
             (tmp_path / "thesis.txt").rename(out)
     out.unlink()
     out.mkdir()
+    (page / "old.html").write_text("of an earlier version")
     write_site(out, trained, page)
-    (out / "old.html").write_text("of an earlier version")
+    (page / "old.html").unlink()
     write_site(out, trained, page)
     assert (out / "index.html").exists()
     assert not (out / "old.html").exists()
+    (out / "CNAME").write_text("example.org")
+    with pytest.raises(CaptionerError, match="or has other files, too"):
+        write_site(out, trained, page)
+    assert (out / "CNAME").exists()
+
+
+def test_the_working_directory_and_a_link_can_be_the_folder(trained, page, tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path / "real")
+    for folder in (Path("."), tmp_path / "link"):
+        write_site(folder, trained, page)
+        assert (tmp_path / "real/index.html").is_file()
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name[0] == ".") == []
+
+
+def test_the_folder_and_the_built_page_lie_apart(trained, page):
+    for folder in (page / "out", page.parent):
+        with pytest.raises(CaptionerError, match="name a folder apart from it"):
+            write_site(folder, trained, page)
+
+
+def test_the_built_page_of_the_checkout_around_is_found(page, tmp_path, monkeypatch):
+    (tmp_path / "project/web").mkdir(parents=True)
+    (tmp_path / "project/docs").mkdir()
+    (tmp_path / "project/web/dist").symlink_to(page)
+    monkeypatch.chdir(tmp_path / "project/docs")
+    assert find_built_page() == tmp_path / "project/web/dist"
 
 
 def test_the_command_names_settings_that_the_page_ignores(checkpoint, page, tmp_path, capsys):

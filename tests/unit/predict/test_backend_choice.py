@@ -59,6 +59,7 @@ def gpus(monkeypatch):
                 return 0
 
         monkeypatch.setattr(ctypes, "CDLL", Driver)
+        monkeypatch.setattr("captioner.backends.torch_members.has_cuda", lambda: True)
         backend_choice.count_gpus.cache_clear()
 
     yield install
@@ -226,6 +227,16 @@ def test_a_gpu_is_used_if_the_work_justifies_its_start(gpus):
     assert choose_backend([PRETRAINED], backend="torch").device == "cuda"
 
 
+def test_a_gpu_that_torch_cannot_use_is_not_used(gpus, monkeypatch, caplog):
+    gpus(1)
+    monkeypatch.setattr("captioner.backends.torch_members.has_cuda", lambda: False)
+    with caplog.at_level(logging.WARNING):
+        assert choose_backend([PRETRAINED], backend="torch").device == "cpu"
+    assert [record.getMessage() for record in caplog.records] == [
+        "torch cannot use the GPU of this machine; the CPU is used instead"
+    ]
+
+
 def test_a_gpu_without_torch_is_not_used(gpus, monkeypatch):
     gpus(1)
     monkeypatch.setattr(backend_choice, "is_installed", lambda name: name != "torch")
@@ -303,7 +314,9 @@ def test_a_graph_for_another_runtime_is_one_line(folder, photo, change, capsys):
 def test_a_graph_is_checked_again_when_it_is_loaded(folder):
     sessions = GraphSessions(folder)
     replace_weights(folder)
-    with pytest.raises(CheckpointError, match=r"image\.onnx: belongs to other weights"):
+    with pytest.raises(
+        CheckpointError, match=r"model\.safetensors has changed since it was loaded"
+    ):
         sessions.session("image")
     with pytest.raises(CheckpointError, match=r"nothing\.onnx: no such graph; run `captioner"):
         sessions.session("nothing")
