@@ -29,6 +29,7 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     HF_DATASETS_DISABLE_PROGRESS_BARS="1",
     TOKENIZERS_PARALLELISM="false",
+    ORT_DISABLE_TELEMETRY="1",  # for tests that import onnxruntime themselves
     # Keep code for other instruction sets (ATEN_CPU_CAPABILITY) apart.
     TORCHINDUCTOR_CACHE_DIR=str(Path(_HOME.name) / "inductor"),
     TORCHINDUCTOR_COMPILE_THREADS="1",  # Each further thread is a process that imports torch.

@@ -144,3 +144,14 @@ def test_questions_are_answered_without_torch():
     question = ["--question", "what color is the dog?", "--answers", "brown,purple"]
     done = run_without(MAIN, "caption", ROOT / "examples/dog.jpg", *question)
     assert (done.returncode, done.stdout) == (0, "brown\n"), done.stderr
+
+
+@pytest.mark.slow
+def test_onnx_runtime_writes_nothing_to_the_home_folder(tmp_path, monkeypatch):
+    """Its telemetry would store the identifier of the device there."""
+    for name in ("HOME", "USERPROFILE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    done = run_without(MAIN, "caption", ROOT / "examples/beach.jpg")
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
