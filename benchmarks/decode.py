@@ -33,7 +33,7 @@ from torch import Tensor  # noqa: E402
 import captioner  # noqa: E402
 from captioner.backends.base import Pixels  # noqa: E402
 from captioner.backends.encoder_outputs import EncoderOutputs  # noqa: E402
-from captioner.backends.torch_backend import SPECIAL, TorchBackend  # noqa: E402
+from captioner.backends.torch_backend import TorchBackend  # noqa: E402
 from captioner.build import load_checkpoint  # noqa: E402
 from captioner.config import Config  # noqa: E402
 from captioner.decoding import beam_search, min_length  # noqa: E402
@@ -43,7 +43,7 @@ from captioner.model.cpu.packed import pack_linear_layers  # noqa: E402
 from captioner.model.decoder import Decoder  # noqa: E402
 from captioner.model.seq2seq import Seq2Seq  # noqa: E402
 from captioner.predict.reading import read_image  # noqa: E402
-from captioner.tokenizer import BOS, EOS, PAD, UNK  # noqa: E402
+from captioner.tokenizer import BOS, EOS, PAD, SPECIAL, UNK  # noqa: E402
 
 BEAMS, STEPS, MEMORY = 5, 20, 144
 OURS = ("float32", "bfloat16", "int8")

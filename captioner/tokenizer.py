@@ -27,6 +27,8 @@ from typing import Any
 from captioner.errors import CheckpointError, ConfigError
 
 PAD, UNK, BOS, EOS = range(4)
+SPECIAL = slice(PAD, EOS)
+"""PAD, UNK and BOS are never part of a text."""
 
 _JOINERS = frozenset("\u200d\ufe0e\ufe0f\u20e3") | {chr(i) for i in range(0x1F3FB, 0x1F400)}
 """Characters that join or modify the one before: ZWJ, variation selectors, skin tones."""

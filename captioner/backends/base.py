@@ -110,7 +110,7 @@ class Backend(Protocol):
     def inference(self) -> AbstractContextManager[None]:
         """Return a context for computations without gradients, in which a search runs.
 
-        It is entered anew for each result of a generator, so that it must be cheap. A library
+        It is entered for each result of a generator, so that it must be cheap. A library
         without gradients returns `contextlib.nullcontext()`.
         """
 

@@ -14,12 +14,10 @@ from captioner.backends.encoder_outputs import EncoderOutputs
 from captioner.backends.graph_sessions import GraphSessions
 from captioner.checkpoint.graph_files import CROSS
 from captioner.decoding.numpy_arrays import NUMPY
-from captioner.tokenizer import BOS, EOS, PAD
+from captioner.tokenizer import BOS, PAD, SPECIAL
 
 FORBIDDEN = np.float32(-1e9)
 """Added to the attention score of a position that a query does not attend to."""
-SPECIAL = slice(PAD, EOS)
-"""PAD, UNK and BOS are never part of a text."""
 
 
 class DecoderInputs:

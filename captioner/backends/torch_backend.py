@@ -28,10 +28,8 @@ from captioner.images import ImageInput
 from captioner.images.transforms import PixelSpec
 from captioner.model.decoder import Decoder
 from captioner.model.seq2seq import Seq2Seq
-from captioner.tokenizer import BOS, EOS, PAD, Tokenizer
+from captioner.tokenizer import BOS, PAD, SPECIAL, Tokenizer
 
-SPECIAL = slice(PAD, EOS)
-"""PAD, UNK and BOS are never part of a text."""
 _Decoder = tuple[Decoder, Tensor, Tensor | None]  # with its memory and the mask of this
 
 

@@ -25,6 +25,7 @@ from captioner.checkpoint.graph_files import (
     QUESTION,
     graph_path,
     has_graphs,
+    weights_digest,
 )
 from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.config import Config, DecodingConfig, load_config
@@ -115,7 +116,7 @@ def list_graphs(folder: Path, config: Config) -> list[Path]:
     if question is not None:
         names += [QUESTION, *([ANSWER, f"{ANSWER}_{CROSS}"] if question.decoder_layers else [])]
     paths = [graph_path(folder, name) for name in names]
-    digest = file_digest(folder / WEIGHTS).encode()
+    digest = weights_digest(folder).encode()
     for path in paths:
         if not path.is_file():
             raise CheckpointError(f"{path}: missing; write the graphs with `captioner export`")

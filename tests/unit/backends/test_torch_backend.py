@@ -13,9 +13,9 @@ from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 import captioner
 from captioner.backends.base import Backend, DecodingState
 from captioner.backends.encoder_outputs import EncoderOutputs
-from captioner.backends.torch_backend import SPECIAL, TorchBackend, TorchDecodingState
+from captioner.backends.torch_backend import TorchBackend, TorchDecodingState
 from captioner.build import load_checkpoint
-from captioner.tokenizer import BOS, EOS, PAD, UNK
+from captioner.tokenizer import BOS, EOS, PAD, SPECIAL, UNK
 
 
 @pytest.fixture(scope="module")
