@@ -49,7 +49,7 @@ def make_checkpoint(
     With `question`, it has untrained parts to answer questions; `size` is that of its images.
     """
     # Only the first block of each stage is kept: the others do not change the shape.
-    spare = [f"blocks.{i}.{j}" for i, stage in enumerate(STAGES[NAME]) for j in range(1, stage[1])]
+    spare = [f"blocks.{i}.{j}" for i, stage in enumerate(STAGES[NAME]) for j in range(1, stage[2])]
     config = Config(
         tokenizer=TokenizerConfig(vocab_size=400),
         image=ImageConfig(size=size, mean=(0.5,) * 3, std=(0.5,) * 3),

@@ -1,10 +1,11 @@
-"""MobileNet V1 and V2 for inference, without timm, with folded batch norms.
+"""MobileNet V1, V2 and EfficientNet-Lite2 for inference, without timm, with folded batch norms.
 
 Importing timm would take longer than importing torch and captioning one photograph
 together. The models return timm's features with its parameter names and use the same checkpoint.
 
-Sources: Howard et al., MobileNets (2017); Sandler et al., MobileNetV2 (2018). "Same" padding is
-that of TensorFlow. Shapes: B images, C channels, H, W pixels or positions.
+Sources: Howard et al., MobileNets (2017); Sandler et al., MobileNetV2 (2018); Tan and Le,
+EfficientNet (2019), in the variant for mobile devices: no squeeze-and-excitation, ReLU6. "Same"
+padding is that of TensorFlow. Shapes: B images, C channels, H, W pixels or positions.
 """
 
 from __future__ import annotations
@@ -18,58 +19,75 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from captioner.model.cpu.packed import PackedConv
 
-# For each stage: type of block, number of blocks, stride of the first block, channels.
+# For each stage: type of block, kernel, number of blocks, stride of the first block, channels.
 STAGES = {
     "mobilenetv1_100": (
-        ("plain", 1, 1, 64),
-        ("plain", 2, 2, 128),
-        ("plain", 2, 2, 256),
-        ("plain", 6, 2, 512),
-        ("plain", 2, 2, 1024),
+        ("plain", 3, 1, 1, 64),
+        ("plain", 3, 2, 2, 128),
+        ("plain", 3, 2, 2, 256),
+        ("plain", 3, 6, 2, 512),
+        ("plain", 3, 2, 2, 1024),
     ),
     "mobilenetv2_100": (
-        ("separable", 1, 1, 16),
-        ("inverted", 2, 2, 24),
-        ("inverted", 3, 2, 32),
-        ("inverted", 4, 2, 64),
-        ("inverted", 3, 1, 96),
-        ("inverted", 3, 2, 160),
-        ("inverted", 1, 1, 320),
+        ("separable", 3, 1, 1, 16),
+        ("inverted", 3, 2, 2, 24),
+        ("inverted", 3, 3, 2, 32),
+        ("inverted", 3, 4, 2, 64),
+        ("inverted", 3, 3, 1, 96),
+        ("inverted", 3, 3, 2, 160),
+        ("inverted", 3, 1, 1, 320),
+    ),
+    "tf_efficientnet_lite2": (
+        ("separable", 3, 1, 1, 16),
+        ("inverted", 3, 3, 2, 24),
+        ("inverted", 5, 3, 2, 48),
+        ("inverted", 3, 4, 2, 88),
+        ("inverted", 5, 4, 1, 120),
+        ("inverted", 5, 5, 2, 208),
+        ("inverted", 3, 1, 1, 352),
     ),
 }
-HEADS = {"mobilenetv1_100": None, "mobilenetv2_100": 1280}
+HEADS = {"mobilenetv1_100": None, "mobilenetv2_100": 1280, "tf_efficientnet_lite2": 1280}
+_LITE2 = "tf_efficientnet_lite2"
+_EPS = {_LITE2: 1e-3}
 _STEM, _EXPANSION = 32, 6
 _STEM_LAYERS, _HEAD_LAYERS = ("conv_stem", "bn1", True), ("conv_head", "bn2", True)
 
 
 def is_supported_mobilenet(name: str, args: Mapping[str, Any]) -> bool:
     """Return whether `MobileNet` implements the timm model with this name and arguments."""
+    if name == _LITE2:  # always has "same" padding
+        return args.keys() <= {"bn_eps"}
     known = args.keys() <= {"pad_type", "bn_eps"}
     return name in STAGES and args.get("pad_type") == "same" and known
 
 
 class MobileNet(nn.Module):
-    """The features of a timm MobileNet with `pad_type="same"`.
+    """The features of a timm model of `STAGES` with TensorFlow's padding.
 
     Load timm's state, then call `fold_batch_norms`. `name` is a key of `STAGES`, and `remove` are
     the names of pruned blocks, such as "blocks.4.1".
     """
 
-    def __init__(self, name: str, *, bn_eps: float = 1e-5, remove: Iterable[str] = ()) -> None:
+    def __init__(
+        self, name: str, *, bn_eps: float | None = None, remove: Iterable[str] = ()
+    ) -> None:
         super().__init__()
+        eps = _EPS.get(name, 1e-5) if bn_eps is None else bn_eps
         self.num_features = STAGES[name][-1][-1]
         self.conv_stem = _conv(3, _STEM, 3, stride=2)
-        self.bn1 = nn.BatchNorm2d(_STEM, eps=bn_eps)
+        self.bn1 = nn.BatchNorm2d(_STEM, eps=eps)
         self.blocks, channels = nn.Sequential(), _STEM
-        for kind, repeats, stride, out in STAGES[name]:
+        for kind, kernel, repeats, stride, out in STAGES[name]:
             stage = nn.Sequential()
             for i in range(repeats):
-                stage.append(_Block(kind, channels, out, stride if i == 0 else 1, bn_eps))
+                step = stride if i == 0 else 1
+                stage.append(_Block(kind, kernel, channels, out, step, eps))
                 channels = out
             self.blocks.append(stage)
         head = HEADS[name]
         self.conv_head = _conv(channels, head, 1) if head else None
-        self.bn2 = nn.BatchNorm2d(head, eps=bn_eps) if head else None
+        self.bn2 = nn.BatchNorm2d(head, eps=eps) if head else None
         for path in remove:
             parent, _, child = path.rpartition(".")
             setattr(self.get_submodule(parent), child, nn.Identity())
@@ -106,17 +124,19 @@ class MobileNet(nn.Module):
 class _Block(nn.Module):
     """A depthwise-separable block or an inverted residual block, with timm's parameter names."""
 
-    def __init__(self, kind: str, channels: int, out: int, stride: int, eps: float) -> None:
+    def __init__(
+        self, kind: str, kernel: int, channels: int, out: int, stride: int, eps: float
+    ) -> None:
         super().__init__()
         wide = channels * _EXPANSION if kind == "inverted" else channels
         if kind == "inverted":
             self.conv_pw, self.bn1 = _conv(channels, wide, 1), nn.BatchNorm2d(wide, eps=eps)
-            self.conv_dw, self.bn2 = _depthwise(wide, stride), nn.BatchNorm2d(wide, eps=eps)
+            self.conv_dw, self.bn2 = _depthwise(wide, kernel, stride), nn.BatchNorm2d(wide, eps=eps)
             self.conv_pwl, self.bn3 = _conv(wide, out, 1), nn.BatchNorm2d(out, eps=eps)
             self.order = [("conv_pw", "bn1", True), ("conv_dw", "bn2", True)]
             self.order += [("conv_pwl", "bn3", False)]
         else:
-            self.conv_dw, self.bn1 = _depthwise(wide, stride), nn.BatchNorm2d(wide, eps=eps)
+            self.conv_dw, self.bn1 = _depthwise(wide, kernel, stride), nn.BatchNorm2d(wide, eps=eps)
             self.conv_pw, self.bn2 = _conv(wide, out, 1), nn.BatchNorm2d(out, eps=eps)
             self.order = [("conv_dw", "bn1", True), ("conv_pw", "bn2", kind == "plain")]
         self.skip = kind != "plain" and stride == 1 and channels == out
@@ -132,8 +152,8 @@ def _conv(channels: int, out: int, kernel: int, *, stride: int = 1) -> nn.Conv2d
     return nn.Conv2d(channels, out, kernel, stride=stride, bias=False)
 
 
-def _depthwise(channels: int, stride: int) -> nn.Conv2d:
-    return nn.Conv2d(channels, channels, 3, stride=stride, groups=channels, bias=False)
+def _depthwise(channels: int, kernel: int, stride: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, channels, kernel, stride=stride, groups=channels, bias=False)
 
 
 def _run(module: nn.Module, conv: str, norm: str, activate: bool, x: Tensor) -> Tensor:

@@ -26,7 +26,8 @@ V1 = BackboneConfig(
 )
 V2 = BackboneConfig("mobilenetv2_100", weights="none", args=SAME)
 WHOLE_V1 = dataclasses.replace(V1, remove=(), args=SAME)
-KINDS = {"v1 without its last block": V1, "v1": WHOLE_V1, "v2": V2}
+LITE2 = BackboneConfig("tf_efficientnet_lite2", weights="none")
+KINDS = {"v1 without its last block": V1, "v1": WHOLE_V1, "v2": V2, "lite2": LITE2}
 
 
 def randomise(model: nn.Module) -> None:
@@ -108,7 +109,7 @@ def test_folding_batch_norms_does_not_change_features(kind: str) -> None:
 def test_a_wrong_epsilon_changes_features(kind: str) -> None:
     """The comparison above can distinguish 1e-3 from 1e-5."""
     config = KINDS[kind]
-    eps = 1e-5 if config.args.get("bn_eps") else 1e-3
+    eps = 1e-3 if kind in ("v1", "v2") else 1e-5
     other = dataclasses.replace(config, args={**SAME, "bn_eps": eps})
     model = make_twin(other).double()
     model.load_state_dict(pair(kind)[1])
@@ -127,6 +128,10 @@ def test_a_wrong_epsilon_changes_features(kind: str) -> None:
         ("mobilenetv2_100", {"pad_type": ""}, False),
         ("mobilenetv2_100", {**SAME, "output_stride": 16}, False),
         ("mobilenetv2_140", SAME, False),
+        ("tf_efficientnet_lite2", {}, True),
+        ("tf_efficientnet_lite2", {"bn_eps": 1e-5}, True),
+        ("tf_efficientnet_lite2", {"output_stride": 16}, False),
+        ("tf_efficientnet_lite1", {}, False),
         ("test_resnet", {}, False),
     ],
 )
