@@ -40,6 +40,8 @@ class SourceConfig:
     """Folder of the images; unset, the usual folders of the format."""
     questions: bool = False
     """Train on questions that are made from the captions, instead of on the captions."""
+    captions: bool = False
+    """Train on captions that are made from the questions, instead of on the questions."""
     train_splits: tuple[str, ...] = ("train",)
     """Splits for training."""
     val_splits: tuple[str, ...] = ("val",)
@@ -57,6 +59,9 @@ class SourceConfig:
 
     def __post_init__(self) -> None:
         check_minimum("data", self, 1, "limit")
+        if self.questions and self.captions:
+            problem = "questions and captions cannot both be true; list the source twice"
+            raise ConfigError(f"data: {problem}")
         check_interval("data", self, "(0, 1)", "val_share")
         check_interval("data", self, "(0, inf)", "weight")
 

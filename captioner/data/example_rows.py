@@ -10,7 +10,7 @@ from pathlib import Path
 from captioner.data.example import Example, normalize_split
 from captioner.data.example_checks import Selection, read_examples
 from captioner.data.formats.registry import resolve_format, resolve_path
-from captioner.data.report import MISSING_IMAGE, NO_QUESTION, Report
+from captioner.data.report import MISSING_IMAGE, NO_CAPTION, NO_QUESTION, Report
 from captioner.errors import DataError, SplitError
 
 
@@ -22,6 +22,7 @@ def read_rows(
     images: str | os.PathLike[str] | None = None,
     check_images: bool = True,
     questions: bool = False,
+    captions: bool = False,
     seed: int = 0,
     require_answers: bool = True,
 ) -> tuple[list[Example], Report]:
@@ -40,11 +41,16 @@ def read_rows(
         check_images=check_images,
         require_answers=require_answers,
     )
-    return collect_rows(root, selection, questions=questions, seed=seed)
+    return collect_rows(root, selection, questions=questions, captions=captions, seed=seed)
 
 
 def collect_rows(
-    root: str | os.PathLike[str], selection: Selection, *, questions: bool, seed: int
+    root: str | os.PathLike[str],
+    selection: Selection,
+    *,
+    questions: bool = False,
+    captions: bool = False,
+    seed: int = 0,
 ) -> tuple[list[Example], Report]:
     """Return the selected examples of `root`, and the report on its rows; raise DataError."""
     report, split_counts = Report(), Counter[str]()
@@ -52,6 +58,8 @@ def collect_rows(
     check_splits(root, selection, split_counts)
     if questions:
         rows = _make_questions(rows, seed, report)
+    if captions:
+        rows = _make_captions(rows, report)
     if not rows:
         raise explain_empty(root, selection, report, questions=questions)
     return rows, report
@@ -118,6 +126,19 @@ def _make_questions(rows: list[Example], seed: int, report: Report) -> list[Exam
         if row.image_id not in used:
             report.add(NO_QUESTION, row.image_id)
     return questions + made
+
+
+def _make_captions(rows: list[Example], report: Report) -> list[Example]:
+    """Turn questions into captions; report images whose questions give none."""
+    from captioner.data.question_captions import captions_from_questions
+
+    captioned = [row for row in rows if not row.question]
+    made = captions_from_questions(row for row in rows if row.question)
+    used = {row.image_id for row in made}
+    for name in dict.fromkeys(row.image_id for row in rows if row.question):
+        if name not in used:
+            report.add(NO_CAPTION, name)
+    return captioned + made
 
 
 def explain_empty(

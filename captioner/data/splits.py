@@ -73,6 +73,7 @@ def _report_leaks(train: set[str], val: set[str], report: Report) -> None:
 def _name_task(source: SourceConfig, has_questions: bool, others: list[Task]) -> str:
     """Return the name of a task: the folder of the data set, with a number if that is taken."""
     kind = " questions" if has_questions and source.questions else ""
+    kind = " captions" if not has_questions and source.captions else kind
     base = Path(str(source.root)).stem + kind
     taken = {task.name for task in others}
     names = (f"{base} {number}" if number > 1 else base for number in itertools.count(1))
@@ -94,9 +95,14 @@ def _read_source(source: SourceConfig, config: Config, report: Report) -> tuple[
 
 def _split(source: SourceConfig, seed: int) -> tuple[Dataset, Dataset, Report]:
     """Return training rows, validation rows and problems; hold out rows if there is no split."""
-    root, images, questions = str(source.root), source.images, source.questions
     read = partial(
-        read_dataset, root, format=source.format, images=images, questions=questions, seed=seed
+        read_dataset,
+        str(source.root),
+        format=source.format,
+        images=source.images,
+        questions=source.questions,
+        captions=source.captions,
+        seed=seed,
     )
     try:
         # Both splits in one pass, so that the files are parsed and their problems counted once.

@@ -37,6 +37,7 @@ def read_dataset(
     check_images: bool = True,
     cache_dir: str | os.PathLike[str] | None = None,
     questions: bool = False,
+    captions: bool = False,
     seed: int = 0,
     require_answers: bool = True,
 ) -> tuple[datasets.Dataset, Report]:
@@ -52,6 +53,8 @@ def read_dataset(
         cache_dir: Folder of the Arrow file; by default the cache of `datasets`.
         questions: Turn captioned images into questions (`captioner.data.caption_questions`). They
             follow the questions of the data set, which remain unchanged.
+        captions: Turn questions into captions (`captioner.data.question_captions`), one row per
+            image. They follow the captions of the data set, which remain unchanged.
         seed: Seed of the questions made from captions.
         require_answers: False keeps questions without answers, as in a test set whose answers are
             not public.
@@ -72,8 +75,10 @@ def read_dataset(
         check_images=check_images,
         require_answers=require_answers,
     )
-    if questions:
-        made, report = collect_rows(root, selection, questions=True, seed=seed)
+    if questions or captions:
+        made, report = collect_rows(
+            root, selection, questions=questions, captions=captions, seed=seed
+        )
         keyed = _KeyedRows(_hash_rows(made), lambda: iter(made))
         return _to_arrow(keyed, cache_dir=cache_dir), report
     report, split_counts = Report(), Counter[str]()

@@ -16,7 +16,7 @@ from captioner.config import (
     load_config,
 )
 from captioner.data.splits import hold_out, read_splits
-from captioner.errors import SplitError
+from captioner.errors import ConfigError, SplitError
 
 
 def read(*words: str):
@@ -152,3 +152,25 @@ def test_captions_and_questions_made_from_them_hold_out_the_same_images(tmp_path
     assert not set(train["image"]) & set(val["image"])
     assert len(set(val["image"])) >= 1
     assert "held out" in report.summary()
+
+
+def test_questions_and_captions_made_from_them_hold_out_the_same_images(tmp_path):
+    lines = []
+    for i, shape in enumerate(SHAPES):
+        draw(*shape).save(tmp_path / f"{i}.png")
+        question = "what is parked near the building?" if i % 3 else "what color is the ball?"
+        lines.append(json.dumps({"image": f"{i}.png", "question": question, "answer": "bus"}))
+    (tmp_path / "questions.jsonl").write_text("\n".join(lines))
+    common = {"root": str(tmp_path), "val_splits": ["val"], "val_share": 0.34}
+    tasks, train, val, report = read(sources(common, common | {"captions": True}))
+    assert [task.has_questions for task in tasks] == [True, False]
+    assert not set(train["image"]) & set(val["image"])
+    made = [row for row in train if row["source"] == 1]
+    assert made
+    assert all(row["references"] == ["a bus is parked near the building"] for row in made)
+    assert "image whose questions give no caption" in report.summary()
+
+
+def test_captions_and_questions_of_one_source_cannot_both_be_made(tmp_path):
+    with pytest.raises(ConfigError, match="cannot both be true"):
+        read(sources({"root": str(tmp_path), "questions": True, "captions": True}))
