@@ -19,6 +19,7 @@ from captioner.model.cpu.mobilenet import MobileNet, is_supported_mobilenet
 from captioner.model.decoder import Decoder
 from captioner.model.fusion import Add, Concat, CrossAttention, Linear, Multiply
 from captioner.model.image_encoder import Backbones, MemoryEncoder
+from captioner.model.prunable import resize_units
 from captioner.model.question_encoder import QuestionEncoder, TextEncoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.text import one_line
@@ -67,7 +68,7 @@ def build_model(
     architecture is read, from that folder.
 
     Raises:
-        ConfigError: The question encoder cannot be loaded.
+        ConfigError: The question encoder cannot be loaded, or `sizes` names no layer of the model.
         CheckpointError: The checkpoint lacks the architecture of its question encoder.
     """
     memory_encoder = MemoryEncoder(
@@ -93,7 +94,7 @@ def build_model(
                 ffn=question.decoder_ffn or config.ffn,
                 embed_tokens=decoder.embed_tokens,
             )
-    return Seq2Seq(
+    model = Seq2Seq(
         backbone,
         memory_encoder,
         decoder,
@@ -103,6 +104,11 @@ def build_model(
         pad=tokenizer.question_tokenizer.pad,
         blind=config.blind,
     )
+    try:
+        resize_units(model, config.sizes)
+    except ValueError as error:
+        raise ConfigError(f"model.sizes: {error}") from None
+    return model
 
 
 def _build_decoder(

@@ -76,8 +76,11 @@ class DecoderInputs:
 
     def empty_cache(self) -> list[np.ndarray]:
         """Return the keys and values of no tokens."""
-        images, heads, _, depth = self.cross[0].shape
-        return [np.empty((images, heads, 0, depth), np.float32) for _ in self.cross]
+        images, inputs = len(self.memory_mask), self.sessions.session(self.name).get_inputs()
+        shapes = {x.name: x.shape for x in inputs if x.name.startswith("cache_")}
+        # Self-attention may have other heads than cross-attention, and each layer others.
+        sizes = (shapes[name] for name in self.named_pairs("cache", self.cross))
+        return [np.empty((images, heads, 0, depth), np.float32) for _, heads, _, depth in sizes]
 
     @staticmethod
     def named_pairs(prefix: str, pairs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

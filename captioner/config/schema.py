@@ -219,9 +219,15 @@ class ModelConfig:
     """The parts for question answering; unset, the model only captions."""
     blind: bool = False
     """Replace the image features by zeros: the blind baseline of question answering."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Layers that differ from `heads` or `ffn`, by name (`decoder.layers.0.self_attn: 4`,
+    `decoder.layers.0.ffn: 800`); written by `captioner export --prune`."""
 
     def __post_init__(self) -> None:
         check_minimum("model", self, 1, "width", "heads", "ffn", "decoder_layers")
+        for name, size in self.sizes.items():
+            if type(size) is not int or size < 1:
+                raise ConfigError(f"model.sizes: {name}: {size!r}: expected a number above 0")
         check_minimum("model", self, 0, "encoder_layers")
         check_minimum("model", self, 2, "max_length")
         check_interval("model", self, "[0, 1)", "dropout", "feature_dropout")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,7 @@ from captioner.export.graph_modules import (
 from captioner.export.quantization import quantize_linear_layers
 from captioner.files import replace_file
 from captioner.model.decoder import Decoder
+from captioner.model.layers import Attention
 from captioner.model.seq2seq import Seq2Seq
 from captioner.model.tta import view_sizes
 from captioner.text import one_line
@@ -163,32 +164,36 @@ def _question_part(model: Seq2Seq) -> Part:
 
 def _decoder_parts(name: str, decoder: Decoder) -> Iterator[tuple[str, Part]]:
     width = decoder.embed_tokens.embedding_dim
-    heads = decoder.layers[0].self_attn.heads
-    layers = range(len(decoder.layers))
     memory = torch.randn(_IMAGES, _POSITIONS, width)
-    pairs = [f"{kind}_{layer}" for layer in layers for kind in ("key", "value")]
-    cross = [f"cross_{pair}" for pair in pairs]
+    cross = _example_pairs("cross", [layer.encoder_attn for layer in decoder.layers], _POSITIONS)
     yield (
         f"{name}_{CROSS}",
         Part(CrossGraph(decoder), {"memory": memory}, {"memory": (0, 1)}, tuple(cross)),
     )
-    shape = (_IMAGES, heads, _POSITIONS, width // heads)
     inputs = {
         # Two objects: the exporter would take one tensor for one input.
         "tokens": torch.ones(_IMAGES, _QUERIES, dtype=torch.long),
         "positions": torch.ones(_IMAGES, _QUERIES, dtype=torch.long),
         "mask": torch.zeros(_IMAGES, _QUERIES, _CACHED + _QUERIES),
         "memory_mask": torch.zeros(_IMAGES, _POSITIONS),
-    } | {key: torch.randn(shape) for key in cross}
+    } | cross
     dynamic = {"tokens": (0, 1), "positions": (0, 1), "mask": (0, 1, 2), "memory_mask": (0, 1)}
     dynamic |= dict.fromkeys(cross, (0, 2))
     alone = inputs | {"mask": torch.zeros(_IMAGES, _QUERIES, _QUERIES)}
     yield f"{name}_{ATTENTION}", Part(AttentionGraph(decoder), alone, dynamic, ("weights",))
-    shape = (_IMAGES, heads, _CACHED, width // heads)
-    cache = {f"cache_{pair}": torch.randn(shape) for pair in pairs}
+    cache = _example_pairs("cache", [layer.self_attn for layer in decoder.layers], _CACHED)
     dynamic = dynamic | dict.fromkeys(cache, (0, 2))
-    outputs = ("logits", *(f"longer_{pair}" for pair in pairs))
+    outputs = ("logits", *(key.replace("cache", "longer") for key in cache))
     yield name, Part(DecoderGraph(decoder), inputs | cache, dynamic, outputs)
+
+
+def _example_pairs(prefix: str, attentions: Iterable[Attention], tokens: int) -> dict[str, Tensor]:
+    """Return random keys and values (B, H, `tokens`, D/H) of the attention of each layer."""
+    pairs = {}
+    for i, a in enumerate(attentions):
+        shape = (_IMAGES, a.heads, tokens, a.q_proj.out_features // a.heads)
+        pairs |= {f"{prefix}_{kind}_{i}": torch.randn(shape) for kind in ("key", "value")}
+    return pairs
 
 
 def _stored_tensors(model: nn.Module, path: Path) -> dict[int, StoredTensor]:

@@ -1,10 +1,12 @@
 """The key-value cache of a search.
 
-Shapes: B images, K rows (hypotheses) per image, P memory positions, D width, H heads, S cached
-steps times K.
+Shapes: B images, K rows (hypotheses) per image, P memory positions, D width, H heads of a layer,
+D/H the width of a head, S cached steps times K.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -19,25 +21,37 @@ class Cache:
 
     Args:
         cross: Keys and values of the memory for each layer, each (B, H, P, D/H).
+        heads: H of the self-attention of each layer.
         rows: K.
         room: Steps for which there is space.
         mask: (B, P), False at memory positions that are ignored.
     """
 
     def __init__(
-        self, cross: list[tuple[Tensor, Tensor]], rows: int, room: int, mask: Tensor | None = None
+        self,
+        cross: list[tuple[Tensor, Tensor]],
+        heads: Sequence[int],
+        rows: int,
+        room: int,
+        mask: Tensor | None = None,
     ) -> None:
         k = cross[0][0]  # (B, H, P, D/H)
-        images, heads, _, depth = k.shape
+        images, _, _, depth = k.shape
         self.cross, self.mask, self.rows, self.room = cross, mask, rows, room
         # Hidden entries are multiplied by 0, so all entries that are read have been written.
-        self.own = k.new_empty((len(cross), 2, images, heads, room * rows, depth))
+        self.own = [k.new_empty((2, images, h, room * rows, depth)) for h in heads]
+        """Keys and values of each layer, (2, B, H, S, D/H)."""
         self.visible = torch.zeros((images, rows, room * rows), dtype=torch.bool, device=k.device)
         self.starts = torch.zeros(images, dtype=torch.long, device=k.device)
         self.first, self.length = 0, 0  # steps in use: first to length - 1
         self._itself = torch.eye(rows, dtype=torch.bool, device=k.device)
-        self._present: tuple[Tensor, ...] = ()  # for each layer, the entries of this step,
-        self._past: tuple[Tensor, ...] = ()  # and those of all steps in use
+        self._present: list[Tensor] = []  # for each layer, the entries of this step,
+        self._past: list[Tensor] = []  # and those of all steps in use
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the keys and values."""
+        return self.own[0].dtype
 
     def ages(self) -> Tensor:
         """Return the number of tokens (B,) of each image before the present one."""
@@ -55,11 +69,12 @@ class Cache:
         end = begin + self.rows
         complete = rows == self.rows
         self.visible[..., begin:end] = self._itself if complete else self._itself[0]
-        own = self.own[:, :, : len(self.starts)]
+        own = [x[:, : len(self.starts)] for x in self.own]
         if not complete:
-            own[..., begin + rows : end, :] = 0
-        self._present = own[..., begin : begin + rows, :].unbind()
-        self._past = own[..., self.first * self.rows : end, :].unbind()
+            for x in own:
+                x[..., begin + rows : end, :] = 0
+        self._present = [x[..., begin : begin + rows, :] for x in own]
+        self._past = [x[..., self.first * self.rows : end, :] for x in own]
         self.length += 1
         if self.rows == 1 and self.first == 0 and not self.starts.any():
             return None
@@ -77,7 +92,8 @@ class Cache:
         if len(images) < len(self.starts):
             self.starts = self.starts[images]
             used = slice(self.first * self.rows, self.length * self.rows)
-            self.own[:, :, : len(images), :, used] = self.own[:, :, images, :, used]
+            for x in self.own:
+                x[:, : len(images), :, used] = x[:, images, :, used]
             self.cross = [(k[images], v[images]) for k, v in self.cross]
             self.mask = None if self.mask is None else self.mask[images]
             self.first = int(self.starts.min())
@@ -95,8 +111,9 @@ class Cache:
         if not self.first:
             raise ValueError(f"the cache is full after {self.room} steps")
         begin, end = self.first * self.rows, self.length * self.rows
-        own = self.own[:, :, : len(self.starts)]
-        own[..., : end - begin, :] = own[..., begin:end, :].clone()
+        for x in self.own:
+            own = x[:, : len(self.starts)]
+            own[..., : end - begin, :] = own[..., begin:end, :].clone()
         self.visible[..., : end - begin] = self.visible[..., begin:end].clone()
         self.visible[..., end - begin :] = False
         self.starts = self.starts - self.first

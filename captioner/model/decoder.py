@@ -152,7 +152,8 @@ class Decoder(nn.Module):
 
     def start(self, memory: Tensor, rows: int, length: int, mask: Tensor | None = None) -> Cache:
         """Return a cache with space for `length` steps of B * K `rows`; mask as in `forward`."""
-        return Cache(self._cross(memory), rows // len(memory), length, mask)
+        heads = [layer.self_attn.heads for layer in self.layers]
+        return Cache(self._cross(memory), heads, rows // len(memory), length, mask)
 
     def admit(self, memory: Tensor, cache: Cache, places: Tensor) -> None:
         """Put other images, with memory (n, P, D), in these places (n,) of the cache."""
@@ -172,8 +173,8 @@ class Decoder(nn.Module):
         rows = tokens.shape[1]
         if cache.length == 0 < rows - 1 and (tokens == tokens[:, :1]).all():
             return self.step(tokens[:, :1], cache).repeat(1, rows, 1)  # all rows are equal
-        own_mask = additive_mask(cache.advance(rows), cache.own.dtype)
-        cross_mask = additive_mask(key_mask(cache.mask), cache.own.dtype)
+        own_mask = additive_mask(cache.advance(rows), cache.dtype)
+        cross_mask = additive_mask(key_mask(cache.mask), cache.dtype)
         ages = cache.ages().clamp(max=self.max_length - 1)[:, None]
         x = self.embed(tokens, ages)  # (B, K, D)
         for i, layer in enumerate(self.layers):

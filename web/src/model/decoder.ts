@@ -37,10 +37,13 @@ export class Decoder {
     async start(memory: Memory, temperature: number): Promise<Step> {
         const session = await this.sessions.get(this.name);
         const fixed = await this.readMemory(memory);
-        const [, heads, , depth] = fixed.cross_key_0.dims;
-        const empty = this.runtime.floats(new Float32Array(0), [1, heads, 0, depth]);
-        const caches = session.inputNames.filter((name) => name.startsWith("cache_"));
-        let cache: Tensors = Object.fromEntries(caches.map((name) => [name, empty]));
+        let cache: Tensors = {};
+        for (const input of session.inputMetadata) {
+            if (!input.isTensor || !input.name.startsWith("cache_")) continue;
+            const [, heads, , depth] = input.shape as number[]; // pruned layers differ in their heads
+            cache[input.name] = this.runtime.floats(new Float32Array(0), [1, heads, 0, depth]);
+        }
+        const caches = Object.keys(cache);
         let cached = 0; // T
         let first = 0; // the cache entry of row 0 of the last call
         let entries: number[][] = [[]]; // of each row of the last call: its cache entries, without its own
