@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from captioner.checkpoint.folder import CONFIG, METRICS, TEXT_ENCODER, TOKENIZER, WEIGHTS
-from captioner.config import Config, save_config
+from captioner.config import Config, load_config, save_config
 from captioner.errors import CheckpointError
 from captioner.files import replace_folder, restore_folder
+from captioner.model.image_encoder import resize_positions
 from captioner.model.lora import add_new_adapters, merge_adapters
 from captioner.model.question_encoder import TextEncoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
+
+POSITIONS = "memory_encoder.positions"
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -47,26 +51,27 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
 def stored_feature_shape(state: Mapping[str, Tensor], path: Path) -> tuple[int, int]:
     """Return the (positions, channels) of the backbone features that stored weights expect."""
     try:
-        positions = state["memory_encoder.positions"].shape[0]
+        positions = state[POSITIONS].shape[0]
         return positions, state["memory_encoder.projection.weight"].shape[1]
     except KeyError as error:
         raise CheckpointError(f"{path}: not a captioner's weights; {error} is missing") from None
 
 
 def save_best(
-    folder: Path, config: Config, tokenizer: Tokenizer, model: Seq2Seq, metrics: Mapping[str, Any]
+    folder: Path,
+    config: Config,
+    tokenizer: Tokenizer,
+    model: Seq2Seq,
+    metrics: Mapping[str, Any],
+    *,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write a checkpoint atomically, with `metrics` (the validation scores) as `metrics.json`.
 
-    The weights get the type `train.save_dtype`; LoRA adapters are merged into them. Raises
-    CheckpointError if the folder cannot be written.
+    The weights get the type `dtype`, or else `train.save_dtype`; LoRA adapters are merged into
+    them. Raises CheckpointError if the folder cannot be written.
     """
-    dtype = getattr(torch, config.train.save_dtype)
-    weights = {
-        k: v.to("cpu", dtype).contiguous()
-        for k, v in merge_adapters(model).items()
-        if v.is_floating_point()
-    }
+    weights = _to_dtype(merge_adapters(model), dtype or getattr(torch, config.train.save_dtype))
     with replace_folder(folder, tensor_bytes(weights)) as partial:
         save_config(config, partial / CONFIG)
         tokenizer.save(partial / TOKENIZER)
@@ -78,6 +83,26 @@ def save_best(
         # safetensors lets only the owner read its files, but checkpoints are meant to be shared.
         (partial / WEIGHTS).chmod(0o644)
         (partial / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+
+
+def publish_checkpoint(source: Path, folder: Path) -> None:
+    """Write a copy of a checkpoint atomically, with weights of the type `train.save_dtype`.
+
+    Raises CheckpointError if the copy cannot be written.
+    """
+    restore_folder(source)
+    dtype = getattr(torch, load_config(source / CONFIG).train.save_dtype)
+    weights = _to_dtype(load_weights(source / WEIGHTS), dtype)
+    with replace_folder(folder, tensor_bytes(weights)) as partial:
+        shutil.copytree(source, partial, dirs_exist_ok=True)
+        save_tensors(weights, partial / WEIGHTS, metadata={"format": "pt"})
+        (partial / WEIGHTS).chmod(0o644)
+
+
+def _to_dtype(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return the floating-point tensors of a state on the CPU, with this type."""
+    floats = {k: v for k, v in state.items() if v.is_floating_point()}
+    return {k: v.to("cpu", dtype).contiguous() for k, v in floats.items()}
 
 
 def save_tensors(
@@ -96,6 +121,29 @@ def tensor_bytes(tensors: Mapping[str, Tensor]) -> int:
 
 
 def load_best(folder: Path, model: nn.Module) -> None:
-    """Load the best weights of a run so far; LoRA adapters are initialized again."""
+    """Load a checkpoint of the run; LoRA adapters are initialized again.
+
+    Position embeddings of another image size are interpolated.
+    """
     restore_folder(folder)
-    load_strictly(model, add_new_adapters(model, load_weights(folder / WEIGHTS)), folder)
+    load_average([folder], model)
+
+
+def load_average(folders: Sequence[Path], model: nn.Module) -> None:
+    """Load the mean of the weights of several checkpoints of one run, as `load_best` does.
+
+    Tensors that are equal in all of them are not changed by rounding. The order of the checkpoints
+    can change the mean by rounding.
+    """
+    positions = len(model.get_parameter(POSITIONS))
+    first, *others = (_load_at_size(folder, positions) for folder in folders)
+    for key, value in first.items():
+        values = [value, *(other[key] for other in others)]
+        if any(not torch.equal(value, x) for x in values):
+            first[key] = torch.stack(values).mean(0)
+    load_strictly(model, add_new_adapters(model, first), folders[0])
+
+
+def _load_at_size(folder: Path, positions: int) -> dict[str, Tensor]:
+    state = load_weights(folder / WEIGHTS)
+    return state | {POSITIONS: resize_positions(state[POSITIONS], positions)}

@@ -24,6 +24,7 @@ from captioner.config.parsing import (
     to_dict,
     type_name,
 )
+from captioner.config.stage_graph import check_graph
 from captioner.errors import ConfigError
 from captioner.text import one_line
 
@@ -54,6 +55,8 @@ class SourceConfig:
     """Augment the images; False if colors or margins determine the answers."""
     weight: float = 1.0
     """Passes over the images of the data set per epoch."""
+    rank: bool = True
+    """Count in the score that ranks checkpoints; False only validates and logs the data set."""
     limit: int | None = None
     """Use only the first images of each split, at most this many (for smoke tests)."""
 
@@ -240,8 +243,25 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class StageConfig:
-    """One stage of training; the stages of a run follow one another."""
+    """One stage of training: its start, its objective and what it trains."""
 
+    name: str = ""
+    """Unique name, for logs, `start`, `average` and the folder `stages/NAME` of the run; unset, the
+    number of the stage."""
+    start: str | None = None
+    """Name of the earlier stage whose result this stage starts from; unset, the previous stage."""
+    average: tuple[str, ...] = ()
+    """Start from the greedy soup of the checkpoints that these earlier stages have kept: their
+    weights are averaged as long as the validation score does not fall (Wortsman et al., 2022)."""
+    snapshots: int = 1
+    """Checkpoints of this stage to keep for `average`: the best ones by the validation score."""
+    size: int | None = None
+    """Image size; position embeddings are interpolated. Unset, that of the stage it starts from, or
+    of the last one in `average`; for the first stage, `image.size`."""
+    min_scale: float | None = None
+    """Augmentation of this stage; unset, `image.min_scale`."""
+    jitter: float | None = None
+    """Augmentation of this stage; unset, `image.jitter`."""
     objective: Literal["cross_entropy", "scst"] = "cross_entropy"
     """Cross-entropy, or self-critical sequence training (SCST) with CIDEr-D as the reward."""
     samples: int = 5
@@ -271,13 +291,14 @@ class StageConfig:
     augment: bool = True
     """Augment the images in this stage."""
     weights: tuple[float, ...] = ()
-    """Passes over the images of each source per epoch; unset, the `weight` of the source."""
+    """Passes over the images of each source per epoch, 0 to leave it out; unset, the `weight` of
+    the source. Only sources that the stage trains are validated."""
     cached_views: int = 0
     """Frozen backbone: cache the features of this many augmented views per image; 0 is off."""
 
     def __post_init__(self) -> None:
         check_minimum("train.stages", self, 0, "epochs")
-        check_minimum("train.stages", self, 1, "encoder_blocks")
+        check_minimum("train.stages", self, 1, "encoder_blocks", "snapshots", "size")
         check_minimum("train.stages", self, 2, "samples")
         names = ("lr", "encoder_lr", "warmup", "final_lr", "cached_views", "bleu")
         check_minimum("train.stages", self, 0, *names)
@@ -285,8 +306,13 @@ class StageConfig:
             problem = "lr=0 and encoder_lr=0 train nothing; set one of them above 0"
             raise ConfigError(f"train.stages: {problem}")
         check_interval("train.stages", self, "(0, 1]", "encoder_decay")
-        if any(weight <= 0 for weight in self.weights):
-            raise ConfigError(f"train.stages: weights={self.weights}: expected numbers above 0")
+        if self.min_scale is not None:
+            check_interval("train.stages", self, "(0, 1]", "min_scale")
+        if self.jitter is not None:
+            check_interval("train.stages", self, "[0, 1]", "jitter")
+        if self.weights and not (min(self.weights) >= 0 < max(self.weights)):
+            problem = "expected numbers of at least 0, one of them above 0"
+            raise ConfigError(f"train.stages: weights={self.weights}: {problem}")
         if self.cached_views and self.encoder_lr:
             hint = "set encoder_lr to 0 or cached_views to 0"
             raise ConfigError(f"train.stages: cached_views needs a frozen encoder; {hint}")
@@ -314,7 +340,7 @@ class TrainConfig:
     """Validate the start as epoch -1 too, and keep it if no epoch is better. With a single stage of
     0 epochs, the run only validates."""
     stages: tuple[StageConfig, ...] = (StageConfig(),)
-    """The stages of training, in order."""
+    """The stages of training, in order. They form a graph: see `start` and `average`."""
     batch_size: int = 32
     """Images per step and device."""
     accumulate: int = 1
@@ -338,11 +364,14 @@ class TrainConfig:
     resumed run then equals an uninterrupted one up to rounding. No gain on a CPU: a step took 0.99
     to 1.04 of its time (benchmarks/README.md)."""
     patience: int = 5
-    """Early stopping: validations without a better CIDEr-D before a stage ends."""
+    """Early stopping: validations without a better score before a stage ends."""
     eval_every: int = 1
     """Epochs between validations."""
     save_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Type of the weights in the best checkpoint; states for resuming are always float32."""
+    """Type of the weights in the best checkpoint; states for resuming and the checkpoints of stages
+    are always float32."""
+    export: Literal["none", "float32", "int8"] = "none"
+    """At the end, write the ONNX graphs of the best checkpoint, as `captioner export --dtype`."""
     eval_images: int | None = None
     """Validate on at most this many images, the first ones; unset, on all."""
     save_every: int = 1000
@@ -373,11 +402,13 @@ class TrainConfig:
             if getattr(self, name) and not self.start:
                 hint = f"set model.{name.replace('_max', '.max')}"
                 raise ConfigError(f"train.{name} needs train.start, which is not set; {hint}")
+        check_graph(self.stages)
         for number, stage in enumerate(self.stages):
-            if not stage.epochs and not (self.validate_start and self.start and number == 0):
+            validates = self.validate_start and self.start and number == 0
+            if not (stage.epochs or stage.average or validates):
                 raise ConfigError(
-                    f"train.stages.{number}: epochs=0 is allowed only in the first stage, with"
-                    " train.start and train.validate_start"
+                    f"train.stages.{number}: epochs=0 is allowed only with `average`, or in the"
+                    " first stage with train.start and train.validate_start"
                 )
         check_interval("train", self, "[0, 1)", "label_smoothing", "ema")
 

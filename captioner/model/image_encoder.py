@@ -50,6 +50,25 @@ def _flatten_grid(x: Tensor, model: nn.Module) -> Tensor:
     return x.flatten(2).transpose(1, 2)
 
 
+def resize_positions(embeddings: Tensor, positions: int) -> Tensor:
+    """Return position embeddings (P, D) for another number of positions, by interpolation.
+
+    Source: Dosovitskiy et al., ViT (2021), section 3.2.
+
+    Raises:
+        ValueError: The numbers differ, and one of them is not that of a square grid.
+    """
+    if len(embeddings) == positions:
+        return embeddings
+    sides = [math.isqrt(n) for n in (len(embeddings), positions)]
+    if [side**2 for side in sides] != [len(embeddings), positions]:
+        counts = f"{len(embeddings)} and {positions}"
+        raise ValueError(f"{counts} positions: expected two square grids")
+    grid = embeddings.T.unflatten(1, (sides[0], sides[0]))[None]
+    grid = F.interpolate(grid, (sides[1], sides[1]), mode="bicubic")
+    return grid[0].flatten(1).T.contiguous()
+
+
 class MemoryEncoder(nn.Module):
     """Projection, position embeddings and Transformer layers: features to memory."""
 
@@ -77,20 +96,8 @@ class MemoryEncoder(nn.Module):
 
     @torch.no_grad()
     def resize(self, positions: int) -> None:
-        """Change the number of positions by interpolation of the learned position embeddings.
-
-        Source: Dosovitskiy et al., ViT (2021), section 3.2.
-
-        Raises:
-            ValueError: The old or the new positions do not form a square grid.
-        """
-        sides = [math.isqrt(n) for n in (len(self.positions), positions)]
-        if [side**2 for side in sides] != [len(self.positions), positions]:
-            counts = f"{len(self.positions)} and {positions}"
-            raise ValueError(f"{counts} positions: expected two square grids")
-        grid = self.positions.T.unflatten(1, (sides[0], sides[0]))[None]
-        grid = F.interpolate(grid, (sides[1], sides[1]), mode="bicubic")
-        self.positions = nn.Parameter(grid[0].flatten(1).T.contiguous())
+        """Change the number of positions, as `resize_positions` does; raise ValueError."""
+        self.positions = nn.Parameter(resize_positions(self.positions, positions))
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (B, P, C) to memory (B, P, D)."""

@@ -69,7 +69,8 @@ def write_report(folder: Path) -> Path:
     # An epoch that was repeated after a crash counts once, with its last values.
     log = {(row["stage"], row["epoch"]): row for row in load_rows(folder / LOG)}
     rows = load_rows(folder / CAPTIONS)
-    parts = [f"<h1>{html.escape(folder.name)}</h1>", *_curves([log[key] for key in sorted(log)])]
+    ordered = [log[key] for key in sorted(log)]
+    parts = [f"<h1>{html.escape(folder.name)}</h1>", *_stages(ordered), *_curves(ordered)]
     if rows:
         parts += _scores(rows)
     text = (
@@ -80,6 +81,22 @@ def write_report(folder: Path) -> Path:
     path = folder / REPORT
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def _stages(log: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    """Yield a table of the stages, with the number of epochs and the best score of each."""
+    scores: dict[str, list[float]] = {}
+    epochs = Counter[str]()
+    for row in log:
+        name = str(row.get("name", row["stage"]))
+        epochs[name] += row["epoch"] >= 0
+        scores.setdefault(name, []).extend([row["score"]] if "score" in row else [])
+    if len(scores) > 1:
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}<td>{epochs[name]}<td>{max(values, default=0):.4f}"
+            for name, values in scores.items()
+        )
+        yield f"<h2>Stages</h2><table><tr><th>stage<th>epochs<th>best score{rows}</table>"
 
 
 def _curves(log: Sequence[Mapping[str, Any]]) -> Iterable[str]:

@@ -1,7 +1,8 @@
 """The training loop: `train` -> `run_stage` -> `run_epoch` -> `training_step`.
 
 A run has stages (for example: train the decoder, fine-tune the backbone, self-critical training),
-a stage has epochs, and an epoch has steps. After an epoch, the moving average of the weights is
+a stage has epochs, and an epoch has steps. A stage starts from the result of an earlier one, or
+from the average of checkpoints of several. After an epoch, the moving average of the weights is
 validated and kept if it is the best so far, and the state to resume from is saved. A resumed run
 ends bit for bit where an uninterrupted one ends: all randomness of a step depends on its position
 in the run only. `Run` and `Stage`, the states of a run and of a stage, are in `training.run`.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,20 +21,33 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from captioner import checkpoint
-from captioner.checkpoint import weights
 from captioner.config import Config
 from captioner.data.collate import Batch
-from captioner.data.report import UNREADABLE_IMAGE
 from captioner.errors import DataError
 from captioner.training import html_report, run_state
-from captioner.training.calibrate import fit_answer_temperature
+from captioner.training.averaging import average_stages
 from captioner.training.cost_estimate import estimate_cost
 from captioner.training.distributed import any_rank, gather_tensor
+from captioner.training.finish import finish_run
 from captioner.training.loss import Loss
 from captioner.training.optimizer import set_learning_rate
-from captioner.training.run import Run, Stage, prepare_stage, resume_or_reset, start_run
+from captioner.training.run import (
+    Run,
+    Stage,
+    prepare_stage,
+    resume_or_reset,
+    set_size,
+    start_run,
+)
 from captioner.training.signals import Signals, Stopped
 from captioner.training.stage import train_mode
+from captioner.training.stage_results import (
+    START,
+    begin_from_result,
+    prune_checkpoints,
+    save_result,
+    stage_size,
+)
 from captioner.training.validation import report_unreadable, validate
 
 logger = logging.getLogger(__name__)
@@ -87,18 +102,29 @@ def train(
             run.accelerator.end_training()
             return checkpoint.best_scores(run.best)
         batches = f" and {progress.batch} batches" if progress.batch else ""
-        logger.info(f"resuming after epoch {progress.epoch} of stage {progress.stage}{batches}")
+        name = run.names[progress.stage]
+        logger.info(f"resuming after epoch {progress.epoch} of stage {name}{batches}")
     for number in range(progress.stage, len(stages)):
         if number > progress.stage:
-            progress.stage, progress.epoch, progress.batch, progress.stale = number, 0, 0, 0
-            torch.manual_seed(hash((run.settings.seed, number)))  # new LoRA adapters are random
-            weights.load_best(run.best, run.model)
-            run.average.reset(run.model)
-        elif run_state.is_stage_finished(progress, run.settings):
+            begin_stage(run, number)
+        elif run.saved and run_state.is_stage_finished(progress, run.settings):
             continue
         run_stage(run, number)
     finish_run(run)
     return checkpoint.best_scores(run.best)
+
+
+def begin_stage(run: Run, number: int) -> None:
+    """Give the model the image size and the start of a stage: a result, or an average."""
+    progress = run.progress
+    progress.stage, progress.epoch, progress.batch, progress.stale = number, 0, 0, 0
+    torch.manual_seed(hash((run.settings.seed, number)))  # new LoRA adapters are random
+    set_size(run, stage_size(run, number))
+    if run.settings.stages[number].average:
+        average_stages(run, number)
+    else:
+        begin_from_result(run, number)
+    run.average.reset(run.model)
 
 
 def run_stage(run: Run, number: int) -> None:
@@ -108,19 +134,21 @@ def run_stage(run: Run, number: int) -> None:
     if run.settings.validate_start and number == progress.step == progress.epoch == 0:
         started = time.perf_counter()
         scores = validate_average(run, stage, epoch=-1)
-        log_epoch(run, number, -1, time.perf_counter() - started, scores)
+        log_epoch(run, stage, -1, time.perf_counter() - started, scores)
     if stage.config.epochs:
         stage.estimate = estimate_cost(
             stage.objective, stage.prepared, run.train_set, stage.batches, run.accelerator
         )
     if stage.estimate:
         left = stage.config.epochs - progress.epoch
-        logger.info(f"stage {number}: {stage.estimate.describe(left, run.settings.batch_size)}")
+        logger.info(f"stage {stage.name}: {stage.estimate.describe(left, run.settings.batch_size)}")
     for epoch in range(progress.epoch, stage.config.epochs):
         if progress.stale >= patience:
             logger.info(f"no better validation in {patience} evaluations: stage ends")
             break
         run_epoch(run, stage, epoch)
+    if not stage.config.epochs:
+        run.save(stage.prepared.optimizer)
     run.model = stage.prepared.end()
 
 
@@ -223,41 +251,33 @@ def finish_epoch(run: Run, stage: Stage, epoch: int, totals: Totals) -> None:
         log |= stage.estimate.measure_speed(seconds, run.accelerator.device)
     if (epoch + 1) % settings.eval_every == 0 or epoch + 1 == stage.config.epochs:
         log |= validate_average(run, stage, epoch)
-    log_epoch(run, stage.number, epoch, seconds, log)
+    log_epoch(run, stage, epoch, seconds, log)
     run.save(stage.prepared.optimizer)
+    prune_checkpoints(run, stage.number)
     if stop := run.stop_signal():
         raise Stopped(stop)
 
 
 def validate_average(run: Run, stage: Stage, epoch: int) -> dict[str, float]:
-    """Return the scores of the moving average, and save it if it is the best so far."""
-    progress = run.progress
+    """Return the scores of the moving average, and save it if it is one of the best so far."""
     with run.average.applied(run.model), stage.prepared.full_model() as model:
-        result = validate(model, run)
+        result = validate(model, run, stage.config)
         for warning in result.warnings:
             logger.warning(warning)
-        score = result.scores["score"]
-        is_better = score > progress.best
-        progress.stale = 0 if is_better else progress.stale + 1
-        # On a handful of images, CIDEr-D may be 0 throughout; then the latest weights are kept.
-        if is_better or score == progress.best == 0:
-            progress.best = score
-            metrics = {"stage": stage.number, "epoch": epoch, "val": result.scores}
-            if stage.objective.reward:
-                metrics["reward"] = stage.objective.reward.describe()
-            if run.is_main:
-                weights.save_best(run.best, run.config, run.tokenizer, model, metrics)
-                html_report.replace_rows(run.output / html_report.CAPTIONS, result.captions)
+        reward = stage.objective.reward
+        details: dict[str, Any] = {"reward": reward.describe()} if reward else {}
+        name = START if epoch < 0 else f"{epoch:04}"
+        save_result(run, stage.number, name, model, result, epoch=epoch, **details)
     return result.scores
 
 
-def log_epoch(run: Run, number: int, epoch: int, seconds: float, log: dict[str, float]) -> None:
+def log_epoch(run: Run, stage: Stage, epoch: int, seconds: float, log: dict[str, float]) -> None:
     """Log an epoch to the tracker, to the terminal and to the log file of the run."""
     run.accelerator.log(log, step=run.progress.step)
     values = "  ".join(f"{name} {value:.4g}" for name, value in log.items())
-    logger.info(f"stage {number} epoch {epoch} ({seconds:.0f} s): {values}")
+    logger.info(f"stage {stage.name} epoch {epoch} ({seconds:.0f} s): {values}")
     if run.is_main:
-        row = {"stage": number, "epoch": epoch} | log
+        row = {"stage": stage.number, "name": stage.name, "epoch": epoch} | log
         html_report.append_rows(run.output / html_report.LOG, [row])
 
 
@@ -272,24 +292,6 @@ def load_epoch(run: Run, stage: Stage, epoch: int) -> tqdm[Batch]:
         num_workers=run.config.data.workers,
         pin_memory=run.accelerator.device.type == "cuda",
     )
-    title = f"stage {stage.number} epoch {epoch}"
+    title = f"stage {stage.name} epoch {epoch}"
     start, hidden = run.progress.batch, not run.is_main
     return tqdm(loader, title, initial=start, leave=False, disable=hidden)
-
-
-def finish_run(run: Run) -> None:
-    """Calibrate the answers of the best checkpoint and write the report."""
-    if run.is_main and run.config.model.question:
-        weights.load_best(run.best, run.model)
-        run.val_set.features = None  # those of the last stage may be of another backbone
-        model = run.model.to(run.accelerator.device)
-        temperature = fit_answer_temperature(model, run.val_set, run.tasks, run.accelerator)
-        if temperature:
-            checkpoint.set_temperature(run.best, temperature)
-            logger.info(f"answers.temperature {temperature:.3f}")
-    if unreadable := run.report.problems.get(UNREADABLE_IMAGE):
-        logger.info(f"{UNREADABLE_IMAGE}: {unreadable}")  # the rest was reported before training
-    if run.is_main:
-        logger.info(f"report: {html_report.write_report(run.output)}")
-    run.accelerator.end_training()
-    logger.info(f"best validation score {run.progress.best:.4f}; checkpoint in {run.best}")

@@ -20,6 +20,7 @@ from captioner.tokenizer import BOS, EOS, PAD, Tokenizer
 from captioner.training import setup
 from captioner.training.data_report import describe_data
 from captioner.training.loss import caption_loss
+from captioner.training.run import check_export
 from captioner.training.validation import generate_texts
 
 BATCH_IMAGES, MAX_STEPS, LEARNING_RATE = 4, 300, 1e-3
@@ -43,9 +44,11 @@ def preflight(config: Config, tell: Callable[[str], None]) -> Iterator[Finding]:
     must then generate the batch's texts. No file is written. `tell` receives the lines of the data
     report.
     """
+    check_export(config.train)
     torch.manual_seed(config.train.seed)
     tasks, train_rows, val_rows, report = read_splits(config)
     model, tokenizer, config = setup.build_start(config, train_rows)
+    setup.check_sizes(model, config)
     dataset, val = setup.build_datasets(config, tasks, train_rows, val_rows, tokenizer)
     for line in describe_data(config, tasks, dataset, val, report):
         tell(line)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +15,16 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.config import Config, StageConfig, TrainConfig
+from captioner.config.stage_graph import stage_names
 from captioner.data import Report
 from captioner.data.collate import Batch, collate
 from captioner.data.dataset import ImageDataset, Sample, UnreadableImage
 from captioner.data.sampler import EpochBatches
 from captioner.data.splits import Task, digest_rows, read_splits
 from captioner.errors import CheckpointError, ConfigError
+from captioner.extras import explain_missing
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
 from captioner.training import distributed, html_report, run_state, setup
@@ -32,6 +37,7 @@ from captioner.training.loss import CaptionReward, Objective
 from captioner.training.optimizer import build_optimizer
 from captioner.training.signals import BadSteps, Signals, Stopped
 from captioner.training.stage import check_stage, source_weights, start_stage
+from captioner.training.stage_results import STAGES, stage_size
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +74,16 @@ class Run:
     def output(self) -> Path:
         """The folder of the run."""
         return Path(self.settings.output)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the stages."""
+        return stage_names(self.settings.stages)
+
+    @property
+    def sized_config(self) -> Config:
+        """The configuration with the present image size."""
+        return setup.at_size(self.config, self.val_set.spec.size[0])
 
     @property
     def best(self) -> Path:
@@ -122,6 +138,7 @@ class Stage:
     """The state of the stage that is running."""
 
     number: int
+    name: str
     config: StageConfig
     epochs_before: int
     batches: EpochBatches
@@ -132,14 +149,23 @@ class Stage:
     estimate: CostEstimate | None = None
 
 
+def check_export(settings: TrainConfig) -> None:
+    """Raise DependencyError if the graphs cannot be written at the end of a run."""
+    if settings.export != "none":
+        with explain_missing(f"train.export={settings.export}"):
+            importlib.import_module("captioner.export.onnx_graphs")
+
+
 def start_run(config: Config, signals: Signals | None = None) -> Run:
     """Read the data, build the tokenizer and the model, and start the Accelerator."""
     settings = config.train
+    check_export(settings)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     tasks, train_rows, val_rows, report = read_splits(config)
     model, tokenizer, config = setup.build_start(config, train_rows)
+    setup.check_sizes(model, config)
     train_set, val_set = setup.build_datasets(config, tasks, train_rows, val_rows, tokenizer)
     # A step on captions does not use the question modules.
     accelerator = distributed.start(settings, unused=model.question_encoder is not None)
@@ -222,14 +248,26 @@ def resume_or_reset(run: Run, *, resume: bool, force: bool) -> None:
         run.saved = run_state.SavedState(
             run.states, run.config, run.tokenizer, run.data, force=force, ranks=ranks
         )
-        run.saved.restore_model(run.model, run.average)
         run.progress = run.saved.progress
+        set_size(run, stage_size(run, run.progress.stage))
+        run.saved.restore_model(run.model, run.average)
         for problem in run.saved.damaged:
             logger.info(problem)
-    elif run.is_main:
+        return
+    set_size(run, stage_size(run, 0))
+    if run.is_main:
         run_state.set_aside(run.states)
+        shutil.rmtree(run.output / STAGES, ignore_errors=True)
         for name in (html_report.LOG, html_report.REPORT):
             (run.output / name).unlink(missing_ok=True)
+
+
+def set_size(run: Run, size: int) -> None:
+    """Give the data sets and the model an image size, and reset the moving average."""
+    config = setup.at_size(run.config, size)
+    run.train_set.spec = run.val_set.spec = pixel_spec(config)
+    setup.resize_model(run.model, config)
+    run.average.reset(run.model)
 
 
 def prepare_stage(run: Run, number: int) -> Stage:
@@ -259,7 +297,8 @@ def prepare_stage(run: Run, number: int) -> Stage:
     to_batch = partial(collate, question_pad=run.tokenizer.question_tokenizer.pad)
     before = sum(stage.epochs for stage in run.settings.stages[:number])
     batches.epoch = before + run.progress.epoch
-    return Stage(number, config, before, batches, objective, prepared, to_batch)
+    name = run.names[number]
+    return Stage(number, name, config, before, batches, objective, prepared, to_batch)
 
 
 def build_objective(run: Run, number: int) -> Objective:
@@ -268,7 +307,7 @@ def build_objective(run: Run, number: int) -> Objective:
     if config.objective == "scst":
         captions = run.train_set.group_captions()
         reward = CaptionReward(captions, run.tokenizer, bleu=config.bleu)
-        logger.info(f"stage {number}: the reward is {reward.describe()}")
+        logger.info(f"stage {run.names[number]}: the reward is {reward.describe()}")
     smoothing, max_length = run.settings.label_smoothing, run.config.decoding.max_length
     return Objective(config, smoothing=smoothing, max_length=max_length, reward=reward)
 

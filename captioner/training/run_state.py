@@ -46,7 +46,11 @@ class Progress:
     step: int = 0
     """Optimizer steps of the whole run."""
     best: float = float("-inf")
-    """Best validation score so far."""
+    """Score of the result of the stage so far, -inf if it has none on the tasks of the stage."""
+    results: dict[str, str] = field(default_factory=dict)
+    """For each stage: its result so far, a folder in that of the run."""
+    kept: dict[str, dict[str, float]] = field(default_factory=dict)
+    """For each stage: the checkpoints that it keeps, with their scores."""
     stale: int = 0
     """Evaluations since then, or since the stage began."""
     sums: dict[str, list[float]] = field(default_factory=dict)
@@ -59,11 +63,11 @@ class Progress:
 
 
 def is_stage_finished(progress: Progress, settings: TrainConfig) -> bool:
-    """Return whether the current stage of a run has no epoch left."""
+    """Return whether the stage of a saved state has no epoch left."""
     if progress.batch:
         return False
     epochs = settings.stages[progress.stage].epochs
-    return progress.epoch >= epochs > 0 or progress.stale >= settings.patience
+    return progress.epoch >= epochs or progress.stale >= settings.patience
 
 
 def is_complete(progress: Progress, settings: TrainConfig, report: Path) -> bool:
@@ -193,7 +197,10 @@ class SavedState:
             present = _identify(config, tokenizer, data, ranks)
             _check_record(record, present, path, config.data.roots, force=force)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise CheckpointError(f"{path}: not a state of this version ({error})") from None
+            raise CheckpointError(
+                f"{path}: not a state of this version ({error}); finish the run with the version"
+                " that began it, or start without --resume"
+            ) from None
 
     def restore_model(self, model: nn.Module, average: MovingAverage) -> None:
         """Load the weights and their moving average."""
@@ -215,7 +222,7 @@ def _check_record(
     record: Mapping[str, Any], present: Mapping[str, Any], path: Path, roots: str, *, force: bool
 ) -> None:
     """Raise CheckpointError if a run cannot resume from a state with this record."""
-    record["config"]["ranks"]  # missing in old states, which number the optimizer's tensors
+    record["progress"]["results"]  # missing in states of earlier versions
     differences = _differences(record["config"], present["config"])
     changed = [key for key in differences if key not in HARMLESS]
     if changed and not force:

@@ -86,7 +86,7 @@ def _from_checkpoint(config: Config) -> tuple[Seq2Seq, Tokenizer, Config]:
     )
     config = dataclasses.replace(config, model=sizes, tokenizer=saved.tokenizer, image=image)
     if image.size != saved.image.size:
-        _resize(model, config)
+        resize_model(model, config)
     return model, tokenizer, _extend_texts(model, config)
 
 
@@ -111,15 +111,30 @@ def _without_adapters(model: ModelConfig) -> ModelConfig:
     return dataclasses.replace(model, question=question)
 
 
-def _resize(model: Seq2Seq, config: Config) -> None:
+def at_size(config: Config, size: int) -> Config:
+    """Return a configuration with another image size."""
+    return dataclasses.replace(config, image=dataclasses.replace(config.image, size=size))
+
+
+def resize_model(model: Seq2Seq, config: Config) -> None:
+    """Interpolate the position embeddings of a model for `image.size`; raise ConfigError."""
     positions, _ = feature_shape(model.backbone, pixel_spec(config))
     try:
         model.memory_encoder.resize(positions)
     except ValueError as error:
         raise ConfigError(
-            f"image.size={config.image.size}: train.start={config.train.start} cannot be given"
-            f" another size: {error}"
+            f"image.size={config.image.size}: the model cannot be given another size: {error}"
         ) from None
+
+
+def check_sizes(model: Seq2Seq, config: Config) -> None:
+    """Raise ConfigError if the model cannot be given the image size of a stage."""
+    assert config.image.size is not None
+    memory_encoder = model.memory_encoder
+    for size in sorted({stage.size for stage in config.train.stages if stage.size}):
+        positions = memory_encoder.positions
+        resize_model(model, at_size(config, size))
+        memory_encoder.positions = positions
 
 
 def _extend_texts(model: Seq2Seq, config: Config) -> Config:

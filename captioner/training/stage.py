@@ -29,8 +29,13 @@ def start_stage(
     # The backbone may have changed since the features were computed.
     train.features = val.features = None
     image = config.image
-    augmentation = Augmentation(min_scale=image.min_scale, flip=image.flip, jitter=image.jitter)
-    train.augmentation = augmentation if stage.augment else None
+    train.augmentation = None
+    if stage.augment:
+        train.augmentation = Augmentation(
+            min_scale=image.min_scale if stage.min_scale is None else stage.min_scale,
+            flip=image.flip,
+            jitter=image.jitter if stage.jitter is None else stage.jitter,
+        )
 
 
 def train_mode(model: Seq2Seq) -> None:
@@ -50,12 +55,13 @@ def check_stage(
     `number` is its position among the stages, `batches` the number of batches in an epoch.
     """
     where = f"train.stages.{number}"
+    trained = [tasks[n] for n in trained_tasks(stage, tasks)]
     if not batches:
         reason = "no data set has questions" if stage.parts == "question" else "no images are left"
         raise ConfigError(f"{where}: parts={stage.parts} trains nothing: {reason}")
-    if stage.objective == "scst" and all(task.has_questions for task in tasks):
+    if stage.objective == "scst" and all(task.has_questions for task in trained):
         raise ConfigError(
-            f"{where}: objective=scst is for captions, and the data has questions only"
+            f"{where}: objective=scst is for captions, and the stage trains on questions only"
         )
     # A blind model does not use its backbone.
     unused = set(model.backbone.parameters() if model.blind else ())
@@ -64,6 +70,20 @@ def check_stage(
             f"{where}: trains nothing: lr={stage.lr:g} and encoder_lr={stage.encoder_lr:g} leave"
             " every part of the model frozen"
         )
+
+
+def trained_tasks(stage: StageConfig, tasks: list[Task]) -> list[int]:
+    """Return the numbers of the tasks that a stage trains; only these are validated in it."""
+    return [n for n, weight in enumerate(source_weights(stage, tasks)) if weight > 0]
+
+
+def ranked_tasks(stage: StageConfig, tasks: list[Task]) -> list[int]:
+    """Return the numbers of the tasks that rank the checkpoints of a stage.
+
+    These are the trained ones whose source has `rank`; if there is none, all trained ones.
+    """
+    trained = trained_tasks(stage, tasks)
+    return [n for n in trained if tasks[n].source.rank] or trained
 
 
 def source_weights(stage: StageConfig, tasks: list[Task]) -> list[float]:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from captioner.backends.torch_backend import TorchBackend
-from captioner.config import Config
+from captioner.config import Config, StageConfig
 from captioner.data import Report
 from captioner.data.collate import Batch, collate
 from captioner.data.dataset import ImageDataset, Key, UnreadableImage
@@ -25,6 +25,7 @@ from captioner.metrics import FEW_IMAGES, cider_d, score_answers, score_captions
 from captioner.model.seq2seq import Seq2Seq
 from captioner.text import DANGLING_WORDS
 from captioner.tokenizer import Tokenizer
+from captioner.training.stage import ranked_tasks, trained_tasks
 
 if TYPE_CHECKING:
     from captioner.training.run import Run
@@ -50,11 +51,11 @@ class Validation:
     warnings: list[str] = field(default_factory=list)
 
 
-def validate(model: Seq2Seq, run: Run) -> Validation:
-    """Score a model, with all of its weights, on each task of a run.
+def validate(model: Seq2Seq, run: Run, stage: StageConfig) -> Validation:
+    """Score a model, with all of its weights, on each task that a stage trains.
 
     All ranks must call this and get the same result. With several tasks, the name of each score
-    begins with that of the task. `score` ranks checkpoints: the mean over the tasks of
+    begins with that of the task. `score` ranks checkpoints: the mean over the tasks that rank of
     `ranking_metric` for captions and of the exact match for answers.
     """
     model.eval()
@@ -63,9 +64,10 @@ def validate(model: Seq2Seq, run: Run) -> Validation:
     generate = partial(
         generate_texts, model, tokenizer=tokenizer, config=config, constraints=constraints
     )
-    result, ranking = Validation(), []
+    result, ranking = Validation(), dict[int, float]()
     scores: dict[str, float] = {}
-    for number, task in enumerate(tasks):
+    for number in trained_tasks(stage, tasks):
+        task = tasks[number]
         images = dataset.select_images(number)
         if not images:
             continue
@@ -75,13 +77,14 @@ def validate(model: Seq2Seq, run: Run) -> Validation:
         if task.has_questions:
             references = {row: dataset.rows[row]["references"] for row in texts}
             values = {"exact match": score_answers(texts, references).exact_match}
-            ranking.append(values["exact match"])
+            ranking[number] = values["exact match"]
         else:
             values = _score_captions(texts, dataset, number, result)
-            ranking.append(values[ranking_metric(len(images))])
+            ranking[number] = values[ranking_metric(len(images))]
         prefix = f"{task.name} " if len(tasks) > 1 else ""
         scores |= {f"{prefix}{name}": value for name, value in values.items()}
-    result.scores = {"score": sum(ranking) / max(1, len(ranking))} | scores
+    ranked = [ranking[number] for number in ranked_tasks(stage, tasks) if number in ranking]
+    result.scores = {"score": sum(ranked) / max(1, len(ranked))} | scores
     return result
 
 

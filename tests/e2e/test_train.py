@@ -200,7 +200,7 @@ def test_stage_ends_if_validation_does_not_improve(tmp_path, monkeypatch, capsys
         f"stage 1 epoch {i}" for i in (0, 1)
     ]
     record = json.loads((tmp_path / "run" / "best" / "metrics.json").read_text())
-    assert (record["stage"], record["epoch"]) == (0, 0)
+    assert (record["stage"], record["epoch"]) == ("0", 0)
 
 
 def test_best_checkpoint_holds_the_averaged_weights(tmp_path):

@@ -39,7 +39,7 @@ ALLOWED |= {
     "backends": LEAVES | {"build", "checkpoint"},
     "export": LEAVES | {"build", "checkpoint"},
     "generation": {"backends", "config", "decoding", "text", "tokenizer"},
-    "training": LEAVES | {"backends", "data", "build", "checkpoint", "generation"},
+    "training": LEAVES | {"backends", "data", "build", "checkpoint", "export", "generation"},
     "predict": LEAVES | {"backends", "build", "checkpoint", "generation"},
     "evaluation": {"config", "data", "build", "checkpoint", "metrics", "predict", "text"},
     "cli": LEAVES

@@ -1,0 +1,57 @@
+"""The finish of a run: publish the result of the last stage as the checkpoint to use.
+
+All of it can be repeated, so that an interrupted finish is resumed from its beginning.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from captioner import checkpoint
+from captioner.checkpoint import weights
+from captioner.data.report import UNREADABLE_IMAGE
+from captioner.training import html_report
+from captioner.training.calibrate import fit_answer_temperature
+from captioner.training.run import Run, set_size
+from captioner.training.stage_results import size_of
+
+logger = logging.getLogger(__name__)
+
+
+def finish_run(run: Run) -> None:
+    """Publish the result of the last stage: calibrate it, write its graphs and the report."""
+    result = run.output / run.progress.results[run.names[-1]]
+    if run.is_main:
+        weights.publish_checkpoint(result, run.best)
+        set_size(run, size_of(result))
+        weights.load_best(run.best, run.model)
+        run.val_set.features = None  # those of the last stage may be of another backbone
+        calibrate_answers(run)
+        export_best(run)
+    if unreadable := run.report.problems.get(UNREADABLE_IMAGE):
+        logger.info(f"{UNREADABLE_IMAGE}: {unreadable}")  # the rest was reported before training
+    if run.is_main:
+        logger.info(f"report: {html_report.write_report(run.output)}")
+    run.accelerator.end_training()
+    logger.info(f"best validation score {run.progress.best:.4f}; checkpoint in {run.best}")
+
+
+def calibrate_answers(run: Run) -> None:
+    """Fit `answers.temperature` on held-out answers and store it with the best checkpoint."""
+    if not run.config.model.question:
+        return
+    model = run.model.to(run.accelerator.device)
+    temperature = fit_answer_temperature(model, run.val_set, run.tasks, run.accelerator)
+    if temperature:
+        checkpoint.set_temperature(run.best, temperature)
+        logger.info(f"answers.temperature {temperature:.3f}")
+
+
+def export_best(run: Run) -> None:
+    """Write the ONNX graphs of the best checkpoint if `train.export` asks for them."""
+    if run.settings.export != "none":
+        # Imported here because the packages are needed for this only.
+        from captioner.export.onnx_graphs import export_graphs
+
+        paths = export_graphs(run.best, dtype=run.settings.export)
+        logger.info(f"graphs: {', '.join(path.name for path in paths)}")

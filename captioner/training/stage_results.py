@@ -1,0 +1,117 @@
+"""The results of the stages of a run: which checkpoints are kept, and which one is the best.
+
+A stage writes its checkpoints, in float32, to `stages/NAME` in the folder of the run. The one with
+the best score is its result, unless its start has a score on the same tasks and none is better:
+then the start is its result. Checkpoints are removed only after a state without them was saved.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from captioner.checkpoint import CONFIG, METRICS, weights
+from captioner.config import load_config
+from captioner.config.stage_graph import find_size, find_start
+from captioner.model.seq2seq import Seq2Seq
+from captioner.training import html_report
+from captioner.training.run_state import Progress
+from captioner.training.stage import ranked_tasks
+from captioner.training.validation import Validation
+
+if TYPE_CHECKING:
+    from captioner.training.run import Run
+
+STAGES = "stages"
+START, AVERAGE = "start", "average"
+"""Names of checkpoints that are not of an epoch."""
+
+
+def record_score(progress: Progress, stage: str, name: str, score: float, keep: int) -> bool:
+    """Count a validated checkpoint of a stage; return whether it is the result so far.
+
+    That of an epoch is added to the `keep` best ones of the stage if it is one of them. Of equal
+    scores, the earlier one is better. On a handful of images, CIDEr-D may be 0 throughout; then the
+    latest checkpoint is the best one.
+    """
+    if name not in (START, AVERAGE):
+        scores = progress.kept.get(stage, {}) | {name: score}
+        order = sorted(scores, key=lambda k: (-scores[k], int(k) if scores[k] else -int(k)))
+        progress.kept[stage] = {k: scores[k] for k in sorted(order[:keep])}
+    is_better = score > progress.best
+    progress.stale = 0 if is_better else progress.stale + 1
+    if is_better or score == progress.best == 0:
+        progress.best = score
+        progress.results[stage] = f"{STAGES}/{stage}/{name}"
+        return True
+    return False
+
+
+def save_result(
+    run: Run, number: int, name: str, model: Seq2Seq, result: Validation, **details: Any
+) -> None:
+    """Write a validated checkpoint if it is kept, and publish it if it is the result so far.
+
+    `details` are added to its metrics.
+    """
+    stage, config = run.names[number], run.settings.stages[number]
+    score = result.scores["score"]
+    is_result = record_score(run.progress, stage, name, score, config.snapshots)
+    if not run.is_main or not (is_result or name in run.progress.kept.get(stage, ())):
+        return
+    folder = run.output / STAGES / stage / name
+    ranked = [run.tasks[n].name for n in ranked_tasks(config, run.tasks)]
+    metrics = {"stage": stage, **details, "ranked": ranked, "val": result.scores}
+    weights.save_best(folder, run.sized_config, run.tokenizer, model, metrics, dtype=torch.float32)
+    if is_result:
+        weights.publish_checkpoint(folder, run.best)
+        if result.captions:
+            html_report.replace_rows(run.output / html_report.CAPTIONS, result.captions)
+
+
+def prune_checkpoints(run: Run, number: int) -> None:
+    """Remove the checkpoints of a stage that are neither kept nor its result."""
+    stage = run.names[number]
+    result = run.output / run.progress.results.get(stage, "")
+    for path in (run.output / STAGES / stage).glob("[!.]*/") if run.is_main else ():
+        if path != result and path.name not in run.progress.kept.get(stage, ()):
+            shutil.rmtree(path)
+
+
+def begin_from_result(run: Run, number: int) -> None:
+    """Load the result of the stage that a stage starts from.
+
+    It is the result of the new stage until an epoch has a better score, if it was scored on the
+    same tasks.
+    """
+    start = find_start(run.settings.stages, number)
+    assert start is not None
+    result = run.progress.results[run.names[start]]
+    weights.load_best(run.output / result, run.model)
+    run.progress.results[run.names[number]] = result
+    score = comparable_score(run, number, run.output / result)
+    run.progress.best = float("-inf") if score is None else score
+
+
+def comparable_score(run: Run, number: int, folder: Path) -> float | None:
+    """Return the score of a checkpoint if it was ranked by the same tasks as a stage ranks its."""
+    metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    ranked = [run.tasks[n].name for n in ranked_tasks(run.settings.stages[number], run.tasks)]
+    return float(metrics["val"]["score"]) if metrics.get("ranked") == ranked else None
+
+
+def stage_size(run: Run, number: int) -> int:
+    """Return the image size of a stage."""
+    assert run.config.image.size is not None
+    return find_size(run.settings.stages, number, run.config.image.size)
+
+
+def size_of(folder: Path) -> int:
+    """Return the image size of a checkpoint of the run."""
+    size = load_config(folder / CONFIG).image.size
+    assert size is not None
+    return size
