@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,9 +14,19 @@ from tiny_vqa import make_vqa_checkpoint
 import captioner
 from captioner.backends.onnx_backend import OnnxBackend
 from captioner.backends.torch_backend import TorchBackend
+from captioner.config import (
+    AnswerConfidence,
+    CaptionConfidence,
+    ConfidenceConfig,
+    load_config,
+    save_config,
+)
 from captioner.predict import Answers, Attention, Captioner, Result, Scored
 
 TOLERANCE = 1e-4
+CONFIDENCE = ConfidenceConfig(
+    CaptionConfidence(intercept=1.5, score=0.5), AnswerConfidence(intercept=-1.0, log_odds=0.5)
+)
 
 
 class Pair(NamedTuple):
@@ -38,6 +49,13 @@ def make_full_checkpoint(folder: Path) -> Path:
     return make_vqa_checkpoint(folder, fusion="concat", decoder_layers=1)
 
 
+def calibrate(folder: Path) -> Path:
+    """Add coefficients of confidences to a checkpoint's configuration."""
+    config = load_config(folder / "config.yaml")
+    save_config(dataclasses.replace(config, confidence=CONFIDENCE), folder / "config.yaml")
+    return folder
+
+
 def assert_same_captions(found: Iterable[Result], expected: Iterable[Result]) -> None:
     """Compare captions, or the errors of images without one."""
     for one, other in zip(found, expected, strict=True):
@@ -46,7 +64,7 @@ def assert_same_captions(found: Iterable[Result], expected: Iterable[Result]) ->
         assert [(c.text, c.tokens) for c in one.captions] == [
             (c.text, c.tokens) for c in other.captions
         ]
-        scores = [[c.score for c in result.captions] for result in (one, other)]
+        scores = [[(c.score, c.confidence) for c in r.captions] for r in (one, other)]
         np.testing.assert_allclose(*scores, atol=TOLERANCE)
 
 

@@ -104,7 +104,7 @@ class FakeCaptioner:
     def caption(self, images: list, *, num_captions: int = 1, **_: Any) -> list[Result]:
         self._enter("caption", len(images))
         return [
-            Result(tuple(Caption(f"red {red(image)} {n}", -1.0) for n in range(num_captions)))
+            Result(tuple(Caption(f"red {red(image)} {n}", -1.0, 0.5) for n in range(num_captions)))
             for image in images
         ]
 

@@ -12,7 +12,7 @@ from captioner.text import one_line
 
 if TYPE_CHECKING:
     from captioner.cli.question_file import QuestionRow
-    from captioner.predict import Answers, Result, Scored
+    from captioner.predict import Answers, Caption, Result, Scored
 
 Item = TypeVar("Item")
 
@@ -22,13 +22,16 @@ def make_caption_record(path: str, result: Result) -> dict[str, Any]:
     record: dict[str, Any] = {"image": to_unicode(path)}
     if result.error is not None:
         return record | {"error": str(result.error)}
-    record |= {"caption": result.text, "score": round(result.best.score, 4)}
+    record |= _caption_fields(result.best)
     record |= {"low_confidence": True} if result.low_confidence else {}
     if len(result.captions) > 1:
-        record["captions"] = [
-            {"caption": c.text, "score": round(c.score, 4)} for c in result.captions
-        ]
+        record["captions"] = list(map(_caption_fields, result.captions))
     return record
+
+
+def _caption_fields(caption: Caption) -> dict[str, Any]:
+    confidence = round_confidence(caption.confidence)
+    return {"caption": caption.text, "score": round(caption.score, 4), "confidence": confidence}
 
 
 def make_answer_record(row: QuestionRow, result: Answers | None, error: str) -> dict[str, Any]:

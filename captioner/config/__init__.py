@@ -1,5 +1,10 @@
 """Configuration: the settings with their defaults, and reading and writing them."""
 
+from captioner.config.confidence_options import (
+    AnswerConfidence,
+    CaptionConfidence,
+    ConfidenceConfig,
+)
 from captioner.config.decoding_options import AnswerConfig, DecodingConfig
 from captioner.config.parsing import to_dict
 from captioner.config.schema import (
@@ -18,8 +23,11 @@ from captioner.config.schema import (
 )
 
 __all__ = [
+    "AnswerConfidence",
     "AnswerConfig",
     "BackboneConfig",
+    "CaptionConfidence",
+    "ConfidenceConfig",
     "Config",
     "DataConfig",
     "DecodingConfig",

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import yaml
 
+from captioner.config.confidence_options import ConfidenceConfig
 from captioner.config.decoding_options import AnswerConfig, DecodingConfig
 from captioner.config.parsing import (
     apply_override,
@@ -424,6 +425,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
     answers: AnswerConfig = field(default_factory=AnswerConfig)
+    confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
 
     def __post_init__(self) -> None:
         for section in ("decoding", "answers") if self.model.question else ("decoding",):

@@ -4,7 +4,8 @@
 - `bleu`, `rouge_l`, `cider_d`: one metric each. `CiderD`: many scores against fixed references.
 - `caption_statistics`: 95 % confidence intervals and the comparison of two systems.
 - `score_answers`: VQA accuracy, exact match and macro-F1; `majority_answers`: the baseline.
-- `expected_calibration_error`, `reliability`: calibration; `fit_temperature` improves it.
+- `expected_calibration_error`, `reliability`, `roc_auc`: the quality of confidences;
+  `fit_temperature` and `fit_logistic` calibrate them.
 
 The values of captions equal those of pycocoevalcap 1.2. `evaluate.load("captioner/metrics/NAME")`
 loads each metric, where NAME is `bleu`, `rouge_l`, `cider_d` or `vqa_accuracy`.
@@ -26,8 +27,10 @@ from captioner.metrics._bootstrap import CaptionStatistics, Difference, Interval
 from captioner.metrics._calibration import (
     ReliabilityBin,
     expected_calibration_error,
+    fit_logistic,
     fit_temperature,
     reliability,
+    roc_auc,
 )
 from captioner.metrics._cider import CiderD, DocumentFrequency
 from captioner.metrics._ngrams import ReferenceIndex
@@ -69,11 +72,13 @@ __all__ = [
     "cider_d",
     "exact_match",
     "expected_calibration_error",
+    "fit_logistic",
     "fit_temperature",
     "majority_answers",
     "normalize_answer",
     "question_type",
     "reliability",
+    "roc_auc",
     "rouge_l",
     "score_answers",
     "score_captions",

@@ -1,9 +1,11 @@
-"""Calibration of confidences: reliability diagram, expected calibration error, temperature.
+"""Calibration of confidences: error and reliability diagram, temperature, logistic regression.
 
 Source: Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017): reliability diagrams and
 the expected calibration error (section 2, range 0 to 1), temperature scaling (section 4.2).
+Logistic regression of the outcome is Platt scaling (Platt, "Probabilistic Outputs for Support
+Vector Machines", 1999) with several features.
 
-Shapes: N answers.
+Shapes: N answers, F features.
 """
 
 from __future__ import annotations
@@ -17,6 +19,10 @@ import numpy as np
 from captioner.errors import MetricError
 
 _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+_CONSTANT = 1e-9
+"""Standard deviation below which a feature is constant."""
+_INTERCEPT_RIDGE = 1e-3
+_NEWTON_STEPS, _NEWTON_TOLERANCE = 100, 1e-9
 
 
 class ReliabilityBin(NamedTuple):
@@ -71,6 +77,61 @@ def expected_calibration_error(
     rows = reliability(confidences, correct, bins=bins)
     gaps = sum(row.count * abs(row.confidence - row.accuracy) for row in rows)
     return gaps / sum(row.count for row in rows)
+
+
+def roc_auc(confidences: Sequence[float], correct: Sequence[float]) -> float:
+    """Return the probability that a correct answer has a higher confidence than a wrong one.
+
+    This is the area under the ROC curve: 0.5 for a constant confidence, 1 for a perfect order. Ties
+    count half, and an answer that is partly correct counts as both, by its shares.
+
+    Returns:
+        The area, or NaN if all answers are correct or all are wrong.
+    """
+    p, y = _check_fractions(confidences, "confidences"), _check_fractions(correct, "correct")
+    _, level = np.unique(p, return_inverse=True)
+    right, wrong = np.bincount(level, y), np.bincount(level, 1 - y)  # by distinct confidence
+    pairs = right.sum() * wrong.sum()
+    above = np.cumsum(wrong) - wrong / 2  # wrong answers with a lower confidence
+    return float(right @ above / pairs) if pairs else math.nan
+
+
+def fit_logistic(
+    features: np.ndarray, targets: Sequence[float], *, weights: np.ndarray, ridge: float = 1.0
+) -> np.ndarray:
+    """Return the logistic regression of targets on features, fitted by Newton's method.
+
+    Args:
+        features: (N, F).
+        targets: (N), from 0 to 1.
+        weights: (N), the weight of each row in the likelihood.
+        ridge: L2 penalty of the coefficients, which applies to features of standard deviation 1.
+
+    Returns:
+        (1 + F), the intercept and the coefficients. That of a constant feature is 0.
+
+    Raises:
+        MetricError: There are no targets, or one is outside 0 to 1.
+    """
+    y = _check_fractions(targets, "targets")
+    center, scale = features.mean(0), features.std(0)
+    scale[scale < _CONSTANT] = np.inf
+    x = np.column_stack([np.ones(len(y)), (features - center) / scale])  # (N, 1 + F)
+    # The intercept is penalized slightly, so that it is finite if all targets are equal.
+    penalty = np.diag([_INTERCEPT_RIDGE, *np.full(len(scale), ridge)])
+    beta = np.zeros(x.shape[1])
+    for _ in range(_NEWTON_STEPS):
+        p = 1 / (1 + np.exp(-x @ beta))
+        gradient = x.T @ (weights * (y - p)) - penalty @ beta
+        hessian = (x.T * (weights * p * (1 - p))) @ x + penalty
+        step = np.linalg.solve(hessian, gradient)
+        # Limited, because a full step from a distant point can diverge.
+        beta += step / max(1.0, float(np.abs(step).max()))
+        if np.abs(step).max() < _NEWTON_TOLERANCE:
+            break
+    beta[1:] /= scale
+    beta[0] -= center @ beta[1:]
+    return beta
 
 
 def fit_temperature(

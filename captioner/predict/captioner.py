@@ -15,6 +15,7 @@ from captioner.generation.text_scores import score_texts
 from captioner.images import ImageInput
 from captioner.predict.attention_maps import map_attention
 from captioner.predict.checks import check_count, check_keywords
+from captioner.predict.confidence import caption_confidence
 from captioner.predict.loaded_model import LoadedModel
 from captioner.predict.options import resolve_decoding, select_decoding
 from captioner.predict.pieces import Piece, split_text
@@ -301,11 +302,14 @@ class Captioner(LoadedModel):
                 " allow more tokens or beams, or remove an option"
             )
             return Result(error=error)
-        captions = (
-            Caption(self.tokenizer.decode(h.tokens), h.logprob / len(h.tokens), tuple(h.tokens))
-            for h in hypotheses
-        )
-        return Result(tuple(captions), low_confidence=low_confidence)
+        captions = tuple(map(self._make_caption, hypotheses))
+        return Result(captions, low_confidence=low_confidence)
+
+    def _make_caption(self, hypothesis: Hypothesis) -> Caption:
+        tokens = tuple(hypothesis.tokens)
+        score = hypothesis.logprob / len(tokens)
+        confidence = caption_confidence(self.config.confidence.captions, score)
+        return Caption(self.tokenizer.decode(hypothesis.tokens), score, confidence, tokens)
 
 
 def _as_images(images: Any) -> Iterable[ImageInput]:

@@ -107,8 +107,7 @@ class LoadedModel:
         if isinstance(answers, str):
             raise CaptionerError(f"answers={answers!r}: expected a list of texts")
         closed = None if answers is None else self._closed_set(tuple(answers))
-        config = self.config.answers
-        return AnswerOptions.resolve(config, closed, num_answers, min_confidence, beam_size)
+        return AnswerOptions.resolve(self.config, closed, num_answers, min_confidence, beam_size)
 
     def _check_questions(self) -> None:
         if self.config.model.question is None:

@@ -11,12 +11,13 @@ from numbers import Real
 from typing import Any
 
 from captioner.backends.base import Backend
-from captioner.config import AnswerConfig, Config
+from captioner.config import AnswerConfidence, AnswerConfig, Config
 from captioner.decoding import Hypothesis, Trie
 from captioner.errors import CaptionerError, ImageError, QuestionError
 from captioner.generation.answers import search_answers
 from captioner.images import ImageInput
 from captioner.predict.checks import check_count, check_text, quote
+from captioner.predict.confidence import calibrate_answers
 from captioner.predict.reading import encode_images
 from captioner.predict.results import Answer, Answers, Encoded
 from captioner.predict.texts import encode_question
@@ -70,18 +71,20 @@ class AnswerOptions:
     num_answers: int
     min_confidence: float
     closed: ClosedSet | None
+    calibration: AnswerConfidence | None
+    """The model of confidences; None in a closed set, where probabilities sum to 1."""
 
     @classmethod
     def resolve(
         cls,
-        config: AnswerConfig,
+        config: Config,
         closed: ClosedSet | None = None,
         num_answers: int = 1,
         min_confidence: float = 0.0,
         beam_size: int | None = None,
     ) -> AnswerOptions:
         """Return the checkpoint's search with these options; raise CaptionerError."""
-        beams = config.beam_size if beam_size is None else beam_size
+        beams = config.answers.beam_size if beam_size is None else beam_size
         check_count("beam_size", beams)
         check_count("num_answers", num_answers)
         if not isinstance(min_confidence, Real):
@@ -92,8 +95,9 @@ class AnswerOptions:
         if closed is not None:
             # With one beam per member, the search finds all of them.
             beams = min(len(closed.trie), max(beams, CLOSED_BEAMS))
-        search = dataclasses.replace(config, beam_size=beams)
-        return cls(search, num_answers, min_confidence, closed)
+        search = dataclasses.replace(config.answers, beam_size=beams)
+        calibration = config.confidence.answers if closed is None else None
+        return cls(search, num_answers, min_confidence, closed, calibration)
 
     def build_answers(
         self, hypotheses: Sequence[Hypothesis], tokenizer: Tokenizer, *, low_confidence: bool
@@ -155,7 +159,10 @@ def answer_batch(
     )
     for number, ranked in zip(usable, hypotheses, strict=True):
         flag = encoded[owners[number]].low_confidence
-        answers[number] = options.build_answers(ranked, tokenizer, low_confidence=flag)
+        found = options.build_answers(ranked, tokenizer, low_confidence=flag)
+        if options.calibration is not None:
+            found = calibrate_answers(options.calibration, found, rows[number][1])
+        answers[number] = found
     return answers
 
 

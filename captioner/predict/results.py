@@ -6,7 +6,6 @@ Shapes: R rows and C columns of a grid of image positions.
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,13 +31,12 @@ class Caption:
     text: str
     score: float
     """The mean log-probability of its tokens, EOS included."""
+    confidence: float
+    """The calibrated probability that the caption is acceptable (see `confidence` in the
+    configuration). If the checkpoint is not calibrated, the geometric mean of the tokens'
+    probabilities."""
     tokens: tuple[int, ...] = field(default=(), repr=False, compare=False)
     """The generated tokens; without EOS at the end, the text reached `max_length`."""
-
-    @property
-    def confidence(self) -> float:
-        """exp(score): the geometric mean of the tokens' probabilities."""
-        return math.exp(min(self.score, 0.0))
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,8 @@ class Answer:
 
     text: str
     confidence: float
-    """The calibrated probability of the whole answer, in (0, 1]."""
+    """The calibrated probability that the answer is correct. In a closed set, or if the checkpoint
+    is not calibrated, the probability of the answer under the model."""
     tokens: tuple[int, ...] = field(default=(), repr=False, compare=False)
     """Like `Caption.tokens`, for the most likely spelling of the answer."""
 

@@ -78,7 +78,7 @@ class FakeCaptioner:
 
     def caption_stream(self, sources: Iterator[Any], **options: Any) -> Iterator[Result]:
         self.options = options
-        return (Result((Caption("a dog runs", -0.5),)) for _ in sources)
+        return (Result((Caption("a dog runs", -0.5, 0.6),)) for _ in sources)
 
     def answer_stream(self, pairs: Iterator[Any], **options: Any) -> Iterator[Answers]:
         self.options = options

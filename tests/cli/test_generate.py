@@ -91,7 +91,7 @@ def test_jsonl(run, photos):
     status, out, _ = run(photos, "--jsonl")
     rows = [json.loads(line) for line in out]
     assert status == 0
-    assert all(row.keys() == {"image", "caption", "score"} for row in rows)
+    assert all(row.keys() == {"image", "caption", "score", "confidence"} for row in rows)
     assert all(row["score"] < 0 for row in rows)
     plain = [line.split("\t") for line in run(photos)[1]]
     assert [[row["image"], row["caption"]] for row in rows] == plain
@@ -101,7 +101,8 @@ def test_jsonl_with_several_captions(run, photos):
     _, out, _ = run(photos / "0.png", "--jsonl", "--num-captions", 2)
     row = json.loads(out[0])
     assert len(out) == 1
-    assert row["captions"][0] == {"caption": row["caption"], "score": row["score"]}
+    assert row["captions"][0] == {key: row[key] for key in ("caption", "score", "confidence")}
+    assert all(0 < c["confidence"] < 1 for c in row["captions"])
     assert len({c["caption"] for c in row["captions"]}) == 2
 
 

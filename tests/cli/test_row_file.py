@@ -15,7 +15,13 @@ from captioner.cli.batch.runner import ErrorList
 from captioner.errors import DataError
 
 ROWS = [
-    {"image": "a.png", "caption": 'a "dog", running', "score": -0.5, "sha256": "0a" * 32},
+    {
+        "image": "a.png",
+        "caption": 'a "dog", running',
+        "score": -0.5,
+        "confidence": 0.6,
+        "sha256": "0a" * 32,
+    },
     {"image": "b\u2028 é.png", "error": "b: is text", "sha256": "0b" * 32},
     {"image": "c.png", "caption": "a cat", "score": -1.25, "same_as": "a.png", "sha256": "0a" * 32},
 ]

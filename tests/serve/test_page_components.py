@@ -65,7 +65,7 @@ def test_error_messages_are_sentences(error, expected) -> None:
 
 def test_texts_are_escaped() -> None:
     bad = "<img src=x onerror=alert(1)> ${value} {{value}}"
-    result = Result((Caption(bad, -0.5), Caption(bad, -1.0)), low_confidence=True)
+    result = Result((Caption(bad, -0.5, 0.6), Caption(bad, -1.0, 0.4)), low_confidence=True)
     answers = Answers((Answer(bad, 0.5), Answer(bad, 0.25)))
     shown = html.format_caption(result) + html.format_answer(bad, answers)
     shown += html.format_history([(bad, answers)]) + html.format_files([Row(bad, error=bad)])

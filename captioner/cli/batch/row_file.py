@@ -19,7 +19,7 @@ from captioner.errors import DataError
 from captioner.files import csv_line, open_replacement
 
 Row = dict[str, Any]
-CAPTION_COLUMNS = ("image", "caption", "score", "error")
+CAPTION_COLUMNS = ("image", "caption", "score", "confidence", "error")
 ANSWER_COLUMNS = ("image", "question", "answer", "confidence", "error")
 FILE_COLUMNS = ("same_as", "sha256")
 """The columns of CSV with captions, of CSV with answers, and further columns in a file."""

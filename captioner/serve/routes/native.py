@@ -31,7 +31,7 @@ class CaptionItem(BaseModel):
     score: float
     """Log-probability divided by the number of tokens."""
     confidence: float
-    """Geometric mean of the token probabilities."""
+    """Calibrated probability that the caption is acceptable."""
 
 
 class CaptionResponse(CaptionItem):
@@ -43,7 +43,7 @@ class CaptionResponse(CaptionItem):
 
 
 class AnswerItem(BaseModel):
-    """One answer with its probability."""
+    """One answer with the calibrated probability that it is correct."""
 
     answer: str
     confidence: float

@@ -20,6 +20,7 @@ from backend_pairs import (
     assert_same_attention,
     assert_same_captions,
     assert_same_scores,
+    calibrate,
     load_pair,
     make_full_checkpoint,
 )
@@ -53,7 +54,7 @@ SEARCHES = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, add_graphs) -> Path:
-    return add_graphs(make_full_checkpoint(tmp_path_factory.mktemp("full") / "best"))
+    return add_graphs(calibrate(make_full_checkpoint(tmp_path_factory.mktemp("full") / "best")))
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,10 @@ from captioner.errors import MetricError
 from captioner.metrics import (
     ReliabilityBin,
     expected_calibration_error,
+    fit_logistic,
     fit_temperature,
     reliability,
+    roc_auc,
 )
 
 ANSWERS = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40)
@@ -170,3 +172,48 @@ def test_temperature_is_1_if_no_other_is_better() -> None:
 def test_nan_loss_is_an_error() -> None:
     with pytest.raises(MetricError, match="nan"):
         fit_temperature(lambda t: math.nan)
+
+
+def test_logistic_regression_recovers_known_coefficients() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal((1, -2), (0.5, 3), (40_000, 2))
+    p = 1 / (1 + np.exp(-(0.5 + 2 * features[:, 0] - 0.4 * features[:, 1])))
+    beta = fit_logistic(features, rng.random(len(p)) < p, weights=np.ones(len(p)))
+    assert beta == pytest.approx([0.5, 2, -0.4], abs=0.08)
+
+
+def test_logistic_regression_of_fractions_and_weights_equals_that_of_repeated_rows() -> None:
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(30, 2))
+    hits = rng.integers(0, 5, 30)  # of 4
+    weighted = fit_logistic(features, hits / 4, weights=np.full(30, 4.0))
+    repeated = [int(i < hit) for hit in hits for i in range(4)]
+    rows = np.repeat(features, 4, axis=0)
+    assert weighted == pytest.approx(fit_logistic(rows, repeated, weights=np.ones(120)), abs=1e-9)
+
+
+def test_logistic_regression_of_separable_rows_is_finite() -> None:
+    features = np.array([[0.0, 7.0], [1.0, 7.0], [100.0, 7.0], [101.0, 7.0]])
+    beta = fit_logistic(features, [0, 0, 1, 1], weights=np.ones(4))
+    assert np.isfinite(beta).all()
+    assert beta[2] == 0, "a constant feature has no coefficient"
+    scores = features @ beta[1:] + beta[0]
+    assert (scores[:2] < 0).all()
+    assert (scores[2:] > 0).all()
+    equal = fit_logistic(features, [1, 1, 1, 1], weights=np.ones(4))
+    assert 5 < equal[0] < 20
+    assert equal[1:] == pytest.approx([0, 0], abs=1e-3)
+
+
+def test_area_under_the_roc_curve_counts_ordered_pairs() -> None:
+    confidences, correct = [0.1, 0.4, 0.4, 0.8, 0.9], [0, 1, 0, 0, 1]
+    pairs = [(p, q) for p, y in zip(confidences, correct, strict=True) if y
+             for q, z in zip(confidences, correct, strict=True) if not z]  # fmt: skip
+    area = sum(1.0 if p > q else 0.5 if p == q else 0.0 for p, q in pairs) / len(pairs)
+    assert roc_auc(confidences, correct) == pytest.approx(area)
+    assert roc_auc([0.3] * 4, [0, 1, 1, 0]) == 0.5
+    assert math.isnan(roc_auc([0.1, 0.2], [1, 1]))
+    # A half-correct answer is one correct and one wrong answer of half the weight.
+    halves = roc_auc([0.1, 0.4, 0.4], [0, 0, 1])
+    assert roc_auc([0.1, 0.4], [0, 0.5]) == pytest.approx((0.5 * 1 + 0.25 * 0.5) / 0.75)
+    assert halves == pytest.approx(0.75)

@@ -99,7 +99,7 @@ def test_probabilities_of_equal_texts_are_added(model):
         Hypothesis(tokens, math.log(p), 0.0)
         for tokens, p in ((tokenizer.encode("dog"), 0.4), (pieces, 0.3), (spelt, 0.25))
     ]
-    options = questions.AnswerOptions.resolve(model.config.answers, num_answers=2)
+    options = questions.AnswerOptions.resolve(model.config, num_answers=2)
     found = options.build_answers(hypotheses, tokenizer, low_confidence=False)
     assert [(a.text, round(a.confidence, 6)) for a in found.answers] == [
         ("red", 0.55),

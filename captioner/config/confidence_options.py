@@ -1,0 +1,41 @@
+"""Coefficients of the logistic models that compute calibrated confidences.
+
+A confidence is 1 / (1 + exp(-z)), where z is `intercept` plus the sum of coefficients times
+features. `captioner.predict.confidence` computes the features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CaptionConfidence:
+    """Coefficients for the probability that a caption is acceptable."""
+
+    intercept: float = 0.0
+    score: float = 0.0
+    """Mean log-probability per token."""
+
+
+@dataclass(frozen=True)
+class AnswerConfidence:
+    """Coefficients for the probability that the most likely answer is correct."""
+
+    intercept: float = 0.0
+    log_odds: float = 0.0
+    """log(p / (1 - p)) of the probability p that the model assigns to the answer."""
+
+
+@dataclass(frozen=True)
+class ConfidenceConfig:
+    """The calibration of confidences, which is fitted on held-out rows of the training data.
+
+    If a part is unset, its confidence is that of the model: the geometric mean of the tokens'
+    probabilities of a caption, and the probability of an answer.
+    """
+
+    captions: CaptionConfidence | None = None
+    """For captions."""
+    answers: AnswerConfidence | None = None
+    """For answers, outside closed sets."""
