@@ -23,7 +23,7 @@ from captioner.training import html_report
 from captioner.training.features import cached_features
 from captioner.training.run import Run
 from captioner.training.signals import Stopped
-from captioner.training.stage import start_stage
+from captioner.training.stage import start_stage, trained_tasks
 from captioner.training.stage_results import (
     AVERAGE,
     STAGES,
@@ -86,7 +86,7 @@ def average_stages(run: Run, number: int) -> None:
     stage, progress = run.settings.stages[number], run.progress
     names = list_candidates(run, stage.average)
     start_stage(stage, run.config, run.model, run.train_set, run.val_set)
-    share_features(run, names)
+    share_features(run, names, trained_tasks(stage, run.tasks))
     path = run.output / STAGES / run.names[number] / EVALUATIONS
     evaluations = Evaluations(path, _digest(run, number, names))
     run.accelerator.wait_for_everyone()  # before one of the ranks writes to the file
@@ -137,8 +137,8 @@ def _validate_average(run: Run, number: int, names: Names) -> Validation:
     return validate(run.model, run, run.settings.stages[number])
 
 
-def share_features(run: Run, names: Sequence[str]) -> None:
-    """Encode the validation images once if all checkpoints have the same backbone."""
+def share_features(run: Run, names: Sequence[str], tasks: Sequence[int]) -> None:
+    """Encode the validation images of tasks once if all checkpoints have the same backbone."""
     states = (load_weights(run.output / name / WEIGHTS) for name in names)
     first, *others = ({k: v for k, v in s.items() if k.startswith("backbone.")} for s in states)
     if others and all(torch.equal(first[k], other[k]) for other in others for k in first):
@@ -149,6 +149,7 @@ def share_features(run: Run, names: Sequence[str]) -> None:
             views=1,
             folder=Path(run.settings.cache),
             accelerator=run.accelerator,
+            sources=tasks,
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +41,25 @@ def use_cached_features(
     stage: StageConfig,
     config: Config,
     accelerator: Accelerator,
+    sources: Sequence[int],
     stop: Stop | None = None,
 ) -> None:
     """Let both data sets return cached features instead of pixels; see `cached_features`.
 
     Of training images, `cached_views` augmented views are encoded; of validation images, one.
+    Only the images of the given sources are encoded.
     """
     backbone.eval()
     folder = Path(config.train.cache)
     for dataset, views in ((train, stage.cached_views if stage.augment else 1), (val, 1)):
         dataset.features = cached_features(
-            backbone, dataset, views=views, folder=folder, accelerator=accelerator, stop=stop
+            backbone,
+            dataset,
+            views=views,
+            folder=folder,
+            accelerator=accelerator,
+            sources=sources,
+            stop=stop,
         )
 
 
@@ -62,14 +70,17 @@ def cached_features(
     views: int,
     folder: Path,
     accelerator: Accelerator,
+    sources: Sequence[int] | None = None,
     stop: Stop | None = None,
 ) -> np.ndarray[Any, Any]:
     """Return the features of a data set, from a file that is written if there is none.
 
     The name of the file is a digest of the images' content, the transform, the backbone and the
     precision. A file under that name is always complete. View v is what the data set gives in epoch
-    v. `stop` is called between batches on all ranks; it may raise. The features so far are kept,
-    and the next call continues from them. A killed process loses `TOGETHER` batches at most.
+    v. Images that none of the `sources` has texts for are not encoded; most file systems reserve no
+    space for them. `stop` is called between batches on all ranks; it may raise. The features so far
+    are kept, and the next call continues from them. A killed process loses `TOGETHER` batches at
+    most.
 
     Returns:
         float16 (V, N, P, C). The features of an image that cannot be decoded are NaN, which the
@@ -78,11 +89,18 @@ def cached_features(
     Raises:
         CheckpointError: There is not enough space on the disk.
     """
-    path = folder / f"{_digest(backbone, dataset, views, accelerator.mixed_precision)}.npy"
+    images = _select_images(dataset, sources)
+    path = folder / f"{_digest(backbone, dataset, images, views, accelerator.mixed_precision)}.npy"
     if any_rank(accelerator, not path.exists()):
-        _write(path, backbone, dataset, views, accelerator, stop)
+        _write(path, backbone, dataset, images, views, accelerator, stop)
     features: np.ndarray[Any, Any] = np.load(path, mmap_mode="c")
     return features
+
+
+def _select_images(dataset: ImageDataset, sources: Sequence[int] | None) -> Sequence[int]:
+    if sources is None:
+        return range(len(dataset))
+    return sorted({index for source in sources for index in dataset.select_images(source)})
 
 
 @torch.no_grad()
@@ -90,16 +108,18 @@ def _write(
     path: Path,
     backbone: nn.Module,
     dataset: ImageDataset,
+    images: Sequence[int],
     views: int,
     accelerator: Accelerator,
     stop: Stop | None,
 ) -> None:
     """Write a file of features, each rank its share of the batches, on a disk that all share."""
     partial, marks = path.with_suffix(".partial"), path.with_suffix(".done")
-    batches = _batches(dataset, views)
+    batches = _batches(images, views)
     if accelerator.is_main_process:
-        shape = (views, len(dataset), *feature_shape(backbone, dataset.spec))
-        _begin(partial, marks, shape, len(batches))
+        grid = feature_shape(backbone, dataset.spec)
+        values = views * len(images) * math.prod(grid)
+        _begin(partial, marks, (views, len(dataset), *grid), values, len(batches))
     accelerator.wait_for_everyone()
     out = np.lib.format.open_memmap(partial, "r+")
     done = np.memmap(marks, np.bool_, "r+")
@@ -114,8 +134,8 @@ def _write(
     accelerator.wait_for_everyone()
 
 
-def _batches(dataset: ImageDataset, views: int) -> list[list[Key]]:
-    order = EpochBatches([range(len(dataset))], BATCH, shuffle=False)
+def _batches(images: Sequence[int], views: int) -> list[list[Key]]:
+    order = EpochBatches([images], BATCH, shuffle=False)
     batches: list[list[Key]] = []
     for view in range(views):
         order.epoch = view
@@ -156,8 +176,11 @@ def _encode(
         _note(out, done, finished)
 
 
-def _begin(partial: Path, marks: Path, shape: tuple[int, ...], batches: int) -> None:
-    """Create the file of features and the file that marks finished batches, or keep them."""
+def _begin(partial: Path, marks: Path, shape: tuple[int, ...], values: int, batches: int) -> None:
+    """Create the file of features and the file that marks finished batches, or keep them.
+
+    The file has the given shape; `values` is how many of its numbers will be written.
+    """
     begun = partial.exists() and marks.exists() and marks.stat().st_size == batches
     left = marks.read_bytes().count(0) / batches if begun else 1
     partial.parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +189,7 @@ def _begin(partial: Path, marks: Path, shape: tuple[int, ...], batches: int) -> 
             path.unlink(missing_ok=True)
     try:
         # Writing to a mapped file on a full disk kills the process instead of raising an error.
-        check_room(partial.parent, int(left * math.prod(shape) * np.dtype(np.float16).itemsize))
+        check_room(partial.parent, int(left * values * np.dtype(np.float16).itemsize))
     except OSError as error:
         raise CheckpointError(
             f"{partial.parent}: no room for the features: {error};"
@@ -185,11 +208,18 @@ def _note(out: np.ndarray[Any, Any], done: np.memmap[Any, Any], batches: list[in
     batches.clear()
 
 
-def _digest(backbone: nn.Module, dataset: ImageDataset, views: int, precision: str) -> str:
+def _digest(
+    backbone: nn.Module,
+    dataset: ImageDataset,
+    images: Sequence[int],
+    views: int,
+    precision: str,
+) -> str:
     digest = hashlib.sha256()
     # str(backbone) has settings that are not weights, such as padding and epsilons.
     settings: list[Any] = [str(backbone), precision]
     settings += [repr(dataset.spec), repr(dataset.augmentation), dataset.seed, views]
+    settings += [] if len(images) == len(dataset) else [list(images)]
     digest.update(json.dumps(settings).encode())
     for path in dataset.images:
         try:

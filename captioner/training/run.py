@@ -36,7 +36,7 @@ from captioner.training.features import use_cached_features
 from captioner.training.loss import CaptionReward, Objective
 from captioner.training.optimizer import build_optimizer
 from captioner.training.signals import BadSteps, Signals, Stopped
-from captioner.training.stage import check_stage, source_weights, start_stage
+from captioner.training.stage import check_stage, source_weights, start_stage, trained_tasks
 from captioner.training.stage_results import STAGES, stage_size
 
 logger = logging.getLogger(__name__)
@@ -286,8 +286,16 @@ def prepare_stage(run: Run, number: int) -> Stage:
         check_stage(config, number, run.model, len(batches), run.tasks)
     if config.cached_views:
         stop = partial(stop_encoding, run, number)
-        data = (run.train_set, run.val_set)
-        use_cached_features(run.model.backbone, *data, config, run.config, accelerator, stop)
+        use_cached_features(
+            run.model.backbone,
+            run.train_set,
+            run.val_set,
+            config,
+            run.config,
+            accelerator,
+            trained_tasks(config, run.tasks),
+            stop,
+        )
     optimizer = build_optimizer(run.model, run.settings, config)
     objective = build_objective(run, number)
     prepared = distributed.Prepared(accelerator, run.model, optimizer)

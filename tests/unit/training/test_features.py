@@ -61,6 +61,21 @@ def pictures(tmp_path, tokenizer) -> ImageDataset:
 
 
 @torch.no_grad()
+def test_only_images_of_the_given_sources_are_encoded(pictures, accelerator, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "select_images", lambda source: [[0, 3], [3, 4]][source])
+    how = {"views": 2, "accelerator": accelerator, "folder": tmp_path}
+    backbone = Grid().eval()
+    whole = features.cached_features(backbone, pictures, **how)
+    kept = features.cached_features(backbone, pictures, sources=[1], **how)
+    assert np.array_equal(kept[:, [3, 4]], whole[:, [3, 4]])
+    assert not kept[:, [0, 1, 2]].any()
+    both = features.cached_features(backbone, pictures, sources=[0, 1], **how)
+    assert np.array_equal(both[:, [0, 3, 4]], whole[:, [0, 3, 4]])
+    assert not both[:, [1, 2]].any()
+    assert len(list(tmp_path.glob("*.npy"))) == 3
+
+
+@torch.no_grad()
 def test_cached_features_equal_those_of_the_backbone(pictures, accelerator, tmp_path):
     backbone = Grid().eval()
     kept = features.cached_features(
