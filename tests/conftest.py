@@ -342,7 +342,7 @@ def run(checkpoint, capsys):
 @pytest.fixture
 def read(tmp_path_factory):
     """Return `read_dataset` with a separate cache, which returns Examples instead of a table."""
-    from dataclasses import fields
+    from dataclasses import fields, replace
 
     from captioner.data import Example, read_dataset
 
@@ -352,7 +352,14 @@ def read(tmp_path_factory):
         table, report = read_dataset(root, cache_dir=cache, **options)
         assert table.cache_files, "rows are to be memory-mapped, not held in memory"
         assert table.column_names == [field.name for field in fields(Example)]
-        rows = [Example(**{**row, "references": tuple(row["references"])}) for row in table]
+        rows = [
+            replace(
+                row,
+                references=tuple(row.references),
+                tags=None if row.tags is None else tuple(row.tags),
+            )
+            for row in (Example(**row) for row in table)
+        ]
         assert all(os.path.isabs(row.image) for row in rows)
         return rows, report
 

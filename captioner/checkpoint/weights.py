@@ -20,7 +20,7 @@ from captioner.files import replace_folder, restore_folder
 from captioner.model.image_encoder import resize_positions
 from captioner.model.lora import add_new_adapters, merge_adapters
 from captioner.model.question_encoder import TextEncoder
-from captioner.model.seq2seq import Seq2Seq
+from captioner.model.seq2seq import TRAINING_ONLY, Seq2Seq
 from captioner.tokenizer import Tokenizer
 
 POSITIONS = "memory_encoder.positions"
@@ -69,7 +69,8 @@ def save_best(
     """Write a checkpoint atomically, with `metrics` (the validation scores) as `metrics.json`.
 
     The weights get the type `dtype`, or else `train.save_dtype`; LoRA adapters are merged into
-    them. Raises CheckpointError if the folder cannot be written.
+    them, and parts for training only are left out. Raises CheckpointError if the folder cannot be
+    written.
     """
     weights = _to_dtype(merge_adapters(model), dtype or getattr(torch, config.train.save_dtype))
     with replace_folder(folder, tensor_bytes(weights)) as partial:
@@ -100,8 +101,12 @@ def publish_checkpoint(source: Path, folder: Path) -> None:
 
 
 def _to_dtype(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Return the floating-point tensors of a state on the CPU, with this type."""
-    floats = {k: v for k, v in state.items() if v.is_floating_point()}
+    """Return the floating-point tensors that a checkpoint holds, on the CPU, with this type."""
+    floats = {
+        k: v
+        for k, v in state.items()
+        if v.is_floating_point() and not k.startswith(TRAINING_ONLY)
+    }
     return {k: v.to("cpu", dtype).contiguous() for k, v in floats.items()}
 
 
@@ -123,7 +128,8 @@ def tensor_bytes(tensors: Mapping[str, Tensor]) -> int:
 def load_best(folder: Path, model: nn.Module) -> None:
     """Load a checkpoint of the run; LoRA adapters are initialized again.
 
-    Position embeddings of another image size are interpolated.
+    Position embeddings of another image size are interpolated. Parts for training only keep their
+    present weights.
     """
     restore_folder(folder)
     load_average([folder], model)
@@ -141,7 +147,8 @@ def load_average(folders: Sequence[Path], model: nn.Module) -> None:
         values = [value, *(other[key] for other in others)]
         if any(not torch.equal(value, x) for x in values):
             first[key] = torch.stack(values).mean(0)
-    load_strictly(model, add_new_adapters(model, first), folders[0])
+    kept = {k: v for k, v in model.state_dict().items() if k.startswith(TRAINING_ONLY)}
+    load_strictly(model, add_new_adapters(model, first) | kept, folders[0])
 
 
 def _load_at_size(folder: Path, positions: int) -> dict[str, Tensor]:

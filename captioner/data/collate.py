@@ -1,7 +1,7 @@
 """Collate samples into a padded batch; the only place where labels are shifted.
 
-Shapes: B images, K captions per image, T tokens; N questions, S question tokens; P positions and
-C channels of cached features.
+Shapes: B images, K captions per image, T tokens; N questions, S question tokens; G tags; P
+positions and C channels of features.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from captioner.tokenizer import BOS, PAD
 
 @dataclass(frozen=True)
 class Batch:
-    """Input of one training step: captions (B, K, T), or answers to questions (N, 1, T)."""
+    """Input of one training step: captions (B, K, T), answers to questions (N, 1, T), or tags."""
 
     images: Tensor | None
     """Pixels (B, 3, H, W) or features (B, P, C); None if no image could be read."""
@@ -38,10 +38,13 @@ class Batch:
     rows: list[list[int]]
     """Row of each text in the table, by image."""
     unreadable: list[UnreadableImage]
+    tags: Tensor | None = None
+    """1 for present, 0 for absent and -1 for unknown tags (B, G); None for captions and questions.
+    With tags, there are no tokens."""
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
-        names = ("images", "tokens", "labels", "questions", "owners")
+        names = ("images", "tokens", "labels", "questions", "owners", "tags")
         tensors = {name: getattr(self, name) for name in names}
         moved = {k: v.to(device, non_blocking=True) for k, v in tensors.items() if v is not None}
         return replace(self, **moved)
@@ -50,13 +53,14 @@ class Batch:
 def collate(samples: Sequence[Sample | UnreadableImage], *, question_pad: int = PAD) -> Batch:
     """Stack the images, and pad the texts and questions to the longest of the batch.
 
-    The samples are of one source, so either all or none have questions. `question_pad` is the
+    The samples are of one source, so they have captions, questions or tags. `question_pad` is the
     padding id of the tokenizer for questions.
     """
     readable = [s for s in samples if isinstance(s, Sample)]
     questions = [question for s in readable for question in s.questions]
     texts = [text for s in readable for text in s.texts]
     labels = pad(texts, PAD)[:, None] if questions else _pad_captions(readable)  # (N, 1, T)
+    tags = [s.tags for s in readable if s.tags is not None]
     owners = [i for i, s in enumerate(readable) for _ in s.questions]
     return Batch(
         images=torch.stack([s.image for s in readable]) if readable else None,
@@ -68,6 +72,7 @@ def collate(samples: Sequence[Sample | UnreadableImage], *, question_pad: int = 
         indices=[s.index for s in readable],
         rows=[s.rows for s in readable],
         unreadable=[s for s in samples if isinstance(s, UnreadableImage)],
+        tags=torch.stack(tags) if tags else None,
     )
 
 

@@ -1,15 +1,15 @@
-"""Dataset of samples: the pixels or cached features of an image, with its texts as token ids.
+"""Dataset of samples: the pixels or cached features of an image, with token ids or tags.
 
 All randomness of a sample (crop, flip, colors, choice of texts) derives from (seed, epoch, image),
 never from global state, so it does not depend on workers, ranks or restarts.
 
-Shapes: H, W image size; V cached views, N images, P positions and C channels of features.
+Shapes: H, W image size; V cached views, N images, P positions and C channels of features; G tags.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -51,7 +51,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Sample:
-    """One image and some of the texts of one source for it."""
+    """One image and some of the texts of one source for it, or its tags."""
 
     index: int
     """Index of the image."""
@@ -64,6 +64,9 @@ class Sample:
     rows: list[int] = field(default_factory=list)
     """Row of each text in the table."""
     source: int = 0
+    tags: Tensor | None = None
+    """For a source of tags: 1 if a tag is present, 0 if it is absent, -1 if the source never uses
+    it (G,)."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,8 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
     """Samples by `Key`: images, each with the rows of all sources about it.
 
     Args:
-        rows: Table with the columns image, references, question and source; a row is an image with
-            its captions, or a question about an image.
+        rows: Table with the columns image, references, question, tags and source; a row is an image
+            with its captions or its tags, or a question about an image.
         spec: Size and normalization of the pixels.
         tokenizer: Tokenizer of captions and answers; `question_tokenizer` encodes the questions.
         max_length: Most tokens of a caption or answer, EOS included.
@@ -91,6 +94,7 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         augmentation: Augmentation of the images, or None.
         unaugmented: Sources whose images are never augmented.
         seed: Seed of all random numbers.
+        tags: The tags to predict for each source of tags; others are ignored.
     """
 
     def __init__(
@@ -107,6 +111,7 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         augmentation: Augmentation | None = None,
         unaugmented: Collection[int] = (),
         seed: int = 0,
+        tags: Mapping[int, Collection[str]] | None = None,
     ) -> None:
         self.rows, self.spec, self.tokenizer = rows, spec, tokenizer
         self.max_length, self.question_length = max_length, question_length
@@ -125,6 +130,10 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         self.unaugmented = [not rows.keys().isdisjoint(unaugmented) for rows in self._rows]
         """For each image, True if it is never augmented."""
         self._flippable: dict[int, bool] = {}
+        self.known_tags = tags or {}
+        """The tags to predict for each source of tags."""
+        self.tags = sorted(set().union(*self.known_tags.values()))
+        """The tags of all sources, in the order of `Sample.tags`."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -161,7 +170,8 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
                 image = self._read_pixels(index, rng, flip)
             except ImageError as error:
                 return UnreadableImage(index, str(error), source)
-        return Sample(index, image, *self._draw_texts(epoch, index, source, flip), source)
+        texts = self._draw_texts(epoch, index, source, flip)
+        return Sample(index, image, *texts, source, self._label_tags(index, source))
 
     def make_blank(self, item: UnreadableImage) -> Sample:
         """Return a sample of zeros with the texts of an image, where some sample is needed."""
@@ -170,7 +180,8 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         else:
             image = torch.zeros(3, *self.spec.size)
         texts = self._draw_texts(0, item.index, item.source, False)
-        return Sample(item.index, image, *texts, item.source)
+        labels = self._label_tags(item.index, item.source)
+        return Sample(item.index, image, *texts, item.source, labels)
 
     def list_unflippable(self) -> list[int]:
         """Return the indices of the images that are never mirrored because of their texts."""
@@ -226,6 +237,13 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
             scale, jitter = a.min_scale, a.jitter
             pixels = augment(image, self.spec, rng, min_scale=scale, flip=flip, jitter=jitter)
         return torch.from_numpy(pixels)
+
+    def _label_tags(self, index: int, source: int) -> Tensor | None:
+        if (known := self.known_tags.get(source)) is None:
+            return None
+        present = {tag for n in self.select_rows(index, source) for tag in self.rows[n]["tags"]}
+        labels = [float(tag in present) if tag in known else -1.0 for tag in self.tags]
+        return torch.tensor(labels)  # (G,)
 
     def _draw_texts(
         self, epoch: int, index: int, source: int, flip: bool

@@ -1,9 +1,14 @@
-"""The record that every reader yields: one image with its captions, or a question about it."""
+"""The record that every reader yields: one image with its captions or tags, or a question."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
+
+Kind = Literal["captions", "questions", "tags"]
+"""What a row has about its image."""
 
 NO_FILE_NAME = " (no file_name)"
 """Suffix of `Example.image` where the data set gives an id but no file name."""
@@ -21,7 +26,7 @@ SPLIT_NAMES = frozenset(_SPLITS)
 
 @dataclass(frozen=True)
 class Example:
-    """One image with its reference texts: captions, or the answers to one question.
+    """One image with its reference texts (captions, or the answers to one question) or its tags.
 
     Each question about an image is an example of its own.
     """
@@ -42,8 +47,23 @@ class Example:
     """Group for reporting scores, such as "how many" or "presence"; empty where unknown."""
     answer_type: str = ""
     """"yes/no", "number" or "other"; empty where unknown."""
+    tags: tuple[str, ...] | None = None
+    """Names of what is in the image, in lower case; all other tags of the data set are absent.
+    None for captions and questions; empty if none of the tags is present."""
     rows: int = field(default=1, compare=False)
     """Number of rows in the files that the example was read from."""
+
+    @property
+    def kind(self) -> Kind:
+        """What the example has about its image."""
+        return kind_of(self.question or self.question_id, self.tags)
+
+
+def kind_of(question: str, tags: Sequence[str] | None) -> Kind:
+    """Return the kind of a row with this question and these tags."""
+    if tags is not None:
+        return "tags"
+    return "questions" if question else "captions"
 
 
 def has_file_name(image: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from captioner.data.example import Example
+from captioner.data.example import Example, Kind
 from captioner.data.formats.image_folders import FolderIndex
 from captioner.data.formats.io import Source
 from captioner.data.formats.registry import READERS, find_other_files
@@ -80,14 +80,14 @@ class _Checker:
         self._report = report
         self._require_answers = selection.require_answers
         self._index = FolderIndex() if selection.check_images else None
-        self._seen: set[tuple[bool, str]] = set()
+        self._seen: set[tuple[Kind, str]] = set()
 
     def is_duplicate(self, example: Example) -> bool:
-        """Report an image, or a question, that an earlier example has; over all splits.
+        """Report an image, its tags or a question that an earlier example has; over all splits.
 
         A validation image that is also a training image would make the score too high.
         """
-        key = (bool(example.question_id), _name(example))
+        key = (example.kind, _name(example))
         if key in self._seen:
             place = f"{_name(example)} (again in {example.split})"
             self._report.add(DUPLICATE, place, rows=example.rows)
@@ -110,6 +110,8 @@ class _Checker:
         return replace(example, references=references, question=question, rows=rows)
 
     def _needs_references(self, example: Example) -> bool:
+        if example.tags is not None:
+            return False
         return self._require_answers or not example.question_id
 
     def _is_blank(self, text: str, *, is_question: bool = False) -> bool:
@@ -121,8 +123,8 @@ class _Checker:
     def _find_problem(self, example: Example) -> str | None:
         """Return the problem that makes the whole example unusable, or None."""
         is_question = bool(example.question_id)
-        texts = (value for value in vars(example).values() if isinstance(value, str))
-        if not all(map(_is_unicode, texts)):
+        texts = [value for value in vars(example).values() if isinstance(value, str)]
+        if not all(map(_is_unicode, (*texts, *(example.tags or ())))):
             return BAD_TEXT
         if is_question and self._is_blank(example.question, is_question=True):
             return EMPTY_QUESTION

@@ -118,8 +118,8 @@ def _make_questions(rows: list[Example], seed: int, report: Report) -> list[Exam
     """Turn captioned images into questions; report images whose captions give none."""
     from captioner.data.caption_questions import questions_from_captions
 
-    questions = [row for row in rows if row.question]
-    captioned = [row for row in rows if not row.question]
+    questions = [row for row in rows if row.kind == "questions"]
+    captioned = [row for row in rows if row.kind == "captions"]
     made = questions_from_captions(captioned, seed=seed)
     used = {row.image_id for row in made}
     for row in captioned if made else ():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from captioner.config import Config, SourceConfig
 from captioner.data import Report, normalize_question, read_dataset
 from captioner.data.duplicates import group_equal_files
-from captioner.data.example import normalize_split
+from captioner.data.example import Kind, kind_of, normalize_split
 from captioner.data.table import hide_progress_bars
 from captioner.errors import ConfigError, DataError, SplitError
 
@@ -23,22 +24,25 @@ if TYPE_CHECKING:
 LEAKED = "validation image that is byte-identical to a training image (not a test of new images)"
 ASKED_BEFORE = "held-out question that training asks about the same image: left out"
 
+MIN_TAG_IMAGES = 2
+"""Training images that a tag needs; with fewer, it is not predicted."""
+
 
 @dataclass(frozen=True)
 class Task:
-    """The task of a data set: captioning, or question answering."""
+    """The task of a data set: captioning, question answering or the prediction of tags."""
 
     name: str
     source: SourceConfig
-    has_questions: bool
+    kind: Kind
 
 
 def read_splits(config: Config) -> tuple[list[Task], Dataset, Dataset, Report]:
     """Return the tasks, the training rows, the validation rows and a report of unused rows.
 
-    The column `source` is the index of a row's task. A data set with both captions and questions
-    makes two tasks. Raises ConfigError if no data set is named, DataError if one cannot be read or
-    is too small.
+    The column `source` is the index of a row's task. Each kind of rows of a data set makes a
+    task. Raises ConfigError if no data set is named, DataError if one cannot be read or is too
+    small.
     """
     from datasets import concatenate_datasets
 
@@ -48,14 +52,14 @@ def read_splits(config: Config) -> tuple[list[Task], Dataset, Dataset, Report]:
     val: list[Dataset] = []
     for source in config.data.all_sources:
         rows = _read_source(source, config, report)
-        kinds = [[bool(question) for question in part["question"]] for part in rows]
-        for has_questions in sorted({kind for part in kinds for kind in part}):
+        kinds = [list(map(kind_of, part["question"], part["tags"])) for part in rows]
+        for task_kind in sorted({kind for part in kinds for kind in part}):
             for part, part_kinds, parts in zip(rows, kinds, (train, val), strict=True):
-                places = [i for i, kind in enumerate(part_kinds) if kind == has_questions]
+                places = [i for i, kind in enumerate(part_kinds) if kind == task_kind]
                 with hide_progress_bars():
                     numbers = [len(tasks)] * len(places)
                     parts.append(part.select(places).add_column("source", numbers))
-            tasks.append(Task(_name_task(source, has_questions, tasks), source, has_questions))
+            tasks.append(Task(_name_task(source, task_kind, tasks), source, task_kind))
     train_rows, val_rows = concatenate_datasets(train), concatenate_datasets(val)
     _report_leaks(set(train_rows["image"]), set(val_rows["image"]), report)
     return tasks, train_rows, val_rows, report
@@ -70,11 +74,11 @@ def _report_leaks(train: set[str], val: set[str], report: Report) -> None:
                 report.add(LEAKED, f"{Path(path).name} = {Path(trained[0]).name}")
 
 
-def _name_task(source: SourceConfig, has_questions: bool, others: list[Task]) -> str:
+def _name_task(source: SourceConfig, kind: Kind, others: list[Task]) -> str:
     """Return the name of a task: the folder of the data set, with a number if that is taken."""
-    kind = " questions" if has_questions and source.questions else ""
-    kind = " captions" if not has_questions and source.captions else kind
-    base = Path(str(source.root)).stem + kind
+    made = " questions" if kind == "questions" and source.questions else ""
+    made = " captions" if kind == "captions" and source.captions else made
+    base = Path(str(source.root)).stem + made
     taken = {task.name for task in others}
     names = (f"{base} {number}" if number > 1 else base for number in itertools.count(1))
     return next(name for name in names if name not in taken)
@@ -214,6 +218,18 @@ def _uniform(key: str) -> float:
 def _image_questions(rows: Dataset) -> Iterator[tuple[str, str]]:
     """Return the image and the normalized question of each row."""
     return zip(rows["image"], map(normalize_question, rows["question"]), strict=True)
+
+
+def frequent_tags(rows: Dataset) -> dict[int, list[str]]:
+    """Return the tags of at least `MIN_TAG_IMAGES` images, for each source of tags."""
+    counts: dict[int, Counter[str]] = {}
+    for source, tags in zip(rows["source"], rows["tags"], strict=True):
+        if tags is not None:
+            counts.setdefault(source, Counter()).update(tags)
+    return {
+        source: sorted(tag for tag, count in counter.items() if count >= MIN_TAG_IMAGES)
+        for source, counter in counts.items()
+    }
 
 
 def digest_rows(*tables: Dataset) -> str:

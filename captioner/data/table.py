@@ -24,7 +24,7 @@ from captioner.errors import DataError
 if TYPE_CHECKING:
     import datasets
 
-_CACHE_VERSION = 3
+_CACHE_VERSION = 4
 """Part of the cache key; raise it if the readers yield other rows for the same files."""
 
 
@@ -51,11 +51,11 @@ def read_dataset(
         images: Folder of the images if it is none of the usual ones beside the annotations.
         check_images: False for scoring, which needs references only: images may be missing.
         cache_dir: Folder of the Arrow file; by default the cache of `datasets`.
-        questions: Turn captioned images into questions (`captioner.data.caption_questions`). They
-            follow the questions of the data set, which remain unchanged.
+        questions: Turn captioned and tagged images into questions (`captioner.data.
+            caption_questions`). They follow the questions of the data set, which remain unchanged.
         captions: Turn questions into captions (`captioner.data.question_captions`), one row per
             image. They follow the captions of the data set, which remain unchanged.
-        seed: Seed of the questions made from captions.
+        seed: Seed of the questions made from captions and tags.
         require_answers: False keeps questions without answers, as in a test set whose answers are
             not public.
 
@@ -122,7 +122,8 @@ def _to_arrow(rows: _KeyedRows, *, cache_dir: str | os.PathLike[str] | None) -> 
 
     text = datasets.Value("string")
     features = datasets.Features({f.name: text for f in fields(Example)})
-    features |= {"references": datasets.Sequence(text), "rows": datasets.Value("int32")}
+    features |= {name: datasets.Sequence(text) for name in ("references", "tags")}
+    features |= {"rows": datasets.Value("int32")}
     try:
         with hide_progress_bars():
             return datasets.Dataset.from_generator(

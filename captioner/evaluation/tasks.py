@@ -80,9 +80,13 @@ def read_tasks(
             with contextlib.suppress(DataError):
                 rows, _ = read(splits=[TRAIN_SPLIT])
         train = [row for row in rows if row.split == TRAIN_SPLIT]
-    captions = EvaluationTask("captions", [row for row in scored if not row.question])
-    asked = EvaluationTask("questions", [row for row in scored if row.question], train)
-    return [task for task in (captions, asked) if task.rows], report
+    captions = [row for row in scored if row.kind == "captions"]
+    asked = [row for row in scored if row.kind == "questions"]
+    tasks = [EvaluationTask("captions", captions), EvaluationTask("questions", asked, train)]
+    tasks = [task for task in tasks if task.rows]
+    if not tasks:
+        raise DataError(f"{root}: has tags, which are not scored; expected captions or questions")
+    return tasks, report
 
 
 def read_held_out(
@@ -103,7 +107,7 @@ def read_held_out(
     tasks = [
         EvaluationTask(name, _of_source(val, number), _of_source(train, number))
         for number, name in enumerate(names)
-        if only in (None, name)
+        if only in (None, name) and sources[number].kind != "tags"
     ]
     tasks = [task for task in tasks if task.rows]
     if not tasks:
@@ -134,6 +138,7 @@ def to_examples(rows: Dataset) -> list[Example]:
     names = [column.name for column in dataclasses.fields(Example)]
     table = rows.select_columns(names).to_dict()
     table["references"] = map(tuple, table["references"])
+    table["tags"] = (None if tags is None else tuple(tags) for tags in table["tags"])
     return [Example(*values) for values in zip(*(table[name] for name in names), strict=True)]
 
 

@@ -6,6 +6,7 @@
 - `score_answers`: VQA accuracy, exact match and macro-F1; `majority_answers`: the baseline.
 - `expected_calibration_error`, `reliability`, `roc_auc`: the quality of confidences;
   `fit_temperature` and `fit_logistic` calibrate them.
+- `mean_average_precision`: tags of images.
 
 The values of captions equal those of pycocoevalcap 1.2. `evaluate.load("captioner/metrics/NAME")`
 loads each metric, where NAME is `bleu`, `rouge_l`, `cider_d` or `vqa_accuracy`.
@@ -22,6 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from captioner.metrics._average_precision import mean_average_precision
 from captioner.metrics._bleu import MAX_ORDER, bleu_from_statistics, bleu_statistics
 from captioner.metrics._bootstrap import CaptionStatistics, Difference, Interval
 from captioner.metrics._calibration import (
@@ -75,6 +77,7 @@ __all__ = [
     "fit_logistic",
     "fit_temperature",
     "majority_answers",
+    "mean_average_precision",
     "normalize_answer",
     "question_type",
     "reliability",

@@ -1,6 +1,6 @@
 """The image encoder: timm backbones, and Transformer layers from their features to memory.
 
-Shapes: B images, H, W pixels, C feature channels, P positions, D width.
+Shapes: B images, H, W pixels, C feature channels, P positions, D width, G tags.
 """
 
 from __future__ import annotations
@@ -106,3 +106,19 @@ class MemoryEncoder(nn.Module):
         for layer in self.layers:
             x = layer(x)
         return self.norm(x)
+
+
+class TagHead(nn.Module):
+    """A linear classifier of the mean feature: features to logits of tags.
+
+    It exists during training only, where its loss trains the backbone.
+    """
+
+    def __init__(self, channels: int, tags: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.classifier = nn.Linear(channels, tags)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features (B, P, C) to logits (B, G)."""
+        return self.classifier(self.norm(features).mean(1))

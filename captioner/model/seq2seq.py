@@ -1,7 +1,8 @@
 """The complete model: images to memory, memory and tokens to logits.
 
 Shapes: B images, K captions per image, T tokens, P positions, C channels, D width, V vocabulary,
-N questions, S tokens of a question, M positions of a fused memory, L tokens without padding.
+N questions, S tokens of a question, M positions of a fused memory, L tokens without padding, G
+tags.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from captioner.model.decoder import Decoder
-from captioner.model.image_encoder import MemoryEncoder
+from captioner.model.image_encoder import MemoryEncoder, TagHead
+
+TRAINING_ONLY = "tag_head."
+"""Prefix of the weights that checkpoints leave out."""
 
 
 class Seq2Seq(nn.Module):
@@ -45,15 +49,25 @@ class Seq2Seq(nn.Module):
         self.backbone, self.memory_encoder, self.decoder = backbone, memory_encoder, decoder
         self.question_encoder, self.fusion, self.answerer = question_encoder, fusion, answerer
         self.pad, self.blind = pad, blind
+        self.tag_head: TagHead | None = None
+        """Set by the trainer if the data has tags; no part of checkpoints."""
 
     def encode(self, images: Tensor) -> Tensor:
         """Map pixels (B, 3, H, W), or stored features (B, P, C), to memory (B, P, D)."""
+        return self.memory_encoder(self._extract_features(images))
+
+    def _extract_features(self, images: Tensor) -> Tensor:
         head = self.memory_encoder
         if self.blind:
             shape = (len(images), len(head.positions), head.projection.in_features)
-            return head(images.new_zeros(shape, dtype=head.positions.dtype))
+            return images.new_zeros(shape, dtype=head.positions.dtype)
         features = self.backbone(images) if images.ndim == 4 else images
-        return head(features.to(head.positions.dtype))
+        return features.to(head.positions.dtype)
+
+    def score_tags(self, images: Tensor) -> Tensor:
+        """Return the logits (B, G) of the tags."""
+        assert self.tag_head is not None
+        return self.tag_head(self._extract_features(images))
 
     def fuse_questions(
         self, memory: Tensor, questions: Tensor, owners: Tensor
@@ -80,10 +94,15 @@ class Seq2Seq(nn.Module):
         return self.answerer if answers and self.answerer is not None else self.decoder
 
     def forward(
-        self, images: Tensor, tokens: Tensor, questions: Tensor | None = None,
+        self, images: Tensor, tokens: Tensor | None = None, questions: Tensor | None = None,
         owners: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
-        """Return the logits (L, V) of captions (B, K, T), or of answers (N, 1, T) to questions."""
+        """Return the logits (L, V) of captions (B, K, T), or of answers (N, 1, T) to questions.
+
+        Without tokens, return the logits (B, G) of the tags.
+        """
+        if tokens is None:
+            return self.score_tags(images)
         memory = self.encode(images)
         if questions is None:
             return self.decode(memory, tokens)

@@ -35,7 +35,7 @@ def fit_answer_temperature(
     """Return the temperature that maximizes the likelihood of the held-out answers, if any."""
     batches: list[list[Key]] = []
     for number, task in enumerate(tasks):
-        images = dataset.select_images(number) if task.has_questions else []
+        images = dataset.select_images(number) if task.kind == "questions" else []
         count = min(CALIBRATION_IMAGES, len(images))
         chosen = random.Random(f"temperature {number}").sample(images, count)
         keys = [Key(0, index, number) for index in chosen]

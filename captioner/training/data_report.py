@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from captioner.config import Config
 from captioner.data import Report
 from captioner.data.dataset import ImageDataset
-from captioner.data.splits import Task
+from captioner.data.splits import MIN_TAG_IMAGES, Task
 from captioner.training.validation import ranking_metric
 
 MANY_BYTES = 0.1
@@ -38,8 +38,8 @@ def describe_data(
     """Yield the lines of the data report.
 
     They account for all rows of each data set (read, used by split, not used and why), for training
-    texts that exceed the limits of the model, for images that may be mirrored, and for data sets
-    with too few validation images.
+    texts that exceed the limits of the model, for tags that are not predicted, for images that may
+    be mirrored, and for data sets with too few validation images.
     """
     for name, part in report.parts.items():
         yield f"data: {name}: {_describe_rows(part)}"
@@ -47,6 +47,9 @@ def describe_data(
         yield f"data: {line}"
     for kind, lengths in measure_lengths(train).items():
         yield from _describe_lengths(kind, lengths, config)
+    for number, task in enumerate(tasks):
+        if task.kind == "tags":
+            yield _describe_tags(task, number, train)
     yield _describe_mirroring(config, train)
     yield from _describe_ranking(tasks, val)
 
@@ -97,11 +100,29 @@ def _describe_lengths(kind: str, lengths: Lengths, config: Config) -> Iterator[s
         )
 
 
+def _describe_tags(task: Task, source: int, train: ImageDataset) -> str:
+    columns = zip(train.rows["source"], train.rows["tags"], strict=True)
+    rows = [tags for number, tags in columns if number == source]
+    counts = Counter(tag for tags in rows for tag in tags)
+    rare = sorted(counts.keys() - set(train.known_tags[source]))
+    line = (
+        f"data: {task.name}: {len(counts) - len(rare)} tags, {counts.total() / len(rows):.1f} per"
+        " training image"
+    )
+    if rare:
+        more = ", ..." if len(rare) > SHOWN else ""
+        line += (
+            f"; not predicted: {len(rare)} of fewer than {MIN_TAG_IMAGES} images"
+            f" ({', '.join(rare[:SHOWN])}{more})"
+        )
+    return line
+
+
 def _describe_ranking(tasks: list[Task], val: ImageDataset) -> Iterator[str]:
     for number, task in enumerate(tasks):
         count = len(val.select_images(number))
         metric = ranking_metric(count)
-        if not task.has_questions and metric != "CIDEr-D":
+        if task.kind == "captions" and metric != "CIDEr-D":
             yield (
                 f"data: {count} validation images of {task.name} are too few for CIDEr-D; the best"
                 f" checkpoint is chosen by {metric}"

@@ -1,4 +1,4 @@
-"""The losses of training: label-smoothed cross-entropy and self-critical sequence training (SCST).
+"""The losses of training: cross-entropy, self-critical sequence training (SCST), and tags.
 
 SCST (Rennie et al., Self-critical sequence training for image captioning, CVPR 2017) samples
 captions from the model and raises the probability of those whose CIDEr-D exceeds a baseline. The
@@ -8,7 +8,8 @@ self-critical sequence training, 2020), or the reward of the greedy caption (Ren
 ends in "with a" earns as much as a complete one (Hu et al., A request for clarity over the end of
 sequence token in the self-critical sequence training, 2023, arXiv 2305.12254).
 
-Shapes: B images, K samples per image, T tokens, M tokens that are not padding, V vocabulary.
+Shapes: B images, K samples per image, T tokens, M tokens that are not padding, V vocabulary, G
+tags.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import EOS, PAD, Tokenizer
 from captioner.training.samples import sample_captions
 
+TAG_MARGIN, TAG_FOCUS = 0.05, 4
 _END = "</s>"
 FullModel = Callable[[], AbstractContextManager[Seq2Seq]]
 """Gives, within a block, a model with all weights, any of whose methods may be called."""
@@ -41,11 +43,11 @@ class Loss:
     """The loss of one batch."""
 
     total: Tensor
-    """Sum over the M tokens."""
+    """Sum over the M tokens, or over the B images for tags."""
     tokens: Tensor
-    """M."""
+    """M, or B for tags."""
     texts: int
-    """Number of captions or answers."""
+    """Number of captions, answers or images with tags."""
     reward: Tensor | None = None
     """Mean reward of the samples. It is logged, since the loss of SCST does not show progress."""
 
@@ -69,7 +71,7 @@ class Objective:
     max_length: int
     """Longest sampled caption, in tokens."""
     reward: CaptionReward | None = None
-    """Turns SCST on. Questions are always trained with cross-entropy."""
+    """Turns SCST on. Questions are always trained with cross-entropy, tags with `tag_loss`."""
 
     def __call__(self, model: nn.Module, batch: Batch, *, full_model: FullModel) -> Loss:
         """Return the loss of a batch.
@@ -77,6 +79,9 @@ class Objective:
         `model` is wrapped by Accelerate for the backward pass; `full_model`, which all ranks must
         call, gives the model to sample captions from.
         """
+        if batch.tags is not None:
+            count = torch.tensor(len(batch.tags), device=batch.tags.device)
+            return Loss(tag_loss(model(batch.images), batch.tags), count, len(batch.tags))
         if self.reward is not None and batch.questions is None:
             return self._self_critical(self.reward, model, batch, full_model)
         logits = model(batch.images, batch.tokens, batch.questions, batch.owners)  # (M, V)
@@ -151,6 +156,20 @@ def caption_loss(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> T
     Szegedy et al., Rethinking the Inception architecture, 2016, section 7).
     """
     return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing, reduction="sum")
+
+
+def tag_loss(logits: Tensor, tags: Tensor) -> Tensor:
+    """Return the summed asymmetric loss of logits (B, G) and tags (B, G).
+
+    Most tags are absent from an image. The loss of an absent tag with probability p is weighted by
+    p^4 after p is lowered by 0.05, so that easy ones do not dominate (Ridnik et al., Asymmetric
+    loss for multi-label classification, ICCV 2021). Tags are 1 if present, 0 if absent and -1 if
+    unknown.
+    """
+    logits = logits.float()
+    lowered = (logits.sigmoid() - TAG_MARGIN).clamp(min=0)
+    absent = -(lowered**TAG_FOCUS) * torch.log1p(-lowered)
+    return ((tags == 1) * -F.logsigmoid(logits) + (tags == 0) * absent).sum()
 
 
 class CaptionReward:

@@ -1,4 +1,4 @@
-"""Check before a run: overfit one batch of each data set and generate its texts.
+"""Check before a run: overfit one batch of each data set and generate its texts or tags.
 
 Within a minute, this shows a wrong label shift, a missing EOS, wrong pixels or a decoder that
 ignores the image, which would otherwise show after hours of training.
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from captioner.config import AnswerConfig, Config, DecodingConfig
 from captioner.data.collate import Batch, collate
@@ -19,7 +20,7 @@ from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS, EOS, PAD, Tokenizer
 from captioner.training import setup
 from captioner.training.data_report import describe_data
-from captioner.training.loss import caption_loss
+from captioner.training.loss import caption_loss, tag_loss
 from captioner.training.run import check_export
 from captioner.training.validation import generate_texts
 
@@ -41,8 +42,8 @@ def preflight(config: Config, tell: Callable[[str], None]) -> Iterator[Finding]:
     """Check a run: report its data, then overfit one batch of each data set.
 
     The model is trained on the batch without augmentation or dropout, with a frozen backbone, and
-    must then generate the batch's texts. No file is written. `tell` receives the lines of the data
-    report.
+    must then generate the batch's texts or predict its tags. No file is written. `tell` receives
+    the lines of the data report.
     """
     check_export(config.train)
     torch.manual_seed(config.train.seed)
@@ -78,18 +79,24 @@ def _check_source(
     batch = collate(samples, question_pad=tokenizer.question_tokenizer.pad)
     yield from check_batch(batch)
     losses = overfit(model, batch)
-    detail = f"loss per token {losses[0]:.2f} to {losses[-1]:.3f} in {len(losses)} steps"
+    unit = "token" if batch.tags is None else "image"
+    detail = f"loss per {unit} {losses[0]:.2f} to {losses[-1]:.3f} in {len(losses)} steps"
     yield Finding("the model overfits one batch", losses[-1] < OVERFIT, detail)
-    yield _check_generation(model, batch, tokenizer, config)
+    if batch.tags is None:
+        yield _check_generation(model, batch, tokenizer, config)
+    else:
+        yield _check_tags(model, batch, batch.tags)
 
 
 def check_batch(batch: Batch) -> Iterator[Finding]:
-    """Check the pixels, the shift of the labels and EOS."""
+    """Check the pixels and, unless the batch is of tags, the shift of the labels and EOS."""
     assert batch.images is not None
     mean, deviation = batch.images.mean().item(), batch.images.std().item()
     # True of pixels with mean 0 and deviation 1 and of pixels in [-1, 1], but not in [0, 255].
     fine = bool(batch.images.isfinite().all()) and abs(mean) < 3 and 0.05 < deviation < 5
     yield Finding("pixels are normalized", fine, f"mean {mean:.2f}, deviation {deviation:.2f}")
+    if batch.tags is not None:
+        return
     tokens, labels = batch.tokens, batch.labels  # (B, K, T)
     continues = labels[..., 1:] != PAD
     equal = (tokens[..., 1:] == labels[..., :-1])[continues].all()
@@ -102,18 +109,16 @@ def check_batch(batch: Batch) -> Iterator[Finding]:
 
 
 def overfit(model: Seq2Seq, batch: Batch) -> list[float]:
-    """Train on one batch until it is learned; return the loss per token of each step."""
+    """Train on one batch until it is learned; return the loss per token or image of each step."""
     model.eval()  # no dropout
     parts = [part for name, part in model.named_children() if name != "backbone"]
     parameters = [p for part in parts for p in part.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0)
     with torch.no_grad():
         features = model.backbone(batch.images)
-    labels = batch.labels[batch.labels != PAD]
     losses: list[float] = []
     for _ in range(MAX_STEPS):
-        logits = model(features, batch.tokens, batch.questions, batch.owners)
-        loss = caption_loss(logits, labels) / len(labels)
+        loss = _batch_loss(model, features, batch)
         losses.append(loss.item())
         if losses[-1] < OVERFIT:
             break
@@ -122,6 +127,27 @@ def overfit(model: Seq2Seq, batch: Batch) -> list[float]:
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
     return losses
+
+
+def _batch_loss(model: Seq2Seq, features: Tensor, batch: Batch) -> Tensor:
+    """Return the loss per token, or per image for tags."""
+    if batch.tags is not None:
+        return tag_loss(model(features), batch.tags) / len(batch.tags)
+    labels = batch.labels[batch.labels != PAD]
+    logits = model(features, batch.tokens, batch.questions, batch.owners)
+    return caption_loss(logits, labels) / len(labels)
+
+
+def _check_tags(model: Seq2Seq, batch: Batch, tags: Tensor) -> Finding:
+    """Check that the tags (B, G) of each image score higher than all absent ones."""
+    with torch.inference_mode():
+        logits = model(batch.images)  # (B, G)
+    infinity = float("inf")
+    lowest = logits.masked_fill(tags != 1, infinity).amin(1)  # (B,)
+    highest = logits.masked_fill(tags != 0, -infinity).amax(1)
+    count = int((lowest > highest).sum())
+    detail = f"{count} of {len(tags)} images"
+    return Finding("the model predicts the tags of the batch", count == len(tags), detail)
 
 
 def _check_generation(

@@ -167,8 +167,9 @@ def start_run(config: Config, signals: Signals | None = None) -> Run:
     model, tokenizer, config = setup.build_start(config, train_rows)
     setup.check_sizes(model, config)
     train_set, val_set = setup.build_datasets(config, tasks, train_rows, val_rows, tokenizer)
-    # A step on captions does not use the question modules.
-    accelerator = distributed.start(settings, unused=model.question_encoder is not None)
+    # A step on captions uses neither the question modules nor the head for tags.
+    unused = model.question_encoder is not None or model.tag_head is not None
+    accelerator = distributed.start(settings, unused=unused)
     model.to(accelerator.device)
     model.to(memory_format=distributed.memory_format(accelerator))
     if settings.compile:

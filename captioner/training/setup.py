@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,9 @@ from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.config import Config, ModelConfig
 from captioner.data import normalize_caption, normalize_question
 from captioner.data.dataset import ImageDataset
-from captioner.data.splits import Task
+from captioner.data.splits import MIN_TAG_IMAGES, Task, frequent_tags
 from captioner.errors import CheckpointError, ConfigError
+from captioner.model.image_encoder import TagHead
 from captioner.model.lora import add_adapters
 from captioner.model.question_encoder import QuestionEncoder, TextEncoder
 from captioner.model.seq2seq import Seq2Seq
@@ -30,6 +31,11 @@ def build_start(config: Config, rows: Dataset) -> tuple[Seq2Seq, Tokenizer, Conf
     A new tokenizer is trained on the texts of the training rows. Raises ConfigError if the settings
     do not fit the model or the data, CheckpointError if the checkpoint cannot be used.
     """
+    if not config.train.start and all(tags is not None for tags in rows["tags"]):
+        raise ConfigError(
+            "the data has tags only, and a new model needs captions or questions; add a data set"
+            " with them, or set train.start"
+        )
     start = _from_checkpoint(config) if config.train.start else _from_scratch(config, rows)
     model, _, config = start
     question = config.model.question
@@ -38,9 +44,20 @@ def build_start(config: Config, rows: Dataset) -> tuple[Seq2Seq, Tokenizer, Conf
             "the data has questions, and the model no parts to answer them; add"
             " model.question.fusion=cross_attention to the command"
         )
+    if tags := frequent_tags(rows):
+        _add_tag_head(model, tags)
     if question and question.lora_rank and isinstance(model.question_encoder, TextEncoder):
         add_adapters(model.question_encoder.model, question.lora_rank)
     return start
+
+
+def _add_tag_head(model: Seq2Seq, tags: Mapping[int, Collection[str]]) -> None:
+    if not all(tags.values()):
+        raise ConfigError(
+            f"a data set of tags has none with {MIN_TAG_IMAGES} training images; add images"
+        )
+    channels = model.memory_encoder.projection.in_features
+    model.tag_head = TagHead(channels, len(set().union(*tags.values())))
 
 
 def _from_scratch(config: Config, rows: Dataset) -> tuple[Seq2Seq, Tokenizer, Config]:
@@ -174,6 +191,7 @@ def build_datasets(
         question_length=32 if question is None else question.max_length,
         lowercase=data.lowercase,
         seed=config.train.seed,
+        tags=frequent_tags(train),
     )
     train_set = build(
         train,

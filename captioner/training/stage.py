@@ -59,9 +59,9 @@ def check_stage(
     if not batches:
         reason = "no data set has questions" if stage.parts == "question" else "no images are left"
         raise ConfigError(f"{where}: parts={stage.parts} trains nothing: {reason}")
-    if stage.objective == "scst" and all(task.has_questions for task in trained):
+    if stage.objective == "scst" and all(task.kind != "captions" for task in trained):
         raise ConfigError(
-            f"{where}: objective=scst is for captions, and the stage trains on questions only"
+            f"{where}: objective=scst is for captions, and the stage trains on no captions"
         )
     # A blind model does not use its backbone.
     unused = set(model.backbone.parameters() if model.blind else ())
@@ -92,4 +92,7 @@ def source_weights(stage: StageConfig, tasks: list[Task]) -> list[float]:
     sources = {id(task.source): task.source.weight for task in tasks}
     weights = dict(zip(sources, stage.weights or sources.values(), strict=True))
     everything = stage.parts == "all"
-    return [weights[id(task.source)] if everything or task.has_questions else 0.0 for task in tasks]
+    return [
+        weights[id(task.source)] if everything or task.kind == "questions" else 0.0
+        for task in tasks
+    ]

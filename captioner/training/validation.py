@@ -1,4 +1,7 @@
-"""Validation: caption every image and answer every question once, on all ranks, and score them."""
+"""Validation: caption images, answer questions and predict tags, on all ranks, and score them.
+
+Shapes: B images, G tags.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
@@ -21,7 +25,14 @@ from captioner.data.report import UNREADABLE_IMAGE
 from captioner.generation.answers import search_answers
 from captioner.generation.captions import UNCONSTRAINED, search_captions
 from captioner.generation.constraints import Constraints, build_constraints
-from captioner.metrics import FEW_IMAGES, cider_d, score_answers, score_captions, tokenize
+from captioner.metrics import (
+    FEW_IMAGES,
+    cider_d,
+    mean_average_precision,
+    score_answers,
+    score_captions,
+    tokenize,
+)
 from captioner.model.seq2seq import Seq2Seq
 from captioner.text import DANGLING_WORDS
 from captioner.tokenizer import Tokenizer
@@ -38,7 +49,10 @@ COLLAPSED = 0.05
 """Share of distinct captions below which the model ignores its input."""
 IMAGE_DEPENDENCE = 1.5
 """Ratio to the score on other images' references that a model that sees the images exceeds."""
+RANKING = {"questions": "exact match", "tags": "mAP"}
+"""The score of a task that ranks checkpoints; for captions, see `ranking_metric`."""
 Name = TypeVar("Name", bound=Hashable)
+T = TypeVar("T")
 
 
 @dataclass
@@ -56,7 +70,8 @@ def validate(model: Seq2Seq, run: Run, stage: StageConfig) -> Validation:
 
     All ranks must call this and get the same result. With several tasks, the name of each score
     begins with that of the task. `score` ranks checkpoints: the mean over the tasks that rank of
-    `ranking_metric` for captions and of the exact match for answers.
+    `ranking_metric` for captions, of the exact match for answers and of the mean average precision
+    (mAP) for tags.
     """
     model.eval()
     dataset, tasks, tokenizer, config = run.val_set, run.tasks, run.tokenizer, run.config
@@ -71,16 +86,18 @@ def validate(model: Seq2Seq, run: Run, stage: StageConfig) -> Validation:
         images = dataset.select_images(number)
         if not images:
             continue
-        size = QUESTION_IMAGES if task.has_questions else IMAGES
         keys = [Key(0, index, number) for index in images]
-        texts = _gather_texts(generate, run, keys, size)
-        if task.has_questions:
-            references = {row: dataset.rows[row]["references"] for row in texts}
-            values = {"exact match": score_answers(texts, references).exact_match}
-            ranking[number] = values["exact match"]
+        if task.kind == "tags":
+            tags = _gather_outputs(partial(_score_tags, model), run, keys, IMAGES)
+            values = {"mAP": mean_average_precision(*np.stack(list(tags.values()), 1))}
+        elif task.kind == "questions":
+            answers = _gather_outputs(generate, run, keys, QUESTION_IMAGES)
+            references = {row: dataset.rows[row]["references"] for row in answers}
+            values = {"exact match": score_answers(answers, references).exact_match}
         else:
-            values = _score_captions(texts, dataset, number, result)
-            ranking[number] = values[ranking_metric(len(images))]
+            captions = _gather_outputs(generate, run, keys, IMAGES)
+            values = _score_captions(captions, dataset, number, result)
+        ranking[number] = values[RANKING.get(task.kind) or ranking_metric(len(images))]
         prefix = f"{task.name} " if len(tasks) > 1 else ""
         scores |= {f"{prefix}{name}": value for name, value in values.items()}
     ranked = [ranking[number] for number in ranked_tasks(stage, tasks) if number in ranking]
@@ -114,15 +131,15 @@ def report_unreadable(
         report.add_once(UNREADABLE_IMAGE, item.reason, key=data.images[item.index])
 
 
-def _gather_texts(
-    generate: Callable[[Batch], Iterator[tuple[int, str]]], run: Run, keys: list[Key], size: int
-) -> dict[int, str]:
-    """Return the texts of images from all ranks, in batches of `size`; report unreadable images."""
+def _gather_outputs(
+    generate: Callable[[Batch], Iterator[tuple[int, T]]], run: Run, keys: list[Key], size: int
+) -> dict[int, T]:
+    """Return the outputs of all ranks, in batches of `size` images; report unreadable images."""
     accelerator, rank = run.accelerator, run.accelerator.process_index
     # Not `EpochBatches`, which may leave out the last few images.
     keys = keys[rank :: accelerator.num_processes]
     batches = [keys[at : at + size] for at in range(0, len(keys), size)]
-    pairs: list[tuple[int, str]] = []
+    pairs: list[tuple[int, T]] = []
     unreadable: list[UnreadableImage] = []
     loader = load_batches(run.val_set, batches)
     for batch in tqdm(loader, desc="validation", leave=False, disable=rank != 0):
@@ -158,6 +175,15 @@ def generate_texts(
     # The constraints of the configuration may leave an image without a caption.
     texts = (tokenizer.decode(some[0].tokens) if some else "" for some in result)
     return zip(numbers, texts, strict=True)
+
+
+def _score_tags(model: Seq2Seq, batch: Batch) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
+    """Return (index, logits and presence of the tags (2, G)) of each image."""
+    assert batch.images is not None
+    assert batch.tags is not None
+    logits = model.score_tags(batch.images).float()  # (B, G)
+    outputs = torch.stack([logits, (batch.tags == 1).float()], 1)  # (B, 2, G)
+    return zip(batch.indices, outputs.cpu().numpy(), strict=True)
 
 
 def _score_captions(

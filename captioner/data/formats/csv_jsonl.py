@@ -1,8 +1,8 @@
 """Readers of custom data: JSONL, CSV, and folders with `metadata.jsonl` or `metadata.csv`.
 
-A row names an image and one caption or several; the rows of an image are joined. A row with a
-question is a separate example; rows with the same `question_id`, one for each annotator, are
-joined. A file may hold both kinds. Image paths are relative to the file that names them. The
+A row names an image and one caption or several, or its tags; the rows of an image are joined. A
+row with a question is a separate example; rows with the same `question_id`, one for each annotator,
+are joined. A file may hold all kinds. Image paths are relative to the file that names them. The
 folder layout is the `imagefolder` convention of Hugging Face `datasets`: metadata files with the
 column `file_name`, in the folder and in its subfolders.
 """
@@ -24,6 +24,7 @@ from captioner.data.formats.csv_jsonl_rows import (
     IMAGE_KEYS,
     NUMBER_COLUMNS,
     REFERENCE_KEY,
+    TAG_KEYS,
     Row,
     first_value,
     has_value,
@@ -73,8 +74,9 @@ def read_jsonl(source: Source) -> Iterator[Example]:
     """Read rows `{"image": ..., "caption": "..." or "captions": [...], "split"?, "id"?}`.
 
     A row with `question` has `answer` or `answers` instead of captions, and optionally
-    `question_id` (default: file and line), `question_type` and `answer_type`. An empty value
-    counts as missing, and the next key is used.
+    `question_id` (default: file and line), `question_type` (or `type`) and `answer_type`. An empty
+    value counts as missing, and the next key is used. A row without captions and question may have
+    `tags`; an empty list means that none of the tags in the file applies.
     """
     return _read(source, _read_jsonl_rows)
 
@@ -92,8 +94,9 @@ def is_custom_csv(path: Path) -> bool:
 def read_custom_csv(source: Source) -> Iterator[Example]:
     """Read a CSV (comma, semicolon or tab) with the columns image, caption[, split][, id].
 
-    Columns for questions are those of `read_jsonl`. A cell holds one answer, commas included, or
-    a list as written by Python, JSON or NumPy.
+    Columns for questions and tags are those of `read_jsonl`. A cell holds one answer, commas
+    included, or a list as written by Python, JSON or NumPy; tags may also be separated by commas
+    or semicolons.
     """
     return _read(source, _read_csv_rows)
 
@@ -176,7 +179,7 @@ class _CaptionedImage:
 def _read(
     source: Source, read_rows: Callable[[Path, Report], Iterator[tuple[str, Fields]]]
 ) -> Iterator[Example]:
-    """Yield the questions, then the captioned images, each in the order of their first rows."""
+    """Yield questions, tagged and captioned images, each in the order of their first rows."""
     rows = _RowJoiner(source.report)
     for file in source.files:
         base = source.images or file.parent
@@ -190,6 +193,9 @@ def _read(
                 continue
             image, split = os.path.normpath(base / row.name), row.split or default
             image_id = row.image_id or f"{prefix}{row.name}"
+            if row.has_tags:
+                rows.add_tags(Example(image, image_id, (), split, tags=tuple(row.texts)), where)
+                continue
             if row.question is None:
                 rows.add_captions(row, image, image_id, split, where)
                 continue
@@ -202,26 +208,38 @@ def _read(
 
 
 class _RowJoiner:
-    """Joins the rows of an image, and those of a question, into one example each."""
+    """Joins the rows of an image, of its tags and of a question into one example each."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
         self._images: dict[str, _CaptionedImage] = {}
         self._questions: dict[tuple[str, ...], Example] = {}
+        self._tagged: dict[str, Example] = {}
 
     def add_captions(self, row: Row, image: str, image_id: str, split: str, where: str) -> None:
         """Add a row of captions to those of its image."""
         captions = self._images.setdefault(image, _CaptionedImage(image_id, split))
         if captions.split != split:
-            # An image in both train and val would make the validation score meaningless.
-            name = f"{row.name} is in {captions.split} and in {split} ({where})"
-            self._report.add(DUPLICATE, name, rows=1)
+            self._report_split(row.name, captions.split, split, where)
         elif has_value(row.texts):
             captions.texts.extend(row.texts)
             captions.rows += 1
         else:
             captions.blank.extend(row.texts)
             captions.blank_rows.append(where)
+
+    def add_tags(self, example: Example, where: str) -> None:
+        """Add a row of tags to those of its image."""
+        first = self._tagged.setdefault(example.image, replace(example, tags=(), rows=0))
+        if first.split != example.split:
+            self._report_split(example.image_id, first.split, example.split, where)
+        else:
+            tags = dict.fromkeys((*(first.tags or ()), *(example.tags or ())))
+            self._tagged[example.image] = replace(first, tags=tuple(tags), rows=first.rows + 1)
+
+    def _report_split(self, name: str, first: str, split: str, where: str) -> None:
+        """Report a row whose image is in another split: a validation score would be meaningless."""
+        self._report.add(DUPLICATE, f"{name} is in {first} and in {split} ({where})", rows=1)
 
     def add_question(self, question: Example) -> None:
         """Add a question, or the answers of one more annotator to it.
@@ -238,16 +256,19 @@ class _RowJoiner:
             question = full
         elif first is not None:
             answers = first.references + question.references
-            types = {
-                "question_type": first.question_type or question.question_type,
-                "answer_type": first.answer_type or question.answer_type,
-            }
-            question = replace(first, references=answers, rows=first.rows + 1, **types)
+            question = replace(
+                first,
+                references=answers,
+                rows=first.rows + 1,
+                question_type=first.question_type or question.question_type,
+                answer_type=first.answer_type or question.answer_type,
+            )
         self._questions[key] = question
 
     def examples(self) -> Iterator[Example]:
-        """Yield the questions, then the images with their captions."""
+        """Yield the questions, then the images with their tags, then those with captions."""
         yield from self._questions.values()
+        yield from self._tagged.values()
         for image, captions in self._images.items():
             for where in captions.blank_rows if captions.texts else ():
                 self._report.add(EMPTY_CAPTION, where, rows=1)
@@ -309,7 +330,7 @@ def _detect_delimiter(path: Path) -> str | None:
     header = read_header(path)
     for delimiter in _DELIMITERS:
         columns = {name.strip().strip('"') for name in header.split(delimiter)}
-        has_texts = not columns.isdisjoint((*CAPTION_KEYS, REFERENCE_KEY, "question"))
+        has_texts = not columns.isdisjoint((*CAPTION_KEYS, REFERENCE_KEY, *TAG_KEYS, "question"))
         has_texts = has_texts or any(is_numbered(column, CAPTION_KEYS) for column in columns)
         if has_texts and not columns.isdisjoint(IMAGE_KEYS):
             return delimiter

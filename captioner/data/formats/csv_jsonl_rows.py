@@ -1,4 +1,4 @@
-"""Interpret one row of custom data: its image, texts and ids."""
+"""Interpret one row of custom data: its image, texts, tags and ids."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from captioner.data.report import BAD_LIST, BAD_ROW, UNREAD_COLUMN, Report
 IMAGE_KEYS = ("image", "file_name", "filename", "image_path")
 CAPTION_KEYS = ("captions", "caption", "text")
 ANSWER_KEYS = ("answers", "answer")
+TAG_KEYS = ("tags", "tag")
 REFERENCE_KEY = "references"
 """Column of captions and answers in a table of `Example`s."""
 ID_KEYS = ("id", "image_id")
 NUMBER_COLUMNS = frozenset((*ANSWER_KEYS, *ID_KEYS, "question_id", REFERENCE_KEY))
 """CSV columns in which whole numbers may be written as 3.0."""
 _NUMBERED = re.compile(r"([a-z]+)[ _-]?\d+")
+_TAG_SEPARATOR = re.compile("[,;]")
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,16 @@ class Row:
     name: str
     """Image path as written in the row."""
     texts: list[str]
-    """Captions, or the answers to the question."""
+    """Captions, the answers to the question, or tags."""
     split: str
     image_id: str
     question: str | None
-    """None in a row of captions."""
+    """None in a row of captions or tags."""
     question_id: str
     question_type: str
     answer_type: str
+    has_tags: bool
+    """True if `texts` are tags."""
 
 
 def parse_row(row: dict[str, Any], where: str, report: Report) -> Row | None:
@@ -46,16 +50,22 @@ def parse_row(row: dict[str, Any], where: str, report: Report) -> Row | None:
     answers, question = first_value(row, ANSWER_KEYS), row.get("question")
     if has_value(captions) and not has_value(question) and not has_value(answers):
         question = None  # in a table of captions and questions, a caption's question is empty
-    keys = (*(CAPTION_KEYS if question is None else ANSWER_KEYS), REFERENCE_KEY)
-    value = captions if question is None else first_value(row, keys)
-    if question is not None and not has_value(value):
-        value = []
-    texts = parse_texts(value, numbers=question is not None)
+    tags = first_value(row, TAG_KEYS)
+    has_tags = tags is not None and not (has_value(captions) or has_value(question))
+    has_tags = has_tags and first_value(row, CAPTION_KEYS) is None
+    keys = (*(CAPTION_KEYS if question is None else ANSWER_KEYS), REFERENCE_KEY, *TAG_KEYS)
+    if has_tags:
+        keys, question, texts = TAG_KEYS, None, parse_tags(tags)
+    elif question is None:
+        texts = parse_texts(captions)
+    else:
+        answer = first_value(row, (*ANSWER_KEYS, REFERENCE_KEY))
+        texts = parse_texts(answer if has_value(answer) else [], numbers=True)
     if texts is None:
         report.add(BAD_LIST, where, rows=1)
         return None
-    label_keys = ("split", "question_type", "answer_type")
-    labels: list[Any] = ["" if row.get(key) is None else row[key] for key in label_keys]
+    label_keys = (("split",), ("question_type", "type"), ("answer_type",))
+    labels = [first_value(row, some, default="") for some in label_keys]
     image_id = _parse_id(first_value(row, ID_KEYS, default=""))
     question_id = _parse_id(first_value(row, ("question_id",), default=""))
     name = first_value(row, IMAGE_KEYS)
@@ -68,7 +78,17 @@ def parse_row(row: dict[str, Any], where: str, report: Report) -> Row | None:
         return None
     _report_unread(row, keys, where, report)
     split = labels[0] and normalize_split(labels[0])
-    return Row(name.strip(), texts, split, image_id, question, question_id, *labels[1:])
+    return Row(
+        name.strip(),
+        texts,
+        split,
+        image_id,
+        question,
+        question_id,
+        question_type=labels[1],
+        answer_type=labels[2],
+        has_tags=has_tags,
+    )
 
 
 def _merge_numbered(row: dict[str, Any]) -> dict[str, Any]:
@@ -101,6 +121,21 @@ def parse_texts(value: Any, *, numbers: bool = False) -> list[Any] | None:
         return None
     texts = value if isinstance(value, list) else [value]
     return [number_text(text) if numbers and _is_number(text) else text for text in texts]
+
+
+def parse_tags(value: Any) -> list[Any] | None:
+    """Return the tags of a list, or of a text with commas or semicolons, in lower case.
+
+    Blank tags are left out, and items that are no texts remain as they are. The result is None for
+    a broken list.
+    """
+    if isinstance(value, str) and not is_list_text(value):
+        value = _TAG_SEPARATOR.split(value)
+    tags = parse_texts(value, numbers=True)
+    if tags is None:
+        return None
+    names = (" ".join(tag.lower().split()) if isinstance(tag, str) else tag for tag in tags)
+    return [tag for tag in names if tag]
 
 
 def _report_unread(row: dict[str, Any], keys: Iterable[str], where: str, report: Report) -> None:

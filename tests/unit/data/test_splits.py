@@ -117,9 +117,9 @@ def test_rows_have_their_source_and_each_source_its_limit(tmp_path):
     first = {"root": str(captions), "limit": 4}
     second = {"root": str(questions), "val_splits": ["val"], "limit": 2}
     tasks, train, val, _ = read(sources(first, second))
-    assert [(task.name, task.has_questions) for task in tasks] == [
-        ("captions", False),
-        ("questions", True),
+    assert [(task.name, task.kind) for task in tasks] == [
+        ("captions", "captions"),
+        ("questions", "questions"),
     ]
     assert train["source"] == [0] * 4 + [1] * 6  # four images; two, with three questions each
     assert [bool(question) for question in train["question"]] == [False] * 4 + [True] * 6
@@ -147,7 +147,7 @@ def test_captions_and_questions_made_from_them_hold_out_the_same_images(tmp_path
     (tmp_path / "captions.jsonl").write_text("\n".join(lines))
     common = {"root": str(tmp_path), "val_splits": ["val"], "val_share": 0.34}
     tasks, train, val, report = read(sources(common, common | {"questions": True}))
-    assert [task.has_questions for task in tasks] == [False, True]
+    assert [task.kind for task in tasks] == ["captions", "questions"]
     assert set(val["source"]) == set(train["source"]) == {0, 1}
     assert not set(train["image"]) & set(val["image"])
     assert len(set(val["image"])) >= 1

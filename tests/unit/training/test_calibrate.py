@@ -23,8 +23,8 @@ from captioner.files import find_damage
 from captioner.tokenizer import BOS, PAD, UNK
 from captioner.training.calibrate import fit_answer_temperature
 
-QUESTIONS_TASK = Task("questions", SourceConfig("questions"), has_questions=True)
-CAPTIONS = Task("captions", SourceConfig("captions"), has_questions=False)
+QUESTIONS_TASK = Task("questions", SourceConfig("questions"), kind="questions")
+CAPTIONS = Task("captions", SourceConfig("captions"), kind="captions")
 
 
 @pytest.fixture
