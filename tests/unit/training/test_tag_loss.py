@@ -44,7 +44,9 @@ def test_absent_tags_with_a_low_probability_have_no_loss():
 
 @pytest.fixture
 def loaded(tmp_path):
-    model, tokenizer, config = load_checkpoint(make_checkpoint(tmp_path / "tiny"))
+    model, tokenizer, config = load_checkpoint(
+        make_checkpoint(tmp_path / "tiny"), for_training=True
+    )
     model.tag_head = TagHead(model.memory_encoder.projection.in_features, 3)
     return model.requires_grad_(True), tokenizer, config
 
