@@ -41,7 +41,7 @@ class SourceConfig:
     images: str | None = None
     """Folder of the images; unset, the usual folders of the format."""
     questions: bool = False
-    """Train on questions that are made from the captions, instead of on the captions."""
+    """Train on questions that are made from the captions or tags, instead of on these."""
     captions: bool = False
     """Train on captions that are made from the questions, instead of on the questions."""
     train_splits: tuple[str, ...] = ("train",)
@@ -77,8 +77,8 @@ class DataConfig(SourceConfig):
     sources: tuple[SourceConfig, ...] = ()
     """Several data sets to train on together; each step takes one of them."""
     seed: int = 0
-    """Seed of the rows held out and of questions made from captions. With `train.start`, keep the
-    seed of that checkpoint: otherwise validation includes its training rows."""
+    """Seed of the rows held out and of questions made from captions or tags. With `train.start`,
+    keep the seed of that checkpoint: otherwise validation includes its training rows."""
     lowercase: bool = True
     """Convert texts to lower case."""
     captions_per_image: int = 5

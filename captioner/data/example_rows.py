@@ -115,14 +115,17 @@ def check_splits(
 
 
 def _make_questions(rows: list[Example], seed: int, report: Report) -> list[Example]:
-    """Turn captioned images into questions; report images whose captions give none."""
-    from captioner.data.caption_questions import questions_from_captions
+    """Turn captioned and tagged images into questions; report images that give none."""
+    from captioner.data import caption_questions
 
     questions = [row for row in rows if row.kind == "questions"]
     captioned = [row for row in rows if row.kind == "captions"]
-    made = questions_from_captions(captioned, seed=seed)
+    tagged = [row for row in rows if row.kind == "tags"]
+    made = caption_questions.questions_from_captions(captioned, seed=seed)
+    if tagged:
+        made += caption_questions.questions_from_tags(tagged, seed=seed)
     used = {row.image_id for row in made}
-    for row in captioned if made else ():
+    for row in captioned + tagged if made else ():
         if row.image_id not in used:
             report.add(NO_QUESTION, row.image_id)
     return questions + made

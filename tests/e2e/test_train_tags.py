@@ -71,7 +71,10 @@ def test_tags_alone_train_the_model_of_a_checkpoint(tmp_path, capsys):
     words = [f"train.start={tmp_path / 'first' / 'best'}", learn, "train.patience=99"]
     assert run(tags, tmp_path / "second", *words, "train.eval_every=30") == 0
     assert metrics_of(tmp_path / "second") == {"score": 1, "mAP": 1}
-    assert score.main([str(tmp_path / "second" / "best"), "--references", str(tags)]) == 1
+    assert (
+        score.main(["--checkpoint", str(tmp_path / "second" / "best"), "--references", str(tags)])
+        == 1
+    )
     assert "has tags, which are not scored" in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""Questions and answers made from captions, to train VQA on any captioned data set.
+"""Questions and answers made from captions or tags, to train VQA on any such data set.
 
 The method follows COCO-QA (Ren, Kiros and Zemel 2015, Exploring Models and Data for Image Question
 Answering, section 3.3), with three differences: word lists and word order replace the parser, all
@@ -8,6 +8,7 @@ captions are used, and answers are balanced so that the question alone does not 
     lexicon                         word forms, and hypernyms of nouns
     chunker -> clause -> scene      caption -> phrases -> its subject; all captions of an image
     scene_pairs, presence           questions about one image; about presence, in the whole data set
+    tag_presence                    questions about the presence of tags
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from captioner.data.example import Example
 if TYPE_CHECKING:
     from captioner.data.caption_questions.scene_pairs import Pair
 
-__all__ = ["questions_from_captions"]
+__all__ = ["questions_from_captions", "questions_from_tags"]
 
 _ANSWER_TYPES = {"presence": "yes/no", "count": "number"}
 _MIN_LIMITS = {"count": 1}
@@ -59,27 +60,53 @@ def questions_from_captions(examples: Iterable[Example], *, seed: int = 0) -> li
     # A unit is a yes/no pair, so at most two fifths of all questions are about presence.
     budgets = {split: counts[split] // 3 for split in splits}
     presence = make_presence_pairs(scenes, splits, ids, seed=seed, budgets=budgets)
+    drawn = [[*own, *more] for own, more in zip(pairs, presence, strict=True)]
+    return _make_rows(examples, drawn, seed=seed, label="")
+
+
+def questions_from_tags(examples: Iterable[Example], *, seed: int = 0) -> list[Example]:
+    """Make questions about the presence of tags, half of them with the answer "no".
+
+    Args:
+        examples: Images with tags. Pass the whole data set at once, as its other tags are absent
+            from an image. Absent tags are drawn in proportion to how often they occur together
+            with tags that the image has.
+        seed: Seed of the choice of tags and of the wording.
+
+    Returns:
+        One Example per question, as from `questions_from_captions`; `question_type` is presence.
+    """
+    from captioner.data.caption_questions.tag_presence import make_tag_pairs
+
+    examples = list(examples)
+    splits = [example.split for example in examples]
+    ids = [example.image_id for example in examples]
+    pairs = make_tag_pairs([example.tags or () for example in examples], splits, ids, seed=seed)
+    return _make_rows(examples, pairs, seed=seed, label="tag ")
+
+
+def _make_rows(
+    examples: Sequence[Example], pairs: Sequence[Sequence[Pair]], *, seed: int, label: str
+) -> list[Example]:
+    """Return the questions of each image in random order; `label` keeps their ids apart."""
     numbers: Counter[str] = Counter()
     rows = []
-    for example, own, own_presence in zip(examples, pairs, presence, strict=True):
-        drawn = [*own, *own_presence]
+    for example, own in zip(examples, pairs, strict=True):
+        drawn = list(own)
         random.Random(f"qa {seed} {example.image_id}").shuffle(drawn)
         for pair in drawn:
-            number = numbers[example.image_id]
+            row = replace(
+                example,
+                references=(pair.answer,),
+                question=pair.question,
+                question_id=f"{example.image_id}#{label}{numbers[example.image_id]}",
+                question_type=pair.kind,
+                answer_type=_ANSWER_TYPES.get(pair.kind, "other"),
+                tags=None,
+            )
+            rows.append(row)
             numbers[example.image_id] += 1
-            rows.append(_make_row(example, pair, number))
     return rows
-
-
-def _make_row(example: Example, pair: Pair, number: int) -> Example:
-    return replace(
-        example,
-        references=(pair.answer,),
-        question=pair.question,
-        question_id=f"{example.image_id}#{number}",
-        question_type=pair.kind,
-        answer_type=_ANSWER_TYPES.get(pair.kind, "other"),
-    )
 
 
 def _balance(

@@ -74,6 +74,11 @@ def add_article(noun: str) -> str:
     return noun if noun in nouns.MASS | nouns.PLURAL_ONLY else str(_INFLECT.a(noun))
 
 
+def is_plural(noun: str) -> bool:
+    """Return whether a noun is a known plural: "skis", "scissors"."""
+    return load_lexicon().nouns.get(noun, ("", False))[1]
+
+
 def _verb_forms() -> dict[str, tuple[str, str]]:
     forms: dict[str, tuple[str, str]] = {}
     for entry in words.VERBS.split():

@@ -11,10 +11,16 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, cached_property
 
 from captioner.data.caption_questions import nouns
-from captioner.data.caption_questions.lexicon import add_article, are_compatible, pluralize
+from captioner.data.caption_questions.lexicon import (
+    add_article,
+    are_compatible,
+    is_plural,
+    pluralize,
+)
 from captioner.data.caption_questions.presence_words import PRESENCE_NOUNS, QUESTION_FORMS
 from captioner.data.caption_questions.scene import Scene
 from captioner.data.caption_questions.scene_pairs import Pair
@@ -41,8 +47,19 @@ def make_presence_pairs(
     `splits` and `ids` are those of each image, and `budgets` limits the pairs of a "yes" and a "no"
     in each split.
     """
-    statistics = _NounStatistics(scenes)
-    pairs: list[list[Pair]] = [[] for _ in scenes]
+    return pair_images(_count_nouns(scenes), splits, ids, seed=seed, budgets=budgets)
+
+
+def pair_images(
+    statistics: PresenceStatistics,
+    splits: Sequence[str],
+    ids: Sequence[str],
+    *,
+    seed: int,
+    budgets: Mapping[str, int],
+) -> list[list[Pair]]:
+    """Return the presence questions of each image; the arguments are as above."""
+    pairs: list[list[Pair]] = [[] for _ in ids]
     for split in sorted(set(splits)):
         rows = [i for i, other in enumerate(splits) if other == split]
         sampler = _PairSampler(statistics, rows, ids, seed)
@@ -74,50 +91,60 @@ def may_be_present(scene: Scene, noun: str) -> bool:
     return any(are_compatible(other, noun) for other in scene.all_nouns)
 
 
-class _NounStatistics:
-    """Statistics of the presence nouns over the whole data set."""
+@dataclass(frozen=True)
+class PresenceStatistics:
+    """Nouns that may be asked about, and the images of the whole data set that have them."""
 
-    def __init__(self, scenes: Sequence[Scene]) -> None:
-        self.scenes = scenes
-        self.nouns = [n for n in load_presence_nouns() if self._agreement(n) >= MIN_AGREEMENT]
-        self.present = [
-            {n for n in self.nouns if scene.mentions[n] >= scene.min_votes} for scene in scenes
-        ]
-        """Nouns that are certainly present in each image."""
-        self.absent = [
-            {n for n in self.nouns if not may_be_present(scene, n)}
-            if len(scene.captions) >= MIN_CAPTIONS_FOR_NO
-            else set()
-            for scene in scenes
-        ]
-        """Nouns that are certainly absent in each image."""
-
-    def _agreement(self, noun: str) -> float:
-        agreed, possible = 1.0, 2.0  # 0.5 without any data
-        for scene in self.scenes:
-            agreed += scene.mentions[noun] * (scene.mentions[noun] - 1)
-            possible += scene.mentions[noun] * (len(scene.captions) - 1)
-        return agreed / possible
+    nouns: list[str]
+    mentioned: list[list[str]]
+    """Nouns that are named for each image."""
+    present: list[set[str]]
+    """Nouns that are certainly present in each image."""
+    absent: list[set[str]]
+    """Nouns that are certainly absent in each image."""
 
     @cached_property
-    def _counts(self) -> tuple[list[list[str]], Counter[str], Counter[tuple[str, str]]]:
-        """The nouns mentioned for each image; images by noun; images by pair of nouns."""
-        mentioned = [[n for n in self.nouns if scene.mentions[n]] for scene in self.scenes]
-        single: Counter[str] = Counter(n for image in mentioned for n in image)
-        pairs = Counter((a, b) for image in mentioned for a in image for b in image)
-        return mentioned, single, pairs
+    def _counts(self) -> tuple[Counter[str], Counter[tuple[str, str]]]:
+        """Images by noun, and by pair of nouns."""
+        single = Counter(n for image in self.mentioned for n in image)
+        pairs = Counter((a, b) for image in self.mentioned for a in image for b in image)
+        return single, pairs
 
     def cooccurrence(self, row: int, noun: str) -> float:
         """Return the highest probability of a noun given one noun that the image has."""
-        mentioned, single, pairs = self._counts
-        return max((pairs[n, noun] / single[n] for n in mentioned[row] if n != noun), default=0.0)
+        single, pairs = self._counts
+        others = (n for n in self.mentioned[row] if n != noun)
+        return max((pairs[n, noun] / single[n] for n in others), default=0.0)
+
+
+def _count_nouns(scenes: Sequence[Scene]) -> PresenceStatistics:
+    nouns = [n for n in load_presence_nouns() if _agreement(scenes, n) >= MIN_AGREEMENT]
+    return PresenceStatistics(
+        nouns,
+        mentioned=[[n for n in nouns if scene.mentions[n]] for scene in scenes],
+        present=[{n for n in nouns if scene.mentions[n] >= scene.min_votes} for scene in scenes],
+        absent=[
+            {n for n in nouns if not may_be_present(scene, n)}
+            if len(scene.captions) >= MIN_CAPTIONS_FOR_NO
+            else set()
+            for scene in scenes
+        ],
+    )
+
+
+def _agreement(scenes: Sequence[Scene], noun: str) -> float:
+    agreed, possible = 1.0, 2.0  # 0.5 without any data
+    for scene in scenes:
+        agreed += scene.mentions[noun] * (scene.mentions[noun] - 1)
+        possible += scene.mentions[noun] * (len(scene.captions) - 1)
+    return agreed / possible
 
 
 class _PairSampler:
     """Samples equally many images for "yes" and for "no" from one split."""
 
     def __init__(
-        self, statistics: _NounStatistics, rows: Sequence[int], ids: Sequence[str], seed: int
+        self, statistics: PresenceStatistics, rows: Sequence[int], ids: Sequence[str], seed: int
     ) -> None:
         self.statistics, self.rows, self.ids, self.seed = statistics, rows, ids, seed
         self.remaining = {answer: dict.fromkeys(rows, MAX_PER_ANSWER) for answer in ("yes", "no")}
@@ -166,7 +193,7 @@ class _PairSampler:
 def _word_question(noun: str, rng: random.Random) -> str:
     if noun in nouns.MASS:
         form, name = "mass", noun
-    elif noun in nouns.PLURAL_ONLY:
+    elif is_plural(noun):
         form, name = "plural", noun
     elif noun in ("beach", "pool", "ocean"):
         form, name = "scene", add_article(noun)
