@@ -11,7 +11,6 @@ too short or lack a preposition.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from captioner.data.caption_questions import words
 from captioner.data.caption_questions.lexicon import add_article, load_lexicon
@@ -33,9 +32,8 @@ def captions_from_questions(examples: Iterable[Example]) -> list[Example]:
             text = make_caption(example.question, answer)
             if text and text not in texts:
                 texts.append(text)
-    cleared = {"question": "", "question_id": "", "question_type": "", "answer_type": ""}
     return [
-        replace(example, references=tuple(texts), **cleared)
+        Example(example.image, example.image_id, tuple(texts), example.split, rows=example.rows)
         for example, texts in captions.values()
         if texts
     ]

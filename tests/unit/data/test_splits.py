@@ -163,7 +163,7 @@ def test_questions_and_captions_made_from_them_hold_out_the_same_images(tmp_path
     (tmp_path / "questions.jsonl").write_text("\n".join(lines))
     common = {"root": str(tmp_path), "val_splits": ["val"], "val_share": 0.34}
     tasks, train, val, report = read(sources(common, common | {"captions": True}))
-    assert [task.has_questions for task in tasks] == [True, False]
+    assert [task.kind for task in tasks] == ["questions", "captions"]
     assert not set(train["image"]) & set(val["image"])
     made = [row for row in train if row["source"] == 1]
     assert made

@@ -143,7 +143,7 @@ def test_text_limit_of_a_checkpoint_can_be_raised(tmp_path, checkpoint):
         None,
         [f"train.start={checkpoint}", "train.max_length=20", "decoding.max_length=18"],
     )
-    rows = {"references": [], "question": []}
+    rows = {"references": [], "question": [], "tags": [], "source": []}
     model, _, completed = setup.build_start(config, rows)
     old, _, _ = load_checkpoint(checkpoint)
     assert completed.model.max_length == 20
