@@ -103,9 +103,7 @@ def publish_checkpoint(source: Path, folder: Path) -> None:
 def _to_dtype(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
     """Return the floating-point tensors that a checkpoint holds, on the CPU, with this type."""
     floats = {
-        k: v
-        for k, v in state.items()
-        if v.is_floating_point() and not k.startswith(TRAINING_ONLY)
+        k: v for k, v in state.items() if v.is_floating_point() and not k.startswith(TRAINING_ONLY)
     }
     return {k: v.to("cpu", dtype).contiguous() for k, v in floats.items()}
 
