@@ -10,7 +10,7 @@ from pathlib import Path
 from captioner.data.example import Example, normalize_split
 from captioner.data.example_checks import Selection, read_examples
 from captioner.data.formats.registry import resolve_format, resolve_path
-from captioner.data.report import MISSING_IMAGE, NO_CAPTION, NO_QUESTION, Report
+from captioner.data.report import MISSING_IMAGE, NO_QUESTION, NO_STATEMENT, Report
 from captioner.errors import DataError, SplitError
 
 
@@ -140,7 +140,7 @@ def _make_captions(rows: list[Example], report: Report) -> list[Example]:
     used = {row.image_id for row in made}
     for name in dict.fromkeys(row.image_id for row in rows if row.question):
         if name not in used:
-            report.add(NO_CAPTION, name)
+            report.add(NO_STATEMENT, name)
     return captioned + made
 
 

@@ -62,7 +62,12 @@ def test_start_and_average_take_no_place_of_a_snapshot(name):
 
 
 A, B, C = SourceConfig("a"), SourceConfig("b", rank=False), SourceConfig("c", weight=2)
-TASKS = [Task("a", A, False), Task("b", B, False), Task("b 2", B, True), Task("c", C, True)]
+TASKS = [
+    Task("a", A, "captions"),
+    Task("b", B, "captions"),
+    Task("b 2", B, "questions"),
+    Task("c", C, "questions"),
+]
 
 
 @pytest.mark.parametrize(
