@@ -91,7 +91,10 @@ def _read_source(source: SourceConfig, config: Config, report: Report) -> tuple[
     train, val, problems = _split(source, config.data.seed)
     train = _limit(train, source.limit, "data.limit", "train", problems)
     val = _limit(val, source.limit, "data.limit", "val", problems)
-    val = _limit(val, config.train.eval_images, "train.eval_images", "val", problems)
+    name, limit = "data.eval_images", source.eval_images
+    if limit is None:
+        name, limit = "train.eval_images", config.train.eval_images
+    val = _limit(val, limit, name, "val", problems)
     report.merge(problems)
     report.parts[source.root] = problems
     return train, val

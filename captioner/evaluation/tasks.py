@@ -92,7 +92,7 @@ def read_tasks(
 def read_held_out(
     config: Config, *, only: str | None = None
 ) -> tuple[list[EvaluationTask], Report]:
-    """Read all validation rows of a run, by task; `train.eval_images` does not limit them.
+    """Read all validation rows of a run, by task, without the limits of `eval_images`.
 
     Raises:
         DataError: The data cannot be read, no task has the name `only`, or no row is held out.
@@ -100,7 +100,11 @@ def read_held_out(
     from captioner.data.splits import read_splits
 
     settings = dataclasses.replace(config.train, eval_images=None)
-    sources, train, val, report = read_splits(dataclasses.replace(config, train=settings))
+    unlimited = tuple(dataclasses.replace(s, eval_images=None) for s in config.data.sources)
+    data = dataclasses.replace(config.data, sources=unlimited, eval_images=None)
+    sources, train, val, report = read_splits(
+        dataclasses.replace(config, train=settings, data=data)
+    )
     names = [source.name for source in sources]
     if only is not None and only not in names:
         raise DataError(f"no task is named {only!r}; expected one of {', '.join(names)}")

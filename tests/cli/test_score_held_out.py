@@ -26,7 +26,7 @@ def trained(vqa_checkpoint, pictures, vqa_answers, tmp_path) -> tuple[Path, Conf
         for q in range(3)
     ]
     write(tmp_path / "mixed.jsonl", rows)
-    source = SourceConfig(root=str(tmp_path / "mixed.jsonl"), val_share=0.5)
+    source = SourceConfig(root=str(tmp_path / "mixed.jsonl"), val_share=0.5, eval_images=0)
     data = {"sources": (source,), "seed": 7}
     sections = {"data": data, "train": {"eval_images": 1}}
     folder = change_checkpoint(vqa_checkpoint, tmp_path / "trained", **sections)
@@ -46,7 +46,7 @@ def test_held_out_rows_are_scored(run_score, trained, vqa_captioner, tmp_path):
     assert (captions.has_questions, questions.has_questions) == (False, True)
     held = {r.image for r in captions.rows}
     assert held == {r.image for r in questions.rows}
-    assert len(held) > 1, "train.eval_images must not limit the rows that are scored"
+    assert len(held) > 1, "eval_images must not limit the rows that are scored"
     assert not {r.question_id for r in questions.rows} & {r.question_id for r in questions.train}
 
     texts = vqa_captioner.caption([r.image for r in captions.rows])

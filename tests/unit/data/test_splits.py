@@ -128,6 +128,10 @@ def test_rows_have_their_source_and_each_source_its_limit(tmp_path):
     assert set(train["image"][4:]) <= set(train["image"][:4])  # the same images
     _, train, val, _ = read(sources(first, second), "train.eval_images=1")
     assert [len(train), len(val)] == [10, 1 + 3]
+    *_, train, val, _ = read(sources(first | {"eval_images": 2}, second), "train.eval_images=1")
+    assert [len(train), len(val)] == [10, 2 + 3]
+    *_, train, val, _ = read(sources(first | {"eval_images": 0}, second))
+    assert [len(train), len(val)] == [10, 3]
 
 
 def test_data_sets_of_the_same_name_get_different_task_names(tmp_path):
