@@ -83,13 +83,15 @@ def save_best(
         save_tensors(weights, partial / WEIGHTS, metadata={"format": "pt"})
         # safetensors lets only the owner read its files, but checkpoints are meant to be shared.
         (partial / WEIGHTS).chmod(0o644)
-        (partial / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        _write_metrics(partial, metrics)
 
 
-def publish_checkpoint(source: Path, folder: Path) -> None:
+def publish_checkpoint(
+    source: Path, folder: Path, scores: Mapping[str, float] | None = None
+) -> None:
     """Write a copy of a checkpoint atomically, with weights of the type `train.save_dtype`.
 
-    Raises CheckpointError if the copy cannot be written.
+    `scores` are added to its validation scores. Raises CheckpointError if it cannot be written.
     """
     restore_folder(source)
     dtype = getattr(torch, load_config(source / CONFIG).train.save_dtype)
@@ -98,6 +100,13 @@ def publish_checkpoint(source: Path, folder: Path) -> None:
         shutil.copytree(source, partial, dirs_exist_ok=True)
         save_tensors(weights, partial / WEIGHTS, metadata={"format": "pt"})
         (partial / WEIGHTS).chmod(0o644)
+        metrics = json.loads((source / METRICS).read_text(encoding="utf-8"))
+        metrics["val"] = {**(scores or {}), **metrics["val"]}
+        _write_metrics(partial, metrics)
+
+
+def _write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
+    (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
 
 def _to_dtype(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

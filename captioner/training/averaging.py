@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from captioner.config import to_dict
 from captioner.files import file_digest, replace_file
 from captioner.training import html_report
 from captioner.training.features import cached_features
-from captioner.training.run import Run
+from captioner.training.run import Run, stop_encoding
 from captioner.training.signals import Stopped
 from captioner.training.stage import start_stage, trained_tasks
 from captioner.training.stage_results import (
@@ -86,7 +87,7 @@ def average_stages(run: Run, number: int) -> None:
     stage, progress = run.settings.stages[number], run.progress
     names = list_candidates(run, stage.average)
     start_stage(stage, run.config, run.model, run.train_set, run.val_set)
-    share_features(run, names, trained_tasks(stage, run.tasks))
+    share_features(run, number, names)
     path = run.output / STAGES / run.names[number] / EVALUATIONS
     evaluations = Evaluations(path, _digest(run, number, names))
     run.accelerator.wait_for_everyone()  # before one of the ranks writes to the file
@@ -137,8 +138,8 @@ def _validate_average(run: Run, number: int, names: Names) -> Validation:
     return validate(run.model, run, run.settings.stages[number])
 
 
-def share_features(run: Run, names: Sequence[str], tasks: Sequence[int]) -> None:
-    """Encode the validation images of tasks once if all checkpoints have the same backbone."""
+def share_features(run: Run, number: int, names: Sequence[str]) -> None:
+    """Encode the validation images of a stage once if all checkpoints have the same backbone."""
     states = (load_weights(run.output / name / WEIGHTS) for name in names)
     first, *others = ({k: v for k, v in s.items() if k.startswith("backbone.")} for s in states)
     if others and all(torch.equal(first[k], other[k]) for other in others for k in first):
@@ -149,7 +150,8 @@ def share_features(run: Run, names: Sequence[str], tasks: Sequence[int]) -> None
             views=1,
             folder=Path(run.settings.cache),
             accelerator=run.accelerator,
-            sources=tasks,
+            sources=trained_tasks(run.settings.stages[number], run.tasks),
+            stop=partial(stop_encoding, run, number),
         )
 
 

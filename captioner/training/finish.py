@@ -6,6 +6,7 @@ All of it can be repeated, so that an interrupted finish is resumed from its beg
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from captioner import checkpoint
 from captioner.checkpoint import weights
@@ -13,7 +14,9 @@ from captioner.data.report import UNREADABLE_IMAGE
 from captioner.training import html_report
 from captioner.training.calibrate import fit_answer_temperature
 from captioner.training.run import Run, set_size
+from captioner.training.stage import trained_tasks
 from captioner.training.stage_results import size_of
+from captioner.training.validation import validate
 
 logger = logging.getLogger(__name__)
 
@@ -21,11 +24,12 @@ logger = logging.getLogger(__name__)
 def finish_run(run: Run) -> None:
     """Publish the result of the last stage: calibrate it, write its graphs and the report."""
     result = run.output / run.progress.results[run.names[-1]]
+    set_size(run, size_of(result))
+    run.val_set.features = None  # those of the last stage may be of another backbone
+    scores = validate_rest(run, result)
     if run.is_main:
-        weights.publish_checkpoint(result, run.best)
-        set_size(run, size_of(result))
+        weights.publish_checkpoint(result, run.best, scores)
         weights.load_best(run.best, run.model)
-        run.val_set.features = None  # those of the last stage may be of another backbone
         calibrate_answers(run)
         export_best(run)
     if unreadable := run.report.problems.get(UNREADABLE_IMAGE):
@@ -34,6 +38,26 @@ def finish_run(run: Run) -> None:
         logger.info(f"report: {html_report.write_report(run.output)}")
     run.accelerator.end_training()
     logger.info(f"best validation score {run.progress.best:.4f}; checkpoint in {run.best}")
+
+
+def validate_rest(run: Run, result: Path) -> dict[str, float]:
+    """Return the scores of the result on the captions and answers that its stage has not scored.
+
+    All ranks must call this.
+    """
+    stage, tasks = run.settings.stages[-1], run.tasks
+    left = {n for n, task in enumerate(tasks) if task.kind != "tags"}
+    left -= set(trained_tasks(stage, tasks))
+    if not left:
+        return {}
+    weights.load_best(result, run.model)
+    validation = validate(run.model, run, stage, sorted(left))
+    del validation.scores["score"]
+    if run.is_main and validation.captions:
+        html_report.replace_rows(run.output / html_report.CAPTIONS, validation.captions)
+    values = "  ".join(f"{name} {value:.4g}" for name, value in validation.scores.items())
+    logger.info(f"not scored before: {values}")
+    return validation.scores
 
 
 def calibrate_answers(run: Run) -> None:

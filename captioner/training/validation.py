@@ -65,8 +65,10 @@ class Validation:
     warnings: list[str] = field(default_factory=list)
 
 
-def validate(model: Seq2Seq, run: Run, stage: StageConfig) -> Validation:
-    """Score a model, with all of its weights, on each task that a stage trains.
+def validate(
+    model: Seq2Seq, run: Run, stage: StageConfig, numbers: Sequence[int] | None = None
+) -> Validation:
+    """Score a model, with all of its weights, on each task that a stage trains, or on `numbers`.
 
     All ranks must call this and get the same result. With several tasks, the name of each score
     begins with that of the task. `score` ranks checkpoints: the mean over the tasks that rank of
@@ -81,7 +83,7 @@ def validate(model: Seq2Seq, run: Run, stage: StageConfig) -> Validation:
     )
     result, ranking = Validation(), dict[int, float]()
     scores: dict[str, float] = {}
-    for number in trained_tasks(stage, tasks):
+    for number in trained_tasks(stage, tasks) if numbers is None else numbers:
         task = tasks[number]
         images = dataset.select_images(number)
         if not images:

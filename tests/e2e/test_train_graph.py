@@ -53,7 +53,7 @@ def weight_scores(monkeypatch):
         result.scores["score"] = 0.01 + norm * 1000 % 1
         return result
 
-    for module in (loop, averaging):
+    for module in (loop, averaging, finish):
         monkeypatch.setattr(module, "validate", validate)
 
 
@@ -190,6 +190,7 @@ def test_stage_validates_and_ranks_what_it_trains(tmp_path, capsys):
     assert trained == validated
     scores = metrics_of(tmp_path / "run")
     assert scores["score"] == scores["questions exact match"]
+    assert "captions CIDEr-D" in scores  # although the last stage does not train captions
     best = tmp_path / "run" / "best"
     assert json.loads((best / "metrics.json").read_text())["ranked"] == ["questions"]
     assert graph_path(best, CAPTION).is_file()
