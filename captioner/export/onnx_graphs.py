@@ -189,7 +189,7 @@ def _decoder_parts(name: str, decoder: Decoder) -> Iterator[tuple[str, Part]]:
 
 def _example_pairs(prefix: str, attentions: Iterable[Attention], tokens: int) -> dict[str, Tensor]:
     """Return random keys and values (B, H, `tokens`, D/H) of the attention of each layer."""
-    pairs = {}
+    pairs: dict[str, Tensor] = {}
     for i, a in enumerate(attentions):
         shape = (_IMAGES, a.heads, tokens, a.q_proj.out_features // a.heads)
         pairs |= {f"{prefix}_{kind}_{i}": torch.randn(shape) for kind in ("key", "value")}

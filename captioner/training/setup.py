@@ -110,11 +110,13 @@ def _from_checkpoint(config: Config) -> tuple[Seq2Seq, Tokenizer, Config]:
 def _check_model_section(config: Config, saved: Config) -> None:
     """Raise CheckpointError if the run's model section contradicts that of the checkpoint.
 
-    A run may repeat the section, leave it out, or set only the question modules.
+    A run may repeat the section, with or without `sizes`, leave it out, or set only the question
+    modules.
     """
     theirs, own = _without_adapters(saved.model), _without_adapters(config.model)
-    own = dataclasses.replace(own, blind=theirs.blind)
-    added = dataclasses.replace(ModelConfig(), question=own.question, blind=theirs.blind)
+    kept = {"blind": theirs.blind, "sizes": own.sizes or theirs.sizes}
+    own = dataclasses.replace(own, **kept)
+    added = dataclasses.replace(ModelConfig(), question=own.question, **kept)
     if own not in (added, theirs) or own.question not in (None, theirs.question):
         raise CheckpointError(
             f"train.start={config.train.start}: its model section differs from this run's;"

@@ -37,7 +37,7 @@ ALLOWED |= {
     "checkpoint": LEAVES,
     "build": LEAVES | {"checkpoint"},
     "backends": LEAVES | {"build", "checkpoint"},
-    "export": LEAVES | {"build", "checkpoint"},
+    "export": LEAVES | {"build", "checkpoint", "data"},
     "generation": {"backends", "config", "decoding", "text", "tokenizer"},
     "training": LEAVES | {"backends", "data", "build", "checkpoint", "export", "generation"},
     "predict": LEAVES | {"backends", "build", "checkpoint", "generation"},
@@ -57,6 +57,7 @@ NEEDS_TORCH |= {"captioner.backends.torch_members", "captioner.checkpoint.weight
 NEEDS_TORCH |= {"captioner.data.collate", "captioner.data.dataset"}
 NEEDS_TORCH |= {"captioner.decoding.torch_arrays"}
 NEEDS_TORCH |= {f"captioner.export.{name}" for name in ("graph_modules", "onnx_graphs")}
+NEEDS_TORCH |= {f"captioner.export.{name}" for name in ("importance", "pruning")}
 # Imports transformers for the tokenizer of a Hugging Face question encoder.
 NEEDS_TORCH |= {"captioner.backends.checkpoint_tokenizer"}
 # Only these modules, which belong to the command line, may call `print`.

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from captioner.config import ModelConfig, QuestionConfig
 from captioner.errors import ConfigError
+from captioner.model.layer_units import list_units, resize_units
 from captioner.model.layers import Layer
-from captioner.model.prunable import list_units, resize_units
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS
 

@@ -1,0 +1,232 @@
+"""Pruning of heads, inner units and layers: `captioner export --prune`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from backend_pairs import assert_same_answers, assert_same_captions, load_pair
+from conftest import make_flickr, make_questions
+from safetensors.torch import load_file
+from tiny import picture
+from tiny_vqa import QUESTIONS, make_vqa_checkpoint
+
+from captioner.build import load_checkpoint
+from captioner.checkpoint import WEIGHTS
+from captioner.cli import export
+from captioner.data.collate import Batch, decoder_input
+from captioner.export import importance as measure
+from captioner.export.onnx_graphs import export_graphs
+from captioner.export.pruning import choose_units, describe_model, drop_layer, header_bytes
+from captioner.model.layer_units import Units, list_units
+from captioner.model.seq2seq import Seq2Seq
+from captioner.tokenizer import EOS
+
+POSITIONS = 4
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_flickr(tmp_path_factory.mktemp("data") / "flickr", val=(4,))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_vqa_checkpoint(tmp_path_factory.mktemp("checkpoint") / "best", decoder_layers=1)
+
+
+@pytest.fixture
+def model(checkpoint: Path) -> Seq2Seq:
+    return load_checkpoint(checkpoint, for_training=True)[0].requires_grad_(False)
+
+
+def batch(seed: int, *, question: bool = False) -> Batch:
+    """Return the features of one image with two captions, or two answers."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(1, POSITIONS, 1024, generator=generator)
+    labels = torch.randint(4, 250, (2, 1, 4) if question else (1, 2, 4), generator=generator)
+    labels[..., -1] = EOS
+    questions = torch.randint(4, 250, (2, 5), generator=generator) if question else None
+    owners = torch.zeros(2, dtype=torch.long) if question else None
+    inputs = decoder_input(labels)
+    return Batch(features, inputs, labels, questions, owners, 0, [0], [[0]], [])
+
+
+def prune(checkpoint: Path, output: Path, size: float, data: Path, *flags: str) -> None:
+    words = [str(checkpoint), "--prune", str(size), "--output", str(output), "--data", str(data)]
+    assert export.main([*words, *flags]) == 0
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / WEIGHTS)
+
+
+def test_the_importance_is_the_gradient_of_a_scale_of_the_output(model):
+    """By hand: a unit is scaled by scaling the columns of the weight that read it."""
+    name, tasks = "decoder.layers.0.self_attn", [[batch(0), batch(1)]]
+    units = list_units(model)
+    found = measure.measure_importance(model, units, tasks)[name]
+    expected = torch.zeros(units[name].count)
+    output, depth = getattr(units[name].owner, units[name].output), units[name].depth
+    whole = output.weight.clone()
+    for one in tasks[0]:
+        for i in range(len(expected)):
+            losses = []
+            for scale in (1 - 1e-2, 1 + 1e-2):
+                output.weight.copy_(whole)
+                output.weight[:, i * depth : (i + 1) * depth] *= scale
+                losses.append(measure.image_loss(model, one).item())
+            expected[i] += abs(losses[1] - losses[0]) / 2e-2 / len(tasks[0])
+    torch.testing.assert_close(found, expected, atol=2e-3, rtol=0.02)
+
+
+def test_units_that_no_task_uses_have_no_importance(model):
+    units = list_units(model)
+    captions = measure.measure_importance(model, units, [[batch(0)]])
+    assert {name.split(".")[0] for name in captions} == {"memory_encoder", "decoder"}
+    both = measure.measure_importance(model, units, [[batch(0)], [batch(1, question=True)]])
+    assert both.keys() == units.keys()
+
+
+def test_units_are_removed_by_importance_per_weight_down_to_one_of_each_layer(model):
+    units = {k: u for k, u in list_units(model).items() if k.startswith("decoder.")}
+    ffn, attention, cross = units
+    importance = {
+        attention: torch.tensor([0.0, 1.0]),
+        cross: torch.tensor([9.0, 9.0]),
+        ffn: torch.linspace(2, 1, 64),
+    }
+    assert choose_units(units, importance, 0) == {}
+    assert choose_units(units, importance, 1) == {attention: [1]}
+    # The last inner units are the least important; whole blocks of 8 are removed.
+    more = choose_units(units, importance, units[attention].weights + 1)
+    assert more[cross] == [1] if cross in more else more[ffn] == [*range(56)]
+    everything = choose_units(units, importance, 10**9)
+    assert everything == {attention: [1], cross: [1], ffn: [*range(8)]}
+
+
+def test_a_head_without_effect_is_removed_first_and_nothing_changes(model, checkpoint):
+    units = list_units(model)
+    name = "decoder.layers.0.encoder_attn"
+    output, depth = getattr(units[name].owner, units[name].output), units[name].depth
+    output.weight[:, :depth] = 0
+    tasks = [[batch(0)], [batch(1, question=True)]]
+    expected = [measure.image_loss(model, one[0]) for one in tasks]
+    kept = choose_units(units, measure.measure_importance(model, units, tasks), 1)
+    assert kept == {name: [1]}
+    units[name].keep(kept[name])
+    for one, loss in zip(tasks, expected, strict=True):
+        torch.testing.assert_close(measure.image_loss(model, one[0]), loss)
+    config = load_checkpoint(checkpoint)[2].model
+    assert describe_model(model, config).sizes == {name: 1}
+
+
+def test_the_layer_that_matters_least_is_dropped(model, checkpoint):
+    layer = model.memory_encoder.layers[0]
+    for part in (layer.self_attn.out_proj, layer.fc2):
+        part.weight.data.zero_()
+        part.bias.data.zero_()
+    one = batch(0)
+    expected = measure.image_loss(model, one)
+    drop_layer(model, [[one]])
+    assert len(model.memory_encoder.layers) == 0
+    torch.testing.assert_close(measure.image_loss(model, one), expected)
+    section = describe_model(model, load_checkpoint(checkpoint)[2].model)
+    assert (section.encoder_layers, section.decoder_layers, section.sizes) == (0, 1, {})
+
+
+def test_pruning_to_the_full_size_changes_nothing(checkpoint, data, tmp_path):
+    prune(checkpoint, tmp_path / "same", 10, data)
+    one, other = weights_of(checkpoint), weights_of(tmp_path / "same")
+    assert one.keys() == other.keys()
+    assert all(torch.equal(other[name], tensor) for name, tensor in one.items())
+    assert load_checkpoint(tmp_path / "same")[2].model == load_checkpoint(checkpoint)[2].model
+
+
+@pytest.mark.parametrize("share", [0.985, 0.99])
+def test_the_size_is_met_and_the_checkpoint_can_be_loaded(
+    checkpoint, data, tmp_path, share, capsys
+):
+    prune(checkpoint, tmp_path / "small", share, data, "--images", "2")
+    assert capsys.readouterr().out == f"{tmp_path / 'small'}\n"
+    sizes = [(folder / WEIGHTS).stat().st_size for folder in (checkpoint, tmp_path / "small")]
+    assert sizes[1] <= share * sizes[0]
+    # Captions do not use the question modules, which keep their size.
+    model, _, config = load_checkpoint(tmp_path / "small")
+    assert config.model.sizes
+    assert {name.split(".")[0] for name in config.model.sizes} <= {"memory_encoder", "decoder"}
+    counts = {name: units.count for name, units in list_units(model).items()}
+    assert {name: counts[name] for name in config.model.sizes} == config.model.sizes
+    record = json.loads((tmp_path / "small" / "metrics.json").read_text())
+    assert record["val"] == {}
+    assert record["pruning"]["weights"][1] < record["pruning"]["weights"][0]
+
+
+def test_the_training_data_of_the_checkpoint_is_the_default(checkpoint, tmp_path, capsys):
+    words = [str(checkpoint), "--prune", "0.97", "--output", str(tmp_path / "small")]
+    assert export.main(words) == 1
+    assert "data.root is not set" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_pruned_checkpoint_gives_the_same_texts_with_both_backends(checkpoint, data, tmp_path):
+    questions = make_questions(tmp_path / "questions", val=(4,))
+    small = tmp_path / "small"
+    flags = ["--data", str(questions), "--drop-layers", "1"]
+    prune(checkpoint, small, 0.97, data, *flags)
+    config = load_checkpoint(small)[2].model
+    heads = [config.sizes.get(f"decoder.layers.0.{x}_attn", 2) for x in ("self", "encoder")]
+    assert 1 in heads
+    assert any(name.startswith(("fusion", "answerer")) for name in config.sizes)
+    export_graphs(small, dtype="int8")
+    pair = load_pair(str(small))
+    images = [picture(i) for i in range(4)]
+    assert_same_captions(*(each.caption(images, beam_size=3) for each in pair))
+    assert_same_answers(*([each.ask(x, q) for x in images for q in QUESTIONS[:2]] for each in pair))
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--prune", "0.1"], "--prune needs --output"),
+        (["--output", "x"], "--prune needs --output"),
+        (["--prune", "0", "--output", "x"], "above 0"),
+        (["--data", "x"], "--data needs --prune"),
+        (["--drop-layers", "1"], "--drop-layers needs --prune"),
+        (["--prune", "0.5", "--output", "x", "--dtype", "int8"], "--dtype cannot be used"),
+    ],
+)
+def test_wrong_flags(words, problem, capsys):
+    with pytest.raises(SystemExit) as stop:
+        export.main(["bundled", *words])
+    assert stop.value.code == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_a_size_that_cannot_be_reached_is_one_line(checkpoint, data, tmp_path, capsys):
+    words = [str(checkpoint), "--prune", "0.1", "--output", str(tmp_path / "small")]
+    assert export.main([*words, "--data", str(data)]) == 1
+    assert "cannot be pruned below" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "small").exists()
+
+
+def test_an_existing_folder_is_not_replaced(checkpoint, data, capsys):
+    words = [str(checkpoint), "--prune", "0.9", "--output", str(data)]
+    assert export.main([*words, "--data", str(data)]) == 1
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_the_header_is_the_part_of_the_file_without_weights(checkpoint):
+    size = (checkpoint / WEIGHTS).stat().st_size
+    weights = sum(x.nbytes for x in weights_of(checkpoint).values())
+    assert header_bytes(checkpoint) == size - weights
+
+
+def test_units_of_a_layer_have_the_weights_that_their_removal_saves(model):
+    units: Units = list_units(model)["answerer.layers.0.ffn"]
+    before, count = sum(p.numel() for p in model.parameters()), units.count
+    units.keep(range(8))
+    left = sum(p.numel() for p in model.parameters())
+    assert before - left == (count - 8) * units.weights
