@@ -19,7 +19,7 @@ from captioner.model.cpu.mobilenet import MobileNet, is_supported_mobilenet
 from captioner.model.decoder import Decoder
 from captioner.model.fusion import Add, Concat, CrossAttention, Linear, Multiply
 from captioner.model.image_encoder import Backbones, MemoryEncoder
-from captioner.model.prunable import resize_units
+from captioner.model.layer_units import resize_units
 from captioner.model.question_encoder import QuestionEncoder, TextEncoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.text import one_line

@@ -21,6 +21,7 @@ from captioner.config.schema import (
     load_config,
     save_config,
 )
+from captioner.config.teacher_options import TeacherConfig
 
 __all__ = [
     "AnswerConfidence",
@@ -36,6 +37,7 @@ __all__ = [
     "QuestionConfig",
     "SourceConfig",
     "StageConfig",
+    "TeacherConfig",
     "TokenizerConfig",
     "TrainConfig",
     "load_config",

@@ -26,6 +26,7 @@ from captioner.config.parsing import (
     type_name,
 )
 from captioner.config.stage_graph import check_graph
+from captioner.config.teacher_options import TeacherConfig
 from captioner.errors import ConfigError
 from captioner.text import one_line
 
@@ -341,6 +342,9 @@ class TrainConfig:
     soup: tuple[str, ...] = ()
     """Model soup: checkpoints whose weights are averaged with those of `start`, which must have all
     their parts (Wortsman et al., "Model Soups", ICML 2022). A repeated name counts repeatedly."""
+    teacher: TeacherConfig | None = None
+    """Distillation: checkpoints whose outputs are learned; see `TeacherConfig`. Unset, there is no
+    teacher."""
     validate_start: bool = False
     """Validate the start as epoch -1 too, and keep it if no epoch is better. With a single stage of
     0 epochs, the run only validates."""

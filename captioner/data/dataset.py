@@ -146,16 +146,6 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         """Return the numbers of the rows of a source about an image."""
         return self._rows[index].get(source, [])
 
-    def group_captions(self) -> dict[int, list[str]]:
-        """Return the captions of all sources by image index."""
-        captions: dict[int, list[str]] = {}
-        columns = (self.rows[name] for name in ("image", "question", "references"))
-        indices = {image: i for i, image in enumerate(self.images)}
-        for image, question, references in zip(*columns, strict=True):
-            if not question:
-                captions.setdefault(indices[image], []).extend(references)
-        return captions
-
     def __getitem__(self, key: Key) -> Sample | UnreadableImage:
         epoch, index, source = key
         # The epochs cycle through the cached views, each image with another offset.

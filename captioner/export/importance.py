@@ -60,7 +60,7 @@ def read_tasks(model: Seq2Seq, tokenizer: Tokenizer, config: Config, *, images: 
     )
     result: list[list[Batch]] = []
     for number, task in enumerate(tasks):
-        if task.has_questions and question is None:
+        if task.kind == "tags" or (task.kind == "questions" and question is None):
             continue
         indices = dataset.select_images(number)
         chosen = random.Random(f"importance {number}").sample(indices, min(images, len(indices)))

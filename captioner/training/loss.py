@@ -15,7 +15,7 @@ tags.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,6 +31,7 @@ from captioner.metrics import CiderD, bleu_from_statistics, bleu_statistics, tok
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import EOS, PAD, Tokenizer
 from captioner.training.samples import sample_captions
+from captioner.training.teacher import Teacher, capture_memory
 
 TAG_MARGIN, TAG_FOCUS = 0.05, 4
 _END = "</s>"
@@ -72,6 +73,8 @@ class Objective:
     """Longest sampled caption, in tokens."""
     reward: CaptionReward | None = None
     """Turns SCST on. Questions are always trained with cross-entropy, tags with `tag_loss`."""
+    teacher: Teacher | None = None
+    """Adds distillation to the cross-entropy."""
 
     def __call__(self, model: nn.Module, batch: Batch, *, full_model: FullModel) -> Loss:
         """Return the loss of a batch.
@@ -84,9 +87,13 @@ class Objective:
             return Loss(tag_loss(model(batch.images), batch.tags), count, len(batch.tags))
         if self.reward is not None and batch.questions is None:
             return self._self_critical(self.reward, model, batch, full_model)
-        logits = model(batch.images, batch.tokens, batch.questions, batch.owners)  # (M, V)
+        capture: AbstractContextManager[list[Tensor]] = nullcontext([])
+        with capture_memory(model) if self.teacher else capture as memories:
+            logits = model(batch.images, batch.tokens, batch.questions, batch.owners)  # (M, V)
         labels = batch.labels[batch.labels != PAD]  # (M,)
         total = caption_loss(logits, labels, smoothing=self.smoothing)
+        if self.teacher is not None:
+            total = self.teacher.add_losses(total, logits, memories[0], batch)
         count = torch.tensor(len(labels), device=labels.device)
         texts = int((batch.labels[..., 0] != PAD).sum().item())
         return Loss(total, count, texts)

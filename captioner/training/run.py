@@ -38,6 +38,8 @@ from captioner.training.optimizer import build_optimizer
 from captioner.training.signals import BadSteps, Signals, Stopped
 from captioner.training.stage import check_stage, source_weights, start_stage, trained_tasks
 from captioner.training.stage_results import STAGES, stage_size
+from captioner.training.teacher import Teacher, load_teacher
+from captioner.training.teacher_captions import add_teacher_captions, human_captions
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class Run:
     tokenizer: Tokenizer
     average: MovingAverage
     bad_steps: BadSteps
+    teacher: Teacher | None = None
     signals: Signals | None = None
     progress: run_state.Progress = field(default_factory=run_state.Progress)
     saved: run_state.SavedState | None = None
@@ -166,10 +169,11 @@ def start_run(config: Config, signals: Signals | None = None) -> Run:
     tasks, train_rows, val_rows, report = read_splits(config)
     model, tokenizer, config = setup.build_start(config, train_rows)
     setup.check_sizes(model, config)
-    train_set, val_set = setup.build_datasets(config, tasks, train_rows, val_rows, tokenizer)
     # A step on captions uses neither the question modules nor the head for tags.
     unused = model.question_encoder is not None or model.tag_head is not None
     accelerator = distributed.start(settings, unused=unused)
+    rows = add_teacher_captions(train_rows, tasks, config, accelerator, signals)
+    train_set, val_set = setup.build_datasets(config, tasks, rows, val_rows, tokenizer)
     model.to(accelerator.device)
     model.to(memory_format=distributed.memory_format(accelerator))
     if settings.compile:
@@ -186,6 +190,7 @@ def start_run(config: Config, signals: Signals | None = None) -> Run:
         tokenizer=tokenizer,
         average=MovingAverage(model, settings.ema),
         bad_steps=BadSteps(settings.bad_steps),
+        teacher=load_teacher(model, tokenizer, config),
         signals=signals,
     )
     _describe(run)
@@ -285,7 +290,11 @@ def prepare_stage(run: Run, number: int) -> Stage:
     )
     if config.epochs:
         check_stage(config, number, run.model, len(batches), run.tasks)
+    objective = build_objective(run, number)
     if config.cached_views:
+        if objective.teacher:
+            where = f"train.stages.{number}"
+            objective.teacher.check_features(run.model.backbone, run.train_set.spec, where)
         stop = partial(stop_encoding, run, number)
         use_cached_features(
             run.model.backbone,
@@ -298,7 +307,6 @@ def prepare_stage(run: Run, number: int) -> Stage:
             stop,
         )
     optimizer = build_optimizer(run.model, run.settings, config)
-    objective = build_objective(run, number)
     prepared = distributed.Prepared(accelerator, run.model, optimizer)
     run.model = prepared.model
     run.average.place_like(run.model)
@@ -314,11 +322,16 @@ def build_objective(run: Run, number: int) -> Objective:
     """Return the loss of a stage; self-critical training needs the captions of the images."""
     config, reward = run.settings.stages[number], None
     if config.objective == "scst":
-        captions = run.train_set.group_captions()
+        captions = human_captions(run.train_set)
         reward = CaptionReward(captions, run.tokenizer, bleu=config.bleu)
         logger.info(f"stage {run.names[number]}: the reward is {reward.describe()}")
-    smoothing, max_length = run.settings.label_smoothing, run.config.decoding.max_length
-    return Objective(config, smoothing=smoothing, max_length=max_length, reward=reward)
+    return Objective(
+        config,
+        smoothing=run.settings.label_smoothing,
+        max_length=run.config.decoding.max_length,
+        reward=reward,
+        teacher=run.teacher if config.objective == "cross_entropy" else None,
+    )
 
 
 def restore_optimizer(run: Run, optimizer: torch.optim.Optimizer) -> None:

@@ -269,7 +269,6 @@ def test_sources_have_their_own_images_and_rows(pictures, tokenizer):
     assert [data.select_images(s) for s in range(4)] == [[0, 1], [0, 2], [0], []]
     assert data.select_rows(2, 1) == [2, 4]
     assert data.select_rows(1, 1) == []
-    assert data.group_captions() == {0: ["a circle", "one", "seen again"], 1: ["a square"]}
     assert decode_texts(data[Key(0, 0, 1)], tokenizer) == ["red"]
     assert [data[Key(0, 0, s)].source for s in range(3)] == [0, 1, 2]
     for source in range(3):
