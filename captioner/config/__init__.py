@@ -5,23 +5,19 @@ from captioner.config.confidence_options import (
     CaptionConfidence,
     ConfidenceConfig,
 )
+from captioner.config.data_section import DataConfig, SourceConfig
 from captioner.config.decoding_options import AnswerConfig, DecodingConfig
+from captioner.config.model_section import BackboneConfig, ModelConfig, QuestionConfig
 from captioner.config.parsing import to_dict
 from captioner.config.schema import (
-    BackboneConfig,
     Config,
-    DataConfig,
     ImageConfig,
-    ModelConfig,
-    QuestionConfig,
-    SourceConfig,
-    StageConfig,
     TokenizerConfig,
-    TrainConfig,
     load_config,
     save_config,
 )
 from captioner.config.teacher_options import TeacherConfig
+from captioner.config.train_section import StageConfig, TrainConfig
 
 __all__ = [
     "AnswerConfidence",

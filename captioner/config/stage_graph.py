@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from captioner.errors import ConfigError
 
 if TYPE_CHECKING:
-    from captioner.config.schema import StageConfig
+    from captioner.config.train_section import StageConfig
 
 
 def stage_names(stages: Sequence[StageConfig]) -> list[str]:

@@ -22,7 +22,7 @@ from captioner.config import to_dict
 from captioner.files import file_digest, replace_file
 from captioner.training import html_report
 from captioner.training.features import cached_features
-from captioner.training.run import Run, stop_encoding
+from captioner.training.run import Run
 from captioner.training.signals import Stopped
 from captioner.training.stage import start_stage, trained_tasks
 from captioner.training.stage_results import (
@@ -32,6 +32,7 @@ from captioner.training.stage_results import (
     save_result,
     size_of,
 )
+from captioner.training.stage_setup import stop_encoding
 from captioner.training.validation import Validation, validate
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,8 @@ a stage has epochs, and an epoch has steps. A stage starts from the result of an
 from the average of checkpoints of several. After an epoch, the moving average of the weights is
 validated and kept if it is the best so far, and the state to resume from is saved. A resumed run
 ends bit for bit where an uninterrupted one ends: all randomness of a step depends on its position
-in the run only. `Run` and `Stage`, the states of a run and of a stage, are in `training.run`.
+in the run only. `Run` and `Stage`, the states of a run and of a stage, are in `training.run` and
+`training.stage_setup`.
 """
 
 from __future__ import annotations
@@ -31,14 +32,7 @@ from captioner.training.distributed import any_rank, gather_tensor
 from captioner.training.finish import finish_run
 from captioner.training.loss import Loss
 from captioner.training.optimizer import set_learning_rate
-from captioner.training.run import (
-    Run,
-    Stage,
-    prepare_stage,
-    resume_or_reset,
-    set_size,
-    start_run,
-)
+from captioner.training.run import Run, resume_or_reset, set_size, start_run
 from captioner.training.signals import Signals, Stopped
 from captioner.training.stage import train_mode
 from captioner.training.stage_results import (
@@ -48,6 +42,7 @@ from captioner.training.stage_results import (
     save_result,
     stage_size,
 )
+from captioner.training.stage_setup import Stage, prepare_stage
 from captioner.training.validation import report_unreadable, validate
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""The state of a training run and of its current stage: how they are built and resumed."""
+"""The state of a training run, and how it is built and resumed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import importlib
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,12 +15,10 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from captioner.checkpoint.pixel_format import pixel_spec
-from captioner.config import Config, StageConfig, TrainConfig
+from captioner.config import Config, TrainConfig
 from captioner.config.stage_graph import stage_names
 from captioner.data import Report
-from captioner.data.collate import Batch, collate
-from captioner.data.dataset import ImageDataset, Sample, UnreadableImage
-from captioner.data.sampler import EpochBatches
+from captioner.data.dataset import ImageDataset
 from captioner.data.splits import Task, digest_rows, read_splits
 from captioner.errors import CheckpointError, ConfigError
 from captioner.extras import explain_missing
@@ -29,17 +26,13 @@ from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
 from captioner.training import distributed, html_report, run_state, setup
 from captioner.training.compile import compile_parts
-from captioner.training.cost_estimate import CostEstimate
 from captioner.training.data_report import describe_data
 from captioner.training.ema import MovingAverage
-from captioner.training.features import use_cached_features
-from captioner.training.loss import CaptionReward, Objective
-from captioner.training.optimizer import build_optimizer
-from captioner.training.signals import BadSteps, Signals, Stopped
-from captioner.training.stage import check_stage, source_weights, start_stage, trained_tasks
+from captioner.training.signals import BadSteps, Signals
+from captioner.training.stage import source_weights
 from captioner.training.stage_results import STAGES, stage_size
 from captioner.training.teacher import Teacher, load_teacher
-from captioner.training.teacher_captions import add_teacher_captions, human_captions
+from captioner.training.teacher_captions import add_teacher_captions
 
 logger = logging.getLogger(__name__)
 
@@ -134,22 +127,6 @@ class Run:
         """Return the mean of a number over the ranks; all ranks must call this."""
         tensor = torch.as_tensor(total, device=self.accelerator.device)
         return float(self.accelerator.reduce(tensor, "mean").item())
-
-
-@dataclass
-class Stage:
-    """The state of the stage that is running."""
-
-    number: int
-    name: str
-    config: StageConfig
-    epochs_before: int
-    batches: EpochBatches
-    """The batches of an epoch of this rank."""
-    objective: Objective
-    prepared: distributed.Prepared
-    collate: Callable[[Sequence[Sample | UnreadableImage]], Batch]
-    estimate: CostEstimate | None = None
 
 
 def check_export(settings: TrainConfig) -> None:
@@ -274,78 +251,3 @@ def set_size(run: Run, size: int) -> None:
     run.train_set.spec = run.val_set.spec = pixel_spec(config)
     setup.resize_model(run.model, config)
     run.average.reset(run.model)
-
-
-def prepare_stage(run: Run, number: int) -> Stage:
-    """Freeze what the stage does not train, and build its batches, loss and optimizer."""
-    config, accelerator = run.settings.stages[number], run.accelerator
-    start_stage(config, run.config, run.model, run.train_set, run.val_set)
-    batches = EpochBatches(
-        [run.train_set.select_images(source) for source in range(len(run.tasks))],
-        run.settings.batch_size,
-        weights=source_weights(config, run.tasks),
-        seed=run.settings.seed,
-        rank=accelerator.process_index,
-        world=accelerator.num_processes,
-    )
-    if config.epochs:
-        check_stage(config, number, run.model, len(batches), run.tasks)
-    objective = build_objective(run, number)
-    if config.cached_views:
-        if objective.teacher:
-            where = f"train.stages.{number}"
-            objective.teacher.check_features(run.model.backbone, run.train_set.spec, where)
-        stop = partial(stop_encoding, run, number)
-        use_cached_features(
-            run.model.backbone,
-            run.train_set,
-            run.val_set,
-            config,
-            run.config,
-            accelerator,
-            trained_tasks(config, run.tasks),
-            stop,
-        )
-    optimizer = build_optimizer(run.model, run.settings, config)
-    prepared = distributed.Prepared(accelerator, run.model, optimizer)
-    run.model = prepared.model
-    run.average.place_like(run.model)
-    restore_optimizer(run, prepared.optimizer)
-    to_batch = partial(collate, question_pad=run.tokenizer.question_tokenizer.pad)
-    before = sum(stage.epochs for stage in run.settings.stages[:number])
-    batches.epoch = before + run.progress.epoch
-    name = run.names[number]
-    return Stage(number, name, config, before, batches, objective, prepared, to_batch)
-
-
-def build_objective(run: Run, number: int) -> Objective:
-    """Return the loss of a stage; self-critical training needs the captions of the images."""
-    config, reward = run.settings.stages[number], None
-    if config.objective == "scst":
-        captions = human_captions(run.train_set)
-        reward = CaptionReward(captions, run.tokenizer, bleu=config.bleu)
-        logger.info(f"stage {run.names[number]}: the reward is {reward.describe()}")
-    return Objective(
-        config,
-        smoothing=run.settings.label_smoothing,
-        max_length=run.config.decoding.max_length,
-        reward=reward,
-        teacher=run.teacher if config.objective == "cross_entropy" else None,
-    )
-
-
-def restore_optimizer(run: Run, optimizer: torch.optim.Optimizer) -> None:
-    """Load the optimizer and the gradient scaler of the state that the run resumes from."""
-    saved, scaler = run.saved, run.accelerator.scaler
-    if saved and (run.progress.epoch or run.progress.batch):
-        saved.restore_optimizer(run.model, optimizer)
-    if saved and saved.scaler and scaler:
-        scaler.load_state_dict(saved.scaler)
-    run.saved = None
-
-
-def stop_encoding(run: Run, number: int) -> None:
-    """Raise Stopped at a signal while images are encoded for a stage."""
-    if stop := run.stop_signal():
-        command = "--resume" if number else "the same command"
-        raise Stopped(stop, f"the features so far are kept; {command} continues from them")

@@ -1,0 +1,106 @@
+"""The section `model` of a configuration: the architecture of the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from captioner.config.parsing import check_interval, check_minimum
+from captioner.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """A timm model that encodes images."""
+
+    name: str = "vit_small_patch16_224"
+    """Name of the timm model."""
+    weights: str = "timm"
+    """`timm` (from the Hugging Face Hub), `none`, `bundled`, or the path of a safetensors file."""
+    remove: tuple[str, ...] = ()
+    """Dotted names of modules that are replaced with an identity."""
+    args: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of `timm.create_model`."""
+
+
+@dataclass(frozen=True)
+class QuestionConfig:
+    """The question encoder, and its fusion with the image features."""
+
+    encoder: str = "shared"
+    """`shared` (the token embedding of the decoder and own Transformer layers), or the name or
+    folder of a Hugging Face text encoder."""
+    encoder_layers: int = 2
+    """Layers of the `shared` encoder."""
+    lora_rank: int = 0
+    """Rank of LoRA adapters of a Hugging Face encoder (needs peft); 0 trains the encoder itself.
+    The encoder is frozen, and the adapters are merged into the weights of the checkpoint."""
+    fusion: Literal["concat", "cross_attention", "add", "multiply", "linear"] = "cross_attention"
+    """Fusion of question and image; see `captioner.model.fusion`."""
+    fusion_layers: int = 2
+    """Layers of the fusions `concat` and `cross_attention`."""
+    linear_memory: Literal["token", "each"] = "token"
+    """The fusion `linear` gives one memory token, or is added to each memory position."""
+    decoder_layers: int = 0
+    """Layers of a separate decoder for answers; 0 uses the caption decoder."""
+    decoder_ffn: int | None = None
+    """Feed-forward width of that decoder; unset, `model.ffn`."""
+    max_length: int = 32
+    """Longest question in tokens, including EOS; longer ones are truncated in training (the data
+    report counts them) and rejected in use."""
+
+    def __post_init__(self) -> None:
+        check_minimum("model.question", self, 0, "encoder_layers", "lora_rank", "decoder_layers")
+        check_minimum("model.question", self, 1, "fusion_layers", "decoder_ffn")
+        check_minimum("model.question", self, 2, "max_length")
+        if self.lora_rank and self.encoder == "shared":
+            raise ConfigError(
+                f"model.question.lora_rank={self.lora_rank}: adapters need a pretrained encoder;"
+                " set model.question.encoder to a Hugging Face text encoder, or lora_rank to 0"
+            )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The architecture of the model."""
+
+    backbones: tuple[BackboneConfig, ...] = (BackboneConfig(),)
+    """Image backbones; the features of several are concatenated per position."""
+    width: int = 512
+    """Width of the Transformer layers after the backbone; a multiple of `heads`."""
+    heads: int = 8
+    """Attention heads."""
+    encoder_layers: int = 1
+    """Transformer layers on the features of the backbone."""
+    decoder_layers: int = 4
+    """Layers of the caption decoder."""
+    ffn: int = 2048
+    """Width of the feed-forward layers."""
+    max_length: int = 40
+    """Longest caption in tokens, including EOS; longer ones are truncated before EOS (the data
+    report counts them)."""
+    dropout: float = 0.1
+    """Dropout of the Transformer layers, 0 to below 1."""
+    feature_dropout: float = 0.0
+    """Dropout on the features of the backbone, 0 to below 1."""
+    question: QuestionConfig | None = None
+    """The parts for question answering; unset, the model only captions."""
+    blind: bool = False
+    """Replace the image features by zeros: the blind baseline of question answering."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Layers that differ from `heads` or `ffn`, by name (`decoder.layers.0.self_attn: 4`,
+    `decoder.layers.0.ffn: 800`); written by `captioner export --prune`."""
+
+    def __post_init__(self) -> None:
+        check_minimum("model", self, 1, "width", "heads", "ffn", "decoder_layers")
+        for name, size in self.sizes.items():
+            if type(size) is not int or size < 1:
+                raise ConfigError(f"model.sizes: {name}: {size!r}: expected a number above 0")
+        check_minimum("model", self, 0, "encoder_layers")
+        check_minimum("model", self, 2, "max_length")
+        check_interval("model", self, "[0, 1)", "dropout", "feature_dropout")
+        if self.width % self.heads:
+            problem = f"is not a multiple of model.heads={self.heads}"
+            raise ConfigError(f"model.width={self.width} {problem}")
+        if not self.backbones:
+            raise ConfigError("model.backbones is empty; name at least one timm model")
