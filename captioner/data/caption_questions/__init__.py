@@ -65,7 +65,7 @@ def questions_from_captions(examples: Iterable[Example], *, seed: int = 0) -> li
 
 
 def questions_from_tags(examples: Iterable[Example], *, seed: int = 0) -> list[Example]:
-    """Make questions about the presence of tags, half of them with the answer "no".
+    """Make questions about tags: their presence, half of them with the answer "no", and objects.
 
     Args:
         examples: Images with tags. Pass the whole data set at once, as its other tags are absent
@@ -74,14 +74,19 @@ def questions_from_tags(examples: Iterable[Example], *, seed: int = 0) -> list[E
         seed: Seed of the choice of tags and of the wording.
 
     Returns:
-        One Example per question, as from `questions_from_captions`; `question_type` is presence.
+        One Example per question, as from `questions_from_captions`; `question_type` is presence or
+        object.
     """
+    from captioner.data.caption_questions.tag_objects import make_object_pairs
     from captioner.data.caption_questions.tag_presence import make_tag_pairs
 
     examples = list(examples)
     splits = [example.split for example in examples]
     ids = [example.image_id for example in examples]
-    pairs = make_tag_pairs([example.tags or () for example in examples], splits, ids, seed=seed)
+    tags = [example.tags or () for example in examples]
+    presence = make_tag_pairs(tags, splits, ids, seed=seed)
+    objects = _balance(make_object_pairs(tags, ids, seed=seed), splits, ids, seed)
+    pairs = [[*own, *others] for own, others in zip(presence, objects, strict=True)]
     return _make_rows(examples, pairs, seed=seed, label="tag ")
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 
 import pytest
 from data_files import json_lines, list_problems, pictures, write
 
 from captioner.data import Example
-from captioner.data.caption_questions import questions_from_tags
+from captioner.data.caption_questions import questions_from_tags as all_questions_from_tags
 
 ROOMS = {
     "kitchen": ("oven", "sink", "microwave", "cup"),
@@ -31,6 +32,12 @@ def make_rooms(images: int = 240) -> list[Example]:
         own = [tag for tag in room if rng.random() < 0.6]
         rows.append(tagged(number, *own, split="val" if number % 4 == 0 else "train"))
     return rows
+
+
+def questions_from_tags(examples: Iterable[Example], *, seed: int = 0) -> list[Example]:
+    """Return the questions about presence."""
+    rows = all_questions_from_tags(examples, seed=seed)
+    return [row for row in rows if row.question_type == "presence"]
 
 
 def tag_in(question: str) -> str:
@@ -115,8 +122,8 @@ def test_a_data_set_of_tags_is_read_as_questions(tmp_path, read):
     file = write(tmp_path / "x.jsonl", json_lines(*rows, {"image": "6.jpg", "tags": []}))
     pictures(tmp_path, *(f"{i}.jpg" for i in range(7)))
     made, report = read(file, questions=True)
-    assert Counter(row.references[0] for row in made) == {"yes": 6, "no": 6}
-    unasked = {f"{i}.jpg" for i in range(7)} - {row.image_id for row in made}
+    assert Counter(row.references[0] for row in made) == {"yes": 6, "no": 6, "cat": 3, "dog": 3}
+    unasked = {"6.jpg"} - {row.image_id for row in made}
     assert list_problems(report) == (
         {"image whose captions or tags give no question": sorted(unasked)} if unasked else {}
     )
