@@ -19,6 +19,7 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.config import Config
@@ -64,7 +65,8 @@ def read_tasks(model: Seq2Seq, tokenizer: Tokenizer, config: Config, *, images: 
             continue
         indices = dataset.select_images(number)
         chosen = random.Random(f"importance {number}").sample(indices, min(images, len(indices)))
-        samples = (dataset[Key(0, index, number)] for index in chosen)
+        bar = tqdm(chosen, f"encoding {task.name}", leave=False)
+        samples = (dataset[Key(0, index, number)] for index in bar)
         batches = [_encode(model, sample) for sample in samples if isinstance(sample, Sample)]
         result += [batches] if batches else []
     if not result:

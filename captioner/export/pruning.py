@@ -28,6 +28,9 @@ from captioner.model.layer_units import Units, list_units
 from captioner.model.layers import Attention
 from captioner.model.seq2seq import Seq2Seq
 
+ROUNDS = 5
+"""Importance is measured again after each fifth of the removal. With a single round at 36 of 44.7
+MB, the loss of answers rose several times as much."""
 BLOCK = 8
 """Inner units are removed in blocks of so many: matrix products of other widths are slower."""
 _logger = logging.getLogger(__name__)
@@ -100,11 +103,17 @@ def prune_checkpoint(
 
 
 def remove_units(model: Seq2Seq, tasks: Tasks, excess: int) -> None:
-    """Remove the least important heads and inner units, with at least `excess` weights."""
-    units = list_units(model)
-    importance = measure_importance(model, units, tasks) if excess > 0 else {}
-    for name, kept in choose_units(units, importance, excess).items():
-        units[name].keep(kept)
+    """Remove the least important heads and inner units, with at least `excess` weights.
+
+    The importance of a unit changes when others are removed, so it is measured in several rounds.
+    """
+    goal = count_weights(model) - excess
+    for left in range(ROUNDS, 0, -1) if excess > 0 else ():
+        units = list_units(model)
+        importance = measure_importance(model, units, tasks)
+        part = (count_weights(model) - goal) / left
+        for name, kept in choose_units(units, importance, part).items():
+            units[name].keep(kept)
 
 
 def _with_data(config: Config, roots: tuple[str, ...]) -> Config:
@@ -128,7 +137,7 @@ def header_bytes(folder: Path) -> int:
 
 
 def choose_units(
-    units: Mapping[str, Units], importance: Mapping[str, Tensor], excess: int
+    units: Mapping[str, Units], importance: Mapping[str, Tensor], excess: float
 ) -> dict[str, list[int]]:
     """Return the units to keep, by name, so that at least `excess` weights are removed.
 

@@ -114,9 +114,10 @@ def _check_model_section(config: Config, saved: Config) -> None:
     modules.
     """
     theirs, own = _without_adapters(saved.model), _without_adapters(config.model)
-    kept = {"blind": theirs.blind, "sizes": own.sizes or theirs.sizes}
-    own = dataclasses.replace(own, **kept)
-    added = dataclasses.replace(ModelConfig(), question=own.question, **kept)
+    own = dataclasses.replace(own, blind=theirs.blind, sizes=own.sizes or theirs.sizes)
+    added = dataclasses.replace(
+        ModelConfig(), question=own.question, blind=own.blind, sizes=own.sizes
+    )
     if own not in (added, theirs) or own.question not in (None, theirs.question):
         raise CheckpointError(
             f"train.start={config.train.start}: its model section differs from this run's;"

@@ -18,8 +18,17 @@ from captioner.checkpoint import WEIGHTS
 from captioner.cli import export
 from captioner.data.collate import Batch, decoder_input
 from captioner.export import importance as measure
+from captioner.export import pruning
 from captioner.export.onnx_graphs import export_graphs
-from captioner.export.pruning import choose_units, describe_model, drop_layer, header_bytes
+from captioner.export.pruning import (
+    ROUNDS,
+    choose_units,
+    count_weights,
+    describe_model,
+    drop_layer,
+    header_bytes,
+    remove_units,
+)
 from captioner.model.layer_units import Units, list_units
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import EOS
@@ -105,6 +114,21 @@ def test_units_are_removed_by_importance_per_weight_down_to_one_of_each_layer(mo
     assert more[cross] == [1] if cross in more else more[ffn] == [*range(56)]
     everything = choose_units(units, importance, 10**9)
     assert everything == {attention: [1], cross: [1], ffn: [*range(8)]}
+
+
+def test_importance_is_measured_again_after_each_part_of_the_removal(model, monkeypatch):
+    counts, measured = [], pruning.measure_importance
+
+    def record(model, units, tasks):
+        counts.append(count_weights(model))
+        return measured(model, units, tasks)
+
+    monkeypatch.setattr(pruning, "measure_importance", record)
+    before, excess = count_weights(model), 10_000
+    remove_units(model, [[batch(0)]], excess)
+    assert count_weights(model) <= before - excess
+    assert len(counts) == ROUNDS
+    assert counts == sorted(set(counts), reverse=True)
 
 
 def test_a_head_without_effect_is_removed_first_and_nothing_changes(model, checkpoint):
