@@ -1,12 +1,12 @@
 #!/usr/bin/env python
 """Compare the five fusion modules: `python benchmarks/fusion.py --start DIR --daquar DIR ...`.
 
-Each run starts from the same captioner without question modules (configs/flickr8k.yaml trains one),
-with a frozen backbone, and uses the same data, seed and number of steps. Only the fusion of
-question and image differs. The baseline `blind` is cross_attention, trained and tested without the
-image. The output is a Markdown table: exact match on the held-out questions of both data sets after
-the last epoch, the number of parameters of the question modules, and the seconds per epoch,
-including validation.
+Each run starts from the same captioner without question modules (docs/training.md trains one), with
+a frozen backbone, and uses the same data, seed and number of steps. Only the fusion of question and
+image differs. The baseline `blind` is cross_attention, trained and tested without the image. The
+output is a Markdown table: exact match on the held-out questions of both data sets after the last
+epoch, the number of parameters of the question modules, and the seconds per epoch, including
+validation.
 """
 
 from __future__ import annotations

@@ -9,6 +9,11 @@ from pathlib import Path
 from captioner.errors import ConfigError
 
 RECIPES = Path(__file__).parents[1] / "config" / "recipes"
+REMOVED = {
+    "flickr8k": 'see "A new captioner" in docs/training.md',
+    "vqa": 'see "Add question answering to a captioner" in docs/questions.md',
+}
+"""Configurations of earlier versions, with the documentation of what replaces them."""
 
 
 def config_path(name: str) -> str:
@@ -33,6 +38,9 @@ def config_path(name: str) -> str:
     if key in known:
         command = f"accelerate launch --config_file {known[key]}"
         raise ConfigError(f"{name}: is a configuration of the launcher, for `{command}`")
+    if key in REMOVED:
+        where = f"{REMOVED[key]}, or use the configuration bundled for captions and questions"
+        raise ConfigError(f"{name}: this configuration was removed; {where}")
     if "/" in key:  # A path, and not a name.
         return name
     nearest = difflib.get_close_matches(key, training, n=1, cutoff=0.0)[0]

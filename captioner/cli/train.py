@@ -1,4 +1,4 @@
-"""The `train` command: `python train.py --config configs/flickr8k.yaml data.root=PATH`.
+"""The `train` command: `python train.py --config configs/finetune.yaml data.root=PATH`.
 
 On several GPUs, start it with `accelerate launch train.py ...`; on several nodes or CPU processes,
 with `torchrun` (see configs/accelerate). `--resume` continues an interrupted run, which then ends
@@ -39,7 +39,7 @@ def parse(argv: list[str] | None, *, prog: str = "train.py") -> TrainOptions:
     """Return the options; exit with status 2 if the arguments are wrong."""
     parser = Parser(prog=prog, description="Train a captioner on a data set.", settings=True)
     add = parser.add_argument
-    text = "A YAML file, or the name of a configuration of the package, such as flickr8k."
+    text = "A YAML file, or the name of a configuration of the package, such as finetune."
     add("--config", metavar="FILE", help=f"{text} Without it, the defaults apply.")
     add("--resume", action="store_true", help="Continue an interrupted run from its last state.")
     add("--force", action="store_true", help="Resume even if settings or data have changed.")

@@ -153,6 +153,11 @@ def test_an_unknown_configuration_lists_the_known_ones(tmp_path, monkeypatch, ca
     assert f"the nearest is finetune, of {', '.join(CONFIGS)}" in err
     assert main.main(["train", "--config", "accelerate/ddp"]) == 1
     assert f"--config_file {RECIPES / 'accelerate/ddp.yaml'}" in capsys.readouterr().err
+    for removed in ("vqa", "configs/flickr8k.yaml"):
+        assert main.main(["train", "--config", removed]) == 1
+        err = capsys.readouterr().err
+        assert f"{removed}: this configuration was removed" in err
+        assert re.search(r"docs/\w+\.md", err)
     for missing in ("runs/none.yaml", ""):
         assert main.main(["train", "--config", missing]) == 1
         assert capsys.readouterr().err.count("\n") == 1

@@ -11,12 +11,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
 from captioner.cli.recipes import RECIPES
-from captioner.config import DecodingConfig, load_config
+from captioner.config import Config, DecodingConfig, load_config
+from captioner.config.parsing import load_yaml, parse_value
 from captioner.data import READERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,9 +30,18 @@ def parse(program: str, words: list[str]) -> Any:
 
 
 def load_settings(name: str | None, overrides: list[str]) -> None:
-    """Read a configuration by path or name, with key=value overrides."""
+    """Read a configuration by path or name, with key=value overrides.
+
+    The name may be that in the first line of a YAML block of the documentation.
+    """
     from captioner.cli.recipes import config_path
 
+    if name in SETTINGS:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            path.write_text(SETTINGS[name], encoding="utf-8")
+            load_config(path, overrides)
+        return
     path = None if name is None else ROOT / name if name.endswith(".yaml") else config_path(name)
     load_config(path, overrides)
 
@@ -73,6 +84,11 @@ def blocks(text: str, language: str) -> list[str]:
     pattern = rf"^( *)```{language}\n(.*?)^ *```$"
     found = re.findall(pattern, text, re.DOTALL | re.MULTILINE)
     return [re.sub(rf"^{indent}", "", body, flags=re.MULTILINE) for indent, body in found]
+
+
+YAML = [(page, block) for page in PAGES for block in blocks(TEXTS[page], "yaml")]
+SETTINGS = {named[1]: b for _, b in YAML if (named := re.match(r"# (\S+\.yaml)\n", b))}
+"""The settings that the documentation shows as files, by name."""
 
 
 def commands(text: str) -> Iterator[str]:
@@ -206,6 +222,14 @@ def test_paths_of_the_project_exist(page):
 def test_python_blocks_compile(page):
     for block in blocks(TEXTS[page], "python"):
         compile(block, page, "exec")
+
+
+@pytest.mark.parametrize(("page", "block"), YAML)
+def test_settings_load(page, block):
+    settings = load_yaml(block)
+    if "stages" in settings:  # an excerpt of the section `train`
+        settings = {"train": settings}
+    parse_value(Config, settings)
 
 
 @pytest.mark.slow

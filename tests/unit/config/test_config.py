@@ -321,7 +321,7 @@ def test_every_config_loads_and_opens_with_its_command(path):
 
 
 def test_configs_exist():
-    assert any(path.name == "flickr8k.yaml" for path in YAMLS)
+    assert any(path.name == "bundled.yaml" for path in YAMLS)
 
 
 @pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "nan", "inf"])
