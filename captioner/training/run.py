@@ -33,6 +33,7 @@ from captioner.training.stage import source_weights
 from captioner.training.stage_results import STAGES, stage_size
 from captioner.training.teacher import Teacher, load_teacher
 from captioner.training.teacher_captions import add_teacher_captions
+from captioner.training.wide_depthwise import run_wide_depthwise_in_float32
 
 logger = logging.getLogger(__name__)
 
@@ -153,6 +154,8 @@ def start_run(config: Config, signals: Signals | None = None) -> Run:
     train_set, val_set = setup.build_datasets(config, tasks, rows, val_rows, tokenizer)
     model.to(accelerator.device)
     model.to(memory_format=distributed.memory_format(accelerator))
+    if accelerator.mixed_precision == "bf16" and accelerator.device.type == "cpu":
+        run_wide_depthwise_in_float32(model.backbone)
     if settings.compile:
         compile_parts(model)
     run = Run(
