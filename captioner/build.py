@@ -19,6 +19,7 @@ from captioner.model.cpu.mobilenet import MobileNet, is_supported_mobilenet
 from captioner.model.decoder import Decoder
 from captioner.model.fusion import Add, Concat, CrossAttention, Linear, Multiply
 from captioner.model.image_encoder import Backbones, MemoryEncoder
+from captioner.model.kind_head import KindHead
 from captioner.model.layer_units import resize_units
 from captioner.model.question_encoder import QuestionEncoder, TextEncoder
 from captioner.model.seq2seq import Seq2Seq
@@ -101,6 +102,7 @@ def build_model(
         question_encoder=question_encoder,
         fusion=fusion,
         answerer=answerer,
+        kind_head=KindHead(channels, config.kinds) if config.kinds else None,
         pad=tokenizer.question_tokenizer.pad,
         blind=config.blind,
     )

@@ -20,13 +20,13 @@ CLOSED = ("red", "red dog", "red dog by", "green", "Blue", "a boat", "a beach", 
 def count_encoded(model: Captioner, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list to which each call of the encoder adds its number of images."""
     counts: list[int] = []
-    encode = model.model.encode
+    extract = model.model.extract
 
     def counting(images: torch.Tensor) -> torch.Tensor:
         counts.append(len(images))
-        return encode(images)
+        return extract(images)
 
-    monkeypatch.setattr(model.model, "encode", counting)
+    monkeypatch.setattr(model.model, "extract", counting)
     return counts
 
 

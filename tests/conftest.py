@@ -371,11 +371,11 @@ def encoded(monkeypatch) -> list[int]:
     """Return a list that receives the number of images of each call of the encoder."""
     from captioner.model.seq2seq import Seq2Seq
 
-    found, encode = [], Seq2Seq.encode
+    found, extract = [], Seq2Seq.extract
 
     def counting(self, images):
         found.append(len(images))
-        return encode(self, images)
+        return extract(self, images)
 
-    monkeypatch.setattr(Seq2Seq, "encode", counting)
+    monkeypatch.setattr(Seq2Seq, "extract", counting)
     return found

@@ -44,6 +44,13 @@ class Pixels(NamedTuple):
     """True if the image is a single color or noise, so that no caption can be correct."""
 
 
+class Kind(NamedTuple):
+    """What an image is, such as a photograph or a screenshot."""
+
+    name: str
+    probability: float
+
+
 class DecodingState(Protocol):
     """The state of one running search: the keys and values of the tokens so far.
 
@@ -119,6 +126,12 @@ class Backend(Protocol):
 
     def encode(self, images: Sequence[Pixels]) -> list[Memory]:
         """Encode a batch of images; return one memory per image."""
+
+    def kind(self, memory: Memory) -> Kind | None:
+        """Return the kind of an encoded image; None if the model does not recognize kinds.
+
+        Of an ensemble, the first member decides.
+        """
 
     def encode_questions(
         self, memories: Sequence[Memory], questions: Sequence[Sequence[int]], owners: Sequence[int]

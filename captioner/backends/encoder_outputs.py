@@ -9,7 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from captioner.backends.base import Kind
 from captioner.decoding.arrays import Array, namespace
+
+
+def choose_kinds(names: Sequence[str], probabilities: Array) -> list[Kind]:
+    """Return the most probable kind of each image, from the probabilities (B, N) of N kinds."""
+    best = (max(zip(row, names, strict=True)) for row in probabilities.tolist())
+    return [Kind(name, probability) for probability, name in best]
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,11 +27,16 @@ class EncoderOutputs:
     """(B, P, D) of each member."""
     masks: tuple[Array | None, ...] | None = None
     """(B, P), False at padding, of each member whose fusion pads; None as a whole for images."""
+    kind: Kind | None = None
+    """The kind of the image, if B = 1 and the model recognizes kinds."""
     batch: tuple[EncoderOutputs, int] | None = field(default=None, repr=False)
     """The outputs that these were split from, and their index there."""
 
-    def split(self) -> list[EncoderOutputs]:
-        """Return the outputs of each image or question, which share the arrays."""
+    def split(self, kinds: Sequence[Kind | None] | None = None) -> list[EncoderOutputs]:
+        """Return the outputs of each image or question, which share the arrays.
+
+        `kinds` are those of the images.
+        """
         count = len(self.states[0])
         states = zip(*([x[i : i + 1] for i in range(count)] for x in self.states), strict=True)
         masks: Iterable[Any] = [None] * count
@@ -32,7 +44,8 @@ class EncoderOutputs:
             members = ([x if x is None else x[i : i + 1] for i in range(count)] for x in self.masks)
             masks = zip(*members, strict=True)
         batches = ((self, i) for i in range(count))
-        return list(map(EncoderOutputs, states, masks, batches))
+        own = kinds or [None] * count
+        return list(map(EncoderOutputs, states, masks, own, batches))
 
     @staticmethod
     def join(outputs: Sequence[EncoderOutputs]) -> EncoderOutputs:
@@ -51,4 +64,4 @@ class EncoderOutputs:
         return EncoderOutputs(tuple(concat(part, 0) for part in states), masks)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return EncoderOutputs, (self.states, self.masks)  # without the rest of the batch
+        return EncoderOutputs, (self.states, self.masks, self.kind)  # without the rest of the batch

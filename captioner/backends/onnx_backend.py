@@ -16,8 +16,8 @@ from functools import partial
 
 import numpy as np
 
-from captioner.backends.base import NO_POSITIONS, Pixels
-from captioner.backends.encoder_outputs import EncoderOutputs
+from captioner.backends.base import NO_POSITIONS, Kind, Pixels
+from captioner.backends.encoder_outputs import EncoderOutputs, choose_kinds
 from captioner.backends.graph_sessions import GraphSessions
 from captioner.backends.image_views import Extract, average_views
 from captioner.backends.onnx_decoding import (
@@ -61,6 +61,8 @@ class OnnxMember:
     """Whether the memory of a question begins with the positions of the image."""
     separate_answers: bool
     """Whether answers have their own decoder."""
+    kinds: tuple[str, ...] = ()
+    """Kinds of images whose probabilities are an output of the graph `MEMORY`."""
 
     @property
     def image_positions(self) -> int:
@@ -134,10 +136,17 @@ class OnnxBackend:
     def encode(self, images: Sequence[Pixels]) -> list[EncoderOutputs]:
         """Encode a batch of images; return one memory per image."""
         pairs = zip(self.members, self._reader.stack(images), strict=True)
-        return EncoderOutputs(tuple(self._encode(*pair) for pair in pairs)).split()
+        outputs = [self._encode(*pair) for pair in pairs]
+        states, names = tuple(states for states, *_ in outputs), self.members[0].kinds
+        kinds = choose_kinds(names, outputs[0][1]) if names else None
+        return EncoderOutputs(states).split(kinds)
 
-    def _encode(self, member: OnnxMember, pixels: np.ndarray) -> np.ndarray:
-        """Map pixels (B, 3, H, W) to memory (B, P, D)."""
+    def kind(self, memory: EncoderOutputs) -> Kind | None:
+        """Return the kind of an image; see `Backend.kind`."""
+        return memory.kind
+
+    def _encode(self, member: OnnxMember, pixels: np.ndarray) -> list[np.ndarray]:
+        """Map pixels (B, 3, H, W) to memory (B, P, D) and the probabilities (B, N) of kinds."""
 
         def extract_with(graph: str) -> Extract:
             return partial(member.sessions.run_each, graph, "pixels")
@@ -149,7 +158,7 @@ class OnnxBackend:
             if self.tta > 2:
                 backbones.append((member.small_size, extract_with(SMALL_IMAGE)))
             features = average_views(pixels, backbones)
-        return member.sessions.run(MEMORY, {"features": features})[0]  # (B, P, D)
+        return member.sessions.run(MEMORY, {"features": features})
 
     def encode_questions(
         self,

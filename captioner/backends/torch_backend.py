@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from captioner.backends.base import NO_POSITIONS, Pixels
-from captioner.backends.encoder_outputs import EncoderOutputs
+from captioner.backends.base import NO_POSITIONS, Kind, Pixels
+from captioner.backends.encoder_outputs import EncoderOutputs, choose_kinds
 from captioner.backends.pixel_reader import PixelReader
 from captioner.decoding.arrays import Arrays
 from captioner.decoding.torch_arrays import arrays_on
@@ -103,7 +103,15 @@ class TorchBackend:
     def encode_tensors(self, batches: Sequence[Tensor]) -> list[EncoderOutputs]:
         """Encode each member's pixels (B, 3, H, W), or features (B, P, C) of its backbone."""
         pairs = zip(self.models, batches, strict=True)
-        return EncoderOutputs(tuple(model.encode(images) for model, images in pairs)).split()
+        features = [model.extract(images) for model, images in pairs]
+        states = (m.memory_encoder(x) for m, x in zip(self.models, features, strict=True))
+        head = self.models[0].kind_head
+        kinds = None if head is None else choose_kinds(head.kinds, head(features[0]))
+        return EncoderOutputs(tuple(states)).split(kinds)
+
+    def kind(self, memory: EncoderOutputs) -> Kind | None:
+        """Return the kind of an image; see `Backend.kind`."""
+        return memory.kind
 
     @torch.inference_mode()
     def encode_questions(

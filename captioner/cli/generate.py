@@ -32,7 +32,7 @@ Exit status: 0 all inputs succeeded, 1 nothing succeeded, 2 wrong usage, 3 some 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ from captioner.cli.flag_conflicts import find_conflicts
 from captioner.cli.generate_args import add_flags, read_options
 from captioner.cli.generate_options import BATCH_SIZE, CaptionOptions
 from captioner.cli.output import (
+    describe_unusual,
     escape_path,
     format_answers,
     format_scores,
@@ -201,6 +202,12 @@ def report_repeated(captioner: Captioner, allowed: list[str] | None) -> None:
         notify(f"--answers: duplicates are ignored: {list_paths(repeated)}")
 
 
+def report_unusual(kinds: Mapping[str, str | None]) -> None:
+    """Report the images, by path, that are not photographs."""
+    if message := describe_unusual(kinds):
+        notify(message)
+
+
 def choose_status(failed: int, total: int) -> int:
     """Return the exit status of a run."""
     return 0 if not failed else 1 if failed == total else 3
@@ -210,12 +217,14 @@ def process_one_by_one(options: CaptionOptions) -> int:
     """Score the texts, or stream one, for one image after the other."""
     images = list_inputs(options)
     captioner, failed = load_captioner(options, len(images.paths)), 0
+    kinds: dict[str, str | None] = {}
     alone = len(images.paths) == 1
     question = options.questions.questions[0] if options.questions.questions else None
     for path in images.paths:
         error, scores = "", []
         try:
             image = captioner.encode(read_source(path))
+            kinds[path] = image.kind
             if options.score:
                 scores = captioner.score(image, options.score, question=question)
             else:
@@ -229,6 +238,7 @@ def process_one_by_one(options: CaptionOptions) -> int:
             notify(error)
         scores = sorted(scores, key=lambda scored: -scored.score)
         print_lines(format_scores(path, scores, error, alone=alone, as_json=options.output.jsonl))
+    report_unusual(kinds)
     return choose_status(failed, len(images.paths))
 
 
@@ -249,15 +259,19 @@ def answer_questions(options: CaptionOptions, allowed: list[str] | None) -> int:
     varies = {"image": len(sources) > 1, "question": len(rows) > 1}
     columns = [name for name, is_shown in varies.items() if is_shown]
     failed, reported, as_json = 0, set(), options.output.jsonl
+    kinds: dict[str, str | None] = {}
     for row in show_progress(rows, len(rows), "question"):
         result = None if row.error else next(results)
         error = row.error if result is None else describe_error(result, row, images)
         failed += bool(error)
+        if result is not None:
+            kinds[row.path] = result.kind
         if error and error not in reported:  # All questions about a bad image have one error.
             reported.add(error)
             notify(error)
         lines = format_answers(row, result, error, columns=columns, as_json=as_json)
         print_lines(lines, flush=as_json)
+    report_unusual(kinds)
     return choose_status(failed, len(rows))
 
 
@@ -273,6 +287,7 @@ def answer_typed_questions(options: CaptionOptions, allowed: list[str] | None) -
         encoded = captioner.encode(path)
     except ImageError as error:
         raise ImageError(images.describe_error(path, error)) from None
+    report_unusual({path: encoded.kind})
     total = failed = 0
     for question in read_typed_lines():
         row, result, problem = QuestionRow(question, to_unicode(path)), None, ""

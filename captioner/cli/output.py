@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from captioner.text import one_line
+from captioner.text import PHOTOGRAPH, describe_kind, one_line
 
 if TYPE_CHECKING:
     from captioner.cli.question_file import QuestionRow
@@ -23,7 +23,7 @@ def make_caption_record(path: str, result: Result) -> dict[str, Any]:
     if result.error is not None:
         return record | {"error": str(result.error)}
     record |= _caption_fields(result.best)
-    record |= {"low_confidence": True} if result.low_confidence else {}
+    record |= _describe_image(result)
     if len(result.captions) > 1:
         record["captions"] = list(map(_caption_fields, result.captions))
     return record
@@ -41,12 +41,21 @@ def make_answer_record(row: QuestionRow, result: Answers | None, error: str) -> 
     if error or result is None:
         return record | {"error": error, **row.other}
     record |= {"answer": result.text, "confidence": round_confidence(result.confidence)}
-    record |= {"low_confidence": True} if result.low_confidence else {}
+    record |= _describe_image(result)
     if len(result.answers) > 1:
         record["answers"] = [
             {"answer": a.text, "confidence": round_confidence(a.confidence)} for a in result.answers
         ]
     return {**record, **row.other}
+
+
+def _describe_image(result: Result | Answers) -> dict[str, Any]:
+    """Return the fields about the image of a result."""
+    fields: dict[str, Any] = {"low_confidence": True} if result.low_confidence else {}
+    if result.kind_probability is not None:
+        probability = round_confidence(result.kind_probability)
+        fields |= {"kind": result.kind, "kind_probability": probability}
+    return fields
 
 
 def format_captions(
@@ -109,6 +118,21 @@ def escape_path(path: str) -> str:
 def list_paths(paths: Sequence[str], *, most: int = 3) -> str:
     """Return the first few paths, for messages."""
     return ", ".join(map(escape_path, paths[:most])) + ", ..." * (len(paths) > most)
+
+
+def describe_unusual(kinds: Mapping[str, str | None]) -> str:
+    """Return a message about the images, by path, that are not photographs, or an empty text."""
+    unusual = {path: kind for path, kind in kinds.items() if kind not in (None, PHOTOGRAPH)}
+    names = [f"{path} ({kind})" for path, kind in unusual.items()]
+    if len(unusual) > 1:
+        return (
+            f"{len(unusual)} images do not look like photographs; the texts about them may be"
+            f" wrong: {list_paths(names)}"
+        )
+    for path, kind in unusual.items():
+        name = describe_kind(kind or "")
+        return f"{escape_path(path)}: looks like {name}, not a photograph; the text may be wrong"
+    return ""
 
 
 def show_progress(items: Iterable[Item], total: int, unit: str) -> Iterator[Item]:

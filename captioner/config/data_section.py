@@ -33,6 +33,8 @@ class SourceConfig:
     """Unit to hold out: whole images, or single questions, whose images stay in training."""
     augment: bool = True
     """Augment the images; False if colors or margins determine the answers."""
+    photographs: bool = True
+    """The images are photographs; False for drawings, which `train.kinds` does not learn from."""
     weight: float = 1.0
     """Passes over the images of the data set per epoch."""
     rank: bool = True

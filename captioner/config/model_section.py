@@ -87,6 +87,8 @@ class ModelConfig:
     """The parts for question answering; unset, the model only captions."""
     blind: bool = False
     """Replace the image features by zeros: the blind baseline of question answering."""
+    kinds: tuple[str, ...] = ()
+    """Kinds of images that the model recognizes, photographs first; set by `train.kinds`."""
     sizes: dict[str, int] = field(default_factory=dict)
     """Layers that differ from `heads` or `ffn`, by name (`decoder.layers.0.self_attn: 4`,
     `decoder.layers.0.ffn: 800`); written by `captioner export --prune`."""

@@ -143,6 +143,9 @@ class TrainConfig:
     save_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type of the weights in the best checkpoint; states for resuming and the checkpoints of stages
     are always float32."""
+    kinds: bool = False
+    """At the end, train the recognition of images that are not photographs (text, screenshots,
+    charts, icons, drawings, blank images) from images that are rendered for it."""
     export: Literal["none", "float32", "int8"] = "none"
     """At the end, write the ONNX graphs of the best checkpoint, as `captioner export --dtype`."""
     eval_images: int | None = None

@@ -38,16 +38,17 @@ class ImageGraph(nn.Module):
 
 
 class MemoryGraph(nn.Module):
-    """Features (B, P, C) to memory (B, P, D)."""
+    """Features (B, P, C) to memory (B, P, D) and the probabilities (B, N) of kinds, if any."""
 
     def __init__(self, model: Seq2Seq) -> None:
         super().__init__()
-        self.memory_encoder = model.memory_encoder
+        self.memory_encoder, self.kind_head = model.memory_encoder, model.kind_head
+        self.outputs = ("memory",) if model.kind_head is None else ("memory", "kinds")
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the output of the memory encoder."""
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs of the memory encoder and of the kind head."""
         memory: Tensor = self.memory_encoder(features)
-        return memory
+        return (memory,) if self.kind_head is None else (memory, self.kind_head(features))
 
 
 class QuestionGraph(nn.Module):

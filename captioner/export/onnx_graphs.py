@@ -125,7 +125,8 @@ def model_parts(model: Seq2Seq, size: tuple[int, int]) -> Iterator[tuple[str, Pa
     encoder = model.memory_encoder
     positions, channels = len(encoder.positions), encoder.projection.in_features
     features = torch.randn(_IMAGES, positions, channels)
-    yield MEMORY, Part(MemoryGraph(model), {"features": features}, {"features": (0,)}, ("memory",))
+    module = MemoryGraph(model)
+    yield MEMORY, Part(module, {"features": features}, {"features": (0,)}, module.outputs)
     yield from _decoder_parts(CAPTION, model.decoder)
     if model.fusion is not None:
         yield QUESTION, _question_part(model)

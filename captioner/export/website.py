@@ -136,6 +136,7 @@ def describe_model(config: Config) -> dict[str, Any]:
     return {
         "pixels": {"height": height, "width": width} | form,
         "lowercase": config.data.lowercase,
+        "kinds": config.model.kinds,
         "captions": {
             "beams": search.beam_size,
             "max_length": min(search.max_length, longest),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from captioner.model.decoder import Decoder
 from captioner.model.image_encoder import MemoryEncoder, TagHead
+from captioner.model.kind_head import KindHead
 
 TRAINING_ONLY = "tag_head."
 """Prefix of the weights that checkpoints leave out."""
@@ -29,6 +30,7 @@ class Seq2Seq(nn.Module):
         question_encoder: Question ids to states (N, S, D).
         fusion: Memory and question states to fused memory (N, M, D).
         answerer: A separate decoder for answers.
+        kind_head: Features to the probabilities of the kinds of images.
         pad: Id of the padding of questions.
         blind: Replace all features by zeros: the blind baseline.
     """
@@ -42,21 +44,23 @@ class Seq2Seq(nn.Module):
         question_encoder: nn.Module | None = None,
         fusion: nn.Module | None = None,
         answerer: Decoder | None = None,
+        kind_head: KindHead | None = None,
         pad: int = 0,
         blind: bool = False,
     ) -> None:
         super().__init__()
         self.backbone, self.memory_encoder, self.decoder = backbone, memory_encoder, decoder
         self.question_encoder, self.fusion, self.answerer = question_encoder, fusion, answerer
-        self.pad, self.blind = pad, blind
+        self.kind_head, self.pad, self.blind = kind_head, pad, blind
         self.tag_head: TagHead | None = None
         """Set by the trainer if the data has tags; no part of checkpoints."""
 
     def encode(self, images: Tensor) -> Tensor:
         """Map pixels (B, 3, H, W), or stored features (B, P, C), to memory (B, P, D)."""
-        return self.memory_encoder(self._extract_features(images))
+        return self.memory_encoder(self.extract(images))
 
-    def _extract_features(self, images: Tensor) -> Tensor:
+    def extract(self, images: Tensor) -> Tensor:
+        """Map pixels (B, 3, H, W) to features (B, P, C); stored features stay as they are."""
         head = self.memory_encoder
         if self.blind:
             shape = (len(images), len(head.positions), head.projection.in_features)
@@ -67,7 +71,7 @@ class Seq2Seq(nn.Module):
     def score_tags(self, images: Tensor) -> Tensor:
         """Return the logits (B, G) of the tags."""
         assert self.tag_head is not None
-        return self.tag_head(self._extract_features(images))
+        return self.tag_head(self.extract(images))
 
     def fuse_questions(
         self, memory: Tensor, questions: Tensor, owners: Tensor

@@ -27,7 +27,15 @@ from captioner.predict.questions import (
     read_rows,
 )
 from captioner.predict.reading import encode_batches, encode_images
-from captioner.predict.results import Answers, Attention, Caption, Encoded, Result, Scored
+from captioner.predict.results import (
+    Answers,
+    Attention,
+    Caption,
+    Encoded,
+    ImageTraits,
+    Result,
+    Scored,
+)
 
 Method = Literal["beam", "sample"]
 LengthForm = Literal["average", "gnmt"]
@@ -106,7 +114,7 @@ class Captioner(LoadedModel):
         )
         constraints = self._constraints(decoding)
         check_count("batch_size", batch_size)
-        outcomes: deque[ImageError | bool] = deque()  # of images that are read, without a result
+        outcomes: deque[ImageError | ImageTraits] = deque()  # of images without a result
         batches = encode_batches(self.backend, images, outcomes, batch_size=batch_size)
         search = search_caption_stream(
             self.backend, batches, decoding, constraints, rows=num_captions
@@ -114,7 +122,7 @@ class Captioner(LoadedModel):
         for hypotheses in search:
             while isinstance(outcome := outcomes.popleft(), ImageError):
                 yield Result(error=outcome)
-            yield self._result(hypotheses[:num_captions], decoding, low_confidence=outcome)
+            yield self._result(hypotheses[:num_captions], decoding, outcome)
         yield from (Result(error=error) for error in outcomes if isinstance(error, ImageError))
 
     @check_keywords()
@@ -294,7 +302,7 @@ class Captioner(LoadedModel):
         return list(self._closed_set(tuple(answers)).repeated)
 
     def _result(
-        self, hypotheses: Sequence[Hypothesis], decoding: DecodingConfig, *, low_confidence: bool
+        self, hypotheses: Sequence[Hypothesis], decoding: DecodingConfig, traits: ImageTraits
     ) -> Result:
         if not hypotheses:
             error = CaptionerError(
@@ -303,7 +311,7 @@ class Captioner(LoadedModel):
             )
             return Result(error=error)
         captions = tuple(map(self._make_caption, hypotheses))
-        return Result(captions, low_confidence=low_confidence)
+        return Result(captions, None, *traits)
 
     def _make_caption(self, hypothesis: Hypothesis) -> Caption:
         tokens = tuple(hypothesis.tokens)

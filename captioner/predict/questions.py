@@ -19,7 +19,7 @@ from captioner.images import ImageInput
 from captioner.predict.checks import check_count, check_text, quote
 from captioner.predict.confidence import calibrate_answers
 from captioner.predict.reading import encode_images
-from captioner.predict.results import Answer, Answers, Encoded
+from captioner.predict.results import Answer, Answers, Encoded, ImageTraits
 from captioner.predict.texts import encode_question
 from captioner.text import normalize_caption
 from captioner.tokenizer import EOS, Tokenizer
@@ -100,7 +100,7 @@ class AnswerOptions:
         return cls(search, num_answers, min_confidence, closed, calibration)
 
     def build_answers(
-        self, hypotheses: Sequence[Hypothesis], tokenizer: Tokenizer, *, low_confidence: bool
+        self, hypotheses: Sequence[Hypothesis], tokenizer: Tokenizer, traits: ImageTraits
     ) -> Answers:
         """Return hypotheses as texts; add the probabilities of several with the same text."""
         confidence: dict[str, float] = {}
@@ -115,7 +115,7 @@ class AnswerOptions:
         # Rounding may raise a sum above 1.
         answers = (Answer(text, min(p, 1.0), tokens[text]) for text, p in confidence.items())
         best = sorted(answers, key=lambda answer: -answer.confidence)[: self.num_answers]
-        return Answers(tuple(best), None, self.min_confidence, low_confidence)
+        return Answers(tuple(best), None, self.min_confidence, *traits)
 
 
 def answer_batch(
@@ -158,8 +158,8 @@ def answer_batch(
         backend, memories, options.search, num_return=num_return, closed=closed
     )
     for number, ranked in zip(usable, hypotheses, strict=True):
-        flag = encoded[owners[number]].low_confidence
-        found = options.build_answers(ranked, tokenizer, low_confidence=flag)
+        traits = encoded[owners[number]].traits
+        found = options.build_answers(ranked, tokenizer, traits)
         if options.calibration is not None:
             found = calibrate_answers(options.calibration, found, rows[number][1])
         answers[number] = found

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from captioner.backends.base import Backend, Memory, Pixels
 from captioner.errors import ImageError
 from captioner.images import ImageInput
-from captioner.predict.results import Encoded
+from captioner.predict.results import Encoded, ImageTraits
 
 READERS = min(8, max(1, (os.cpu_count() or 1) // 2))
 """Threads that read images."""
@@ -49,8 +49,7 @@ def encode_images(
     readable = [x for x in pixels if isinstance(x, Pixels)]
     memories = iter(backend.encode(readable) if readable else ())
     encoded = (
-        Encoded(next(memories), backend, x.size, x.low_confidence) if isinstance(x, Pixels) else x
-        for x in pixels
+        _make_encoded(backend, x, next(memories)) if isinstance(x, Pixels) else x for x in pixels
     )
     return [
         image.check_backend(backend) if isinstance(image, Encoded) else next(encoded)
@@ -58,26 +57,52 @@ def encode_images(
     ]
 
 
+def _make_encoded(backend: Backend, pixels: Pixels, memory: Memory) -> Encoded:
+    traits = read_traits(backend, pixels, memory)
+    return Encoded(memory, backend, pixels.size, *traits)
+
+
+def read_traits(backend: Backend, pixels: Pixels, memory: Memory) -> ImageTraits:
+    """Return what is known of an encoded image besides its texts."""
+    return ImageTraits(pixels.low_confidence, *(backend.kind(memory) or ()))
+
+
 def encode_batches(
     backend: Backend,
     images: Iterable[ImageInput],
-    outcomes: deque[ImageError | bool],
+    outcomes: deque[ImageError | ImageTraits],
     *,
     batch_size: int,
 ) -> Iterator[list[Memory]]:
     """Yield the memories of batches of readable images; about three batches are held at a time.
 
-    The error or `low_confidence` of each image that is read is appended to `outcomes`.
+    The error or the traits of each image are appended to `outcomes`, in order, before the memories
+    of its batch are yielded.
     """
-    batch: list[Pixels] = []
+    batch: list[Pixels | ImageError] = []
+    readable = 0
     for pixels in read_images(backend, images, ahead=batch_size):
-        if isinstance(pixels, ImageError):
-            outcomes.append(pixels)
-            continue
-        outcomes.append(pixels.low_confidence)
         batch.append(pixels)
-        if len(batch) == batch_size:
-            yield backend.encode(batch)
-            batch = []
-    if batch:
-        yield backend.encode(batch)
+        readable += isinstance(pixels, Pixels)
+        if readable == batch_size:
+            yield _encode_batch(backend, batch, outcomes)
+            batch, readable = [], 0
+    if memories := _encode_batch(backend, batch, outcomes):
+        yield memories
+
+
+def _encode_batch(
+    backend: Backend,
+    batch: Sequence[Pixels | ImageError],
+    outcomes: deque[ImageError | ImageTraits],
+) -> list[Memory]:
+    """Return the memories of the readable images of a batch; append all outcomes."""
+    readable = [x for x in batch if isinstance(x, Pixels)]
+    memories = backend.encode(readable) if readable else []
+    remaining = iter(memories)
+    for x in batch:
+        if isinstance(x, Pixels):
+            outcomes.append(read_traits(backend, x, next(remaining)))
+        else:
+            outcomes.append(x)
+    return memories

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from captioner.errors import CaptionerError, ImageError, QuestionError
+from captioner.text import PHOTOGRAPH, describe_kind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +23,14 @@ Box = tuple[float, float, float, float]
 
 UNSURE = "unsure"
 """The text of a result whose best answer is below `min_confidence`."""
+
+
+class ImageTraits(NamedTuple):
+    """What is known of an image besides its texts; see the fields of `Result`."""
+
+    low_confidence: bool = False
+    kind: str | None = None
+    kind_probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,11 +68,21 @@ class Result:
     """The image cannot be read, or no caption satisfies the options."""
     low_confidence: bool = False
     """True if the image is a single color or noise, so that no caption can be correct."""
+    kind: str | None = None
+    """What the image is: "photograph", "text", "screenshot", "chart", "icon", "drawing" or "blank";
+    None if the model does not recognize kinds."""
+    kind_probability: float | None = None
+    """The probability of `kind`."""
 
     @property
     def text(self) -> str:
         """The best caption; raises `error` if there is one."""
         return self.best.text
+
+    @property
+    def notice(self) -> str:
+        """A sentence that warns of an image that is not a photograph; otherwise empty."""
+        return _format_notice(self.kind, "caption")
 
     @property
     def best(self) -> Caption:
@@ -97,6 +116,10 @@ class Answers:
     min_confidence: float = 0.0
     low_confidence: bool = False
     """As `Result.low_confidence`; a property of the image, not of the answers."""
+    kind: str | None = None
+    """As `Result.kind`."""
+    kind_probability: float | None = None
+    """The probability of `kind`."""
 
     @property
     def best(self) -> Answer:
@@ -119,6 +142,11 @@ class Answers:
     def text(self) -> str:
         """The most likely answer, or the word `unsure`."""
         return UNSURE if self.unsure else self.best.text
+
+    @property
+    def notice(self) -> str:
+        """A sentence that warns of an image that is not a photograph; otherwise empty."""
+        return _format_notice(self.kind, "answer")
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +175,15 @@ class Encoded:
     """Width and height of the image as it was read, possibly at a reduced scale."""
     low_confidence: bool = False
     """As `Result.low_confidence`."""
+    kind: str | None = None
+    """As `Result.kind`."""
+    kind_probability: float | None = None
+    """The probability of `kind`."""
+
+    @property
+    def traits(self) -> ImageTraits:
+        """What is known of the image besides its texts."""
+        return ImageTraits(self.low_confidence, self.kind, self.kind_probability)
 
     def check_backend(self, backend: Backend) -> Encoded:
         """Return itself; raise CaptionerError if another backend has encoded it."""
@@ -169,3 +206,9 @@ class Encoded:
                 " memory that encoded it; pickle the image and encode it again"
             )
         return self.__dict__
+
+
+def _format_notice(kind: str | None, text: str) -> str:
+    if kind in (None, PHOTOGRAPH):
+        return ""
+    return f"This looks like {describe_kind(kind)}, not a photograph; the {text} may be wrong."

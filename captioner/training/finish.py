@@ -13,6 +13,7 @@ from captioner.checkpoint import weights
 from captioner.data.report import UNREADABLE_IMAGE
 from captioner.training import html_report
 from captioner.training.calibrate import fit_answer_temperature
+from captioner.training.kind_fitting import fit_kind_head
 from captioner.training.run import Run, set_size
 from captioner.training.stage import trained_tasks
 from captioner.training.stage_results import size_of
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def finish_run(run: Run) -> None:
-    """Publish the result of the last stage: calibrate it, write its graphs and the report."""
+    """Publish the result of the last stage: fit what belongs to it, write graphs and report."""
     result = run.output / run.progress.results[run.names[-1]]
     set_size(run, size_of(result))
     run.val_set.features = None  # those of the last stage may be of another backbone
@@ -31,6 +32,8 @@ def finish_run(run: Run) -> None:
         weights.publish_checkpoint(result, run.best, scores)
         weights.load_best(run.best, run.model)
         calibrate_answers(run)
+        if run.settings.kinds:
+            fit_kind_head(run)
         export_best(run)
     if unreadable := run.report.problems.get(UNREADABLE_IMAGE):
         logger.info(f"{UNREADABLE_IMAGE}: {unreadable}")  # the rest was reported before training

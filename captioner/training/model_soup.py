@@ -37,6 +37,8 @@ def average_checkpoints(
         if pixel_spec(load_config(path / CONFIG)) != pixel_spec(config):
             raise CheckpointError(f"train.soup: {path}: preprocessing differs from train.start's")
         for key, value in load_weights(path / WEIGHTS).items():
+            if key.startswith("kind_head."):
+                continue  # it fits no other backbone than its own
             if key not in sums or sums[key].shape != value.shape:
                 raise CheckpointError(
                     f"train.soup: {path}: {key} does not fit train.start; begin with the"

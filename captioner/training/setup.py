@@ -36,6 +36,7 @@ def build_start(config: Config, rows: Dataset) -> tuple[Seq2Seq, Tokenizer, Conf
             "the data has tags only, and a new model needs captions or questions; add a data set"
             " with them, or set train.start"
         )
+    config = _without_kinds(config)
     start = _from_checkpoint(config) if config.train.start else _from_scratch(config, rows)
     model, _, config = start
     question = config.model.question
@@ -88,6 +89,7 @@ def _from_checkpoint(config: Config) -> tuple[Seq2Seq, Tokenizer, Config]:
     name, question = config.train.start, config.model.question
     assert name is not None
     model, tokenizer, saved = load_checkpoint(name, for_training=True, question=question)
+    model.kind_head, saved = None, _without_kinds(saved)
     average_checkpoints(model, tokenizer, saved, config.train.soup)
     _check_model_section(config, saved)
     model.blind = model.blind or config.model.blind
@@ -105,6 +107,11 @@ def _from_checkpoint(config: Config) -> tuple[Seq2Seq, Tokenizer, Config]:
     if image.size != saved.image.size:
         resize_model(model, config)
     return model, tokenizer, _extend_texts(model, config)
+
+
+def _without_kinds(config: Config) -> Config:
+    """Return a configuration without the kind head, which is fitted at the end of a run only."""
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, kinds=()))
 
 
 def _check_model_section(config: Config, saved: Config) -> None:

@@ -44,7 +44,7 @@ ALLOWED |= {
     "evaluation": {"config", "data", "build", "checkpoint", "metrics", "predict", "text"},
     "cli": LEAVES
     | {"data", "build", "checkpoint", "evaluation", "export", "predict", "serve", "training"},
-    "serve": {"predict", "config", "files", "images"},
+    "serve": {"predict", "config", "files", "images", "text"},
     "__main__": {"cli"},
     "": {"images", "predict"},  # captioner/__init__.py, lazily
 }

@@ -35,13 +35,22 @@ export function formatMegabytes(bytes: number): string {
 }
 
 /** Show the best caption and a table of the others. */
-export function showCaptions({ captions, lowConfidence }: CaptionResult): void {
+export function showCaptions({ captions, lowConfidence, kind }: CaptionResult): void {
     const [best, ...others] = captions;
     const parts: HTMLElement[] = [create("p", best.text, "best"), create("p", confidenceOf(best), "note")];
-    if (lowConfidence) parts.push(create("p", LITTLE_SEEN, "alert"));
+    const notice = lowConfidence ? LITTLE_SEEN : describeKind(kind);
+    if (notice) parts.push(create("p", notice, "alert"));
     byId("caption").replaceChildren(...parts);
     const rows = others.map(({ text, confidence }) => [text, formatPercent(confidence)]);
     fillTable(byId<HTMLTableElement>("others"), ["Other captions", "Confidence"], rows);
+}
+
+/** Return a sentence that warns of an image that is not a photograph; otherwise nothing. */
+export function describeKind(kind?: string): string {
+    if (!kind || kind === "photograph") return "";
+    const phrases: Record<string, string> = { text: "text", blank: "a blank image" };
+    const phrase = phrases[kind] ?? `${/^[aeiou]/.test(kind) ? "an" : "a"} ${kind}`;
+    return `This looks like ${phrase}, not a photograph; the caption may be wrong.`;
 }
 
 /** Show the answers to a question. */

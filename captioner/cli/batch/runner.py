@@ -24,6 +24,7 @@ from captioner.cli.batch.run_record import make_row_names
 from captioner.cli.batch.sidecars import SidecarWriter
 from captioner.cli.generate_options import CaptionOptions
 from captioner.cli.output import (
+    describe_unusual,
     escape_path,
     format_captions,
     list_paths,
@@ -78,6 +79,8 @@ def run_many(
                 continue
             for line in _format_row(options, path, row, alone=len(paths) == 1):
                 show(line)
+        if message := describe_unusual(run.kinds):
+            notify(message)
     return run.failed, len(paths) + run.excluded
 
 
@@ -141,6 +144,8 @@ class _Run:
         self.failed = 0
         self.excluded = 0
         """Number of images that can have no row of their own."""
+        self.kinds: dict[str, str | None] = {}
+        """The kinds of the images, by path."""
         to_text = escape_path if options.output.is_csv else to_unicode
         self._to_text: Callable[[str], str] = to_text
         # From the path of an image to its name in the row.
@@ -227,6 +232,7 @@ class _Run:
         if row.get("error"):
             self._fail(path, row["error"])
             return row
+        self.kinds[path] = row.get("kind")
         previous = self._rows.caption(self._name(path)) if self._rows is not None else None
         problems = list(self._texts.write(path, row.get("caption", ""), previous))
         for is_failure, problem in problems:

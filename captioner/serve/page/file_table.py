@@ -27,6 +27,8 @@ class Row:
     confidence: float | None = None
     """`Caption.confidence`."""
     low_confidence: bool | None = None
+    kind: str | None = None
+    """`Result.kind`."""
     error: str = ""
 
 
@@ -73,7 +75,7 @@ async def _caption_file(engine: Engine, path: Path, options: Mapping[str, Any]) 
             return Row(path.name, error=format_error(error))
         else:
             best = result.best
-            return Row(path.name, best.text, best.confidence, result.low_confidence)
+            return Row(path.name, best.text, best.confidence, result.low_confidence, result.kind)
 
 
 def format_error(error: CaptionerError) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from captioner.serve.page.file_table import Row
+from captioner.text import PHOTOGRAPH, describe_kind
 
 if TYPE_CHECKING:
     from captioner.predict.results import Answers, Result
@@ -44,8 +45,8 @@ def format_caption(result: Result) -> str:
     best, *others = result.captions
     text = f'<p class="best">{escape(best.text)}</p>'
     text += f'<p class="confidence">Confidence {format_percent(best.confidence)}</p>'
-    if result.low_confidence:
-        text += format_alert(NOTHING_SEEN)
+    if result.low_confidence or result.notice:
+        text += format_alert(NOTHING_SEEN if result.low_confidence else result.notice)
     if others:
         rows = [(c.text, format_percent(c.confidence)) for c in others]
         text += format_table(("Other captions", "Confidence"), rows)
@@ -76,7 +77,9 @@ def format_files(rows: Sequence[Row]) -> str:
     summary = f"{len(rows) - failed} of {len(rows)} images have a caption."
     cells = []
     for row in rows:
-        hint = " (little to recognize)" if row.low_confidence else ""
+        unusual = row.kind if row.kind != PHOTOGRAPH else None
+        hint = f" (looks like {describe_kind(unusual)})" if unusual else ""
+        hint = " (little to recognize)" if row.low_confidence else hint
         confidence = "-" if row.confidence is None else format_percent(row.confidence) + hint
         cells.append((row.file, row.caption or row.error, confidence))
     return format_note(summary) + format_table(("File", "Caption", "Confidence"), cells)

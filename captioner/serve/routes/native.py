@@ -21,7 +21,7 @@ from captioner.serve.routes.request_schema import document_image_body
 from captioner.serve.routes.requests import read_request
 
 if TYPE_CHECKING:
-    from captioner.predict.results import Caption
+    from captioner.predict.results import Answers, Caption, Result
 
 
 class CaptionItem(BaseModel):
@@ -34,7 +34,15 @@ class CaptionItem(BaseModel):
     """Calibrated probability that the caption is acceptable."""
 
 
-class CaptionResponse(CaptionItem):
+class ImageKind(BaseModel):
+    """What the image is; null if the model does not recognize kinds of images."""
+
+    kind: str | None
+    """photograph, text, screenshot, chart, icon, drawing or blank."""
+    kind_probability: float | None
+
+
+class CaptionResponse(CaptionItem, ImageKind):
     """The best caption, and all requested captions."""
 
     captions: list[CaptionItem]
@@ -49,7 +57,7 @@ class AnswerItem(BaseModel):
     confidence: float
 
 
-class VqaResponse(AnswerItem):
+class VqaResponse(AnswerItem, ImageKind):
     """The likeliest answer or `unsure`, and all requested answers."""
 
     answers: list[AnswerItem]
@@ -93,7 +101,8 @@ def create_native_router(engine: Engine, fetcher: Fetcher) -> APIRouter:
             return await stream_text(engine.stream(image, options=options))
         result = await engine.caption(image, num_captions=fields.num_captions, options=options)
         captions = [_caption_fields(c) for c in result.captions]
-        return {**captions[0], "captions": captions, "low_confidence": result.low_confidence}
+        shown = {"captions": captions, "low_confidence": result.low_confidence}
+        return captions[0] | shown | _kind_fields(result)
 
     @post("/vqa", response_model=VqaResponse, openapi_extra=document_image_body(VqaRequest))
     async def vqa(request: Request) -> Any:
@@ -109,7 +118,8 @@ def create_native_router(engine: Engine, fetcher: Fetcher) -> APIRouter:
         options = fields.model_dump(exclude={"question", "stream"})
         result = await engine.answer(image, fields.question, **options)
         answers = [{"answer": a.text, "confidence": a.confidence} for a in result.answers]
-        return {**answers[0], "answer": result.text, "answers": answers, "unsure": result.unsure}
+        shown = {"answer": result.text, "answers": answers, "unsure": result.unsure}
+        return answers[0] | shown | _kind_fields(result)
 
     body = document_image_body(ScoreRequest)
 
@@ -126,3 +136,7 @@ def create_native_router(engine: Engine, fetcher: Fetcher) -> APIRouter:
 
 def _caption_fields(caption: Caption) -> dict[str, Any]:
     return {"caption": caption.text, "score": caption.score, "confidence": caption.confidence}
+
+
+def _kind_fields(result: Result | Answers) -> dict[str, Any]:
+    return {"kind": result.kind, "kind_probability": result.kind_probability}

@@ -18,6 +18,7 @@ from captioner.decoding import Hypothesis
 from captioner.errors import CaptionerError, QuestionError
 from captioner.generation.answers import search_answers
 from captioner.predict import Captioner, questions
+from captioner.predict.results import ImageTraits
 from captioner.tokenizer import EOS
 
 
@@ -100,12 +101,12 @@ def test_probabilities_of_equal_texts_are_added(model):
         for tokens, p in ((tokenizer.encode("dog"), 0.4), (pieces, 0.3), (spelt, 0.25))
     ]
     options = questions.AnswerOptions.resolve(model.config, num_answers=2)
-    found = options.build_answers(hypotheses, tokenizer, low_confidence=False)
+    found = options.build_answers(hypotheses, tokenizer, ImageTraits())
     assert [(a.text, round(a.confidence, 6)) for a in found.answers] == [
         ("red", 0.55),
         ("dog", 0.4),
     ]
-    assert options.build_answers(hypotheses[:2], tokenizer, low_confidence=False).text == "dog"
+    assert options.build_answers(hypotheses[:2], tokenizer, ImageTraits()).text == "dog"
 
 
 def test_an_unsure_result_keeps_its_answers(model):

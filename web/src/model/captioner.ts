@@ -25,6 +25,8 @@ export interface CaptionResult {
     captions: ScoredText[];
     /** Whether the image is of one color or noise, so that no caption can be right. */
     lowConfidence: boolean;
+    /** What the image is, such as `photograph`; undefined if the model does not recognize kinds. */
+    kind?: string;
 }
 
 /** The attention of each word of the best caption: values from 0 to 1, (rows, columns) over `box`. */
@@ -74,7 +76,8 @@ export class Captioner {
         image.close();
         const pixels = this.runtime.floats(normalizePixels(fitted, spec), [1, 3, spec.height, spec.width]);
         const { features } = await this.run("image", { pixels });
-        const { memory: states } = await this.run("memory", { features });
+        const { memory: states, kinds } = await this.run("memory", { features });
+        const kind = kinds && mostProbable(kinds.data as Float32Array, this.manifest.kinds ?? []);
         const memory = { states, mask: new Float32Array(states.dims[1]) };
         const { beams, max_length, length_penalty, length_form } = this.manifest.captions;
         const hypotheses = await beamSearch(await this.decoder("caption").start(memory, 1), {
@@ -89,7 +92,7 @@ export class Captioner {
         const captions = hypotheses.map(({ tokens, logprob }) => {
             return { text: this.tokenizer.decode(tokens), confidence: Math.exp(logprob / tokens.length) };
         });
-        return { captions, lowConfidence };
+        return { captions, lowConfidence, kind };
     }
 
     /** Return the answers to a question about the present image, most likely first. */
@@ -165,6 +168,11 @@ export class Captioner {
         const visible = mask ? (mask.data as Uint8Array) : new Uint8Array(fused.dims[1]).fill(1);
         return { states: fused, mask: Float32Array.from(visible, (value) => (value ? 0 : HIDDEN)) };
     }
+}
+
+/** Return the name with the largest probability. */
+function mostProbable(probabilities: Float32Array, names: string[]): string {
+    return names[probabilities.indexOf(Math.max(...probabilities))];
 }
 
 /** Return the mean of maps, relative to its largest value. */

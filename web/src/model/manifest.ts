@@ -29,6 +29,8 @@ export interface Manifest {
     version: string;
     pixels: PixelSpec;
     lowercase: boolean;
+    /** Kinds of images that the graph `memory` recognizes; none in the sites of older models. */
+    kinds?: string[];
     captions: { beams: number; max_length: number; length_penalty: number; length_form: "average" | "gnmt" };
     /** Null for a model that does not answer questions. */
     answers: AnswerSettings | null;

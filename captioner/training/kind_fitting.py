@@ -1,0 +1,182 @@
+"""Fit the head that recognizes images which are not photographs: `train.kinds`.
+
+It is a logistic regression on statistics of the backbone's features, from rendered images and the
+photographs of the training data. The bias of photographs is then set so that the share
+`MOST_FLAGGED` of the held-out photographs is taken for something else.
+
+Shapes: N images, F statistics, K kinds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from captioner.build import load_checkpoint
+from captioner.checkpoint import METRICS
+from captioner.checkpoint.pixel_format import pixel_spec
+from captioner.checkpoint.weights import save_best
+from captioner.data.dataset import ImageDataset
+from captioner.data.rendered_images import RENDERERS, render_image
+from captioner.errors import ImageError
+from captioner.images import load_image
+from captioner.images.transforms import to_pixels
+from captioner.model.kind_head import KindHead, summarize
+from captioner.text import PHOTOGRAPH
+
+if TYPE_CHECKING:
+    from captioner.training.run import Run
+
+logger = logging.getLogger(__name__)
+KINDS = (PHOTOGRAPH, *RENDERERS)
+IMAGES_PER_KIND = 300
+PHOTOGRAPHS, HELD_OUT = 2000, 1500
+"""Most photographs to fit the head, and to choose its threshold."""
+FEWEST_HELD_OUT = 20
+MOST_FLAGGED = 0.005
+"""Share of the held-out photographs; below 1 %, because it varies between samples."""
+PENALTY = 0.1
+BATCH = 32
+Source = Callable[[], Image.Image]
+
+
+def fit_kind_head(run: Run) -> None:
+    """Fit the head for the best checkpoint of a run, and write the checkpoint again with it."""
+    train, held_out = list_photographs(run)
+    if not train or len(held_out) < FEWEST_HELD_OUT:
+        logger.warning(
+            f"train.kinds: {len(train)} training and {len(held_out)} validation photographs are"
+            f" too few (at least {FEWEST_HELD_OUT}); the model will not recognize kinds of images"
+        )
+        return
+    model, tokenizer, config = load_checkpoint(run.best, for_training=True)
+    model.to(run.accelerator.device)
+    spec = pixel_spec(config)
+
+    def encode(sources: Iterable[Source], name: str) -> Tensor:
+        batches = tqdm(_batches(sources), name, leave=False)
+        pixels = (np.stack([to_pixels(image, spec) for image in batch]) for batch in batches)
+        device = run.accelerator.device
+        with torch.inference_mode():
+            parts = [summarize(model.extract(torch.from_numpy(x).to(device))).cpu() for x in pixels]
+        return torch.cat(parts).double()
+
+    photographs = encode((partial(load_image, path) for path in train), "photographs")
+    rendered = [encode(_renderers(kind, run.settings.seed, train), kind) for kind in KINDS[1:]]
+    held = encode((partial(load_image, path) for path in held_out), "held-out photographs")
+    weight, bias = fit_regression([photographs, *rendered], penalty=PENALTY)
+    dtype = getattr(torch, config.train.save_dtype)
+    weight = weight.to(dtype).double()  # the threshold is that of the rounded weights
+    bias[0] += choose_shift(held @ weight.T + bias, MOST_FLAGGED)
+    model.kind_head = KindHead(weight.shape[1] // 2, KINDS)
+    model.kind_head.load_state_dict({"weight": weight, "bias": bias})
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, kinds=KINDS))
+    metrics = json.loads((run.best / METRICS).read_text(encoding="utf-8"))
+    save_best(run.best, config, tokenizer, model, metrics)
+    _report(weight, bias, held, rendered)
+
+
+def list_photographs(run: Run) -> tuple[list[str], list[str]]:
+    """Return the paths of photographs to fit the head, and of others to choose its threshold."""
+    sources = [n for n, task in enumerate(run.tasks) if task.source.photographs]
+
+    def select(dataset: ImageDataset) -> dict[str, None]:
+        indices = (i for source in sources for i in dataset.select_images(source))
+        return dict.fromkeys(dataset.images[i] for i in indices)
+
+    train = select(run.train_set)
+    held_out = [path for path in select(run.val_set) if path not in train]
+    rng = random.Random(f"kinds {run.settings.seed}")
+    return _sample(rng, list(train), PHOTOGRAPHS), _sample(rng, held_out, HELD_OUT)
+
+
+def _sample(rng: random.Random, paths: list[str], most: int) -> list[str]:
+    return rng.sample(paths, min(most, len(paths)))
+
+
+def _renderers(kind: str, seed: int, photographs: Sequence[str]) -> Iterator[Source]:
+    """Yield functions that render the images of a kind."""
+    for index in range(IMAGES_PER_KIND):
+        yield partial(_render, kind, index, seed, photographs[index % len(photographs)])
+
+
+def _render(kind: str, index: int, seed: int, photograph: str) -> Image.Image:
+    return render_image(kind, index, seed=seed, photograph=load_image(photograph))
+
+
+def _batches(sources: Iterable[Source]) -> Iterator[list[Image.Image]]:
+    """Yield the images that can be read, in batches."""
+    batch: list[Image.Image] = []
+    for source in sources:
+        try:
+            batch.append(source())
+        except ImageError:
+            continue  # reported before training
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def fit_regression(classes: Sequence[Tensor], *, penalty: float) -> tuple[Tensor, Tensor]:
+    """Fit a multinomial logistic regression with an L2 penalty on standardized inputs.
+
+    Args:
+        classes: The statistics (N, F) of each class, float64. All classes have the same weight.
+        penalty: Factor of half the squared norm of the weights.
+
+    Returns:
+        The weight (K, F) and the bias (K,) for inputs that are not standardized.
+    """
+    x = torch.cat(list(classes))
+    mean, scale = x.mean(0), x.std(0).clamp_min(1e-6)
+    x = (x - mean) / scale
+    y = torch.arange(len(classes)).repeat_interleave(torch.tensor([*map(len, classes)]))
+    share = torch.tensor([1 / len(rows) for rows in classes], dtype=x.dtype) / len(classes)
+    weight = torch.zeros(len(classes), x.shape[1], dtype=x.dtype, requires_grad=True)
+    bias = torch.zeros(len(classes), dtype=x.dtype, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [weight, bias], max_iter=200, history_size=20, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        losses = F.cross_entropy(x @ weight.T + bias, y, reduction="none")
+        total = (losses * share[y]).sum() + penalty / 2 * weight.square().sum()
+        total.backward()
+        return total
+
+    optimizer.step(loss)  # type: ignore[arg-type]  # it may return a tensor
+    scaled = weight.detach() / scale
+    return scaled, bias.detach() - scaled @ mean
+
+
+def choose_shift(logits: Tensor, most_flagged: float) -> float:
+    """Return what to add to the logits of class 0 so that few of its images are misclassified.
+
+    `logits` (N, K) are those of held-out images of class 0. At most the share `most_flagged` of
+    them then has a larger logit in another class.
+    """
+    excess = (logits[:, 1:].max(1).values - logits[:, 0]).sort(descending=True).values
+    return float(excess[int(most_flagged * len(excess))]) + 1e-6
+
+
+def _report(weight: Tensor, bias: Tensor, held: Tensor, rendered: Sequence[Tensor]) -> None:
+    flagged = [
+        f"{kind} {(((x @ weight.T + bias).argmax(1)) > 0).double().mean():.1%}"
+        for kind, x in zip(KINDS, [held, *rendered], strict=True)
+    ]
+    logger.info(f"images that are taken for no photograph: {', '.join(flagged)}")
