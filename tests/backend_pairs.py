@@ -25,7 +25,8 @@ from captioner.predict import Answers, Attention, Captioner, Result, Scored
 
 TOLERANCE = 1e-4
 CONFIDENCE = ConfidenceConfig(
-    CaptionConfidence(intercept=1.5, score=0.5), AnswerConfidence(intercept=-1.0, log_odds=0.5)
+    CaptionConfidence(intercept=1.5, score=0.5),
+    AnswerConfidence(intercept=-1.25, log_odds=0.5, words={"what": 0.25, "how": 9.0}),
 )
 
 

@@ -6,7 +6,9 @@ features. `captioner.predict.confidence` computes the features.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from captioner.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,14 @@ class AnswerConfidence:
     intercept: float = 0.0
     log_odds: float = 0.0
     """log(p / (1 - p)) of the probability p that the model assigns to the answer."""
+    words: dict[str, float] = field(default_factory=dict)
+    """Words of the question: they separate kinds of questions that are answered differently well,
+    such as "how many" and "is there"."""
+
+    def __post_init__(self) -> None:
+        for word, value in self.words.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ConfigError(f"confidence.answers.words.{word}={value!r}: expected a number")
 
 
 @dataclass(frozen=True)

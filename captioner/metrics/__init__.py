@@ -4,6 +4,7 @@
 - `bleu`, `rouge_l`, `cider_d`: one metric each. `CiderD`: many scores against fixed references.
 - `caption_statistics`: 95 % confidence intervals and the comparison of two systems.
 - `score_answers`: VQA accuracy, exact match and macro-F1; `majority_answers`: the baseline.
+- `acceptable_captions`: captions that reach half of the CIDEr-D of human captions.
 - `expected_calibration_error`, `reliability`, `roc_auc`: the quality of confidences;
   `fit_temperature` and `fit_logistic` calibrate them.
 - `mean_average_precision`: tags of images.
@@ -23,6 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from captioner.metrics._acceptable import acceptable_captions
 from captioner.metrics._average_precision import mean_average_precision
 from captioner.metrics._bleu import MAX_ORDER, bleu_from_statistics, bleu_statistics
 from captioner.metrics._bootstrap import CaptionStatistics, Difference, Interval
@@ -66,6 +68,7 @@ __all__ = [
     "Interval",
     "ReliabilityBin",
     "Score",
+    "acceptable_captions",
     "answer_type",
     "bleu",
     "bleu_from_statistics",

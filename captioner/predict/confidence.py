@@ -1,36 +1,25 @@
-"""Calibrated confidences: logistic models on the features of a caption or an answer.
+"""Calibrated confidences: logistic models of a caption or an answer.
 
 The coefficients are in the section `confidence` of a checkpoint's configuration. The features
-depend on a text, its log-probability and the question only, so that every backend has them, and
-neither the number of results nor the beam changes them.
+depend on the log-probability of the text and on the question only, so that every backend has them,
+and neither the number of results nor the other hypotheses of a beam change them.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import fields, replace
+from dataclasses import replace
 
 from captioner.config import AnswerConfidence, CaptionConfidence
-from captioner.predict.results import Answer, Answers
+from captioner.predict.results import Answers
+from captioner.text import normalize_question
 
 SMALLEST = 1e-6
 """The log-odds of a probability are those of one between this value and 1 minus it."""
 
-Features = dict[str, float]
-"""The values of features, by the names of their coefficients."""
 
-
-def answer_features(answer: Answer, question: str) -> Features:
-    """Return the features of an answer, whose confidence is the model's probability."""
-    p = min(max(answer.confidence, SMALLEST), 1 - SMALLEST)
-    return {"log_odds": math.log(p / (1 - p))}
-
-
-def apply_logistic(model: CaptionConfidence | AnswerConfidence, features: Features) -> float:
-    """Return the probability that a logistic model gives for features."""
-    names = [setting.name for setting in fields(model) if setting.name != "intercept"]
-    z = model.intercept + sum(getattr(model, name) * features[name] for name in names)
-    # With the negative magnitude, exp cannot overflow.
+def logistic(z: float) -> float:
+    """Return 1 / (1 + exp(-z)), without overflow."""
     small = math.exp(-abs(z)) / (1 + math.exp(-abs(z)))
     return small if z < 0 else 1 - small
 
@@ -41,7 +30,29 @@ def caption_confidence(model: CaptionConfidence | None, score: float) -> float:
     Without a `model`, return the geometric mean of the probabilities of its tokens. `score` is the
     mean log-probability per token.
     """
-    return apply_logistic(model, {"score": score}) if model else math.exp(min(score, 0.0))
+    if model is None:
+        return math.exp(min(score, 0.0))
+    return logistic(model.intercept + model.score * score)
+
+
+def answer_confidence(model: AnswerConfidence, probability: float, question: str) -> float:
+    """Return the calibrated probability that the most likely answer is correct.
+
+    `probability` is that of the answer under the model.
+    """
+    z = model.intercept + model.log_odds * log_odds(probability)
+    return logistic(z + sum(model.words.get(word, 0.0) for word in question_words(question)))
+
+
+def log_odds(probability: float) -> float:
+    """Return log(p / (1 - p)), limited to the log-odds of `SMALLEST` and of 1 minus it."""
+    p = min(max(probability, SMALLEST), 1 - SMALLEST)
+    return math.log(p / (1 - p))
+
+
+def question_words(question: str) -> list[str]:
+    """Return the distinct words of a question in lower case, in their order."""
+    return list(dict.fromkeys(normalize_question(question).split()))
 
 
 def calibrate_answers(model: AnswerConfidence, answers: Answers, question: str) -> Answers:
@@ -51,7 +62,7 @@ def calibrate_answers(model: AnswerConfidence, answers: Answers, question: str) 
     common factor, which keeps their order and the sum of all at 1 or less.
     """
     best, *others = answers.answers
-    p, confidence = best.confidence, apply_logistic(model, answer_features(best, question))
+    p, confidence = best.confidence, answer_confidence(model, best.confidence, question)
     factor = confidence / p if confidence < p else (1 - confidence) / max(1 - p, SMALLEST)
-    rest = [replace(a, confidence=a.confidence * min(factor, 1.0)) for a in others]
+    rest = [replace(a, confidence=min(a.confidence * factor, confidence)) for a in others]
     return replace(answers, answers=(replace(best, confidence=confidence), *rest))

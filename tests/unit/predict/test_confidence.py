@@ -16,7 +16,12 @@ from tiny_vqa import QUESTIONS
 import captioner
 from captioner.config import AnswerConfidence, CaptionConfidence, load_config
 from captioner.errors import ConfigError
-from captioner.predict.confidence import apply_logistic, calibrate_answers, caption_confidence
+from captioner.predict.confidence import (
+    answer_confidence,
+    calibrate_answers,
+    caption_confidence,
+    logistic,
+)
 from captioner.predict.results import Answer, Answers
 
 CAPTIONS, ANSWERS = CONFIDENCE.captions, CONFIDENCE.answers
@@ -48,11 +53,16 @@ def test_logistic_values_match_manual_results() -> None:
     assert caption_confidence(CAPTIONS, -0.8) == pytest.approx(sigmoid(1.5 - 0.4))
     assert caption_confidence(None, -0.8) == pytest.approx(math.exp(-0.8))
     assert caption_confidence(None, 1e-7) == 1, "rounding may raise a score above 0"
+    model = AnswerConfidence(-1.0, 0.5, {"how": 0.25, "is": -2.0, "dogs": 1.0})
+    z = -1 + 0.5 * math.log(0.3 / 0.7) + 0.25 + 1
+    for question in (" how many DOGS ?", "How many dogs of dogs?"):
+        assert answer_confidence(model, 0.3, question) == pytest.approx(sigmoid(z))
+    assert answer_confidence(model, 1.0, "what?") == pytest.approx(sigmoid(-1 + 0.5 * 13.8155))
 
 
 @pytest.mark.parametrize(("z", "expected"), [(1e6, 1), (-1e6, 0), (0, 0.5)])
 def test_extreme_values_do_not_overflow(z: float, expected: float) -> None:
-    assert apply_logistic(CaptionConfidence(score=1.0), {"score": z}) == expected
+    assert logistic(z) == expected
 
 
 @given(st.lists(SHARES, min_size=1, max_size=6), SHARES, st.floats(-9, 9), st.floats(0, 3))
@@ -106,5 +116,8 @@ def test_probabilities_of_a_closed_set_are_not_calibrated(plain, calibrated) -> 
 def test_unknown_coefficient_is_an_error(calibrated) -> None:
     word = "confidence.captions.scores=1"
     with pytest.raises(ConfigError, match=r"nearest is confidence\.captions\.score$"):
+        load_config(calibrated / "config.yaml", [word])
+    word = "confidence.answers.words.how=many"
+    with pytest.raises(ConfigError, match=r"^confidence\.answers\.words\.how='many': expected a"):
         load_config(calibrated / "config.yaml", [word])
     assert load_config(calibrated / "config.yaml").confidence == CONFIDENCE
