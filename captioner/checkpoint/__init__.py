@@ -18,10 +18,12 @@ from captioner.checkpoint.folder import (
     checkpoint_files,
     fingerprint,
     resolve_checkpoint,
+    set_confidence,
     set_temperature,
 )
 
 __all__ = [
     "CONFIG", "METRICS", "PRETRAINED", "TEXT_ENCODER", "TOKENIZER", "WEIGHTS", "best_scores",
-    "checkpoint_files", "fingerprint", "resolve_checkpoint", "set_temperature",
+    "checkpoint_files", "fingerprint", "resolve_checkpoint", "set_confidence",
+    "set_temperature",
 ]  # fmt: skip

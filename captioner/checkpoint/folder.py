@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from captioner.config import load_config, save_config
+from captioner.config import ConfidenceConfig, Config, load_config, save_config
 from captioner.errors import CheckpointError
 from captioner.files import file_digest, replace_folder
 
@@ -56,8 +58,24 @@ def best_scores(folder: Path) -> dict[str, float]:
 
 def set_temperature(folder: Path, temperature: float) -> None:
     """Write a fitted `answers.temperature` into a checkpoint's configuration."""
-    config = load_config(folder / CONFIG, [f"answers.temperature={temperature:.4f}"])
+    _rewrite(folder, load_config(folder / CONFIG, [f"answers.temperature={temperature:.4f}"]))
+
+
+def set_confidence(
+    folder: Path, confidence: ConfidenceConfig, figures: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Write fitted confidences into a checkpoint's configuration, and figures into its metrics."""
+    path = folder / METRICS
+    metrics = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    config = dataclasses.replace(load_config(folder / CONFIG), confidence=confidence)
+    _rewrite(folder, config, metrics | {"calibration": figures})
+
+
+def _rewrite(folder: Path, config: Config, metrics: Mapping[str, Any] | None = None) -> None:
+    """Replace the configuration of a checkpoint and, if they are given, its metrics."""
     size = sum(path.stat().st_size for path in folder.rglob("*"))
     with replace_folder(folder, size) as partial:
         shutil.copytree(folder, partial, dirs_exist_ok=True)
         save_config(config, partial / CONFIG)
+        if metrics is not None:
+            (partial / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")

@@ -28,6 +28,8 @@ def run(options: ScoreOptions) -> int:
     """Score, and print the scores; return the exit status."""
     if options.compared is not None:
         return _compare(options, *options.compared)
+    if options.calibrate:
+        return _calibrate(options)
     if options.candidates is not None:
         scores, complete = {"": _score_file(options, options.candidates)}, True
     else:
@@ -49,7 +51,7 @@ def run(options: ScoreOptions) -> int:
 
 def _print_scores(scores: dict[str, Any]) -> None:
     """Print the scores of one task as a table."""
-    from captioner.evaluation.tables import format_table
+    from captioner.evaluation.tables import format_calibration, format_table
 
     if "scores" in scores:
         for line in format_table(scores):
@@ -60,6 +62,10 @@ def _print_scores(scores: dict[str, Any]) -> None:
         for name, (low, high) in scores["intervals"].items():
             interval = f"{100 * low:.1f} to {100 * high:.1f}"
             print(f"{name:<10} {100 * scores[name]:6.1f} {interval:>15}")
+        if calibration := scores.get("calibration"):
+            print()
+            for line in format_calibration(calibration):
+                print(line)
         notify(f"{scores['images']} images, {scores['references']} references")
 
 
@@ -116,7 +122,8 @@ def _read_captions(system: str, task: EvaluationTask, options: ScoreOptions) -> 
 
     if is_checkpoint(system):
         captioner = _load(system, options)
-        return caption_task(captioner, task, _prediction_options(options, task, None))
+        results = caption_task(captioner, task, _prediction_options(options, task, None))
+        return {name: result.text for name, result in results.items()}
     rows = list(read_candidates(system))
     if are_answers(rows):
         raise DataError(f"{system}: holds answers; compare needs captions")
@@ -151,15 +158,44 @@ def _score_checkpoint(options: ScoreOptions) -> tuple[dict[str, Any], bool]:
     return scores, complete
 
 
+def _calibrate(options: ScoreOptions) -> int:
+    """Fit the confidences of a checkpoint on held-out rows and store them; print their errors."""
+    from captioner.checkpoint import resolve_checkpoint
+    from captioner.evaluation.confidence_fit import calibrate_checkpoint
+    from captioner.evaluation.tables import format_figures
+    from captioner.evaluation.tasks import checkpoint_config
+
+    config = checkpoint_config(options.checkpoint, options.overrides)
+    tasks = _read_tasks(options, config, open_images=True)
+    captioner, folder = _load(options.checkpoint, options), resolve_checkpoint(options.checkpoint)
+    prediction = _prediction_options(options, tasks[0], None)
+    figures = calibrate_checkpoint(folder, captioner, tasks, prediction)
+    if options.json:
+        print(json.dumps(figures))
+    else:
+        for line in format_figures(figures):
+            print(line)
+    notify(f"{folder}: the coefficients are in its configuration, in the section confidence")
+    return 0
+
+
 def _score_captions(
     task: EvaluationTask, captioner: Captioner, options: ScoreOptions, file: TextIO | None
 ) -> tuple[dict[str, Any], bool]:
     """Caption the images; return the scores, and whether no image was left out."""
-    from captioner.evaluation.scoring import caption_task, score_image_captions
+    from captioner.evaluation.scoring import (
+        caption_task,
+        measure_caption_calibration,
+        score_image_captions,
+    )
 
-    captions = caption_task(captioner, task, _prediction_options(options, task, file))
-    rows = [row for row in task.rows if row.image_id in captions]
-    return score_image_captions(captions, rows, seed=options.seed), len(rows) == len(task.rows)
+    results = caption_task(captioner, task, _prediction_options(options, task, file))
+    rows = [row for row in task.rows if row.image_id in results]
+    captions = {row.image_id: results[row.image_id].text for row in rows}
+    scores = score_image_captions(captions, rows, seed=options.seed)
+    if calibration := measure_caption_calibration(results, rows):
+        scores["calibration"] = calibration
+    return scores, len(rows) == len(task.rows)
 
 
 def _score_answers(

@@ -69,6 +69,9 @@ _CHECKPOINT_FLAGS: dict[str, dict[str, Any]] = {
     "--held-out": {"action": "store_true",
         "help": "Score the rows held out from training, instead of --references."},
     "--only": {"metavar": "NAME", "help": "Score only the task of this name, with --held-out."},
+    "--calibrate": {"action": "store_true",
+        "help": "With --held-out: fit the confidences of the checkpoint, store them with it, and"
+        " print their calibration errors instead of scores."},
     "--blind": {"metavar": "DIR",
         "help": "Blind baseline: a checkpoint trained on the same data with model.blind=true."},
     "--output": {"metavar": "FILE",
@@ -104,6 +107,7 @@ class ScoreOptions:
     """The checkpoint to score; empty if there is none."""
     held_out: bool
     only: str | None
+    calibrate: bool
     blind: str | None
     output: str | None
     beam_size: int | None
@@ -173,7 +177,7 @@ class _Checks:
         """Return the two systems to compare."""
         if len(self.words) != 3 or not self.values["references"]:
             self.error("compare needs two files of captions or checkpoints, and --references")
-        for name in ("checkpoint", "held_out", "only", "blind", "output", "questions"):
+        for name in ("checkpoint", "held_out", "only", "calibrate", "blind", "output", "questions"):
             if self.values[name]:
                 self.error(f"{_flag(name)} cannot be used with compare")
         _, first, second = self.words
@@ -196,6 +200,10 @@ class _Checks:
                     f"{word}: has no effect on the scores; --held-out accepts settings of the"
                     " location of the data and of the rows held out, such as data.root=PATH"
                 )
+        for name in ("only", "blind", "output", "beam_size"):
+            if self.values["calibrate"] and self.values[name]:
+                problem = "all held-out rows are used, with the search of the checkpoint"
+                self.error(f"{_flag(name)} cannot be used with --calibrate: {problem}")
         if _is_json(self.values["output"]):
             self.error("--output: a .json file holds answers of one task; give a .jsonl file")
         self._check_output()
@@ -207,9 +215,10 @@ class _Checks:
             self.error("give --references, or --checkpoint with --held-out")
         if len(self.words) > 1 or bool(self.words) == bool(self.values["checkpoint"]):
             self.error("give either CANDIDATES or --checkpoint")
-        for name in ("only",) if self.values["checkpoint"] else ("only", "output", "blind"):
+        names = ("only", "calibrate")
+        for name in names if self.values["checkpoint"] else (*names, "output", "blind"):
             if self.values[name]:
-                needed = "--held-out" if name == "only" else "--checkpoint"
+                needed = "--held-out" if name in names else "--checkpoint"
                 self.error(f"{_flag(name)} needs {needed}")
         if self.words:
             self._reject_checkpoint_options("a file is scored and no checkpoint is used")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from captioner.data import Example
-    from captioner.predict import Answers, Captioner
+    from captioner.predict import Answers, Captioner, Result
 
 Notify = Callable[[str], None]
 """Shows a message to the user."""
@@ -34,20 +34,21 @@ class PredictionOptions:
 
 def predict_captions(
     captioner: Captioner, rows: Sequence[Example], options: PredictionOptions
-) -> dict[str, str]:
-    """Return captions by image id, without images that cannot be read, which are reported."""
+) -> dict[str, Result]:
+    """Return results by image id, without images that cannot be read, which are reported."""
     from tqdm import tqdm
 
     results = captioner.caption_stream(
         (row.image for row in rows), batch_size=options.batch_size, beam_size=options.beam_size
     )
-    captions: dict[str, str] = {}
+    captions: dict[str, Result] = {}
     bar = tqdm(rows, unit="image", disable=not sys.stderr.isatty())
     for row, result in zip(bar, results, strict=True):
         record: dict[str, Any] = {"image_id": row.image_id, "image": row.image}
         if result.error is None:
-            captions[row.image_id] = result.text
+            captions[row.image_id] = result
             record |= {"caption": result.text, "score": round(result.best.score, 4)}
+            record["confidence"] = float(f"{result.best.confidence:.4g}")
         else:
             record["error"] = str(result.error)
             with bar.external_write_mode(file=sys.stderr):

@@ -19,13 +19,18 @@ from captioner.evaluation.predictions import (
     predict_answers,
     predict_captions,
 )
-from captioner.evaluation.tables import build_score_table, measure_calibration
-from captioner.metrics import FEW_IMAGES, caption_statistics
+from captioner.evaluation.tables import (
+    ACCEPTABLE,
+    build_score_table,
+    describe_calibration,
+    measure_calibration,
+)
+from captioner.metrics import FEW_IMAGES, acceptable_captions, caption_statistics
 
 if TYPE_CHECKING:
     from captioner.data import Example
     from captioner.evaluation.tasks import EvaluationTask
-    from captioner.predict import Captioner
+    from captioner.predict import Captioner, Result
 
 
 def score_candidates(
@@ -76,6 +81,22 @@ def score_image_captions(
     return scores | ({"warnings": warnings} if warnings else {})
 
 
+def measure_caption_calibration(
+    results: Mapping[str, Result], rows: Iterable[Example]
+) -> dict[str, Any] | None:
+    """Return the calibration of the confidences that captions are acceptable.
+
+    It is None without a second reference, with which the CIDEr-D of human captions is measured.
+    """
+    references = {row.image_id: row.references for row in rows}
+    if max(map(len, references.values())) < 2:
+        return None
+    good = acceptable_captions({name: results[name].text for name in references}, references)
+    values = [results[name].best.confidence for name in references]
+    correct = [float(good[name]) for name in references]
+    return {"measure": ACCEPTABLE} | describe_calibration(values, correct)
+
+
 def few_images_warnings(images: int) -> list[str]:
     """Return a warning about CIDEr-D if there are fewer than `metrics.FEW_IMAGES` images."""
     weights = "n-grams are weighted by log(images / images whose references contain them)"
@@ -104,8 +125,8 @@ def compare_captions(
 
 def caption_task(
     captioner: Captioner, task: EvaluationTask, options: PredictionOptions
-) -> dict[str, str]:
-    """Return captions by image id for the images that can be read; raise DataError if none can."""
+) -> dict[str, Result]:
+    """Return results by image id for the images that can be read; raise DataError if none can."""
     captions = predict_captions(captioner, task.rows, options)
     if not captions:
         raise DataError(f"{options.source}: none of its {len(task.rows)} images can be read")

@@ -16,6 +16,7 @@ from captioner.metrics import (
     expected_calibration_error,
     majority_answers,
     reliability,
+    roc_auc,
     score_answers,
     vqa_accuracy,
 )
@@ -26,7 +27,10 @@ BINS = 15
 """Bins of the expected calibration error."""
 MAX_TYPES = 20
 """Question types with a line of their own in the text of a table."""
+ERROR, ROC = "expected calibration error", "area under the ROC curve"
 EXACT_MATCH, VQA_ACCURACY, F1 = "exact match", "VQA accuracy", "macro-F1"
+ACCEPTABLE = "acceptable"
+"""The measure of the confidences of captions, see `acceptable_captions`."""
 
 Table = dict[str, Any]
 
@@ -70,14 +74,23 @@ def measure_calibration(
 
     The correctness of an answer is its score under the main measure of `build_score_table`.
     """
-    measure = _main_measure(rows)
-    score = vqa_accuracy if measure == VQA_ACCURACY else exact_match
-    correct = [float(score(answers[row.question_id], row.references)) for row in rows]
+    correct = score_correctness(rows, [answers[row.question_id] for row in rows])
     values = [confidences[row.question_id] for row in rows]
+    return {"measure": _main_measure(rows)} | describe_calibration(values, correct)
+
+
+def score_correctness(rows: Sequence[Example], answers: Sequence[str]) -> list[float]:
+    """Return the score of each answer under the main measure of `build_score_table`."""
+    score = vqa_accuracy if _main_measure(rows) == VQA_ACCURACY else exact_match
+    return [float(score(text, row.references)) for row, text in zip(rows, answers, strict=True)]
+
+
+def describe_calibration(confidences: Sequence[float], correct: Sequence[float]) -> Table:
+    """Return the calibration error, the area under the ROC curve and the reliability diagram."""
     return {
-        "measure": measure,
-        "expected calibration error": expected_calibration_error(values, correct, bins=BINS),
-        "reliability": [row._asdict() for row in reliability(values, correct, bins=BINS)],
+        ERROR: expected_calibration_error(confidences, correct, bins=BINS),
+        ROC: roc_auc(confidences, correct),
+        "reliability": [row._asdict() for row in reliability(confidences, correct, bins=BINS)],
     }
 
 
@@ -98,10 +111,31 @@ def format_table(table: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield from _format_types(table, kind, names)
     if calibration := table.get("calibration"):
-        error = 100 * calibration["expected calibration error"]
-        measure = calibration["measure"]
         yield ""
-        yield f"expected calibration error  {error:.1f}  ({BINS} bins, against {measure})"
+        yield from format_calibration(calibration)
+
+
+def format_calibration(calibration: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of a calibration: its error, and the reliability diagram as a table."""
+    error, measure = 100 * calibration[ERROR], calibration["measure"]
+    yield f"{ERROR}  {error:.1f}  ({BINS} bins, against {measure})"
+    if (area := calibration[ROC]) is not None:
+        yield f"{ROC}  {100 * area:.1f}"
+    yield f"{'confidence':>12}  {'mean':>6}  {measure:>12}  {'rows':>6}"
+    for row in calibration["reliability"]:
+        interval = f"{100 * row['low']:.0f} to {100 * row['high']:.0f}"
+        values = f"{100 * row['confidence']:6.1f}  {100 * row['accuracy']:12.1f}"
+        yield f"{interval:>12}  {values}  {row['count']:6}"
+
+
+def format_figures(figures: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the lines of the calibration of confidences by task; errors x 100."""
+    width = max(map(len, [*figures, "task"]))
+    yield f"{'task':<{width}}    rows  error before  error after  ROC area"
+    for name, row in figures.items():
+        area = "-" if row[ROC] is None else f"{100 * row[ROC]:.1f}"
+        values = f"{100 * row['error before']:12.1f}  {100 * row[ERROR]:11.1f}  {area:>8}"
+        yield f"{name:<{width}}  {row['rows']:6}  {values}"
 
 
 def _format_types(table: Mapping[str, Any], kind: str, names: Sequence[str]) -> Iterator[str]:

@@ -109,7 +109,7 @@ def read_held_out(
     if only is not None and only not in names:
         raise DataError(f"no task is named {only!r}; expected one of {', '.join(names)}")
     tasks = [
-        EvaluationTask(name, _of_source(val, number), _of_source(train, number))
+        EvaluationTask(name, examples_of_source(val, number), examples_of_source(train, number))
         for number, name in enumerate(names)
         if only in (None, name) and sources[number].kind != "tags"
     ]
@@ -170,5 +170,6 @@ def _with_image_files(rows: Iterable[Example], report: Report, root: str) -> lis
     return kept
 
 
-def _of_source(rows: Dataset, number: int) -> list[Example]:
+def examples_of_source(rows: Dataset, number: int) -> list[Example]:
+    """Return the rows of one task of a table with the column `source`."""
     return to_examples(rows.select([i for i, s in enumerate(rows["source"]) if s == number]))

@@ -79,21 +79,21 @@ def expected_calibration_error(
     return gaps / sum(row.count for row in rows)
 
 
-def roc_auc(confidences: Sequence[float], correct: Sequence[float]) -> float:
+def roc_auc(confidences: Sequence[float], correct: Sequence[float]) -> float | None:
     """Return the probability that a correct answer has a higher confidence than a wrong one.
 
     This is the area under the ROC curve: 0.5 for a constant confidence, 1 for a perfect order. Ties
     count half, and an answer that is partly correct counts as both, by its shares.
 
     Returns:
-        The area, or NaN if all answers are correct or all are wrong.
+        The area, or None if all answers are correct or all are wrong.
     """
     p, y = _check_fractions(confidences, "confidences"), _check_fractions(correct, "correct")
     _, level = np.unique(p, return_inverse=True)
     right, wrong = np.bincount(level, y), np.bincount(level, 1 - y)  # by distinct confidence
     pairs = right.sum() * wrong.sum()
     above = np.cumsum(wrong) - wrong / 2  # wrong answers with a lower confidence
-    return float(right @ above / pairs) if pairs else math.nan
+    return float(right @ above / pairs) if pairs else None
 
 
 def fit_logistic(

@@ -11,6 +11,12 @@ from pathlib import Path
 from captioner import checkpoint
 from captioner.checkpoint import weights
 from captioner.data.report import UNREADABLE_IMAGE
+from captioner.errors import DataError
+from captioner.evaluation.confidence_fit import calibrate_checkpoint
+from captioner.evaluation.predictions import PredictionOptions
+from captioner.evaluation.tables import format_figures
+from captioner.evaluation.tasks import EvaluationTask, examples_of_source
+from captioner.predict import load
 from captioner.training import html_report
 from captioner.training.calibrate import fit_answer_temperature
 from captioner.training.kind_fitting import fit_kind_head
@@ -31,7 +37,7 @@ def finish_run(run: Run) -> None:
     if run.is_main:
         weights.publish_checkpoint(result, run.best, scores)
         weights.load_best(run.best, run.model)
-        calibrate_answers(run)
+        calibrate(run)
         if run.settings.kinds:
             fit_kind_head(run)
         export_best(run)
@@ -63,15 +69,28 @@ def validate_rest(run: Run, result: Path) -> dict[str, float]:
     return validation.scores
 
 
-def calibrate_answers(run: Run) -> None:
-    """Fit `answers.temperature` on held-out answers and store it with the best checkpoint."""
-    if not run.config.model.question:
+def calibrate(run: Run) -> None:
+    """Fit `answers.temperature` and `confidence` on held-out rows; store them with the best."""
+    if run.config.model.question:
+        model = run.model.to(run.accelerator.device)
+        temperature = fit_answer_temperature(model, run.val_set, run.tasks, run.accelerator)
+        if temperature:
+            checkpoint.set_temperature(run.best, temperature)
+            logger.info(f"answers.temperature {temperature:.3f}")
+    tasks = [
+        EvaluationTask(task.name, examples_of_source(run.val_set.rows, number))
+        for number, task in enumerate(run.tasks)
+        if task.kind != "tags" and run.val_set.select_images(number)
+    ]
+    captioner = load(run.best, backend="torch", device=run.accelerator.device)
+    options = PredictionOptions(str(run.best), write_row=lambda _: None, notify=logger.info)
+    try:
+        figures = calibrate_checkpoint(run.best, captioner, tasks, options)
+    except DataError as error:
+        logger.info(f"confidences are not calibrated: {error}")
         return
-    model = run.model.to(run.accelerator.device)
-    temperature = fit_answer_temperature(model, run.val_set, run.tasks, run.accelerator)
-    if temperature:
-        checkpoint.set_temperature(run.best, temperature)
-        logger.info(f"answers.temperature {temperature:.3f}")
+    for line in format_figures(figures):
+        logger.info(line)
 
 
 def export_best(run: Run) -> None:

@@ -214,7 +214,10 @@ def test_checkpoint_is_scored_with_baselines(
         f"{100 * group[name]['exact match']:.1f}" for name in ("model", "shuffled", "majority")
     ]
     assert shown == ["what", "is", "by", "8", values[0], "-", *values[1:]]
-    assert lines[-1][3] == f"{100 * error:.1f}"
+    calibration = next(line for line in lines if line[:1] == ["expected"])
+    assert calibration[3] == f"{100 * error:.1f}"
+    bins = result["calibration"]["reliability"]
+    assert [line[-1] for line in lines[-len(bins) :]] == [str(row["count"]) for row in bins]
 
 
 @pytest.mark.parametrize("name", ["saved.jsonl", "saved.json"])

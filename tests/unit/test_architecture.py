@@ -39,9 +39,10 @@ ALLOWED |= {
     "backends": LEAVES | {"build", "checkpoint"},
     "export": LEAVES | {"build", "checkpoint", "data"},
     "generation": {"backends", "config", "decoding", "text", "tokenizer"},
-    "training": LEAVES | {"backends", "data", "build", "checkpoint", "export", "generation"},
     "predict": LEAVES | {"backends", "build", "checkpoint", "generation"},
     "evaluation": {"config", "data", "build", "checkpoint", "metrics", "predict", "text"},
+    "training": LEAVES
+    | {"backends", "data", "build", "checkpoint", "evaluation", "export", "generation", "predict"},
     "cli": LEAVES
     | {"data", "build", "checkpoint", "evaluation", "export", "predict", "serve", "training"},
     "serve": {"predict", "config", "files", "images", "text"},

@@ -212,7 +212,7 @@ def test_area_under_the_roc_curve_counts_ordered_pairs() -> None:
     area = sum(1.0 if p > q else 0.5 if p == q else 0.0 for p, q in pairs) / len(pairs)
     assert roc_auc(confidences, correct) == pytest.approx(area)
     assert roc_auc([0.3] * 4, [0, 1, 1, 0]) == 0.5
-    assert math.isnan(roc_auc([0.1, 0.2], [1, 1]))
+    assert roc_auc([0.1, 0.2], [1, 1]) is None
     # A half-correct answer is one correct and one wrong answer of half the weight.
     halves = roc_auc([0.1, 0.4, 0.4], [0, 0, 1])
     assert roc_auc([0.1, 0.4], [0, 0.5]) == pytest.approx((0.5 * 1 + 0.25 * 0.5) / 0.75)

@@ -14,7 +14,7 @@ from tiny import COLOURS, picture
 from tiny_vqa import QUESTIONS
 
 import captioner
-from captioner.config import AnswerConfidence, CaptionConfidence, load_config
+from captioner.config import AnswerConfidence, load_config
 from captioner.errors import ConfigError
 from captioner.predict.confidence import (
     answer_confidence,
