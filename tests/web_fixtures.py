@@ -20,8 +20,11 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "web" / "tests" / "fixtures"
 sys.path.insert(0, str(ROOT))
 
+from captioner.config import AnswerConfidence, CaptionConfidence, to_dict  # noqa: E402
 from captioner.images import fit, is_blank  # noqa: E402
 from captioner.images.transforms import PixelSpec, to_pixels, visible_box  # noqa: E402
+from captioner.predict.confidence import calibrate_answers, caption_confidence  # noqa: E402
+from captioner.predict.results import Answer, Answers  # noqa: E402
 from captioner.text import normalize_question  # noqa: E402
 from captioner.tokenizer import Tokenizer  # noqa: E402
 
@@ -161,9 +164,31 @@ def make_questions() -> list[list[str]]:
     ]
 
 
+def make_confidences() -> dict[str, Any]:
+    """Return logistic models with the confidences of captions and of answers to questions."""
+    captions = CaptionConfidence(intercept=1.5, score=2.25)
+    answers = AnswerConfidence(intercept=-0.5, log_odds=0.75, words={"how": -1.0, "is": 0.5})
+    scores = [0.0, -0.25, -0.9, -30.0]
+    asked = []
+    for question in ("How many are there?", "is is", "constructor", ""):
+        for shares in ([0.6, 0.3, 0.05], [0.2], [1.0, 0.0], [1e-9, 1e-10]):
+            found = Answers(tuple(Answer(str(p), p) for p in shares))
+            result = calibrate_answers(answers, found, question).answers
+            asked.append([question, shares, [answer.confidence for answer in result]])
+    return {
+        "captions": {
+            "model": to_dict(captions),
+            "plain": [[x, caption_confidence(None, x)] for x in scores],
+            "calibrated": [[x, caption_confidence(captions, x)] for x in scores],
+        },
+        "answers": {"model": to_dict(answers), "calibrated": asked},
+    }
+
+
 def make_fixtures() -> dict[str, str]:
     """Return the content of each file."""
     values: dict[str, Any] = {"images": make_images(), "questions": make_questions()}
+    values["confidences"] = make_confidences()
     values |= {kind: make_tokenizer_cases(kind) for kind in KINDS}
     return {f"{name}.json": json.dumps(value) + "\n" for name, value in values.items()}
 

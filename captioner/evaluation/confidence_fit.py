@@ -1,9 +1,8 @@
 """Fit the coefficients of confidences on held-out rows, and measure their calibration.
 
 The rows are divided into two halves by image. Each half is evaluated with the coefficients that
-were fitted on the other half; the stored coefficients are fitted on both (cross-fitting, as in
-Zadrozny and Elkan, "Transforming classifier scores into accurate multiclass probability estimates",
-KDD 2002, section 6, with two folds).
+were fitted on the other half (cross-fitting with two folds); the stored coefficients are fitted on
+both.
 
 Shapes: N rows.
 """

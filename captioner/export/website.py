@@ -28,7 +28,7 @@ from captioner.checkpoint.graph_files import (
     weights_digest,
 )
 from captioner.checkpoint.pixel_format import pixel_spec
-from captioner.config import Config, DecodingConfig, load_config
+from captioner.config import Config, DecodingConfig, load_config, to_dict
 from captioner.errors import CaptionerError, CheckpointError
 from captioner.files import MANIFEST, file_digest, replace_folder
 from captioner.tokenizer import Tokenizer
@@ -142,6 +142,7 @@ def describe_model(config: Config) -> dict[str, Any]:
             "max_length": min(search.max_length, longest),
             "length_penalty": search.length_penalty,
             "length_form": search.length_form,
+            "confidence": to_dict(config.confidence.captions),
         },
         "answers": question
         and {
@@ -149,6 +150,7 @@ def describe_model(config: Config) -> dict[str, Any]:
             "max_length": min(answers.max_length, longest),
             "temperature": answers.temperature,
             "max_question": question.max_length,
+            "confidence": to_dict(config.confidence.answers),
             "decoder": ANSWER if question.decoder_layers else CAPTION,
         },
     }

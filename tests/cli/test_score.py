@@ -214,7 +214,10 @@ def test_output_of_generate_is_scored(run_score, data, checkpoint, tmp_path, cap
     assert sum(row["count"] for row in calibration["reliability"]) == 3
     assert values_of(from_file) == pytest.approx(values_of(again))
     assert [json.loads(line)["image_id"] for line in saved.read_text().splitlines()] == [*TEXTS]
-    assert run_score(*words, "--batch-size", 1) == run_score(*words)
+    alone = json.loads(run_score(*words, "--batch-size", 1)[1])
+    error = alone.pop("calibration")["expected calibration error"]
+    assert alone == scores
+    assert error == pytest.approx(calibration["expected calibration error"], abs=1e-5)
 
 
 def test_unreadable_images_are_named(run_score, data, checkpoint, tmp_path):

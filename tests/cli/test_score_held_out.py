@@ -10,7 +10,7 @@ from score_data import PICTURES, caption_row, change_checkpoint, question_row, r
 from tiny_vqa import QUESTIONS
 
 from captioner.config import Config, SourceConfig, load_config
-from captioner.evaluation import baselines
+from captioner.evaluation import baselines, confidence_fit
 from captioner.evaluation.scoring import few_images_warnings
 from captioner.evaluation.tasks import read_held_out, read_tasks
 from captioner.metrics import exact_match, score_captions
@@ -125,3 +125,37 @@ def test_captions_and_questions_of_one_data_set(run_score, trained, vqa_checkpoi
         "--checkpoint", vqa_checkpoint, *words, "--output", tmp_path / "x.json"
     )
     assert (status, "jsonl" in err) == (1, True)
+
+
+def test_confidences_are_fitted_on_held_out_rows(run_score, trained, monkeypatch):
+    folder, config = trained
+    words = ("--checkpoint", folder, "--held-out", "--calibrate")
+    status, out, err = run_score(*words)
+    assert (status, out) == (1, "")
+    assert "expected at least 25 to fit confidences" in err
+    monkeypatch.setattr(confidence_fit, "FEWEST_ROWS", 2)
+    status, out, err = run_score(*words, "--json")
+    assert (status, "in the section confidence" in err) == (0, True)
+    figures = json.loads(out)
+    _, questions = read_held_out(config)[0]
+    assert list(figures) == [questions.name], "no image has two captions"
+    name = questions.name
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["calibration"] == figures
+    assert load_config(folder / "config.yaml").confidence.answers is not None
+    _, text, _ = run_score(*words)
+    assert text.splitlines()[1].split()[: len(name.split())] == name.split()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--references", "x"), "--calibrate needs --held-out"),
+        (("--held-out", "--beam-size", "2"), "--beam-size cannot be used with --calibrate"),
+        (("--held-out", "--output", "x.jsonl"), "--output cannot be used with --calibrate"),
+    ],
+)
+def test_calibration_uses_all_held_out_rows(run_score, capsys, words, message):
+    with pytest.raises(SystemExit, match="2"):
+        run_score("--checkpoint", "bundled", "--calibrate", *words)
+    assert message in capsys.readouterr().err

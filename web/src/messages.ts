@@ -1,6 +1,7 @@
 /** Messages between the page and its worker. */
 
-import type { AttentionResult, CaptionResult, ScoredText } from "./model/captioner";
+import type { AttentionResult, CaptionResult } from "./model/captioner";
+import type { ScoredText } from "./model/confidence";
 import type { ModelInfo } from "./model/loading";
 import type { Device } from "./model/runtime";
 

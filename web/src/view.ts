@@ -1,6 +1,7 @@
 /** Elements of the page, and the rendering of results as text, never as HTML. */
 
-import type { CaptionResult, ScoredText } from "./model/captioner";
+import type { CaptionResult } from "./model/captioner";
+import type { ScoredText } from "./model/confidence";
 
 const LITTLE_SEEN = "This image shows little that can be recognized; do not rely on the caption.";
 

@@ -85,9 +85,13 @@ def test_the_description_has_the_settings_of_the_configuration(trained, page, tm
     size = {"height": 64, "width": 64}
     assert description["pixels"] == size | {"mean": half, "std": half, "resize": "squash"}
     search = {"beams": 3, "max_length": 8}
-    assert description["captions"] == search | {"length_penalty": 1.0, "length_form": "average"}
+    assert description["captions"] == search | {"length_penalty": 1.0, "length_form": "average"} | {
+        "confidence": None
+    }
     search = {"beams": 3, "max_length": 6, "temperature": 1.0}
-    assert description["answers"] == search | {"max_question": 32, "decoder": "caption"}
+    assert description["answers"] == search | {"max_question": 32, "decoder": "caption"} | {
+        "confidence": None
+    }
     tokenizer = Tokenizer.load(trained / "tokenizer.model")
     stored = json.loads((tmp_path / "out" / "model" / "tokenizer.json").read_text())
     assert stored == {"kind": "unigram"} | tokenizer.export_pieces()

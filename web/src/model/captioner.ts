@@ -8,17 +8,12 @@ import type { Box } from "../image/resize";
 import { beamSearch, type Hypothesis } from "../search";
 import { normalizeQuestion } from "../text/normalize";
 import { BOS, splitWords, Tokenizer } from "../text/tokenizer";
+import { calibrateAnswers, captionConfidence, type ScoredText } from "./confidence";
 import { Decoder, type Memory } from "./decoder";
 import type { AnswerSettings, Manifest } from "./manifest";
 import type { Runtime, Sessions, Tensors } from "./runtime";
 
 const HIDDEN = -1e9;
-
-/** A text with its probability (of an answer), or the geometric mean of its tokens' probabilities (of a caption). */
-export interface ScoredText {
-    text: string;
-    confidence: number;
-}
 
 /** The captions of an image, best first. */
 export interface CaptionResult {
@@ -79,7 +74,7 @@ export class Captioner {
         const { memory: states, kinds } = await this.run("memory", { features });
         const kind = kinds && mostProbable(kinds.data as Float32Array, this.manifest.kinds ?? []);
         const memory = { states, mask: new Float32Array(states.dims[1]) };
-        const { beams, max_length, length_penalty, length_form } = this.manifest.captions;
+        const { beams, max_length, length_penalty, length_form, confidence } = this.manifest.captions;
         const hypotheses = await beamSearch(await this.decoder("caption").start(memory, 1), {
             beams,
             bos: BOS,
@@ -90,7 +85,8 @@ export class Captioner {
         });
         this.current = { memory, best: hypotheses[0], box };
         const captions = hypotheses.map(({ tokens, logprob }) => {
-            return { text: this.tokenizer.decode(tokens), confidence: Math.exp(logprob / tokens.length) };
+            const score = logprob / tokens.length;
+            return { text: this.tokenizer.decode(tokens), confidence: captionConfidence(confidence, score) };
         });
         return { captions, lowConfidence, kind };
     }
@@ -114,9 +110,10 @@ export class Captioner {
             const text = this.tokenizer.decode(tokens).trim();
             confidence.set(text, (confidence.get(text) ?? 0) + Math.exp(logprob));
         }
-        return Array.from(confidence, ([text, p]) => ({ text, confidence: Math.min(p, 1) })).sort(
+        const found = Array.from(confidence, ([text, p]) => ({ text, confidence: Math.min(p, 1) })).sort(
             (a, b) => b.confidence - a.confidence,
         );
+        return calibrateAnswers(answers.confidence, found, question);
     }
 
     /** Return the attention maps of the best caption's words, or null if the memory has no grid of positions. */

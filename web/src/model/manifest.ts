@@ -11,6 +11,16 @@ export interface FileEntry {
     sha256: string;
 }
 
+/** Settings of the search for captions. */
+export interface CaptionSettings {
+    beams: number;
+    max_length: number;
+    length_penalty: number;
+    length_form: "average" | "gnmt";
+    /** Calibration of confidences; null shows the geometric mean of the tokens' probabilities. */
+    confidence: { intercept: number; score: number } | null;
+}
+
 /** Settings of a search for answers. */
 export interface AnswerSettings {
     beams: number;
@@ -19,6 +29,8 @@ export interface AnswerSettings {
     temperature: number;
     /** The longest question in tokens. */
     max_question: number;
+    /** Calibration of confidences; null shows the probability of the model. */
+    confidence: { intercept: number; log_odds: number; words: Record<string, number> } | null;
     /** The decoder: `answer`, or `caption` for a model without one of its own. */
     decoder: string;
 }
@@ -29,9 +41,13 @@ export interface Manifest {
     version: string;
     pixels: PixelSpec;
     lowercase: boolean;
+<<<<<<< HEAD
     /** Kinds of images that the graph `memory` recognizes; none in the sites of older models. */
     kinds?: string[];
     captions: { beams: number; max_length: number; length_penalty: number; length_form: "average" | "gnmt" };
+=======
+    captions: CaptionSettings;
+>>>>>>> 059299b (Show calibrated confidences on the page in the browser; document them)
     /** Null for a model that does not answer questions. */
     answers: AnswerSettings | null;
     /** Files of the model, by their names in the folder `model`. */
