@@ -62,7 +62,7 @@ class Outcome:
 
 
 def calibrate_checkpoint(
-    folder: Path, captioner: Captioner, tasks: Iterable[EvaluationTask], options: PredictionOptions
+    folder: Path, captioner: Captioner, tasks: Sequence[EvaluationTask], options: PredictionOptions
 ) -> dict[str, dict[str, Any]]:
     """Store the confidences that are fitted on held-out tasks with a checkpoint.
 
@@ -72,12 +72,13 @@ def calibrate_checkpoint(
     Raises:
         DataError: There are too few captions and answers.
     """
-    outcomes = collect_outcomes(captioner, tasks, options)
+    is_enough = sum(len(task.rows) for task in tasks) >= FEWEST_ROWS  # otherwise skip the search
+    outcomes = collect_outcomes(captioner, tasks, options) if is_enough else []
     confidence = fit_confidences(outcomes)
     if confidence == ConfidenceConfig():
         raise DataError(
-            f"found {len(outcomes)} captions and answers that can be scored, expected at least"
-            f" {FEWEST_ROWS} to fit confidences"
+            f"too few captions or answers to fit confidences: expected at least {FEWEST_ROWS} that"
+            " can be scored"
         )
     figures = measure_calibrations(outcomes)
     set_confidence(folder, confidence, figures)

@@ -132,7 +132,7 @@ def test_confidences_are_fitted_on_held_out_rows(run_score, trained, monkeypatch
     words = ("--checkpoint", folder, "--held-out", "--calibrate")
     status, out, err = run_score(*words)
     assert (status, out) == (1, "")
-    assert "expected at least 25 to fit confidences" in err
+    assert "too few captions or answers to fit confidences" in err
     monkeypatch.setattr(confidence_fit, "FEWEST_ROWS", 2)
     status, out, err = run_score(*words, "--json")
     assert (status, "in the section confidence" in err) == (0, True)
