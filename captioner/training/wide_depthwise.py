@@ -7,36 +7,29 @@ bfloat16 as in float32 (torch 2.14, AVX-512 bf16), and most of the backward pass
 from __future__ import annotations
 
 import torch
-from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 NARROW = 3
 """Widest kernel with a fast gradient in bfloat16."""
 
 
-class _Float32(nn.Module):
-    """Runs a module in float32 under autocast; the output has the type of the input."""
+class Float32Conv2d(nn.Conv2d):
+    """A convolution in float32 under autocast; the output has the type of the input."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map x (B, C, H, W) as the next class does."""
         with torch.autocast(x.device.type, enabled=False):
             y: Tensor = super().forward(x.float())
         return y.to(x.dtype)
 
 
-class Float32Conv2d(_Float32, nn.Conv2d):
-    """`nn.Conv2d` in float32."""
-
-
-class Float32Conv2dSame(_Float32, Conv2dSame):
-    """timm's convolution with TensorFlow's padding in float32."""
-
-
-_CLASSES = {nn.Conv2d: Float32Conv2d, Conv2dSame: Float32Conv2dSame}
-
-
 def run_wide_depthwise_in_float32(module: nn.Module) -> None:
     """Change the wide depthwise convolutions in a module, in place; weights and names stay."""
     for conv in module.modules():
-        if isinstance(conv, nn.Conv2d) and type(conv) in _CLASSES:
-            is_wide = conv.groups > 1 and max(conv.kernel_size) > NARROW
-            conv.__class__ = _CLASSES[type(conv)] if is_wide else type(conv)
+        if isinstance(conv, nn.Conv2d) and conv.groups > 1 and max(conv.kernel_size) > NARROW:
+            conv.__class__ = _float32_class(type(conv))
+
+
+def _float32_class(kind: type[nn.Conv2d]) -> type[nn.Conv2d]:
+    """Return a class whose convolution is that of `kind`, such as timm's Conv2dSame."""
+    return type(f"Float32{kind.__name__}", (Float32Conv2d, kind), {})
