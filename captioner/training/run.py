@@ -154,8 +154,11 @@ def start_run(config: Config, signals: Signals | None = None) -> Run:
     train_set, val_set = setup.build_datasets(config, tasks, rows, val_rows, tokenizer)
     model.to(accelerator.device)
     model.to(memory_format=distributed.memory_format(accelerator))
+    teacher = load_teacher(model, tokenizer, config)
     if accelerator.mixed_precision == "bf16" and accelerator.device.type == "cpu":
-        run_wide_depthwise_in_float32(model.backbone)
+        # Those of the teacher too: cached features need equal backbones.
+        for network in (model, *(teacher.models if teacher else ())):
+            run_wide_depthwise_in_float32(network.backbone)
     if settings.compile:
         compile_parts(model)
     run = Run(
@@ -170,7 +173,7 @@ def start_run(config: Config, signals: Signals | None = None) -> Run:
         tokenizer=tokenizer,
         average=MovingAverage(model, settings.ema),
         bad_steps=BadSteps(settings.bad_steps),
-        teacher=load_teacher(model, tokenizer, config),
+        teacher=teacher,
         signals=signals,
     )
     _describe(run)
@@ -193,8 +196,8 @@ def _describe(run: Run) -> None:
             run.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(
-                f"train.output={run.output}: cannot be made a folder ({error.strerror}); name"
-                " another"
+                f"train.output={run.output}: the folder cannot be created ({error.strerror});"
+                " choose another"
             ) from None
 
 

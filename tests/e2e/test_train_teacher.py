@@ -10,6 +10,7 @@ from runs import assert_resumed_is_whole, best_of, run, words_for
 
 from captioner.build import load_checkpoint
 from captioner.cli import export
+from captioner.training import wide_depthwise
 from captioner.training.html_report import LOG, load_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("fresh_accelerate")]
@@ -53,6 +54,15 @@ def test_a_teacher_with_the_same_frozen_backbone_reads_cached_features(trained, 
     other = "train.stages=[{epochs: 1, encoder_lr: 1e-2}, {epochs: 1, cached_views: 1}]"
     assert run(data, tmp_path / "trained", *words, other) == 1
     assert "train.stages.1: cached_views" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_cached_features_serve_a_teacher_in_bfloat16(trained, tmp_path, monkeypatch):
+    """The backbones of both run their wide depthwise convolutions in float32."""
+    data, checkpoint = trained
+    monkeypatch.setattr(wide_depthwise, "NARROW", 1)  # the backbone has 3 x 3 kernels only
+    stage = "train.stages=[{epochs: 1, lr: 1e-3, cached_views: 1}]"
+    words = [*teacher_words(checkpoint, words=1.0), stage, "train.precision=bf16"]
+    assert run(data, tmp_path / "run", *words) == 0
 
 
 def test_a_pruned_checkpoint_is_fine_tuned_with_its_original_as_the_teacher(trained, tmp_path):
