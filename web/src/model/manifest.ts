@@ -41,13 +41,9 @@ export interface Manifest {
     version: string;
     pixels: PixelSpec;
     lowercase: boolean;
-<<<<<<< HEAD
     /** Kinds of images that the graph `memory` recognizes; none in the sites of older models. */
     kinds?: string[];
-    captions: { beams: number; max_length: number; length_penalty: number; length_form: "average" | "gnmt" };
-=======
     captions: CaptionSettings;
->>>>>>> 059299b (Show calibrated confidences on the page in the browser; document them)
     /** Null for a model that does not answer questions. */
     answers: AnswerSettings | null;
     /** Files of the model, by their names in the folder `model`. */
