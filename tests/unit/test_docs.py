@@ -271,6 +271,15 @@ def test_no_placeholders_are_left():
     assert not [found for text in texts for found in re.findall(r"@[A-Z]+@|TODO|FIXME", text)]
 
 
+def test_no_conflict_markers_are_left():
+    folders = ("captioner", "configs", "docs", "tests", "web/src", "web/tests")
+    paths = [path for name in folders for path in (ROOT / name).rglob("*.*")]
+    texts = [path for path in paths if path.suffix in {".md", ".py", ".ts", ".yaml", ".css"}]
+    marker = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)
+    texts.append(ROOT / "CHANGELOG.md")
+    assert [path for path in texts if marker.search(path.read_text(encoding="utf-8"))] == []
+
+
 def test_citation_has_the_version_of_the_changelog():
     (version, date), *_ = re.findall(
         r"^## \[([\d.]+)\] - (\S+)$", TEXTS["CHANGELOG.md"], re.MULTILINE

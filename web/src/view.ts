@@ -39,7 +39,7 @@ export function formatMegabytes(bytes: number): string {
 export function showCaptions({ captions, lowConfidence, kind }: CaptionResult): void {
     const [best, ...others] = captions;
     const parts: HTMLElement[] = [create("p", best.text, "best"), create("p", confidenceOf(best), "note")];
-    const notice = lowConfidence ? LITTLE_SEEN : describeKind(kind);
+    const notice = lowConfidence ? LITTLE_SEEN : formatNotice(kind);
     if (notice) parts.push(create("p", notice, "alert"));
     byId("caption").replaceChildren(...parts);
     const rows = others.map(({ text, confidence }) => [text, formatPercent(confidence)]);
@@ -47,7 +47,7 @@ export function showCaptions({ captions, lowConfidence, kind }: CaptionResult): 
 }
 
 /** Return a sentence that warns of an image that is not a photograph; otherwise nothing. */
-export function describeKind(kind?: string): string {
+export function formatNotice(kind?: string): string {
     if (!kind || kind === "photograph") return "";
     const phrases: Record<string, string> = { text: "text", blank: "a blank image" };
     const phrase = phrases[kind] ?? `${/^[aeiou]/.test(kind) ? "an" : "a"} ${kind}`;

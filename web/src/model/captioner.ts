@@ -110,10 +110,10 @@ export class Captioner {
             const text = this.tokenizer.decode(tokens).trim();
             confidence.set(text, (confidence.get(text) ?? 0) + Math.exp(logprob));
         }
-        const found = Array.from(confidence, ([text, p]) => ({ text, confidence: Math.min(p, 1) })).sort(
+        const probable = Array.from(confidence, ([text, p]) => ({ text, confidence: Math.min(p, 1) })).sort(
             (a, b) => b.confidence - a.confidence,
         );
-        return calibrateAnswers(answers.confidence, found, question);
+        return calibrateAnswers(answers.confidence, probable, question);
     }
 
     /** Return the attention maps of the best caption's words, or null if the memory has no grid of positions. */
