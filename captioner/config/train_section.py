@@ -145,7 +145,7 @@ class TrainConfig:
     are always float32."""
     kinds: bool = False
     """At the end, train the recognition of images that are not photographs (text, screenshots,
-    charts, icons, drawings, blank images) from images that are rendered for it."""
+    charts, icons, drawings, renderings, blank images) from images that are rendered for it."""
     export: Literal["none", "float32", "int8"] = "none"
     """At the end, write the ONNX graphs of the best checkpoint, as `captioner export --dtype`."""
     eval_images: int | None = None

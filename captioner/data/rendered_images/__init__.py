@@ -14,6 +14,7 @@ from PIL import Image
 from captioner.data.rendered_images.canvas import degrade
 from captioner.data.rendered_images.documents import draw_chart, draw_screenshot, draw_text
 from captioner.data.rendered_images.drawings import draw_blank, draw_drawing, draw_icon
+from captioner.data.rendered_images.scenes import draw_scene
 
 RENDERERS: Mapping[str, Callable[[random.Random, Image.Image | None], Image.Image]] = {
     "text": draw_text,
@@ -21,6 +22,7 @@ RENDERERS: Mapping[str, Callable[[random.Random, Image.Image | None], Image.Imag
     "chart": draw_chart,
     "icon": draw_icon,
     "drawing": draw_drawing,
+    "rendering": draw_scene,
     "blank": draw_blank,
 }
 """The function for each kind of image."""

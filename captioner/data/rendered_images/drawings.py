@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from captioner.data.rendered_images.canvas import BLACK, WHITE, Canvas, Color, Point, curve
-from captioner.data.rendered_images.scenes import draw_scene
 
 
 def draw_icon(rng: random.Random, photograph: Image.Image | None) -> Image.Image:
@@ -75,7 +74,7 @@ def _draw_outline(rng: random.Random, center: Point, radius: float) -> list[Poin
 
 
 def draw_drawing(rng: random.Random, photograph: Image.Image | None) -> Image.Image:
-    """Return a drawing: flat or shaded shapes, a sketch, a hatching, a painting, or a scene."""
+    """Return a drawing: flat or shaded shapes, a sketch, a hatching, or a painting."""
     canvas = Canvas(rng)
     canvas.draw.rectangle((0, 0, *canvas.size), canvas.paper()[0])
     style = rng.choice(_STYLES)
@@ -162,7 +161,7 @@ def _draw_painting(canvas: Canvas) -> None:
 
 _STYLES: tuple[Callable[[Canvas], None], ...] = (
     _draw_flat_shapes, _draw_flat_shapes, _draw_sketch, _draw_sketch, _draw_hatching,
-    _draw_shaded_shapes, _draw_painting, draw_scene, draw_scene, draw_scene, draw_scene,
+    _draw_shaded_shapes, _draw_painting,
 )  # fmt: skip
 
 

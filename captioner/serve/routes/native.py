@@ -38,7 +38,7 @@ class ImageKind(BaseModel):
     """What the image is; null if the model does not recognize kinds of images."""
 
     kind: str | None
-    """photograph, text, screenshot, chart, icon, drawing or blank."""
+    """photograph, text, screenshot, chart, icon, drawing, rendering or blank."""
     kind_probability: float | None
 
 
