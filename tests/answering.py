@@ -20,13 +20,13 @@ CLOSED = ("red", "red dog", "red dog by", "green", "Blue", "a boat", "a beach", 
 def count_encoded(model: Captioner, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list to which each call of the encoder adds its number of images."""
     counts: list[int] = []
-    extract = model.model.extract
+    extract = model.model.extract_views
 
-    def counting(images: torch.Tensor) -> torch.Tensor:
+    def counting(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         counts.append(len(images))
         return extract(images)
 
-    monkeypatch.setattr(model.model, "extract", counting)
+    monkeypatch.setattr(model.model, "extract_views", counting)
     return counts
 
 

@@ -371,11 +371,11 @@ def encoded(monkeypatch) -> list[int]:
     """Return a list that receives the number of images of each call of the encoder."""
     from captioner.model.seq2seq import Seq2Seq
 
-    found, extract = [], Seq2Seq.extract
+    found, extract = [], Seq2Seq.extract_views
 
     def counting(self, images):
         found.append(len(images))
         return extract(self, images)
 
-    monkeypatch.setattr(Seq2Seq, "extract", counting)
+    monkeypatch.setattr(Seq2Seq, "extract_views", counting)
     return found

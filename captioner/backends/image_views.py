@@ -16,8 +16,10 @@ Extract = Callable[[np.ndarray], np.ndarray]
 
 def average_views(
     pixels: np.ndarray, backbones: Sequence[tuple[tuple[int, int], Extract]]
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean features (B, P, C) of an image and its mirror image at several sizes.
+
+    The second result are the features of the image itself, without augmentation.
 
     Args:
         pixels: (B, 3, H, W).
@@ -31,7 +33,8 @@ def average_views(
         views += [_to_grid(extract(scaled)), _to_grid(extract(flipped))[:, :, ::-1]]
         grid = grid or views[0].shape[1]
     total = sum(x if x.shape[1] == grid else _enlarge(x, grid) for x in views)  # (B, S, S, C)
-    return np.ascontiguousarray((total / np.float32(len(views))).reshape(len(pixels), grid**2, -1))
+    mean, shape = total / np.float32(len(views)), (len(pixels), grid**2, -1)
+    return np.ascontiguousarray(mean.reshape(shape)), views[0].reshape(shape)
 
 
 def _to_grid(features: np.ndarray) -> np.ndarray:

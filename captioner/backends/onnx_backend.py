@@ -152,13 +152,15 @@ class OnnxBackend:
             return partial(member.sessions.run_each, graph, "pixels")
 
         if self.tta == 1:
-            features = extract_with(IMAGE)(pixels)
-        else:
-            backbones = [(member.spec.size, extract_with(IMAGE))]
-            if self.tta > 2:
-                backbones.append((member.small_size, extract_with(SMALL_IMAGE)))
-            features = average_views(pixels, backbones)
-        return member.sessions.run(MEMORY, {"features": features})
+            return member.sessions.run(MEMORY, {"features": extract_with(IMAGE)(pixels)})
+        backbones = [(member.spec.size, extract_with(IMAGE))]
+        if self.tta > 2:
+            backbones.append((member.small_size, extract_with(SMALL_IMAGE)))
+        features, first = average_views(pixels, backbones)
+        outputs = member.sessions.run(MEMORY, {"features": features})
+        if member.kinds:  # the head was fitted on single views
+            outputs[1:] = member.sessions.run(MEMORY, {"features": first})[1:]
+        return outputs
 
     def encode_questions(
         self,

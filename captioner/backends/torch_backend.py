@@ -103,10 +103,10 @@ class TorchBackend:
     def encode_tensors(self, batches: Sequence[Tensor]) -> list[EncoderOutputs]:
         """Encode each member's pixels (B, 3, H, W), or features (B, P, C) of its backbone."""
         pairs = zip(self.models, batches, strict=True)
-        features = [model.extract(images) for model, images in pairs]
-        states = (m.memory_encoder(x) for m, x in zip(self.models, features, strict=True))
-        head = self.models[0].kind_head
-        kinds = None if head is None else choose_kinds(head.kinds, head(features[0]))
+        features = [model.extract_views(images) for model, images in pairs]
+        states = (m.memory_encoder(x) for m, (x, _) in zip(self.models, features, strict=True))
+        head = self.models[0].kind_head  # fitted on single views
+        kinds = None if head is None else choose_kinds(head.kinds, head(features[0][1]))
         return EncoderOutputs(tuple(states)).split(kinds)
 
     def kind(self, memory: EncoderOutputs) -> Kind | None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from captioner.model.decoder import Decoder
 from captioner.model.image_encoder import MemoryEncoder, TagHead
 from captioner.model.kind_head import KindHead
+from captioner.model.tta import TestTimeAugmentation
 
 TRAINING_ONLY = "tag_head."
 """Prefix of the weights that checkpoints leave out."""
@@ -61,12 +62,23 @@ class Seq2Seq(nn.Module):
 
     def extract(self, images: Tensor) -> Tensor:
         """Map pixels (B, 3, H, W) to features (B, P, C); stored features stay as they are."""
-        head = self.memory_encoder
+        return self.extract_views(images)[0]
+
+    def extract_views(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features (B, P, C), and those of the image itself.
+
+        They differ if the features are the mean of the views of test-time augmentation.
+        """
+        head, first = self.memory_encoder, None
         if self.blind:
             shape = (len(images), len(head.positions), head.projection.in_features)
-            return images.new_zeros(shape, dtype=head.positions.dtype)
-        features = self.backbone(images) if images.ndim == 4 else images
-        return features.to(head.positions.dtype)
+            features = images.new_zeros(shape, dtype=head.positions.dtype)
+        elif isinstance(self.backbone, TestTimeAugmentation) and images.ndim == 4:
+            features, first = self.backbone.average_views(images)
+        else:
+            features = self.backbone(images) if images.ndim == 4 else images
+        features = features.to(head.positions.dtype)
+        return features, features if first is None else first.to(features.dtype)
 
     def score_tags(self, images: Tensor) -> Tensor:
         """Return the logits (B, G) of the tags."""

@@ -32,16 +32,21 @@ class TestTimeAugmentation(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map pixels (B, 3, H, W) to float32 features (B, P, C)."""
+        return self.average_views(pixels)[0]
+
+    def average_views(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean features (B, P, C), float32, and those of the first view alone."""
         views = []
         for size, backbone in zip(self.sizes, self.backbones, strict=True):
             scaled = pixels if size == self.sizes[0] else _resize(pixels, size)
             views += [_grid(backbone, scaled), _grid(backbone, scaled.flip(-1)).flip(-1)]
-        total, *others = views  # (B, C, S, S)
-        grid = total.shape[2:]
+        first, *others = views  # (B, C, S, S)
+        total, grid = first, first.shape[2:]
         for x in others:
             same = x.shape[2:] == grid
             total = total + (x if same else F.interpolate(x, grid, mode="bilinear"))
-        return (total / len(views)).flatten(2).transpose(1, 2)
+        mean = total / len(views)
+        return mean.flatten(2).transpose(1, 2), first.flatten(2).transpose(1, 2)
 
 
 def view_sizes(size: tuple[int, int], positions: int, views: int) -> list[tuple[int, int]]:
