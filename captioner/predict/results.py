@@ -69,8 +69,8 @@ class Result:
     low_confidence: bool = False
     """True if the image is a single color or noise, so that no caption can be correct."""
     kind: str | None = None
-    """What the image is: "photograph", "text", "screenshot", "chart", "icon", "drawing", "rendering"
-    (shaded computer graphics) or "blank"; None if the model does not recognize kinds."""
+    """What the image is: "photograph", "text", "screenshot", "chart", "icon", "drawing", "blank" or
+    "rendering" (shaded computer graphics); None if the model does not recognize kinds."""
     kind_probability: float | None = None
     """The probability of `kind`."""
 

@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from kind_heads import IMAGES, add_kind_head
 from PIL import Image
+from tiny import make_checkpoint
 
 pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from static_site import CHROMIUM, StaticSite, build_page, serve_site, stop_site
 
 import captioner
+from captioner.export.onnx_graphs import export_graphs
 from captioner.export.website import write_site
 
 pytestmark = [
@@ -147,6 +150,20 @@ def test_turned_and_transparent_images_are_read_as_in_python(page, model, tmp_pa
 def test_a_blank_image_has_a_warning(page):
     choose(page, "blank.png", encode(Image.new("RGB", (90, 60), "gray"), "PNG"))
     expect(page.locator("#caption .alert")).to_contain_text("do not rely on the caption")
+
+
+def test_an_image_that_is_no_photograph_has_a_notice(open_page, folder, tmp_path):
+    checkpoint = add_kind_head(make_checkpoint(tmp_path / "best"))
+    export_graphs(checkpoint)
+    write_site(tmp_path / "site", checkpoint, page=folder.with_name("dist"))
+    with serve_site(tmp_path / "site") as running:
+        page = open_page(running)
+        choose(page, "drawing.png", encode(IMAGES[4], "PNG"))
+        notice = "This looks like a drawing, not a photograph; the caption may be wrong."
+        expect(page.locator("#caption .alert")).to_have_text(notice)
+        choose(page, "photograph.png", encode(IMAGES[0], "PNG"))
+        expect_caption(page, captioner.load(checkpoint).caption(IMAGES[0])[0].text)
+        expect(page.locator("#caption .alert")).to_have_count(0)
 
 
 def test_the_page_works_without_a_connection(page, site, folder, model):

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+from kind_heads import IMAGES, add_kind_head
 from tiny import make_checkpoint, picture
 from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 
@@ -316,6 +317,22 @@ def test_captioning_model_hides_questions_and_open_pages_do_not_block_shutdown(
     assert server.process.returncode == 0
     assert "ERROR" not in server.log
     page.close()
+
+
+def test_images_that_are_no_photographs_have_a_notice(browser, tmp_path) -> None:
+    for number, image in enumerate(IMAGES):
+        image.save(tmp_path / f"{number}.png")
+    page = browser.new_page()
+    with start_process("--checkpoint", add_kind_head(make_checkpoint(tmp_path / "best"))) as server:
+        page.goto(server.url)
+        choose(page, tmp_path / "4.png")
+        notice = "This looks like a drawing, not a photograph; the caption may be wrong."
+        expect(page.locator("#caption .alert")).to_have_text(notice)
+        page.reload()
+        choose(page, tmp_path / "0.png")
+        assert caption_text(page)
+        assert page.locator("#caption .alert").count() == 0
+        page.close()
 
 
 def test_browser_sends_the_token_as_a_password(browser, tmp_path, folder) -> None:

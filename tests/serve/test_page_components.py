@@ -76,6 +76,21 @@ def test_texts_are_escaped() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "phrase"), [("icon", "an icon"), ("text", "text"), ("blank", "a blank image")]
+)
+def test_the_kind_of_an_image_is_shown(kind, phrase) -> None:
+    notice = f"This looks like {phrase}, not a photograph; the caption may be wrong."
+    caption = Caption("a dog", -0.5, 0.6)
+    assert notice in html.format_caption(Result((caption,), kind=kind))
+    content = html.format_caption(Result((caption,), kind=kind, low_confidence=True))
+    assert html.NOTHING_SEEN in content
+    assert notice not in content
+    assert "alert" not in html.format_caption(Result((caption,), kind="photograph"))
+    rows = [Row("a.png", "a dog", 0.6, False, kind), Row("b.png", "a dog", 0.6, False)]
+    assert html.format_files(rows).count(f"(looks like {phrase})") == 1
+
+
+@pytest.mark.parametrize(
     ("share", "expected"), [(0.0, "under 1%"), (0.456, "46%"), (0.99, "99%"), (1.0, "over 99%")]
 )
 def test_percentages_are_between_0_and_100_exclusive(share, expected) -> None:
