@@ -77,7 +77,7 @@ def test_csv_and_jsonl_have_the_same_values(run, album):
     for one, other in zip(rows(), rows("out.csv"), strict=True):
         assert {k: v for k, v in other.items() if v} == {k: str(v) for k, v in one.items()}
     status, out, _ = run(album, "--csv")
-    assert (status, out[0]) == (3, "image,caption,score,confidence,error")
+    assert (status, out[0]) == (3, "image,caption,score,confidence,error,kind,kind_probability")
     assert [line.split(",")[:3] for line in out[1:3]] == [
         [row["image"], row["caption"], row["score"]] for row in rows("out.csv")[:2]
     ]

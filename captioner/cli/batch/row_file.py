@@ -19,10 +19,11 @@ from captioner.errors import DataError
 from captioner.files import csv_line, open_replacement
 
 Row = dict[str, Any]
-CAPTION_COLUMNS = ("image", "caption", "score", "confidence", "error")
-ANSWER_COLUMNS = ("image", "question", "answer", "confidence", "error")
+KIND_COLUMNS = ("kind", "kind_probability")
+CAPTION_COLUMNS = ("image", "caption", "score", "confidence", "error", *KIND_COLUMNS)
+ANSWER_COLUMNS = ("image", "question", "answer", "confidence", "error", *KIND_COLUMNS)
 FILE_COLUMNS = ("same_as", "sha256")
-"""The columns of CSV with captions, of CSV with answers, and further columns in a file."""
+"""The columns of CSV about kinds, with captions, with answers, and further columns in a file."""
 
 
 class RowFile:
