@@ -27,13 +27,15 @@ from captioner.data.dataset import ImageDataset
 from captioner.data.splits import Task
 from captioner.errors import ConfigError, ImageError
 from captioner.generation.captions import search_caption_stream
+from captioner.training.distributed import any_rank
 from captioner.training.signals import Signals, Stopped
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 FILES = "teacher_captions.*.jsonl"
-"""Names of the files in the folder of a run: the first line is the key, others are images."""
+"""Names of the files in the folder of a run. The first line is the key of the captions; each other
+line is an image with its captions."""
 TEACHER = "teacher"
 """`question_type` of the rows with captions of the teacher."""
 BATCH = 8
@@ -67,7 +69,10 @@ def add_teacher_captions(
     left = [image for image in sources if image not in known]
     accelerator.wait_for_everyone()  # no rank may write before all have read what is left
     _decode(left[rank :: accelerator.num_processes], settings, config, key, accelerator, signals)
-    accelerator.wait_for_everyone()
+    name = signals.name if signals else ""
+    if any_rank(accelerator, bool(name)):  # the signal may have reached some of the ranks only
+        kept = "the captions so far are kept; the same command continues from them"
+        raise Stopped(name or "SIGTERM", kept)
     known = read_captions(folder, key)
     images = [image for image in sources if known.get(image)]
     places = {image: i for i, image in enumerate(rows["image"])}
@@ -82,7 +87,11 @@ def add_teacher_captions(
 
 
 def choose_sources(rows: Dataset, tasks: Sequence[Task], settings: TeacherConfig) -> dict[str, int]:
-    """Return the data set of captions that each image gets captions of the teacher for."""
+    """Return the images that the teacher captions, each with the index of the task of its captions.
+
+    Raises:
+        ConfigError: No data set has captions.
+    """
     captioned = [number for number, task in enumerate(tasks) if task.kind == "captions"]
     if not captioned:
         raise ConfigError("train.teacher.captions needs a data set with captions; set it to 0")
@@ -106,7 +115,7 @@ def human_captions(dataset: ImageDataset) -> dict[int, list[str]]:
 
 
 def _key(settings: TeacherConfig, config: Config) -> dict[str, Any]:
-    """Return what the captions depend on besides the images."""
+    """Return all that the captions depend on, apart from the images."""
     search: dict[str, Any] = to_dict(_search(settings, config))
     return {"teacher": fingerprint(settings.checkpoints), "captions": settings.captions} | search
 
@@ -148,7 +157,7 @@ def _decode(
     accelerator: Accelerator,
     signals: Signals | None,
 ) -> None:
-    """Caption images and add them to the file of this rank."""
+    """Caption images until a signal is received, and add them to the file of this rank."""
     if not images:
         return
     folder = Path(config.train.output)
@@ -166,8 +175,7 @@ def _decode(
             file.write(json.dumps(row) + "\n")
             file.flush()
             if signals and signals.name:
-                kept = "the captions so far are kept; the same command continues from them"
-                raise Stopped(signals.name, kept)
+                break
 
 
 def _load_backend(settings: TeacherConfig, device: torch.device) -> TorchBackend:
@@ -185,7 +193,7 @@ def _load_backend(settings: TeacherConfig, device: torch.device) -> TorchBackend
 def caption_images(
     backend: TorchBackend, images: Sequence[str], search: DecodingConfig
 ) -> Iterator[tuple[str, list[str]]]:
-    """Yield each image with its captions, best first; those that cannot be read have none."""
+    """Yield each image with its captions, best first; images that cannot be read have none."""
     search = dataclasses.replace(search, max_length=min(search.max_length, backend.max_length))
     readable: list[str] = []
     unreadable: list[str] = []

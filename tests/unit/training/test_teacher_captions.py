@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from accelerate import Accelerator
 from conftest import make_flickr, make_questions
 from tiny import make_checkpoint
@@ -119,6 +120,22 @@ def test_a_signal_stops_the_decoding_and_keeps_the_captions(config):
     with pytest.raises(Stopped, match="the same command continues"):
         add_teacher_captions(rows, tasks, config, Accelerator(cpu=True), signals)
     assert len(files(config)[0].read_text().splitlines()) == 2
+
+
+class OneOfTwoRanks(Accelerator):
+    """The first of two ranks, the other of which has received a signal."""
+
+    num_processes = 2
+
+    def reduce(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor + 1
+
+
+def test_a_signal_on_one_rank_stops_all(config):
+    tasks, rows, _, _ = read_splits(config)
+    with pytest.raises(Stopped, match="SIGTERM: the captions so far are kept"):
+        add_teacher_captions(rows, tasks, config, OneOfTwoRanks(cpu=True), Signals())
+    assert len(files(config)[0].read_text().splitlines()) == 1 + 2  # the key, and half the images
 
 
 def test_images_with_questions_only_get_captions_on_request(config):
