@@ -119,10 +119,12 @@ def _describe_tags(task: Task, source: int, train: ImageDataset) -> str:
 
 
 def _describe_ranking(tasks: list[Task], val: ImageDataset) -> Iterator[str]:
+    """Yield a line for each data set of captions with too few validation images for CIDEr-D."""
     for number, task in enumerate(tasks):
         count = len(val.select_images(number))
         metric = ranking_metric(count)
-        if task.kind == "captions" and metric != "CIDEr-D":
+        is_ranked = count and (task.source.rank or not any(t.source.rank for t in tasks))
+        if task.kind == "captions" and is_ranked and metric != "CIDEr-D":
             yield (
                 f"data: {count} validation images of {task.name} are too few for CIDEr-D; the best"
                 f" checkpoint is chosen by {metric}"

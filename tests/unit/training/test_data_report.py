@@ -220,6 +220,17 @@ def test_few_validation_images_are_ranked_by_rouge_l(tmp_path, capsys):
     assert scores["score"] == scores["ROUGE-L"]
 
 
+def test_data_sets_that_rank_no_checkpoint_need_no_images_for_cider_d(tmp_path):
+    roots = [str(captioned(tmp_path / name, ["a dog", "a cat"])) for name in "abc"]
+    some = [{}, {"rank": False}, {"eval_images": 0}]
+    settings = [{"root": root} | one for root, one in zip(roots, some, strict=True)]
+    lines = [line for line in report_of(runs.sources(*settings)).splitlines() if "CIDEr-D" in line]
+    assert lines == [
+        "data: 2 validation images of a are too few for CIDEr-D; the best checkpoint is chosen by"
+        " ROUGE-L"
+    ]
+
+
 def test_captions_without_words_can_be_used_for_training(tmp_path):
     data, output = captioned(tmp_path / "data", ["😀🎉", "🎉", "🎉😀🎉"]), tmp_path / "out"
     words = ["train.stages=[{epochs: 1, lr: 1e-3}]", "tokenizer.vocab_size=400"]
