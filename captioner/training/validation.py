@@ -22,6 +22,7 @@ from captioner.data import Report
 from captioner.data.collate import Batch, collate
 from captioner.data.dataset import ImageDataset, Key, UnreadableImage
 from captioner.data.report import UNREADABLE_IMAGE
+from captioner.errors import DataError
 from captioner.generation.answers import search_answers
 from captioner.generation.captions import UNCONSTRAINED, search_captions
 from captioner.generation.constraints import Constraints, build_constraints
@@ -50,7 +51,7 @@ COLLAPSED = 0.05
 IMAGE_DEPENDENCE = 1.5
 """Ratio to the score on other images' references that a model that sees the images exceeds."""
 RANKING = {"questions": "exact match", "tags": "mAP"}
-"""The score of a task that ranks checkpoints; for captions, see `ranking_metric`."""
+"""The score that ranks checkpoints, by kind of task; for captions, see `ranking_metric`."""
 Name = TypeVar("Name", bound=Hashable)
 T = TypeVar("T")
 
@@ -71,9 +72,12 @@ def validate(
     """Score a model, with all of its weights, on each task that a stage trains, or on `numbers`.
 
     All ranks must call this and get the same result. With several tasks, the name of each score
-    begins with that of the task. `score` ranks checkpoints: the mean over the tasks that rank of
-    `ranking_metric` for captions, of the exact match for answers and of the mean average precision
-    (mAP) for tags.
+    begins with that of the task. `score` ranks checkpoints. It is the mean over `ranked_tasks` of
+    one value for each: `ranking_metric` for captions, the exact match for answers, and the mean
+    average precision (mAP) for tags.
+
+    Raises:
+        DataError: None of the validation images of a task can be read.
     """
     model.eval()
     dataset, tasks, tokenizer, config = run.val_set, run.tasks, run.tokenizer, run.config
@@ -136,11 +140,15 @@ def report_unreadable(
 def _gather_outputs(
     generate: Callable[[Batch], Iterator[tuple[int, T]]], run: Run, keys: list[Key], size: int
 ) -> dict[int, T]:
-    """Return the outputs of all ranks, in batches of `size` images; report unreadable images."""
+    """Return the outputs of all ranks, in batches of `size` images; report unreadable images.
+
+    Raises:
+        DataError: None of the images can be read.
+    """
     accelerator, rank = run.accelerator, run.accelerator.process_index
     # Not `EpochBatches`, which may leave out the last few images.
-    keys = keys[rank :: accelerator.num_processes]
-    batches = [keys[at : at + size] for at in range(0, len(keys), size)]
+    share = keys[rank :: accelerator.num_processes]
+    batches = [share[at : at + size] for at in range(0, len(share), size)]
     pairs: list[tuple[int, T]] = []
     unreadable: list[UnreadableImage] = []
     loader = load_batches(run.val_set, batches)
@@ -151,7 +159,10 @@ def _gather_outputs(
         with accelerator.autocast(), torch.inference_mode():
             pairs.extend(generate(batch.to(accelerator.device)))
     report_unreadable(gather_object(unreadable), run.val_set, run.report)
-    return dict(gather_object(pairs))
+    if not (outputs := dict(gather_object(pairs))):
+        name = run.tasks[keys[0].source].name
+        raise DataError(f"{name}: none of its validation images can be read; replace them")
+    return outputs
 
 
 def generate_texts(
