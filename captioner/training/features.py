@@ -46,8 +46,8 @@ def use_cached_features(
 ) -> None:
     """Let both data sets return cached features instead of pixels; see `cached_features`.
 
-    Of training images, `cached_views` augmented views are encoded; of validation images, one.
-    Only the images of the given sources are encoded.
+    Of training images, `cached_views` augmented views are encoded; of validation images, one. Only
+    images of the given sources are encoded.
     """
     backbone.eval()
     folder = Path(config.train.cache)
@@ -77,10 +77,10 @@ def cached_features(
 
     The name of the file is a digest of the images' content, the transform, the backbone and the
     precision. A file under that name is always complete. View v is what the data set gives in epoch
-    v. Images that none of the `sources` has texts for are not encoded; most file systems reserve no
-    space for them. `stop` is called between batches on all ranks; it may raise. The features so far
-    are kept, and the next call continues from them. A killed process loses `TOGETHER` batches at
-    most.
+    v. Images without a row of one of the `sources` are not encoded: their features are zero, for
+    which most file systems reserve no space. `stop` is called between batches on all ranks; it may
+    raise. The features so far are kept, and the next call continues from them. A killed process
+    loses `TOGETHER` batches at most.
 
     Returns:
         float16 (V, N, P, C). The features of an image that cannot be decoded are NaN, which the
@@ -90,6 +90,8 @@ def cached_features(
         CheckpointError: There is not enough space on the disk.
     """
     images = _select_images(dataset, sources)
+    if not images:  # an empty file cannot be mapped
+        return np.zeros((views, len(dataset), *feature_shape(backbone, dataset.spec)), np.float16)
     path = folder / f"{_digest(backbone, dataset, images, views, accelerator.mixed_precision)}.npy"
     if any_rank(accelerator, not path.exists()):
         _write(path, backbone, dataset, images, views, accelerator, stop)
@@ -179,7 +181,7 @@ def _encode(
 def _begin(partial: Path, marks: Path, shape: tuple[int, ...], values: int, batches: int) -> None:
     """Create the file of features and the file that marks finished batches, or keep them.
 
-    The file has the given shape; `values` is how many of its numbers will be written.
+    The file has the given shape; `values` of its numbers will be written.
     """
     begun = partial.exists() and marks.exists() and marks.stat().st_size == batches
     left = marks.read_bytes().count(0) / batches if begun else 1
@@ -192,8 +194,8 @@ def _begin(partial: Path, marks: Path, shape: tuple[int, ...], values: int, batc
         check_room(partial.parent, int(left * values * np.dtype(np.float16).itemsize))
     except OSError as error:
         raise CheckpointError(
-            f"{partial.parent}: no room for the features: {error};"
-            " make some, take another folder (train.cache) or fewer cached_views"
+            f"{partial.parent}: not enough space for the features: {error};"
+            " free some, choose another folder (train.cache) or use fewer cached_views"
         ) from None
     if not begun:
         np.lib.format.open_memmap(partial, "w+", np.float16, shape).flush()

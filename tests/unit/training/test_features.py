@@ -75,6 +75,14 @@ def test_only_images_of_the_given_sources_are_encoded(pictures, accelerator, tmp
     assert len(list(tmp_path.glob("*.npy"))) == 3
 
 
+def test_sources_without_images_need_no_file(pictures, accelerator, tmp_path):
+    how = {"views": 1, "accelerator": accelerator, "folder": tmp_path / "cache"}
+    kept = features.cached_features(Grid().eval(), pictures, sources=[7], **how)
+    assert kept.shape == (1, 5, 4, 6)
+    assert not kept.any()
+    assert not (tmp_path / "cache").exists()
+
+
 @torch.no_grad()
 def test_cached_features_equal_those_of_the_backbone(pictures, accelerator, tmp_path):
     backbone = Grid().eval()
@@ -284,7 +292,7 @@ def test_full_disk_is_an_error_before_features_are_written(
     room = SimpleNamespace(free=files.SPARE + 239)
     monkeypatch.setattr(files.shutil, "disk_usage", lambda _: room)
     how = {"views": 1, "folder": tmp_path / "cache", "accelerator": accelerator}
-    with pytest.raises(CheckpointError, match=r"no room for the features: .*train\.cache"):
+    with pytest.raises(CheckpointError, match=r"not enough space for the features: .*train\.cache"):
         features.cached_features(Grid().eval(), pictures, **how)
     assert not list((tmp_path / "cache").iterdir())
     room.free += 1
