@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["captions", "questions", "tags"]
+RowKind = Literal["captions", "questions", "tags"]
 """What a row has about its image."""
 
 NO_FILE_NAME = " (no file_name)"
@@ -54,12 +54,12 @@ class Example:
     """Number of rows in the files that the example was read from."""
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> RowKind:
         """What the example has about its image."""
         return kind_of(self.question or self.question_id, self.tags)
 
 
-def kind_of(question: str, tags: Sequence[str] | None) -> Kind:
+def kind_of(question: str, tags: Sequence[str] | None) -> RowKind:
     """Return the kind of a row with this question and these tags."""
     if tags is not None:
         return "tags"

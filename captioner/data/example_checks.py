@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from captioner.data.example import Example, Kind
+from captioner.data.example import Example, RowKind
 from captioner.data.formats.image_folders import FolderIndex
 from captioner.data.formats.io import Source
 from captioner.data.formats.registry import READERS, find_other_files
@@ -80,7 +80,7 @@ class _Checker:
         self._report = report
         self._require_answers = selection.require_answers
         self._index = FolderIndex() if selection.check_images else None
-        self._seen: set[tuple[Kind, str]] = set()
+        self._seen: set[tuple[RowKind, str]] = set()
 
     def is_duplicate(self, example: Example) -> bool:
         """Report an image, its tags or a question that an earlier example has; over all splits.

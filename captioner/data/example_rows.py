@@ -148,7 +148,7 @@ def explain_empty(
     root: str | os.PathLike[str], selection: Selection, report: Report, *, questions: bool
 ) -> DataError:
     """Return the error for a data set without usable examples."""
-    nothing = "its captions give no question" if questions else "it holds no rows"
+    nothing = "its captions or tags give no question" if questions else "it holds no rows"
     problems = "; ".join(report.summary().splitlines()) or nothing
     if MISSING_IMAGE in report.problems:
         problems += "; if the images are elsewhere, name their folder with data.images=PATH"

@@ -105,7 +105,7 @@ def _insert_object(tokens: list[str], answer: str, auxiliary: str) -> list[str]:
 def _place_object(rest: list[str], answer: str) -> list[str]:
     """Return the words after a verb with the object: at their start, or after a preposition.
 
-    A preposition takes the object if another one follows it, or nothing: "lying on" a couch.
+    A preposition takes the object if another preposition or nothing follows: "lying on" a couch.
     """
     for i, word in enumerate(rest[:3]):
         following = rest[i + 1] if i + 1 < len(rest) else ""
@@ -116,7 +116,7 @@ def _place_object(rest: list[str], answer: str) -> list[str]:
 
 
 def _find_verb(tokens: Sequence[str], forms: Sequence[str]) -> int | None:
-    """Return the place of the main verb after the subject."""
+    """Return the index of the main verb, which follows the subject."""
     lexicon = load_lexicon()
     for i, word in enumerate(tokens):
         if i == 0 or tokens[i - 1] in words.DETERMINERS:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from captioner.config import Config, SourceConfig
 from captioner.data import Report, normalize_question, read_dataset
 from captioner.data.duplicates import group_equal_files
-from captioner.data.example import Kind, kind_of, normalize_split
+from captioner.data.example import RowKind, kind_of, normalize_split
 from captioner.data.table import hide_progress_bars
 from captioner.errors import ConfigError, DataError, SplitError
 
@@ -34,7 +34,7 @@ class Task:
 
     name: str
     source: SourceConfig
-    kind: Kind
+    kind: RowKind
 
 
 def read_splits(config: Config) -> tuple[list[Task], Dataset, Dataset, Report]:
@@ -74,11 +74,10 @@ def _report_leaks(train: set[str], val: set[str], report: Report) -> None:
                 report.add(LEAKED, f"{Path(path).name} = {Path(trained[0]).name}")
 
 
-def _name_task(source: SourceConfig, kind: Kind, others: list[Task]) -> str:
-    """Return the name of a task: the folder of the data set, with a number if that is taken."""
-    made = " questions" if kind == "questions" and source.questions else ""
-    made = " captions" if kind == "captions" and source.captions else made
-    base = Path(str(source.root)).stem + made
+def _name_task(source: SourceConfig, kind: RowKind, others: list[Task]) -> str:
+    """Return the name of a task: that of its folder or file, with a number if it is taken."""
+    is_made = {"questions": source.questions, "captions": source.captions}.get(kind)
+    base = Path(str(source.root)).stem + (f" {kind}" if is_made else "")
     taken = {task.name for task in others}
     names = (f"{base} {number}" if number > 1 else base for number in itertools.count(1))
     return next(name for name in names if name not in taken)

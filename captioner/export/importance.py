@@ -36,8 +36,8 @@ Tasks = Sequence[Sequence[Batch]]
 
 
 @torch.no_grad()
-def read_tasks(model: Seq2Seq, tokenizer: Tokenizer, config: Config, *, images: int) -> Tasks:
-    """Return training data of a configuration, with the features of the backbone as the images.
+def read_batches(model: Seq2Seq, tokenizer: Tokenizer, config: Config, *, images: int) -> Tasks:
+    """Return training data of a configuration, with features of the backbone instead of pixels.
 
     Args:
         model: The model whose backbone computes the features.
@@ -47,7 +47,7 @@ def read_tasks(model: Seq2Seq, tokenizer: Tokenizer, config: Config, *, images: 
 
     Raises:
         ConfigError: No data set is named.
-        DataError: A data set cannot be read, or none of the images.
+        DataError: A data set cannot be read, or no image with texts for the model.
     """
     tasks, rows, _, _ = read_splits(config)
     question = config.model.question
@@ -75,8 +75,9 @@ def read_tasks(model: Seq2Seq, tokenizer: Tokenizer, config: Config, *, images: 
 
 
 def _encode(model: Seq2Seq, sample: Sample) -> Batch:
+    """Return a batch of one sample, with features (1, P, C) in float16."""
     batch = collate([sample], question_pad=model.pad)
-    return replace(batch, images=model.backbone(batch.images).half())  # (1, P, C)
+    return replace(batch, images=model.backbone(batch.images).half())
 
 
 def image_loss(model: Seq2Seq, batch: Batch) -> Tensor:

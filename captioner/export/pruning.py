@@ -23,16 +23,16 @@ from captioner.checkpoint.safetensors_header import read_header
 from captioner.checkpoint.weights import save_best
 from captioner.config import Config, DataConfig, ModelConfig, SourceConfig
 from captioner.errors import CheckpointError, ConfigError
-from captioner.export.importance import Tasks, mean_loss, measure_importance, read_tasks
+from captioner.export.importance import Tasks, mean_loss, measure_importance, read_batches
 from captioner.model.layer_units import Units, list_units
 from captioner.model.layers import Attention
 from captioner.model.seq2seq import Seq2Seq
 
 ROUNDS = 5
-"""Importance is measured again after each fifth of the removal. With a single round at 36 of 44.7
-MB, the loss of answers rose several times as much."""
+"""Rounds of removal; importance is measured again in each. With a single round, from 44.7 to 36 MB,
+the loss of answers rose several times as much."""
 BLOCK = 8
-"""Inner units are removed in blocks of so many: matrix products of other widths are slower."""
+"""Inner units that are removed together: matrix products of other widths are slower."""
 _logger = logging.getLogger(__name__)
 _ANSWERER = "answerer."
 
@@ -44,9 +44,9 @@ class Stack:
     lists: tuple[nn.ModuleList, ...]
     """The layers; those of equal index in several lists are removed together."""
     fewest: int
-    """Layers that must be left."""
+    """Minimum number of layers."""
     setting: str
-    """The setting of the model section that is their number."""
+    """The setting of the model section for the number of layers."""
 
 
 def prune_checkpoint(
@@ -79,7 +79,7 @@ def prune_checkpoint(
     folder = resolve_checkpoint(name)
     model, tokenizer, config = load_checkpoint(folder, for_training=True)
     model.requires_grad_(False)
-    tasks = read_tasks(model, tokenizer, _with_data(config, roots), images=images)
+    tasks = read_batches(model, tokenizer, _with_data(config, roots), images=images)
     before, weights = mean_loss(model, tasks), count_weights(model)
     for _ in range(drop_layers):
         drop_layer(model, tasks)
@@ -95,7 +95,7 @@ def prune_checkpoint(
             " with this data; the backbone, the embeddings and parts that the data does not use"
             " keep their size"
         )
-    config = dataclasses.replace(config, model=describe_model(model, config.model))
+    config = dataclasses.replace(config, model=describe_sizes(model, config.model))
     record = {"checkpoint": str(name), "weights": [weights, left], "loss": [before, after]}
     save_best(output, config, tokenizer, model, {"val": {}, "pruning": record})
     _logger.info("%.1f of %.1f million weights are left", left / 1e6, weights / 1e6)
@@ -117,6 +117,7 @@ def remove_units(model: Seq2Seq, tasks: Tasks, excess: int) -> None:
 
 
 def _with_data(config: Config, roots: tuple[str, ...]) -> Config:
+    """Return a configuration with other data sets, if any are given."""
     if not roots:
         return config
     sources = tuple(SourceConfig(root=root) for root in roots)
@@ -152,7 +153,7 @@ def choose_units(
             break
         removed.setdefault(name, set()).update(block)
         excess -= len(block) * units[name].weights
-    return {k: [i for i in range(units[k].count) if i not in gone] for k, gone in removed.items()}
+    return {k: [i for i in range(units[k].count) if i not in out] for k, out in removed.items()}
 
 
 def _blocks(
@@ -167,7 +168,7 @@ def _blocks(
     starts = [0, *range(first, group.count, size)]
     for start, end in pairwise(starts):
         block = order[start:end]
-        value = importance[block].norm().item()  # of effects that are independent
+        value = importance[block].norm().item()  # as for independent effects
         yield value / (len(block) * group.weights), name, block.tolist()
 
 
@@ -214,7 +215,7 @@ def drop_layer(model: Seq2Seq, tasks: Tasks) -> None:
         del x[i]
 
 
-def describe_model(model: Seq2Seq, config: ModelConfig) -> ModelConfig:
+def describe_sizes(model: Seq2Seq, config: ModelConfig) -> ModelConfig:
     """Return the model section for a pruned model."""
     changes: dict[str, dict[str, Any]] = {"": {}, "question": {}}
     for stack in list_stacks(model).values():

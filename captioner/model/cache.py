@@ -45,8 +45,10 @@ class Cache:
         self.starts = torch.zeros(images, dtype=torch.long, device=k.device)
         self.first, self.length = 0, 0  # steps in use: first to length - 1
         self._itself = torch.eye(rows, dtype=torch.bool, device=k.device)
-        self._present: list[Tensor] = []  # for each layer, the entries of this step,
-        self._past: list[Tensor] = []  # and those of all steps in use
+        self._present: list[Tensor] = []
+        """For each layer, the entries of this step."""
+        self._past: list[Tensor] = []
+        """For each layer, the entries of all steps in use."""
 
     @property
     def dtype(self) -> torch.dtype:

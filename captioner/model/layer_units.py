@@ -38,7 +38,7 @@ class Units:
 
     @property
     def depth(self) -> int:
-        """Rows of a unit: D/H of a head, 1 of an inner unit."""
+        """Rows of a unit: D/H for a head, 1 for an inner unit."""
         return self._linear(self.output).in_features // self.count
 
     @property
@@ -68,6 +68,7 @@ class Units:
 
 @torch.no_grad()
 def _replace(layer: nn.Linear, weight: Tensor, bias: Tensor) -> nn.Linear:
+    """Return a layer with these weights, in the mode of the given layer."""
     rows, columns = weight.shape
     new = nn.Linear(columns, rows, device=weight.device, dtype=weight.dtype)
     new.weight.copy_(weight)
@@ -91,7 +92,7 @@ def list_units(model: nn.Module) -> dict[str, Units]:
 
 
 def resize_units(model: nn.Module, sizes: Mapping[str, int]) -> None:
-    """Give units other counts, in place: those of a checkpoint that has been pruned.
+    """Reduce the number of heads or inner units of layers, in place, as in a pruned checkpoint.
 
     Raises:
         ValueError: The model has no units of a name, or fewer than the count.

@@ -58,7 +58,7 @@ def pair_images(
     seed: int,
     budgets: Mapping[str, int],
 ) -> list[list[Pair]]:
-    """Return the presence questions of each image; the arguments are as above."""
+    """Return the presence questions of each image; see `make_presence_pairs` for the arguments."""
     pairs: list[list[Pair]] = [[] for _ in ids]
     for split in sorted(set(splits)):
         rows = [i for i, other in enumerate(splits) if other == split]

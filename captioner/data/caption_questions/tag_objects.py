@@ -10,7 +10,7 @@ from captioner.data.caption_questions.scene_pairs import Pair
 
 KINDS = ("animal", "vehicle", "food", "furniture", "bag", "device", "container", "board")
 _AMBIGUOUS = ("mouse",)
-"""Tags that may be of another kind; in COCO, a mouse is a device."""
+"""Tags with several meanings, which are not asked about: in COCO, a mouse is a device."""
 _TEMPLATES = (
     "what {} is in the picture",
     "what {} is there",

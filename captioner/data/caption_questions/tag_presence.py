@@ -26,6 +26,7 @@ def make_tag_pairs(
 
 
 def _count_tags(tags: Sequence[Sequence[str]]) -> PresenceStatistics:
+    """Return which tags are present in each image, and which are absent."""
     names = sorted({tag for own in tags for tag in own})
     same = {name: {other for other in names if are_compatible(name, other)} for name in names}
     return PresenceStatistics(

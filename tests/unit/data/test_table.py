@@ -130,7 +130,7 @@ def test_data_set_without_questions_is_data_error(tmp_path, read, generator_call
     sys.modules["captioner.data.caption_questions"].questions_from_captions = (
         lambda examples, *, seed: []
     )
-    with pytest.raises(DataError, match="its captions give no question"):
+    with pytest.raises(DataError, match="its captions or tags give no question"):
         read(tmp_path, questions=True)
 
 

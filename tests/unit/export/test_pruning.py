@@ -24,7 +24,7 @@ from captioner.export.pruning import (
     ROUNDS,
     choose_units,
     count_weights,
-    describe_model,
+    describe_sizes,
     drop_layer,
     header_bytes,
     remove_units,
@@ -144,7 +144,7 @@ def test_a_head_without_effect_is_removed_first_and_nothing_changes(model, check
     for one, loss in zip(tasks, expected, strict=True):
         torch.testing.assert_close(measure.image_loss(model, one[0]), loss)
     config = load_checkpoint(checkpoint)[2].model
-    assert describe_model(model, config).sizes == {name: 1}
+    assert describe_sizes(model, config).sizes == {name: 1}
 
 
 def test_the_layer_that_matters_least_is_dropped(model, checkpoint):
@@ -157,7 +157,7 @@ def test_the_layer_that_matters_least_is_dropped(model, checkpoint):
     drop_layer(model, [[one]])
     assert len(model.memory_encoder.layers) == 0
     torch.testing.assert_close(measure.image_loss(model, one), expected)
-    section = describe_model(model, load_checkpoint(checkpoint)[2].model)
+    section = describe_sizes(model, load_checkpoint(checkpoint)[2].model)
     assert (section.encoder_layers, section.decoder_layers, section.sizes) == (0, 1, {})
 
 
