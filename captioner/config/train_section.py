@@ -21,17 +21,18 @@ class StageConfig:
     start: str | None = None
     """Name of the earlier stage whose result this stage starts from; unset, the previous stage."""
     average: tuple[str, ...] = ()
-    """Start from the greedy soup of the checkpoints that these earlier stages have kept: their
-    weights are averaged as long as the validation score does not fall (Wortsman et al., 2022)."""
+    """Start from the greedy soup of the results and the kept checkpoints of these earlier stages:
+    their weights are averaged as long as the validation score does not fall (Wortsman et al.,
+    2022)."""
     snapshots: int = 1
     """Checkpoints of this stage to keep for `average`: the best ones by the validation score."""
     size: int | None = None
     """Image size; position embeddings are interpolated. Unset, that of the stage it starts from, or
     of the last one in `average`; for the first stage, `image.size`."""
     min_scale: float | None = None
-    """Augmentation of this stage; unset, `image.min_scale`."""
+    """Smallest scale of the crops in this stage; unset, `image.min_scale`."""
     jitter: float | None = None
-    """Augmentation of this stage; unset, `image.jitter`."""
+    """Strength of the color jitter in this stage; unset, `image.jitter`."""
     objective: Literal["cross_entropy", "scst"] = "cross_entropy"
     """Cross-entropy, or self-critical sequence training (SCST) with CIDEr-D as the reward."""
     samples: int = 5
@@ -107,8 +108,7 @@ class TrainConfig:
     """Model soup: checkpoints whose weights are averaged with those of `start`, which must have all
     their parts (Wortsman et al., "Model Soups", ICML 2022). A repeated name counts repeatedly."""
     teacher: TeacherConfig | None = None
-    """Distillation: checkpoints whose outputs are learned; see `TeacherConfig`. Unset, there is no
-    teacher."""
+    """Distillation: checkpoints whose outputs are learned; see `TeacherConfig`."""
     validate_start: bool = False
     """Validate the start as epoch -1 too, and keep it if no epoch is better. With a single stage of
     0 epochs, the run only validates."""
@@ -149,7 +149,7 @@ class TrainConfig:
     export: Literal["none", "float32", "int8"] = "none"
     """At the end, write the ONNX graphs of the best checkpoint, as `captioner export --dtype`."""
     eval_images: int | None = None
-    """Validate on at most this many images, the first ones; unset, on all."""
+    """Validate on at most this many images of each data set, the first ones; unset, on all."""
     save_every: int = 1000
     """Steps between saved states for resuming; a state is also saved at the end of each epoch."""
     keep: int = 2

@@ -1,4 +1,4 @@
-"""Averaging of the checkpoints of earlier stages at the start of a stage: the greedy soup.
+"""The greedy soup: an average of checkpoints of earlier stages, from which a stage starts.
 
 The checkpoints are sorted by their validation score. Starting with the best, each is added to the
 average if that does not lower the score (Wortsman et al., Model soups, ICML 2022, recipe 1). A
@@ -37,15 +37,17 @@ from captioner.training.validation import Validation, validate
 
 logger = logging.getLogger(__name__)
 EVALUATIONS = "evaluations.json"
+"""Name of the file with the scores of averages, in the folder of the stage."""
 Names = tuple[str, ...]
+"""The names of the checkpoints of an average, sorted; each is a folder in that of the run."""
 
 
 def greedy_soup(scores: dict[str, float], evaluate: Callable[[Names], float]) -> Names:
-    """Return the checkpoints to average, sorted; one may be repeated.
+    """Return the checkpoints to average; one may be repeated.
 
     Args:
         scores: The validation score of each checkpoint.
-        evaluate: Returns the score of the average of several checkpoints, whose names are sorted.
+        evaluate: Returns the score of an average.
     """
     first, *others = sorted(scores, key=lambda name: (-scores[name], name))
     chosen: Names = (first,)
@@ -61,9 +63,11 @@ def greedy_soup(scores: dict[str, float], evaluate: Callable[[Names], float]) ->
 
 
 class Evaluations:
-    """Validation scores of averages of checkpoints, which a resumed run does not compute again.
+    """Scores of averages in a file, so that a resumed run does not compute them again.
 
-    They are kept in a file, for one set of checkpoints and settings: its `digest`.
+    Args:
+        path: The file.
+        digest: Identifies the checkpoints and settings; scores of another digest are ignored.
     """
 
     def __init__(self, path: Path, digest: str) -> None:
@@ -75,7 +79,7 @@ class Evaluations:
         self.scores: dict[str, float] = record["scores"] if record.get("of") == digest else {}
 
     def add(self, key: str, score: float, *, write: bool) -> None:
-        """Add a score; with `write`, to the file too."""
+        """Add a score; with `write`, write the file."""
         self.scores[key] = score
         if write:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +88,13 @@ class Evaluations:
 
 
 def average_stages(run: Run, number: int) -> None:
-    """Give the model the greedy soup of earlier stages; it is the result of the stage so far."""
+    """Load the greedy soup of earlier stages into the model; it is the stage's result so far.
+
+    All ranks must call this.
+
+    Raises:
+        Stopped: A signal was received. The scores so far are kept.
+    """
     stage, progress = run.settings.stages[number], run.progress
     names = list_candidates(run, stage.average)
     start_stage(stage, run.config, run.model, run.train_set, run.val_set)
@@ -118,16 +128,19 @@ def average_stages(run: Run, number: int) -> None:
 
 
 def list_candidates(run: Run, stages: Sequence[str]) -> list[str]:
-    """Return the folders of the checkpoints to average, relative to the folder of the run."""
+    """Return the folders of the checkpoints to average, relative to the folder of the run.
+
+    They are the kept checkpoints of each stage and its result, which may be its start.
+    """
     names: list[str] = []
     for stage in stages:
-        kept = [f"{STAGES}/{stage}/{name}" for name in run.progress.kept.get(stage, ())]
-        names += kept or [run.progress.results[stage]]
+        names += [f"{STAGES}/{stage}/{name}" for name in run.progress.kept.get(stage, ())]
+        names.append(run.progress.results[stage])
     return list(dict.fromkeys(names))
 
 
 def _score_alone(run: Run, number: int, name: str, evaluate: Callable[[Names], float]) -> float:
-    """Return the score of one checkpoint, which its stage may have computed already."""
+    """Return the score of a single checkpoint: that of its own stage if it is comparable."""
     folder = run.output / name
     score = comparable_score(run, number, folder)
     same_size = size_of(folder) == run.sized_config.image.size
@@ -140,7 +153,7 @@ def _validate_average(run: Run, number: int, names: Names) -> Validation:
 
 
 def share_features(run: Run, number: int, names: Sequence[str]) -> None:
-    """Encode the validation images of a stage once if all checkpoints have the same backbone."""
+    """Cache the features of the validation images if all checkpoints have the same backbone."""
     states = (load_weights(run.output / name / WEIGHTS) for name in names)
     first, *others = ({k: v for k, v in s.items() if k.startswith("backbone.")} for s in states)
     if others and all(torch.equal(first[k], other[k]) for other in others for k in first):

@@ -48,11 +48,11 @@ class Progress:
     best: float = float("-inf")
     """Score of the result of the stage so far, -inf if it has none on the tasks of the stage."""
     results: dict[str, str] = field(default_factory=dict)
-    """For each stage: its result so far, a folder in that of the run."""
+    """By stage: its result so far, a folder relative to that of the run."""
     kept: dict[str, dict[str, float]] = field(default_factory=dict)
-    """For each stage: the checkpoints that it keeps, with their scores."""
+    """By stage: the names of the checkpoints of epochs that it keeps, with their scores."""
     stale: int = 0
-    """Evaluations since then, or since the stage began."""
+    """Validations since the score last improved, or since the stage began."""
     sums: dict[str, list[float]] = field(default_factory=dict)
     """In the unfinished epoch: the sum and the number of the values of each logged quantity."""
 

@@ -1,8 +1,9 @@
 """The results of the stages of a run: which checkpoints are kept, and which one is the best.
 
 A stage writes its checkpoints, in float32, to `stages/NAME` in the folder of the run. The one with
-the best score is its result, unless its start has a score on the same tasks and none is better:
-then the start is its result. Checkpoints are removed only after a state without them was saved.
+the best score is its result. If the start of the stage has a score on the same tasks and no
+checkpoint is better, the start is the result. Checkpoints are removed only after a state without
+them was saved.
 """
 
 from __future__ import annotations
@@ -28,15 +29,14 @@ if TYPE_CHECKING:
 
 STAGES = "stages"
 START, AVERAGE = "start", "average"
-"""Names of checkpoints that are not of an epoch."""
+"""Names of the checkpoints that are not those of an epoch."""
 
 
 def record_score(progress: Progress, stage: str, name: str, score: float, keep: int) -> bool:
-    """Count a validated checkpoint of a stage; return whether it is the result so far.
+    """Record the score of a checkpoint; return whether it is the result of its stage so far.
 
-    That of an epoch is added to the `keep` best ones of the stage if it is one of them. Of equal
-    scores, the earlier one is better. On a handful of images, CIDEr-D may be 0 throughout; then the
-    latest checkpoint is the best one.
+    The `keep` best checkpoints of epochs are kept. Of equal scores, the earlier one is better. On a
+    handful of images, all scores may be 0; then the latest checkpoint is the best one.
     """
     if name not in (START, AVERAGE):
         scores = progress.kept.get(stage, {}) | {name: score}
@@ -56,7 +56,13 @@ def save_result(
 ) -> None:
     """Write a validated checkpoint if it is kept, and publish it if it is the result so far.
 
-    `details` are added to its metrics.
+    Args:
+        run: The run.
+        number: The stage.
+        name: The name of the checkpoint: an epoch, `START` or `AVERAGE`.
+        model: The model, with all of its weights.
+        result: Its validation.
+        details: Further fields of `metrics.json`.
     """
     stage, config = run.names[number], run.settings.stages[number]
     score = result.scores["score"]
@@ -85,8 +91,8 @@ def prune_checkpoints(run: Run, number: int) -> None:
 def begin_from_result(run: Run, number: int) -> None:
     """Load the result of the stage that a stage starts from.
 
-    It is the result of the new stage until an epoch has a better score, if it was scored on the
-    same tasks.
+    If it was scored on the same tasks, it is also the result of the new stage until an epoch is
+    better.
     """
     start = find_start(run.settings.stages, number)
     assert start is not None
@@ -98,7 +104,7 @@ def begin_from_result(run: Run, number: int) -> None:
 
 
 def comparable_score(run: Run, number: int, folder: Path) -> float | None:
-    """Return the score of a checkpoint if it was ranked by the same tasks as a stage ranks its."""
+    """Return the score of a checkpoint if the tasks that ranked it also rank those of a stage."""
     metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
     ranked = [run.tasks[n].name for n in ranked_tasks(run.settings.stages[number], run.tasks)]
     return float(metrics["val"]["score"]) if metrics.get("ranked") == ranked else None

@@ -114,7 +114,8 @@ def test_stages_start_from_their_branch_and_the_average_is_selected(tmp_path, ca
     assert [len(list((stages / name).glob("0*"))) for name in ("base", "a", "b")] == [1, 2, 2]
     record = json.loads((stages / "soup" / "average" / "metrics.json").read_text())
     chosen = record["average"]
-    assert set(chosen) <= {f"stages/{p.parent.name}/{p.name}" for p in stages.glob("[ab]/0*")}
+    # The result of a or b may be that of base.
+    assert set(chosen) <= {f"stages/{p.parent.name}/{p.name}" for p in stages.glob("[ab]*/0*")}
     scores = json.loads((stages / "soup" / "evaluations.json").read_text())["scores"]
     assert record["val"]["score"] >= max(scores.values())
     # The average is that of the chosen checkpoints, whose other weights have equal shapes.

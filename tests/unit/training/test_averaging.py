@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import torch
 from torch import nn
 
 from captioner.checkpoint.weights import load_average, save_tensors
-from captioner.training.averaging import Evaluations, greedy_soup
+from captioner.training.averaging import Evaluations, greedy_soup, list_candidates
+from captioner.training.run_state import Progress
 
 POINTS = {"a": 1.0, "b": -0.8, "c": 3.0, "d": 0.9}
 
@@ -51,6 +53,16 @@ def test_single_checkpoint_is_its_own_soup():
         raise AssertionError(f"{names} needs no evaluation")
 
     assert greedy_soup({"a": 0.1}, evaluate) == ("a",)
+
+
+def test_candidates_are_the_kept_checkpoints_and_the_results_of_the_stages():
+    results = {"a": "stages/a/0001", "b": "stages/b/average", "c": "stages/b/average"}
+    kept = {"a": {"0000": 0.2, "0001": 0.4}, "b": {"0002": 0.1}}
+    run = SimpleNamespace(progress=Progress(results=results, kept=kept))
+    assert list_candidates(run, ["a", "b"]) == [
+        *("stages/a/0000", "stages/a/0001", "stages/b/0002", "stages/b/average"),
+    ]
+    assert list_candidates(run, ["b", "c"]) == ["stages/b/0002", "stages/b/average"]
 
 
 def test_evaluations_are_read_again_for_the_same_checkpoints_only(tmp_path):
