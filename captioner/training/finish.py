@@ -1,6 +1,6 @@
-"""The finish of a run: publish the result of the last stage as the checkpoint to use.
+"""The end of a run: publish the result of the last stage as the best checkpoint.
 
-All of it can be repeated, so that an interrupted finish is resumed from its beginning.
+Each step can be repeated, so that an interrupted end is resumed from its beginning.
 """
 
 from __future__ import annotations
@@ -28,8 +28,14 @@ from captioner.training.validation import validate
 logger = logging.getLogger(__name__)
 
 
-def finish_run(run: Run) -> None:
-    """Publish the result of the last stage: fit what belongs to it, write graphs and report."""
+def finish_run(run: Run) -> dict[str, float]:
+    """Publish the result of the last stage, calibrate it, and write its graphs and the report.
+
+    All ranks must call this.
+
+    Returns:
+        The validation scores of the result.
+    """
     result = run.output / run.progress.results[run.names[-1]]
     set_size(run, size_of(result))
     run.val_set.features = None  # those of the last stage may be of another backbone
@@ -47,6 +53,8 @@ def finish_run(run: Run) -> None:
         logger.info(f"report: {html_report.write_report(run.output)}")
     run.accelerator.end_training()
     logger.info(f"best validation score {run.progress.best:.4f}; checkpoint in {run.best}")
+    # Not from `run.best`, which the main process may still be writing.
+    return scores | checkpoint.best_scores(result)
 
 
 def validate_rest(run: Run, result: Path) -> dict[str, float]:
@@ -70,7 +78,7 @@ def validate_rest(run: Run, result: Path) -> dict[str, float]:
 
 
 def calibrate(run: Run) -> None:
-    """Fit `answers.temperature` and `confidence` on held-out rows; store them with the best."""
+    """Fit `answers.temperature` and `confidence` on held-out rows for the best checkpoint."""
     if run.config.model.question:
         model = run.model.to(run.accelerator.device)
         temperature = fit_answer_temperature(model, run.val_set, run.tasks, run.accelerator)

@@ -105,12 +105,11 @@ def train(
         elif run.saved and run_state.is_stage_finished(progress, run.settings):
             continue
         run_stage(run, number)
-    finish_run(run)
-    return checkpoint.best_scores(run.best)
+    return finish_run(run)
 
 
 def begin_stage(run: Run, number: int) -> None:
-    """Give the model the image size and the start of a stage: a result, or an average."""
+    """Set the image size of a stage, and load its start into the model: a result or an average."""
     progress = run.progress
     progress.stage, progress.epoch, progress.batch, progress.stale = number, 0, 0, 0
     torch.manual_seed(hash((run.settings.seed, number)))  # new LoRA adapters are random
