@@ -28,8 +28,8 @@ class AnswerConfidence:
     log_odds: float = 0.0
     """log(p / (1 - p)) of the probability p that the model assigns to the answer."""
     words: dict[str, float] = field(default_factory=dict)
-    """Words of the question: they separate kinds of questions that are answered differently well,
-    such as "how many" and "is there"."""
+    """Coefficients of words of the question. They distinguish kinds of questions that are answered
+    with different accuracy, such as "how many" and "is there"."""
 
     def __post_init__(self) -> None:
         for word, value in self.words.items():
@@ -39,10 +39,10 @@ class AnswerConfidence:
 
 @dataclass(frozen=True)
 class ConfidenceConfig:
-    """The calibration of confidences, which is fitted on held-out rows of the training data.
+    """The calibration of confidences, fitted on the held-out rows of the data sets.
 
-    If a part is unset, its confidence is that of the model: the geometric mean of the tokens'
-    probabilities of a caption, and the probability of an answer.
+    Without it, the confidence of a caption is the geometric mean of the probabilities of its
+    tokens, and that of an answer is its probability under the model.
     """
 
     captions: CaptionConfidence | None = None

@@ -40,10 +40,10 @@ class SourceConfig:
     rank: bool = True
     """Count in the score that ranks checkpoints; False only validates and logs the data set."""
     limit: int | None = None
-    """Use only the first images of each split, at most this many (for smoke tests)."""
+    """Use at most this many images of each split, the first ones (for smoke tests)."""
     eval_images: int | None = None
     """During training, validate on at most this many images of the data set, the first ones; 0 does
-    not validate on it, and unset, `train.eval_images` applies."""
+    not validate on it. Unset, `train.eval_images` applies."""
 
     def __post_init__(self) -> None:
         check_minimum("data", self, 1, "limit")

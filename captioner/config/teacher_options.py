@@ -11,7 +11,7 @@ from captioner.errors import ConfigError
 
 @dataclass(frozen=True)
 class TeacherConfig:
-    """The teacher of a run, and what is learned from it in stages with cross-entropy."""
+    """The teacher of a run, and what stages with cross-entropy learn from it."""
 
     checkpoints: tuple[str, ...] = ()
     """Folders, or `bundled`; several are an ensemble, whose probabilities are averaged."""
@@ -26,7 +26,7 @@ class TeacherConfig:
     """Sequence-level distillation: captions per training image from the teacher's beam search,
     which are trained on in addition to the references."""
     captions_for: Literal["captioned", "all"] = "captioned"
-    """Images that get these captions: those with captions, or also those without."""
+    """Images to caption: those that have captions, or all."""
 
     def __post_init__(self) -> None:
         if not self.checkpoints:

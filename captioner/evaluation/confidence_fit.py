@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from captioner.predict import Captioner
 
 MOST_ROWS = 2000
-"""Rows of each task; with more, the coefficients hardly change."""
+"""Maximum number of rows of each task; with more, the coefficients hardly change."""
 FEWEST_ROWS = 25
-"""Captions or answers without which no coefficients are fitted."""
+"""Minimum number of captions, or of answers, to fit coefficients."""
 WORD_SHARE, MOST_WORDS = 0.1, 40
-"""A word is a feature if it is in this share of the questions of a task; the most frequent ones."""
+"""Words in this share of the questions of a task are features, but only the most frequent ones."""
 RIDGE = 3.0
 """L2 penalty of `fit_logistic`."""
 
@@ -64,7 +64,13 @@ class Outcome:
 def calibrate_checkpoint(
     folder: Path, captioner: Captioner, tasks: Sequence[EvaluationTask], options: PredictionOptions
 ) -> dict[str, dict[str, Any]]:
-    """Store the confidences that are fitted on held-out tasks with a checkpoint.
+    """Fit confidences on held-out tasks, and store their coefficients in a checkpoint.
+
+    Args:
+        folder: The checkpoint.
+        captioner: Its captioner.
+        tasks: Rows that were not used for training.
+        options: Options for the results.
 
     Returns:
         The figures of `measure_calibrations`, which are stored in `metrics.json`.
@@ -170,11 +176,11 @@ def _answer_outcomes(
 ) -> list[Outcome]:
     results = predict_answers(captioner, task.rows, options)
     rows = [row for row in task.rows if results[row.question_id].error is None]
-    found = [results[row.question_id] for row in rows]
-    correct = score_correctness(rows, [answers.text for answers in found])
+    answered = [results[row.question_id] for row in rows]
+    correct = score_correctness(rows, [answers.text for answers in answered])
     return [
         Outcome(task.name, row.image, answers.confidence, value, row.question)
-        for row, answers, value in zip(rows, found, correct, strict=True)
+        for row, answers, value in zip(rows, answered, correct, strict=True)
     ]
 
 

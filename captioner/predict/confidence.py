@@ -15,7 +15,7 @@ from captioner.predict.results import Answers
 from captioner.text import normalize_question
 
 SMALLEST = 1e-6
-"""The log-odds of a probability are those of one between this value and 1 minus it."""
+"""Smallest probability, and distance from 1, of which log-odds are computed."""
 
 
 def logistic(z: float) -> float:
@@ -45,21 +45,21 @@ def answer_confidence(model: AnswerConfidence, probability: float, question: str
 
 
 def log_odds(probability: float) -> float:
-    """Return log(p / (1 - p)), limited to the log-odds of `SMALLEST` and of 1 minus it."""
+    """Return log(p / (1 - p)) of a probability p, limited to `SMALLEST` and 1 - `SMALLEST`."""
     p = min(max(probability, SMALLEST), 1 - SMALLEST)
     return math.log(p / (1 - p))
 
 
 def question_words(question: str) -> list[str]:
-    """Return the distinct words of a question in lower case, in their order."""
+    """Return the distinct words of a question, in lower case and in order."""
     return list(dict.fromkeys(normalize_question(question).split()))
 
 
 def calibrate_answers(model: AnswerConfidence, answers: Answers, question: str) -> Answers:
     """Return the answers to a question with calibrated confidences.
 
-    The model is that of the most likely answer. The probabilities of the others are reduced by a
-    common factor, which keeps their order and the sum of all at 1 or less.
+    The logistic model gives the confidence of the most likely answer. The probabilities of the
+    others are multiplied by a common factor, so that their order stays and all sum to 1 at most.
     """
     best, *others = answers.answers
     p, confidence = best.confidence, answer_confidence(model, best.confidence, question)

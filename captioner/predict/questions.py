@@ -159,10 +159,10 @@ def answer_batch(
     )
     for number, ranked in zip(usable, hypotheses, strict=True):
         traits = encoded[owners[number]].traits
-        found = options.build_answers(ranked, tokenizer, traits)
+        result = options.build_answers(ranked, tokenizer, traits)
         if options.calibration is not None:
-            found = calibrate_answers(options.calibration, found, rows[number][1])
-        answers[number] = found
+            result = calibrate_answers(options.calibration, result, rows[number][1])
+        answers[number] = result
     return answers
 
 

@@ -63,7 +63,7 @@ def _make_encoded(backend: Backend, pixels: Pixels, memory: Memory) -> Encoded:
 
 
 def read_traits(backend: Backend, pixels: Pixels, memory: Memory) -> ImageTraits:
-    """Return what is known of an encoded image besides its texts."""
+    """Return the properties of an encoded image."""
     return ImageTraits(pixels.low_confidence, *(backend.kind(memory) or ()))
 
 

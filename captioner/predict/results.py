@@ -26,7 +26,7 @@ UNSURE = "unsure"
 
 
 class ImageTraits(NamedTuple):
-    """What is known of an image besides its texts; see the fields of `Result`."""
+    """The properties of an image; see the fields of `Result`."""
 
     low_confidence: bool = False
     kind: str | None = None
@@ -182,7 +182,7 @@ class Encoded:
 
     @property
     def traits(self) -> ImageTraits:
-        """What is known of the image besides its texts."""
+        """The properties of the image."""
         return ImageTraits(self.low_confidence, self.kind, self.kind_probability)
 
     def check_backend(self, backend: Backend) -> Encoded:

@@ -34,6 +34,7 @@ from captioner.training.samples import sample_captions
 from captioner.training.teacher import Teacher, capture_memory
 
 TAG_MARGIN, TAG_FOCUS = 0.05, 4
+"""Margin and focusing parameter of absent tags in the asymmetric loss; see `tag_loss`."""
 _END = "</s>"
 FullModel = Callable[[], AbstractContextManager[Seq2Seq]]
 """Gives, within a block, a model with all weights, any of whose methods may be called."""

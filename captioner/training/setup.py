@@ -42,7 +42,7 @@ def build_start(config: Config, rows: Dataset) -> tuple[Seq2Seq, Tokenizer, Conf
     question = config.model.question
     if question is None and any(rows["question"]):
         raise ConfigError(
-            "the data has questions, and the model no parts to answer them; add"
+            "the data has questions, but the model has no question modules; add"
             " model.question.fusion=cross_attention to the command"
         )
     if tags := frequent_tags(rows):
@@ -53,9 +53,10 @@ def build_start(config: Config, rows: Dataset) -> tuple[Seq2Seq, Tokenizer, Conf
 
 
 def _add_tag_head(model: Seq2Seq, tags: Mapping[int, Collection[str]]) -> None:
+    """Add a classifier of the tags of all data sets; raise ConfigError if one has none."""
     if not all(tags.values()):
         raise ConfigError(
-            f"a data set of tags has none with {MIN_TAG_IMAGES} training images; add images"
+            f"a data set of tags has no tag with {MIN_TAG_IMAGES} training images; add images"
         )
     channels = model.memory_encoder.projection.in_features
     model.tag_head = TagHead(channels, len(set().union(*tags.values())))
@@ -85,7 +86,7 @@ def _texts(rows: Dataset, *, lowercase: bool) -> Iterator[str]:
 
 
 def _from_checkpoint(config: Config) -> tuple[Seq2Seq, Tokenizer, Config]:
-    """Return a checkpoint's model, tokenizer and pixels with the rest of the run's settings."""
+    """Return the model, tokenizer and pixel format of a checkpoint, with the run's settings."""
     name, question = config.train.start, config.model.question
     assert name is not None
     model, tokenizer, saved = load_checkpoint(name, for_training=True, question=question)

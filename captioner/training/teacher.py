@@ -5,7 +5,7 @@ al., Distilling the knowledge in a neural network, 2015; for texts: Kim and Rush
 knowledge distillation, 2016, section 3.1). Feature matching pulls the memory of the student towards
 that of the teacher (Romero et al., FitNets, 2015).
 
-The teacher has no gradient and no random numbers, and it is no part of the state of a run.
+The teacher needs no gradient and no random numbers, and the state of a run does not contain it.
 
 Shapes: B images, H, W pixels, P positions, C channels, D width, M tokens that are not padding, V
 vocabulary.
@@ -43,7 +43,7 @@ class Teacher:
         models: The members; they are set to evaluation mode and frozen.
         specs: The input of each member.
         student: The input of the student; the size may be another in some stages.
-        knows_questions: Whether all of them answer the questions of the student's tokenizer.
+        knows_questions: Whether all members can answer the questions of the student.
     """
 
     def __init__(
@@ -67,6 +67,9 @@ class Teacher:
             logits: Those of the student, (M, V).
             memory: That of the student, (B, P, D).
             batch: The batch, with pixels or the features of a backbone that all members share.
+
+        Returns:
+            The loss, summed over the M tokens.
         """
         words, features = self.settings.words, self.settings.features
         memories = self.encode(batch)
@@ -188,9 +191,9 @@ def load_teacher(model: Seq2Seq, tokenizer: Tokenizer, config: Config) -> Teache
     if settings is None or not (settings.words or settings.features):
         return None
     members = [load_checkpoint(name, for_training=True) for name in settings.checkpoints]
-    for name, (teacher, words, _) in zip(settings.checkpoints, members, strict=True):
+    for name, (teacher, teacher_tokenizer, _) in zip(settings.checkpoints, members, strict=True):
         if settings.words:
-            _check_words(name, teacher, words, model, tokenizer)
+            _check_words(name, teacher, teacher_tokenizer, model, tokenizer)
         if settings.features:
             _check_positions(name, teacher, model)
     knows = all(_reads_questions(theirs.model, config.model) for *_, theirs in members)
@@ -204,7 +207,7 @@ def load_teacher(model: Seq2Seq, tokenizer: Tokenizer, config: Config) -> Teache
 
 
 def _reads_questions(teacher: ModelConfig, student: ModelConfig) -> bool:
-    """Return whether a teacher reads the questions of a student: as long, of the same tokens."""
+    """Return whether a teacher can read the questions of a student: their tokens and length."""
     theirs, own = teacher.question, student.question
     if theirs is None or own is None or theirs.encoder != own.encoder:
         return False
@@ -212,9 +215,13 @@ def _reads_questions(teacher: ModelConfig, student: ModelConfig) -> bool:
 
 
 def _check_words(
-    name: str, teacher: Seq2Seq, words: Tokenizer, model: Seq2Seq, tokenizer: Tokenizer
+    name: str, teacher: Seq2Seq, theirs: Tokenizer, model: Seq2Seq, own: Tokenizer
 ) -> None:
-    if words.model != tokenizer.model:
+    """Raise ConfigError unless the teacher's decoder can read the tokens of the student's texts.
+
+    Each model is followed by its tokenizer.
+    """
+    if theirs.model != own.model:
         raise ConfigError(
             f"train.teacher: {name}: its tokenizer differs, and word-level distillation needs the"
             " same tokens; set train.teacher.words=0, or start from a checkpoint with its tokenizer"
@@ -227,6 +234,7 @@ def _check_words(
 
 
 def _check_positions(name: str, teacher: Seq2Seq, model: Seq2Seq) -> None:
+    """Raise ConfigError unless the memory of a teacher can be resampled to that of the student."""
     counts = [len(x.memory_encoder.positions) for x in (model, teacher)]
     if counts[0] != counts[1] and any(math.isqrt(n) ** 2 != n for n in counts):
         raise ConfigError(
