@@ -42,9 +42,8 @@ def main() -> None:
     print("| image | caption | CIDEr-D | confidence | first reference |\n|---|---|---|---|---|")
     for image in choose_middles(order, args.count):
         caption, score = best[image], 100 * scores[image]["CIDEr-D"]
-        confidence = "" if caption.confidence is None else f"{caption.confidence:.2f}"
-        reference = rows[image].references[0].strip().lower()
-        print(f"| {Path(image).stem} | {caption.text} | {score:.0f} | {confidence} | {reference} |")
+        cells = (Path(image).stem, caption.text, f"{score:.0f}", f"{caption.confidence:.2f}")
+        print(f"| {' | '.join(cells)} | {rows[image].references[0].strip().lower()} |")
 
 
 def choose_middles(items: list[str], count: int) -> list[str]:
