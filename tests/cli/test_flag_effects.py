@@ -7,6 +7,7 @@ import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -97,7 +98,7 @@ class FakeCaptioner:
         return iter(["a", " dog"])
 
     def encode(self, image: Any) -> Any:
-        return image
+        return SimpleNamespace(image=image, kind=None)
 
     def repeated_answers(self, answers: list[str]) -> list[str]:
         return []

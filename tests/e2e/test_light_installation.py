@@ -17,7 +17,10 @@ NEED_TORCH = (
     "decoding.torch_arrays",
 )
 """Modules and packages of captioner that import torch."""
-NEED_OTHERS = ("data.caption_questions", "metrics._evaluate_module", "pretrained", "serve")
+NEED_OTHERS = (
+    *("data.caption_questions", "data.question_captions", "metrics._evaluate_module"),
+    *("pretrained", "serve"),
+)
 """Modules and packages that import other libraries of the extras."""
 MAIN = "from captioner.cli.main import main; sys.exit(main(sys.argv[1:]))"
 

@@ -147,11 +147,12 @@ def attending_to_white(folder: Path, *, resize: str = "squash") -> Captioner:
         nn.init.eye_(a.k_proj.weight)
         nn.init.zeros_(a.k_proj.bias)
 
-    def extract(pixels: Tensor) -> Tensor:
+    def extract_views(pixels: Tensor) -> tuple[Tensor, Tensor]:
         bright = nn.functional.avg_pool2d(pixels.mean(1, keepdim=True), SIZE // SIDE)
-        return bright.flatten(2).mT.expand(-1, -1, width).contiguous()
+        features = bright.flatten(2).mT.expand(-1, -1, width).contiguous()
+        return features, features
 
-    model.extract = extract
+    model.extract_views = extract_views
     model.memory_encoder.forward = lambda features: features
     image = dataclasses.replace(config.image, resize=resize)
     return Captioner.of_model(model, tokenizer, dataclasses.replace(config, image=image))
@@ -188,7 +189,7 @@ def test_a_cropped_image_has_the_box_of_the_crop(folder, size, box):
 def test_positions_without_a_grid_are_rejected(folder):
     model, tokenizer, config = load_checkpoint(folder)
     model.memory_encoder.positions = nn.Parameter(torch.zeros(5, config.model.width))
-    model.extract = lambda pixels: torch.zeros(1, 5, config.model.width)
+    model.extract_views = lambda pixels: (torch.zeros(1, 5, config.model.width),) * 2
     model.memory_encoder.forward = lambda features: features
     with pytest.raises(CaptionerError, match="5 positions are no grid over 64 x 64"):
         Captioner.of_model(model, tokenizer, config).attention(picture(0), TEXT)
