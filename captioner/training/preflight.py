@@ -7,12 +7,13 @@ ignores the image, which would otherwise show after hours of training.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from captioner.config import AnswerConfig, Config, DecodingConfig
+from captioner.config import AnswerConfig, Config, DecodingConfig, StageConfig
 from captioner.data.collate import Batch, collate
 from captioner.data.dataset import ImageDataset, Key, Sample
 from captioner.data.splits import read_splits
@@ -20,7 +21,7 @@ from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS, EOS, PAD, Tokenizer
 from captioner.training import setup
 from captioner.training.data_report import describe_data
-from captioner.training.loss import caption_loss, tag_loss
+from captioner.training.loss import Objective
 from captioner.training.run import check_export
 from captioner.training.validation import generate_texts
 
@@ -115,10 +116,12 @@ def overfit(model: Seq2Seq, batch: Batch) -> list[float]:
     parameters = [p for part in parts for p in part.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0)
     with torch.no_grad():
-        features = model.backbone(batch.images)
+        batch = replace(batch, images=model.backbone(batch.images))
+    objective = Objective(StageConfig(), smoothing=0.0, max_length=1)
     losses: list[float] = []
     for _ in range(MAX_STEPS):
-        loss = _batch_loss(model, features, batch)
+        result = objective(model, batch, full_model=lambda: nullcontext(model))
+        loss = result.total / result.tokens
         losses.append(loss.item())
         if losses[-1] < OVERFIT:
             break
@@ -127,15 +130,6 @@ def overfit(model: Seq2Seq, batch: Batch) -> list[float]:
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
     return losses
-
-
-def _batch_loss(model: Seq2Seq, features: Tensor, batch: Batch) -> Tensor:
-    """Return the loss per token, or per image for tags."""
-    if batch.tags is not None:
-        return tag_loss(model(features), batch.tags) / len(batch.tags)
-    labels = batch.labels[batch.labels != PAD]
-    logits = model(features, batch.tokens, batch.questions, batch.owners)
-    return caption_loss(logits, labels) / len(labels)
 
 
 def _check_tags(model: Seq2Seq, batch: Batch, tags: Tensor) -> Finding:
