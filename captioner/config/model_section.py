@@ -90,8 +90,9 @@ class ModelConfig:
     kinds: tuple[str, ...] = ()
     """Kinds of images that the model recognizes, photographs first; set by `train.kinds`."""
     sizes: dict[str, int] = field(default_factory=dict)
-    """Layers that differ from `heads` or `ffn`, by name (`decoder.layers.0.self_attn: 4`,
-    `decoder.layers.0.ffn: 800`); written by `captioner export --prune`."""
+    """Sizes of the layers that differ from `heads` or `ffn`, by name. Example:
+    `{decoder.layers.0.self_attn: 4, decoder.layers.0.ffn: 800}`. Written by
+    `captioner export --prune`."""
 
     def __post_init__(self) -> None:
         check_minimum("model", self, 1, "width", "heads", "ffn", "decoder_layers")
