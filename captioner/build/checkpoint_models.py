@@ -64,5 +64,3 @@ def load_checkpoint(
     for mobilenet in fast:
         mobilenet.fold_batch_norms()
     return model, tokenizer, config
-
-

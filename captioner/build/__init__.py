@@ -1,0 +1,7 @@
+"""Configuration to modules: the only package that passes settings to constructors."""
+
+from captioner.build.backbones import build_backbone, feature_shape
+from captioner.build.checkpoint_models import load_checkpoint
+from captioner.build.models import build_model
+
+__all__ = ["build_backbone", "build_model", "feature_shape", "load_checkpoint"]
