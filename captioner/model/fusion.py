@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captioner.model.layers import Attention, Dropout, EncoderLayer, attend, key_mask, module_list
+from captioner.model.pooling import mean_pool
 
 Fused = tuple[Tensor, Tensor | None]
 
@@ -149,12 +150,6 @@ class Linear(nn.Module):
         if self.keeps_positions:
             fused = _select_images(owners, memory) + fused  # (N, P, D)
         return self.norm(fused), None
-
-
-def mean_pool(x: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean (N, D) of x (N, S, D) over the positions where mask (N, S) is True."""
-    weights = mask[..., None].to(x.dtype)
-    return (x * weights).sum(1) / weights.sum(1)
 
 
 def _select_images(owners: Tensor, x: Tensor) -> Tensor:

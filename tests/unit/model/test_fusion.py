@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captioner.model.fusion import Add, Concat, CrossAttention, Linear, Multiply, mean_pool
+from captioner.model.fusion import Add, Concat, CrossAttention, Linear, Multiply
 
 WIDTH, HEADS, POSITIONS = 12, 3, 5
 # Image 1 has no question, the others have several, in mixed order.
@@ -252,14 +252,6 @@ def test_concat_distinguishes_image_and_question() -> None:
     one, _ = fusion(memory, owner, states, mask)
     two, _ = fusion(states, owner, memory, mask)
     torch.testing.assert_close(one[:, :3], two[:, 3:])
-
-
-def test_mean_pool_ignores_masked_positions() -> None:
-    _, _, states, mask = make_inputs()
-    expected = torch.stack([x[:n].mean(0) for x, n in zip(states, LENGTHS, strict=True)])
-    torch.testing.assert_close(mean_pool(states, mask), expected)
-    half = mean_pool(states.bfloat16(), mask)
-    assert half.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("kind", [Concat, CrossAttention])
