@@ -118,12 +118,18 @@ class TrainConfig:
     """Images per step and device."""
     accumulate: int = 1
     """Gradient accumulation: batches per optimizer step."""
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    """AdamW, whose weight decay is separate from the gradient; or Adam or stochastic gradient
+    descent, whose weight decay is an L2 penalty. `sgd` needs a learning rate that is 10 to 100
+    times as high."""
+    momentum: float = 0.9
+    """Momentum of `sgd`, 0 to below 1."""
     weight_decay: float = 0.05
-    """Weight decay of AdamW."""
+    """Weight decay of matrices."""
     label_smoothing: float = 0.1
     """Label smoothing of the cross-entropy, 0 to below 1."""
     betas: tuple[float, float] = (0.9, 0.98)
-    """Betas of AdamW."""
+    """Betas of AdamW and Adam."""
     clip: float = 1.0
     """Gradient clipping: largest norm of the gradient."""
     ema: float = 0.0
@@ -186,4 +192,4 @@ class TrainConfig:
                     f"train.stages.{number}: epochs=0 is allowed only with `average`, or in the"
                     " first stage with train.start and train.validate_start"
                 )
-        check_interval("train", self, "[0, 1)", "label_smoothing", "ema")
+        check_interval("train", self, "[0, 1)", "label_smoothing", "ema", "momentum")

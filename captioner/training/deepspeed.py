@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from accelerate.utils import DeepSpeedPlugin
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-"""Names of the tensors that AdamW keeps for each weight, besides the number of steps."""
+"""Names of the tensors that AdamW and Adam keep for each weight, besides the number of steps."""
 
 
 def check(settings: TrainConfig) -> None:
@@ -29,6 +29,8 @@ def check(settings: TrainConfig) -> None:
         raise ConfigError(f"DeepSpeed is not installed; {install_command('deepspeed')}")
     if settings.precision == "fp16":
         raise ConfigError("train.precision=fp16 is not supported with DeepSpeed; use bf16 or no")
+    if settings.optimizer == "sgd":
+        raise ConfigError("train.optimizer=sgd is not supported with DeepSpeed; use adamw or adam")
 
 
 def configure(plugin: DeepSpeedPlugin, settings: TrainConfig) -> None:
@@ -54,7 +56,7 @@ def unwrap(optimizer: torch.optim.Optimizer) -> Any:
 
 
 def optimizer_state(zero: Any) -> Iterator[tuple[nn.Parameter, str, Tensor]]:
-    """Yield the state of AdamW as (weight, key, tensor); all ranks must consume all of it."""
+    """Yield the optimizer's state as (weight, key, tensor); all ranks must consume all of it."""
     from deepspeed.utils import safe_get_full_optimizer_state
 
     _link(zero)
@@ -67,7 +69,7 @@ def optimizer_state(zero: Any) -> Iterator[tuple[nn.Parameter, str, Tensor]]:
 
 
 def load_optimizer_state(zero: Any, states: Mapping[nn.Parameter, Mapping[str, Tensor]]) -> None:
-    """Load the state of AdamW; each rank keeps its part."""
+    """Load the state of the optimizer; each rank keeps its part."""
     from deepspeed.utils import safe_set_full_optimizer_state
 
     step = max(values["step"] for values in states.values())

@@ -229,7 +229,7 @@ def load_optimizer_state(
         return
     for name, values in by_name.items():
         weight = weights[name]
-        # The fused AdamW walks through memory linearly, so that moments need the memory format of
+        # A fused optimizer walks through memory linearly, so that moments need the memory format of
         # their weight (channels last); tensors in files are contiguous.
         optimizer.state[weight] = {
             key: place_like(x, weight) if x.shape == weight.shape else x.to(weight.device)

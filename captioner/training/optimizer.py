@@ -1,4 +1,4 @@
-"""AdamW with parameter groups, layer-wise learning-rate decay, and the learning-rate schedule."""
+"""Optimizers with parameter groups and layer-wise decay, and the learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ from captioner.config import StageConfig, TrainConfig
 from captioner.model.seq2seq import Seq2Seq
 
 
-def build_optimizer(model: Seq2Seq, config: TrainConfig, stage: StageConfig) -> torch.optim.AdamW:
-    """Return AdamW over the parameters that a stage trains (Loshchilov and Hutter, 2019).
+def build_optimizer(
+    model: Seq2Seq, config: TrainConfig, stage: StageConfig
+) -> torch.optim.Optimizer:
+    """Return the optimizer over the parameters that a stage trains.
+
+    It is AdamW (Loshchilov and Hutter, 2019), Adam (Kingma and Ba, 2015), whose weight decay is
+    added to the gradient, or stochastic gradient descent with momentum (Sutskever et al., 2013).
 
     The model must be that of `start_stage`. Each group holds its peak learning rate under the key
     `peak`.
@@ -36,7 +41,10 @@ def build_optimizer(model: Seq2Seq, config: TrainConfig, stage: StageConfig) -> 
         {"params": p, "lr": rate, "peak": rate, "weight_decay": config.weight_decay * decays}
         for (rate, decays), p in groups.items()
     ]
-    return torch.optim.AdamW(options, betas=config.betas, fused=True)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(options, momentum=config.momentum, fused=True)
+    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+    return kind(options, betas=config.betas, fused=True)
 
 
 def rated_parameters(

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from captioner.checkpoint.weights import save_tensors, tensor_bytes
 from captioner.config import Config, TrainConfig, to_dict
-from captioner.errors import CheckpointError
+from captioner.config.parsing import parse_value
+from captioner.errors import CheckpointError, ConfigError
 from captioner.files import find_damage, replace_folder
 from captioner.tokenizer import Tokenizer
 from captioner.training import distributed
@@ -223,7 +224,7 @@ def _check_record(
 ) -> None:
     """Raise CheckpointError if a run cannot resume from a state with this record."""
     record["progress"]["results"]  # missing in states of earlier versions
-    differences = _differences(record["config"], present["config"])
+    differences = _differences(_complete(record["config"]), present["config"])
     changed = [key for key in differences if key not in HARMLESS]
     if changed and not force:
         raise CheckpointError(
@@ -242,6 +243,15 @@ def _check_record(
             f"{path}: its tokenizer was trained on other captions than those of {roots}; restore"
             " them, or start a run with another train.output"
         )
+
+
+def _complete(config: dict[str, Any]) -> dict[str, Any]:
+    """Return recorded settings, with the defaults of those that were added later."""
+    settings = {key: value for key, value in config.items() if key != "ranks"}
+    try:
+        return config | to_dict(parse_value(Config, settings))
+    except ConfigError:  # a setting was removed later: the comparison names it
+        return config
 
 
 def _differences(old: Any, new: Any, where: str = "") -> list[str]:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import timm
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from small_models import small_model, train_small_tokenizer
@@ -46,6 +47,45 @@ def test_every_trained_parameter_is_in_one_group(encoder_lr, question, tokenizer
             assert group["peak"] == (encoder_lr if id(p) in backbone else 1e-3)
             decays = p.ndim > 1 and "positions" not in name
             assert group["weight_decay"] == (0.07 if decays else 0.0), name
+
+
+def train_twice(model, optimizer) -> None:
+    """Make two steps on the same two captions."""
+    images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    for _ in range(2):
+        model(images, torch.tensor([[[2, 5, 6]], [[2, 7, 8]]])).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@pytest.mark.parametrize(
+    ("settings", "reference", "options"),
+    [
+        ({}, torch.optim.AdamW, {"betas": (0.9, 0.98)}),
+        ({"optimizer": "adamw", "betas": (0.8, 0.9)}, torch.optim.AdamW, {"betas": (0.8, 0.9)}),
+        ({"optimizer": "adam"}, torch.optim.Adam, {"betas": (0.9, 0.98)}),
+        ({"optimizer": "sgd"}, torch.optim.SGD, {"momentum": 0.9}),
+        ({"optimizer": "sgd", "momentum": 0.0}, torch.optim.SGD, {}),
+    ],
+    ids=["default", "adamw", "adam", "sgd", "sgd without momentum"],
+)
+def test_the_setting_selects_an_optimizer_of_torch(tokenizer, settings, reference, options):
+    """Compare two steps with those of the plain implementation of the optimizer."""
+    ours, theirs = small_model(tokenizer).eval(), small_model(tokenizer).eval()
+    config, stage = TrainConfig(weight_decay=0.3, **settings), StageConfig(lr=0.01)
+    matrices = [p for n, p in theirs.named_parameters() if p.ndim > 1 and "positions" not in n]
+    rest = [p for n, p in theirs.named_parameters() if p.ndim == 1 or "positions" in n]
+    for model in (ours, theirs):
+        model.backbone.requires_grad_(requires_grad=False)
+    groups = [{"params": matrices, "weight_decay": 0.3}, {"params": rest, "weight_decay": 0}]
+    for group in groups:
+        group["params"] = [p for p in group["params"] if p.requires_grad]
+    start = {name: p.clone() for name, p in ours.state_dict().items()}
+    train_twice(ours, build_optimizer(ours, config, stage))
+    train_twice(theirs, reference(groups, lr=0.01, foreach=False, **options))
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+    moved = [n for n, p in ours.named_parameters() if not torch.equal(p, start[n])]
+    assert len(moved) > len(matrices)
 
 
 def test_embeddings_have_no_weight_decay(tokenizer, tmp_path):

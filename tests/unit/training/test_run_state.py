@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,7 @@ from captioner.config import (
     Config,
     StageConfig,
     TrainConfig,
+    to_dict,
 )
 from captioner.errors import CheckpointError
 from captioner.tokenizer import Tokenizer
@@ -33,7 +35,11 @@ def tokenizer() -> Tokenizer:
 @pytest.fixture
 def trained(tokenizer, tmp_path):
     """Train a model for a few steps, channels last as in a run, and save its state."""
-    config = Config(train=TrainConfig(ema=0.9, output=str(tmp_path)))
+    return train(tokenizer, tmp_path)
+
+
+def train(tokenizer: Tokenizer, tmp_path: Path, **settings) -> SimpleNamespace:
+    config = Config(train=TrainConfig(ema=0.9, output=str(tmp_path), **settings))
     model = small_model(tokenizer).to(memory_format=torch.channels_last)
     stage = StageConfig(lr=1e-2, encoder_lr=1e-2)
     optimizer = build_optimizer(model, config.train, stage)
@@ -67,8 +73,13 @@ def newest(trained) -> SavedState:
     return SavedState(trained.folder, trained.config, trained.tokenizer, "rows")
 
 
-def test_restored_run_continues_bit_for_bit(trained, tokenizer):
-    t = trained
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"optimizer": "adam"}, {"optimizer": "sgd"}, {"optimizer": "sgd", "momentum": 0.0}],
+    ids=["adamw", "adam", "sgd", "sgd without momentum"],
+)
+def test_restored_run_continues_bit_for_bit(tokenizer, tmp_path, settings):
+    t = train(tokenizer, tmp_path, **settings)
     model = small_model(tokenizer, seed=1).to(memory_format=torch.channels_last)
     average = MovingAverage(model, 0.9)
     optimizer = build_optimizer(model, t.config.train, t.stage)
@@ -91,6 +102,26 @@ def test_changed_settings_are_an_error_that_names_them(trained, tokenizer):
     other = Config(train=TrainConfig(ema=0.5, seed=3, output=trained.config.train.output))
     with pytest.raises(CheckpointError, match=r"train\.ema.*train\.seed"):
         SavedState(trained.folder, other, tokenizer, "rows")
+
+
+def test_a_setting_that_was_added_later_has_its_default(trained, tokenizer):
+    """States from before a setting existed can be resumed, unless the run changes it."""
+    config, ranks = to_dict(trained.config), {"ranks": 1}
+    del config["train"]["optimizer"], config["train"]["stages"][0]["snapshots"]
+    record = {
+        "config": config | ranks,
+        "data": "rows",
+        "tokenizer": "t",
+        "progress": {"results": {}},
+    }
+    present = record | {"config": to_dict(trained.config) | ranks}
+    run_state._check_record(record, present, trained.folder, "roots", force=False)
+    present = record | {"config": to_dict(Config(train=TrainConfig(optimizer="sgd"))) | ranks}
+    with pytest.raises(CheckpointError, match=r"other settings \(.*train\.optimizer.*\)"):
+        run_state._check_record(record, present, trained.folder, "roots", force=False)
+    record["config"]["train"]["removed"] = 1
+    with pytest.raises(CheckpointError, match=r"train\.removed"):
+        run_state._check_record(record, present, trained.folder, "roots", force=False)
 
 
 def test_changed_number_of_ranks_is_an_error(trained, tokenizer):
