@@ -87,11 +87,15 @@ def save_best(
 
 
 def publish_checkpoint(
-    source: Path, folder: Path, scores: Mapping[str, float] | None = None
+    source: Path,
+    folder: Path,
+    scores: Mapping[str, float] | None = None,
+    classes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a copy of a checkpoint atomically, with weights of the type `train.save_dtype`.
 
-    `scores` are added to its validation scores. Raises CheckpointError if it cannot be written.
+    `scores` are added to its validation scores, and `classes` to its tables of classes. Raises
+    CheckpointError if it cannot be written.
     """
     restore_folder(source)
     dtype = getattr(torch, load_config(source / CONFIG).train.save_dtype)
@@ -102,6 +106,8 @@ def publish_checkpoint(
         (partial / WEIGHTS).chmod(0o644)
         metrics = json.loads((source / METRICS).read_text(encoding="utf-8"))
         metrics["val"] = {**(scores or {}), **metrics["val"]}
+        if classes:
+            metrics["classes"] = {**classes, **metrics.get("classes", {})}
         _write_metrics(partial, metrics)
 
 

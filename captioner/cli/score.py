@@ -51,21 +51,13 @@ def run(options: ScoreOptions) -> int:
 
 def _print_scores(scores: dict[str, Any]) -> None:
     """Print the scores of one task as a table."""
-    from captioner.evaluation.tables import format_calibration, format_table
+    from captioner.evaluation.tables import format_caption_scores, format_table
 
     if "scores" in scores:
-        for line in format_table(scores):
-            print(line)
+        print(*format_table(scores), sep="\n")
         notify(f"{scores['questions']} questions about {scores['images']} images")
     elif "references" in scores:
-        print(f"{'metric':<10} {'x 100':>6} {'95 % interval':>15}")
-        for name, (low, high) in scores["intervals"].items():
-            interval = f"{100 * low:.1f} to {100 * high:.1f}"
-            print(f"{name:<10} {100 * scores[name]:6.1f} {interval:>15}")
-        if calibration := scores.get("calibration"):
-            print()
-            for line in format_calibration(calibration):
-                print(line)
+        print(*format_caption_scores(scores), sep="\n")
         notify(f"{scores['images']} images, {scores['references']} references")
 
 
@@ -78,7 +70,13 @@ def _score_file(options: ScoreOptions, candidates: str) -> dict[str, Any]:
     rows = list(read_candidates(candidates))
     tasks, references = _read_tasks(options), options.references
     return score_candidates(
-        rows, tasks, source=candidates, references=references, notify=notify, seed=options.seed
+        rows,
+        tasks,
+        source=candidates,
+        references=references,
+        notify=notify,
+        labels=_read_labels(options),
+        seed=options.seed,
     )
 
 
@@ -141,6 +139,8 @@ def _score_checkpoint(options: ScoreOptions) -> tuple[dict[str, Any], bool]:
     has_questions = any(task.has_questions for task in tasks)
     if options.blind and not has_questions:
         raise CaptionerError("--blind is a baseline for answers, but the data has no questions")
+    if options.labels and all(task.has_questions for task in tasks):
+        raise CaptionerError("--labels are named by captions, but the data has none")
     if has_questions and len(tasks) > 1 and options.writes_vqa_results:
         problem = "the data has captions too; give a .jsonl file"
         raise CaptionerError(f"--output {options.output}: {problem}")
@@ -192,7 +192,7 @@ def _score_captions(
     results = caption_task(captioner, task, _prediction_options(options, task, file))
     rows = [row for row in task.rows if row.image_id in results]
     captions = {row.image_id: results[row.image_id].text for row in rows}
-    scores = score_image_captions(captions, rows, seed=options.seed)
+    scores = score_image_captions(captions, rows, labels=_read_labels(options), seed=options.seed)
     if calibration := measure_caption_calibration(results, rows):
         scores["calibration"] = calibration
     return scores, len(rows) == len(task.rows)
@@ -221,6 +221,14 @@ def _score_answers(
         write_vqa_results(options.output, answers)
     table = score_question_answers(captioner, task, answers, confidences, prediction, blind=blind)
     return table, len(confidences) == len(task.rows)
+
+
+def _read_labels(options: ScoreOptions) -> dict[str, list[str]] | None:
+    """Return the other names of each label; None without labels."""
+    from captioner.cli.question_file import read_allowed_answers
+    from captioner.evaluation.class_tables import parse_labels
+
+    return parse_labels(read_allowed_answers(options.labels) or ()) or None
 
 
 def _load(checkpoint: str, options: ScoreOptions) -> Captioner:

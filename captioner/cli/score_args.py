@@ -29,9 +29,10 @@ the rows are those that were held out from the training of the checkpoint, task 
 
 Captions are scored by BLEU, ROUGE-L and CIDEr-D. Answers are scored by exact match after the
 normalization of VQA and by macro-F1, and, if each question has at least four reference answers, by
-the official VQA accuracy. The scores of a checkpoint are printed beside three baselines: a model
-without images (--blind), the model itself with shuffled images, and the most frequent training
-answer to each type of question.
+the official VQA accuracy; also by precision, recall and F1 of the classes, with a confusion table.
+The scores of a checkpoint are printed beside three baselines: a model without images (--blind),
+the model itself with shuffled images, and the most frequent training answer to each type of
+question.
 
 `compare A B` compares two systems, each a file of captions or a checkpoint folder: the difference
 of each metric, its 95 % interval over 10,000 bootstrap samples of the images, and p, the
@@ -60,6 +61,10 @@ _REFERENCE_FLAGS: dict[str, dict[str, Any]] = {
     "--images": {"metavar": "DIR",
         "help": "Folder of the images. Default: the usual folders of the format."},
     "--questions": {"action": "store_true", "help": "Score questions made from the captions."},
+    "--labels": {"metavar": "A,B,...",
+        "help": "Also score which of these labels each caption names, against the label that its"
+        " references name: accuracy, precision, recall and F1. A=X|Y adds other names of A."
+        " @FILE reads the labels from a text file, one per line."},
     "--seed": {"metavar": "N", "type": int, "default": 0,
         "help": "Seed of these questions, of shuffled images and of intervals. Default: 0."},
 }
@@ -101,6 +106,8 @@ class ScoreOptions:
     splits: tuple[str, ...]
     images: str | None
     questions: bool
+    labels: str | None
+    """Labels separated by commas, or @FILE."""
     seed: int
     json: bool
     checkpoint: str
@@ -177,7 +184,16 @@ class _Checks:
         """Return the two systems to compare."""
         if len(self.words) != 3 or not self.values["references"]:
             self.error("compare needs two files of captions or checkpoints, and --references")
-        for name in ("checkpoint", "held_out", "only", "calibrate", "blind", "output", "questions"):
+        for name in (
+            "checkpoint",
+            "held_out",
+            "only",
+            "calibrate",
+            "blind",
+            "output",
+            "questions",
+            "labels",
+        ):
             if self.values[name]:
                 self.error(f"{_flag(name)} cannot be used with compare")
         _, first, second = self.words
@@ -200,7 +216,7 @@ class _Checks:
                     f"{word}: has no effect on the scores; --held-out accepts settings of the"
                     " location of the data and of the rows held out, such as data.root=PATH"
                 )
-        for name in ("only", "blind", "output", "beam_size"):
+        for name in ("only", "blind", "output", "beam_size", "labels"):
             if self.values["calibrate"] and self.values[name]:
                 problem = "all held-out rows are used, with the search of the checkpoint"
                 self.error(f"{_flag(name)} cannot be used with --calibrate: {problem}")

@@ -12,6 +12,7 @@ from captioner.errors import DataError
 from captioner.evaluation.baselines import answer_baselines, answer_majority_baseline
 from captioner.evaluation.candidate_files import Rows, are_answers
 from captioner.evaluation.candidates import match_answers, match_captions
+from captioner.evaluation.class_tables import Labels, tabulate_captions
 from captioner.evaluation.predictions import (
     Notify,
     PredictionOptions,
@@ -40,11 +41,13 @@ def score_candidates(
     source: str,
     references: str,
     notify: Notify,
+    labels: Labels | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Return the scores of captions or answers from a file.
 
-    Messages name the candidates `source` and the data set `references`.
+    Messages name the candidates `source` and the data set `references`. See `score_image_captions`
+    for `labels`.
 
     Raises:
         DataError: The data set has no references of the kind of the candidates.
@@ -57,7 +60,9 @@ def score_candidates(
         raise DataError(f"{source} holds {theirs}, but {references} holds {ours}{hint}")
     if not answered:
         captions = match_captions(rows, task.rows, source=source)
-        return score_image_captions(captions, task.rows, seed=seed)
+        return score_image_captions(captions, task.rows, labels=labels, seed=seed)
+    if labels:
+        raise DataError(f"{source} holds answers; labels are named by captions")
     answers = match_answers(rows, task.rows, source=source)
     scored = [row for row in task.rows if row.references]
     if not scored:
@@ -69,14 +74,26 @@ def score_candidates(
 
 
 def score_image_captions(
-    captions: Mapping[str, str], rows: Iterable[Example], *, seed: int = 0
+    captions: Mapping[str, str],
+    rows: Sequence[Example],
+    *,
+    labels: Labels | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """Return the scores of captions by image id, with 95 % intervals, counts and warnings."""
+    """Return the scores of captions by image id, with 95 % intervals, counts and warnings.
+
+    With `labels`, the labels that captions name are scored too; see `tabulate_captions`.
+
+    Raises:
+        DataError: The references of no image name exactly one of the labels.
+    """
     references = {row.image_id: row.references for row in rows}
     intervals = caption_statistics(captions, references).intervals(seed=seed)
     scores: dict[str, Any] = {name: value.score for name, value in intervals.items()}
     scores["intervals"] = {name: [value.low, value.high] for name, value in intervals.items()}
     scores |= {"images": len(references), "references": sum(map(len, references.values()))}
+    if labels:
+        scores["classes"] = {"labels": tabulate_captions(rows, captions, labels)}
     warnings = few_images_warnings(len(references))
     return scores | ({"warnings": warnings} if warnings else {})
 

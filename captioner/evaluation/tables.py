@@ -8,6 +8,7 @@ from typing import Any
 
 from captioner.data import Example
 from captioner.evaluation.baselines import BASELINES, type_of_question
+from captioner.evaluation.class_tables import format_class_tables, tabulate_answers
 from captioner.metrics import (
     AnswerGroup,
     AnswerScores,
@@ -45,7 +46,8 @@ def build_score_table(
 
     Scores are fractions. `measure` names the main one: VQA accuracy if each question has at least
     `MIN_ANSWERS` answers, otherwise exact match. `answers` has, by system, its answers by question
-    id; `missing`, by baseline, the reason why it was not measured.
+    id; `missing`, by baseline, the reason why it was not measured. `classes` is about the first
+    system.
 
     Raises:
         MetricError: A system does not answer a question, or there is no question.
@@ -64,6 +66,7 @@ def build_score_table(
         "not measured": dict(missing or {}),
         "question types": _by_type({n: s.question_types for n, s in scores.items()}, measure),
         "answer types": _by_type({n: s.answer_types for n, s in scores.items()}, measure),
+        "classes": tabulate_answers(references, next(iter(answers.values())), question_types),
     }
 
 
@@ -110,7 +113,23 @@ def format_table(table: Mapping[str, Any]) -> Iterator[str]:
     for kind in ("question type", "answer type"):
         yield ""
         yield from _format_types(table, kind, names)
+    yield ""
+    yield from format_class_tables(table["classes"])
     if calibration := table.get("calibration"):
+        yield ""
+        yield from format_calibration(calibration)
+
+
+def format_caption_scores(scores: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of the scores of captions, with classes and calibration if there are any."""
+    yield f"{'metric':<10} {'x 100':>6} {'95 % interval':>15}"
+    for name, (low, high) in scores["intervals"].items():
+        interval = f"{100 * low:.1f} to {100 * high:.1f}"
+        yield f"{name:<10} {100 * scores[name]:6.1f} {interval:>15}"
+    if classes := scores.get("classes"):
+        yield ""
+        yield from format_class_tables(classes)
+    if calibration := scores.get("calibration"):
         yield ""
         yield from format_calibration(calibration)
 

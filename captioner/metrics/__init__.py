@@ -8,9 +8,11 @@
 - `expected_calibration_error`, `reliability`, `roc_auc`: the quality of confidences;
   `fit_temperature` and `fit_logistic` calibrate them.
 - `mean_average_precision`: tags of images.
+- `score_classes`, `confusion_table`: class labels; `named_label`: the label that a text names.
 
 The values of captions equal those of pycocoevalcap 1.2. `evaluate.load("captioner/metrics/NAME")`
-loads each metric, where NAME is `bleu`, `rouge_l`, `cider_d` or `vqa_accuracy`.
+loads each metric, where NAME is `bleu`, `rouge_l`, `cider_d`, `vqa_accuracy` or
+`classification`.
 
 Sources: `_bleu` (Papineni et al. 2002), `_rouge` (Lin 2004), `_cider` (Vedantam et al. 2015),
 `_vqa` (Antol et al. 2015), `_calibration` (Guo et al. 2017), `_bootstrap` (Koehn 2004).
@@ -37,12 +39,22 @@ from captioner.metrics._calibration import (
     roc_auc,
 )
 from captioner.metrics._cider import CiderD, DocumentFrequency
+from captioner.metrics._classification import (
+    OTHER,
+    ClassificationScores,
+    ClassScore,
+    ConfusionTable,
+    confusion_table,
+    named_label,
+    score_classes,
+)
 from captioner.metrics._ngrams import ReferenceIndex
 from captioner.metrics._pairs import Candidates, Pairs, References, pair_texts
 from captioner.metrics._rouge import score_rouge_l
 from captioner.metrics._vqa import (
     AnswerGroup,
     AnswerScores,
+    answer_class,
     answer_type,
     exact_match,
     majority_answers,
@@ -58,29 +70,36 @@ FEW_IMAGES = 25
 
 __all__ = [
     "FEW_IMAGES",
+    "OTHER",
     "AnswerGroup",
     "AnswerScores",
     "BleuScore",
     "CaptionStatistics",
     "CiderD",
+    "ClassScore",
+    "ClassificationScores",
+    "ConfusionTable",
     "Difference",
     "DocumentFrequency",
     "Interval",
     "ReliabilityBin",
     "Score",
     "acceptable_captions",
+    "answer_class",
     "answer_type",
     "bleu",
     "bleu_from_statistics",
     "bleu_statistics",
     "caption_statistics",
     "cider_d",
+    "confusion_table",
     "exact_match",
     "expected_calibration_error",
     "fit_logistic",
     "fit_temperature",
     "majority_answers",
     "mean_average_precision",
+    "named_label",
     "normalize_answer",
     "question_type",
     "reliability",
@@ -88,6 +107,7 @@ __all__ = [
     "rouge_l",
     "score_answers",
     "score_captions",
+    "score_classes",
     "score_images",
     "tokenize",
     "vqa_accuracy",

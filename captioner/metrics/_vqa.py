@@ -16,6 +16,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from captioner.errors import MetricError
+from captioner.metrics._classification import score_classes
 from captioner.metrics._pairs import Candidates, References, pair_texts
 
 # Without the apostrophe (possessives) and the colon (times).
@@ -143,6 +144,11 @@ def exact_match(candidate: str, answers: Sequence[str]) -> bool:
     return any(normalize_answer(answer) == candidate for answer in _check_answers(answers))
 
 
+def answer_class(answers: Sequence[str]) -> str:
+    """Return the class of a question: its most frequent answer, normalized."""
+    return normalize_answer(_most_frequent(Counter(_check_answers(answers))))
+
+
 def score_answers(
     candidates: Candidates,
     references: References,
@@ -153,8 +159,8 @@ def score_answers(
 ) -> AnswerScores:
     """Score one candidate for each question, given all of its answers.
 
-    Accuracy and exact match are means over questions. For macro-F1, the class of a question is its
-    most frequent normalized answer; F1 is averaged over the classes of the references.
+    Accuracy and exact match are means over questions. For macro-F1, the classes are those of the
+    references, see `answer_class`.
 
     Args:
         candidates: One answer per question id.
@@ -262,12 +268,6 @@ def _score_types(
 
 
 def _macro_f1(candidates: Candidates, references: References) -> float:
-    expected, predicted, correct = Counter[str](), Counter[str](), Counter[str]()
-    for i, answers in references.items():
-        label = normalize_answer(_most_frequent(Counter(answers)))
-        answer = normalize_answer(candidates[i])
-        expected[label] += 1
-        predicted[answer] += 1
-        correct[label] += label == answer
-    f1 = (2 * correct[x] / (expected[x] + predicted[x]) for x in expected)
-    return sum(f1) / len(expected)
+    expected = [answer_class(answers) for answers in references.values()]
+    predicted = [normalize_answer(candidates[i]) for i in references]
+    return score_classes(predicted, expected, classes=expected).macro.f1

@@ -23,7 +23,7 @@ from captioner.training.kind_fitting import fit_kind_head
 from captioner.training.run import Run, set_size
 from captioner.training.stage import trained_tasks
 from captioner.training.stage_results import size_of
-from captioner.training.validation import validate
+from captioner.training.validation import Validation, validate
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +39,9 @@ def finish_run(run: Run) -> dict[str, float]:
     result = run.output / run.progress.results[run.names[-1]]
     set_size(run, size_of(result))
     run.val_set.features = None  # those of the last stage may be of another backbone
-    scores = validate_rest(run, result)
+    rest = validate_rest(run, result)
     if run.is_main:
-        weights.publish_checkpoint(result, run.best, scores)
+        weights.publish_checkpoint(result, run.best, rest.scores, rest.classes)
         weights.load_best(run.best, run.model)
         calibrate(run)
         if run.settings.kinds:
@@ -54,11 +54,11 @@ def finish_run(run: Run) -> dict[str, float]:
     run.accelerator.end_training()
     logger.info(f"best validation score {run.progress.best:.4f}; checkpoint in {run.best}")
     # Not from `run.best`, which the main process may still be writing.
-    return scores | checkpoint.best_scores(result)
+    return rest.scores | checkpoint.best_scores(result)
 
 
-def validate_rest(run: Run, result: Path) -> dict[str, float]:
-    """Return the scores of the result on the captions and answers that its stage has not scored.
+def validate_rest(run: Run, result: Path) -> Validation:
+    """Score the result on the captions and answers that its stage has not scored.
 
     All ranks must call this.
     """
@@ -66,7 +66,7 @@ def validate_rest(run: Run, result: Path) -> dict[str, float]:
     left = {n for n, task in enumerate(tasks) if task.kind != "tags"}
     left -= set(trained_tasks(stage, tasks))
     if not left:
-        return {}
+        return Validation()
     weights.load_best(result, run.model)
     validation = validate(run.model, run, stage, sorted(left))
     del validation.scores["score"]
@@ -74,7 +74,7 @@ def validate_rest(run: Run, result: Path) -> dict[str, float]:
         html_report.replace_rows(run.output / html_report.CAPTIONS, validation.captions)
     values = "  ".join(f"{name} {value:.4g}" for name, value in validation.scores.items())
     logger.info(f"not scored before: {values}")
-    return validation.scores
+    return validation
 
 
 def calibrate(run: Run) -> None:

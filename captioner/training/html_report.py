@@ -1,7 +1,8 @@
 """The HTML report of a run: learning curves, scores with confidence intervals, sample captions.
 
-It is made from two files of the run: `log.jsonl`, with a row for each epoch, and `captions.jsonl`,
-with the best checkpoint's captions of the validation images and their references.
+It is made from three files of the run: `log.jsonl`, with a row for each epoch, `captions.jsonl`,
+with the best checkpoint's captions of the validation images and their references, and
+`best/metrics.json`, with the classes of its answers.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from captioner.checkpoint import METRICS
 from captioner.errors import ImageError
 from captioner.files import replace_file
 from captioner.images import load_image
@@ -71,6 +73,9 @@ def write_report(folder: Path) -> Path:
     rows = load_rows(folder / CAPTIONS)
     ordered = [log[key] for key in sorted(log)]
     parts = [f"<h1>{html.escape(folder.name)}</h1>", *_stages(ordered), *_curves(ordered)]
+    if (metrics := folder / "best" / METRICS).exists():
+        classes = json.loads(metrics.read_text(encoding="utf-8")).get("classes", {})
+        parts += [_classes(task, tables) for task, tables in classes.items()]
     if rows:
         parts += _scores(rows)
     text = (
@@ -146,6 +151,31 @@ def _plot(
     size = f"viewBox='0 0 {WIDTH} {HEIGHT}' width={WIDTH} height={HEIGHT}"
     svg = f"<svg {size} role=img aria-label='curves'>{axis}{''.join(parts)}</svg>"
     return f"{svg}<p>{' '.join(legend)}</p>"
+
+
+def _classes(task: str, tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the classification scores of a task, with the confusion table of all questions."""
+    means = "<th>macro P<th>R<th>F1<th>weighted P<th>R<th>F1"
+    parts = [f"<tr><th>questions<th>examples<th>classes<th>accuracy{means}"]
+    for name, table in tables.items():
+        values = [table["accuracy"]]
+        for mean in ("macro", "weighted"):
+            values += [table[mean][key] for key in ("precision", "recall", "f1")]
+        cells = "".join(f"<td>{value:.3f}" for value in values)
+        parts.append(
+            f"<tr><td>{html.escape(name)}<td>{table['examples']}<td>{table['classes']}{cells}"
+        )
+    confusion = next(iter(tables.values()))["confusion"]
+    names = [html.escape(name) for name in confusion["classes"]]
+    rows = "".join(
+        f"<tr><th>{name}{''.join(f'<td>{count}' for count in row)}"
+        for name, row in zip(names, confusion["counts"], strict=True)
+    )
+    return (
+        f"<h2>Classes of {html.escape(task)}</h2><table>{''.join(parts)}</table>"
+        f"<p>Questions by correct class (row) and predicted class (column):</p>"
+        f"<table><tr><th>{''.join(f'<th>{name}' for name in names)}{rows}</table>"
+    )
 
 
 def _scores(rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:

@@ -72,6 +72,7 @@ def save_result(
     folder = run.output / STAGES / stage / name
     ranked = [run.tasks[n].name for n in ranked_tasks(config, run.tasks)]
     metrics = {"stage": stage, **details, "ranked": ranked, "val": result.scores}
+    metrics |= {"classes": result.classes} if result.classes else {}
     weights.save_best(folder, run.sized_config, run.tokenizer, model, metrics, dtype=torch.float32)
     if is_result:
         weights.publish_checkpoint(folder, run.best)

@@ -23,6 +23,7 @@ from captioner.data.collate import Batch, collate
 from captioner.data.dataset import ImageDataset, Key, UnreadableImage
 from captioner.data.report import UNREADABLE_IMAGE
 from captioner.errors import DataError
+from captioner.evaluation.class_tables import tabulate_answers
 from captioner.generation.answers import search_answers
 from captioner.generation.captions import UNCONSTRAINED, search_captions
 from captioner.generation.constraints import Constraints, build_constraints
@@ -30,6 +31,7 @@ from captioner.metrics import (
     FEW_IMAGES,
     cider_d,
     mean_average_precision,
+    question_type,
     score_answers,
     score_captions,
     tokenize,
@@ -64,6 +66,8 @@ class Validation:
     captions: list[dict[str, Any]] = field(default_factory=list)
     """For each captioned image: its path, the caption and the references."""
     warnings: list[str] = field(default_factory=list)
+    classes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By task with questions, the tables of `tabulate_answers`."""
 
 
 def validate(
@@ -98,8 +102,7 @@ def validate(
             values = {"mAP": mean_average_precision(*np.stack(list(tags.values()), 1))}
         elif task.kind == "questions":
             answers = _gather_outputs(generate, run, keys, QUESTION_IMAGES)
-            references = {row: dataset.rows[row]["references"] for row in answers}
-            values = {"exact match": score_answers(answers, references).exact_match}
+            values = _score_answers(answers, dataset, task.name, result)
         else:
             captions = _gather_outputs(generate, run, keys, IMAGES)
             values = _score_captions(captions, dataset, number, result)
@@ -215,6 +218,17 @@ def _score_captions(
         for i in sorted(captions)
     ]
     return values | figures
+
+
+def _score_answers(
+    answers: dict[int, str], dataset: ImageDataset, task: str, result: Validation
+) -> dict[str, float]:
+    """Return the scores of answers by row; add the tables of their classes to the result."""
+    rows = {row: dataset.rows[row] for row in answers}
+    references = {i: row["references"] for i, row in rows.items()}
+    types = {i: row["question_type"] or question_type(row["question"]) for i, row in rows.items()}
+    result.classes[task] = tabulate_answers(references, answers, types)
+    return {"exact match": score_answers(answers, references).exact_match}
 
 
 def diagnose(

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from captioner.metrics import DocumentFrequency, score_answers, score_captions
+from captioner.metrics import DocumentFrequency, score_answers, score_captions, score_classes
 
 ROOT = Path(__file__).parents[3]
 PREDICTIONS = ["A dog runs fast on grass.", "two men", ""]
 REFERENCES = [["a dog runs on the grass", "the dog's there"], ["two men sit"], ["a cat"]]
 CAPTIONS = (PREDICTIONS, REFERENCES)
+CLASSES = (["a", "b", "b", "c"], ["a", "a", "b", "b"])
 ANSWERS = (["Yes.", "2", "dog"], [["yes"] * 7 + ["no"] * 3, ["two"] * 10, ["a cat"]])
 PROGRAM = """
 import json, sys
@@ -37,7 +38,7 @@ DF = DocumentFrequency(1000, {"a": 900, "dog": 30})
 
 @pytest.fixture(scope="module")
 def computed(tmp_path_factory: pytest.TempPathFactory) -> list[list]:
-    """The results for captions and for answers, each followed by an error.
+    """The results for captions, for answers and for classes, each followed by an error.
 
     They come from one process, in the repository root, with empty Hugging Face caches.
     """
@@ -50,10 +51,14 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> list[list]:
     path = "captioner/metrics/vqa_accuracy"
     answers = [(path, {}), (str(ROOT / path), {}), (path, {"strict_official": False})]
 
+    path = "captioner/metrics/classification"
+    classes = [(path, {}), (str(ROOT / path), {"classes": ["a", "d"], "zero_division": 1.0})]
+    jobs = [[captions, *CAPTIONS], [answers, *ANSWERS], [classes, *CLASSES]]
+
     environment = dict(os.environ, HF_HUB_OFFLINE="1", HF_EVALUATE_OFFLINE="1")
     environment |= {"HF_HOME": str(folder), "HF_MODULES_CACHE": str(folder / "modules")}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps([[captions, *CAPTIONS], [answers, *ANSWERS]])],
+        [sys.executable, "-c", PROGRAM, json.dumps(jobs)],
         cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -89,6 +94,23 @@ def test_answer_metric_loads_and_equals_the_package(computed: list[list]) -> Non
     assert official["accuracy"] == pytest.approx(1 / 3)
     assert always["accuracy"] == pytest.approx(2 / 3)
     assert error[0] == "MetricError"
+
+
+@pytest.mark.slow
+def test_classification_metric_loads_and_equals_the_package(computed: list[list]) -> None:
+    every, chosen, _ = computed[2]
+
+    options = ({}, {"classes": ["a", "d"], "zero_division": 1.0})
+    for loaded, some in zip((every, chosen), options, strict=True):
+        scores = score_classes(*CLASSES, **some)
+        assert loaded.pop("accuracy") == scores.accuracy == 0.5
+        means = {"macro": scores.macro, "weighted": scores.weighted}
+        assert loaded == {
+            f"{mean}_{name}": getattr(score, name)
+            for mean, score in means.items()
+            for name in ("precision", "recall", "f1")
+        }
+    assert every != chosen
 
 
 def test_scoring_imports_no_torch() -> None:

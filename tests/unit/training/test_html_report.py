@@ -11,6 +11,7 @@ from conftest import make_flickr
 from runs import run, stop_after
 from tiny import picture
 
+from captioner.evaluation.class_tables import tabulate_classes
 from captioner.metrics import caption_statistics, cider_d, score_captions
 from captioner.training.html_report import (
     CAPTIONS,
@@ -152,6 +153,19 @@ def test_report_has_scores_with_intervals(folder):
         assert f"{value:.3f}" in text
     _, low, high = caption_statistics(captions, references).intervals()["CIDEr-D"]
     assert f"{low:.3f} to {high:.3f}" in text
+
+
+def test_report_has_the_classes_of_answers(folder):
+    tables = {"all": tabulate_classes(["<a>", "b", "b"], ["<a>", "<a>", "b"])}
+    (folder / "best").mkdir()
+    metrics = {"val": {}, "classes": {"colors": tables}}
+    (folder / "best" / "metrics.json").write_text(json.dumps(metrics))
+    texts = read(write_report(folder)).texts
+    start = texts.index("Classes of colors")
+    scores = texts[texts.index("all", start) :]
+    assert scores[1:7] == ["3", "2", "0.667", "0.750", "0.750", "0.667"]
+    end = texts.index(next(t for t in texts if t.startswith("Scores of")))
+    assert texts[end - 8 : end] == ["<a>", "b", "<a>", "1", "1", "b", "0", "1"]
 
 
 def test_repeated_epoch_counts_once_with_its_last_values(folder):
