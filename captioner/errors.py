@@ -21,7 +21,11 @@ class SplitError(DataError):
     """A data set does not have the split."""
 
 
-class ImageError(CaptionerError):
+class InputError(CaptionerError):
+    """An image or a recording cannot be decoded, or the model does not take it."""
+
+
+class ImageError(InputError):
     """An image cannot be decoded, because it is damaged or missing, or for a reason below."""
 
 
@@ -31,6 +35,18 @@ class ImageFormatError(ImageError):
 
 class ImageSizeError(ImageError):
     """An image has too many pixels, or none."""
+
+
+class AudioError(InputError):
+    """A recording cannot be decoded, because it is damaged or missing, or for a reason below."""
+
+
+class AudioFormatError(AudioError):
+    """The bytes are no recording in a supported format."""
+
+
+class AudioSizeError(AudioError):
+    """A recording is too long or has too many channels."""
 
 
 class QuestionError(CaptionerError):

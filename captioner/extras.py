@@ -15,6 +15,7 @@ EXTRAS = {
     "hub": ("huggingface_hub",),
     "lora": ("peft",),
     "heif": ("pillow_heif",),
+    "audio": ("soundfile",),
     "deepspeed": ("deepspeed",),
 }  # fmt: skip
 """The modules that each extra of the package installs; pyproject.toml declares the versions."""

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, BinaryIO, TypeAlias
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -15,9 +11,11 @@ from PIL import Image
 from captioner.errors import ImageError, ImageFormatError, ImageSizeError
 from captioner.images.file_types import check_size, open_image
 from captioner.images.upright_rgb import to_8_bit, to_upright_rgb
+from captioner.sources import open_source, printable_line, read_failure, source_name
 
 ImageInput: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | np.ndarray
 """A path, the bytes of a file, an open binary file, a PIL image, or an array (H, W[, channels])."""
+_SOURCES = "a path, bytes, file, image or array"
 
 
 def load_image(
@@ -44,28 +42,21 @@ def load_image(
         if isinstance(source, Image.Image):
             check_size(source.size, max_pixels)
             return to_upright_rgb(source)
-        with _open_source(source) as file:
+        with open_source(source, ImageError, ImageFormatError, _SOURCES) as file:
             image = open_image(file, max_pixels)
             if min_size is not None:
                 image.draft(None, (max(1, min_size),) * 2)  # type: ignore[arg-type]  # may be None
             return to_upright_rgb(image)
     except Exception as error:  # damaged files make Pillow raise errors of many types
         line = f"{_name(source)}: {_reason(error)}"
-        escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-        raise _error_type(error)("".join(escaped)) from error
+        raise _error_type(error)(printable_line(line)) from error
 
 
 def _name(source: object) -> str:
-    if isinstance(source, (str, os.PathLike)):
-        return os.fsdecode(source) or "''"
-    name = getattr(source, "filename", None) or getattr(source, "name", None)
-    if name and isinstance(name, (str, bytes)):
-        return os.fsdecode(name)
     if isinstance(source, np.ndarray):
         return "<array>"
-    if isinstance(source, Image.Image):
-        return "<image>"
-    return "<bytes>" if isinstance(source, (bytes, bytearray)) else "<file>"
+    other = "<image>" if isinstance(source, Image.Image) else "<file>"
+    return source_name(source) or other
 
 
 def _error_type(error: Exception) -> type[ImageError]:
@@ -78,36 +69,12 @@ def _error_type(error: Exception) -> type[ImageError]:
 def _reason(error: Exception) -> str:
     if isinstance(error, ImageError):
         return str(error)  # raised in this package, without the name of the source
-    if isinstance(error, OSError) and error.errno and error.strerror:
-        return f"cannot be read ({error.strerror}); check the path and its permissions"
+    if failure := read_failure(error):
+        return failure
     detail = f"{type(error).__name__}: {error}".rstrip(": ")
     too_large = _error_type(error) is ImageSizeError
     cause = "too large for memory" if too_large else "damaged or truncated"
     return f"cannot be decoded ({detail}); it is {cause}, use another copy"
-
-
-@contextmanager
-def _open_source(source: Any) -> Iterator[BinaryIO]:
-    """Yield the source as a seekable binary file; close it only if it was opened here."""
-    if isinstance(source, (str, os.PathLike)):
-        status = os.stat(source)
-        if not stat.S_ISREG(status.st_mode):
-            kind = "folder" if stat.S_ISDIR(status.st_mode) else "pipe, socket or device"
-            raise ImageError(f"is a {kind}; name a regular file or pass the bytes")
-        if status.st_size == 0:  # not opened: some files in /proc report size 0 and block
-            raise ImageFormatError("is empty; get an intact copy")
-        with open(source, "rb") as file:
-            yield file
-    elif isinstance(source, (bytes, bytearray)):
-        yield io.BytesIO(source)
-    elif hasattr(source, "read"):
-        try:
-            source.seek(0)
-        except (AttributeError, OSError):  # a pipe or a socket
-            source = io.BytesIO(source.read())
-        yield source
-    else:
-        raise ImageError(f"is a {type(source).__name__}; pass a path, bytes, file, image or array")
 
 
 def _from_array(array: np.ndarray, max_pixels: int) -> Image.Image:

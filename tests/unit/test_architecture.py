@@ -28,12 +28,15 @@ LONGEST_TEST_MODULE = 400
 REPEATED_NAMES = {"export", "serve"}
 
 LEAVES = {"config", "decoding", "files", "images", "metrics", "model", "text", "tokenizer"}
+LEAVES |= {"audio"}
 # The parts of the package that each part may import, besides itself, `errors` and `extras`.
-ALLOWED: dict[str, set[str]] = {part: set() for part in LEAVES | {"errors", "extras"}}
+ALLOWED: dict[str, set[str]] = {part: set() for part in LEAVES | {"errors", "extras", "sources"}}
 ALLOWED |= {
+    "audio": {"sources"},
+    "images": {"sources"},
     "config": {"text"},
     "model": {"text"},
-    "data": {"config", "files", "images", "text", "tokenizer"},
+    "data": {"audio", "config", "files", "images", "text", "tokenizer"},
     "checkpoint": LEAVES,
     "build": LEAVES | {"checkpoint"},
     "backends": LEAVES | {"build", "checkpoint"},
@@ -45,14 +48,25 @@ ALLOWED |= {
     | {"backends", "data", "build", "checkpoint", "evaluation", "export", "generation", "predict"},
     "cli": LEAVES
     | {"data", "build", "checkpoint", "evaluation", "export", "predict", "serve", "training"},
-    "serve": {"predict", "config", "files", "images", "text"},
+    "serve": {"predict", "audio", "config", "files", "images", "text"},
     "__main__": {"cli"},
-    "": {"images", "predict"},  # captioner/__init__.py, lazily
+    "": {"audio", "images", "predict"},  # captioner/__init__.py, lazily
 }
 # Parts whose modules do not import torch, with the modules that are exempt.
 TORCHLESS = {"config", "tokenizer", "images", "metrics", "text", "files", "errors", "extras"}
-TORCHLESS |= {"backends", "checkpoint", "cli", "data", "evaluation", "export", "predict", "serve"}
-TORCHLESS |= {"decoding", "generation", "__main__", ""}
+TORCHLESS |= {
+    "audio",
+    "sources",
+    "backends",
+    "checkpoint",
+    "cli",
+    "data",
+    "evaluation",
+    "export",
+    "predict",
+    "serve",
+}
+TORCHLESS |= {"audio", "decoding", "generation", "sources", "__main__", ""}
 NEEDS_TORCH = {f"captioner.backends.{name}" for name in ("precision", "torch_backend")}
 NEEDS_TORCH |= {"captioner.backends.torch_members", "captioner.checkpoint.weights"}
 NEEDS_TORCH |= {"captioner.data.collate", "captioner.data.dataset"}
@@ -282,7 +296,7 @@ def loaded(*statements: str) -> list[set[str]]:
 
 @pytest.mark.slow
 def test_importing_the_package_imports_no_heavy_library() -> None:
-    modules = ("config", "errors", "images", "tokenizer")
+    modules = ("audio", "config", "errors", "images", "tokenizer")
     light, predict, found = loaded(
         "import captioner, " + ", ".join(f"captioner.{name}" for name in modules),
         "from captioner.predict import Captioner, load",
@@ -291,7 +305,7 @@ def test_importing_the_package_imports_no_heavy_library() -> None:
     assert "captioner" in light
     assert not light & {
         *("torch", "torchvision", "timm", "transformers", "datasets", "accelerate", "evaluate"),
-        *("sentencepiece", "safetensors", "pandas", "scipy"),
+        *("sentencepiece", "safetensors", "pandas", "scipy", "soundfile"),
     }
     # Each training library takes longer to import than captioning one photograph takes.
     assert "torch" not in predict
