@@ -109,7 +109,8 @@ def average_stages(run: Run, number: int) -> None:
             if stop := run.stop_signal():
                 kept = "the evaluated averages are kept; --resume continues after them"
                 raise Stopped(stop, kept)
-            score = _validate_average(run, number, some).scores["score"]
+            # Without a score, all averages are equal, and so all checkpoints are averaged.
+            score = _validate_average(run, number, some).scores.get("score", 0.0)
             evaluations.add(key, score, write=run.is_main)
             logger.info(f"stage {run.names[number]}: {key}: score {score:.4f}")
         return evaluations.scores[key]
@@ -119,12 +120,11 @@ def average_stages(run: Run, number: int) -> None:
     progress.best, progress.stale = float("-inf"), 0
     save_result(run, number, AVERAGE, run.model, result, average=list(chosen))
     run.val_set.features = None
-    logger.info(
-        f"stage {run.names[number]}: average of {', '.join(chosen)}: score {progress.best:.4f}"
-    )
+    score = result.scores.get("score", 0.0)
+    logger.info(f"stage {run.names[number]}: average of {', '.join(chosen)}: score {score:.4f}")
     row = {"stage": number, "name": run.names[number], "epoch": -1} | result.scores
     if run.is_main:
-        html_report.append_rows(run.output / html_report.LOG, [row])
+        html_report.log_row(run.output / html_report.LOG, row)
 
 
 def list_candidates(run: Run, stages: Sequence[str]) -> list[str]:

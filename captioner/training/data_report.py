@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from captioner.config import Config
+from captioner.config.stage_graph import stage_names
 from captioner.data import Report
 from captioner.data.dataset import ImageDataset
 from captioner.data.splits import MIN_TAG_IMAGES, Task
+from captioner.training.stage import ranked_tasks
 from captioner.training.validation import ranking_metric
 
 MANY_BYTES = 0.1
@@ -39,7 +41,7 @@ def describe_data(
 
     They account for all rows of each data set (read, used by split, not used and why), for training
     texts that exceed the limits of the model, for tags that are not predicted, for images that may
-    be mirrored, and for data sets with too few validation images.
+    be mirrored, for data sets with too few validation images, and for stages without a score.
     """
     for name, part in report.parts.items():
         yield f"data: {name}: {_describe_rows(part)}"
@@ -52,6 +54,7 @@ def describe_data(
             yield _describe_tags(task, number, train)
     yield _describe_mirroring(config, train)
     yield from _describe_ranking(tasks, val)
+    yield from _describe_stages(config, tasks, val)
 
 
 def measure_lengths(data: ImageDataset) -> dict[str, Lengths]:
@@ -128,6 +131,20 @@ def _describe_ranking(tasks: list[Task], val: ImageDataset) -> Iterator[str]:
             yield (
                 f"data: {count} validation images of {task.name} are too few for CIDEr-D; the best"
                 f" checkpoint is chosen by {metric}"
+            )
+
+
+def _describe_stages(config: Config, tasks: list[Task], val: ImageDataset) -> Iterator[str]:
+    """Yield a line for each stage whose checkpoints are not ranked."""
+    stages = config.train.stages
+    for name, stage in zip(stage_names(stages), stages, strict=True):
+        ranked = ranked_tasks(stage, tasks)
+        if ranked and not any(val.select_images(number) for number in ranked):
+            yield (
+                f"data: stage {name}: none of the data sets that rank its checkpoints"
+                f" ({', '.join(tasks[number].name for number in ranked)}) has validation images;"
+                " its result is the checkpoint of its last epoch; for the best one, set"
+                " eval_images or rank"
             )
 
 

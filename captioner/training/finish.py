@@ -52,28 +52,34 @@ def finish_run(run: Run) -> dict[str, float]:
     if run.is_main:
         logger.info(f"report: {html_report.write_report(run.output)}")
     run.accelerator.end_training()
-    logger.info(f"best validation score {run.progress.best:.4f}; checkpoint in {run.best}")
     # Not from `run.best`, which the main process may still be writing.
-    return rest.scores | checkpoint.best_scores(result)
+    scores = rest.scores | checkpoint.best_scores(result)
+    best = f"best validation score {scores['score']:.4f}; " if "score" in scores else ""
+    logger.info(f"{best}checkpoint in {run.best}")
+    return scores
 
 
 def validate_rest(run: Run, result: Path) -> Validation:
-    """Score the result on the captions and answers that its stage has not scored.
+    """Score the result on the captions and answers that the last stage has not scored.
 
-    All ranks must call this.
+    All ranks must call this. If any captions are left, all are scored, because they replace those
+    in the report. So are all tasks if the result is the start of the last stage.
     """
     stage, tasks = run.settings.stages[-1], run.tasks
     left = {n for n, task in enumerate(tasks) if task.kind != "tags"}
-    left -= set(trained_tasks(stage, tasks))
+    if result.parent.name == run.names[-1]:
+        left -= set(trained_tasks(stage, tasks))
+    if any(tasks[n].kind == "captions" for n in left):
+        left |= {n for n, task in enumerate(tasks) if task.kind == "captions"}
     if not left:
         return Validation()
     weights.load_best(result, run.model)
     validation = validate(run.model, run, stage, sorted(left))
-    del validation.scores["score"]
+    validation.scores.pop("score", None)
     if run.is_main and validation.captions:
         html_report.replace_rows(run.output / html_report.CAPTIONS, validation.captions)
     values = "  ".join(f"{name} {value:.4g}" for name, value in validation.scores.items())
-    logger.info(f"not scored before: {values}")
+    logger.info(f"result of the run: {values}")
     return validation
 
 

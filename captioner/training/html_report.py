@@ -42,15 +42,24 @@ figcaption b { display: block } details, small { opacity: .75 }
 """
 
 
-def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Append rows to a file of JSON lines."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(_json_lines(rows))
+def log_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a row to the log of a run, in the place of one of the same stage and epoch.
+
+    An epoch is repeated if a run was interrupted before the state after it was saved.
+    """
+    rows = {**_load_log(path), (row["stage"], row["epoch"]): row}
+    replace_rows(path, rows.values())
+
+
+def _load_log(path: Path) -> dict[tuple[int, int], dict[str, Any]]:
+    """Return the rows of a log by stage and epoch."""
+    return {(row["stage"], row["epoch"]): row for row in load_rows(path)}
 
 
 def replace_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a file of JSON lines, in the place of an older one."""
-    replace_file(path, _json_lines(rows).encode())
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    replace_file(path, text.encode())
 
 
 def load_rows(path: Path) -> list[dict[str, Any]]:
@@ -62,14 +71,9 @@ def load_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _json_lines(rows: Iterable[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
 def write_report(folder: Path) -> Path:
     """Write the report of the run in a folder; return its path."""
-    # An epoch that was repeated after a crash counts once, with its last values.
-    log = {(row["stage"], row["epoch"]): row for row in load_rows(folder / LOG)}
+    log = _load_log(folder / LOG)
     rows = load_rows(folder / CAPTIONS)
     ordered = [log[key] for key in sorted(log)]
     parts = [f"<h1>{html.escape(folder.name)}</h1>", *_stages(ordered), *_curves(ordered)]
@@ -98,7 +102,8 @@ def _stages(log: Sequence[Mapping[str, Any]]) -> Iterable[str]:
         scores.setdefault(name, []).extend([row["score"]] if "score" in row else [])
     if len(scores) > 1:
         rows = "".join(
-            f"<tr><td>{html.escape(name)}<td>{epochs[name]}<td>{max(values, default=0):.4f}"
+            f"<tr><td>{html.escape(name)}<td>{epochs[name]}"
+            f"<td>{f'{max(values):.4f}' if values else 'none'}"
             for name, values in scores.items()
         )
         yield f"<h2>Stages</h2><table><tr><th>stage<th>epochs<th>best score{rows}</table>"

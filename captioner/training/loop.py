@@ -272,7 +272,7 @@ def log_epoch(run: Run, stage: Stage, epoch: int, seconds: float, log: dict[str,
     logger.info(f"stage {stage.name} epoch {epoch} ({seconds:.0f} s): {values}")
     if run.is_main:
         row = {"stage": stage.number, "name": stage.name, "epoch": epoch} | log
-        html_report.append_rows(run.output / html_report.LOG, [row])
+        html_report.log_row(run.output / html_report.LOG, row)
 
 
 def load_epoch(run: Run, stage: Stage, epoch: int) -> tqdm[Batch]:

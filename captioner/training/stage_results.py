@@ -32,20 +32,21 @@ START, AVERAGE = "start", "average"
 """Names of the checkpoints that are not those of an epoch."""
 
 
-def record_score(progress: Progress, stage: str, name: str, score: float, keep: int) -> bool:
+def record_score(progress: Progress, stage: str, name: str, score: float | None, keep: int) -> bool:
     """Record the score of a checkpoint; return whether it is the result of its stage so far.
 
     The `keep` best checkpoints of epochs are kept. Of equal scores, the earlier one is better. On a
-    handful of images, all scores may be 0; then the latest checkpoint is the best one.
+    handful of images, all scores may be 0; then the latest checkpoint is the best one. So it is
+    without a score (None), which never ends the stage.
     """
     if name not in (START, AVERAGE):
-        scores = progress.kept.get(stage, {}) | {name: score}
+        scores = progress.kept.get(stage, {}) | {name: score or 0.0}
         order = sorted(scores, key=lambda k: (-scores[k], int(k) if scores[k] else -int(k)))
         progress.kept[stage] = {k: scores[k] for k in sorted(order[:keep])}
-    is_better = score > progress.best
+    is_better = score is None or score > progress.best
     progress.stale = 0 if is_better else progress.stale + 1
     if is_better or score == progress.best == 0:
-        progress.best = score
+        progress.best = float("-inf") if score is None else score
         progress.results[stage] = f"{STAGES}/{stage}/{name}"
         return True
     return False
@@ -65,7 +66,7 @@ def save_result(
         details: Further fields of `metrics.json`.
     """
     stage, config = run.names[number], run.settings.stages[number]
-    score = result.scores["score"]
+    score = result.scores.get("score")
     is_result = record_score(run.progress, stage, name, score, config.snapshots)
     if not run.is_main or not (is_result or name in run.progress.kept.get(stage, ())):
         return
@@ -105,10 +106,14 @@ def begin_from_result(run: Run, number: int) -> None:
 
 
 def comparable_score(run: Run, number: int, folder: Path) -> float | None:
-    """Return the score of a checkpoint if the tasks that ranked it also rank those of a stage."""
+    """Return the score of a checkpoint if the tasks that ranked it also rank those of a stage.
+
+    It is None if none of them is validated.
+    """
     metrics = json.loads((folder / METRICS).read_text(encoding="utf-8"))
     ranked = [run.tasks[n].name for n in ranked_tasks(run.settings.stages[number], run.tasks)]
-    return float(metrics["val"]["score"]) if metrics.get("ranked") == ranked else None
+    score: float | None = metrics["val"].get("score")
+    return score if metrics.get("ranked") == ranked else None
 
 
 def stage_size(run: Run, number: int) -> int:

@@ -78,7 +78,7 @@ def validate(
     All ranks must call this and get the same result. With several tasks, the name of each score
     begins with that of the task. `score` ranks checkpoints. It is the mean over `ranked_tasks` of
     one value for each: `ranking_metric` for captions, the exact match for answers, and the mean
-    average precision (mAP) for tags.
+    average precision (mAP) for tags. It is missing if none of these tasks has validation images.
 
     Raises:
         DataError: None of the validation images of a task can be read.
@@ -110,7 +110,7 @@ def validate(
         prefix = f"{task.name} " if len(tasks) > 1 else ""
         scores |= {f"{prefix}{name}": value for name, value in values.items()}
     ranked = [ranking[number] for number in ranked_tasks(stage, tasks) if number in ranking]
-    result.scores = {"score": sum(ranked) / max(1, len(ranked))} | scores
+    result.scores = ({"score": sum(ranked) / len(ranked)} if ranked else {}) | scores
     return result
 
 

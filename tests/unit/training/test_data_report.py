@@ -231,6 +231,17 @@ def test_data_sets_that_rank_no_checkpoint_need_no_images_for_cider_d(tmp_path):
     ]
 
 
+def test_stages_without_a_score_are_reported(tmp_path):
+    roots = [str(captioned(tmp_path / name, ["a dog", "a cat"])) for name in "ab"]
+    some = [{"eval_images": 0}, {"rank": False}]
+    settings = [{"root": root} | one for root, one in zip(roots, some, strict=True)]
+    stages = "train.stages=[{}, {name: b, weights: [0, 1]}, {name: c, weights: [1, 0]}]"
+    lines = report_of(runs.sources(*settings), stages).splitlines()
+    unranked = [line for line in lines if "has validation images" in line]
+    assert [line.split(":")[1].strip() for line in unranked] == ["stage 0", "stage c"]
+    assert all("(a)" in line for line in unranked)
+
+
 def test_captions_without_words_can_be_used_for_training(tmp_path):
     data, output = captioned(tmp_path / "data", ["😀🎉", "🎉", "🎉😀🎉"]), tmp_path / "out"
     words = ["train.stages=[{epochs: 1, lr: 1e-3}]", "tokenizer.vocab_size=400"]

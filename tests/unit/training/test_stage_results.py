@@ -11,7 +11,7 @@ from captioner.training.stage import ranked_tasks, trained_tasks
 from captioner.training.stage_results import AVERAGE, START, record_score
 
 
-def record(progress: Progress, *scores: float, keep: int = 1) -> list[bool]:
+def record(progress: Progress, *scores: float | None, keep: int = 1) -> list[bool]:
     return [record_score(progress, "s", f"{i:04}", x, keep) for i, x in enumerate(scores)]
 
 
@@ -35,6 +35,14 @@ def test_latest_of_scores_of_zero_is_the_result():
     assert record(progress, 0.0, 0.0, 0.0) == [True] * 3
     assert progress.results == {"s": "stages/s/0002"}
     assert progress.kept == {"s": {"0002": 0.0}}
+
+
+def test_latest_checkpoint_without_a_score_is_the_result():
+    progress = Progress(best=0.0, stale=4)
+    assert record(progress, None, None, None, keep=2) == [True] * 3
+    assert progress.results == {"s": "stages/s/0002"}
+    assert list(progress.kept["s"]) == ["0001", "0002"]
+    assert (progress.best, progress.stale) == (float("-inf"), 0)
 
 
 def test_result_is_always_among_the_kept_checkpoints():
