@@ -1,4 +1,4 @@
-"""Caption normalization, word lists and names of kinds of images."""
+"""Caption normalization and word lists."""
 
 from __future__ import annotations
 
@@ -19,17 +19,6 @@ DANGLING_WORDS = [
     "have", "who", "which", "whose", "where", "wearing", "holding",
 ]  # fmt: skip
 """Words that cannot end a caption: one that ends in them is truncated."""
-
-
-PHOTOGRAPH = "photograph"
-"""The kind of image that captions are trained on."""
-
-
-def describe_kind(kind: str) -> str:
-    """Return a kind of image as a noun phrase, such as "a screenshot"."""
-    phrases = {"text": "text", "blank": "a blank image"}
-    article = "an" if kind[0] in "aeiou" else "a"
-    return phrases.get(kind, f"{article} {kind}")
 
 
 def parse_words(text: str) -> frozenset[str]:

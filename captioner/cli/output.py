@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from captioner.text import PHOTOGRAPH, describe_kind, one_line
+from captioner.images.kinds import PHOTOGRAPH, describe_kind
+from captioner.text import one_line
 
 if TYPE_CHECKING:
     from captioner.cli.question_file import QuestionRow

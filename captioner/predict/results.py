@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from captioner.errors import CaptionerError, ImageError, QuestionError
-from captioner.text import PHOTOGRAPH, describe_kind
+from captioner.images.kinds import PHOTOGRAPH, describe_kind
 
 if TYPE_CHECKING:
     import numpy as np

@@ -32,9 +32,9 @@ from captioner.data.dataset import ImageDataset
 from captioner.data.rendered_images import RENDERERS, render_image
 from captioner.errors import ImageError
 from captioner.images import load_image
+from captioner.images.kinds import PHOTOGRAPH
 from captioner.images.transforms import to_pixels
 from captioner.model.kind_head import KindHead, summarize
-from captioner.text import PHOTOGRAPH
 
 if TYPE_CHECKING:
     from captioner.training.run import Run

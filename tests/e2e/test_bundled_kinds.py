@@ -16,8 +16,8 @@ from captioner.cli.recipes import RECIPES
 from captioner.config import load_config
 from captioner.data.splits import read_splits
 from captioner.images import ImageInput
+from captioner.images.kinds import PHOTOGRAPH
 from captioner.predict import Captioner
-from captioner.text import PHOTOGRAPH
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,8 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from captioner.images.kinds import PHOTOGRAPH, describe_kind
 from captioner.serve.page.file_table import Row
-from captioner.text import PHOTOGRAPH, describe_kind
 
 if TYPE_CHECKING:
     from captioner.predict.results import Answers, Result
