@@ -48,10 +48,11 @@ from captioner.data.splits import first_images, read_splits  # noqa: E402
 from captioner.model.seq2seq import Seq2Seq  # noqa: E402
 from captioner.tokenizer import BOS, EOS, PAD  # noqa: E402
 from captioner.training import setup  # noqa: E402
-from captioner.training.features import use_cached_features  # noqa: E402
+from captioner.training.features import cached_features  # noqa: E402
 from captioner.training.loss import CaptionReward, Objective  # noqa: E402
 from captioner.training.optimizer import build_optimizer  # noqa: E402
 from captioner.training.stage import start_stage, train_mode  # noqa: E402
+from captioner.training.teacher_captions import human_captions  # noqa: E402
 
 IMAGES, CAPTIONS = 32, 5
 SIZES = {
@@ -142,12 +143,16 @@ class Ours:
         self.model.to(memory_format=torch.channels_last)
         start_stage(self.stage, self.config, self.model, *built)
         if self.stage.cached_views:
-            use_cached_features(
-                self.model.backbone, *built, self.stage, self.config, self.accelerator
+            self.train.features = cached_features(
+                self.model.backbone.eval(),
+                self.train,
+                views=self.stage.cached_views,
+                folder=Path(self.config.train.cache),
+                accelerator=self.accelerator,
             )
         reward = None
         if self.stage.objective == "scst":
-            reward = CaptionReward(self.train.group_captions(), self.tokenizer)
+            reward = CaptionReward(human_captions(self.train), self.tokenizer)
         self.objective = Objective(
             self.stage,
             smoothing=self.config.train.label_smoothing,
@@ -286,7 +291,7 @@ class Pairs(Dataset):
             color_jitter=ours.config.image.jitter,
             interpolation="bicubic",
         )
-        captions = data.group_captions()
+        captions = human_captions(data)
         self.rows = [
             (data.images[i], ours.tokenizer.encode(text, max_length=data.max_length))
             for i, texts in captions.items()

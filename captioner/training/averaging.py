@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,10 +20,9 @@ from captioner.checkpoint.weights import load_average, load_weights
 from captioner.config import to_dict
 from captioner.files import file_digest, replace_file
 from captioner.training import html_report
-from captioner.training.features import cached_features
 from captioner.training.run import Run
 from captioner.training.signals import Stopped
-from captioner.training.stage import start_stage, trained_tasks
+from captioner.training.stage import start_stage
 from captioner.training.stage_results import (
     AVERAGE,
     STAGES,
@@ -32,7 +30,7 @@ from captioner.training.stage_results import (
     save_result,
     size_of,
 )
-from captioner.training.stage_setup import stop_encoding
+from captioner.training.stage_setup import cache_features
 from captioner.training.validation import Validation, validate
 
 logger = logging.getLogger(__name__)
@@ -158,15 +156,7 @@ def share_features(run: Run, number: int, names: Sequence[str]) -> None:
     first, *others = ({k: v for k, v in s.items() if k.startswith("backbone.")} for s in states)
     if others and all(torch.equal(first[k], other[k]) for other in others for k in first):
         load_average([run.output / names[0]], run.model)
-        run.val_set.features = cached_features(
-            run.model.backbone.eval(),
-            run.val_set,
-            views=1,
-            folder=Path(run.settings.cache),
-            accelerator=run.accelerator,
-            sources=trained_tasks(run.settings.stages[number], run.tasks),
-            stop=partial(stop_encoding, run, number),
-        )
+        cache_features(run, number, run.val_set, 1)
 
 
 def _digest(run: Run, number: int, names: Sequence[str]) -> str:

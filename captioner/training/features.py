@@ -20,7 +20,6 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from captioner.build import feature_shape
-from captioner.config import Config, StageConfig
 from captioner.data.collate import collate
 from captioner.data.dataset import ImageDataset, Key
 from captioner.data.sampler import EpochBatches
@@ -32,35 +31,6 @@ BATCH = 32
 TOGETHER = 32
 """Batches between two flushes to the disk: 0.7 GB with the bundled model."""
 Stop = Callable[[], None]
-
-
-def use_cached_features(
-    backbone: nn.Module,
-    train: ImageDataset,
-    val: ImageDataset,
-    stage: StageConfig,
-    config: Config,
-    accelerator: Accelerator,
-    sources: Sequence[int],
-    stop: Stop | None = None,
-) -> None:
-    """Let both data sets return cached features instead of pixels; see `cached_features`.
-
-    Of training images, `cached_views` augmented views are encoded; of validation images, one. Only
-    images of the given sources are encoded.
-    """
-    backbone.eval()
-    folder = Path(config.train.cache)
-    for dataset, views in ((train, stage.cached_views if stage.augment else 1), (val, 1)):
-        dataset.features = cached_features(
-            backbone,
-            dataset,
-            views=views,
-            folder=folder,
-            accelerator=accelerator,
-            sources=sources,
-            stop=stop,
-        )
 
 
 def cached_features(

@@ -6,16 +6,17 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 
 from captioner.config import StageConfig
 from captioner.data.collate import Batch, collate
-from captioner.data.dataset import Sample, UnreadableImage
+from captioner.data.dataset import ImageDataset, Sample, UnreadableImage
 from captioner.data.sampler import EpochBatches
 from captioner.training import distributed
 from captioner.training.cost_estimate import CostEstimate
-from captioner.training.features import use_cached_features
+from captioner.training.features import cached_features
 from captioner.training.loss import CaptionReward, Objective
 from captioner.training.optimizer import build_optimizer
 from captioner.training.run import Run
@@ -61,17 +62,8 @@ def prepare_stage(run: Run, number: int) -> Stage:
         if objective.teacher:
             where = f"train.stages.{number}"
             objective.teacher.check_features(run.model.backbone, run.train_set.spec, where)
-        stop = partial(stop_encoding, run, number)
-        use_cached_features(
-            run.model.backbone,
-            run.train_set,
-            run.val_set,
-            config,
-            run.config,
-            accelerator,
-            trained_tasks(config, run.tasks),
-            stop,
-        )
+        cache_features(run, number, run.train_set, config.cached_views if config.augment else 1)
+        cache_features(run, number, run.val_set, 1)
     optimizer = build_optimizer(run.model, run.settings, config)
     prepared = distributed.Prepared(accelerator, run.model, optimizer)
     run.model = prepared.model
@@ -108,6 +100,22 @@ def restore_optimizer(run: Run, optimizer: torch.optim.Optimizer) -> None:
     if saved and saved.scaler and scaler:
         scaler.load_state_dict(saved.scaler)
     run.saved = None
+
+
+def cache_features(run: Run, number: int, dataset: ImageDataset, views: int) -> None:
+    """Let a data set return cached features instead of pixels; see `cached_features`.
+
+    Only the images that the stage trains on, or is validated on, are encoded.
+    """
+    dataset.features = cached_features(
+        run.model.backbone.eval(),
+        dataset,
+        views=views,
+        folder=Path(run.settings.cache),
+        accelerator=run.accelerator,
+        sources=trained_tasks(run.settings.stages[number], run.tasks),
+        stop=partial(stop_encoding, run, number),
+    )
 
 
 def stop_encoding(run: Run, number: int) -> None:
