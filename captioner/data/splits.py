@@ -37,12 +37,14 @@ class Task:
     kind: RowKind
 
 
-def read_splits(config: Config) -> tuple[list[Task], Dataset, Dataset, Report]:
+def read_splits(
+    config: Config, *, all_validation_rows: bool = False
+) -> tuple[list[Task], Dataset, Dataset, Report]:
     """Return the tasks, the training rows, the validation rows and a report of unused rows.
 
     The column `source` is the index of a row's task. Each kind of rows of a data set makes a
-    task. Raises ConfigError if no data set is named, DataError if one cannot be read or is too
-    small.
+    task. With `all_validation_rows`, `eval_images` has no effect. Raises ConfigError if no data set
+    is named, DataError if one cannot be read or is too small.
     """
     from datasets import concatenate_datasets
 
@@ -50,8 +52,14 @@ def read_splits(config: Config) -> tuple[list[Task], Dataset, Dataset, Report]:
     tasks: list[Task] = []
     train: list[Dataset] = []
     val: list[Dataset] = []
-    for source in config.data.all_sources:
-        rows = _read_source(source, config, report)
+    for number, source in enumerate(config.data.all_sources):
+        key = f"data.sources.{number}" if config.data.sources else "data"
+        train_part, val_part, problems = _read_source(source, key, config.data.seed)
+        if not all_validation_rows:
+            val_part = _limit_validation(val_part, source, key, config, problems)
+        report.merge(problems)
+        report.parts[str(source.root)] = problems
+        rows = train_part, val_part
         kinds = [list(map(kind_of, part["question"], part["tags"])) for part in rows]
         for task_kind in sorted({kind for part in kinds for kind in part}):
             for part, part_kinds, parts in zip(rows, kinds, (train, val), strict=True):
@@ -83,20 +91,26 @@ def _name_task(source: SourceConfig, kind: RowKind, others: list[Task]) -> str:
     return next(name for name in names if name not in taken)
 
 
-def _read_source(source: SourceConfig, config: Config, report: Report) -> tuple[Dataset, Dataset]:
-    """Return the training and validation rows of one data set."""
+def _read_source(source: SourceConfig, key: str, seed: int) -> tuple[Dataset, Dataset, Report]:
+    """Return the training rows, the validation rows and the problems of one data set.
+
+    `key` is that of the data set in the configuration, for messages.
+    """
     if source.root is None:
-        raise ConfigError("data.root is not set; add data.root=PATH to the command")
-    train, val, problems = _split(source, config.data.seed)
-    train = _limit(train, source.limit, "data.limit", "train", problems)
-    val = _limit(val, source.limit, "data.limit", "val", problems)
-    name, limit = "data.eval_images", source.eval_images
-    if limit is None:
-        name, limit = "train.eval_images", config.train.eval_images
-    val = _limit(val, limit, name, "val", problems)
-    report.merge(problems)
-    report.parts[source.root] = problems
-    return train, val
+        raise ConfigError(f"{key}.root is not set; add {key}.root=PATH to the command")
+    train, val, problems = _split(source, seed)
+    train = _limit(train, source.limit, f"{key}.limit", "train", problems)
+    val = _limit(val, source.limit, f"{key}.limit", "val", problems)
+    return train, val, problems
+
+
+def _limit_validation(
+    rows: Dataset, source: SourceConfig, key: str, config: Config, report: Report
+) -> Dataset:
+    """Return the rows of the first `eval_images` images, and report the others."""
+    if source.eval_images is not None:
+        return _limit(rows, source.eval_images, f"{key}.eval_images", "val", report)
+    return _limit(rows, config.train.eval_images, "train.eval_images", "val", report)
 
 
 def _split(source: SourceConfig, seed: int) -> tuple[Dataset, Dataset, Report]:

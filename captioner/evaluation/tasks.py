@@ -99,12 +99,7 @@ def read_held_out(
     """
     from captioner.data.splits import read_splits
 
-    settings = dataclasses.replace(config.train, eval_images=None)
-    unlimited = tuple(dataclasses.replace(s, eval_images=None) for s in config.data.sources)
-    data = dataclasses.replace(config.data, sources=unlimited, eval_images=None)
-    sources, train, val, report = read_splits(
-        dataclasses.replace(config, train=settings, data=data)
-    )
+    sources, train, val, report = read_splits(config, all_validation_rows=True)
     names = [source.name for source in sources]
     if only is not None and only not in names:
         raise DataError(f"no task is named {only!r}; expected one of {', '.join(names)}")

@@ -116,7 +116,9 @@ def test_rows_have_their_source_and_each_source_its_limit(tmp_path):
     questions = make_questions(tmp_path / "questions", train=range(5), val=[5], pictures=pictures)
     first = {"root": str(captions), "limit": 4}
     second = {"root": str(questions), "val_splits": ["val"], "limit": 2}
-    tasks, train, val, _ = read(sources(first, second))
+    tasks, train, val, report = read(sources(first, second))
+    beyond = [key for key in report.problems if key.startswith("rows beyond")]
+    assert beyond == ["rows beyond data.sources.0.limit=4", "rows beyond data.sources.1.limit=2"]
     assert [(task.name, task.kind) for task in tasks] == [
         ("captions", "captions"),
         ("questions", "questions"),
@@ -130,8 +132,13 @@ def test_rows_have_their_source_and_each_source_its_limit(tmp_path):
     assert [len(train), len(val)] == [10, 1 + 3]
     *_, train, val, _ = read(sources(first | {"eval_images": 2}, second), "train.eval_images=1")
     assert [len(train), len(val)] == [10, 2 + 3]
-    *_, train, val, _ = read(sources(first | {"eval_images": 0}, second))
+    none = sources(first | {"eval_images": 0}, second)
+    *_, train, val, report = read(none)
     assert [len(train), len(val)] == [10, 3]
+    assert "rows beyond data.sources.0.eval_images=0" in report.problems
+    *_, train, val, report = read_splits(load_config(None, [none]), all_validation_rows=True)
+    assert [len(train), len(val)] == [10, 4 + 3]
+    assert not any("eval_images" in key for key in report.problems)
 
 
 def test_data_sets_of_the_same_name_get_different_task_names(tmp_path):
