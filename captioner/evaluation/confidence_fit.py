@@ -24,8 +24,13 @@ from captioner.checkpoint import set_confidence
 from captioner.config import AnswerConfidence, CaptionConfidence, ConfidenceConfig
 from captioner.errors import DataError
 from captioner.evaluation.predictions import PredictionOptions, predict_answers, predict_captions
-from captioner.evaluation.tables import ERROR, describe_calibration, score_correctness
-from captioner.metrics import acceptable_captions, fit_logistic
+from captioner.evaluation.tables import (
+    ERROR,
+    describe_calibration,
+    score_acceptability,
+    score_correctness,
+)
+from captioner.metrics import fit_logistic
 from captioner.predict.confidence import (
     answer_confidence,
     caption_confidence,
@@ -162,12 +167,10 @@ def _caption_outcomes(
     captioner: Captioner, task: EvaluationTask, options: PredictionOptions
 ) -> list[Outcome]:
     results = predict_captions(captioner, task.rows, options)
-    rows = {row.image_id: row for row in task.rows if row.image_id in results}
-    texts = {name: results[name].text for name in rows}
-    good = acceptable_captions(texts, {name: row.references for name, row in rows.items()})
+    images = {row.image_id: row.image for row in task.rows}
     return [
-        Outcome(task.name, row.image, results[name].best.score, good[name])
-        for name, row in rows.items()
+        Outcome(task.name, images[name], results[name].best.score, correct)
+        for name, correct in score_acceptability(results, task.rows).items()
     ]
 
 

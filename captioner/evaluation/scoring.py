@@ -25,8 +25,9 @@ from captioner.evaluation.tables import (
     build_score_table,
     describe_calibration,
     measure_calibration,
+    score_acceptability,
 )
-from captioner.metrics import FEW_IMAGES, acceptable_captions, caption_statistics
+from captioner.metrics import FEW_IMAGES, caption_statistics
 
 if TYPE_CHECKING:
     from captioner.data import Example
@@ -103,15 +104,13 @@ def measure_caption_calibration(
 ) -> dict[str, Any] | None:
     """Return the calibration of the confidences that captions are acceptable.
 
-    It is None without a second reference, with which the CIDEr-D of human captions is measured.
+    It is None if no image has two references.
     """
-    references = {row.image_id: row.references for row in rows}
-    if max(map(len, references.values())) < 2:
+    correct = score_acceptability(results, rows)
+    if not correct:
         return None
-    good = acceptable_captions({name: results[name].text for name in references}, references)
-    values = [results[name].best.confidence for name in references]
-    correct = [float(good[name]) for name in references]
-    return {"measure": ACCEPTABLE} | describe_calibration(values, correct)
+    values = [results[name].best.confidence for name in correct]
+    return {"measure": ACCEPTABLE} | describe_calibration(values, list(correct.values()))
 
 
 def few_images_warnings(images: int) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from captioner.data import Example
 from captioner.evaluation.baselines import BASELINES, type_of_question
@@ -12,6 +12,7 @@ from captioner.evaluation.class_tables import format_class_tables, tabulate_answ
 from captioner.metrics import (
     AnswerGroup,
     AnswerScores,
+    acceptable_captions,
     answer_type,
     exact_match,
     expected_calibration_error,
@@ -21,6 +22,9 @@ from captioner.metrics import (
     score_answers,
     vqa_accuracy,
 )
+
+if TYPE_CHECKING:
+    from captioner.predict import Result
 
 MIN_ANSWERS = 4
 """Answers that each question needs for VQA accuracy: with fewer, it cannot reach 1."""
@@ -86,6 +90,20 @@ def score_correctness(rows: Sequence[Example], answers: Sequence[str]) -> list[f
     """Return the score of each answer under the main measure of `build_score_table`."""
     score = vqa_accuracy if _main_measure(rows) == VQA_ACCURACY else exact_match
     return [float(score(text, row.references)) for row, text in zip(rows, answers, strict=True)]
+
+
+def score_acceptability(results: Mapping[str, Result], rows: Iterable[Example]) -> dict[str, float]:
+    """Return 1 for each acceptable caption and 0 for the others, by image id.
+
+    Images without a result are left out. The result is empty if no image has two references, with
+    which the CIDEr-D of human captions is measured.
+    """
+    references = {row.image_id: row.references for row in rows if row.image_id in results}
+    if max(map(len, references.values()), default=0) < 2:
+        return {}
+    texts = {name: results[name].text for name in references}
+    good = acceptable_captions(texts, references)
+    return {name: float(good[name]) for name in references}
 
 
 def describe_calibration(confidences: Sequence[float], correct: Sequence[float]) -> Table:

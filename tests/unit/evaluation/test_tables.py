@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -39,6 +40,17 @@ def test_calibration_uses_the_main_measure(drawn, many):
     right = [exact_match(answers[r.question_id], r.references) for r in rows]
     error = expected_calibration_error(list(confidences.values()), right, bins=15)
     assert table["expected calibration error"] == pytest.approx(error)
+
+
+def test_acceptability_is_that_of_the_captions_with_a_result():
+    dog, two = "a dog runs on the grass", ("a dog runs on the grass", "a dog runs on grass")
+    rows = [Example(f"/{i}.png", f"{i}", (f"{i} cats", f"{i} cats sleep"), "val") for i in "12"]
+    rows = [Example("/0.png", "0", two, "val"), *rows]
+    results = {"0": SimpleNamespace(text=dog), "1": SimpleNamespace(text=dog)}
+    assert tables.score_acceptability(results, rows) == {"0": 1.0, "1": 0.0}
+    # The CIDEr-D of human captions needs a second reference of an image with a result.
+    single = [dataclasses.replace(row, references=row.references[:1]) for row in rows[:2]]
+    assert tables.score_acceptability(results, [*single, rows[2]]) == {}
 
 
 def test_score_table_needs_all_answers():
