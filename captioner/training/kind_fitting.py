@@ -29,7 +29,7 @@ from captioner.checkpoint import METRICS
 from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.checkpoint.weights import save_best
 from captioner.data.dataset import ImageDataset
-from captioner.data.rendered_images import RENDERERS, render_image
+from captioner.data.rendered_images import RENDERERS, WITH_PHOTOGRAPH, render_image
 from captioner.errors import ImageError
 from captioner.images import load_image
 from captioner.images.kinds import PHOTOGRAPH
@@ -113,7 +113,8 @@ def _renderers(kind: str, seed: int, photographs: Sequence[str]) -> Iterator[Sou
 
 
 def _render(kind: str, index: int, seed: int, photograph: str) -> Image.Image:
-    return render_image(kind, index, seed=seed, photograph=load_image(photograph))
+    image = load_image(photograph) if kind in WITH_PHOTOGRAPH else None
+    return render_image(kind, index, seed=seed, photograph=image)
 
 
 def _batches(sources: Iterable[Source]) -> Iterator[list[Image.Image]]:

@@ -26,6 +26,8 @@ RENDERERS: Mapping[str, Callable[[random.Random, Image.Image | None], Image.Imag
     "blank": draw_blank,
 }
 """The function for each kind of image."""
+WITH_PHOTOGRAPH = frozenset({"screenshot"})
+"""Kinds whose images may contain a photograph."""
 
 
 def render_image(
@@ -33,7 +35,7 @@ def render_image(
 ) -> Image.Image:
     """Return the RGB image number `index` of a kind.
 
-    A screenshot may contain `photograph`.
+    An image of a kind in `WITH_PHOTOGRAPH` may contain `photograph`.
     """
     rng = random.Random(f"{seed} {kind} {index}")
     return degrade(RENDERERS[kind](rng, photograph), rng)

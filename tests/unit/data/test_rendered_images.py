@@ -7,7 +7,7 @@ from tiny import picture
 from unseen_images import RENDERERS as UNSEEN
 from unseen_images import draw_unseen
 
-from captioner.data.rendered_images import RENDERERS, render_image
+from captioner.data.rendered_images import RENDERERS, WITH_PHOTOGRAPH, render_image
 
 
 @pytest.mark.parametrize("kind", RENDERERS)
@@ -21,10 +21,14 @@ def test_images_depend_on_kind_seed_and_number_only(kind):
     assert [i.tobytes() for i in other] != [i.tobytes() for i in images]
 
 
-def test_screenshots_may_contain_the_photograph():
-    red = [render_image("screenshot", i, photograph=picture(0)).tobytes() for i in range(20)]
-    blue = [render_image("screenshot", i, photograph=picture(1)).tobytes() for i in range(20)]
-    assert 0 < sum(a != b for a, b in zip(red, blue, strict=True)) < 20
+@pytest.mark.parametrize("kind", RENDERERS)
+def test_only_some_images_of_some_kinds_contain_the_photograph(kind):
+    count = 20 if kind in WITH_PHOTOGRAPH else 3
+    red = [render_image(kind, i, photograph=picture(0)).tobytes() for i in range(count)]
+    other = picture(1) if kind in WITH_PHOTOGRAPH else None
+    blue = [render_image(kind, i, photograph=other).tobytes() for i in range(count)]
+    different = sum(a != b for a, b in zip(red, blue, strict=True))
+    assert 0 < different < count if kind in WITH_PHOTOGRAPH else different == 0
 
 
 def test_kinds_of_the_test_are_not_rendered_for_training():
