@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Compare the five fusion modules: `python benchmarks/fusion.py --start DIR --daquar DIR ...`.
+"""Compare the six fusion modules: `python benchmarks/fusion.py --start DIR --daquar DIR ...`.
 
 Each run starts from the same captioner without question modules (docs/training.md trains one), with
 a frozen backbone, and uses the same data, seed and number of steps. Only the fusion of question and
@@ -34,7 +34,10 @@ from captioner.config import (
 )
 from captioner.training.loop import train
 
-FUSIONS = ("concat", "cross_attention", "add", "multiply", "linear token", "linear each", "blind")
+FUSIONS = (
+    *("concat", "cross_attention", "add", "multiply", "linear token", "linear each", "graph"),
+    "blind",
+)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from captioner.checkpoint.weights import save_best
 from captioner.config import (
     BackboneConfig,
     Config,
+    GraphConfig,
     ImageConfig,
     ModelConfig,
     QuestionConfig,
@@ -45,6 +46,7 @@ def make_model(
     folder: Path,
     *backbones: BackboneConfig,
     question: QuestionConfig | None = None,
+    graph: GraphConfig | None = None,
     blind: bool = False,
     save_dtype: str = "float32",
     seed: int = 0,
@@ -52,7 +54,7 @@ def make_model(
     """Write a checkpoint with random weights; return its model as it is exported."""
     sizes = ModelConfig(
         backbones or (RESNET,), width=16, heads=2, ffn=24, decoder_layers=2, max_length=12,
-        question=question, blind=blind,
+        graph=graph, question=question, blind=blind,
     )  # fmt: skip
     config = Config(
         image=ImageConfig(size=SIZE, mean=(0.5,) * 3, std=(0.5,) * 3),
@@ -98,8 +100,11 @@ class Graph:
             assert found.shape == output.shape
             np.testing.assert_allclose(found, output, atol=TOLERANCE)
 
-    def check_weights(self) -> set[str]:
+    def check_weights(self, *, constants: int = 1500) -> set[str]:
         """Assert that the weights are in the weights file, at the right place and type.
+
+        Args:
+            constants: Bytes of shapes and numbers that the graph may contain at most.
 
         Returns:
             The parameters that the graph does not use.
@@ -109,9 +114,9 @@ class Graph:
         named = learned | buffers
         pointers = [x for x in self.proto.graph.initializer if x.external_data]
         inside = [x for x in self.proto.graph.initializer if not x.external_data]
-        # Shapes and numbers, and what is in no weights file; a matrix of weights would be larger.
+        # Constants, and what is in no weights file; a matrix of weights would be larger.
         allowed = sum(x.nbytes for x in buffers.values() if id(x) not in self.stored)
-        assert sum(len(x.SerializeToString()) for x in inside) < 1500 + 2 * allowed
+        assert sum(len(x.SerializeToString()) for x in inside) < constants + 2 * allowed
         content = (self.folder / WEIGHTS).read_bytes()
         for pointer in pointers:
             place = {entry.key: entry.value for entry in pointer.external_data}

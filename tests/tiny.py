@@ -15,6 +15,7 @@ from captioner.config import (
     BackboneConfig,
     Config,
     DecodingConfig,
+    GraphConfig,
     ImageConfig,
     ModelConfig,
     QuestionConfig,
@@ -42,11 +43,16 @@ class Grid(nn.Module):
 
 
 def make_checkpoint(
-    folder: Path, *, question: QuestionConfig | None = None, size: int = SIZE
+    folder: Path,
+    *,
+    question: QuestionConfig | None = None,
+    graph: GraphConfig | None = None,
+    size: int = SIZE,
 ) -> Path:
     """Write a checkpoint of half a million parameters whose captions differ between images.
 
-    With `question`, it has untrained parts to answer questions; `size` is that of its images.
+    With `question`, it has untrained parts to answer questions, and with `graph`, untrained graph
+    layers; `size` is that of its images.
     """
     # Only the first block of each stage is kept: the others do not change the shape.
     spare = [f"blocks.{i}.{j}" for i, stage in enumerate(STAGES[NAME]) for j in range(1, stage[2])]
@@ -61,6 +67,7 @@ def make_checkpoint(
             decoder_layers=1,
             ffn=64,
             max_length=12,
+            graph=graph,
             question=question,
         ),
         decoding=DecodingConfig(beam_size=3, max_length=8),

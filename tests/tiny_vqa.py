@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tiny import SIZE, THINGS, make_checkpoint
 
-from captioner.config import AnswerConfig, QuestionConfig, load_config, save_config
+from captioner.config import AnswerConfig, GraphConfig, QuestionConfig, load_config, save_config
 
 QUESTIONS = tuple(f"what is by the {thing}?" for thing in THINGS)
 LONGEST = 32
@@ -15,15 +15,15 @@ LONGEST = 32
 
 
 def make_vqa_checkpoint(
-    folder: Path, *, fusion: str = "cross_attention", decoder_layers: int = 0, size: int = SIZE,
-    **answers: float,
+    folder: Path, *, fusion: str = "cross_attention", decoder_layers: int = 0,
+    graph: GraphConfig | None = None, size: int = SIZE, **answers: float,
 ) -> Path:  # fmt: skip
     """Write tiny's checkpoint with a fusion; `answers` are fields of `AnswerConfig`."""
     question = QuestionConfig(
         encoder_layers=1, fusion=fusion, fusion_layers=1, max_length=LONGEST,
         decoder_layers=decoder_layers,
     )  # fmt: skip
-    make_checkpoint(folder, question=question, size=size)
+    make_checkpoint(folder, question=question, graph=graph, size=size)
     path = folder / "config.yaml"
     config = AnswerConfig(**{"beam_size": 3, "max_length": 6} | answers)
     save_config(dataclasses.replace(load_config(path), answers=config), path)

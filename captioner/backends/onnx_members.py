@@ -66,4 +66,4 @@ def _keeps_positions(question: QuestionConfig | None) -> bool:
         return False
     if question.fusion == "linear":
         return question.linear_memory == "each"
-    return question.fusion in ("concat", "add", "multiply")
+    return question.fusion in ("concat", "add", "multiply", "graph")

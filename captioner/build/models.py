@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
+from captioner.build.graphs import build_position_graph
 from captioner.build.question_modules import build_fusion, build_question_encoder
 from captioner.config import ModelConfig
 from captioner.errors import ConfigError
@@ -45,6 +46,7 @@ def build_model(
         layers=config.encoder_layers,
         dropout=config.dropout,
         feature_dropout=config.feature_dropout,
+        graph=build_position_graph(config, config.graph) if config.graph else None,
     )
     decoder = _build_decoder(config, tokenizer, layers=config.decoder_layers, ffn=config.ffn)
     question_encoder = fusion = answerer = None

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from torch import nn
 
+from captioner.build.graphs import build_graph_layers
 from captioner.checkpoint import TEXT_ENCODER
 from captioner.config import ModelConfig, QuestionConfig
 from captioner.errors import CheckpointError, ConfigError
-from captioner.model.fusion import Add, Concat, CrossAttention, Linear, Multiply
+from captioner.model.fusion import Add, Concat, CrossAttention, Graph, Linear, Multiply
 from captioner.model.question_encoder import QuestionEncoder, TextEncoder
 from captioner.text import one_line
 from captioner.tokenizer import TextEncoderTokenizer, Tokenizer
@@ -76,5 +77,10 @@ def build_fusion(config: ModelConfig, question: QuestionConfig) -> nn.Module:
         "add": lambda: Add(width=width),
         "multiply": lambda: Multiply(width=width),
         "linear": lambda: Linear(width=width, per_position=question.linear_memory == "each"),
+        "graph": lambda: Graph(
+            build_graph_layers(config, question.graph_layer, layers=layers, heads=heads),
+            width=width,
+            neighbors=question.graph_neighbors,
+        ),
     }
     return builders[question.fusion]()

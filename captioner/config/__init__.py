@@ -7,7 +7,7 @@ from captioner.config.confidence_options import (
 )
 from captioner.config.data_section import DataConfig, SourceConfig
 from captioner.config.decoding_options import AnswerConfig, DecodingConfig
-from captioner.config.model_section import BackboneConfig, ModelConfig, QuestionConfig
+from captioner.config.model_section import BackboneConfig, GraphConfig, ModelConfig, QuestionConfig
 from captioner.config.parsing import to_dict
 from captioner.config.schema import (
     Config,
@@ -28,6 +28,7 @@ __all__ = [
     "Config",
     "DataConfig",
     "DecodingConfig",
+    "GraphConfig",
     "ImageConfig",
     "ModelConfig",
     "QuestionConfig",

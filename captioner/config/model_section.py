@@ -23,6 +23,29 @@ class BackboneConfig:
     """Further arguments of `timm.create_model`."""
 
 
+GraphLayerKind = Literal["gcn", "gat", "gatv2"]
+"""GCN (Kipf and Welling 2017), GAT (Veličković et al. 2018) or GATv2 (Brody et al. 2022)."""
+
+
+@dataclass(frozen=True)
+class GraphConfig:
+    """Graph layers between the positions of an image, after the Transformer layers."""
+
+    layer: GraphLayerKind = "gatv2"
+    """Kind of the layers; see `captioner.model.graph_layers`."""
+    layers: int = 1
+    """Number of layers, each with a feed-forward network of width `model.ffn`."""
+    neighbors: int = 8
+    """Edges from each position to those with the most similar features, in addition to the edges to
+    the 8 positions around it in the grid."""
+    heads: int = 4
+    """Attention heads of `gat` and `gatv2`; a divisor of `model.width`."""
+
+    def __post_init__(self) -> None:
+        check_minimum("model.graph", self, 1, "layers", "heads")
+        check_minimum("model.graph", self, 0, "neighbors")
+
+
 @dataclass(frozen=True)
 class QuestionConfig:
     """The question encoder, and its fusion with the image features."""
@@ -35,12 +58,18 @@ class QuestionConfig:
     lora_rank: int = 0
     """Rank of LoRA adapters of a Hugging Face encoder (needs peft); 0 trains the encoder itself.
     The encoder is frozen, and the adapters are merged into the weights of the checkpoint."""
-    fusion: Literal["concat", "cross_attention", "add", "multiply", "linear"] = "cross_attention"
+    fusion: Literal["concat", "cross_attention", "add", "multiply", "linear", "graph"] = (
+        "cross_attention"
+    )
     """Fusion of question and image; see `captioner.model.fusion`."""
     fusion_layers: int = 2
-    """Layers of the fusions `concat` and `cross_attention`."""
+    """Layers of the fusions `concat`, `cross_attention` and `graph`."""
     linear_memory: Literal["token", "each"] = "token"
     """The fusion `linear` gives one memory token, or is added to each memory position."""
+    graph_layer: GraphLayerKind = "gatv2"
+    """Kind of the layers of the fusion `graph`, with `model.heads` heads."""
+    graph_neighbors: int = 8
+    """As `model.graph.neighbors`, for the fusion `graph`."""
     decoder_layers: int = 0
     """Layers of a separate decoder for answers; 0 uses the caption decoder."""
     decoder_ffn: int | None = None
@@ -51,6 +80,7 @@ class QuestionConfig:
 
     def __post_init__(self) -> None:
         check_minimum("model.question", self, 0, "encoder_layers", "lora_rank", "decoder_layers")
+        check_minimum("model.question", self, 0, "graph_neighbors")
         check_minimum("model.question", self, 1, "fusion_layers", "decoder_ffn")
         check_minimum("model.question", self, 2, "max_length")
         if self.lora_rank and self.encoder == "shared":
@@ -83,6 +113,8 @@ class ModelConfig:
     """Dropout of the Transformer layers, 0 to below 1."""
     feature_dropout: float = 0.0
     """Dropout on the features of the backbone, 0 to below 1."""
+    graph: GraphConfig | None = None
+    """Graph layers on the memory of an image; unset, there are none."""
     question: QuestionConfig | None = None
     """The parts for question answering; unset, the model only captions."""
     blind: bool = False
@@ -104,6 +136,9 @@ class ModelConfig:
         check_interval("model", self, "[0, 1)", "dropout", "feature_dropout")
         if self.width % self.heads:
             problem = f"is not a multiple of model.heads={self.heads}"
+            raise ConfigError(f"model.width={self.width} {problem}")
+        if self.graph and self.width % self.graph.heads:
+            problem = f"is not a multiple of model.graph.heads={self.graph.heads}"
             raise ConfigError(f"model.width={self.width} {problem}")
         if not self.backbones:
             raise ConfigError("model.backbones is empty; name at least one timm model")

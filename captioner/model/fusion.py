@@ -10,12 +10,16 @@ positions are those of the image.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captioner.model.graph_layers import GraphLayer
 from captioner.model.layers import Attention, Dropout, EncoderLayer, attend, key_mask, module_list
 from captioner.model.pooling import mean_pool
+from captioner.model.position_graph import position_edges
 
 Fused = tuple[Tensor, Tensor | None]
 
@@ -150,6 +154,52 @@ class Linear(nn.Module):
         if self.keeps_positions:
             fused = _select_images(owners, memory) + fused  # (N, P, D)
         return self.norm(fused), None
+
+
+class Graph(nn.Module):
+    """Graph layers on one graph whose nodes are [image; question], M = P + S.
+
+    The positions of the image have the edges of `position_edges`. The tokens of the question have
+    edges to each other and, in both directions, to all positions.
+    Teney et al. (2017) also represent image and question by graphs, of which they match the nodes.
+
+    Args:
+        layers: The graph layers.
+        width: D.
+        neighbors: The positions with the most similar features that each position is joined to.
+        grid: Height and width of the image in positions; see `position_edges`.
+    """
+
+    keeps_positions = True
+
+    def __init__(
+        self,
+        layers: Iterable[GraphLayer],
+        *,
+        width: int,
+        neighbors: int,
+        grid: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.kinds = nn.Parameter(torch.zeros(2, width))
+        self.layers = module_list(layers)
+        self.norm = nn.LayerNorm(width)
+        self.neighbors, self.grid = neighbors, grid
+        nn.init.normal_(self.kinds, std=0.02)
+
+    def forward(self, memory: Tensor, owners: Tensor, question: Tensor, mask: Tensor) -> Fused:
+        """Fuse memory and questions; see the head of this module."""
+        positions = memory.shape[1]
+        image = _select_images(owners, memory)  # (N, P, D)
+        x = torch.cat([image + self.kinds[0], question + self.kinds[1]], 1)  # (N, P + S, D)
+        inside = _select_images(owners, position_edges(memory, self.neighbors, self.grid))
+        across = mask[:, None].expand(-1, positions, -1)  # (N, P, S)
+        mask = torch.cat([mask.new_ones(image.shape[:2]), mask], 1)
+        edges = torch.cat([inside, across], 2)  # (N, P, P + S)
+        edges = torch.cat([edges, mask[:, None].expand(-1, question.shape[1], -1)], 1)
+        for layer in self.layers:
+            x = layer(x, edges)
+        return self.norm(x), mask
 
 
 def _select_images(owners: Tensor, x: Tensor) -> Tensor:

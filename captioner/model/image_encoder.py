@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captioner.model.layers import Dropout, EncoderLayer, module_list
+from captioner.model.position_graph import PositionGraph
 
 
 class Backbones(nn.Module):
@@ -70,7 +71,7 @@ def resize_positions(embeddings: Tensor, positions: int) -> Tensor:
 
 
 class MemoryEncoder(nn.Module):
-    """Projection, position embeddings and Transformer layers: features to memory."""
+    """Projection, position embeddings, Transformer layers and any graph layers, to memory."""
 
     def __init__(
         self,
@@ -83,6 +84,7 @@ class MemoryEncoder(nn.Module):
         layers: int,
         dropout: float = 0.0,
         feature_dropout: float = 0.0,
+        graph: PositionGraph | None = None,
     ) -> None:
         super().__init__()
         self.feature_norm = nn.LayerNorm(channels)
@@ -92,6 +94,7 @@ class MemoryEncoder(nn.Module):
         self.layers = module_list(EncoderLayer(width, heads, ffn, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
+        self.graph = graph
         nn.init.normal_(self.positions, std=0.02)
 
     @torch.no_grad()
@@ -105,6 +108,8 @@ class MemoryEncoder(nn.Module):
         x = self.dropout(x + self.positions)
         for layer in self.layers:
             x = layer(x)
+        if self.graph is not None:
+            x = self.graph(x)
         return self.norm(x)
 
 

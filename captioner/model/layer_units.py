@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from captioner.model.layers import Attention, Layer
+from captioner.model.layers import Attention, FeedForwardLayer
 
 FFN = "ffn"
 """Last component of the name of a feed-forward layer, such as `decoder.layers.0.ffn`."""
@@ -25,7 +25,7 @@ class Units:
     in `output`.
     """
 
-    owner: Attention | Layer
+    owner: Attention | FeedForwardLayer
     inputs: tuple[str, ...]
     output: str
 
@@ -86,7 +86,7 @@ def list_units(model: nn.Module) -> dict[str, Units]:
         if isinstance(module, Attention):
             inputs = ("q_proj", "k_proj", "v_proj")
             units[name] = Units(module, inputs, "out_proj")
-        elif isinstance(module, Layer):
+        elif isinstance(module, FeedForwardLayer):
             units[f"{name}.{FFN}"] = Units(module, ("fc1",), "fc2")
     return units
 

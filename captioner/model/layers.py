@@ -155,18 +155,31 @@ class Attention(nn.Module):
         return self.split_heads(self.k_proj(x)), self.split_heads(self.v_proj(x))
 
 
-class Layer(nn.Module):
+class FeedForwardLayer(nn.Module):
+    """A layer that ends with a pre-norm feed-forward network."""
+
+    def add_feed_forward(self, width: int, ffn: int, dropout: float) -> None:
+        """Create the modules of the feed-forward network, after those that precede it."""
+        self.fc1 = nn.Linear(width, ffn)
+        self.gelu: nn.Module = nn.GELU()
+        self.fc2 = nn.Linear(ffn, width)
+        self.final_layer_norm = nn.LayerNorm(width)
+        self.dropout = Dropout(dropout)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """Apply the feed-forward network to each position of x (..., D)."""
+        h = self.dropout(self.gelu(self.fc1(self.final_layer_norm(x))))
+        return x + self.dropout(self.fc2(h))
+
+
+class Layer(FeedForwardLayer):
     """Pre-norm self-attention and feed-forward: the common part of encoder and decoder layers."""
 
     def __init__(self, width: int, heads: int, ffn: int, dropout: float) -> None:
         super().__init__()
         self.self_attn = Attention(width, heads)
         self.self_attn_layer_norm = nn.LayerNorm(width)
-        self.fc1 = nn.Linear(width, ffn)
-        self.gelu: nn.Module = nn.GELU()
-        self.fc2 = nn.Linear(ffn, width)
-        self.final_layer_norm = nn.LayerNorm(width)
-        self.dropout = Dropout(dropout)
+        self.add_feed_forward(width, ffn, dropout)
 
     def self_attention(self, x: Tensor, layout: PackedLayout, mask: Tensor | None) -> Tensor:
         """Apply self-attention within each sequence of packed tokens x (M, D)."""
@@ -175,11 +188,6 @@ class Layer(nn.Module):
         q, k, v = a.split_qkv(qkv)  # each (N, H, T, D/H)
         h = a.merge_heads(attend(q, k, v, mask))  # (N, T, D)
         return x + self.dropout(a.out_proj(layout.pack(h)))
-
-    def feed_forward(self, x: Tensor) -> Tensor:
-        """Apply the feed-forward network to each position of x (..., D)."""
-        h = self.dropout(self.gelu(self.fc1(self.final_layer_norm(x))))
-        return x + self.dropout(self.fc2(h))
 
 
 class EncoderLayer(Layer):

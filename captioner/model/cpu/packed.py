@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from captioner.model.cpu.processor import int8_accumulator, quantize
 from captioner.model.decoder import Decoder
-from captioner.model.layers import Attention, Layer
+from captioner.model.layers import Attention, FeedForwardLayer
 
 
 class PackedLinear(nn.Module):
@@ -93,7 +93,7 @@ def pack_linear_layers(module: nn.Module, *, int8: bool = False) -> None:
             child.replace_head(PackedLinear(_head(child), int8=int8))
         elif isinstance(child, Attention) and name.endswith("self_attn"):
             child.fuse_qkv(PackedLinear(child.q_proj, child.k_proj, child.v_proj, int8=int8))
-        elif isinstance(child, Layer) and not int8:
+        elif isinstance(child, FeedForwardLayer) and not int8:
             child.register_module("fc1", PackedLinear(child.fc1, gelu=True))
             child.gelu = nn.Identity()
         for attribute, layer in list(child.named_children()):

@@ -24,6 +24,7 @@ from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 import captioner
 from captioner.backends import image_views
 from captioner.cli import generate
+from captioner.config import GraphConfig
 from captioner.errors import CaptionerError
 
 pytestmark = pytest.mark.slow
@@ -42,10 +43,18 @@ def other(tmp_path_factory, add_graphs) -> Path:
     return add_graphs(make_vqa_checkpoint(path, fusion="multiply", size=96))
 
 
-@pytest.fixture(scope="module", params=["one", "twice", "other size"])
-def pair(request, folder, other) -> Pair:
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory, add_graphs) -> Path:
+    """A checkpoint with graph layers between 3 x 3 positions, and between them and a question."""
+    path = tmp_path_factory.mktemp("graph") / "best"
+    layers = GraphConfig(layers=2, neighbors=2, heads=2)
+    return add_graphs(make_vqa_checkpoint(path, fusion="graph", graph=layers, size=96))
+
+
+@pytest.fixture(scope="module", params=["one", "twice", "other size", "graph"])
+def pair(request, folder, other, graph) -> Pair:
     checkpoints = {"one": folder, "twice": [folder, folder], "other size": [folder, other]}
-    return load_pair(checkpoints[request.param])
+    return load_pair(graph if request.param == "graph" else checkpoints[request.param])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from graph_export import RESNET, SIZE, SWIN, VIT, Graph, make_model, stored_types
 
 from captioner.checkpoint.graph_files import IMAGE, MEMORY, SMALL_IMAGE
-from captioner.config import BackboneConfig
+from captioner.config import BackboneConfig, GraphConfig
 from captioner.export.onnx_graphs import model_parts
 
 CONVNEXT = BackboneConfig("test_convnext", "none")
@@ -59,6 +59,19 @@ def test_memory_equals_that_of_torch_for_each_stored_type(dtype, tmp_path):
         features = torch.randn(images, len(model.memory_encoder.positions), channels)
         graph.check_outputs(features=features)
     assert graph.check_weights() == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", ["gcn", "gat", "gatv2"])
+def test_memory_of_graph_layers_equals_that_of_torch(layer, tmp_path):
+    folder = tmp_path / "best"
+    tokens = BackboneConfig("test_vit", "none", (), {"img_size": 64, "patch_size": 8})
+    model = make_model(folder, tokens, graph=GraphConfig(layer=layer, layers=2, neighbors=5))
+    graph = Graph(model, folder, MEMORY)
+    for images in (1, 3):
+        graph.check_outputs(features=torch.randn(images, 64, 64))
+    # The edges of the grid, and a self-loop of each position in each layer.
+    assert graph.check_weights(constants=1500 + 3 * 64**2) == set()
 
 
 def test_smaller_views_depend_on_the_backbone(tmp_path):

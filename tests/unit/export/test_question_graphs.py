@@ -53,6 +53,7 @@ def check(model, folder) -> Graph:
         ("concat", 2, "token"),
         ("cross_attention", 0, "token"),
         ("cross_attention", 2, "token"),
+        ("graph", 2, "token"),
         ("add", 0, "token"),
         ("multiply", 2, "token"),
         ("linear", 0, "token"),
@@ -61,6 +62,7 @@ def check(model, folder) -> Graph:
 )
 def test_fused_memory_equals_that_of_torch(fusion, layers, memory, tmp_path):
     question = QuestionConfig(
+        graph_neighbors=2,
         encoder_layers=layers,
         fusion=fusion,
         fusion_layers=2,

@@ -9,18 +9,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captioner.model.fusion import Add, Concat, CrossAttention, Linear, Multiply
+from captioner.model.fusion import Add, Concat, CrossAttention, Graph, Linear, Multiply
+from captioner.model.graph_layers import (
+    GraphAttention,
+    GraphAttentionV2,
+    GraphConvolution,
+    GraphLayer,
+)
 
 WIDTH, HEADS, POSITIONS = 12, 3, 5
 # Image 1 has no question, the others have several, in mixed order.
 OWNERS, LENGTHS = (2, 0, 2, 0, 2), (6, 2, 4, 1, 3)
 DEEP = {"width": WIDTH, "heads": HEADS, "ffn": 20, "dropout": 0.0}
 
+
+def make_graph(
+    conv: Callable[[], nn.Module], layers: int = 2, *, neighbors: int = 1, dropout: float = 0.0
+) -> Graph:
+    """Return a graph fusion whose positions form a row."""
+    blocks = [GraphLayer(conv(), width=WIDTH, ffn=20, dropout=dropout) for _ in range(layers)]
+    return Graph(blocks, width=WIDTH, neighbors=neighbors)
+
+
 FUSIONS: dict[str, Callable[[], nn.Module]] = {
     "concat": lambda: Concat(layers=2, **DEEP),
     "concat of one layer": lambda: Concat(layers=1, **DEEP),
     "cross attention": lambda: CrossAttention(layers=3, **DEEP),
     "cross attention of one layer": lambda: CrossAttention(layers=1, **DEEP),
+    "graph of gcn": lambda: make_graph(lambda: GraphConvolution(WIDTH)),
+    "graph of gat": lambda: make_graph(lambda: GraphAttention(WIDTH, HEADS)),
+    "graph of gatv2": lambda: make_graph(lambda: GraphAttentionV2(WIDTH, HEADS)),
     "add": lambda: Add(width=WIDTH),
     "multiply": lambda: Multiply(width=WIDTH),
     "linear": lambda: Linear(width=WIDTH),
@@ -55,14 +73,15 @@ def counted(fused: Tensor, mask: Tensor | None) -> list[Tensor]:
 def test_each_question_has_its_own_memory(name: str) -> None:
     fused, mask = make(name)(*make_inputs())
     questions, length = len(LENGTHS), max(LENGTHS)
-    shapes = {"concat": POSITIONS + length, "cross": length, "linear": 1}
+    joint = POSITIONS + length
+    shapes = {"concat": joint, "graph": joint, "cross": length, "linear": 1}
     positions = shapes.get(name if name == "linear" else name.split()[0], POSITIONS)
     if name == "linear of each":
         positions = POSITIONS
     assert fused.shape == (questions, positions, WIDTH)
-    if name.startswith(("concat", "cross")):
+    if name.startswith(("concat", "graph", "cross")):
         assert mask.dtype == torch.bool
-        image = POSITIONS if name.startswith("concat") else 0
+        image = 0 if name.startswith("cross") else POSITIONS
         assert mask.sum(1).tolist() == [image + n for n in LENGTHS]
         assert mask[:, :image].all()
     else:
@@ -254,10 +273,32 @@ def test_concat_distinguishes_image_and_question() -> None:
     torch.testing.assert_close(one[:, :3], two[:, 3:])
 
 
-@pytest.mark.parametrize("kind", [Concat, CrossAttention])
-def test_dropout_is_active_only_in_training(kind: type[nn.Module]) -> None:
+@pytest.mark.parametrize(("layers", "reached"), [(1, [0, 1]), (2, [0, 1, 2, 3, 4])])
+@torch.no_grad()
+def test_a_position_reaches_its_neighbors_and_the_question(layers: int, reached: list[int]) -> None:
+    """Through the question, it reaches all other positions with the second layer."""
+    fusion = make_graph(lambda: GraphAttention(WIDTH, HEADS), layers, neighbors=0).double()
+    memory, _, states, mask = make_inputs(lengths=(3,))
+    inputs = (torch.zeros(1, dtype=torch.long), states, mask)
+    other = memory[:1].clone()
+    other[0, 0, 0] += 1
+    changed = (fusion(other, *inputs)[0] - fusion(memory[:1], *inputs)[0]).abs().amax(-1)[0] > 1e-9
+    question = range(POSITIONS, POSITIONS + 3)
+    assert changed.nonzero().flatten().tolist() == [*reached, *question]
+
+
+@pytest.mark.parametrize(
+    "make_fusion",
+    [
+        lambda dropout: Concat(layers=1, **(DEEP | {"dropout": dropout})),
+        lambda dropout: CrossAttention(layers=1, **(DEEP | {"dropout": dropout})),
+        lambda dropout: make_graph(lambda: GraphConvolution(WIDTH), dropout=dropout),
+    ],
+    ids=["concat", "cross attention", "graph"],
+)
+def test_dropout_is_active_only_in_training(make_fusion: Callable[[float], nn.Module]) -> None:
     torch.manual_seed(0)
-    fusion, inputs = kind(layers=1, **(DEEP | {"dropout": 0.5})).double(), make_inputs()
+    fusion, inputs = make_fusion(0.5).double(), make_inputs()
     assert not torch.equal(fusion(*inputs)[0], fusion(*inputs)[0])
     fusion.eval()
     assert torch.equal(fusion(*inputs)[0], fusion(*inputs)[0])

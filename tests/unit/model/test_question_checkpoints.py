@@ -19,7 +19,7 @@ from torch import Tensor
 from captioner.build import build_model, load_checkpoint
 from captioner.config import QuestionConfig
 from captioner.errors import CheckpointError, ConfigError
-from captioner.model.fusion import Add, Concat, CrossAttention, Linear, Multiply
+from captioner.model.fusion import Add, Concat, CrossAttention, Graph, Linear, Multiply
 from captioner.model.question_encoder import TextEncoder
 from captioner.tokenizer import BOS, PAD, TextEncoderTokenizer, Tokenizer
 
@@ -39,6 +39,7 @@ def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("concat", Concat),
         ("cross_attention", CrossAttention),
+        ("graph", Graph),
         ("add", Add),
         ("multiply", Multiply),
         ("linear", Linear),

@@ -20,6 +20,7 @@ QUESTIONS = {
     "add": QuestionConfig(fusion="add"),
     "multiply": QuestionConfig(fusion="multiply"),
     "linear": QuestionConfig(fusion="linear"),
+    "graph": QuestionConfig(fusion="graph", graph_neighbors=1),
     "linear of each": QuestionConfig(fusion="linear", linear_memory="each"),
 }
 every_fusion = pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS.keys())

@@ -102,3 +102,18 @@ def test_every_data_set_is_checked(check, tmp_path):
     assert status == 0
     names = [f"{source}: {name}" for source in ("captions", "questions") for name in NAMES]
     assert result == dict.fromkeys(names, "ok   ")
+
+
+@pytest.mark.parametrize("layer", ["gcn", "gat", "gatv2"])
+def test_captions_and_answers_of_graph_layers_are_learned(check, tmp_path, layer):
+    captions, questions = tmp_path / "captions", tmp_path / "questions"
+    make_flickr(captions)
+    make_questions(questions)
+    status, result = check(
+        sources({"root": str(captions)}, {"root": str(questions)}),
+        f"model.graph={{layer: {layer}, heads: 2}}",
+        f"model.question={{fusion: graph, graph_layer: {layer}, encoder_layers: 1}}",
+    )
+    assert status == 0
+    assert len(result) == 2 * len(NAMES)
+    assert set(result.values()) == {"ok   "}
