@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from "vitest";
 
-import { describeKind } from "../src/view";
+import { formatNotice } from "../src/view";
 
 describe("the notice about an image", () => {
     it.each([
@@ -11,10 +11,10 @@ describe("the notice about an image", () => {
         ["text", "text"],
         ["blank", "a blank image"],
     ])("names the kind %s", (kind, phrase) => {
-        expect(describeKind(kind)).toBe(`This looks like ${phrase}, not a photograph; the caption may be wrong.`);
+        expect(formatNotice(kind)).toBe(`This looks like ${phrase}, not a photograph; the caption may be wrong.`);
     });
 
     it.each([undefined, "photograph"])("is empty for the kind %s", (kind) => {
-        expect(describeKind(kind)).toBe("");
+        expect(formatNotice(kind)).toBe("");
     });
 });
