@@ -24,7 +24,7 @@ def load_tokenizer(folder: Path, config: Config) -> Tokenizer:
     """
     tokenizer = Tokenizer.load(folder / TOKENIZER)
     question = config.model.question
-    if question is not None and question.encoder != "shared":
+    if question is not None and question.is_pretrained:
         with explain_missing(f"the question encoder of {folder}"):
             from transformers import AutoTokenizer
         path = folder / TEXT_ENCODER

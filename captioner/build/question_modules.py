@@ -4,32 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from captioner.build.graphs import build_graph_layers
 from captioner.checkpoint import TEXT_ENCODER
 from captioner.config import ModelConfig, QuestionConfig
+from captioner.config.model_section import OWN_ENCODERS
 from captioner.errors import CheckpointError, ConfigError
 from captioner.model.fusion import Add, Concat, CrossAttention, Graph, Linear, Multiply
 from captioner.model.question_encoder import QuestionEncoder, TextEncoder
+from captioner.model.recurrent_encoder import RecurrentEncoder
 from captioner.text import one_line
 from captioner.tokenizer import TextEncoderTokenizer, Tokenizer
-
-SHARED = "shared"
-"""The value of `model.question.encoder` for an encoder that shares the decoder's embeddings."""
 
 
 def build_question_encoder(
     config: ModelConfig, question: QuestionConfig, tokenizer: Tokenizer, checkpoint: Path | None
-) -> QuestionEncoder | TextEncoder:
+) -> QuestionEncoder | RecurrentEncoder | TextEncoder:
     """Build the question encoder that the configuration names; see `build_model`.
 
     Raises:
         ConfigError: A Hugging Face encoder cannot be loaded.
         CheckpointError: The checkpoint lacks the architecture of its question encoder.
     """
-    if question.encoder == SHARED:
+    if question.encoder in ("lstm", "gru"):
+        cell: Any = question.encoder
+        try:
+            return RecurrentEncoder(
+                cell,
+                width=config.width,
+                layers=question.encoder_layers,
+                dropout=config.dropout,
+            )
+        except ValueError as error:
+            raise ConfigError(
+                f"model.question.encoder={cell}: {error}; change model.width"
+            ) from None
+    if question.encoder == "shared":
         return QuestionEncoder(
             width=config.width,
             heads=config.heads,
@@ -57,7 +70,8 @@ def build_question_encoder(
             ) from None
         raise ConfigError(
             f"model.question.encoder={question.encoder}: cannot be loaded ({one_line(error)}); give"
-            f" the name or the folder of a Hugging Face text encoder, or {SHARED}"
+            f" the name or the folder of a Hugging Face text encoder, or one of"
+            f" {', '.join(OWN_ENCODERS)}"
         ) from None
     tokenizer.question_tokenizer = TextEncoderTokenizer(words)
     # Weights published in half precision would otherwise stay in half precision.

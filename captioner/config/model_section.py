@@ -46,15 +46,19 @@ class GraphConfig:
         check_minimum("model.graph", self, 0, "neighbors")
 
 
+OWN_ENCODERS = ("shared", "lstm", "gru")
+"""Question encoders that read the decoder's token embedding; the others are from Hugging Face."""
+
+
 @dataclass(frozen=True)
 class QuestionConfig:
     """The question encoder, and its fusion with the image features."""
 
     encoder: str = "shared"
-    """`shared` (the token embedding of the decoder and own Transformer layers), or the name or
-    folder of a Hugging Face text encoder."""
+    """`shared` (Transformer layers on the token embedding of the decoder), `lstm` or `gru`
+    (bidirectional recurrent layers on it), or the name or folder of a Hugging Face text encoder."""
     encoder_layers: int = 2
-    """Layers of the `shared` encoder."""
+    """Layers of the encoder, unless it is from Hugging Face."""
     lora_rank: int = 0
     """Rank of LoRA adapters of a Hugging Face encoder (needs peft); 0 trains the encoder itself.
     The encoder is frozen, and the adapters are merged into the weights of the checkpoint."""
@@ -78,12 +82,19 @@ class QuestionConfig:
     """Longest question in tokens, including EOS; longer ones are truncated in training (the data
     report counts them) and rejected in use."""
 
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the encoder is a Hugging Face text encoder, with its own tokenizer."""
+        return self.encoder not in OWN_ENCODERS
+
     def __post_init__(self) -> None:
         check_minimum("model.question", self, 0, "encoder_layers", "lora_rank", "decoder_layers")
         check_minimum("model.question", self, 0, "graph_neighbors")
         check_minimum("model.question", self, 1, "fusion_layers", "decoder_ffn")
         check_minimum("model.question", self, 2, "max_length")
-        if self.lora_rank and self.encoder == "shared":
+        if self.encoder in ("lstm", "gru"):
+            check_minimum("model.question", self, 1, "encoder_layers")
+        if self.lora_rank and not self.is_pretrained:
             raise ConfigError(
                 f"model.question.lora_rank={self.lora_rank}: adapters need a pretrained encoder;"
                 " set model.question.encoder to a Hugging Face text encoder, or lora_rank to 0"

@@ -105,10 +105,10 @@ def find_built_page() -> Path:
 def list_graphs(folder: Path, config: Config) -> list[Path]:
     """Return the graphs that the page needs; raise CheckpointError if one cannot be used."""
     question = config.model.question
-    if question is not None and question.encoder != "shared":
+    if question is not None and question.is_pretrained:
         raise CheckpointError(
             f"{folder}: its question encoder is {question.encoder}, whose tokenizer the page does"
-            " not have; expected a model with model.question.encoder=shared"
+            " not have; expected a model with model.question.encoder=shared, lstm or gru"
         )
     if not has_graphs(folder):
         raise CheckpointError(f"{folder}: no ONNX graphs; write them with `captioner export`")

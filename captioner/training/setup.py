@@ -17,6 +17,7 @@ from captioner.errors import CheckpointError, ConfigError
 from captioner.model.image_encoder import TagHead
 from captioner.model.lora import add_adapters
 from captioner.model.question_encoder import QuestionEncoder, TextEncoder
+from captioner.model.recurrent_encoder import RecurrentEncoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
 from captioner.training.model_soup import average_checkpoints
@@ -175,7 +176,8 @@ def _extend_texts(model: Seq2Seq, config: Config) -> Config:
             sizes = dataclasses.replace(sizes, max_length=train.max_length)
         if train.question_max_length:
             encoder = model.question_encoder
-            if not isinstance(encoder, (QuestionEncoder, TextEncoder)) or sizes.question is None:
+            encoders = (QuestionEncoder, RecurrentEncoder, TextEncoder)
+            if not isinstance(encoder, encoders) or sizes.question is None:
                 raise ValueError("the model has no question modules")
             encoder.extend_positions(train.question_max_length)
             question = dataclasses.replace(sizes.question, max_length=train.question_max_length)

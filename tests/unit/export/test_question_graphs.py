@@ -74,6 +74,14 @@ def test_fused_memory_equals_that_of_torch(fusion, layers, memory, tmp_path):
     assert check(model, folder).check_weights() == set()
 
 
+@pytest.mark.parametrize("encoder", ["lstm", "gru"])
+def test_a_recurrent_encoder_is_part_of_the_graph(encoder, tmp_path):
+    question = QuestionConfig(encoder=encoder, fusion="concat", max_length=LONGEST)
+    folder = tmp_path / "best"
+    model = make_model(folder, question=question, save_dtype="float16")
+    assert check(model, folder).check_weights() == set()
+
+
 def test_a_hugging_face_encoder_is_part_of_the_graph(tmp_path):
     encoder = str(make_text_encoder(tmp_path / "words"))
     question = QuestionConfig(encoder=encoder, fusion="multiply", max_length=LONGEST)

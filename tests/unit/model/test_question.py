@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from captioner.config import QuestionConfig
 from captioner.model.question_encoder import QuestionEncoder
+from captioner.model.recurrent_encoder import RecurrentEncoder
 from captioner.tokenizer import EOS, PAD, Tokenizer
 
 
@@ -39,11 +40,13 @@ def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_text_encoder(tmp_path_factory.mktemp("bert") / "tiny")
 
 
-@pytest.fixture(params=["shared", "bert"])
+@pytest.fixture(params=["shared", "lstm", "gru", "bert"])
 def encoder(request: pytest.FixtureRequest, text_encoder: Path, tokenizer: Tokenizer) -> nn.Module:
     torch.manual_seed(0)
     if request.param == "shared":
         part = QuestionEncoder(width=12, heads=3, ffn=20, layers=2, max_length=10)
+    elif request.param in ("lstm", "gru"):
+        part = RecurrentEncoder(request.param, width=12, layers=2)
     else:
         question = QuestionConfig(encoder=str(text_encoder))
         other = Tokenizer(tokenizer.model)
@@ -91,8 +94,9 @@ def test_question_states_depend_on_the_order_of_words(encoder, embedding):
     assert not torch.allclose(one[:, 1], two[:, 1])  # the same word is at the same position
 
 
-def test_the_question_encoder_uses_the_decoder_embedding(tokenizer):
-    model = make_model(tokenizer, QuestionConfig())
+@pytest.mark.parametrize("name", ["shared", "lstm", "gru"])
+def test_the_question_encoder_uses_the_decoder_embedding(tokenizer, name):
+    model = make_model(tokenizer, QuestionConfig(encoder=name))
     names = [name for name, _ in model.named_parameters() if "embed_tokens" in name]
     assert names == ["decoder.embed_tokens.weight"]
     memory = model.encode(make_images())
