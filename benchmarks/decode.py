@@ -40,8 +40,8 @@ from captioner.decoding import beam_search, min_length  # noqa: E402
 from captioner.decoding.torch_arrays import arrays_on  # noqa: E402
 from captioner.generation.text_scores import score_texts  # noqa: E402
 from captioner.model.cpu.packed import pack_linear_layers  # noqa: E402
-from captioner.model.decoder import Decoder  # noqa: E402
 from captioner.model.seq2seq import Seq2Seq  # noqa: E402
+from captioner.model.transformer_decoder import TransformerDecoder  # noqa: E402
 from captioner.predict.reading import read_image  # noqa: E402
 from captioner.tokenizer import BOS, EOS, PAD, SPECIAL, UNK  # noqa: E402
 
@@ -67,11 +67,11 @@ class Sizes:
         m = config.model
         return cls(vocab, m.width, m.heads, m.ffn, m.decoder_layers, m.max_length)
 
-    def decoder(self) -> Decoder:
+    def decoder(self) -> TransformerDecoder:
         """Return a decoder with random weights."""
         torch.manual_seed(0)
         sizes = {"width": self.width, "heads": self.heads, "ffn": self.ffn, "layers": self.layers}
-        return Decoder(self.vocab, max_length=self.length, pad=PAD, **sizes).eval()
+        return TransformerDecoder(self.vocab, max_length=self.length, pad=PAD, **sizes).eval()
 
 
 LARGE = Sizes(vocab=8000, width=512, heads=8, ffn=2048, layers=4, length=32)
@@ -99,7 +99,7 @@ def main() -> None:
         folder(paths)
 
 
-def speed(name: str, decoder: Decoder, sizes: Sizes, args: argparse.Namespace) -> None:
+def speed(name: str, decoder: TransformerDecoder, sizes: Sizes, args: argparse.Namespace) -> None:
     """Print the times for sixteen images and for one."""
     ours = {dtype: in_type(decoder, dtype) for dtype in OURS}
     mbart = to_mbart(decoder, sizes)
@@ -127,7 +127,7 @@ def speed(name: str, decoder: Decoder, sizes: Sizes, args: argparse.Namespace) -
     print()
 
 
-def in_type(decoder: Decoder, dtype: str) -> Decoder:
+def in_type(decoder: TransformerDecoder, dtype: str) -> TransformerDecoder:
     """Return a copy of the decoder as `captioner.load(dtype=...)` prepares it on a CPU."""
     found = copy.deepcopy(decoder)
     if dtype == "bfloat16":
@@ -143,7 +143,9 @@ def runner(run: Callable, model: Any, memory: Tensor, dtype: str) -> Callable[[]
 
 
 @torch.inference_mode()
-def search(decoder: Decoder, memory: Tensor, *, steps: int, least: int = 0) -> list[list[int]]:
+def search(
+    decoder: TransformerDecoder, memory: Tensor, *, steps: int, least: int = 0
+) -> list[list[int]]:
     """Return the best tokens of the project's beam search for each image."""
     cache = decoder.start(memory, len(memory) * BEAMS, steps)
 
@@ -184,7 +186,7 @@ def generate(model: Any, memory: Tensor, *, steps: int, least: int = 0) -> list[
     return [row[: row.index(EOS) + 1] if EOS in row else row for row in rows]
 
 
-def to_mbart(decoder: Decoder, sizes: Sizes) -> Any:
+def to_mbart(decoder: TransformerDecoder, sizes: Sizes) -> Any:
     """Return a transformers model with the weights of the decoder and without special tokens."""
     from transformers import MBartConfig, MBartForConditionalGeneration
 

@@ -45,9 +45,9 @@ def load_pair(checkpoint: Any, **options: Any) -> Pair:
     return found
 
 
-def make_full_checkpoint(folder: Path) -> Path:
+def make_full_checkpoint(folder: Path, *, decoder: str = "transformer") -> Path:
     """Write a tiny checkpoint with padded memories and a separate decoder for answers."""
-    return make_vqa_checkpoint(folder, fusion="concat", decoder_layers=1)
+    return make_vqa_checkpoint(folder, fusion="concat", decoder_layers=1, decoder=decoder)
 
 
 def calibrate(folder: Path) -> Path:

@@ -49,12 +49,13 @@ def make_model(
     graph: GraphConfig | None = None,
     blind: bool = False,
     save_dtype: str = "float32",
+    decoder: str = "transformer",
     seed: int = 0,
 ) -> Seq2Seq:
     """Write a checkpoint with random weights; return its model as it is exported."""
     sizes = ModelConfig(
         backbones or (RESNET,), width=16, heads=2, ffn=24, decoder_layers=2, max_length=12,
-        graph=graph, question=question, blind=blind,
+        graph=graph, question=question, blind=blind, decoder=decoder,
     )  # fmt: skip
     config = Config(
         image=ImageConfig(size=SIZE, mean=(0.5,) * 3, std=(0.5,) * 3),

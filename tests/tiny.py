@@ -23,6 +23,7 @@ from captioner.config import (
 )
 from captioner.model.cpu.mobilenet import STAGES, MobileNet
 from captioner.model.image_encoder import Backbones
+from captioner.model.lstm_decoder import LSTMDecoder
 from captioner.tokenizer import EOS, Tokenizer
 
 NAME, SIZE, BYTES = "mobilenetv1_100", 64, 256
@@ -48,11 +49,12 @@ def make_checkpoint(
     question: QuestionConfig | None = None,
     graph: GraphConfig | None = None,
     size: int = SIZE,
+    decoder: str = "transformer",
 ) -> Path:
     """Write a checkpoint of half a million parameters whose captions differ between images.
 
     With `question`, it has untrained parts to answer questions, and with `graph`, untrained graph
-    layers; `size` is that of its images.
+    layers; `size` is that of its images, and `decoder` the architecture of its decoders.
     """
     # Only the first block of each stage is kept: the others do not change the shape.
     spare = [f"blocks.{i}.{j}" for i, stage in enumerate(STAGES[NAME]) for j in range(1, stage[2])]
@@ -64,6 +66,7 @@ def make_checkpoint(
             width=32,
             heads=2,
             encoder_layers=1,
+            decoder=decoder,
             decoder_layers=1,
             ffn=64,
             max_length=12,
@@ -98,8 +101,13 @@ def _sharpen(model: torch.nn.Module) -> None:
             # Otherwise, weak random activations give all images the same features.
             norm.running_var.fill_(0.05)
     decoder = model.decoder
-    decoder.layers[0].encoder_attn.out_proj.weight.mul_(20)
-    decoder.layers[0].encoder_attn.v_proj.weight.mul_(5)
+    if isinstance(decoder, LSTMDecoder):
+        decoder.initial.weight.mul_(20)
+        decoder.soft_attention.score.mul_(20)
+        decoder.output.weight.mul_(5)
+    else:
+        decoder.layers[0].encoder_attn.out_proj.weight.mul_(20)
+        decoder.layers[0].encoder_attn.v_proj.weight.mul_(5)
     decoder.embed_tokens.weight[1:].normal_(std=0.5)
     decoder.embed_tokens.weight[:, 0] = 0
     decoder.embed_tokens.weight[EOS + 1 : EOS + 1 + BYTES, 0] = -10

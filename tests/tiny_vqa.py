@@ -16,14 +16,15 @@ LONGEST = 32
 
 def make_vqa_checkpoint(
     folder: Path, *, fusion: str = "cross_attention", decoder_layers: int = 0,
-    graph: GraphConfig | None = None, size: int = SIZE, **answers: float,
+    graph: GraphConfig | None = None, size: int = SIZE, decoder: str = "transformer",
+    **answers: float,
 ) -> Path:  # fmt: skip
     """Write tiny's checkpoint with a fusion; `answers` are fields of `AnswerConfig`."""
     question = QuestionConfig(
         encoder_layers=1, fusion=fusion, fusion_layers=1, max_length=LONGEST,
         decoder_layers=decoder_layers,
     )  # fmt: skip
-    make_checkpoint(folder, question=question, graph=graph, size=size)
+    make_checkpoint(folder, question=question, graph=graph, size=size, decoder=decoder)
     path = folder / "config.yaml"
     config = AnswerConfig(**{"beam_size": 3, "max_length": 6} | answers)
     save_config(dataclasses.replace(load_config(path), answers=config), path)

@@ -21,16 +21,17 @@ from captioner.backends.encoder_outputs import EncoderOutputs, choose_kinds
 from captioner.backends.graph_sessions import GraphSessions
 from captioner.backends.image_views import Extract, average_views
 from captioner.backends.onnx_decoding import (
-    DecoderInputs,
+    MemberDecoder,
     OnnxDecodingState,
     average_logits,
     mask_special,
-    text_queries,
+    split_texts,
 )
+from captioner.backends.onnx_recurrent import RecurrentGraphs
+from captioner.backends.onnx_transformer import TransformerGraphs
 from captioner.backends.pixel_reader import PixelReader
 from captioner.checkpoint.graph_files import (
     ANSWER,
-    ATTENTION,
     CAPTION,
     IMAGE,
     MEMORY,
@@ -61,6 +62,8 @@ class OnnxMember:
     """Whether the memory of a question begins with the positions of the image."""
     separate_answers: bool
     """Whether answers have their own decoder."""
+    is_recurrent: bool = False
+    """Whether the decoders are LSTMs."""
     kinds: tuple[str, ...] = ()
     """Kinds of images whose probabilities are an output of the graph `MEMORY`."""
 
@@ -186,25 +189,21 @@ class OnnxBackend:
         self, memories: Sequence[EncoderOutputs], *, rows: int, room: int, temperature: float = 1.0
     ) -> OnnxDecodingState:
         """Begin a search over the memories; see `Backend.start`."""
-        inputs = self._decoder_inputs(memories)
-        return OnnxDecodingState(inputs, rows=rows, temperature=temperature)
+        states = [decoder.start(rows) for decoder in self._decoders(memories)]
+        return OnnxDecodingState(states, temperature=temperature)
 
     def score(
         self, memories: Sequence[EncoderOutputs], texts: np.ndarray, *, temperature: float = 1.0
     ) -> np.ndarray:
         """Return the log-probabilities (B, K, T) of given texts; see `Backend.score`."""
-        inputs = self._decoder_inputs(memories)
+        decoders = self._decoders(memories)
         scores = np.zeros(texts.shape, np.float32)
-        for part, tokens, positions, visible in text_queries(texts, limit=TOKENS_AT_ONCE):
-            logits = []
-            for member in inputs:
-                pairs = member.named_pairs("cache", member.empty_cache())
-                feed = member.feed(tokens, positions, visible) | pairs
-                logits.append(mask_special(member.sessions.run(member.name, feed)[0], temperature))
-            logprobs = NUMPY.log_softmax(average_logits(logits))  # (B, Q, V)
-            given = texts[:, part].reshape(*tokens.shape, 1)
-            chosen = np.take_along_axis(logprobs, given, -1).reshape(texts[:, part].shape)
-            scores[:, part] = np.where(texts[:, part] == PAD, 0, chosen)
+        for part, tokens in split_texts(texts, limit=TOKENS_AT_ONCE):
+            logits = [mask_special(decoder.score(tokens), temperature) for decoder in decoders]
+            logprobs = NUMPY.log_softmax(average_logits(logits))  # (B, K, T, V)
+            given = texts[:, part]
+            chosen = np.take_along_axis(logprobs, given[..., None], -1)[..., 0]
+            scores[:, part] = np.where(given == PAD, 0, chosen)
         return scores
 
     def attention(self, memories: Sequence[EncoderOutputs], texts: np.ndarray) -> list[np.ndarray]:
@@ -212,25 +211,25 @@ class OnnxBackend:
         if memories[0].masks is not None and not all(m.keeps_positions for m in self.members):
             raise CaptionerError(NO_POSITIONS)
         maps = []
-        for member, inputs in zip(self.members, self._decoder_inputs(memories), strict=True):
+        for member, decoder in zip(self.members, self._decoders(memories), strict=True):
             positions = member.image_positions
             weights = np.zeros((*texts.shape, positions), np.float32)
-            for part, *query in text_queries(texts, limit=TOKENS_AT_ONCE):
-                feed = inputs.feed(*query)
-                (shares,) = inputs.sessions.run(f"{inputs.name}_{ATTENTION}", feed)  # (B, Q, P)
-                image = shares[..., :positions].reshape(*texts[:, part].shape, -1)  # words follow
+            for part, tokens in split_texts(texts, limit=TOKENS_AT_ONCE):
+                image = decoder.attend(tokens)[..., :positions]  # words follow
                 weights[:, part] = np.where(texts[:, part, :, None] == PAD, 0, image)
             maps.append(weights)
         return maps
 
-    def _decoder_inputs(self, memories: Sequence[EncoderOutputs]) -> list[DecoderInputs]:
+    def _decoders(self, memories: Sequence[EncoderOutputs]) -> list[MemberDecoder]:
         """Return each member's decoder, of captions or answers, with its memory."""
         memory = EncoderOutputs.join(memories)
         masks = memory.masks or [None] * len(self.members)
-        inputs = []
+        decoders: list[MemberDecoder] = []
         for member, state, mask in zip(self.members, memory.states, masks, strict=True):
             answers = memory.masks is not None and member.separate_answers
-            name = ANSWER if answers else CAPTION
-            length = member.max_length
-            inputs.append(DecoderInputs(member.sessions, name, state, mask, max_length=length))
-        return inputs
+            given = member.sessions, ANSWER if answers else CAPTION, state, mask
+            if member.is_recurrent:
+                decoders.append(RecurrentGraphs(*given))
+            else:
+                decoders.append(TransformerGraphs(*given, max_length=member.max_length))
+        return decoders

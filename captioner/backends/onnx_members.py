@@ -47,6 +47,7 @@ def build_onnx_backend(
             config.model.max_length,
             _keeps_positions(config.model.question),
             config.model.question is not None and config.model.question.decoder_layers > 0,
+            config.model.decoder == "lstm",
             config.model.kinds,
         )
         for folder, config in zip(folders, configs, strict=True)

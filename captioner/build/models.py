@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -14,7 +16,9 @@ from captioner.model.decoder import Decoder
 from captioner.model.image_encoder import MemoryEncoder
 from captioner.model.kind_head import KindHead
 from captioner.model.layer_units import resize_units
+from captioner.model.lstm_decoder import LSTMDecoder
 from captioner.model.seq2seq import Seq2Seq
+from captioner.model.transformer_decoder import TransformerDecoder
 from captioner.tokenizer import PAD, Tokenizer
 
 
@@ -87,11 +91,12 @@ def _build_decoder(
     ffn: int,
     embed_tokens: nn.Embedding | None = None,
 ) -> Decoder:
-    return Decoder(
+    build: Callable[..., Decoder] = LSTMDecoder
+    if config.decoder == "transformer":
+        build = partial(TransformerDecoder, heads=config.heads, ffn=ffn)
+    return build(
         len(tokenizer),
         width=config.width,
-        heads=config.heads,
-        ffn=ffn,
         layers=layers,
         max_length=config.max_length,
         pad=PAD,

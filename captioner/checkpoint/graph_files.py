@@ -21,7 +21,9 @@ IMAGE, SMALL_IMAGE, MEMORY, QUESTION = "image", "small_image", "memory", "questi
 CAPTION, ANSWER = "caption", "answer"
 """Decoders; a model without a separate decoder for answers has only the first."""
 CROSS, ATTENTION = "cross", "attention"
-"""Further graphs of each decoder: `caption_cross`, `caption_attention`."""
+"""Further graphs of each Transformer decoder: `caption_cross`, `caption_attention`."""
+START = "start"
+"""Further graph of each LSTM decoder: `caption_start`."""
 DIGEST_KEY = "captioner.weights_sha256"
 """Entry in the metadata of a graph: the digest of `model.safetensors`."""
 
@@ -42,11 +44,12 @@ def list_graph_names(folder: Path) -> list[str]:
     They depend on the parts of the model, which the names of its weights state. `SMALL_IMAGE` is
     not among them, because some backbones take images of one size.
     """
-    parts = {name.split(".")[0] for name in read_header(folder / WEIGHTS).tensors}
+    weights = read_header(folder / WEIGHTS).tensors
+    parts = {name.split(".")[0] for name in weights}
     decoders = [CAPTION, ANSWER] if "answerer" in parts else [CAPTION]
-    names = [
-        f"{name}{suffix}" for name in decoders for suffix in ("", f"_{CROSS}", f"_{ATTENTION}")
-    ]
+    is_recurrent = any(name.startswith("decoder.cells.") for name in weights)
+    further = [START] if is_recurrent else [CROSS, ATTENTION]
+    names = [*decoders, *(f"{name}_{other}" for name in decoders for other in further)]
     return [IMAGE, MEMORY, *names, *([QUESTION] if "fusion" in parts else [])]
 
 

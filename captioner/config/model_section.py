@@ -113,6 +113,9 @@ class ModelConfig:
     """Attention heads."""
     encoder_layers: int = 1
     """Transformer layers on the features of the backbone."""
+    decoder: Literal["transformer", "lstm"] = "transformer"
+    """Decoder of captions and of answers: a Transformer, or an LSTM with soft attention (Xu et al.,
+    "Show, Attend and Tell", 2015), which has one layer there."""
     decoder_layers: int = 4
     """Layers of the caption decoder."""
     ffn: int = 2048

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,7 @@ from captioner.build import load_checkpoint
 from captioner.checkpoint import WEIGHTS, resolve_checkpoint
 from captioner.checkpoint.graph_files import (
     ANSWER,
-    ATTENTION,
     CAPTION,
-    CROSS,
     DIGEST_KEY,
     IMAGE,
     MEMORY,
@@ -40,18 +37,10 @@ from captioner.checkpoint.graph_files import (
 from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.checkpoint.safetensors_header import StoredTensor, read_header
 from captioner.errors import CaptionerError, CheckpointError
-from captioner.export.graph_modules import (
-    AttentionGraph,
-    CrossGraph,
-    DecoderGraph,
-    ImageGraph,
-    MemoryGraph,
-    QuestionGraph,
-)
+from captioner.export.decoder_graphs import decoder_parts
+from captioner.export.graph_modules import ImageGraph, MemoryGraph, Part, QuestionGraph
 from captioner.export.quantization import quantize_linear_layers
 from captioner.files import replace_file
-from captioner.model.decoder import Decoder
-from captioner.model.layers import Attention
 from captioner.model.seq2seq import Seq2Seq
 from captioner.model.tta import view_sizes
 from captioner.text import one_line
@@ -64,17 +53,7 @@ _STORED_TYPES = {
     "F32": TensorProto.FLOAT,
 }
 # Sizes of the examples that are traced; they differ, so that no two dimensions are taken for one.
-_IMAGES, _QUESTIONS, _WORDS, _POSITIONS, _QUERIES, _CACHED = 2, 3, 5, 7, 4, 11
-
-
-@dataclass(frozen=True)
-class Part:
-    """A module with example inputs; `dynamic` names the dimensions of each that may vary."""
-
-    module: nn.Module
-    inputs: Mapping[str, Tensor]
-    dynamic: Mapping[str, tuple[int, ...]]
-    outputs: tuple[str, ...]
+_IMAGES, _QUESTIONS, _WORDS = 2, 3, 5
 
 
 def export_graphs(name: str | Path, *, dtype: GraphDtype = "float32") -> list[Path]:
@@ -127,11 +106,11 @@ def model_parts(model: Seq2Seq, size: tuple[int, int]) -> Iterator[tuple[str, Pa
     features = torch.randn(_IMAGES, positions, channels)
     module = MemoryGraph(model)
     yield MEMORY, Part(module, {"features": features}, {"features": (0,)}, module.outputs)
-    yield from _decoder_parts(CAPTION, model.decoder)
+    yield from decoder_parts(CAPTION, model.decoder)
     if model.fusion is not None:
         yield QUESTION, _question_part(model)
         if model.answerer is not None:
-            yield from _decoder_parts(ANSWER, model.answerer)
+            yield from decoder_parts(ANSWER, model.answerer)
 
 
 def _image_part(model: Seq2Seq, size: tuple[int, int]) -> Part:
@@ -161,40 +140,6 @@ def _question_part(model: Seq2Seq) -> Part:
     outputs = ("fused", "mask")[: len(module(*inputs.values()))]
     dynamic = {"memory": (0,), "owners": (0,), "questions": (0, 1)}
     return Part(module, inputs, dynamic, outputs)
-
-
-def _decoder_parts(name: str, decoder: Decoder) -> Iterator[tuple[str, Part]]:
-    width = decoder.embed_tokens.embedding_dim
-    memory = torch.randn(_IMAGES, _POSITIONS, width)
-    cross = _example_pairs("cross", [layer.encoder_attn for layer in decoder.layers], _POSITIONS)
-    yield (
-        f"{name}_{CROSS}",
-        Part(CrossGraph(decoder), {"memory": memory}, {"memory": (0, 1)}, tuple(cross)),
-    )
-    inputs = {
-        # Two objects: the exporter would take one tensor for one input.
-        "tokens": torch.ones(_IMAGES, _QUERIES, dtype=torch.long),
-        "positions": torch.ones(_IMAGES, _QUERIES, dtype=torch.long),
-        "mask": torch.zeros(_IMAGES, _QUERIES, _CACHED + _QUERIES),
-        "memory_mask": torch.zeros(_IMAGES, _POSITIONS),
-    } | cross
-    dynamic = {"tokens": (0, 1), "positions": (0, 1), "mask": (0, 1, 2), "memory_mask": (0, 1)}
-    dynamic |= dict.fromkeys(cross, (0, 2))
-    alone = inputs | {"mask": torch.zeros(_IMAGES, _QUERIES, _QUERIES)}
-    yield f"{name}_{ATTENTION}", Part(AttentionGraph(decoder), alone, dynamic, ("weights",))
-    cache = _example_pairs("cache", [layer.self_attn for layer in decoder.layers], _CACHED)
-    dynamic = dynamic | dict.fromkeys(cache, (0, 2))
-    outputs = ("logits", *(key.replace("cache", "longer") for key in cache))
-    yield name, Part(DecoderGraph(decoder), inputs | cache, dynamic, outputs)
-
-
-def _example_pairs(prefix: str, attentions: Iterable[Attention], tokens: int) -> dict[str, Tensor]:
-    """Return random keys and values (B, H, `tokens`, D/H) of the attention of each layer."""
-    pairs: dict[str, Tensor] = {}
-    for i, a in enumerate(attentions):
-        shape = (_IMAGES, a.heads, tokens, a.q_proj.out_features // a.heads)
-        pairs |= {f"{prefix}_{kind}_{i}": torch.randn(shape) for kind in ("key", "value")}
-    return pairs
 
 
 def _stored_tensors(model: nn.Module, path: Path) -> dict[int, StoredTensor]:

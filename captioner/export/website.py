@@ -110,6 +110,11 @@ def list_graphs(folder: Path, config: Config) -> list[Path]:
             f"{folder}: its question encoder is {question.encoder}, whose tokenizer the page does"
             " not have; expected a model with model.question.encoder=shared, lstm or gru"
         )
+    if config.model.decoder != "transformer":
+        raise CheckpointError(
+            f"{folder}: its decoder is {config.model.decoder}, which the page does not run;"
+            " expected a model with model.decoder=transformer"
+        )
     if not has_graphs(folder):
         raise CheckpointError(f"{folder}: no ONNX graphs; write them with `captioner export`")
     names = [IMAGE, MEMORY, CAPTION, f"{CAPTION}_{CROSS}", f"{CAPTION}_{ATTENTION}"]

@@ -1,145 +1,93 @@
-"""The decoder: memory and tokens to logits, for whole sequences in training or step by step.
+"""The interface of decoders: memory and tokens to logits, for whole sequences or step by step.
 
 Shapes: B images, K rows per image (captions in training, beams in a search), T tokens, P memory
-positions, D width, H heads, V vocabulary, M tokens without padding. The K rows of an image are
-query positions over one set of cross-attention keys and values, which are never repeated.
-
-The architecture is that of transformers' MBart decoder (Liu et al. 2020), with the same parameter
-names; `from_mbart` copies its weights.
+positions, D width, V vocabulary, M tokens without padding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captioner.model.cache import Cache
-from captioner.model.layers import (
-    Attention,
-    Dropout,
-    Layer,
-    PackedLayout,
-    additive_mask,
-    attend,
-    attention_weights,
-    extend_embedding,
-    key_mask,
-    module_list,
-)
 
-_MBART_OFFSET = 2  # MBart's position embedding starts with two unused rows.
+class DecoderCache(Protocol):
+    """What a decoder keeps of a running search: the tokens so far and the memory."""
+
+    def reorder(self, rows: Tensor) -> None:
+        """Let row i, counted over B * K, continue row `rows[i]`; drop images without rows."""
 
 
-class DecoderLayer(Layer):
-    """Causal self-attention, cross-attention and feed-forward."""
+class Decoder(nn.Module, ABC):
+    """A decoder whose logits come from normalized states through its token embedding.
 
-    def __init__(self, width: int, heads: int, ffn: int, dropout: float) -> None:
-        super().__init__(width, heads, ffn, dropout)
-        self.encoder_attn = Attention(width, heads)
-        self.encoder_attn_layer_norm = nn.LayerNorm(width)
-
-    def cross_attention(
-        self, x: Tensor, layout: PackedLayout, cross: tuple[Tensor, Tensor], mask: Tensor | None
-    ) -> Tensor:
-        """Attend from packed tokens x (M, D) to the memory, all rows of an image in one product."""
-        a = self.encoder_attn
-        h = a.merge_heads(attend(self.queries(x, layout), *cross, key_mask(mask)))  # (B, K * T, D)
-        return x + self.dropout(a.out_proj(layout.pack(h)))
-
-    def queries(self, x: Tensor, layout: PackedLayout) -> Tensor:
-        """Return the cross-attention queries of all rows of an image, (B, H, K * T, D/H)."""
-        a = self.encoder_attn
-        q = layout.unpack(a.q_proj(self.encoder_attn_layer_norm(x)))  # (B, K, T, D)
-        return a.split_heads(q.flatten(1, 2))
-
-
-class Decoder(nn.Module):
-    """Token and position embeddings, decoder layers, and logits through the tied embedding.
-
-    `ffn` is the inner width of the feed-forward network. `embed_tokens` is the embedding of another
-    decoder to use; it does not become a submodule.
+    `embed_tokens` is the embedding of another decoder to use; it does not become a submodule.
     """
+
+    layer_norm: nn.LayerNorm
+    """The norm before the logits."""
 
     def __init__(
         self,
         vocab_size: int,
         *,
         width: int,
-        heads: int,
-        ffn: int,
-        layers: int,
         max_length: int,
         pad: int,
-        dropout: float = 0.0,
         embed_tokens: nn.Embedding | None = None,
     ) -> None:
         super().__init__()
         self.pad, self.max_length = pad, max_length
+        self._owns_embedding = embed_tokens is None
         if embed_tokens is None:
             self.embed_tokens = nn.Embedding(vocab_size, width, padding_idx=pad)
         else:
             self.__dict__["embed_tokens"] = embed_tokens  # without registration as a submodule
-        self.embed_positions = nn.Embedding(max_length, width)
-        self.layernorm_embedding = nn.LayerNorm(width)
-        self.layers = module_list(DecoderLayer(width, heads, ffn, dropout) for _ in range(layers))
-        self.layer_norm = nn.LayerNorm(width)
-        self.dropout = Dropout(dropout)
         self._head: nn.Module | None = None
-        if embed_tokens is None:
+
+    def _init_embedding(self) -> None:
+        """Draw the initial token embedding, unless it is that of another decoder."""
+        if self._owns_embedding:
             nn.init.normal_(self.embed_tokens.weight, std=0.02)
             with torch.no_grad():
-                self.embed_tokens.weight[pad].zero_()
-        nn.init.normal_(self.embed_positions.weight, std=0.02)
+                self.embed_tokens.weight[self.pad].zero_()
 
+    @abstractmethod
     def extend_positions(self, max_length: int) -> None:
-        """Raise the maximum length; each new position starts as a copy of the last one."""
-        self.embed_positions = extend_embedding(self.embed_positions, max_length)
-        self.max_length = max_length
+        """Raise the maximum length."""
 
+    @abstractmethod
     def forward(self, memory: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the logits (M, V) at `tokens[tokens != pad]`, in that order.
 
-        The tokens (B, K, T) are padded at the end of each row only. Padding is not computed, so it
-        cannot affect the result. The mask (B, P) is False at ignored positions of memory (B, P, D).
+        The tokens (B, K, T) are padded at the end of each row only. Padding does not affect the
+        result. The mask (B, P) is False at ignored positions of memory (B, P, D).
         """
-        x, layout = self._embed_packed(tokens)  # (M, D)
-        for layer in self.layers:
-            x = layer.self_attention(x, layout, layout.causal)
-            x = layer.cross_attention(x, layout, layer.encoder_attn.keys_values(memory), mask)
-            x = layer.feed_forward(x)
-        return self.logits(x)
 
-    @torch.no_grad()
+    @abstractmethod
     def attention(self, memory: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the cross-attention weights, averaged over heads and layers, (B, K, T, P).
+        """Return the weights of the memory positions, (B, K, T, P), without gradients.
 
         The arguments are those of `forward`. The weights at t are those of the position that reads
         token t and predicts the next one. They sum to 1, or are 0 at padding.
         """
-        x, layout = self._embed_packed(tokens)  # (M, D)
-        by_layer = []
-        for layer in self.layers:
-            x = layer.self_attention(x, layout, layout.causal)
-            cross = layer.encoder_attn.keys_values(memory)
-            weights = attention_weights(layer.queries(x, layout), cross[0], key_mask(mask))
-            by_layer.append(weights.mean(1))  # (B, K * T, P)
-            x = layer.feed_forward(layer.cross_attention(x, layout, cross, mask))
-        weights = torch.stack(by_layer).mean(0).unflatten(1, tokens.shape[1:])  # (B, K, T, P)
-        return weights.masked_fill((tokens == self.pad)[..., None], 0)
 
-    def _embed_packed(self, tokens: Tensor) -> tuple[Tensor, PackedLayout]:
-        """Embed tokens (B, K, T) as packed rows (M, D)."""
-        layout = PackedLayout(tokens != self.pad)
-        positions = torch.arange(tokens.shape[-1], device=tokens.device).expand(tokens.shape)
-        return self.embed(layout.pack_ids(tokens), layout.pack_ids(positions)), layout
+    @abstractmethod
+    def start(
+        self, memory: Tensor, rows: int, length: int, mask: Tensor | None = None
+    ) -> DecoderCache:
+        """Return a cache with space for `length` steps of B * K `rows`; mask as in `forward`."""
 
-    def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """Embed token and position ids of any shape, (...) to (..., D)."""
-        x = self.embed_tokens(tokens) + self.embed_positions(positions)
-        return self.dropout(self.layernorm_embedding(x))
+    @abstractmethod
+    def admit(self, memory: Tensor, cache: Any, places: Tensor) -> None:
+        """Put other images, with memory (n, P, D), in these places (n,) of the cache."""
+
+    @abstractmethod
+    def step(self, tokens: Tensor, cache: Any) -> Tensor:
+        """Return the logits (B, K, V) after the last token of each row, tokens (B, K)."""
 
     def logits(self, x: Tensor) -> Tensor:
         """Map hidden states (..., D) to logits (..., V)."""
@@ -149,52 +97,3 @@ class Decoder(nn.Module):
     def replace_head(self, head: nn.Module) -> None:
         """Compute logits from normalized states by this module, for inference."""
         self._head = head
-
-    def start(self, memory: Tensor, rows: int, length: int, mask: Tensor | None = None) -> Cache:
-        """Return a cache with space for `length` steps of B * K `rows`; mask as in `forward`."""
-        heads = [layer.self_attn.heads for layer in self.layers]
-        return Cache(self._cross(memory), heads, rows // len(memory), length, mask)
-
-    def admit(self, memory: Tensor, cache: Cache, places: Tensor) -> None:
-        """Put other images, with memory (n, P, D), in these places (n,) of the cache."""
-        cache.admit(self._cross(memory), places)
-
-    def _cross(self, memory: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Return the keys and values of the memory for each layer, each (B, H, P, D/H)."""
-        pairs = (layer.encoder_attn.keys_values(memory) for layer in self.layers)
-        dtype = memory.dtype
-        if memory.device.type == "cpu":
-            # Small bfloat16 products in oneDNN take less time than their preparation.
-            dtype = torch.promote_types(dtype, torch.float32)
-        return [(k.to(dtype).contiguous(), v.to(dtype).contiguous()) for k, v in pairs]
-
-    def step(self, tokens: Tensor, cache: Cache) -> Tensor:
-        """Return the logits (B, K, V) after the last token of each row, tokens (B, K)."""
-        rows = tokens.shape[1]
-        if cache.length == 0 < rows - 1 and (tokens == tokens[:, :1]).all():
-            return self.step(tokens[:, :1], cache).repeat(1, rows, 1)  # all rows are equal
-        own_mask = additive_mask(cache.advance(rows), cache.dtype)
-        cross_mask = additive_mask(key_mask(cache.mask), cache.dtype)
-        ages = cache.ages().clamp(max=self.max_length - 1)[:, None]
-        x = self.embed(tokens, ages)  # (B, K, D)
-        for i, layer in enumerate(self.layers):
-            a, h = layer.self_attn, layer.self_attn_layer_norm(x)
-            qkv = a.split_qkv(a.qkv(h))  # (3, B, H, K, D/H)
-            keys, values = cache.append(i, qkv[1:])
-            x = x + a.out_proj(a.merge_heads(attend(qkv[0], keys, values, own_mask)))
-            a, h = layer.encoder_attn, layer.encoder_attn_layer_norm(x)
-            q = a.split_heads(a.q_proj(h))
-            x = x + a.out_proj(a.merge_heads(attend(q, *cache.cross[i], cross_mask)))
-            x = layer.feed_forward(x)
-        return self.logits(x)
-
-    def from_mbart(self, state: Mapping[str, Tensor]) -> None:
-        """Copy the weights of a transformers `MBartDecoder` with `scale_embedding=False`.
-
-        Raises:
-            RuntimeError: Names or shapes differ.
-        """
-        state = dict(state)
-        positions = state["embed_positions.weight"][_MBART_OFFSET:]
-        state["embed_positions.weight"] = positions[: self.max_length]
-        self.load_state_dict(state)

@@ -74,7 +74,7 @@ class _Direction(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (N, S, D) to the states (N, S, D/2), which do not depend on later positions."""
-        weights = [self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh]
+        weights: list[Tensor] = [self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh]
         start = x.new_zeros(1, len(x), self.hidden)
         options = (True, 1, 0.0, False, False, True)  # biases, layers, dropout, ..., batch first
         if self.cell == "gru":

@@ -2,8 +2,8 @@
 
 The pixels of a backbone have one shape or a few. The layers of the memory encoder and the decoder
 see packed tokens of texts of any number and length; each kind of layer is compiled once for all
-sizes. The code between the layers depends on the lengths and is not compiled; neither is a text
-encoder.
+sizes. The code between the layers depends on the lengths and is not compiled; neither are an LSTM
+decoder and a question encoder.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from captioner.errors import ConfigError
+from captioner.model.layers import Layer
 from captioner.model.seq2seq import Seq2Seq
 from captioner.text import one_line
 
@@ -39,8 +40,8 @@ def compile_parts(model: Seq2Seq) -> None:
         ) from None
     _compile(model.backbone, "forward", dynamic=False)
     decoders = {model.decoder, model.decoder_for(answers=True)}
-    for layer in (*model.memory_encoder.layers, *(x for d in decoders for x in d.layers)):
-        for name in METHODS:
+    for layer in (x for part in (model.memory_encoder, *decoders) for x in part.modules()):
+        for name in METHODS if isinstance(layer, Layer) else ():
             if hasattr(layer, name):
                 _compile(layer, name, dynamic=True)
 

@@ -32,11 +32,13 @@ pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
 
 @pytest.mark.slow
-def test_four_images_are_learned_to_their_exact_captions(tmp_path, capsys):
+@pytest.mark.parametrize("decoder", ["transformer", "lstm"])
+def test_four_images_are_learned_to_their_exact_captions(tmp_path, capsys, decoder):
     data = make_flickr(tmp_path / "data", captions=1)
     status = run(
         data,
         tmp_path / "run",
+        f"model.decoder={decoder}",
         "image.flip=false",
         "image.jitter=0",
         "model.dropout=0",

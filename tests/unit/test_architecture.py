@@ -71,7 +71,9 @@ NEEDS_TORCH = {f"captioner.backends.{name}" for name in ("precision", "torch_bac
 NEEDS_TORCH |= {"captioner.backends.torch_members", "captioner.checkpoint.weights"}
 NEEDS_TORCH |= {"captioner.data.collate", "captioner.data.dataset"}
 NEEDS_TORCH |= {"captioner.decoding.torch_arrays"}
-NEEDS_TORCH |= {f"captioner.export.{name}" for name in ("graph_modules", "onnx_graphs")}
+NEEDS_TORCH |= {
+    f"captioner.export.{name}" for name in ("decoder_graphs", "graph_modules", "onnx_graphs")
+}
 NEEDS_TORCH |= {f"captioner.export.{name}" for name in ("importance", "pruning")}
 # Imports transformers for the tokenizer of a Hugging Face question encoder.
 NEEDS_TORCH |= {"captioner.backends.checkpoint_tokenizer"}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captioner.decoding import Hypothesis, beam_search, greedy_search
 from captioner.decoding.torch_arrays import arrays_on
-from captioner.model.decoder import Decoder
+from captioner.model.transformer_decoder import TransformerDecoder
 
 PAD, START, END, VOCAB, WIDTH, LONGEST, INPUTS = 0, 2, 3, 17, 16, 12, 60
 SEEDS = (14, 22, 28)  # models whose sequences have many lengths, for every penalty
@@ -89,7 +89,7 @@ def transformers_search(
 
 @torch.inference_mode()
 def our_search(seed: int, *, beams: int, penalty: float, stop: str) -> list[list[Hypothesis]]:
-    decoder = Decoder(
+    decoder = TransformerDecoder(
         VOCAB, width=WIDTH, heads=2, ffn=16, layers=2, max_length=LONGEST, pad=PAD
     ).eval()
     decoder.from_mbart(mbart(seed).model.decoder.state_dict())

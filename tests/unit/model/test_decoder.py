@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from tiny_decoder import (
     VOCAB,
     WIDTH,
     make_decoder,
+    make_lstm,
     make_memory,
     make_tokens,
     nan_memory,  # noqa: F401
@@ -22,12 +24,20 @@ from tiny_decoder import (
 from torch import Tensor
 
 from captioner.model.decoder import Decoder
+from captioner.model.lstm_decoder import LSTMDecoder
+from captioner.model.transformer_decoder import TransformerDecoder
 
 pytestmark = pytest.mark.usefixtures("nan_memory")
 
 
-def test_logits_follow_the_order_of_the_tokens_without_padding() -> None:
-    decoder, memory = make_decoder(), make_memory(2)
+@pytest.fixture(params=[make_decoder, make_lstm], ids=["transformer", "lstm"])
+def decoder(request: pytest.FixtureRequest) -> Decoder:
+    """A decoder of each architecture, with 2 layers."""
+    return request.param()
+
+
+def test_logits_follow_the_order_of_the_tokens_without_padding(decoder: Decoder) -> None:
+    memory = make_memory(2)
     tokens = make_tokens(LENGTHS)
     logits = decoder(memory, tokens)
     assert logits.shape == (25, VOCAB)
@@ -41,8 +51,8 @@ def test_logits_follow_the_order_of_the_tokens_without_padding() -> None:
 
 
 @pytest.mark.parametrize("t", range(6))
-def test_a_token_changes_only_later_logits(t: int) -> None:
-    decoder, memory = make_decoder(), make_memory(1)
+def test_a_token_changes_only_later_logits(decoder: Decoder, t: int) -> None:
+    memory = make_memory(1)
     tokens = make_tokens([[6]])
     other = tokens.clone()
     other[0, 0, t] = tokens[0, 0, t] % (VOCAB - 1) + 1
@@ -52,22 +62,22 @@ def test_a_token_changes_only_later_logits(t: int) -> None:
     assert (changed > 1e-6).all()  # random weights attend to all earlier positions
 
 
-def test_more_padding_does_not_change_logits() -> None:
-    decoder, memory = make_decoder(), make_memory(2)
+def test_more_padding_does_not_change_logits(decoder: Decoder) -> None:
+    memory = make_memory(2)
     tokens = make_tokens(LENGTHS)
     longer = F.pad(tokens, (0, 2), value=PAD)
     torch.testing.assert_close(decoder(memory, tokens), decoder(memory, longer))
 
 
-def test_a_row_of_padding_has_no_logits() -> None:
-    decoder, memory = make_decoder(), make_memory(2)
+def test_a_row_of_padding_has_no_logits(decoder: Decoder) -> None:
+    memory = make_memory(2)
     tokens = make_tokens(LENGTHS)
     more = torch.cat([tokens, torch.full_like(tokens[:, :1], PAD)], 1)
     torch.testing.assert_close(decoder(memory, tokens), decoder(memory, more))
 
 
-def test_logits_do_not_depend_on_other_rows_and_images() -> None:
-    decoder, memory = make_decoder(), make_memory(2)
+def test_logits_do_not_depend_on_other_rows_and_images(decoder: Decoder) -> None:
+    memory = make_memory(2)
     tokens = make_tokens(LENGTHS)
     before = spread(decoder(memory, tokens), tokens)
     other, others_memory = make_tokens(LENGTHS), make_memory(2)
@@ -78,27 +88,27 @@ def test_logits_do_not_depend_on_other_rows_and_images() -> None:
     assert not torch.allclose(before[1], after[1])
 
 
-def test_logits_depend_on_the_memory() -> None:
-    decoder, tokens = make_decoder(), make_tokens([[4], [4]])
+def test_logits_depend_on_the_memory(decoder: Decoder) -> None:
+    tokens = make_tokens([[4], [4]])
     tokens[1] = tokens[0]
     one, two = spread(decoder(make_memory(2), tokens), tokens)
     assert ((one - two).abs().amax(-1) > 1e-6).all()
 
 
-def test_rows_of_an_image_equal_images_with_the_same_memory() -> None:
-    decoder, memory = make_decoder(), make_memory(2)
+def test_rows_of_an_image_equal_images_with_the_same_memory(decoder: Decoder) -> None:
+    memory = make_memory(2)
     tokens = make_tokens(LENGTHS)
     flat = decoder(memory.repeat_interleave(3, 0), tokens.flatten(0, 1)[:, None])
     torch.testing.assert_close(decoder(memory, tokens), flat)
 
 
-def test_memory_positions_have_no_order() -> None:
-    decoder, memory, tokens = make_decoder(), make_memory(2), make_tokens(LENGTHS)
+def test_memory_positions_have_no_order(decoder: Decoder) -> None:
+    memory, tokens = make_memory(2), make_tokens(LENGTHS)
     shuffled = memory[:, torch.randperm(memory.shape[1])]
     torch.testing.assert_close(decoder(memory, tokens), decoder(shuffled, tokens))
 
 
-def naive(decoder: Decoder, memory: Tensor, tokens: Tensor) -> Tensor:
+def naive(decoder: TransformerDecoder, memory: Tensor, tokens: Tensor) -> Tensor:
     """Return logits (B, K, T, V) without packing: padding is computed as well."""
     images, rows, length = tokens.shape
     flat, memory = tokens.flatten(0, 1), memory.repeat_interleave(rows, 0)
@@ -143,8 +153,8 @@ def stepwise(
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-def test_cached_steps_equal_the_uncached_forward(rows: int) -> None:
-    decoder, memory = make_decoder(), make_memory(2)
+def test_cached_steps_equal_the_uncached_forward(decoder: Decoder, rows: int) -> None:
+    memory = make_memory(2)
     tokens = make_tokens([[LONGEST] * rows] * 2)
     expected = spread(decoder(memory, tokens), tokens)
     torch.testing.assert_close(stepwise(decoder, memory, tokens), expected)
@@ -153,9 +163,9 @@ def test_cached_steps_equal_the_uncached_forward(rows: int) -> None:
 MEMORY_MASK = torch.tensor([[True] * 3 + [False] * 2, [True, False, True, True, False]])
 
 
-def test_masked_memory_does_not_change_logits() -> None:
+def test_masked_memory_does_not_change_logits(decoder: Decoder) -> None:
     """The logits equal those for the memory without its masked positions."""
-    decoder, memory, tokens = make_decoder(), make_memory(2), make_tokens(LENGTHS)
+    memory, tokens = make_memory(2), make_tokens(LENGTHS)
     found = decoder(memory, tokens, MEMORY_MASK)
     other = torch.where(MEMORY_MASK[..., None], memory, 9 * torch.randn_like(memory))
     torch.testing.assert_close(decoder(other, tokens, MEMORY_MASK), found)
@@ -166,14 +176,14 @@ def test_masked_memory_does_not_change_logits() -> None:
     assert not torch.allclose(decoder(memory, tokens), found)
 
 
-def test_a_full_mask_equals_no_mask() -> None:
-    decoder, memory, tokens = make_decoder(), make_memory(2), make_tokens(LENGTHS)
+def test_a_full_mask_equals_no_mask(decoder: Decoder) -> None:
+    memory, tokens = make_memory(2), make_tokens(LENGTHS)
     full = torch.ones_like(MEMORY_MASK)
     torch.testing.assert_close(decoder(memory, tokens, full), decoder(memory, tokens))
 
 
-def test_masked_memory_gets_no_gradient() -> None:
-    decoder, tokens = make_decoder(), make_tokens(LENGTHS)
+def test_masked_memory_gets_no_gradient(decoder: Decoder) -> None:
+    tokens = make_tokens(LENGTHS)
     memory = make_memory(2).requires_grad_()
     (grad,) = torch.autograd.grad(decoder(memory, tokens, MEMORY_MASK).square().sum(), memory)
     assert (grad.abs().amax(-1) > 0).equal(MEMORY_MASK)
@@ -181,8 +191,10 @@ def test_masked_memory_gets_no_gradient() -> None:
 
 @pytest.mark.parametrize("rows", [1, 3])
 @torch.no_grad()
-def test_cached_steps_with_masked_memory_equal_the_uncached_forward(rows: int) -> None:
-    decoder, memory = make_decoder(), make_memory(2)
+def test_cached_steps_with_masked_memory_equal_the_uncached_forward(
+    decoder: Decoder, rows: int
+) -> None:
+    memory = make_memory(2)
     tokens = make_tokens([[LONGEST] * rows] * 2)
     expected = spread(decoder(memory, tokens, MEMORY_MASK), tokens)
     other = torch.where(MEMORY_MASK[..., None], memory, 9 * torch.randn_like(memory))
@@ -193,9 +205,9 @@ def test_cached_steps_with_masked_memory_equal_the_uncached_forward(rows: int) -
 
 
 @torch.no_grad()
-def test_reordered_rows_continue_their_new_prefixes() -> None:
+def test_reordered_rows_continue_their_new_prefixes(decoder: Decoder) -> None:
     """As in a search, each step selects new rows of an image, some of them repeatedly."""
-    decoder, memory = make_decoder(), make_memory(2)
+    memory = make_memory(2)
     images, beams = 2, 3
     state = decoder.start(memory, images * beams, LONGEST)
     history = torch.zeros(images, beams, 0, dtype=torch.long)
@@ -225,9 +237,9 @@ def test_an_identity_reorder_changes_no_cache_entry() -> None:
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("seed", range(4))
 @torch.no_grad()
-def test_replacing_images_does_not_affect_others(seed: int, beams: int) -> None:
+def test_replacing_images_does_not_affect_others(decoder: Decoder, seed: int, beams: int) -> None:
     """Logits depend only on the image's own history, however long the cache has been in use."""
-    decoder, rng, steps = make_decoder(), random.Random(seed), 0
+    rng, steps = random.Random(seed), 0
 
     def come(count: int) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         memory = make_memory(count)
@@ -268,16 +280,15 @@ def test_replacing_images_does_not_affect_others(seed: int, beams: int) -> None:
     assert steps > 2 * LONGEST
 
 
-def test_half_precision_is_close_to_float32() -> None:
-    decoder, memory, tokens = make_decoder(), make_memory(2), make_tokens(LENGTHS)
+def test_half_precision_is_close_to_float32(decoder: Decoder) -> None:
+    memory, tokens = make_memory(2), make_tokens(LENGTHS)
     expected = decoder(memory, tokens)
     found = decoder.bfloat16()(memory.bfloat16(), tokens)
     assert found.dtype == torch.bfloat16
     assert (found.double() - expected).std() < 0.05 * expected.std()
 
 
-def test_the_head_is_tied_to_the_embedding() -> None:
-    decoder = make_decoder()
+def test_the_head_is_tied_to_the_embedding(decoder: Decoder) -> None:
     assert not any("head" in name for name in decoder.state_dict())
     x = torch.randn(3, WIDTH, dtype=torch.float64)
     expected = decoder.layer_norm(x) @ decoder.embed_tokens.weight.T
@@ -286,17 +297,35 @@ def test_the_head_is_tied_to_the_embedding() -> None:
     assert (grad != 0).any()
 
 
-def test_padding_starts_as_zero() -> None:
-    decoder = Decoder(VOCAB, width=12, heads=3, ffn=20, layers=1, max_length=4, pad=PAD)
+BUILDERS = {
+    "transformer": partial(TransformerDecoder, heads=3, ffn=20, layers=1),
+    "lstm": partial(LSTMDecoder, layers=1),
+}
+every_kind = pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
+
+
+@every_kind
+def test_padding_starts_as_zero(build) -> None:
+    decoder = build(VOCAB, width=12, max_length=4, pad=PAD)
     assert not decoder.embed_tokens.weight[PAD].any()
     assert decoder.embed_tokens.weight.any(1).sum() == VOCAB - 1
 
 
-def test_dropout_is_active_only_in_training() -> None:
+@every_kind
+def test_an_embedding_of_another_decoder_is_no_weight_of_its_own(build) -> None:
+    other = build(VOCAB, width=12, max_length=4, pad=PAD)
+    before = other.embed_tokens.weight.clone()
+    decoder = build(VOCAB, width=12, max_length=4, pad=PAD, embed_tokens=other.embed_tokens)
+    assert decoder.embed_tokens is other.embed_tokens
+    assert torch.equal(other.embed_tokens.weight, before)
+    assert set(other.state_dict()) - set(decoder.state_dict()) == {"embed_tokens.weight"}
+
+
+@every_kind
+def test_dropout_is_active_only_in_training(build) -> None:
     torch.manual_seed(0)
-    sizes = {"width": WIDTH, "heads": 3, "ffn": 20, "layers": 1, "max_length": 9, "pad": PAD}
-    decoder, tokens = Decoder(VOCAB, dropout=0.5, **sizes), make_tokens(LENGTHS)
-    memory = make_memory(2).float()
+    decoder = build(VOCAB, width=WIDTH, max_length=9, pad=PAD, dropout=0.5)
+    tokens, memory = make_tokens(LENGTHS), make_memory(2).float()
     assert not torch.equal(decoder(memory, tokens), decoder(memory, tokens))
     decoder.eval()
     assert torch.equal(decoder(memory, tokens), decoder(memory, tokens))

@@ -20,8 +20,8 @@ from tiny_decoder import (
 )
 from torch import Tensor
 
-from captioner.model import decoder as module
-from captioner.model.decoder import Decoder
+from captioner.model import transformer_decoder as module
+from captioner.model.transformer_decoder import TransformerDecoder
 
 pytestmark = pytest.mark.usefixtures("nan_memory")
 
@@ -52,7 +52,7 @@ def mbart():
     return model.eval()
 
 
-def from_mbart(dtype: torch.dtype) -> Decoder:
+def from_mbart(dtype: torch.dtype) -> TransformerDecoder:
     decoder = make_decoder(seed=9)
     decoder.from_mbart(mbart().state_dict())
     return decoder.to(dtype)
@@ -87,14 +87,16 @@ def test_padded_logits_match_transformers_with_a_mask() -> None:
 def test_mbart_weights_of_other_shapes_are_rejected() -> None:
     state = mbart().state_dict()
     with pytest.raises(RuntimeError, match="size mismatch"):
-        Decoder(VOCAB, width=24, heads=3, ffn=20, layers=2, max_length=9, pad=PAD).from_mbart(state)
+        TransformerDecoder(
+            VOCAB, width=24, heads=3, ffn=20, layers=2, max_length=9, pad=PAD
+        ).from_mbart(state)
     state.pop("layers.1.fc1.bias")
     with pytest.raises(RuntimeError, match=r"layers\.1\.fc1\.bias"):
         make_decoder().from_mbart(state)
 
 
 def test_a_shorter_decoder_copies_the_first_mbart_positions() -> None:
-    short = Decoder(VOCAB, width=WIDTH, heads=3, ffn=20, layers=2, max_length=4, pad=PAD)
+    short = TransformerDecoder(VOCAB, width=WIDTH, heads=3, ffn=20, layers=2, max_length=4, pad=PAD)
     short.from_mbart(mbart().state_dict())
     short.double().eval()
     memory, tokens = make_memory(1), make_tokens([[4]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -11,9 +12,10 @@ from torch import nn
 from captioner.model.cpu.mobilenet import STAGES, MobileNet
 from captioner.model.cpu.packed import PackedLinear, pack_linear_layers
 from captioner.model.cpu.processor import can_pack
-from captioner.model.decoder import Decoder
 from captioner.model.fusion import CrossAttention
 from captioner.model.layers import EncoderLayer
+from captioner.model.lstm_decoder import LSTMDecoder
+from captioner.model.transformer_decoder import TransformerDecoder
 
 pytestmark = pytest.mark.skipif(not can_pack(torch.device("cpu")), reason="no oneDNN")
 SIZES = {"width": 32, "heads": 4, "ffn": 48}
@@ -82,11 +84,15 @@ def test_packed_layers_with_zero_weights():
     torch.testing.assert_close(found, layer.bias.expand(3, -1))
 
 
+@pytest.mark.parametrize("kind", ["transformer", "lstm"])
 @pytest.mark.parametrize(("int8", "tolerance"), [(False, 1e-5), (True, 0.1)])
 @torch.inference_mode()
-def test_a_packed_decoder_matches_the_decoder(int8, tolerance):
+def test_a_packed_decoder_matches_the_decoder(int8, tolerance, kind):
     torch.manual_seed(0)
-    decoder = Decoder(60, layers=2, max_length=12, pad=0, **SIZES).eval()
+    build = partial(TransformerDecoder, **SIZES)
+    if kind == "lstm":
+        build = partial(LSTMDecoder, width=SIZES["width"])
+    decoder = build(60, layers=2, max_length=12, pad=0).eval()
     packed = copy.deepcopy(decoder)
     pack_linear_layers(packed, int8=int8)
     assert not any(type(layer) is nn.Linear for layer in packed.modules())

@@ -1,14 +1,20 @@
-"""Small decoders with random weights, and their inputs."""
+"""Small decoders of each architecture with random weights, and their inputs."""
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 import pytest
 import torch
 from torch import Tensor
 
 from captioner.model.decoder import Decoder
+from captioner.model.lstm_decoder import LSTMDecoder
+from captioner.model.transformer_decoder import TransformerDecoder
 
 VOCAB, WIDTH, PAD, LONGEST = 23, 12, 0, 9
+SIZES = {"width": WIDTH, "max_length": LONGEST, "pad": PAD}
+DecoderT = TypeVar("DecoderT", bound=Decoder)
 LENGTHS = [[3, 7, 1], [7, 2, 5]]
 
 
@@ -20,12 +26,21 @@ def nan_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def make_decoder(*, layers: int = 2, seed: int = 0, dtype: torch.dtype = torch.float64) -> Decoder:
+def make_decoder(
+    *, layers: int = 2, seed: int = 0, dtype: torch.dtype = torch.float64
+) -> TransformerDecoder:
     """Return a decoder without default weights, so that every weight affects the result."""
     torch.manual_seed(seed)
-    decoder = Decoder(
-        VOCAB, width=WIDTH, heads=3, ffn=20, layers=layers, max_length=LONGEST, pad=PAD
-    )
+    return _shake(TransformerDecoder(VOCAB, heads=3, ffn=20, layers=layers, **SIZES), dtype)
+
+
+def make_lstm(*, layers: int = 2, seed: int = 0, dtype: torch.dtype = torch.float64) -> LSTMDecoder:
+    """Return an LSTM decoder without default weights."""
+    torch.manual_seed(seed)
+    return _shake(LSTMDecoder(VOCAB, layers=layers, **SIZES), dtype)
+
+
+def _shake(decoder: DecoderT, dtype: torch.dtype) -> DecoderT:
     for parameter in decoder.parameters():
         torch.nn.init.normal_(parameter, mean=0.1, std=0.4)
     return decoder.to(dtype).eval()

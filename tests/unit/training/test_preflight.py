@@ -11,7 +11,7 @@ from runs import sources, words_for
 
 from captioner.cli import train
 from captioner.data import collate as collating
-from captioner.model.decoder import Decoder
+from captioner.model.transformer_decoder import TransformerDecoder
 from captioner.tokenizer import EOS, PAD
 from captioner.training import preflight
 
@@ -82,12 +82,12 @@ def test_missing_eos_is_detected(check, monkeypatch):
 
 
 def test_decoder_that_ignores_the_image_is_detected(check, monkeypatch):
-    forward = Decoder.forward
+    forward = TransformerDecoder.forward
 
     def blind(self, memory, tokens, mask=None):
         return forward(self, torch.zeros_like(memory), tokens, mask)
 
-    monkeypatch.setattr(Decoder, "forward", blind)
+    monkeypatch.setattr(TransformerDecoder, "forward", blind)
     status, result = check()
     assert status == 1
     assert wrong(result)
