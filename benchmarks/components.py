@@ -2,7 +2,7 @@
 """Compare parts of the model: `python benchmarks/components.py --captions DIR --weights DIR`.
 
 Each row is a run from ImageNet weights (`mobilenetv2_100.imagenet.safetensors` in the folder of
-weights) with a frozen backbone and the same data, seed and number of steps; only the settings of
+weights) with a frozen backbone, unless its name states another, and the same data, seed and number of steps; only the settings of
 its entry in COMPONENTS differ. The output is a Markdown table: the validation score after the last
 epoch (CIDEr-D of captions with greedy search, or exact match of answers), the number of parameters
 outside the backbone, and the seconds per epoch, including validation.
@@ -29,6 +29,9 @@ SETTINGS = {
     "captions": ("decoding.beam_size=1",),
     "questions": ("data.val_share=0.2", "data.hold_out=question", "model.question={}"),
 }
+LSTM = ("model.decoder=lstm",)
+TRAINED = ("train.stages.0.cached_views=0", "train.stages.0.encoder_lr=5e-4")
+"""Settings that train the backbone, too."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,49 @@ def graph_rows(task: str) -> list[Component]:
     ]
 
 
-COMPONENTS = (*graph_rows("captions"), *graph_rows("questions"))
+def decoder_rows() -> list[Component]:
+    """Return the rows that compare LSTM decoders and other optimizers with the first row."""
+    return [
+        Component("captions", "LSTM decoder, 1 layer", (*LSTM, "model.decoder_layers=1")),
+        Component("captions", "LSTM decoder, 2 layers", LSTM),
+        Component("captions", "Adam", ("train.optimizer=adam",)),
+        Component("captions", "SGD", ("train.optimizer=sgd", "train.stages.0.lr=0.02")),
+    ]
+
+
+def question_encoder_rows() -> list[Component]:
+    """Return the rows that compare recurrent question encoders with that of the first row."""
+    return [
+        Component("questions", "LSTM question encoder", ("model.question.encoder=lstm",)),
+        Component("questions", "GRU question encoder", ("model.question.encoder=gru",)),
+        Component("questions", "LSTM decoder, 1 layer", (*LSTM, "model.decoder_layers=1")),
+    ]
+
+
+def image_encoder_rows(task: str) -> list[Component]:
+    """Return the rows that compare image encoders, both trained from random weights.
+
+    Neither has batch norms, whose statistics a run does not update.
+    """
+    return [
+        Component(
+            task, f"{kind} from random weights", (f"model.backbones=[{{{backbone}}}]", *TRAINED)
+        )
+        for kind, backbone in (
+            ("CNN (ConvNeXt atto)", "name: convnext_atto, weights: none"),
+            ("ViT (tiny)", "name: vit_tiny_patch16_224, weights: none"),
+        )
+    ]
+
+
+COMPONENTS = (
+    *graph_rows("captions"),
+    *decoder_rows(),
+    *image_encoder_rows("captions"),
+    *graph_rows("questions"),
+    *question_encoder_rows(),
+    *image_encoder_rows("questions"),
+)
 
 
 def main() -> None:

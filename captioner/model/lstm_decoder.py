@@ -185,8 +185,9 @@ class LSTMDecoder(Decoder):
 
     def begin(self, memory: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the initial state (B, 1, 2 L, D), of the mean memory, and the keys (B, P, D)."""
-        mean = memory.mean(1) if mask is None else mean_pool(memory, mask)
-        state = self.initial(mean).tanh().unflatten(-1, (2 * len(self.cells), -1))
+        state = (
+            self.initial(mean_pool(memory, mask)).tanh().unflatten(-1, (2 * len(self.cells), -1))
+        )
         return state[:, None], self.soft_attention.memory(memory)
 
     def start(
