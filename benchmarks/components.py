@@ -2,10 +2,11 @@
 """Compare parts of the model: `python benchmarks/components.py --captions DIR --weights DIR`.
 
 Each row is a run from ImageNet weights (`mobilenetv2_100.imagenet.safetensors` in the folder of
-weights) with a frozen backbone, unless its name states another, and the same data, seed and number of steps; only the settings of
-its entry in COMPONENTS differ. The output is a Markdown table: the validation score after the last
-epoch (CIDEr-D of captions with greedy search, or exact match of answers), the number of parameters
-outside the backbone, and the seconds per epoch, including validation.
+weights) with a frozen backbone, unless its name states another, and the same data, seed and number
+of steps; only the settings of its entry in COMPONENTS differ. The output is a Markdown table: the
+validation score after the last epoch (CIDEr-D of captions with greedy search, or exact match of
+answers), the number of parameters outside the backbone, and the seconds per epoch, including
+validation.
 """
 
 from __future__ import annotations
@@ -85,14 +86,11 @@ def image_encoder_rows(task: str) -> list[Component]:
 
     Neither has batch norms, whose statistics a run does not update.
     """
+    cnn = "model.backbones=[{name: convnext_atto, weights: none}]"
+    vit = "model.backbones=[{name: vit_tiny_patch16_224, weights: none}]"
     return [
-        Component(
-            task, f"{kind} from random weights", (f"model.backbones=[{{{backbone}}}]", *TRAINED)
-        )
-        for kind, backbone in (
-            ("CNN (ConvNeXt atto)", "name: convnext_atto, weights: none"),
-            ("ViT (tiny)", "name: vit_tiny_patch16_224, weights: none"),
-        )
+        Component(task, "CNN (ConvNeXt atto) from random weights", (cnn, *TRAINED)),
+        Component(task, "ViT (tiny) from random weights", (vit, *TRAINED)),
     ]
 
 

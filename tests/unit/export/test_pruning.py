@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import torch
 from backend_pairs import assert_same_answers, assert_same_captions, load_pair
 from conftest import make_flickr, make_questions
 from safetensors.torch import load_file
+from small_models import SIZES, small_model, train_small_tokenizer
 from tiny import picture
 from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 
 from captioner.build import load_checkpoint
 from captioner.checkpoint import WEIGHTS
 from captioner.cli import export
+from captioner.config import QuestionConfig
 from captioner.data.collate import Batch, decoder_input
 from captioner.export import importance as measure
 from captioner.export import pruning
@@ -254,3 +257,19 @@ def test_units_of_a_layer_have_the_weights_that_their_removal_saves(model):
     units.keep(range(8))
     left = sum(p.numel() for p in model.parameters())
     assert before - left == (count - 8) * units.weights
+
+
+def test_recurrent_layers_keep_their_size():
+    """Of a model with an LSTM decoder and question encoder, other parts are pruned."""
+    question = QuestionConfig(encoder="lstm", fusion="concat", decoder_layers=1)
+    sizes = dataclasses.replace(SIZES, decoder="lstm", encoder_layers=2, question=question)
+    model = small_model(train_small_tokenizer(), **vars(sizes))
+    assert {name.split(".")[0] for name in list_units(model)} == {"memory_encoder", "fusion"}
+    tasks = [[batch(1)], [batch(2, question=True)]]
+    tasks = [[dataclasses.replace(b, images=b.images[..., :6]) for b in task] for task in tasks]
+    drop_layer(model.requires_grad_(False), tasks)
+    remove_units(model, tasks, 100)
+    described = describe_sizes(model, sizes)
+    assert (described.decoder_layers, described.question.encoder_layers) == (1, 2)
+    again = small_model(train_small_tokenizer(), **vars(described))
+    assert count_weights(again) == count_weights(model)
