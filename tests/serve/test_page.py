@@ -326,7 +326,7 @@ def test_images_that_are_no_photographs_have_a_notice(browser, tmp_path) -> None
     with start_process("--checkpoint", add_kind_head(make_checkpoint(tmp_path / "best"))) as server:
         page.goto(server.url)
         choose(page, tmp_path / "4.png")
-        notice = "This looks like a drawing, not a photograph; the caption may be wrong."
+        notice = "⚠ This looks like a drawing, not a photograph; the caption may be wrong."
         expect(page.locator("#caption .alert")).to_have_text(notice)
         page.reload()
         choose(page, tmp_path / "0.png")
