@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from captioner.build import build_model
+from captioner.build import build_answer_head, build_model
 from captioner.checkpoint.weights import save_best
 from captioner.config import (
     BackboneConfig,
@@ -50,11 +51,13 @@ def make_checkpoint(
     graph: GraphConfig | None = None,
     size: int = SIZE,
     decoder: str = "transformer",
+    answers: Sequence[str] = (),
 ) -> Path:
     """Write a checkpoint of half a million parameters whose captions differ between images.
 
     With `question`, it has untrained parts to answer questions, and with `graph`, untrained graph
-    layers; `size` is that of its images, and `decoder` the architecture of its decoders.
+    layers; `size` is that of its images, `decoder` the architecture of its decoders, and `answers`
+    are those of its classifier of questions.
     """
     # Only the first block of each stage is kept: the others do not change the shape.
     spare = [f"blocks.{i}.{j}" for i, stage in enumerate(STAGES[NAME]) for j in range(1, stage[2])]
@@ -89,6 +92,10 @@ def make_checkpoint(
             positions=(size // 32) ** 2,
         )
         _sharpen(model)
+        if question and answers:
+            ids = [tokenizer.encode(text) for text in answers]
+            model.answer_head = build_answer_head(config.model, question, ids)
+            model.answer_head.output.weight.data.mul_(20)
     save_best(folder, config, tokenizer, model, {"val": {}})
     return folder
 

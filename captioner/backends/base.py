@@ -4,7 +4,7 @@ A backend encodes images and questions into memories and computes the logits of 
 Searches in `captioner.generation` and the public `Captioner` access a model only through it.
 
 Shapes: B images (or questions), K rows of each (beams or samples), T tokens of a text, P positions
-of an image in memory, V vocabulary.
+of an image in memory, V vocabulary, A answers of a classifier.
 
 Arrays are NumPy arrays or torch tensors, all of a backend of one library and on one device (see
 `Backend.arrays`). Tokens, rows and places are int64, logits float32.
@@ -91,6 +91,10 @@ class Backend(Protocol):
         """The library's own model objects, one for each member."""
 
     @property
+    def answers(self) -> Sequence[tuple[int, ...]]:
+        """The token ids of the only answers of a classifier of questions; otherwise empty."""
+
+    @property
     def specs(self) -> Sequence[PixelSpec]:
         """The input size and normalization of each member."""
 
@@ -139,6 +143,13 @@ class Backend(Protocol):
         """Fuse questions with images; return one memory per question, to decode its answer from.
 
         Question i, token ids, is about the image with the memory `memories[owners[i]]`.
+        """
+
+    def classify(self, memories: Sequence[Memory], *, temperature: float = 1.0) -> np.ndarray:
+        """Return the log-probabilities (B, A) of `answers`, of which there must be some.
+
+        The memories are those of questions, and serve no other method. `temperature` divides the
+        logits.
         """
 
     def start(

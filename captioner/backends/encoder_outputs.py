@@ -1,6 +1,6 @@
 """Encoder outputs of a batch of images or questions, and of each of them.
 
-Shapes: B images (or questions), P memory positions, D width.
+Shapes: B images (or questions), P memory positions, D width, A answers of a classifier.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class EncoderOutputs:
     """The memory of images (B = 1, or several side by side), or of questions."""
 
     states: tuple[Array, ...]
-    """(B, P, D) of each member."""
+    """(B, P, D) of each member; logits (B, A) if it classifies questions."""
     masks: tuple[Array | None, ...] | None = None
     """(B, P), False at padding, of each member whose fusion pads; None as a whole for images."""
     kind: Kind | None = None

@@ -3,7 +3,8 @@
 It imports NumPy and onnxruntime, and no torch.
 
 Shapes: B images (or questions), K rows of each, N questions, S tokens of a question, T tokens of a
-text, Q query tokens, P memory positions, C channels, D width, V vocabulary.
+text, Q query tokens, P memory positions, C channels, D width, V vocabulary, A answers of a
+classifier.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ class OnnxBackend:
     Args:
         members: The graphs of each checkpoint.
         tokenizer: The tokenizer that all members share.
+        answers: The token ids of the only answers of a classifier of questions.
         tta: Views of test-time augmentation: 1, 2 or 4.
 
     Raises:
@@ -95,8 +97,15 @@ class OnnxBackend:
     device = "cpu"
     arrays: Arrays = NUMPY
 
-    def __init__(self, members: Sequence[OnnxMember], tokenizer: Tokenizer, *, tta: int) -> None:
-        self.members, self.tokenizer, self.tta = members, tokenizer, tta
+    def __init__(
+        self,
+        members: Sequence[OnnxMember],
+        tokenizer: Tokenizer,
+        *,
+        tta: int,
+        answers: Sequence[tuple[int, ...]] = (),
+    ) -> None:
+        self.members, self.tokenizer, self.tta, self.answers = members, tokenizer, tta, answers
         self.specs = [member.spec for member in members]
         self._reader = PixelReader(self.specs)
         check_views(tta)
@@ -184,6 +193,13 @@ class OnnxBackend:
             states.append(fused)
             masks.append(mask[0] if mask else None)
         return EncoderOutputs(tuple(states), tuple(masks)).split()
+
+    def classify(
+        self, memories: Sequence[EncoderOutputs], *, temperature: float = 1.0
+    ) -> np.ndarray:
+        """Return the log-probabilities (B, A) of the answers; see `Backend.classify`."""
+        states = EncoderOutputs.join(memories).states
+        return NUMPY.log_softmax(average_logits([logits / temperature for logits in states]))
 
     def start(
         self, memories: Sequence[EncoderOutputs], *, rows: int, room: int, temperature: float = 1.0

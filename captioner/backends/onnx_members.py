@@ -10,6 +10,7 @@ from typing import cast
 from captioner.backends.graph_sessions import GraphSessions
 from captioner.backends.onnx_backend import OnnxBackend, OnnxMember
 from captioner.backends.processor_flags import has_integer_dot_products
+from captioner.checkpoint import load_answers
 from captioner.checkpoint.graph_files import CAPTION, GraphDtype, graph_path
 from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.config import Config, QuestionConfig
@@ -37,6 +38,7 @@ def build_onnx_backend(
 
     Raises:
         CaptionerError: A checkpoint has no graph for this number of views.
+        CheckpointError: The answers of a classifier cannot be read.
     """
     threads = max(1, (os.cpu_count() or 1) // workers) if workers > 1 else 0
     kind = choose_graph_dtype(folders) if dtype == "auto" else cast(GraphDtype, dtype)
@@ -52,7 +54,8 @@ def build_onnx_backend(
         )
         for folder, config in zip(folders, configs, strict=True)
     ]
-    return OnnxBackend(members, tokenizer, tta=tta)
+    answers = load_answers(folders[0], configs[0], tokenizer)
+    return OnnxBackend(members, tokenizer, tta=tta, answers=answers)
 
 
 def choose_graph_dtype(folders: Sequence[Path]) -> GraphDtype:

@@ -4,7 +4,8 @@ An ensemble averages the members' probabilities of each token. Its members share
 and each has its own memory of an image.
 
 Shapes: B images (or questions), K rows of each, N questions, S tokens of a question, T tokens of a
-text, L tokens that are not padding, P memory positions, C channels, D width, V vocabulary.
+text, L tokens that are not padding, P memory positions, C channels, D width, V vocabulary, A
+answers of a classifier.
 """
 
 from __future__ import annotations
@@ -69,6 +70,11 @@ class TorchBackend:
         return self._tokenizer
 
     @property
+    def answers(self) -> Sequence[tuple[int, ...]]:
+        """The token ids of the only answers of a classifier of questions."""
+        return self.models[0].answers
+
+    @property
     def max_length(self) -> int:
         """The largest number of tokens of a text, EOS included."""
         return min(model.decoder.max_length for model in self.models)
@@ -130,10 +136,21 @@ class TorchBackend:
         self, memories: Sequence[EncoderOutputs], questions: Tensor, owners: Tensor
     ) -> list[EncoderOutputs]:
         """Fuse questions (N, S) with the memories of their images `owners` (N,)."""
-        pairs = zip(self.models, EncoderOutputs.join(memories).states, strict=True)
+        pairs = list(zip(self.models, EncoderOutputs.join(memories).states, strict=True))
+        if self.answers:
+            logits = (model.classify(state, questions, owners) for model, state in pairs)
+            return EncoderOutputs(tuple(logits), (None,) * len(pairs)).split()
         fused = [model.fuse_questions(state, questions, owners) for model, state in pairs]
         states, masks = zip(*fused, strict=True)
         return EncoderOutputs(states, masks).split()
+
+    @torch.inference_mode()
+    def classify(
+        self, memories: Sequence[EncoderOutputs], *, temperature: float = 1.0
+    ) -> np.ndarray:
+        """Return the log-probabilities (B, A) of the answers; see `Backend.classify`."""
+        logits = [state.float() / temperature for state in EncoderOutputs.join(memories).states]
+        return _average(logits).log_softmax(-1).cpu().numpy()
 
     def start(
         self, memories: Sequence[EncoderOutputs], *, rows: int, room: int, temperature: float = 1.0

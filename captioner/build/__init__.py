@@ -3,5 +3,6 @@
 from captioner.build.backbones import build_backbone, feature_shape
 from captioner.build.checkpoint_models import load_checkpoint
 from captioner.build.models import build_model
+from captioner.build.question_modules import build_answer_head
 
-__all__ = ["build_backbone", "build_model", "feature_shape", "load_checkpoint"]
+__all__ = ["build_answer_head", "build_backbone", "build_model", "feature_shape", "load_checkpoint"]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from captioner.build.backbones import build_backbone, build_mobilenet
 from captioner.build.models import build_model
-from captioner.checkpoint import CONFIG, TOKENIZER, WEIGHTS, resolve_checkpoint
+from captioner.build.question_modules import build_answer_head
+from captioner.checkpoint import CONFIG, TOKENIZER, WEIGHTS, load_answers, resolve_checkpoint
 from captioner.checkpoint.weights import load_strictly, load_weights, stored_feature_shape
 from captioner.config import Config, QuestionConfig, load_config
 from captioner.model.cpu.mobilenet import MobileNet, is_supported_mobilenet
@@ -56,6 +57,9 @@ def load_checkpoint(
         positions=positions,
         checkpoint=None if new else path,
     )
+    asked = config.model.question
+    if asked and new is None and (answers := load_answers(path, config, tokenizer)):
+        model.answer_head = build_answer_head(config.model, asked, answers)
     if new is not None:
         untrained = ("question_encoder.", "fusion.", "answerer.")
         state |= {k: v for k, v in model.state_dict().items() if k.startswith(untrained)}

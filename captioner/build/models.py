@@ -75,6 +75,7 @@ def build_model(
         kind_head=KindHead(channels, config.kinds) if config.kinds else None,
         pad=tokenizer.question_tokenizer.pad,
         blind=config.blind,
+        image_only=config.question is not None and config.question.image_only,
     )
     try:
         resize_units(model, config.sizes)

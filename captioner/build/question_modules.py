@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from captioner.checkpoint import TEXT_ENCODER
 from captioner.config import ModelConfig, QuestionConfig
 from captioner.config.model_section import OWN_ENCODERS
 from captioner.errors import CheckpointError, ConfigError
+from captioner.model.answer_head import AnswerHead
 from captioner.model.fusion import Add, Concat, CrossAttention, Graph, Linear, Multiply
+from captioner.model.pooling import AttentionPool, MaxPool, MeanPool
 from captioner.model.question_encoder import QuestionEncoder, TextEncoder
 from captioner.model.recurrent_encoder import RecurrentEncoder
 from captioner.text import one_line
@@ -98,3 +100,16 @@ def build_fusion(config: ModelConfig, question: QuestionConfig) -> nn.Module:
         ),
     }
     return builders[question.fusion]()
+
+
+def build_answer_head(
+    config: ModelConfig, question: QuestionConfig, answers: Sequence[Sequence[int]]
+) -> AnswerHead:
+    """Build the classifier of questions for answers, given as token ids."""
+    pools: dict[str, Callable[[], nn.Module]] = {
+        "mean": MeanPool,
+        "max": MaxPool,
+        "attention": lambda: AttentionPool(config.width),
+    }
+    pool = pools[question.pooling]()
+    return AnswerHead(answers, pool, width=config.width, dropout=config.dropout)

@@ -13,10 +13,14 @@ from typing import Any
 from captioner.config import ConfidenceConfig, Config, load_config, save_config
 from captioner.errors import CheckpointError
 from captioner.files import file_digest, replace_folder
+from captioner.text import one_line
+from captioner.tokenizer import Tokenizer
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 CONFIG, WEIGHTS, TOKENIZER = "config.yaml", "model.safetensors", "tokenizer.model"
 METRICS = "metrics.json"
+ANSWERS = "answers.json"
+"""The answers of a classifier of questions, as a list."""
 TEXT_ENCODER = "text_encoder"
 """The folder within a checkpoint that holds a Hugging Face encoder's configuration."""
 
@@ -35,7 +39,25 @@ def resolve_checkpoint(name: str | Path) -> Path:
 def checkpoint_files(name: str | Path) -> list[Path]:
     """Return the files on which a model's output depends."""
     folder = resolve_checkpoint(name)
-    return [folder / file for file in (CONFIG, WEIGHTS, TOKENIZER)]
+    answers = [folder / ANSWERS] if (folder / ANSWERS).exists() else []
+    return [*(folder / file for file in (CONFIG, WEIGHTS, TOKENIZER)), *answers]
+
+
+def load_answers(folder: Path, config: Config, tokenizer: Tokenizer) -> list[tuple[int, ...]]:
+    """Return the token ids of the answers of a classifier; none if the model generates answers.
+
+    Raises:
+        CheckpointError: The file of the answers cannot be read.
+    """
+    question, path = config.model.question, folder / ANSWERS
+    if question is None or not question.classes:
+        return []
+    try:
+        return [tuple(tokenizer.encode(text)) for text in json.loads(path.read_text("utf-8"))]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as a list of answers: {one_line(error)}"
+        ) from None
 
 
 def fingerprint(names: Iterable[str | Path]) -> str:

@@ -13,7 +13,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from captioner.checkpoint.folder import CONFIG, METRICS, TEXT_ENCODER, TOKENIZER, WEIGHTS
+from captioner.checkpoint.folder import (
+    ANSWERS,
+    CONFIG,
+    METRICS,
+    TEXT_ENCODER,
+    TOKENIZER,
+    WEIGHTS,
+)
 from captioner.config import Config, load_config, save_config
 from captioner.errors import CheckpointError
 from captioner.files import replace_folder, restore_folder
@@ -80,6 +87,10 @@ def save_best(
             text_config: Any = model.question_encoder.model.config
             text_config.save_pretrained(partial / TEXT_ENCODER)
             tokenizer.question_tokenizer.save(partial / TEXT_ENCODER)
+        if model.answer_head is not None:
+            texts = [tokenizer.decode(list(ids)) for ids in model.answer_head.answers]
+            text = json.dumps(texts, ensure_ascii=False, indent=0)
+            (partial / ANSWERS).write_text(text + "\n", encoding="utf-8")
         save_tensors(weights, partial / WEIGHTS, metadata={"format": "pt"})
         # safetensors lets only the owner read its files, but checkpoints are meant to be shared.
         (partial / WEIGHTS).chmod(0o644)

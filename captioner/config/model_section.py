@@ -78,6 +78,13 @@ class QuestionConfig:
     """Layers of a separate decoder for answers; 0 uses the caption decoder."""
     decoder_ffn: int | None = None
     """Feed-forward width of that decoder; unset, `model.ffn`."""
+    classes: int = 0
+    """Classify questions instead of generating answers: the number of classes, which are the most
+    frequent training answers; 0 generates answers."""
+    pooling: Literal["mean", "max", "attention"] = "attention"
+    """Pooling of the fused memory before the classifier; see `captioner.model.pooling`."""
+    image_only: bool = False
+    """Replace the questions by zeros: the image-only baseline of question answering."""
     max_length: int = 32
     """Longest question in tokens, including EOS; longer ones are truncated in training (the data
     report counts them) and rejected in use."""
@@ -88,12 +95,17 @@ class QuestionConfig:
         return self.encoder not in OWN_ENCODERS
 
     def __post_init__(self) -> None:
-        check_minimum("model.question", self, 0, "encoder_layers", "lora_rank", "decoder_layers")
-        check_minimum("model.question", self, 0, "graph_neighbors")
+        counts = ("encoder_layers", "lora_rank", "decoder_layers", "graph_neighbors", "classes")
+        check_minimum("model.question", self, 0, *counts)
         check_minimum("model.question", self, 1, "fusion_layers", "decoder_ffn")
         check_minimum("model.question", self, 2, "max_length")
         if self.encoder in ("lstm", "gru"):
             check_minimum("model.question", self, 1, "encoder_layers")
+        if self.classes and self.decoder_layers:
+            raise ConfigError(
+                f"model.question.decoder_layers={self.decoder_layers}: a model with"
+                f" classes={self.classes} does not decode answers; set one of the two to 0"
+            )
         if self.lora_rank and not self.is_pretrained:
             raise ConfigError(
                 f"model.question.lora_rank={self.lora_rank}: adapters need a pretrained encoder;"

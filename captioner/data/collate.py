@@ -1,7 +1,7 @@
 """Collate samples into a padded batch; the only place where labels are shifted.
 
-Shapes: B images, K captions per image, T tokens; N questions, S question tokens; G tags; P
-positions and C channels of features.
+Shapes: B images, K captions per image, T tokens; N questions, S question tokens, A answers of a
+classifier; G tags; P positions and C channels of features.
 """
 
 from __future__ import annotations
@@ -41,10 +41,12 @@ class Batch:
     tags: Tensor | None = None
     """1 for present, 0 for absent and -1 for unknown tags (B, G); None for captions and questions.
     With tags, there are no tokens."""
+    targets: Tensor | None = None
+    """Shares of the annotators that gave each answer (N, A), for a classifier of questions."""
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
-        names = ("images", "tokens", "labels", "questions", "owners", "tags")
+        names = ("images", "tokens", "labels", "questions", "owners", "tags", "targets")
         tensors = {name: getattr(self, name) for name in names}
         moved = {k: v.to(device, non_blocking=True) for k, v in tensors.items() if v is not None}
         return replace(self, **moved)
@@ -61,6 +63,7 @@ def collate(samples: Sequence[Sample | UnreadableImage], *, question_pad: int = 
     texts = [text for s in readable for text in s.texts]
     labels = pad(texts, PAD)[:, None] if questions else _pad_captions(readable)  # (N, 1, T)
     tags = [s.tags for s in readable if s.tags is not None]
+    targets = [s.targets for s in readable if s.targets is not None]
     owners = [i for i, s in enumerate(readable) for _ in s.questions]
     return Batch(
         images=torch.stack([s.image for s in readable]) if readable else None,
@@ -73,6 +76,7 @@ def collate(samples: Sequence[Sample | UnreadableImage], *, question_pad: int = 
         rows=[s.rows for s in readable],
         unreadable=[s for s in samples if isinstance(s, UnreadableImage)],
         tags=torch.stack(tags) if tags else None,
+        targets=torch.cat(targets) if targets else None,
     )
 
 

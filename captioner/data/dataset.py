@@ -3,7 +3,8 @@
 All randomness of a sample (crop, flip, colors, choice of texts) derives from (seed, epoch, image),
 never from global state, so it does not depend on workers, ranks or restarts.
 
-Shapes: H, W image size; V cached views, N images, P positions and C channels of features; G tags.
+Shapes: H, W image size; V cached views, N images, P positions and C channels of features; G tags; Q
+questions about an image, A answers of a classifier.
 """
 
 from __future__ import annotations
@@ -67,6 +68,8 @@ class Sample:
     tags: Tensor | None = None
     """For a source of tags: 1 if a tag is present, 0 if it is absent, -1 if the source never uses
     it (G,)."""
+    targets: Tensor | None = None
+    """For a classifier of questions: the share of the annotators that gave each answer (Q, A)."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         unaugmented: Sources whose images are never augmented.
         seed: Seed of all random numbers.
         tags: The tags to predict for each source of tags; others are ignored.
+        answers: Token ids of the answers of a classifier of questions.
     """
 
     def __init__(
@@ -112,6 +116,7 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         unaugmented: Collection[int] = (),
         seed: int = 0,
         tags: Mapping[int, Collection[str]] | None = None,
+        answers: Sequence[tuple[int, ...]] = (),
     ) -> None:
         self.rows, self.spec, self.tokenizer = rows, spec, tokenizer
         self.max_length, self.question_length = max_length, question_length
@@ -134,6 +139,9 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         """The tags to predict for each source of tags."""
         self.tags = sorted(set().union(*self.known_tags.values()))
         """The tags of all sources, in the order of `Sample.tags`."""
+        self.answers = answers
+        """Token ids of the classes of questions."""
+        self._classes = {ids: place for place, ids in enumerate(answers)}
 
     def __len__(self) -> int:
         return len(self.images)
@@ -161,7 +169,8 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
             except ImageError as error:
                 return UnreadableImage(index, str(error), source)
         texts = self._draw_texts(epoch, index, source, flip)
-        return Sample(index, image, *texts, source, self._label_tags(index, source))
+        targets = self._label_questions(texts[2], flip) if texts[1] else None
+        return Sample(index, image, *texts, source, self._label_tags(index, source), targets)
 
     def make_blank(self, item: UnreadableImage) -> Sample:
         """Return a sample of zeros with the texts of an image, where some sample is needed."""
@@ -171,7 +180,8 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
             image = torch.zeros(3, *self.spec.size)
         texts = self._draw_texts(0, item.index, item.source, False)
         labels = self._label_tags(item.index, item.source)
-        return Sample(item.index, image, *texts, item.source, labels)
+        targets = self._label_questions(texts[2], False) if texts[1] else None
+        return Sample(item.index, image, *texts, item.source, labels, targets)
 
     def list_unflippable(self) -> list[int]:
         """Return the indices of the images that are never mirrored because of their texts."""
@@ -234,6 +244,21 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         present = {tag for n in self.select_rows(index, source) for tag in self.rows[n]["tags"]}
         labels = [float(tag in present) if tag in known else -1.0 for tag in self.tags]
         return torch.tensor(labels)  # (G,)
+
+    def _label_questions(self, numbers: Sequence[int], flip: bool) -> Tensor | None:
+        """Return the targets (Q, A) of the questions in these rows; None without a classifier.
+
+        Annotators whose answer is not a class are left out, so that a sum may be below 1.
+        """
+        if not self._classes:
+            return None
+        targets = torch.zeros(len(numbers), len(self._classes))
+        for target, number in zip(targets, numbers, strict=True):
+            references = self.rows[number]["references"]
+            for text in references:
+                if (place := self._classes.get(tuple(self._encode(text, flip)))) is not None:
+                    target[place] += 1 / len(references)
+        return targets
 
     def _draw_texts(
         self, epoch: int, index: int, source: int, flip: bool

@@ -30,13 +30,15 @@ class Trie:
         ValueError: The set is empty, or a sequence is not as described.
     """
 
+    members: set[tuple[int, ...]]
+    """The sequences."""
     longest: int
     """Length of the longest sequence in tokens, EOS included."""
 
     def __init__(self, sequences: Iterable[Sequence[int]], *, eos: int) -> None:
         members = {tuple(sequence) for sequence in sequences}
         _check_members(members, eos)
-        self._count, self.longest = len(members), max(map(len, members))
+        self.members, self.longest = members, max(map(len, members))
         prefixes = {member[:n] for member in members for n in range(1, len(member) + 1)}
         inner = sorted({prefix[:-1] for prefix in prefixes})
         number = {prefix: node for node, prefix in enumerate(inner)}
@@ -52,7 +54,7 @@ class Trie:
         self.arrays, self._converted = NUMPY, {NUMPY: self}
 
     def __len__(self) -> int:
-        return self._count
+        return len(self.members)
 
     def convert(self, arrays: Arrays) -> Trie:
         """Return the trie in arrays of a library, converted at the first use."""

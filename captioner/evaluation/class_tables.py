@@ -70,9 +70,10 @@ def tabulate_captions(
     Raises:
         DataError: No image is left.
     """
-    predicted, expected = [], []
+    predicted: list[str] = []
+    expected: list[str] = []
     for row in rows:
-        named = {named_label(text, labels) for text in row.references} - {None}
+        named = {label for text in row.references if (label := named_label(text, labels))}
         if len(named) == 1:
             expected += named
             predicted.append(named_label(captions[row.image_id], labels) or NO_LABEL)

@@ -3,7 +3,7 @@
 Decoders are in `decoder_graphs`.
 
 Shapes: B images, P memory positions, C feature channels, D width, N questions, S tokens of a
-question, M positions of a fused memory.
+question, M positions of a fused memory, A answers of a classifier.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from captioner.model.seq2seq import Seq2Seq
+from captioner.model.seq2seq import Seq2Seq, encode_questions
 
 
 @dataclass(frozen=True)
@@ -58,20 +58,32 @@ class MemoryGraph(nn.Module):
 
 
 class QuestionGraph(nn.Module):
-    """Memory (B, P, D), owners (N,) and question ids (N, S) to fused memory (N, M, D) and mask."""
+    """Memory (B, P, D), owners (N,) and question ids (N, S) to fused memory (N, M, D) and mask.
+
+    With a classifier, the output is the logits (N, A) of its answers instead.
+    """
 
     def __init__(self, model: Seq2Seq) -> None:
         super().__init__()
         self.question_encoder, self.fusion = model.question_encoder, model.fusion
         self.embed_tokens, self.pad = model.decoder.embed_tokens, model.pad
+        self.answer_head, self.image_only = model.answer_head, model.image_only
+        self.outputs = ("fused", "mask") if model.answer_head is None else ("logits",)
 
     def forward(self, memory: Tensor, owners: Tensor, questions: Tensor) -> tuple[Tensor, ...]:
         """Return the fused memory and, if the fusion pads, its mask (N, M), False at padding."""
         assert self.question_encoder is not None
         assert self.fusion is not None
-        mask = questions != self.pad
-        states = self.question_encoder(questions, mask, self.embed_tokens)
+        states, mask = encode_questions(
+            self.question_encoder,
+            questions,
+            self.embed_tokens,
+            pad=self.pad,
+            image_only=self.image_only,
+        )
         fused, mask = self.fusion(memory, owners, states, mask)
+        if self.answer_head is not None:
+            return (self.answer_head(fused, mask),)
         if mask is None:
             return (fused,)
         return fused, mask

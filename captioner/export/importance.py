@@ -58,6 +58,7 @@ def read_batches(model: Seq2Seq, tokenizer: Tokenizer, config: Config, *, images
         max_length=config.model.max_length,
         question_length=32 if question is None else question.max_length,
         lowercase=config.data.lowercase,
+        answers=model.answers,
     )
     result: list[list[Batch]] = []
     for number, task in enumerate(tasks):
@@ -81,9 +82,11 @@ def _encode(model: Seq2Seq, sample: Sample) -> Batch:
 
 
 def image_loss(model: Seq2Seq, batch: Batch) -> Tensor:
-    """Return the mean cross-entropy of the tokens of a batch."""
+    """Return the mean cross-entropy of the tokens of a batch, or of its classified questions."""
     assert batch.images is not None
     logits = model(batch.images.float(), batch.tokens, batch.questions, batch.owners)  # (M, V)
+    if batch.targets is not None:
+        return F.cross_entropy(logits, batch.targets)
     return F.cross_entropy(logits, batch.labels[batch.labels != PAD])
 
 

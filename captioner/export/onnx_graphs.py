@@ -137,7 +137,7 @@ def _question_part(model: Seq2Seq) -> Part:
         "questions": torch.full((_QUESTIONS, _WORDS), model.pad + 1),
     }
     module = QuestionGraph(model)
-    outputs = ("fused", "mask")[: len(module(*inputs.values()))]
+    outputs = module.outputs[: len(module(*inputs.values()))]
     dynamic = {"memory": (0,), "owners": (0,), "questions": (0, 1)}
     return Part(module, inputs, dynamic, outputs)
 

@@ -115,6 +115,11 @@ def list_graphs(folder: Path, config: Config) -> list[Path]:
             f"{folder}: its decoder is {config.model.decoder}, which the page does not run;"
             " expected a model with model.decoder=transformer"
         )
+    if question is not None and question.classes:
+        raise CheckpointError(
+            f"{folder}: classifies questions, which the page cannot; expected a model with"
+            " model.question.classes=0"
+        )
     if not has_graphs(folder):
         raise CheckpointError(f"{folder}: no ONNX graphs; write them with `captioner export`")
     names = [IMAGE, MEMORY, CAPTION, f"{CAPTION}_{CROSS}", f"{CAPTION}_{ATTENTION}"]

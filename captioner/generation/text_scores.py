@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from captioner.backends.base import Backend, Memory
+from captioner.errors import CaptionerError
 from captioner.tokenizer import PAD
 
 
@@ -22,3 +23,22 @@ def score_texts(
         row[: len(text)] = text
     totals = backend.score([memory], tokens, temperature=temperature).sum(-1)
     return [float(total) for total in totals[0]]
+
+
+def score_known_answers(
+    backend: Backend, memory: Memory, texts: Sequence[Sequence[int]], *, temperature: float = 1.0
+) -> list[float]:
+    """Return the log-probability of each text as an answer of a classifier of questions.
+
+    The arguments are those of `score_texts`. Raises CaptionerError for a text that is none of the
+    answers.
+    """
+    (logprobs,) = backend.classify([memory], temperature=temperature).tolist()
+    known = dict(zip(backend.answers, logprobs, strict=True))
+    unknown = [text for text in texts if tuple(text) not in known]
+    if unknown:
+        raise CaptionerError(
+            f"texts: {backend.tokenizer.decode(unknown[0])!r} is none of the {len(known)} answers"
+            " of this model, which classifies questions"
+        )
+    return [known[tuple(text)] for text in texts]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -89,12 +89,8 @@ def score_classes(
         )
         for name in chosen
     }
-    rows = np.array([score[:3] for score in scores.values()], dtype=float).reshape(-1, 3)  # (C, 3)
     weights = np.array([support[name] for name in chosen], dtype=float)
-    macro, weighted = (
-        ClassScore(*(_mean(column, w) for column in rows.T), int(weights.sum()))
-        for w in (np.ones_like(weights), weights)
-    )
+    macro, weighted = (_average(scores.values(), w) for w in (np.ones_like(weights), weights))
     return ClassificationScores(correct.total() / len(expected), macro, weighted, scores)
 
 
@@ -147,6 +143,14 @@ def named_label(text: str, labels: Mapping[str, Sequence[str]]) -> str | None:
 
 def _join_words(text: str) -> str:
     return " ".join(_WORD.findall(text.lower()))
+
+
+def _average(scores: Collection[ClassScore], weights: np.ndarray) -> ClassScore:
+    """Return the weighted means (C,) of the scores of the classes."""
+    precision, recall, f1 = (
+        _mean(np.array([score[i] for score in scores], dtype=float), weights) for i in range(3)
+    )
+    return ClassScore(precision, recall, f1, sum(score.support for score in scores))
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> float:

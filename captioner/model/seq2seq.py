@@ -2,13 +2,15 @@
 
 Shapes: B images, K captions per image, T tokens, P positions, C channels, D width, V vocabulary,
 N questions, S tokens of a question, M positions of a fused memory, L tokens without padding, G
-tags.
+tags, A answers of a classifier.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from captioner.model.answer_head import AnswerHead
 from captioner.model.decoder import Decoder
 from captioner.model.image_encoder import MemoryEncoder, TagHead
 from captioner.model.kind_head import KindHead
@@ -34,6 +36,7 @@ class Seq2Seq(nn.Module):
         kind_head: Features to the probabilities of the kinds of images.
         pad: Id of the padding of questions.
         blind: Replace all features by zeros: the blind baseline.
+        image_only: Replace the states of questions by zeros.
     """
 
     def __init__(
@@ -48,13 +51,22 @@ class Seq2Seq(nn.Module):
         kind_head: KindHead | None = None,
         pad: int = 0,
         blind: bool = False,
+        image_only: bool = False,
     ) -> None:
         super().__init__()
         self.backbone, self.memory_encoder, self.decoder = backbone, memory_encoder, decoder
         self.question_encoder, self.fusion, self.answerer = question_encoder, fusion, answerer
         self.kind_head, self.pad, self.blind = kind_head, pad, blind
+        self.image_only = image_only
+        self.answer_head: AnswerHead | None = None
+        """Classifies questions instead of decoding answers."""
         self.tag_head: TagHead | None = None
         """Set by the trainer if the data has tags; no part of checkpoints."""
+
+    @property
+    def answers(self) -> tuple[tuple[int, ...], ...]:
+        """The token ids of the answers of a classifier of questions; empty without one."""
+        return () if self.answer_head is None else self.answer_head.answers
 
     def encode(self, images: Tensor) -> Tensor:
         """Map pixels (B, 3, H, W), or stored features (B, P, C), to memory (B, P, D)."""
@@ -95,9 +107,20 @@ class Seq2Seq(nn.Module):
         """
         assert self.question_encoder is not None
         assert self.fusion is not None
-        mask = questions != self.pad
-        states = self.question_encoder(questions, mask, self.decoder.embed_tokens)
+        states, mask = encode_questions(
+            self.question_encoder,
+            questions,
+            self.decoder.embed_tokens,
+            pad=self.pad,
+            image_only=self.image_only,
+        )
         return self.fusion(memory, owners, states, mask)
+
+    def classify(self, memory: Tensor, questions: Tensor, owners: Tensor) -> Tensor:
+        """Return the logits (N, A) of the answers; the arguments are those of `fuse_questions`."""
+        assert self.answer_head is not None
+        logits: Tensor = self.answer_head(*self.fuse_questions(memory, questions, owners))
+        return logits
 
     def decode(
         self, memory: Tensor, tokens: Tensor, mask: Tensor | None = None, *, answers: bool = False
@@ -115,7 +138,8 @@ class Seq2Seq(nn.Module):
     ) -> Tensor:  # fmt: skip
         """Return the logits (L, V) of captions (B, K, T), or of answers (N, 1, T) to questions.
 
-        Without tokens, return the logits (B, G) of the tags.
+        A classifier of questions returns the logits (N, A) of the answers instead. Without tokens,
+        return the logits (B, G) of the tags.
         """
         if tokens is None:
             return self.score_tags(images)
@@ -123,5 +147,22 @@ class Seq2Seq(nn.Module):
         if questions is None:
             return self.decode(memory, tokens)
         assert owners is not None
+        if self.answer_head is not None:
+            return self.classify(memory, questions, owners)
         memory, mask = self.fuse_questions(memory, questions, owners)
         return self.decode(memory, tokens, mask, answers=True)
+
+
+def encode_questions(
+    encoder: nn.Module, questions: Tensor, embedding: nn.Embedding, *, pad: int, image_only: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the states (N, S, D) and the mask (N, S) of questions (N, S).
+
+    With `image_only`, they are one zero for each question, so that not even its length has an
+    effect.
+    """
+    if image_only:
+        questions = questions[:, :1]
+    mask = questions != pad
+    states = encoder(questions, mask, embedding)
+    return torch.zeros_like(states) if image_only else states, mask

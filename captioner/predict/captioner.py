@@ -11,7 +11,7 @@ from captioner.config import DecodingConfig
 from captioner.decoding import Hypothesis
 from captioner.errors import CaptionerError, ImageError
 from captioner.generation.captions import search_caption_stream, stream_tokens
-from captioner.generation.text_scores import score_texts
+from captioner.generation.text_scores import score_known_answers, score_texts
 from captioner.images import ImageInput
 from captioner.predict.attention_maps import map_attention
 from captioner.predict.checks import check_count, check_keywords
@@ -25,6 +25,7 @@ from captioner.predict.questions import (
     answer_batch,
     batch_by_image,
     read_rows,
+    stream_class,
 )
 from captioner.predict.reading import encode_batches, encode_images
 from captioner.predict.results import (
@@ -147,6 +148,10 @@ class Captioner(LoadedModel):
         (`method="sample"`). See `caption` for the options. Raises as `caption` and `ask` do.
         """
         options = select_decoding(locals())
+        if self._classifies(question):
+            memory, _ = self._memory(image, question)
+            best = stream_class(self.backend, memory, self.config, options)
+            return split_text(best, self.tokenizer)
         if method != "sample":
             options = {"beam_size": 1} | options
         if question is not None:
@@ -188,6 +193,9 @@ class Captioner(LoadedModel):
         memory, temperature = self._memory(image, question)
         if not ids:
             return []
+        if self._classifies(question):
+            totals = score_known_answers(self.backend, memory, ids, temperature=temperature)
+            return [Scored(text, total, total) for text, total in zip(texts, totals, strict=True)]
         totals = score_texts(self.backend, memory, ids, temperature=temperature)
         return [
             Scored(text, total, total / len(tokens))
@@ -203,6 +211,11 @@ class Captioner(LoadedModel):
         Raises:
             CaptionerError: As `score` does, and where the decoder has no image positions.
         """
+        if self._classifies(question):
+            raise CaptionerError(
+                "attention: this model classifies questions without a decoder; request the"
+                " attention of a caption"
+            )
         tokens, encoded = self._encode_text(text), self._encode(image)
         memory, _ = self._memory(encoded, question)
         return map_attention(self.backend, memory, tokens, size=encoded.size)

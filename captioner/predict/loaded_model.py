@@ -39,7 +39,8 @@ class LoadedModel:
         """The torch module, or the sessions of ONNX Runtime; of an ensemble, the first."""
         self.max_length = backend.max_length
         """The largest number of tokens of a text, EOS included."""
-        closed = partial(ClosedSet, tokenizer=self.tokenizer, config=config)
+        known = backend.answers
+        closed = partial(ClosedSet, tokenizer=self.tokenizer, config=config, known=known)
         self._closed_set = lru_cache(CACHED)(closed)
         lowercase = config.data.lowercase
         build = partial(build_constraints, tokenizer=self.tokenizer, lowercase=lowercase)
@@ -108,6 +109,10 @@ class LoadedModel:
             raise CaptionerError(f"answers={answers!r}: expected a list of texts")
         closed = None if answers is None else self._closed_set(tuple(answers))
         return AnswerOptions.resolve(self.config, closed, num_answers, min_confidence, beam_size)
+
+    def _classifies(self, question: str | None) -> bool:
+        """Return whether there is a question, which the model classifies."""
+        return question is not None and bool(self.backend.answers)
 
     def _check_questions(self) -> None:
         if self.config.model.question is None:

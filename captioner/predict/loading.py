@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioner.checkpoint import CONFIG, checkpoint_files, fingerprint, resolve_checkpoint
+from captioner.checkpoint import (
+    CONFIG,
+    checkpoint_files,
+    fingerprint,
+    load_answers,
+    resolve_checkpoint,
+)
 from captioner.config import Config, load_config
 from captioner.errors import CaptionerError, CheckpointError
 from captioner.extras import explain_missing
@@ -140,6 +146,7 @@ def _load_onnx(
     configs = [load_config(folder / CONFIG) for folder in folders]
     tokenizers = [load_tokenizer(*pair) for pair in zip(folders, configs, strict=True)]
     tokenizer = _shared_tokenizer(names, tokenizers, configs)
+    _check_answers(names, configs, tokenizer)
     backend = build_onnx_backend(
         folders, configs, tokenizer, dtype=options["dtype"], tta=options["tta"], workers=workers
     )
@@ -158,6 +165,7 @@ def _load_torch(
     loaded = [load_checkpoint(name) for name in names]
     configs = [config for *_, config in loaded]
     tokenizer = _shared_tokenizer(names, [tokenizer for _, tokenizer, _ in loaded], configs)
+    _check_answers(names, configs, tokenizer)
     members = [(model, config) for model, _, config in loaded]
     rest = {name: options[name] for name in ("device", "dtype", "tta", "compile")}
     return build_backend(members, tokenizer, **rest), configs[0]
@@ -180,6 +188,18 @@ def _shared_tokenizer(
                 " the members of an ensemble must read questions alike"
             )
     return tokenizers[0]
+
+
+def _check_answers(names: Sequence[str], configs: Sequence[Config], tokenizer: Tokenizer) -> None:
+    """Raise CheckpointError unless the members of an ensemble classify alike, or none does."""
+    pairs = zip(names, configs, strict=True)
+    first, *others = (load_answers(resolve_checkpoint(n), c, tokenizer) for n, c in pairs)
+    for name, answers in zip(names[1:], others, strict=True):
+        if answers != first:
+            raise CheckpointError(
+                f"{name}: its closed set of answers differs from that of {names[0]}; the members"
+                " of an ensemble must have the same answers"
+            )
 
 
 def _stamps(names: Sequence[str]) -> tuple[tuple[int, int], ...]:

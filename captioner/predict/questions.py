@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-from captioner.backends.base import Backend
+from captioner.backends.base import Backend, Memory
+from captioner.checkpoint import ANSWERS
 from captioner.config import AnswerConfidence, AnswerConfig, Config
 from captioner.decoding import Hypothesis, Trie
 from captioner.errors import CaptionerError, ImageError, QuestionError
@@ -34,10 +35,18 @@ Images = dict[str | int, Encoded | ImageError]
 class ClosedSet:
     """The only answers that can be returned, as a trie; raises CaptionerError.
 
-    Answers are normalized as in training. Several with the same tokens count as the first.
+    Answers are normalized as in training. Several with the same tokens count as the first. If there
+    are `known` answers, those of a classifier of questions, all must be among them.
     """
 
-    def __init__(self, answers: tuple[str, ...], *, tokenizer: Tokenizer, config: Config) -> None:
+    def __init__(
+        self,
+        answers: tuple[str, ...],
+        *,
+        tokenizer: Tokenizer,
+        config: Config,
+        known: Sequence[tuple[int, ...]] = (),
+    ) -> None:
         self.spelling: dict[tuple[int, ...], str] = {}
         self.repeated: list[str] = []
         """Answers with the same tokens as an earlier one."""
@@ -47,6 +56,11 @@ class ClosedSet:
             if not text:
                 raise CaptionerError(f"answers: {answer!r} has no words; remove it")
             tokens = tuple(tokenizer.encode(text))
+            if known and tokens not in known:
+                raise CaptionerError(
+                    f"answers: {quote(answer)} is none of the {len(known)} answers of this model,"
+                    f" which classifies questions; they are in its {ANSWERS}"
+                )
             if tokens in self.spelling:
                 self.repeated.append(answer)
             else:
@@ -84,6 +98,11 @@ class AnswerOptions:
         beam_size: int | None = None,
     ) -> AnswerOptions:
         """Return the checkpoint's search with these options; raise CaptionerError."""
+        if beam_size is not None and config.model.question and config.model.question.classes:
+            raise CaptionerError(
+                f"beam_size={beam_size} has no effect: this model classifies questions and searches"
+                " for no answers"
+            )
         beams = config.answers.beam_size if beam_size is None else beam_size
         check_count("beam_size", beams)
         check_count("num_answers", num_answers)
@@ -164,6 +183,22 @@ def answer_batch(
             result = calibrate_answers(options.calibration, result, rows[number][1])
         answers[number] = result
     return answers
+
+
+def stream_class(
+    backend: Backend, memory: Memory, config: Config, given: Iterable[str]
+) -> Iterator[int]:
+    """Return the tokens of the most likely answer of a classifier.
+
+    `memory` is that of a question; `given` are the names of the decoding options.
+
+    Raises:
+        CaptionerError: There are decoding options, which have no effect.
+    """
+    if names := ", ".join(given):
+        raise CaptionerError(f"{names}: no effect, because this model classifies questions")
+    ((best,),) = search_answers(backend, [memory], config.answers, num_return=1)
+    return iter(best.tokens)
 
 
 def _update_images(

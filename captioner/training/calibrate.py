@@ -3,7 +3,7 @@
 Guo et al., On calibration of modern neural networks (ICML 2017), section 4.2. The probability is
 that of a whole answer, so the likelihood of the answers' tokens is maximized.
 
-Shapes: L answer tokens, V vocabulary.
+Shapes: L answer tokens, V vocabulary; of a classifier of questions, L questions and V answers.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def fit_answer_temperature(
 def _compute_logits(
     model: Seq2Seq, loader: DataLoader[Batch], accelerator: Accelerator
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the logits (L, V) and the labels (L,) of each batch."""
+    """Return the logits (L, V) of each batch, and the labels (L,) or the targets (L, V)."""
     model.eval()
     logits, labels = [], []
     for batch in loader:
@@ -65,6 +65,10 @@ def _compute_logits(
         batch = batch.to(accelerator.device)
         with accelerator.autocast():
             x = model(batch.images, batch.tokens, batch.questions, batch.owners)  # (L, V)
+        if batch.targets is not None:
+            logits.append(x.half())
+            labels.append(batch.targets)
+            continue
         x[:, [PAD, UNK, BOS]] = float("-inf")  # as in generation
         logits.append(x.half())
         labels.append(batch.labels[batch.labels != PAD])

@@ -1,4 +1,4 @@
-"""The losses of training: cross-entropy, self-critical sequence training (SCST), and tags.
+"""The losses of training: cross-entropy, self-critical sequence training (SCST), classes and tags.
 
 SCST (Rennie et al., Self-critical sequence training for image captioning, CVPR 2017) samples
 captions from the model and raises the probability of those whose CIDEr-D exceeds a baseline. The
@@ -9,7 +9,7 @@ ends in "with a" earns as much as a complete one (Hu et al., A request for clari
 sequence token in the self-critical sequence training, 2023, arXiv 2305.12254).
 
 Shapes: B images, K samples per image, T tokens, M tokens that are not padding, V vocabulary, G
-tags.
+tags, N questions, A answers of a classifier.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Loss:
     """The loss of one batch."""
 
     total: Tensor
-    """Sum over the M tokens, or over the B images for tags."""
+    """Sum over the M tokens, the N questions of a classifier, or the B images with tags."""
     tokens: Tensor
-    """M, or B for tags."""
+    """M, N or B."""
     texts: int
     """Number of captions, answers or images with tags."""
     reward: Tensor | None = None
@@ -91,11 +91,14 @@ class Objective:
         capture: AbstractContextManager[list[Tensor]] = nullcontext([])
         with capture_memory(model) if self.teacher else capture as memories:
             logits = model(batch.images, batch.tokens, batch.questions, batch.owners)  # (M, V)
-        labels = batch.labels[batch.labels != PAD]  # (M,)
-        total = caption_loss(logits, labels, smoothing=self.smoothing)
+        if batch.targets is None:
+            labels = batch.labels[batch.labels != PAD]  # (M,)
+            total = caption_loss(logits, labels, smoothing=self.smoothing)
+        else:
+            total = class_loss(logits, batch.targets, smoothing=self.smoothing)
         if self.teacher is not None:
             total = self.teacher.add_losses(total, logits, memories[0], batch)
-        count = torch.tensor(len(labels), device=labels.device)
+        count = torch.tensor(len(logits), device=logits.device)
         texts = int((batch.labels[..., 0] != PAD).sum().item())
         return Loss(total, count, texts)
 
@@ -164,6 +167,17 @@ def caption_loss(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> T
     Szegedy et al., Rethinking the Inception architecture, 2016, section 7).
     """
     return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing, reduction="sum")
+
+
+def class_loss(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    """Return the summed cross-entropy of logits (N, A) and the shares (N, A) of the annotators.
+
+    It is the expected loss of one annotator, drawn at random, who does not count if the answer is
+    no class. `smoothing` is the probability that is spread over all answers.
+    """
+    known = targets.sum(1, keepdim=True)
+    targets = (1 - smoothing) * targets + smoothing * known / targets.shape[1]
+    return -(targets * logits.float().log_softmax(-1)).sum()
 
 
 def tag_loss(logits: Tensor, tags: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from captioner.checkpoint import CONFIG, TOKENIZER, WEIGHTS, resolve_checkpoint
+from captioner.checkpoint import CONFIG, TOKENIZER, WEIGHTS, load_answers, resolve_checkpoint
 from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.checkpoint.weights import load_weights
 from captioner.config import Config, load_config
@@ -36,6 +36,9 @@ def average_checkpoints(
             raise CheckpointError(f"train.soup: {path}: its tokenizer differs from train.start's")
         if pixel_spec(load_config(path / CONFIG)) != pixel_spec(config):
             raise CheckpointError(f"train.soup: {path}: preprocessing differs from train.start's")
+        answers = load_answers(path, load_config(path / CONFIG), tokenizer)
+        if answers and answers != list(model.answers):
+            raise CheckpointError(f"train.soup: {path}: its answers differ from train.start's")
         for key, value in load_weights(path / WEIGHTS).items():
             if key.startswith("kind_head."):
                 continue  # it fits no other backbone than its own

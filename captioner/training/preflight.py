@@ -51,7 +51,9 @@ def preflight(config: Config, tell: Callable[[str], None]) -> Iterator[Finding]:
     tasks, train_rows, val_rows, report = read_splits(config)
     model, tokenizer, config = setup.build_start(config, train_rows)
     setup.check_sizes(model, config)
-    dataset, val = setup.build_datasets(config, tasks, train_rows, val_rows, tokenizer)
+    dataset, val = setup.build_datasets(
+        config, tasks, train_rows, val_rows, tokenizer, answers=model.answers
+    )
     for line in describe_data(config, tasks, dataset, val, report):
         tell(line)
     start = {name: value.clone() for name, value in model.state_dict().items()}
@@ -71,7 +73,10 @@ def _check_source(
         if isinstance(sample, Sample):
             # One text: a model cannot know which of several texts to generate.
             texts, questions, rows = sample.texts[:1], sample.questions[:1], sample.rows[:1]
-            samples.append(replace(sample, texts=texts, questions=questions, rows=rows))
+            sample = replace(sample, texts=texts, questions=questions, rows=rows)
+            if sample.targets is not None:
+                sample = replace(sample, targets=sample.targets[:1])
+            samples.append(sample)
         if len(samples) == BATCH_IMAGES:
             break
     if not samples:

@@ -109,6 +109,7 @@ class Run:
                     config=self.config,
                     tokenizer=self.tokenizer,
                     data=self.data,
+                    answers=self.train_set.answers,
                     progress=self.progress,
                     average=self.average,
                     scaler=scaler and scaler.state_dict(),
@@ -151,7 +152,9 @@ def start_run(config: Config, signals: Signals | None = None) -> Run:
     unused = model.question_encoder is not None or model.tag_head is not None
     accelerator = distributed.start(settings, unused=unused)
     rows = add_teacher_captions(train_rows, tasks, config, accelerator, signals)
-    train_set, val_set = setup.build_datasets(config, tasks, rows, val_rows, tokenizer)
+    train_set, val_set = setup.build_datasets(
+        config, tasks, rows, val_rows, tokenizer, answers=model.answers
+    )
     model.to(accelerator.device)
     model.to(memory_format=distributed.memory_format(accelerator))
     teacher = load_teacher(model, tokenizer, config)
@@ -233,9 +236,14 @@ def resume_or_reset(run: Run, *, resume: bool, force: bool) -> None:
         accelerator, run.is_main and run_state.is_of_this_launch(run.states)
     )
     if resume or restarted:
-        ranks = accelerator.num_processes
         run.saved = run_state.SavedState(
-            run.states, run.config, run.tokenizer, run.data, force=force, ranks=ranks
+            run.states,
+            run.config,
+            run.tokenizer,
+            run.data,
+            answers=run.train_set.answers,
+            force=force,
+            ranks=accelerator.num_processes,
         )
         run.progress = run.saved.progress
         set_size(run, stage_size(run, run.progress.stage))

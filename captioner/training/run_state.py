@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import ItemsView, Iterable, Mapping
+from collections.abc import ItemsView, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,7 @@ def save_state(
     config: Config,
     tokenizer: Tokenizer,
     data: str,
+    answers: Sequence[tuple[int, ...]] = (),
     progress: Progress,
     average: MovingAverage,
     scaler: Mapping[str, Any] | None = None,
@@ -109,14 +110,15 @@ def save_state(
 ) -> None:
     """Add a state to a folder of states; then remove all but the newest `train.keep` ones.
 
-    `tensors` is the result of `gather_state`, `data` a digest of the rows, `scaler` the state of
-    the gradient scaler. Raises CheckpointError if the state cannot be written.
+    `tensors` is the result of `gather_state`, `data` a digest of the rows, `answers` the classes of
+    questions, `scaler` the state of the gradient scaler. Raises CheckpointError if the state cannot
+    be written.
     """
     record = {
         "progress": dataclasses.asdict(progress),
         "average_updates": average.updates,
         "scaler": scaler,
-        **_identify(config, tokenizer, data, ranks),
+        **_identify(config, tokenizer, data, ranks, answers),
         "launch": distributed.launch_id(),
     }
     with replace_folder(folder / progress.name, tensor_bytes(tensors)) as partial:
@@ -159,17 +161,26 @@ def _list_states(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*") if not path.name.startswith("."))
 
 
-def _identify(config: Config, tokenizer: Tokenizer, data: str, ranks: int) -> dict[str, Any]:
+def _identify(
+    config: Config,
+    tokenizer: Tokenizer,
+    data: str,
+    ranks: int,
+    answers: Sequence[tuple[int, ...]],
+) -> dict[str, Any]:
     """Return the part of a record that must be the same when a run resumes."""
+    settings = to_dict(config) | {"ranks": ranks}
     digest = hashlib.sha256(tokenizer.model).hexdigest()
-    return {"config": to_dict(config) | {"ranks": ranks}, "tokenizer": digest, "data": data}
+    classes = hashlib.sha256(repr(answers).encode()).hexdigest() if answers else None
+    return {"config": settings, "tokenizer": digest, "data": data, "answers": classes}
 
 
 class SavedState:
     """The newest intact state in a folder of states.
 
-    It must be of a run with the same tokenizer, configuration, `data` (a digest of the rows) and
-    number of ranks; with `force`, settings and data may differ. Raises CheckpointError otherwise.
+    It must be of a run with the same tokenizer, configuration, `data` (a digest of the rows),
+    `answers` of a classifier and number of ranks; with `force`, settings and data may differ.
+    Raises CheckpointError otherwise.
     """
 
     def __init__(
@@ -179,6 +190,7 @@ class SavedState:
         tokenizer: Tokenizer,
         data: str,
         *,
+        answers: Sequence[tuple[int, ...]] = (),
         force: bool = False,
         ranks: int = 1,
     ) -> None:
@@ -195,7 +207,7 @@ class SavedState:
             self.progress = Progress(**record["progress"])
             self.average_updates: int = record["average_updates"]
             self.scaler: dict[str, Any] | None = record["scaler"]
-            present = _identify(config, tokenizer, data, ranks)
+            present = _identify(config, tokenizer, data, ranks, answers)
             _check_record(record, present, path, config.data.roots, force=force)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise CheckpointError(
@@ -241,6 +253,12 @@ def _check_record(
     if record["tokenizer"] != present["tokenizer"]:
         raise CheckpointError(
             f"{path}: its tokenizer was trained on other captions than those of {roots}; restore"
+            " them, or start a run with another train.output"
+        )
+
+    if record.get("answers") != present.get("answers"):
+        raise CheckpointError(
+            f"{path}: its classes are other answers than the frequent ones of {roots}; restore"
             " them, or start a run with another train.output"
         )
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from captioner.build import build_backbone, build_model, feature_shape, load_checkpoint
+from captioner.build import (
+    build_answer_head,
+    build_backbone,
+    build_model,
+    feature_shape,
+    load_checkpoint,
+)
 from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.config import Config, ModelConfig
 from captioner.data import normalize_caption, normalize_question
@@ -25,6 +33,8 @@ from captioner.training.model_soup import average_checkpoints
 if TYPE_CHECKING:
     from datasets import Dataset
 
+logger = logging.getLogger(__name__)
+
 
 def build_start(config: Config, rows: Dataset) -> tuple[Seq2Seq, Tokenizer, Config]:
     """Return a new model and tokenizer, or those of `train.start`, and the completed configuration.
@@ -39,13 +49,16 @@ def build_start(config: Config, rows: Dataset) -> tuple[Seq2Seq, Tokenizer, Conf
         )
     config = _without_kinds(config)
     start = _from_checkpoint(config) if config.train.start else _from_scratch(config, rows)
-    model, _, config = start
+    model, tokenizer, config = start
     question = config.model.question
     if question is None and any(rows["question"]):
         raise ConfigError(
             "the data has questions, but the model has no question modules; add"
             " model.question.fusion=cross_attention to the command"
         )
+    if question and question.classes and model.answer_head is None:
+        answers = frequent_answers(config, rows, tokenizer)
+        model.answer_head = build_answer_head(config.model, question, answers)
     if tags := frequent_tags(rows):
         _add_tag_head(model, tags)
     if question and question.lora_rank and isinstance(model.question_encoder, TextEncoder):
@@ -61,6 +74,33 @@ def _add_tag_head(model: Seq2Seq, tags: Mapping[int, Collection[str]]) -> None:
         )
     channels = model.memory_encoder.projection.in_features
     model.tag_head = TagHead(channels, len(set().union(*tags.values())))
+
+
+def frequent_answers(config: Config, rows: Dataset, tokenizer: Tokenizer) -> list[tuple[int, ...]]:
+    """Return the token ids of the most frequent training answers, `model.question.classes` at most.
+
+    Raises:
+        ConfigError: There are fewer than two different answers.
+    """
+    question, lowercase = config.model.question, config.data.lowercase
+    assert question is not None
+    pairs = zip(rows["references"], rows["question"], strict=True)
+    texts = (text for references, asked in pairs if asked for text in references)
+    counts = Counter(normalize_caption(text, lowercase=lowercase) for text in texts)
+    ordered = sorted(counts, key=lambda text: (-counts[text], text))
+    length = config.model.max_length
+    ids = [tuple(tokenizer.encode(text, max_length=length)) for text in ordered]
+    answers = list(dict.fromkeys(ids))[: question.classes]
+    if len(answers) < 2:
+        raise ConfigError(
+            f"model.question.classes={question.classes}: found {len(answers)} answers; a classifier"
+            " needs two, and training questions"
+        )
+    known = set(answers)
+    covered = sum(counts[text] for text, key in zip(ordered, ids, strict=True) if key in known)
+    share = covered / counts.total()
+    logger.info(f"model.question.classes: {len(answers)} answers cover {share:.1%} of those given")
+    return answers
 
 
 def _from_scratch(config: Config, rows: Dataset) -> tuple[Seq2Seq, Tokenizer, Config]:
@@ -192,9 +232,18 @@ def _extend_texts(model: Seq2Seq, config: Config) -> Config:
 
 
 def build_datasets(
-    config: Config, tasks: list[Task], train: Dataset, val: Dataset, tokenizer: Tokenizer
+    config: Config,
+    tasks: list[Task],
+    train: Dataset,
+    val: Dataset,
+    tokenizer: Tokenizer,
+    *,
+    answers: Sequence[tuple[int, ...]] = (),
 ) -> tuple[ImageDataset, ImageDataset]:
-    """Return the training set, not augmented before `start_stage`, and the validation set."""
+    """Return the training set, not augmented before `start_stage`, and the validation set.
+
+    `answers` are the token ids of the classes of questions.
+    """
     data, question = config.data, config.model.question
     build = partial(
         ImageDataset,
@@ -205,6 +254,7 @@ def build_datasets(
         lowercase=data.lowercase,
         seed=config.train.seed,
         tags=frequent_tags(train),
+        answers=answers,
     )
     train_set = build(
         train,

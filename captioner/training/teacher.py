@@ -207,9 +207,11 @@ def load_teacher(model: Seq2Seq, tokenizer: Tokenizer, config: Config) -> Teache
 
 
 def _reads_questions(teacher: ModelConfig, student: ModelConfig) -> bool:
-    """Return whether a teacher can read the questions of a student: their tokens and length."""
+    """Return whether a teacher decodes the answers and can read the questions of a student."""
     theirs, own = teacher.question, student.question
     if theirs is None or own is None or theirs.encoder != own.encoder:
+        return False
+    if theirs.classes or own.classes:
         return False
     return theirs.max_length >= own.max_length
 

@@ -158,6 +158,24 @@ def test_answers_are_drawn_in_proportion_to_annotators(pictures, tokenizer):
     assert found == [decode_texts(data[Key(epoch, 0)], tokenizer) for epoch in range(500)]
 
 
+def test_targets_of_a_classifier_are_shares_of_annotators(pictures, tokenizer):
+    rows = Table(
+        [
+            question_row(pictures[0], "where?", "On the left", "on the left", "on the right", "up"),
+            question_row(pictures[0], "what?", "red"),
+        ]
+    )
+    answers = [tuple(tokenizer.encode(text)) for text in ("on the right", "on the left", "red")]
+    data = make_dataset(rows, tokenizer, augmentation=FLIPPING, answers=answers)
+    flipped = [data.list_flips(epoch)[0] for epoch in range(12)]
+    assert len(set(flipped)) == 2
+    for epoch, flip in enumerate(flipped):
+        sample = data[Key(epoch, 0)]
+        shares = [[0.5, 0.25, 0], [0, 0, 1]] if flip else [[0.25, 0.5, 0], [0, 0, 1]]
+        assert sample.targets.tolist() == shares
+    assert make_dataset(rows, tokenizer)[Key(0, 0)].targets is None
+
+
 def test_questions_are_drawn_in_each_epoch_with_their_answers(pictures, tokenizer):
     table = Table(question_row(pictures[0], f"question {i}", f"answer {i}") for i in range(8))
     data = make_dataset(table, tokenizer, questions_per_image=3, captions_per_image=1)

@@ -147,6 +147,10 @@ def test_checkpoints_that_cannot_be_used_have_one_clear_error(checkpoint, page, 
     change(checkpoint, model={"question": encoder})
     with pytest.raises(CheckpointError, match="its question encoder is distilbert"):
         write_site(out, checkpoint, page)
+    classifier = dataclasses.replace(question, classes=9)
+    change(checkpoint, model={"question": classifier})
+    with pytest.raises(CheckpointError, match="classifies questions, which the page cannot"):
+        write_site(out, checkpoint, page)
     assert not out.exists()
 
 

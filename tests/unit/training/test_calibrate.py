@@ -32,14 +32,15 @@ def checkpoint(tmp_path: Path) -> Path:
     return make_vqa_checkpoint(tmp_path / "checkpoint")
 
 
-def dataset(folder: Path, config, tokenizer, *, question: str) -> ImageDataset:
+def dataset(folder: Path, config, tokenizer, *, question: str, answers=()) -> ImageDataset:
     rows = []
     for i, shape in enumerate(SHAPES):
         draw(*shape).save(folder / f"{i}.png")
         row = {"image": str(folder / f"{i}.png"), "question": question, "source": 0}
         rows.append(row | {"references": [shape[0]]})
     spec, length = pixel_spec(config), config.model.max_length
-    return ImageDataset(Dataset.from_list(rows), spec=spec, tokenizer=tokenizer, max_length=length)
+    options = {"spec": spec, "tokenizer": tokenizer, "max_length": length, "answers": answers}
+    return ImageDataset(Dataset.from_list(rows), **options)
 
 
 @torch.no_grad()
@@ -70,6 +71,24 @@ def test_fitted_temperature_maximizes_the_likelihood_of_the_answers(
     if 0.3 < result < 3.5:
         assert best < loss(model, data, result * 1.2) + 1e-3
         assert best < loss(model, data, result / 1.2) + 1e-3
+
+
+def test_temperature_of_a_classifier_maximizes_the_likelihood_of_its_answers(tmp_path):
+    colors = [shape[0] for shape in SHAPES[:4]]  # the other answers are no class
+    folder = make_vqa_checkpoint(tmp_path / "checkpoint", classes=colors)
+    model, tokenizer, config = load_checkpoint(folder)
+    data = dataset(tmp_path, config, tokenizer, question="what?", answers=model.answers)
+    result = fit_answer_temperature(model, data, [QUESTIONS_TASK], Accelerator(cpu=True))
+    batch = collate([data[Key(0, i, 0)] for i in range(len(data))])
+    assert batch.targets.sum() == len(colors)
+    with torch.no_grad():
+        logits = model(batch.images, batch.tokens, batch.questions, batch.owners)
+
+    def nll(temperature: float) -> float:
+        return -((logits / temperature).log_softmax(-1) * batch.targets).sum().item()
+
+    assert 0.25 <= result <= 4
+    assert nll(result) <= min(nll(t) for t in (0.3, 0.5, 0.8, 1.0, 1.25, 2.0, 3.5)) + 1e-3
 
 
 def test_no_temperature_is_fitted_without_questions(checkpoint, tmp_path):

@@ -164,6 +164,17 @@ def test_changed_tokenizer_is_an_error_even_if_forced(trained):
         SavedState(trained.folder, trained.config, other, "rows", force=True)
 
 
+def test_changed_answers_of_a_classifier_are_an_error_even_if_forced(trained):
+    parts = {"config": trained.config, "tokenizer": trained.tokenizer, "data": "rows"}
+    tensors = gather_state(trained.model, trained.average, trained.optimizer)
+    parts |= {"progress": trained.progress, "average": trained.average}
+    save_state(trained.folder, tensors, answers=((5, 2), (6, 2)), **parts)
+    place = (trained.folder, trained.config, trained.tokenizer, "rows")
+    assert SavedState(*place, answers=((5, 2), (6, 2))).progress == trained.progress
+    with pytest.raises(CheckpointError, match="classes are other answers"):
+        SavedState(*place, answers=((6, 2), (5, 2)), force=True)
+
+
 def test_resuming_without_a_state_is_an_error(trained, tmp_path):
     with pytest.raises(CheckpointError, match="nothing there"):
         SavedState(tmp_path / "none", trained.config, trained.tokenizer, "rows")
