@@ -55,9 +55,11 @@ def start_process(*words: object, env: dict[str, str] | None = None) -> Iterator
 
 
 @contextmanager
-def start_in_thread(captioner: Any, **settings: Any) -> Iterator[SimpleNamespace]:
+def start_in_thread(
+    captioner: Any, *, page: bool = False, **settings: Any
+) -> Iterator[SimpleNamespace]:
     """Start an application of a captioner; yield its `url`, `client`, `engine` and `app`."""
-    app = create_app(lambda: captioner, Settings(**settings), page=False)
+    app = create_app(lambda: captioner, Settings(**settings), page=page)
     config = uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)
     running = threading.Thread(target=server.run)
@@ -91,6 +93,7 @@ class FakeCaptioner:
 
     max_length = 8
     view = (16, 16), False
+    audio_rate: int | None = None
 
     def __init__(self) -> None:
         self.config = SimpleNamespace(
@@ -123,6 +126,23 @@ class FakeCaptioner:
     def _enter(self, kind: str, size: int) -> None:
         self.batches.append((kind, size))
         assert self.unblocked.wait(30)
+
+
+class FakeListener(FakeCaptioner):
+    """A captioner of recordings whose captions contain the number of samples and their peak."""
+
+    view = None
+    audio_rate = 16_000
+
+    def caption(self, sources: list, *, num_captions: int = 1, **_: Any) -> list[Result]:
+        texts = self.encode_batch(sources)
+        return [Result((Caption(text, -1.0, 0.5),) * num_captions) for text in texts]
+
+    def encode_batch(self, sources: list) -> list[Any]:
+        return [
+            f"{len(samples)} samples at {rate} up to {abs(samples).max():.2f}"
+            for samples, rate in sources
+        ]
 
 
 def red(image: Any) -> int:

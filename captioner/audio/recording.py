@@ -9,12 +9,13 @@ import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
 from captioner.audio.resampling import resample
-from captioner.audio.signatures import NEEDED_BYTES, check_format
+from captioner.audio.signatures import NEEDED_BYTES, identify_audio
 from captioner.errors import AudioError, AudioFormatError, AudioSizeError, DependencyError
 from captioner.extras import explain_missing
 from captioner.sources import open_source, printable_line, read_failure, source_name
@@ -93,6 +94,13 @@ def load_audio(
         raise kind(printable_line(f"{name}: {_reason(error)}")) from error
 
 
+def import_decoder() -> ModuleType:
+    """Import and return soundfile; raise DependencyError if it is not installed."""
+    with explain_missing("reading audio files"):
+        import soundfile
+    return soundfile
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, AudioError):
         return str(error)  # raised in this package, without the name of the source
@@ -115,11 +123,9 @@ def _decode(file: BinaryIO, max_seconds: float) -> tuple[np.ndarray, int, int]:
     data = file.read()
     if not isinstance(data, bytes):
         raise AudioError("is open in text mode; open it with mode 'rb'")
-    check_format(data[:NEEDED_BYTES])
-    with explain_missing("reading audio files"):
-        import soundfile
+    identify_audio(data[:NEEDED_BYTES])
     # A copy in memory, because soundfile ignores errors of file objects.
-    with soundfile.SoundFile(io.BytesIO(data)) as sound:
+    with import_decoder().SoundFile(io.BytesIO(data)) as sound:
         rate, channels = sound.samplerate, sound.channels
         _check_header(rate, channels)
         blocks, count = [], 0

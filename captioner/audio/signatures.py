@@ -38,14 +38,19 @@ NEEDED_BYTES = 64
 
 def is_audio(head: bytes) -> bool:
     """Return whether a file that starts with `head` has a supported audio format."""
-    return any(re.match(signature, head, re.DOTALL) for _, signature in _FORMATS)
+    return _find_format(head) is not None
 
 
-def check_format(head: bytes) -> None:
-    """Raise AudioFormatError if a file that starts with `head` has no supported audio format."""
-    if is_audio(head):
-        return
+def identify_audio(head: bytes) -> str:
+    """Return the format of a file that starts with `head`; raise AudioFormatError for others."""
+    if name := _find_format(head):
+        return name
     unknown = f"of an unknown format (first bytes {head[:8].hex(' ')})" if head else "empty"
     other = (name for name, signature in _OTHER_TYPES if re.match(signature, head, re.DOTALL))
     expected = ", ".join(name for name, _ in _FORMATS)
     raise AudioFormatError(f"is {next(other, unknown)}; expected {expected}")
+
+
+def _find_format(head: bytes) -> str | None:
+    names = (name for name, signature in _FORMATS if re.match(signature, head, re.DOTALL))
+    return next(names, None)

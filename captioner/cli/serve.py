@@ -92,6 +92,7 @@ def _create_settings(args: argparse.Namespace) -> Settings:
         deadline=args.deadline,
         max_body=int(args.max_body * 2**20),
         max_pixels=int(args.max_pixels * 1e6),
+        max_audio_seconds=args.max_audio_seconds,
         image_decoders=args.image_decoders,
         hosts=(*(args.allow_host or ()), *local),
         cors=tuple(args.cors or ()),
@@ -142,13 +143,14 @@ def _add_limit_flags(parser: Parser) -> None:
     )
     group.add_argument("--workers", type=positive, metavar="N", help=text)
     for flag, kind, default, metavar, text in (
-        ("--image-decoders", positive, 2, "N", "Processes that decode images."),
+        ("--image-decoders", positive, 2, "N", "Processes that decode files."),
         ("--max-batch", positive, 16, "N", "Maximum number of requests in a batch."),
         ("--max-wait", _not_negative, 5.0, "MS", "Milliseconds that a batch waits for others."),
         ("--max-requests", positive, 64, "N", "Maximum of concurrent requests; then status 429."),
         ("--deadline", _not_negative, 30.0, "S", "Seconds for a request; then status 504."),
         ("--max-body", _not_negative, 20.0, "MB", "Size of a request in MB; then status 413."),
         ("--max-pixels", _not_negative, 60.0, "M", "Million pixels of an image; then status 422."),
+        ("--max-audio-seconds", _not_negative, 60.0, "S", "Seconds of audio; then status 422."),
     ):
         text = f"{text} Default: {default:g}."
         group.add_argument(flag, type=kind, default=default, metavar=metavar, help=text)

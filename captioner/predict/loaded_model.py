@@ -11,6 +11,7 @@ from captioner.config import Config
 from captioner.errors import CaptionerError, ImageError
 from captioner.generation.constraints import build_constraints
 from captioner.images import ImageInput
+from captioner.images.transforms import PixelSpec
 from captioner.predict.questions import AnswerOptions, ClosedSet
 from captioner.predict.reading import encode_images
 from captioner.predict.results import Encoded
@@ -94,6 +95,12 @@ class LoadedModel:
         """Height and width that images are resized to, and whether they are cropped for it."""
         (spec,) = set(self.backend.specs)  # the members of an ensemble must agree
         return spec.size, spec.resize == "crop"
+
+    @property
+    def audio_rate(self) -> int | None:
+        """Samples per second of recordings; None if the model takes no recordings."""
+        formats = (spec for spec in self.backend.specs if not isinstance(spec, PixelSpec))
+        return next((spec.rate for spec in formats), None)
 
     @property
     def dtype(self) -> Any:

@@ -28,19 +28,19 @@ _ERRORS = {
     401: "The token is missing or wrong",
     408: "The body was not received before the deadline",
     413: "The body is too large",
-    415: "The body is not an image, or is compressed",
-    422: "An image, a question or an option cannot be used, or an option is unknown",
+    415: "The body is not an input of the model, or is compressed",
+    422: "An image, a recording, a question or an option cannot be used, or is unknown",
     429: "Too many requests at a time; see Retry-After",
     503: "The model is being loaded, or the server is shutting down",
     504: "Not finished before the deadline",
 }
 
-_DESCRIPTION = """Captions of images, and answers to questions about them.
+_DESCRIPTION = """Captions of images or recordings, and answers to questions about them.
 
 Every option is applied or rejected: an option that does not exist in a request is rejected with
-status 422 and the nearest valid name. Images are sent as files, as base64 (standard or URL-safe,
-with or without padding), as data URIs, or as http(s) URLs of hosts that the server allows; it never
-reads local files.
+status 422 and the nearest valid name. Images and recordings are sent as files, as base64 (standard
+or URL-safe, with or without padding), as data URIs, or as http(s) URLs of hosts that the server
+allows; it never reads local files.
 """
 
 

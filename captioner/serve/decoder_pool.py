@@ -1,6 +1,6 @@
-"""Pool of worker processes that decode images, so that a malicious file cannot harm the server.
+"""Pool of worker processes that decode files, so that a malicious one cannot harm the server.
 
-A file that cannot be decoded, or that crashes its worker, raises ImageError.
+A file that cannot be decoded, or that crashes its worker, raises ImageError or AudioError.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image
 
 from captioner import errors
-from captioner.errors import ImageError
+from captioner.audio import is_audio
+from captioner.audio.signatures import NEEDED_BYTES
+from captioner.errors import AudioError, CaptionerError, ImageError, InputError
 from captioner.serve.decoder_worker import LENGTH, DecoderLimits
 
 if TYPE_CHECKING:
@@ -29,27 +32,55 @@ _ROOT = str(Path(__file__).parents[2])
 _ERROR_TYPES = {
     name: kind
     for name, kind in vars(errors).items()
-    if isinstance(kind, type) and issubclass(kind, ImageError)
+    if isinstance(kind, type) and issubclass(kind, CaptionerError)
 }
 
 
 @dataclass(eq=False)
-class DecodedImage:
-    """An image in the model's input size, and its encoder output once that is computed."""
+class DecodedInput:
+    """An image, a recording or both for the model, and the encoder output once it is computed."""
 
-    image: Image.Image
-    size: tuple[int, int]
+    image: Image.Image | None = None
+    """The image in the model's input size."""
+    audio: tuple[np.ndarray, int] | None = None
+    """The samples (N,) and their rate."""
+    size: tuple[int, int] = (0, 0)
     """Width and height of the image area that the model sees, before resizing."""
     low_confidence: bool = False
-    """The result of `captioner.images.is_blank`."""
+    """The result of `captioner.images.is_blank` or `captioner.audio.is_silent_or_noise`."""
     encoded: Encoded | None = None
     """The result of `Captioner.encode_batch`; None until it is needed."""
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the pixels and samples."""
+        pixels = self.image.width * self.image.height * 3 if self.image else 0
+        return pixels + (self.audio[0].nbytes if self.audio else 0)
+
+    @property
+    def source(self) -> Any:
+        """The input for the methods of `Captioner`."""
+        if self.image is not None and self.audio is not None:
+            from captioner.predict import Inputs
+
+            return Inputs(image=self.image, audio=self.audio)
+        return self.audio if self.image is None else self.image
+
+
+def join_inputs(first: DecodedInput, second: DecodedInput) -> DecodedInput:
+    """Return an image and a recording as one input; raise InputError for other parts."""
+    if second.image is not None:
+        first, second = second, first
+    if first.image is None or second.audio is None:
+        raise InputError("<bytes>: two files of the same kind; send one image and one recording")
+    is_low = first.low_confidence and second.low_confidence
+    return DecodedInput(first.image, second.audio, first.size, is_low)
 
 
 class DecoderPool:
     """A fixed number of decoder processes; one that fails is replaced.
 
-    Each decodes one image at a time, in at most `seconds`.
+    Each decodes one file at a time, in at most `seconds`.
     """
 
     def __init__(self, limits: DecoderLimits, *, workers: int, seconds: float) -> None:
@@ -59,19 +90,20 @@ class DecoderPool:
             self._idle.put_nowait(None)  # started on first use
         self._running: set[Process] = set()
 
-    async def decode(self, data: bytes) -> DecodedImage:
-        """Decode an image file.
+    async def decode(self, data: bytes) -> DecodedInput:
+        """Decode an image or an audio file.
 
         A cancelled call kills its worker, because the rest of the response is still in its pipe.
 
         Raises:
-            ImageError: The file cannot be decoded, or its worker exits or takes too long.
+            InputError: The file cannot be decoded, its worker exits or takes too long, or the
+                model takes no such input.
         """
         worker = await self._idle.get()
         try:
             worker = await self._start_worker(worker)
             return await asyncio.wait_for(_request(worker, data), self.seconds)
-        except ImageError:
+        except CaptionerError:
             raise
         except BaseException as error:
             _kill(worker)
@@ -82,12 +114,13 @@ class DecoderPool:
                 message = "cannot be decoded within the limits of memory and time"
             else:
                 raise
-            raise ImageError(f"<bytes>: {message}") from None
+            kind = AudioError if is_audio(data[:NEEDED_BYTES]) else ImageError
+            raise kind(f"<bytes>: {message}") from None
         finally:
             self._idle.put_nowait(worker)
 
     async def start(self) -> None:
-        """Start one worker before the first image arrives."""
+        """Start one worker before the first file arrives."""
         self._idle.put_nowait(await self._start_worker(await self._idle.get()))
 
     async def close(self) -> None:
@@ -118,7 +151,7 @@ def _kill(worker: Process | None) -> None:
             os.kill(worker.pid, signal.SIGKILL)
 
 
-async def _request(worker: Process, data: bytes) -> DecodedImage:
+async def _request(worker: Process, data: bytes) -> DecodedInput:
     assert worker.stdin is not None
     worker.stdin.write(LENGTH.pack(len(data)))
     worker.stdin.write(data)
@@ -126,9 +159,13 @@ async def _request(worker: Process, data: bytes) -> DecodedImage:
     head = json.loads(await _read_frame(worker))
     if "error" in head:
         raise _ERROR_TYPES[head["kind"]](head["error"])
-    image = Image.frombytes("RGB", tuple(head["size"]), await _read_frame(worker))
+    content, is_low = await _read_frame(worker), head["low_confidence"]
+    if "rate" in head:
+        samples = np.frombuffer(content, np.float32)
+        return DecodedInput(audio=(samples, head["rate"]), low_confidence=is_low)
+    image = Image.frombytes("RGB", tuple(head["size"]), content)
     width, height = head["original_size"]
-    return DecodedImage(image, (width, height), head["low_confidence"])
+    return DecodedInput(image, size=(width, height), low_confidence=is_low)
 
 
 async def _read_frame(worker: Process) -> bytes:

@@ -1,11 +1,16 @@
-"""Worker process that decodes images for a server, within limits of memory and time.
+"""Worker process that decodes images and recordings for a server, within limits of memory and time.
 
 It reads requests from stdin and writes responses to stdout, both as frames: a length of four bytes
-(big-endian), then that many bytes. A request is an image file. A response is a JSON object with
-either `error` and `kind`, or `size`, `original_size` and `low_confidence`; in the second case, a
-second frame holds the RGB pixels (H, W, 3). `original_size` is the size of the decoded image; a
-JPEG may be decoded at a reduced scale. The module imports only Pillow and numpy, no torch, so that
-the process starts in about 0.1 s.
+(big-endian), then that many bytes. A request is an image or an audio file. A response is one of:
+
+* a JSON object with `error` and `kind`;
+* for an image, a JSON object with `size`, `original_size` and `low_confidence`, and the RGB pixels
+  (H, W, 3). `original_size` is the size of the decoded image; a JPEG may be decoded at a reduced
+  scale;
+* for a recording, a JSON object with `rate` and `low_confidence`, and the float32 samples (N,).
+
+The module imports only Pillow and numpy, and soundfile if the model takes recordings, but no torch,
+so that the process starts in about 0.1 s.
 """
 
 from __future__ import annotations
@@ -13,11 +18,16 @@ from __future__ import annotations
 import json
 import struct
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
-from captioner.errors import ImageError
+from captioner.audio import is_audio, is_silent_or_noise, load_audio
+from captioner.audio.recording import import_decoder
+from captioner.audio.signatures import NEEDED_BYTES
+from captioner.errors import CaptionerError, ImageFormatError, InputError
 from captioner.images import fit, is_blank, load_image
+from captioner.images.file_types import identify_format
 
 if sys.platform != "win32":
     import resource
@@ -27,15 +37,19 @@ LENGTH = struct.Struct(">I")
 
 @dataclass(frozen=True)
 class DecoderLimits:
-    """Resource limits for decoding one image, and the output size (height, width)."""
+    """The output formats of a decoder, and resource limits for decoding one file."""
 
-    size: tuple[int, int]
+    size: tuple[int, int] | None
+    """Height and width of images; None if the model takes no images."""
     crop: bool
     max_pixels: int
     memory: int
     """Bytes of address space."""
     seconds: int
-    """Processor time for each image."""
+    """Processor time for each file."""
+    audio_rate: int | None = None
+    """Samples per second of recordings; None if the model takes no recordings."""
+    max_audio_seconds: float = 60.0
 
     def dump(self) -> str:
         """Return the limits as JSON, for the worker's command line."""
@@ -45,12 +59,14 @@ class DecoderLimits:
     def load(cls, text: str) -> DecoderLimits:
         """Return the limits from the output of `dump`."""
         fields = json.loads(text)
-        return cls(**fields | {"size": tuple(fields["size"])})
+        return cls(**fields | {"size": fields["size"] and tuple(fields["size"])})
 
 
 def main(argv: list[str]) -> None:
-    """Decode images until stdin is closed; `argv` holds the limits as JSON."""
+    """Decode files until stdin is closed; `argv` holds the limits as JSON."""
     limits = DecoderLimits.load(argv[0])
+    if limits.audio_rate is not None:
+        import_decoder()  # now, because the first file has little time
     restrict_process(limits)
     source, target = sys.stdin.buffer, sys.stdout.buffer
     while (data := read_frame(source)) is not None:
@@ -61,20 +77,38 @@ def main(argv: list[str]) -> None:
 
 
 def decode(data: bytes, limits: DecoderLimits) -> list[bytes]:
-    """Return the frames of the response to one image file."""
+    """Return the frames of the response to one file."""
     try:
-        # The same minimum size as `Captioner.caption` requests, so that the pixels are equal.
-        min_size = 2 * max(limits.size)
-        image = load_image(data, max_pixels=limits.max_pixels, min_size=min_size)
-        small = fit(image, limits.size, crop=limits.crop)
-        head = {
-            "size": small.size,
-            "original_size": small.size if limits.crop else image.size,
-            "low_confidence": is_blank(image, small),
-        }
-        return [json.dumps(head).encode(), small.tobytes()]
-    except ImageError as error:
+        if is_audio(data[:NEEDED_BYTES]):
+            return _decode_recording(data, limits)
+        return _decode_image(data, limits)
+    except CaptionerError as error:
         return [json.dumps({"error": str(error), "kind": type(error).__name__}).encode()]
+
+
+def _decode_image(data: bytes, limits: DecoderLimits) -> list[bytes]:
+    if limits.size is None:
+        with suppress(ImageFormatError):
+            identify_format(data)
+            raise InputError("<bytes>: is an image; this model takes recordings only")
+        return _decode_recording(data, limits)  # raises an error that names the expected formats
+    # The same minimum size as `Captioner.caption` requests, so that the pixels are equal.
+    image = load_image(data, max_pixels=limits.max_pixels, min_size=2 * max(limits.size))
+    small = fit(image, limits.size, crop=limits.crop)
+    head = {
+        "size": small.size,
+        "original_size": small.size if limits.crop else image.size,
+        "low_confidence": is_blank(image, small),
+    }
+    return [json.dumps(head).encode(), small.tobytes()]
+
+
+def _decode_recording(data: bytes, limits: DecoderLimits) -> list[bytes]:
+    if limits.audio_rate is None:
+        raise InputError("<bytes>: is a recording; this model takes images only")
+    recording = load_audio(data, limits.audio_rate, limits.max_audio_seconds)
+    head = {"rate": recording.rate, "low_confidence": is_silent_or_noise(recording)}
+    return [json.dumps(head).encode(), recording.samples.tobytes()]
 
 
 def read_frame(source: BinaryIO) -> bytes | None:

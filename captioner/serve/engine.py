@@ -1,4 +1,4 @@
-"""The captioner of a server: decodes images, queues requests and returns their results."""
+"""The captioner of a server: decodes files, queues requests and returns their results."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from captioner.audio.recording import import_decoder
 from captioner.config.decoding_options import widen_beam
 from captioner.errors import CaptionerError
 from captioner.serve.batching import BatchScheduler
-from captioner.serve.decoder_pool import DecodedImage, DecoderPool
+from captioner.serve.decoder_pool import DecodedInput, DecoderPool, join_inputs
 from captioner.serve.decoder_worker import DecoderLimits
 from captioner.serve.model_process import RemoteCaptioner
 from captioner.serve.settings import Settings
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 AnyCaptioner: TypeAlias = "Captioner | RemoteCaptioner"
 Options: TypeAlias = Mapping[str, Any] | None
+_CACHE_BYTES = 2**28
+"""Largest size of the cached images and recordings."""
 
 
 class QueueFullError(CaptionerError):
@@ -66,7 +69,7 @@ class Engine:
         self._captioners: list[AnyCaptioner] = []
         self._threads = ThreadPoolExecutor(settings.workers, "model")
         self._scheduler = BatchScheduler(settings, self.telemetry, lambda: self.active)
-        self._images: OrderedDict[bytes, DecodedImage] = OrderedDict()
+        self._inputs: OrderedDict[bytes, DecodedInput] = OrderedDict()
         self._decoders: DecoderPool | None = None
         self._main_task: asyncio.Task[None] | None = None
 
@@ -119,21 +122,30 @@ class Engine:
         finally:
             self.active -= 1
 
-    async def decode_image(self, data: bytes) -> DecodedImage:
-        """Return the image in a file, from the cache if possible; raises ImageError."""
+    async def decode(self, *files: bytes) -> DecodedInput:
+        """Return the content of a file, or of an image and a recording, from the cache if possible.
+
+        Raises:
+            InputError: A file cannot be decoded, or the model does not take these inputs.
+        """
         if self._decoders is None:
             raise NotReadyError("the model is being loaded")
-        digest = hashlib.sha256(data).digest()
-        if digest not in self._images:
-            with self.telemetry.stages.labels("read").time():
-                self._images[digest] = await self._decoders.decode(data)
-        self._images.move_to_end(digest)
-        while len(self._images) > self.settings.image_cache_size:
-            self._images.popitem(last=False)
-        return self._images[digest]
+        digest = b"".join(hashlib.sha256(data).digest() for data in files)
+        if digest not in self._inputs:
+            if len(files) == 1:
+                with self.telemetry.stages.labels("read").time():
+                    self._inputs[digest] = await self._decoders.decode(files[0])
+            else:
+                first, second = [await self.decode(data) for data in files]
+                self._inputs[digest] = join_inputs(first, second)
+        self._inputs.move_to_end(digest)
+        decoded = self._inputs[digest]
+        while self._is_cache_full():
+            self._inputs.popitem(last=False)
+        return decoded
 
     async def caption(
-        self, image: DecodedImage, *, num_captions: int = 1, options: Options = None
+        self, image: DecodedInput, *, num_captions: int = 1, options: Options = None
     ) -> Result:
         """Caption an image with options of `Captioner.caption`; raises its errors.
 
@@ -141,19 +153,19 @@ class Engine:
         """
         options = self._widen_beam(num_captions, {**(options or {})})
 
-        def run(captioner: AnyCaptioner, images: list[DecodedImage]) -> Sequence[Any]:
-            pixels = [image.image for image in images]
-            results = captioner.caption(pixels, batch_size=len(pixels), **options)
+        def run(captioner: AnyCaptioner, images: list[DecodedInput]) -> Sequence[Any]:
+            sources = [image.source for image in images]
+            results = captioner.caption(sources, batch_size=len(sources), **options)
             return _unpack(results, images)
 
         # Sampling depends on an image's position in its batch, so it runs alone.
         alone = options.get("method") == "sample"
         return await self._scheduler.submit("caption", run, image, None if alone else options)
 
-    async def answer(self, image: DecodedImage, question: str, **options: Any) -> Answers:
+    async def answer(self, image: DecodedInput, question: str, **options: Any) -> Answers:
         """Answer a question; takes the options of `Captioner.ask` and raises its errors."""
 
-        def run(captioner: AnyCaptioner, rows: list[tuple[DecodedImage, str]]) -> Sequence[Any]:
+        def run(captioner: AnyCaptioner, rows: list[tuple[DecodedInput, str]]) -> Sequence[Any]:
             images = [image for image, _ in rows]
             questions = [question for _, question in rows]
             pairs = list(zip(_encode(captioner, images), questions, strict=True))
@@ -162,29 +174,29 @@ class Engine:
         return await self._scheduler.submit("ask", run, (image, question), options)
 
     async def score(
-        self, image: DecodedImage, texts: Sequence[str], question: str | None = None
+        self, image: DecodedInput, texts: Sequence[str], question: str | None = None
     ) -> list[Scored]:
         """Score texts for an image; raises the errors of `Captioner.score`."""
 
-        def run(captioner: AnyCaptioner, _: list[DecodedImage]) -> Sequence[Any]:
+        def run(captioner: AnyCaptioner, _: list[DecodedInput]) -> Sequence[Any]:
             (encoded,) = _encode(captioner, [image])
             return [captioner.score(encoded, texts, question=question)]
 
         return await self._scheduler.submit("score", run, image, None)
 
     async def attention(
-        self, image: DecodedImage, text: str, question: str | None = None
+        self, image: DecodedInput, text: str, question: str | None = None
     ) -> list[Attention]:
         """Compute the attention maps of a text; raises the errors of `Captioner.attention`."""
 
-        def run(captioner: AnyCaptioner, _: list[DecodedImage]) -> Sequence[Any]:
+        def run(captioner: AnyCaptioner, _: list[DecodedInput]) -> Sequence[Any]:
             (encoded,) = _encode(captioner, [image])
             return [captioner.attention(encoded, text, question=question)]
 
         return await self._scheduler.submit("attention", run, image, None)
 
     async def stream(
-        self, image: DecodedImage, *, question: str | None = None, options: Options = None
+        self, image: DecodedInput, *, question: str | None = None, options: Options = None
     ) -> AsyncGenerator[Piece, None]:
         """Yield the pieces of a text as they are generated; raises errors of `Captioner.stream`.
 
@@ -193,7 +205,7 @@ class Engine:
         loop, closed = asyncio.get_running_loop(), False
         pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
 
-        def run(captioner: AnyCaptioner, _: list[DecodedImage]) -> Sequence[Any]:
+        def run(captioner: AnyCaptioner, _: list[DecodedInput]) -> Sequence[Any]:
             (encoded,) = _encode(captioner, [image])
             stream = captioner.stream(encoded, question=question, **(options or {}))
             for piece in stream:
@@ -214,6 +226,10 @@ class Engine:
             closed = True
             job.cancel()
 
+    def _is_cache_full(self) -> bool:
+        size = sum(decoded.nbytes for decoded in self._inputs.values())
+        return len(self._inputs) > self.settings.image_cache_size or size > _CACHE_BYTES
+
     def _widen_beam(self, num_captions: int, options: dict[str, Any]) -> dict[str, Any]:
         """Return the options with a beam that holds all captions, unless `beam_size` is set."""
         default = self.loaded.config.decoding
@@ -223,36 +239,47 @@ class Engine:
         return options | {"num_captions": num_captions}
 
     async def _run(self) -> None:
-        """Load the captioners, start an image decoder, and run the model workers."""
-        loop, settings, count = asyncio.get_running_loop(), self.settings, self.settings.workers
+        """Load the captioners, start a decoder, and run the model workers."""
+        loop, count = asyncio.get_running_loop(), self.settings.workers
         try:
             loads = [loop.run_in_executor(self._threads, self._load) for _ in range(count)]
             self._captioners = await asyncio.gather(*loads)
+            if self._captioners[0].audio_rate is not None:
+                import_decoder()
         except Exception as error:
             self.failure = error
             return
-        size, crop = self._captioners[0].view
-        seconds = settings.decoder_seconds
-        limits = DecoderLimits(
-            size, crop, settings.max_pixels, settings.decoder_memory, seconds=int(seconds) + 1
-        )
-        self._decoders = DecoderPool(limits, workers=settings.image_decoders, seconds=seconds)
+        self._decoders = self._create_decoders(self._captioners[0])
         await self._decoders.start()
         self.captioner = self._captioners[0]
         run = partial(self._scheduler.run_worker, self._threads)
         await asyncio.gather(*map(run, self._captioners))
 
+    def _create_decoders(self, captioner: AnyCaptioner) -> DecoderPool:
+        settings, seconds = self.settings, self.settings.decoder_seconds
+        size, crop = captioner.view or (None, False)
+        limits = DecoderLimits(
+            size,
+            crop,
+            settings.max_pixels,
+            settings.decoder_memory,
+            seconds=int(seconds) + 1,
+            audio_rate=captioner.audio_rate,
+            max_audio_seconds=settings.max_audio_seconds,
+        )
+        return DecoderPool(limits, workers=settings.image_decoders, seconds=seconds)
 
-def _encode(captioner: AnyCaptioner, images: Sequence[DecodedImage]) -> list[Encoded]:
+
+def _encode(captioner: AnyCaptioner, images: Sequence[DecodedInput]) -> list[Encoded]:
     """Return the encoder outputs of images, computing those that are missing."""
     new = list({id(image): image for image in images if image.encoded is None}.values())
-    outputs = captioner.encode_batch([image.image for image in new]) if new else []
+    outputs = captioner.encode_batch([image.source for image in new]) if new else []
     for image, encoded in zip(new, outputs, strict=True):
         image.encoded = encoded
     return [image.encoded for image in images if image.encoded is not None]
 
 
-def _unpack(results: Sequence[Any], images: Sequence[DecodedImage]) -> list[Any]:
+def _unpack(results: Sequence[Any], images: Sequence[DecodedInput]) -> list[Any]:
     """Return each result, or the error that it holds, marked with the image's low confidence.
 
     The captioner gets a reduced image, on which it may not recognize noise in a large one.

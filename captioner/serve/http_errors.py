@@ -10,7 +10,15 @@ from collections.abc import Mapping
 
 from fastapi.responses import JSONResponse
 
-from captioner.errors import CaptionerError, ImageError, ImageFormatError, QuestionError
+from captioner.errors import (
+    AudioError,
+    AudioFormatError,
+    CaptionerError,
+    ImageError,
+    ImageFormatError,
+    InputError,
+    QuestionError,
+)
 from captioner.serve.engine import NotReadyError, QueueFullError
 from captioner.serve.model_process import ModelProcessError
 
@@ -31,6 +39,9 @@ _STATUSES: tuple[tuple[type[CaptionerError], int, str], ...] = (  # the first ma
     (ModelProcessError, 503, "model_ended"),
     (ImageFormatError, 415, "not_an_image"),
     (ImageError, 422, "bad_image"),
+    (AudioFormatError, 415, "not_audio"),
+    (AudioError, 422, "bad_audio"),
+    (InputError, 415, "wrong_input"),  # the model does not take images, or recordings
     (QuestionError, 422, "bad_question"),
     (CaptionerError, 422, "bad_request"),
 )

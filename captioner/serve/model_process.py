@@ -97,7 +97,8 @@ class RemoteCaptioner:
         if self._closed:  # meanwhile, by another thread
             self._process.kill()
         self._pipe = _ObjectPipe(parent_end, _EncodedBytes.dump, _EncodedBytes)
-        self.config, self.max_length, self.tokenizer, self.view = self._receive()
+        attributes = self._receive()
+        self.config, self.max_length, self.tokenizer, self.view, self.audio_rate = attributes
 
     def _request(self, method: str, /, *args: Any, **options: Any) -> Any:
         if not self._process.is_alive() and not self._closed:
@@ -191,8 +192,8 @@ def _serve_captioner(connection: Connection, load: Callable[[], Captioner]) -> N
             captioner = load()
         except Exception as error:
             return pipe.send((error, None))
-        attributes = captioner.config, captioner.max_length, captioner.tokenizer, captioner.view
-        pipe.send((None, attributes))
+        names = ("config", "max_length", "tokenizer", "view", "audio_rate")
+        pipe.send((None, [getattr(captioner, name) for name in names]))
         while True:
             method, args, options = pipe.receive()
             if method != _STOP:

@@ -26,14 +26,16 @@ class Settings:
     """The largest request body; a larger one is rejected with status 413."""
     max_pixels: int = 60_000_000
     """Maximum number of pixels of an image; a larger one is rejected with status 422."""
+    max_audio_seconds: float = 60.0
+    """The longest recording in seconds; a longer one is rejected with status 422."""
     image_decoders: int = 2
-    """Worker processes that decode images."""
+    """Worker processes that decode images and recordings."""
     decoder_memory: int = 2 * 2**30
-    """Address space of each image decoder."""
+    """Address space of each decoder."""
     decoder_seconds: float = 5.0
-    """The longest time to decode one image."""
+    """The longest time to decode one file."""
     image_cache_size: int = 128
-    """Decoded and encoded images that are kept for further questions about them."""
+    """Decoded and encoded images and recordings that are kept for further questions about them."""
     token: str | None = None
     """The token that clients must send; None accepts every client."""
     hosts: tuple[str, ...] = ()

@@ -21,9 +21,17 @@ from PIL import Image
 from tiny import picture
 
 pytest.importorskip("gradio")
-from captioner.errors import ImageError, ImageFormatError, ImageSizeError
+from captioner.audio import load_audio
+from captioner.errors import (
+    AudioError,
+    AudioFormatError,
+    ImageError,
+    ImageFormatError,
+    ImageSizeError,
+    InputError,
+)
 from captioner.images import fit, load_image
-from captioner.serve.decoder_pool import DecodedImage, DecoderPool
+from captioner.serve.decoder_pool import DecodedInput, DecoderPool, join_inputs
 from captioner.serve.decoder_worker import DecoderLimits
 
 LIMITS = DecoderLimits(size=(32, 48), crop=False, max_pixels=10**6, memory=2**30, seconds=3)
@@ -53,7 +61,7 @@ def run(
 def test_pixels_equal_those_of_load_image(kind: str, crop: bool) -> None:
     limits, data = replace(LIMITS, crop=crop), encoded(kind)
 
-    async def test(pool: DecoderPool) -> DecodedImage:
+    async def test(pool: DecoderPool) -> DecodedInput:
         return await pool.decode(data)
 
     loaded = load_image(data, min_size=96)
@@ -69,7 +77,7 @@ def test_noise_is_detected_at_full_size() -> None:
     file = io.BytesIO()
     Image.fromarray(noise).save(file, "PNG")
 
-    async def test(pool: DecoderPool) -> DecodedImage:
+    async def test(pool: DecoderPool) -> DecodedInput:
         return await pool.decode(file.getvalue())
 
     assert run(test).low_confidence
@@ -156,3 +164,37 @@ def test_memory_is_limited() -> None:
 def test_decoder_worker_does_not_import_torch() -> None:
     code = "import sys, captioner.serve.decoder_worker; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_recordings_equal_those_of_load_audio() -> None:
+    pytest.importorskip("soundfile")
+    from bad_recordings import tone, write
+
+    data = write(tone(44_100), 44_100)
+
+    async def test(pool: DecoderPool) -> DecodedInput:
+        with pytest.raises(AudioError, match="longer than 2 s"):
+            await pool.decode(write(tone(seconds=3)))
+        with pytest.raises(AudioFormatError, match="expected WAV"):
+            await pool.decode(b"text")
+        with pytest.raises(InputError, match="recordings only"):
+            await pool.decode(encoded("PNG"))
+        return await pool.decode(data)
+
+    limits = replace(LIMITS, size=None, audio_rate=8_000, max_audio_seconds=2.0)
+    samples, rate = run(test, limits).audio
+    assert rate == 8_000
+    assert np.array_equal(samples, load_audio(data, 8_000).samples)
+
+
+def test_an_image_and_a_recording_are_joined_in_any_order() -> None:
+    image, audio = DecodedInput(Image.new("RGB", (2, 3)), size=(2, 3)), (np.zeros(4, np.float32), 8)
+    recording = DecodedInput(audio=audio, low_confidence=True)
+    for first, second in ((image, recording), (recording, image)):
+        joined = join_inputs(first, second)
+        assert (joined.image, joined.audio, joined.size) == (image.image, audio, (2, 3))
+        assert not joined.low_confidence
+        assert joined.nbytes == 18 + 16
+    for pair in ((image, image), (recording, recording)):
+        with pytest.raises(InputError, match="same kind"):
+            join_inputs(*pair)

@@ -44,7 +44,7 @@ def run(test: Callable[[Engine], Coroutine], toy: Any = None, **settings: Any) -
 async def busy(engine: Engine, toy: FakeCaptioner) -> asyncio.Task:
     """Start a request that keeps the model busy until `toy.unblocked` is set."""
     toy.unblocked.clear()
-    picture = await engine.decode_image(png(255))
+    picture = await engine.decode(png(255))
     task = asyncio.create_task(engine.caption(picture))
     while not toy.batches:
         await asyncio.sleep(0.01)
@@ -56,7 +56,7 @@ def test_requests_during_a_batch_share_the_next_one() -> None:
 
     async def test(engine: Engine) -> list[Any]:
         first = await busy(engine, toy)
-        pictures = [await engine.decode_image(png(n)) for n in range(6)]
+        pictures = [await engine.decode(png(n)) for n in range(6)]
         rest = [asyncio.create_task(engine.caption(p)) for p in pictures]
         await asyncio.sleep(0.05)
         toy.unblocked.set()
@@ -71,7 +71,7 @@ def test_requests_with_equal_options_share_a_batch_in_order() -> None:
 
     async def test(engine: Engine) -> list[Any]:
         first = await busy(engine, toy)
-        p = await engine.decode_image(png(1))
+        p = await engine.decode(png(1))
         rest = [
             engine.caption(p, options={"max_length": 5}),
             engine.caption(p),
@@ -96,7 +96,7 @@ def test_workers_run_concurrently() -> None:
 
     async def test(engine: Engine) -> list[str]:
         toy.unblocked.clear()
-        pictures = [await engine.decode_image(png(n)) for n in range(3)]
+        pictures = [await engine.decode(png(n)) for n in range(3)]
         tasks = [asyncio.create_task(engine.caption(p)) for p in pictures]
         while len(toy.batches) < 2:
             await asyncio.sleep(0.01)
@@ -111,7 +111,7 @@ def test_single_request_waits_while_another_worker_is_busy() -> None:
 
     async def test(engine: Engine) -> list[Any]:
         first = await busy(engine, toy)
-        pictures = [await engine.decode_image(png(n)) for n in range(2)]
+        pictures = [await engine.decode(png(n)) for n in range(2)]
         one = asyncio.create_task(engine.caption(pictures[0]))
         await asyncio.sleep(0.1)
         assert toy.batches == [("caption", 1)]
@@ -133,7 +133,7 @@ def test_waiting_ends_after_the_maximum_or_with_the_other_batch(
 
     async def test(engine: Engine) -> float:
         first = await busy(engine, toy)
-        picture = await engine.decode_image(png(1))
+        picture = await engine.decode(png(1))
         start = time.perf_counter()
         one = asyncio.create_task(engine.caption(picture))
         await asyncio.sleep(0.2)
@@ -150,7 +150,7 @@ def test_sampling_runs_alone() -> None:
 
     async def test(engine: Engine) -> None:
         first = await busy(engine, toy)
-        p = await engine.decode_image(png(1))
+        p = await engine.decode(png(1))
         rest = [engine.caption(p, options={"method": "sample"}) for _ in range(2)]
         tasks = [asyncio.create_task(one) for one in rest]
         await asyncio.sleep(0.05)
@@ -166,7 +166,7 @@ def test_cancelled_requests_are_dropped_from_the_queue() -> None:
 
     async def test(engine: Engine) -> None:
         first = await busy(engine, toy)
-        p = await engine.decode_image(png(1))
+        p = await engine.decode(png(1))
         tasks = [asyncio.create_task(engine.caption(p)) for _ in range(3)]
         await asyncio.sleep(0.05)
         for task in tasks[:2]:
@@ -183,7 +183,7 @@ def test_closed_stream_ends_the_generation() -> None:
     toy = FakeCaptioner()
 
     async def test(engine: Engine) -> list[str]:
-        p = await engine.decode_image(png(1))
+        p = await engine.decode(png(1))
         whole = [piece async for piece in engine.stream(p)]
         toy.unblocked.clear()
         stream = engine.stream(p)
@@ -210,7 +210,7 @@ def test_error_of_one_request_does_not_affect_others() -> None:
             return [type(r)(error=CaptionerError("not 3")) if "3" in r.text else r for r in result]
 
     async def test(engine: Engine) -> list[Any]:
-        pictures = [await engine.decode_image(png(n)) for n in (2, 3)]
+        pictures = [await engine.decode(png(n)) for n in (2, 3)]
         requests = [engine.caption(p) for p in pictures]
         requests.append(engine.caption(pictures[0], options={"max_length": 1}))
         return await asyncio.gather(*requests, return_exceptions=True)
@@ -250,13 +250,13 @@ def test_image_is_decoded_and_encoded_once() -> None:
     toy = Counting()
 
     async def test(engine: Engine) -> tuple[bool, bool]:
-        first = await engine.decode_image(png(7))
+        first = await engine.decode(png(7))
         for _ in range(3):
-            await engine.answer(await engine.decode_image(png(7)), "what?")
-        same = await engine.decode_image(png(7)) is first
+            await engine.answer(await engine.decode(png(7)), "what?")
+        same = await engine.decode(png(7)) is first
         for n in range(3):
-            await engine.decode_image(png(n))
-        return same, await engine.decode_image(png(7)) is first
+            await engine.decode(png(n))
+        return same, await engine.decode(png(7)) is first
 
     assert run(test, toy, image_cache_size=2) == (True, False)
     assert toy.encoded == 1
@@ -270,15 +270,15 @@ def test_bad_file_is_an_image_error() -> None:
             (png(1)[:50], ImageError),
         ):
             with pytest.raises(kind):
-                await engine.decode_image(data)
-        return (await engine.decode_image(png(9))).image.getpixel((0, 0))[0]
+                await engine.decode(data)
+        return (await engine.decode(png(9))).image.getpixel((0, 0))[0]
 
     assert run(test, FakeCaptioner()) == 9
 
 
 def test_single_request_does_not_wait() -> None:
     async def test(engine: Engine) -> float:
-        p = await engine.decode_image(png(1))
+        p = await engine.decode(png(1))
         start = time.perf_counter()
         with engine.slot():
             await engine.caption(p)

@@ -64,7 +64,7 @@ def check_upload(path: str | None) -> str:
     """Return the path of an upload or an example; raises CaptionerError for any other file."""
     resolved = Path(path or "").resolve()
     if resolved not in EXAMPLES and not resolved.is_relative_to(Path(_UPLOADS.name).resolve()):
-        raise CaptionerError("the image is not available; choose it again")
+        raise CaptionerError("the file is not available; choose it again")
     return str(resolved)
 
 

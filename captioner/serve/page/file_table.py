@@ -10,7 +10,7 @@ from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from captioner.errors import CaptionerError, ImageError
+from captioner.errors import CaptionerError, InputError
 from captioner.files import csv_line
 from captioner.serve.engine import Engine, QueueFullError
 
@@ -37,7 +37,7 @@ async def read_file(path: str | Path) -> bytes:
     try:
         return await asyncio.to_thread(Path(path).read_bytes)
     except OSError:
-        raise CaptionerError("the image is no longer available; choose it again") from None
+        raise CaptionerError("the file is no longer available; choose it again") from None
 
 
 async def caption_files(
@@ -67,7 +67,7 @@ async def _caption_file(engine: Engine, path: Path, options: Mapping[str, Any]) 
     while True:
         try:
             with engine.slot():
-                image = await engine.decode_image(await read_file(path))
+                image = await engine.decode(await read_file(path))
                 result = await engine.caption(image, options=options)
         except QueueFullError:
             await asyncio.sleep(RETRY_SECONDS)
@@ -81,9 +81,9 @@ async def _caption_file(engine: Engine, path: Path, options: Mapping[str, Any]) 
 def format_error(error: CaptionerError) -> str:
     """Return an error as a sentence for the page, without internal names and details."""
     text = str(error).replace("decoding.", "")
-    if isinstance(error, ImageError):
+    if isinstance(error, InputError):
         text = "This file " + text.removeprefix("<bytes>: ")
-        text = re.sub(r"(?<=cannot be decoded) \(.*\)(?=;)", "", text)  # the message of Pillow
+        text = re.sub(r"(?<=cannot be decoded) \(.*\)(?=;)", "", text)  # the message of a library
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias
@@ -18,10 +18,10 @@ from captioner.errors import CaptionerError
 from captioner.images.file_types import identify_format
 from captioner.images.heatmap import overlay
 from captioner.serve.corrections import Corrections
-from captioner.serve.decoder_pool import DecodedImage
+from captioner.serve.decoder_pool import DecodedInput
 from captioner.serve.engine import Engine
 from captioner.serve.page import html
-from captioner.serve.page.components import check_upload, create_folder, gr
+from captioner.serve.page.components import EXAMPLES, check_upload, create_folder, gr
 from captioner.serve.page.file_table import caption_files, format_error, read_file, to_csv, to_jsonl
 from captioner.serve.page.search_settings import read_settings
 from captioner.serve.routes.fields import validate
@@ -37,34 +37,46 @@ if TYPE_CHECKING:
 Updates = dict[Any, Any]
 """New values, by the component or by its name."""
 
+TITLE = "# Captioner\nA caption for your {}, and answers to questions about it."
 NUM_ANSWERS = 3
 """Answers to a question, the best included."""
-LOADING = "The model is being loaded; you can choose an image in a moment."
+LOADING = "The model is being loaded; you can choose a file in a moment."
 FAILED = "The model cannot be loaded."
 NO_QUESTIONS = "This model writes captions only; it does not answer questions."
-HINT = "Choose an image: its caption appears here."
-CHOOSE = "Choose an image first."
+HINT = "Choose a file: its caption appears here."
+CHOOSE = "Choose a file first."
 _OVERLAY_SIZE = 480
 """Pixels of the longer side of the attention overlay."""
 _BROWSER_FORMATS = {"JPEG", "PNG", "GIF", "WEBP", "BMP", "AVIF", "ICO"}
 
 
 @dataclass(frozen=True)
-class CurrentImage:
-    """The image on the page, and its caption."""
+class CurrentInput:
+    """The image and the recording on the page, and their caption."""
 
-    path: str = ""
+    image: str = ""
+    """Path of the image; empty without one."""
+    audio: str = ""
+    """Path of the recording; empty without one."""
     caption: str = ""
+
+    async def read(self) -> list[bytes]:
+        """Return the content of the files; raise CaptionerError if there is none."""
+        paths = [path for path in (self.image, self.audio) if path]
+        if not paths:
+            raise CaptionerError(CHOOSE)
+        return [await read_file(check_upload(path)) for path in paths]
 
 
 EMPTY_PAGE: Updates = {
     "image": None,
-    "current": CurrentImage(),
+    "audio": None,
+    "current": CurrentInput(),
     "history": (),
     "caption": html.format_note(HINT),
     "details": gr.update(visible=False),
 } | dict.fromkeys(("error", "question_error", "answer", "earlier", "saved"), "")
-"""The values of a page without an image."""
+"""The values of a page without an input."""
 
 
 def report_errors(place: str) -> Callable[[Handler[P]], Handler[P]]:
@@ -119,76 +131,82 @@ class PageHandlers:
         if captioner.config.model.question is None:
             updates |= {name: gr.update(visible=False) for name in ("question", "ask")}
             updates["questions"] = f"## Questions\n{NO_QUESTIONS}"
+        if captioner.audio_rate is not None:
+            updates |= _show_recordings(beside_images=captioner.view is not None)
         yield self._by_component(updates)
 
-    async def show_upload(self, upload: dict[str, Any] | None, *settings: Any) -> Updates:
-        """Caption an uploaded image; without one, clear the page."""
-        path = upload.get("path") if upload else None
-        updates = await self._caption_file(path, settings)
+    async def show_upload(
+        self, image: dict[str, Any] | None, audio: dict[str, Any] | None, *settings: Any
+    ) -> Updates:
+        """Caption an uploaded image, a recording or both; without them, clear the page."""
+        paths = [(upload or {}).get("path") or "" for upload in (image, audio)]
+        updates = await self._caption_files(CurrentInput(*paths), settings)
         return self._by_component(EMPTY_PAGE) | updates
 
     async def show_example(self, path: str, *settings: Any) -> Updates:
         """Caption one of the example images."""
-        updates = await self._caption_file(path, settings)
+        updates = await self._caption_files(CurrentInput(path), settings)
         if self["image"] in updates:
             updates[self["image"]] |= {"value": path}
         return self._by_component(EMPTY_PAGE) | updates
 
     @report_errors("error")
-    async def _caption_file(self, path: str | None, settings: Sequence[Any]) -> Updates:
-        if not path:
+    async def _caption_files(self, current: CurrentInput, settings: Sequence[Any]) -> Updates:
+        if not (current.image or current.audio):
             return {}
-        data = await read_file(check_upload(path))
-        image = await self.engine.decode_image(data)
-        updates = await self._caption_image(path, image, settings)
-        if identify_format(data) not in _BROWSER_FORMATS:
-            updates["image"] |= {"value": restore_proportions(image)}
+        files = await current.read()
+        decoded = await self.engine.decode(*files)
+        updates = await self._caption_current(current, decoded, settings)
+        if decoded.image and identify_format(files[0]) not in _BROWSER_FORMATS:
+            updates["image"] |= {"value": restore_proportions(decoded)}
         return updates
 
     @report_errors("error")
-    async def caption_again(self, current: CurrentImage, *settings: Any) -> Updates:
-        """Caption the current image with the current settings."""
-        image = await self._decode_current(current)
-        return await self._caption_image(current.path, image, settings)
+    async def caption_again(self, current: CurrentInput, *settings: Any) -> Updates:
+        """Caption the current input with the current settings."""
+        decoded = await self.engine.decode(*await current.read())
+        return await self._caption_current(current, decoded, settings)
 
-    async def _caption_image(
-        self, path: str, image: DecodedImage, settings: Sequence[Any]
+    async def _caption_current(
+        self, current: CurrentInput, decoded: DecodedInput, settings: Sequence[Any]
     ) -> Updates:
         count, options = read_settings(settings, max_length=self.engine.loaded.max_length)
-        result = await self.engine.caption(image, num_captions=count, options=options)
+        result = await self.engine.caption(decoded, num_captions=count, options=options)
         words = [(word, index) for index, word in enumerate(result.text.split())]
         return {
-            "image": gr.update(alt_text=result.text),
+            "image": gr.update(alt_text=result.text) if current.image else None,
+            "audio": gr.update() if current.audio else None,
             "caption": html.format_caption(result),
             "details": gr.update(visible=True),
-            "words": gr.update(choices=words, value=None),
+            # Attention is shown on an image.
+            "words": gr.update(choices=words, value=None, visible=decoded.image is not None),
             "attention": gr.update(value=None, visible=False),
-            "current": CurrentImage(path, result.text),
+            "current": replace(current, caption=result.text),
             "correction": result.text,
             "saved": "",
         }
 
     @report_errors("error")
-    async def show_attention(self, current: CurrentImage, index: int) -> Updates:
+    async def show_attention(self, current: CurrentInput, index: int) -> Updates:
         """Show the attention map of a word of the caption."""
-        image = await self._decode_current(current)
-        words = await self.engine.attention(image, current.caption)
+        decoded = await self.engine.decode(*await current.read())
+        words = await self.engine.attention(decoded, current.caption)
         if index >= len(words):  # the caption has been replaced meanwhile
             return {}
         word = words[index]
         label = f"Attention for “{word.word}”: the model looked at the bright places"
         # The reduced image is the input of the model, which the weights refer to.
-        heat = overlay(restore_proportions(image), word.weights)
+        heat = overlay(restore_proportions(decoded), word.weights)
         return {"attention": gr.update(value=heat, label=label, alt_text=label, visible=True)}
 
     @report_errors("question_error")
     async def answer_question(
-        self, current: CurrentImage, history: History, question: str
+        self, current: CurrentInput, history: History, question: str
     ) -> Updates:
         """Answer a question, and show the earlier ones below."""
-        image = await self._decode_current(current)
+        decoded = await self.engine.decode(*await current.read())
         fields = validate(VqaRequest, {"question": question, "num_answers": NUM_ANSWERS})
-        answers = await self.engine.answer(image, fields.question, num_answers=NUM_ANSWERS)
+        answers = await self.engine.answer(decoded, fields.question, num_answers=NUM_ANSWERS)
         return {
             "question": "",
             "history": (*history, (question, answers)),
@@ -197,13 +215,11 @@ class PageHandlers:
         }
 
     @report_errors("saved")
-    async def save_correction(self, current: CurrentImage, text: str) -> Updates:
-        """Save the image with its corrected caption."""
-        if not current.path:
-            raise CaptionerError(CHOOSE)
-        data = await read_file(current.path)
-        count = await asyncio.to_thread(self.corrections.save, data, text)
-        return {"saved": html.format_note(f"Saved. Corrected images so far: {count}.")}
+    async def save_correction(self, current: CurrentInput, text: str) -> Updates:
+        """Save the files with their corrected caption."""
+        files = await current.read()
+        count = await asyncio.to_thread(self.corrections.save, files, text)
+        return {"saved": html.format_note(f"Saved. Corrected captions so far: {count}.")}
 
     async def caption_uploads(
         self,
@@ -239,14 +255,22 @@ class PageHandlers:
         updates |= {name: gr.update(visible=not sample) for name in ("beam_size", "must_include")}
         return self._by_component(updates)
 
-    async def _decode_current(self, current: CurrentImage) -> DecodedImage:
-        if not current.path:
-            raise CaptionerError(CHOOSE)
-        return await self.engine.decode_image(await read_file(current.path))
+
+def _show_recordings(*, beside_images: bool) -> Updates:
+    """Return the updates for a model that takes recordings, alone or beside images."""
+    updates: Updates = {"audio": gr.update(visible=True), "title": TITLE.format("recording")}
+    if beside_images:
+        updates["title"] = TITLE.format("image or recording")
+    else:
+        names = ("image", *(path.stem for path in EXAMPLES))
+        updates |= {name: gr.update(visible=False) for name in names}
+    return updates | {"one": gr.update(label="One file"), "many": gr.update(label="Many files")}
 
 
-def restore_proportions(image: DecodedImage) -> Image.Image:
-    """Return the reduced image with the proportions of the file."""
-    scale = _OVERLAY_SIZE / max(image.size)
-    width, height = (max(1, round(side * scale)) for side in image.size)
-    return image.image.resize((width, height), Image.Resampling.BICUBIC)
+def restore_proportions(decoded: DecodedInput) -> Image.Image:
+    """Return the reduced image with the proportions of the file; raise an error without one."""
+    if decoded.image is None:
+        raise CaptionerError(CHOOSE)
+    scale = _OVERLAY_SIZE / max(decoded.size)
+    width, height = (max(1, round(side * scale)) for side in decoded.size)
+    return decoded.image.resize((width, height), Image.Resampling.BICUBIC)

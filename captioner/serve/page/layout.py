@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from captioner.serve.engine import Engine
 from captioner.serve.middleware import UPLOAD_FACTOR
 from captioner.serve.page.components import EXAMPLES, gr, live_region, text_box
-from captioner.serve.page.handlers import HINT, CurrentImage, PageHandlers
+from captioner.serve.page.handlers import HINT, TITLE, CurrentInput, PageHandlers
 from captioner.serve.page.html import format_note
 from captioner.serve.page.search_settings import NAMES, add_settings
 
@@ -63,16 +63,16 @@ def create_page(engine: Engine) -> gr.Blocks:
     handlers = PageHandlers(engine)
     parts = handlers.parts
     with gr.Blocks(title="Captioner", analytics_enabled=False, delete_cache=_DELETE_CACHE) as page:
-        gr.Markdown("# Captioner\nA caption for your image, and answers to questions about it.")
+        parts["title"] = gr.Markdown(TITLE.format("image"))
         parts["status"] = live_region("status")
-        with gr.Tab("One image"):
-            parts["current"], parts["history"] = gr.State(CurrentImage()), gr.State(())
+        with gr.Tab("One image") as parts["one"]:
+            parts["current"], parts["history"] = gr.State(CurrentInput()), gr.State(())
             with gr.Row():
                 with gr.Column(min_width=280):
-                    _add_image(parts)
+                    _add_inputs(parts)
                 with gr.Column(min_width=280):
                     _add_results(parts)
-        with gr.Tab("Many images"):
+        with gr.Tab("Many images") as parts["many"]:
             _add_many_images(parts, engine.settings.max_body)
         parts["page"] = page
         _connect_events(handlers)
@@ -82,7 +82,7 @@ def create_page(engine: Engine) -> gr.Blocks:
     return page
 
 
-def _add_image(parts: dict[str, Any]) -> None:
+def _add_inputs(parts: dict[str, Any]) -> None:
     parts["image"] = gr.Image(
         label="Image",
         elem_id="image",
@@ -90,6 +90,16 @@ def _add_image(parts: dict[str, Any]) -> None:
         height=340,
         buttons=[],
         placeholder="Drop or choose an image",
+    )
+    # Shown if the model takes recordings.
+    parts["audio"] = gr.Audio(
+        label="Recording",
+        elem_id="audio",
+        sources=["upload", "microphone"],
+        type="filepath",
+        format="wav",
+        buttons=[],
+        visible=False,
     )
     with gr.Row():
         for path in EXAMPLES:
@@ -138,10 +148,18 @@ def _add_many_images(parts: dict[str, Any], max_bytes: int) -> None:
 
 
 def _connect_events(page: PageHandlers) -> None:
-    caption = "image error caption words attention current correction saved details"
+    caption = "image audio error caption words attention current correction saved details"
     everything = f"{caption} history answer earlier question_error"
-    inputs = f"image {NAMES}"
-    _connect(page, "image.input", page.show_upload, inputs, everything, "caption", latest=True)
+    inputs = f"image audio {NAMES}"
+    _connect(
+        page,
+        "image.input audio.input audio.clear",
+        page.show_upload,
+        inputs,
+        everything,
+        "caption",
+        latest=True,
+    )
     for path in EXAMPLES:
         example = partial(page.show_example, str(path))
         _connect(page, f"{path.stem}.click", example, NAMES, everything, "caption")
@@ -158,7 +176,10 @@ def _connect_events(page: PageHandlers) -> None:
     _connect(page, "start.click", page.caption_uploads, f"files {NAMES}", table, "table")
     settings = "temperature top_p seed beam_size must_include"
     _connect(page, "sample.input", page.show_sampling, "sample", settings)
-    model = "status beam_size min_length max_length questions question ask"
+    model = (
+        "status beam_size min_length max_length questions question ask image audio title one many"
+    )
+    model = " ".join([model, *(path.stem for path in EXAMPLES)])
     _connect(page, "page.load", page.load_page, "", model, limit=None)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from captioner.predict.pieces import Piece, split_text
 from captioner.predict.results import Answer, Caption
-from captioner.serve.decoder_pool import DecodedImage
+from captioner.serve.decoder_pool import DecodedInput
 from captioner.serve.engine import Engine
 from captioner.serve.routes.chat_fields import ChatRequest, choice_seed
 from captioner.serve.routes.event_stream import await_first
@@ -25,7 +25,7 @@ class Chat:
     """A parsed chat request."""
 
     fields: ChatRequest
-    image: DecodedImage
+    image: DecodedInput
     question: str | None
     """The question; None if a caption is requested."""
     head: dict[str, Any]

@@ -51,11 +51,11 @@ def create_huggingface_router(engine: Engine, fetcher: Fetcher) -> APIRouter:
         data, question, parameters = await _read(request, fetcher)
         if question is None:
             count, options = parameters.caption_options()
-            image = await engine.decode_image(data)
+            image = await engine.decode(data)
             result = await engine.caption(image, num_captions=count, options=options)
             return [{"generated_text": caption.text} for caption in result.captions]
         count = parameters.num_answers()
-        answers = await engine.answer(await engine.decode_image(data), question, num_answers=count)
+        answers = await engine.answer(await engine.decode(data), question, num_answers=count)
         return [{"answer": a.text, "score": a.confidence} for a in answers.answers]
 
     return routes

@@ -87,16 +87,17 @@ def create_native_router(engine: Engine, fetcher: Fetcher) -> APIRouter:
 
     @post("/caption", response_model=CaptionResponse, openapi_extra=body)
     async def caption(request: Request) -> Any:
-        """Caption an image.
+        """Caption an image, a recording or both, as the model takes them.
 
-        The image and the options are fields of a JSON object or of a form; if the body is the image
-        itself, the options are query parameters. An option that is unknown, that is given twice, or
+        The fields `image` and `audio` hold the files, whose content decides what they are. They and
+        the options are fields of a JSON object or of a form; if the body is the file itself, the
+        options are query parameters. An option that is unknown, that is given twice, or
         that cannot be applied, such as `num_captions` in a stream, is rejected with status 422.
 
         Without a `beam_size`, the beam is at least as large as the number of captions.
         """
-        data, fields = await read_request(request, CaptionRequest, fetcher)
-        image, options = await engine.decode_image(data), decoding_options(fields)
+        files, fields = await read_request(request, CaptionRequest, fetcher)
+        image, options = await engine.decode(*files), decoding_options(fields)
         if fields.stream:
             return await stream_text(engine.stream(image, options=options))
         result = await engine.caption(image, num_captions=fields.num_captions, options=options)
@@ -106,13 +107,13 @@ def create_native_router(engine: Engine, fetcher: Fetcher) -> APIRouter:
 
     @post("/vqa", response_model=VqaResponse, openapi_extra=document_image_body(VqaRequest))
     async def vqa(request: Request) -> Any:
-        """Answer a question about an image.
+        """Answer a question about an image, a recording or both.
 
-        The image and the options are sent as for `/v1/caption`. A stream contains one answer, so
+        The files and the options are sent as for `/v1/caption`. A stream contains one answer, so
         `answers`, `num_answers` and `min_confidence` cannot be applied to it and are rejected.
         """
-        data, fields = await read_request(request, VqaRequest, fetcher)
-        image = await engine.decode_image(data)
+        files, fields = await read_request(request, VqaRequest, fetcher)
+        image = await engine.decode(*files)
         if fields.stream:
             return await stream_text(engine.stream(image, question=fields.question))
         options = fields.model_dump(exclude={"question", "stream"})
@@ -125,9 +126,9 @@ def create_native_router(engine: Engine, fetcher: Fetcher) -> APIRouter:
 
     @routes.post("/score", response_model=ScoreResponse, openapi_extra=body)
     async def score(request: Request) -> Any:
-        """Score texts as captions of an image, or as answers to a question about it."""
-        data, fields = await read_request(request, ScoreRequest, fetcher)
-        image = await engine.decode_image(data)
+        """Score texts as captions of an image or a recording, or as answers about it."""
+        files, fields = await read_request(request, ScoreRequest, fetcher)
+        image = await engine.decode(*files)
         scores = await engine.score(image, fields.texts, fields.question)
         return {"scores": scores}
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from captioner.config import DecodingConfig
 from captioner.serve.routes.fields import Fields, field_error
+from captioner.serve.routes.request_schema import FILE_FIELDS
 
 MAX_CAPTIONS = 10
 MAX_BEAMS = 16
@@ -43,7 +44,7 @@ _NEUTRAL_LENGTH = {"length_penalty": 1, "length_form": "average"}
 
 
 class _NativeFields(Fields):
-    also_valid: ClassVar[tuple[str, ...]] = ("image",)
+    also_valid: ClassVar[tuple[str, ...]] = FILE_FIELDS
 
 
 class CaptionRequest(_NativeFields):

@@ -111,7 +111,7 @@ def create_openai_router(engine: Engine, fetcher: Fetcher, *, name: str) -> APIR
         fields = validate(ChatRequest, await read_json(request))
         image_field, text = read_messages(fields.messages)
         intent = classify_intent(text)
-        image = await engine.decode_image(await read_image_field(image_field, fetcher))
+        image = await engine.decode(await read_image_field(image_field, fetcher))
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": name}
         conversation = Chat(fields, image, intent.question, head | {"task": intent.task})
         if fields.stream:

@@ -7,6 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 
 Schema = dict[str, Any]
+FILE_FIELDS = ("image", "audio")
+"""Fields for a file; its content decides whether it is an image or a recording."""
 
 
 def document_json_body(model: type[BaseModel]) -> Schema:
@@ -16,11 +18,12 @@ def document_json_body(model: type[BaseModel]) -> Schema:
 
 
 def document_image_body(model: type[BaseModel], *, image: str = "image") -> Schema:
-    """Return `openapi_extra` for a body that is JSON, a form, or the bytes of an image.
+    """Return `openapi_extra` for a body that is JSON, a form, or the bytes of a file.
 
     Args:
-        model: The fields; if it has no field for the image, a form is accepted too.
-        image: Name of the field for the image.
+        model: The fields; if it has no field for the file, the fields `image` and `audio` are
+            added, and a form is accepted too.
+        image: Name of the field for the file.
     """
     document = document_json_body(model)
     content = document["requestBody"]["content"]
@@ -28,19 +31,17 @@ def document_image_body(model: type[BaseModel], *, image: str = "image") -> Sche
     binary = {"type": "string", "format": "binary"}
     if image not in schema["properties"]:
         text = {"type": "string", "description": "Base64, or a data URI"}
-        content["application/json"] = {"schema": _add_image(schema, image, text)}
-        content["multipart/form-data"] = {"schema": _add_image(schema, image, binary)}
+        content["application/json"] = {"schema": _add_files(schema, text)}
+        content["multipart/form-data"] = {"schema": _add_files(schema, binary)}
     content["application/octet-stream"] = {"schema": binary}
     return document
 
 
-def _add_image(schema: Schema, name: str, image: Schema) -> Schema:
-    """Return a schema with the required property `name`, first."""
-    return {
-        **schema,
-        "properties": {name: image, **schema["properties"]},
-        "required": [name, *schema.get("required", [])],
-    }
+def _add_files(schema: Schema, file: Schema) -> Schema:
+    """Return a schema with the properties `image` and `audio` first, of which one is required."""
+    files = dict.fromkeys(FILE_FIELDS, file)
+    needs_file = [{"required": [name]} for name in FILE_FIELDS]
+    return {**schema, "properties": {**files, **schema["properties"]}, "anyOf": needs_file}
 
 
 def _inline_definitions(schema: Schema) -> Schema:

@@ -1,7 +1,7 @@
-"""Read the image and the fields of a request: JSON, a form, or the bytes of an image.
+"""Read the files and the fields of a request: JSON, a form, or the bytes of one file.
 
 RequestError is raised for a body that cannot be read, and for everything that would otherwise be
-ignored: a duplicate name, a second file, or query parameters when the body contains the fields.
+ignored: a duplicate name, a further file, or query parameters when the body contains the fields.
 """
 
 from __future__ import annotations
@@ -19,27 +19,33 @@ from captioner.serve.http_errors import RequestError
 from captioner.serve.routes.fields import Model, field_error, quote_name, reject_unknown, validate
 from captioner.serve.routes.image_field import read_image_field
 from captioner.serve.routes.native_fields import LIST_FIELDS
+from captioner.serve.routes.request_schema import FILE_FIELDS
 
+MISSING_FILE = "image: expected an image or, in the field audio, a recording"
 _MAX_FORM_FIELDS = 128
 
 
 async def read_request(
     request: Request, model: type[Model], fetcher: Fetcher
-) -> tuple[bytes, Model]:
-    """Return the image and the fields of a request; raises RequestError."""
+) -> tuple[list[bytes], Model]:
+    """Return the files and the fields of a request; raises RequestError."""
     kind = media_type(request)
     if kind == "application/json":
         values = await read_json(request)
-        image = values.pop("image", None)
+        files = {name: values.pop(name) for name in FILE_FIELDS if name in values}
         fields = validate(model, values)
-        return await read_image_field(image, fetcher), fields
+        if not files:
+            raise RequestError(422, "bad_request", MISSING_FILE)
+        found = [await read_image_field(v, fetcher, name=name) for name, v in files.items()]
+        return found, fields
     if kind == "multipart/form-data":
         reject_query(request)
         return await _read_form(request, model)
     data, pairs = await read_bytes(request), request.query_params.multi_items()
-    if any(name == "image" for name, _ in pairs):
-        raise field_error("image", "the body is the image; leave it out of the query string")
-    return data, validate(model, _collect(pairs))
+    for name, _ in pairs:
+        if name in FILE_FIELDS:
+            raise field_error(name, f"the body is the {name}; leave it out of the query string")
+    return [data], validate(model, _collect(pairs))
 
 
 async def read_json(request: Request) -> dict[str, Any]:
@@ -58,7 +64,7 @@ async def read_json(request: Request) -> dict[str, Any]:
 
 
 async def read_bytes(request: Request) -> bytes:
-    """Return a body that is an image; raises RequestError if it is empty or compressed."""
+    """Return a body that is a file; raises RequestError if it is empty or compressed."""
     _check_encoding(request)
     data = await request.body()
     if not data:
@@ -68,7 +74,7 @@ async def read_bytes(request: Request) -> bytes:
 
 
 def reject_query(request: Request) -> None:
-    """Raise RequestError for query parameters, which only a body that is an image may have."""
+    """Raise RequestError for query parameters, which only a body that is a file may have."""
     for name in request.query_params:
         message = "query parameters are not read here; put options into the body"
         raise field_error(quote_name(name), message)
@@ -79,19 +85,22 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def _read_form(request: Request, model: type[Model]) -> tuple[bytes, Model]:
+async def _read_form(request: Request, model: type[Model]) -> tuple[list[bytes], Model]:
     _check_encoding(request)
     try:
-        async with request.form(max_files=1, max_fields=_MAX_FORM_FIELDS) as form:
+        async with request.form(max_files=len(FILE_FIELDS), max_fields=_MAX_FORM_FIELDS) as form:
             items = form.multi_items()
             files = [(name, value) for name, value in items if isinstance(value, UploadFile)]
             texts = [(name, value) for name, value in items if isinstance(value, str)]
-            reject_unknown([name for name, _ in files], ["image"])
+            names = [name for name, _ in files]
+            reject_unknown(names, FILE_FIELDS)
             if not files:
                 raise RequestError(422, "bad_request", "image: expected a file in the form")
-            if any(name == "image" for name, _ in texts):
-                raise field_error("image", "given more than once; send one file")
-            return await files[0][1].read(), validate(model, _collect(texts))
+            for name in FILE_FIELDS:
+                if [*names, *(name for name, _ in texts)].count(name) > 1:
+                    raise field_error(name, "given more than once; send one file")
+            found = [await file.read() for _, file in files]
+            return found, validate(model, _collect(texts))
     except HTTPException as error:
         raise RequestError(400, "bad_request", str(error.detail)) from None
 
