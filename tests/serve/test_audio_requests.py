@@ -13,7 +13,7 @@ from bad_inputs import GREY, encode
 pytest.importorskip("gradio")
 pytest.importorskip("soundfile")
 from bad_recordings import TONE, kinds, tone, write
-from serving import PHOTO, FakeCaptioner, FakeListener, message, start_in_thread
+from serving import PHOTO, FakeCaptioner, FakeListener, chat_texts, message, start_in_thread
 
 WAV = write(TONE)
 CAPTION = "16000 samples at 16000 up to 0.50"
@@ -64,6 +64,28 @@ def test_questions_texts_and_the_hugging_face_api_take_recordings(listener) -> N
     assert answer.json()["answer"] == f"{CAPTION} what is it"
     answer = listener.client.post("/hf/", content=WAV)
     assert answer.json() == [{"generated_text": CAPTION}]
+
+
+def test_a_chat_takes_recordings(listener, viewer) -> None:
+    def chat(*parts: dict) -> dict:
+        return {"json": {"messages": [{"role": "user", "content": parts}]}}
+
+    encoded = base64.b64encode(WAV).decode()
+    audio = {"type": "input_audio", "input_audio": {"data": encoded, "format": "wav"}}
+    post = listener.client.post
+    answer = post("/v1/chat/completions", **chat(audio))
+    assert chat_texts(answer.json()) == [CAPTION]
+    answer = viewer.client.post("/v1/chat/completions", **chat(audio))
+    assert message(answer) == "<bytes>: is a recording; this model takes images only"
+    for parts, text in (
+        ((audio, audio), "2 recordings; send one"),
+        (({"type": "input_audio", "input_audio": encoded},), "expected an object with data"),
+        (({"type": "input_audio", "input_audio": {"url": "x"}},), "input_audio.url"),
+        ((audio | {"text": "x"},), "a part of type input_audio has none"),
+    ):
+        answer = post("/v1/chat/completions", **chat(*parts))
+        assert answer.status_code == 422
+        assert text in message(answer)
 
 
 def test_silence_has_low_confidence(listener) -> None:

@@ -97,7 +97,7 @@ def create_openai_router(engine: Engine, fetcher: Fetcher, *, name: str) -> APIR
         openapi_extra=document_json_body(ChatRequest),
     )
     async def chat(request: Request) -> Any:
-        """Caption the last image of a conversation, or answer the last question about it.
+        """Caption the last image or recording of a chat, or answer the last question about it.
 
         `task` in the response, and in each chunk of a stream, is `caption` or `question`.
 
@@ -109,9 +109,10 @@ def create_openai_router(engine: Engine, fetcher: Fetcher, *, name: str) -> APIR
         search.
         """
         fields = validate(ChatRequest, await read_json(request))
-        image_field, text = read_messages(fields.messages)
+        found, text = read_messages(fields.messages)
         intent = classify_intent(text)
-        image = await engine.decode(await read_image_field(image_field, fetcher))
+        files = [await read_image_field(v, fetcher, name=name) for name, v in found.items()]
+        image = await engine.decode(*files)
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": name}
         conversation = Chat(fields, image, intent.question, head | {"task": intent.task})
         if fields.stream:
