@@ -176,7 +176,7 @@ def truncated() -> Iterator[BadKind]:
 def odd_samples() -> Iterator[BadKind]:
     """Yield valid files with few, extreme or constant samples."""
     yield BadKind("one-sample.wav", write(TONE[:1]), "other", seconds=1 / RATE, silent=True)
-    yield BadKind("two-samples.wav", write(TONE[1:3]), "other", seconds=2 / RATE)
+    yield BadKind("few-samples.wav", write(TONE[1:9]), "other", seconds=8 / RATE)
     for name, value in {"nan": np.nan, "infinite": np.inf}.items():
         yield bad(f"{name}.wav", write(np.append(TONE, value), subtype="FLOAT"))
     yield bad("beyond-float32.wav", write(TONE * 1e300, subtype="DOUBLE"))
