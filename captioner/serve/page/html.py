@@ -12,7 +12,7 @@ from captioner.serve.page.file_table import Row
 if TYPE_CHECKING:
     from captioner.predict.results import Answers, Result
 
-NOTHING_SEEN = "This image shows little that can be recognized; do not rely on the caption."
+NOTHING_SEEN = "This file contains little that can be recognized; do not rely on the caption."
 
 
 def escape(text: str) -> str:
