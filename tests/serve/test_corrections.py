@@ -78,7 +78,7 @@ def test_empty_and_long_captions_are_rejected(tmp_path, caption) -> None:
 
 def test_invalid_image_and_unwritable_folder_are_errors(tmp_path) -> None:
     with pytest.raises(ImageFormatError):
-        Corrections(tmp_path).save(b"<svg/>", "a caption")
+        Corrections(tmp_path).save([b"<svg/>"], "a caption")
     (tmp_path / "file").touch()
     with pytest.raises(CaptionerError, match="cannot be saved"):
         Corrections(tmp_path / "file").save([encoded()], "a caption")

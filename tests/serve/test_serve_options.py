@@ -201,8 +201,12 @@ def test_query_parameters_with_a_body_of_fields_are_rejected(server, path) -> No
 
 def test_second_and_misnamed_files_are_rejected(server) -> None:
     post = server.client.post
-    two = [("image", ("a.jpg", PHOTO)), ("photo", ("b.jpg", PHOTO))]
-    assert post("/v1/caption", files=two).status_code == 400
+    photo = ("image", ("a.jpg", PHOTO))
+    answer = post("/v1/caption", files=[photo, ("photo", ("b.jpg", PHOTO))])
+    assert (answer.status_code, "photo: unknown option" in answer.text) == (422, True)
+    answer = post("/v1/caption", files=[photo, photo])
+    assert (answer.status_code, "image: given more than once" in answer.text) == (422, True)
+    assert post("/v1/caption", files=[photo, photo, photo]).status_code == 400
     answer = post("/v1/caption", files={"imgae": PHOTO})
     assert (answer.status_code, "nearest valid name is image" in answer.text) == (422, True)
     answer = post("/v1/caption", files={"image": PHOTO}, data={"image": ENCODED})
@@ -285,7 +289,7 @@ def test_openapi_lists_exactly_the_options(server) -> None:
         content = paths[f"/v1/{route}"]["post"]["requestBody"]["content"]
         for kind in ("application/json", "multipart/form-data"):
             schema = content[kind]["schema"]
-            assert set(schema["properties"]) == VALID[route] | {"image"}
+            assert set(schema["properties"]) == VALID[route] | {"image", "audio"}
             assert schema["additionalProperties"] is False
 
 
