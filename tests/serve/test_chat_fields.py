@@ -134,7 +134,7 @@ def test_stream_options_are_validated(post_chat, options) -> None:
     ("content", "expected"),
     [
         ([CHAT_IMAGE, CHAT_IMAGE], "messages.0.content: 2 images"),
-        ([CHAT_IMAGE, {"type": "input_audio", "input_audio": {}}], "content.1.type: input_audio"),
+        ([CHAT_IMAGE, {"type": "input_audio", "input_audio": {}}], "audio: expected base64"),
         ([CHAT_IMAGE, {"type": "file", "file": {}}], "content.1.type: file"),
         ([CHAT_IMAGE, {"type": "text", "txt": "a"}], "content.1.txt: unknown option; the nearest"),
         ([CHAT_IMAGE, {"type": "text"}], "content.1.text: expected text"),
