@@ -26,6 +26,8 @@ IMAGE_SUFFIXES = (
     ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".ico", ".heic", ".heif",
 )  # fmt: skip
 """Suffixes of the files in a folder that are taken for images."""
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
+"""Suffixes of the files in a folder that are taken for recordings."""
 SPARE = 2**20
 """Bytes that a folder may need beyond its requested size, for small files and metadata."""
 

@@ -23,8 +23,11 @@ class SourceConfig:
     """Train on questions that are made from the captions or tags, instead of on these."""
     captions: bool = False
     """Train on captions that are made from the questions, instead of on the questions."""
+    phrases: tuple[str, ...] = ()
+    """Captions of rows that have a label and no caption; `{label}` stands for the label. Example:
+    `["{label}", "the sound of a {label}"]`."""
     train_splits: tuple[str, ...] = ("train",)
-    """Splits for training."""
+    """Splits for training; a column `fold` makes the splits `fold1`, `fold2`, and so on."""
     val_splits: tuple[str, ...] = ("val",)
     """Splits for validation."""
     val_share: float = 0.1
@@ -51,6 +54,9 @@ class SourceConfig:
         if self.questions and self.captions:
             problem = "questions and captions cannot both be true; list the source twice"
             raise ConfigError(f"data: {problem}")
+        for phrase in self.phrases:
+            if "{label}" not in phrase:
+                raise ConfigError(f"data.phrases: {phrase!r}: expected {{label}} in the text")
         check_interval("data", self, "(0, 1)", "val_share")
         check_interval("data", self, "(0, inf)", "weight")
 

@@ -1,4 +1,4 @@
-"""The record that every reader yields: one image with its captions or tags, or a question."""
+"""The record that every reader yields: an input with its captions or tags, or a question."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ SPLIT_NAMES = frozenset(_SPLITS)
 class Example:
     """One image with its reference texts (captions, or the answers to one question) or its tags.
 
-    Each question about an image is an example of its own.
+    Each question about an image is an example of its own. A recording may take the place of the
+    image, or be beside it.
     """
 
     image: str
-    """Absolute path."""
+    """Absolute path of the image, or of the recording if there is no image."""
     image_id: str
     """Key that captions to be scored are matched by: the file name for Flickr, the numeric id for
     COCO, the row's id or else its file name for custom data."""
@@ -52,6 +53,9 @@ class Example:
     None for captions and questions; empty if none of the tags is present."""
     rows: int = field(default=1, compare=False)
     """Number of rows in the files that the example was read from."""
+    audio: str = ""
+    """Absolute path of the recording; equal to `image` if there is no image, empty if there is no
+    recording."""
 
     @property
     def kind(self) -> RowKind:

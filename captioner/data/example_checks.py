@@ -20,6 +20,7 @@ from captioner.data.report import (
     EMPTY_ANSWER,
     EMPTY_CAPTION,
     EMPTY_QUESTION,
+    MISSING_AUDIO,
     MISSING_IMAGE,
     NO_ANSWER,
     NO_CAPTION,
@@ -40,6 +41,8 @@ class Selection:
     check_images: bool = True
     """False for scoring: images may be missing, and references keep texts that training drops."""
     require_answers: bool = True
+    phrases: tuple[str, ...] = ()
+    """Templates of the captions of labels; see `SourceConfig.phrases`."""
 
 
 def read_examples(
@@ -55,7 +58,13 @@ def read_examples(
     """
     root, reader = selection.root, READERS[selection.format]
     base = root if root.is_dir() else root.parent
-    source = Source(root=base, files=reader.find(root), images=selection.images, report=report)
+    source = Source(
+        root=base,
+        files=reader.find(root),
+        images=selection.images,
+        report=report,
+        phrases=selection.phrases,
+    )
     if root.is_dir():
         for path, name in find_other_files(root, source.files).items():
             report.add(UNREAD_FILE, f"{path.name} ({name})")
@@ -103,9 +112,11 @@ class _Checker:
         references, rows = self._check_references(example)
         if self._needs_references(example) and not references:
             return None
-        if self._index is not None and not self._index.contains(example.image):
-            self._report.add_once(MISSING_IMAGE, example.image, key=example.image, rows=rows)
-            return None
+        # A recording without an image has the path of both.
+        for path, problem in {example.image: MISSING_IMAGE, example.audio: MISSING_AUDIO}.items():
+            if path and self._index is not None and not self._index.contains(path):
+                self._report.add_once(problem, path, key=path, rows=rows)
+                return None
         question = example.question.strip()
         return replace(example, references=references, question=question, rows=rows)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from captioner.data.example import Example, normalize_split
@@ -25,6 +25,7 @@ def read_rows(
     captions: bool = False,
     seed: int = 0,
     require_answers: bool = True,
+    phrases: Sequence[str] = (),
 ) -> tuple[list[Example], Report]:
     """Return the examples of a data set on disk, and the report on its rows.
 
@@ -40,6 +41,7 @@ def read_rows(
         images=images,
         check_images=check_images,
         require_answers=require_answers,
+        phrases=phrases,
     )
     return collect_rows(root, selection, questions=questions, captions=captions, seed=seed)
 
@@ -73,6 +75,7 @@ def select_examples(
     images: str | os.PathLike[str] | None,
     check_images: bool,
     require_answers: bool,
+    phrases: Sequence[str] = (),
 ) -> Selection:
     """Return the arguments of `read_dataset`, resolved; raise DataError."""
     path = resolve_path(root)
@@ -83,6 +86,7 @@ def select_examples(
         images=_resolve_images(images),
         check_images=check_images,
         require_answers=require_answers,
+        phrases=tuple(phrases),
     )
 
 

@@ -33,7 +33,14 @@ def captions_from_questions(examples: Iterable[Example]) -> list[Example]:
             if text and text not in texts:
                 texts.append(text)
     return [
-        Example(example.image, example.image_id, tuple(texts), example.split, rows=example.rows)
+        Example(
+            example.image,
+            example.image_id,
+            tuple(texts),
+            example.split,
+            rows=example.rows,
+            audio=example.audio,
+        )
         for example, texts in captions.values()
         if texts
     ]

@@ -10,6 +10,7 @@ from captioner.text import one_line
 
 # Kinds of problems that the readers report. A kind is a string; other modules add their own.
 MISSING_IMAGE = "missing image"
+MISSING_AUDIO = "missing recording"
 NO_CAPTION = "image without captions"
 NO_SPLIT = "captioned image in no split list"
 UNREAD_FILE = "file left unread (give its path to read it)"

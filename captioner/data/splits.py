@@ -120,6 +120,7 @@ def _split(source: SourceConfig, seed: int) -> tuple[Dataset, Dataset, Report]:
         str(source.root),
         format=source.format,
         images=source.images,
+        phrases=source.phrases,
         questions=source.questions,
         captions=source.captions,
         seed=seed,
@@ -255,6 +256,8 @@ def digest_rows(*tables: Dataset) -> str:
         for row in rows:
             path = Path(row["image"])
             size = path.stat().st_size if path.exists() else None
-            known = {key: value for key, value in row.items() if key != "rows"}
+            known = {key: value for key, value in row.items() if key not in ("rows", "audio")}
             digest.update(repr((known | {"image": path.name}, size)).encode())
+            if row["audio"]:
+                digest.update(Path(row["audio"]).name.encode())
     return digest.hexdigest()

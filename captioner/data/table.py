@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ def read_dataset(
     captions: bool = False,
     seed: int = 0,
     require_answers: bool = True,
+    phrases: Sequence[str] = (),
 ) -> tuple[datasets.Dataset, Report]:
     """Read a data set from disk into an Arrow table that is memory-mapped.
 
@@ -58,6 +59,7 @@ def read_dataset(
         seed: Seed of the questions made from captions and tags.
         require_answers: False keeps questions without answers, as in a test set whose answers are
             not public.
+        phrases: Templates of the captions of rows with a label; see `SourceConfig.phrases`.
 
     Returns:
         A `datasets.Dataset` with the fields of `Example` as columns, in the order of the files,
@@ -74,6 +76,7 @@ def read_dataset(
         images=images,
         check_images=check_images,
         require_answers=require_answers,
+        phrases=phrases,
     )
     if questions or captions:
         made, report = collect_rows(

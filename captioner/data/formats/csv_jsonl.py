@@ -1,10 +1,11 @@
 """Readers of custom data: JSONL, CSV, and folders with `metadata.jsonl` or `metadata.csv`.
 
-A row names an image and one caption or several, or its tags; the rows of an image are joined. A
-row with a question is a separate example; rows with the same `question_id`, one for each annotator,
-are joined. A file may hold all kinds. Image paths are relative to the file that names them. The
-folder layout is the `imagefolder` convention of Hugging Face `datasets`: metadata files with the
-column `file_name`, in the folder and in its subfolders.
+A row names an image, a recording or both, and one caption or several, or tags; the rows of an image
+are joined. A label becomes captions by `data.phrases`. A row with a question is a separate example;
+rows with the same `question_id`, one for each annotator, are joined. A file may hold all kinds.
+Paths are relative to the file that names them. The folder layout is the `imagefolder` convention of
+Hugging Face `datasets`: metadata files with the column `file_name`, in the folder and in its
+subfolders.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 from captioner.data.example import SPLIT_NAMES, Example, normalize_split, split_in_file_name
 from captioner.data.formats.cells import is_whole_column, whole_text
 from captioner.data.formats.csv_jsonl_rows import (
+    AUDIO_KEYS,
     CAPTION_KEYS,
     IMAGE_KEYS,
     NUMBER_COLUMNS,
@@ -166,8 +168,8 @@ def _default_split(file: Path, source: Source) -> str:
 class _CaptionedImage:
     """The captions of one image from all its rows."""
 
-    image_id: str
-    split: str
+    example: Example
+    """Without captions."""
     texts: list[str] = field(default_factory=list)
     rows: int = 0
     blank: list[str] = field(default_factory=list)
@@ -188,22 +190,31 @@ def _read(
         # Subfolders may use the same file names: the ids contain the folder.
         prefix = "" if folder == Path() else f"{folder.as_posix()}/"
         for where, fields in read_rows(file, source.report):
-            row = parse_row(fields, where, source.report)
+            row = parse_row(fields, where, source.report, phrases=source.phrases)
             if row is None:
                 continue
             image, split = os.path.normpath(base / row.name), row.split or default
-            image_id = row.image_id or f"{prefix}{row.name}"
+            audio = row.audio and os.path.normpath(base / row.audio)
+            names = row.name if row.audio in ("", row.name) else f"{row.name} {row.audio}"
+            image_id = row.image_id or f"{prefix}{names}"
+            example = Example(image, image_id, (), split, audio=audio)
             if row.has_tags:
-                rows.add_tags(Example(image, image_id, (), split, tags=tuple(row.texts)), where)
+                rows.add_tags(replace(example, tags=tuple(row.texts)), where)
                 continue
             if row.question is None:
-                rows.add_captions(row, image, image_id, split, where)
+                rows.add_captions(row, example, where)
                 continue
             if has_value(first_value(fields, CAPTION_KEYS)):
                 source.report.add(CAPTION_LEFT, where)
-            ids = (row.question, row.question_id or f"{prefix}{where}")
-            types = (row.question_type, row.answer_type)
-            rows.add_question(Example(image, image_id, tuple(row.texts), split, *ids, *types))
+            question = replace(
+                example,
+                references=tuple(row.texts),
+                question=row.question,
+                question_id=row.question_id or f"{prefix}{where}",
+                question_type=row.question_type,
+                answer_type=row.answer_type,
+            )
+            rows.add_question(question)
     yield from rows.examples()
 
 
@@ -212,15 +223,16 @@ class _RowJoiner:
 
     def __init__(self, report: Report) -> None:
         self._report = report
-        self._images: dict[str, _CaptionedImage] = {}
+        self._images: dict[tuple[str, str], _CaptionedImage] = {}
         self._questions: dict[tuple[str, ...], Example] = {}
         self._tagged: dict[str, Example] = {}
 
-    def add_captions(self, row: Row, image: str, image_id: str, split: str, where: str) -> None:
+    def add_captions(self, row: Row, example: Example, where: str) -> None:
         """Add a row of captions to those of its image."""
-        captions = self._images.setdefault(image, _CaptionedImage(image_id, split))
-        if captions.split != split:
-            self._report_split(row.name, captions.split, split, where)
+        key = example.image, example.audio
+        captions = self._images.setdefault(key, _CaptionedImage(example))
+        if captions.example.split != example.split:
+            self._report_split(row.name, captions.example.split, example.split, where)
         elif has_value(row.texts):
             captions.texts.extend(row.texts)
             captions.rows += 1
@@ -247,7 +259,8 @@ class _RowJoiner:
         A row without an answer is reported if another annotator has given one.
         """
         text = normalize_question(question.question)
-        key = (question.question_id, question.image, text, question.split)
+        inputs = question.image, question.audio
+        key = (question.question_id, *inputs, text, question.split)
         first = self._questions.get(key)
         if first is not None and bool(first.references) != bool(question.references):
             full, empty = (first, question) if first.references else (question, first)
@@ -269,12 +282,12 @@ class _RowJoiner:
         """Yield the questions, then the images with their tags, then those with captions."""
         yield from self._questions.values()
         yield from self._tagged.values()
-        for image, captions in self._images.items():
+        for captions in self._images.values():
             for where in captions.blank_rows if captions.texts else ():
                 self._report.add(EMPTY_CAPTION, where, rows=1)
             texts = tuple(captions.texts or captions.blank)
             rows = captions.rows or len(captions.blank_rows)
-            yield Example(image, captions.image_id, texts, captions.split, rows=rows)
+            yield replace(captions.example, references=texts, rows=rows)
 
 
 def _read_jsonl_rows(path: Path, report: Report) -> Iterator[tuple[str, Fields]]:
@@ -332,6 +345,6 @@ def _detect_delimiter(path: Path) -> str | None:
         columns = {name.strip().strip('"') for name in header.split(delimiter)}
         has_texts = not columns.isdisjoint((*CAPTION_KEYS, REFERENCE_KEY, *TAG_KEYS, "question"))
         has_texts = has_texts or any(is_numbered(column, CAPTION_KEYS) for column in columns)
-        if has_texts and not columns.isdisjoint(IMAGE_KEYS):
+        if has_texts and not columns.isdisjoint((*IMAGE_KEYS, *AUDIO_KEYS)):
             return delimiter
     return None

@@ -1,20 +1,23 @@
-"""Interpret one row of custom data: its image, texts, tags and ids."""
+"""Interpret one row of custom data: its image or recording, texts, tags and ids."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from captioner.data.example import NO_FILE_NAME, normalize_split
 from captioner.data.formats.cells import is_list_text, number_text, parse_list
 from captioner.data.report import BAD_LIST, BAD_ROW, UNREAD_COLUMN, Report
+from captioner.files import AUDIO_SUFFIXES
 
 IMAGE_KEYS = ("image", "file_name", "filename", "image_path")
+AUDIO_KEYS = ("audio", "audio_path", "sound")
 CAPTION_KEYS = ("captions", "caption", "text")
 ANSWER_KEYS = ("answers", "answer")
 TAG_KEYS = ("tags", "tag")
+LABEL_KEYS = ("label", "category")
 REFERENCE_KEY = "references"
 """Column of captions and answers in a table of `Example`s."""
 ID_KEYS = ("id", "image_id")
@@ -29,7 +32,9 @@ class Row:
     """A parsed row; values that the row leaves out are ""."""
 
     name: str
-    """Image path as written in the row."""
+    """Path of the image, or else of the recording, as written in the row."""
+    audio: str
+    """Path of the recording; equal to `name` if there is no image."""
     texts: list[str]
     """Captions, the answers to the question, or tags."""
     split: str
@@ -43,9 +48,14 @@ class Row:
     """True if `texts` are tags."""
 
 
-def parse_row(row: dict[str, Any], where: str, report: Report) -> Row | None:
-    """Parse a row; report it and return None if it cannot be used."""
-    row = _merge_numbered(row)
+def parse_row(
+    row: dict[str, Any], where: str, report: Report, *, phrases: Sequence[str] = ()
+) -> Row | None:
+    """Parse a row; report it and return None if it cannot be used.
+
+    `phrases` are the templates of the captions of a row with a label and without a caption.
+    """
+    row = _describe_label(_merge_numbered(row), phrases)
     captions = first_value(row, (*CAPTION_KEYS, REFERENCE_KEY))
     answers, question = first_value(row, ANSWER_KEYS), row.get("question")
     if has_value(captions) and not has_value(question) and not has_value(answers):
@@ -66,12 +76,15 @@ def parse_row(row: dict[str, Any], where: str, report: Report) -> Row | None:
         return None
     label_keys = (("split",), ("question_type", "type"), ("answer_type",))
     labels = [first_value(row, some, default="") for some in label_keys]
+    fold = str(first_value(row, ("fold",), default="")).strip()
+    if labels[0] == "" and fold:
+        labels[0] = f"fold{fold}"
     image_id = _parse_id(first_value(row, ID_KEYS, default=""))
     question_id = _parse_id(first_value(row, ("question_id",), default=""))
-    name = first_value(row, IMAGE_KEYS)
+    name, audio = find_inputs(row)
     if name is None and isinstance(image_id, str) and image_id:
         name = f"{image_id}{NO_FILE_NAME}"  # enough for scoring, which opens no image
-    values = [name, *texts, *labels, image_id, question_id]
+    values = [name, audio, *texts, *labels, image_id, question_id]
     values += [] if question is None else [question]
     if not all(isinstance(value, str) for value in values) or not name.strip():
         report.add(BAD_ROW, where, rows=1)
@@ -80,6 +93,7 @@ def parse_row(row: dict[str, Any], where: str, report: Report) -> Row | None:
     split = labels[0] and normalize_split(labels[0])
     return Row(
         name.strip(),
+        audio.strip(),
         texts,
         split,
         image_id,
@@ -89,6 +103,29 @@ def parse_row(row: dict[str, Any], where: str, report: Report) -> Row | None:
         answer_type=labels[2],
         has_tags=has_tags,
     )
+
+
+def find_inputs(row: dict[str, Any]) -> tuple[Any, Any]:
+    """Return the image and the recording of a row, "" without one.
+
+    The first is the recording, or None, if there is no image. A file name with the suffix of a
+    recording is one, whatever the name of its column.
+    """
+    name, audio = first_value(row, IMAGE_KEYS), first_value(row, AUDIO_KEYS, default="")
+    if not has_value(name):
+        return (audio if has_value(audio) else name), audio
+    if isinstance(name, str) and name.strip().lower().endswith(AUDIO_SUFFIXES):
+        return name, name
+    return name, audio
+
+
+def _describe_label(row: dict[str, Any], phrases: Sequence[str]) -> dict[str, Any]:
+    """Return a row with captions for its label, if it has one and no texts."""
+    label = first_value(row, LABEL_KEYS)
+    others = (*CAPTION_KEYS, REFERENCE_KEY, "question", *TAG_KEYS)
+    if not phrases or not has_value(label) or has_value(first_value(row, others)):
+        return row
+    return row | {CAPTION_KEYS[0]: [text.replace("{label}", str(label)) for text in phrases]}
 
 
 def _merge_numbered(row: dict[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,8 @@ class Source:
     """Folder of the images if the user has given one."""
     report: Report
     """Receives the rows that cannot be used."""
+    phrases: tuple[str, ...] = ()
+    """Templates of the captions of labels."""
 
 
 @contextlib.contextmanager

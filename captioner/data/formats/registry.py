@@ -16,7 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from captioner.data.example import Example
-from captioner.data.formats import coco, csv_jsonl, daquar_easy_vqa, flickr, sidecar_texts, vqa
+from captioner.data.formats import (
+    audio_captions,
+    coco,
+    csv_jsonl,
+    daquar_easy_vqa,
+    flickr,
+    sidecar_texts,
+    vqa,
+)
 from captioner.data.formats.io import Source
 from captioner.errors import DataError
 
@@ -53,6 +61,14 @@ READERS: dict[str, Reader] = {
         daquar_easy_vqa.find_easy_vqa,
         daquar_easy_vqa.read_easy_vqa,
         "train/questions.json with rows [question, answer, image number]",
+    ),
+    "clotho": Reader(
+        audio_captions.find_clotho, audio_captions.read_clotho, "clotho_captions_*.csv"
+    ),
+    "audiocaps": Reader(
+        audio_captions.find_audiocaps,
+        audio_captions.read_audiocaps,
+        "*.csv with the header audiocap_id,youtube_id,start_time,caption",
     ),
     "folder": Reader(
         csv_jsonl.find_folder, csv_jsonl.read_folder, "metadata.jsonl (or in train/, val/)"
