@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ImageError,
         ImageFormatError,
         ImageSizeError,
+        InputError,
         MetricError,
         QuestionError,
         SplitError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         Caption,
         Captioner,
         Encoded,
+        Inputs,
         Result,
         Scored,
         load,
@@ -42,8 +44,8 @@ __version__ = "0.2.0"
 __all__ = [
     "Answer", "Answers", "Attention", "Caption", "Captioner", "CaptionerError",
     "CheckpointError", "ConfigError", "DataError", "DependencyError", "Encoded", "ImageError",
-    "ImageFormatError", "ImageInput", "ImageSizeError", "MetricError", "QuestionError", "Result",
-    "Scored", "SplitError", "__version__", "load",
+    "ImageFormatError", "ImageInput", "ImageSizeError", "InputError", "Inputs", "MetricError",
+    "QuestionError", "Result", "Scored", "SplitError", "__version__", "load",
 ]  # fmt: skip
 
 

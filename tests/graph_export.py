@@ -79,7 +79,7 @@ class Graph:
     """One graph of a checkpoint, in a file and in a session."""
 
     def __init__(self, model: Seq2Seq, folder: Path, name: str) -> None:
-        parts = onnx_graphs.model_parts(model, (SIZE, SIZE))
+        parts = onnx_graphs.model_parts(model, (3, SIZE, SIZE))
         self.part = next(part for found, part in parts if found == name)
         self.stored = onnx_graphs._stored_tensors(model, folder / WEIGHTS)
         self.proto = onnx_graphs.trace(name, self.part, self.stored)

@@ -21,7 +21,8 @@ from captioner.decoding.arrays import Array, Arrays
 if TYPE_CHECKING:
     import numpy as np
 
-    from captioner.images import ImageInput
+    from captioner.audio import AudioSpec
+    from captioner.backends.model_inputs import ModelInput, Prepared
     from captioner.images.transforms import PixelSpec
     from captioner.tokenizer import Tokenizer
 
@@ -31,17 +32,8 @@ NO_POSITIONS = (
     " attention of a caption, or use a model with the fusion concat, add or multiply"
 )
 """The error of `Backend.attention` for such a model."""
-
-
-class Pixels(NamedTuple):
-    """One image, ready to be encoded."""
-
-    arrays: tuple[np.ndarray, ...]
-    """Float32 (3, H, W) for each distinct `PixelSpec` of the backend's models."""
-    size: tuple[int, int]
-    """Width and height of the image as it was read."""
-    low_confidence: bool
-    """True if the image is a single color or noise, so that no caption can be correct."""
+NO_VIEWS = "test-time augmentation is for images, and this model takes recordings only"
+"""The error of test-time augmentation for such a model."""
 
 
 class Kind(NamedTuple):
@@ -95,8 +87,12 @@ class Backend(Protocol):
         """The token ids of the only answers of a classifier of questions; otherwise empty."""
 
     @property
-    def specs(self) -> Sequence[PixelSpec]:
-        """The input size and normalization of each member."""
+    def specs(self) -> Sequence[PixelSpec | AudioSpec]:
+        """The input format of each member's first encoder."""
+
+    @property
+    def audio_specs(self) -> Sequence[AudioSpec]:
+        """The input format of each member's second encoder; empty if the members have one."""
 
     @property
     def device(self) -> Any:
@@ -125,11 +121,14 @@ class Backend(Protocol):
         without gradients returns `contextlib.nullcontext()`.
         """
 
-    def read(self, image: ImageInput) -> Pixels:
-        """Read one image and resize it; thread-safe. Raises ImageError."""
+    def read(self, source: ModelInput) -> Prepared:
+        """Read one image, recording or pair for the model; thread-safe. Raises InputError."""
 
-    def encode(self, images: Sequence[Pixels]) -> list[Memory]:
-        """Encode a batch of images; return one memory per image."""
+    def encode(self, inputs: Sequence[Prepared]) -> list[Memory]:
+        """Encode a batch of inputs; return one memory per input.
+
+        Only memories of inputs with the same parts (`Prepared.kinds`) can be decoded together.
+        """
 
     def kind(self, memory: Memory) -> Kind | None:
         """Return the kind of an encoded image; None if the model does not recognize kinds.

@@ -19,6 +19,15 @@ def choose_kinds(names: Sequence[str], probabilities: Array) -> list[Kind]:
     return [Kind(name, probability) for probability, name in best]
 
 
+def group_by_layout(memories: Sequence[EncoderOutputs]) -> list[list[int]]:
+    """Return the places of memories that can be decoded together, because P is equal."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, memory in enumerate(memories):
+        positions = tuple(state.shape[1] for state in memory.states)
+        groups.setdefault(positions, []).append(place)
+    return list(groups.values())
+
+
 @dataclass(frozen=True, eq=False)
 class EncoderOutputs:
     """The memory of images (B = 1, or several side by side), or of questions."""

@@ -14,13 +14,16 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from captioner.backends.base import NO_POSITIONS, Kind, Pixels
+from captioner.backends.base import NO_POSITIONS, NO_VIEWS, Kind
 from captioner.backends.encoder_outputs import EncoderOutputs, choose_kinds
 from captioner.backends.graph_sessions import GraphSessions
 from captioner.backends.image_views import Extract, average_views
+from captioner.backends.input_reader import InputReader, Stacked
+from captioner.backends.model_inputs import ModelInput, Prepared, group_by_kinds
 from captioner.backends.onnx_decoding import (
     MemberDecoder,
     OnnxDecodingState,
@@ -30,9 +33,10 @@ from captioner.backends.onnx_decoding import (
 )
 from captioner.backends.onnx_recurrent import RecurrentGraphs
 from captioner.backends.onnx_transformer import TransformerGraphs
-from captioner.backends.pixel_reader import PixelReader
 from captioner.checkpoint.graph_files import (
     ANSWER,
+    AUDIO,
+    AUDIO_MEMORY,
     CAPTION,
     IMAGE,
     MEMORY,
@@ -43,9 +47,11 @@ from captioner.config.decoding_options import check_views
 from captioner.decoding.arrays import Arrays
 from captioner.decoding.numpy_arrays import NUMPY
 from captioner.errors import CaptionerError
-from captioner.images import ImageInput
 from captioner.images.transforms import PixelSpec
 from captioner.tokenizer import PAD, Tokenizer
+
+if TYPE_CHECKING:
+    from captioner.audio import AudioSpec
 
 TOKENS_AT_ONCE = 512
 """Tokens of an image that are scored in one pass; the time of attention grows with its square."""
@@ -56,7 +62,7 @@ class OnnxMember:
     """The graphs of one checkpoint, and what they do not state."""
 
     sessions: GraphSessions
-    spec: PixelSpec
+    spec: PixelSpec | AudioSpec
     max_length: int
     """Positions of the decoders."""
     keeps_positions: bool
@@ -67,6 +73,8 @@ class OnnxMember:
     """Whether the decoders are LSTMs."""
     kinds: tuple[str, ...] = ()
     """Kinds of images whose probabilities are an output of the graph `MEMORY`."""
+    audio_spec: AudioSpec | None = None
+    """The input format of a second encoder."""
 
     @property
     def image_positions(self) -> int:
@@ -107,9 +115,12 @@ class OnnxBackend:
     ) -> None:
         self.members, self.tokenizer, self.tta, self.answers = members, tokenizer, tta, answers
         self.specs = [member.spec for member in members]
-        self._reader = PixelReader(self.specs)
+        self.audio_specs = [member.audio_spec for member in members if member.audio_spec]
+        self._reader = InputReader(self.specs, self.audio_specs)
         check_views(tta)
         for member in members:
+            if tta > 1 and not isinstance(member.spec, PixelSpec):
+                raise CaptionerError(f"tta={tta}: {NO_VIEWS}")
             if tta > 1 and math.isqrt(member.image_positions) ** 2 != member.image_positions:
                 raise CaptionerError(
                     f"tta={tta} cannot be used with the backbone of {member.sessions.folder}:"
@@ -141,28 +152,50 @@ class OnnxBackend:
         """Return a context without effect: there are no gradients."""
         return nullcontext()
 
-    def read(self, image: ImageInput) -> Pixels:
-        """Read one image and resize it for each member; raise ImageError."""
-        return self._reader.read(image)
+    def read(self, source: ModelInput) -> Prepared:
+        """Read one image, recording or pair for each member; raise InputError."""
+        return self._reader.read(source)
 
-    def encode(self, images: Sequence[Pixels]) -> list[EncoderOutputs]:
-        """Encode a batch of images; return one memory per image."""
-        pairs = zip(self.members, self._reader.stack(images), strict=True)
-        outputs = [self._encode(*pair) for pair in pairs]
-        states, names = tuple(states for states, *_ in outputs), self.members[0].kinds
-        kinds = choose_kinds(names, outputs[0][1]) if names else None
-        return EncoderOutputs(states).split(kinds)
+    def encode(self, inputs: Sequence[Prepared]) -> list[EncoderOutputs]:
+        """Encode a batch of inputs; return one memory per input."""
+        memories: dict[int, EncoderOutputs] = {}
+        for places in group_by_kinds(inputs):
+            batch = self._reader.stack([inputs[place] for place in places])
+            memories |= zip(places, self._encode_stacked(batch), strict=True)
+        return [memories[place] for place in range(len(inputs))]
+
+    def _encode_stacked(self, batch: Stacked) -> list[EncoderOutputs]:
+        """Return the memories of inputs with the same parts."""
+        states, kinds = [], None
+        for number, member in enumerate(self.members):
+            parts = []
+            if batch.arrays is not None:
+                memory, *probabilities = self._encode(member, batch.arrays[number], batch.windows)
+                parts.append(memory)
+                if member.kinds and number == 0:
+                    kinds = choose_kinds(member.kinds, probabilities[0])
+            if batch.audio is not None:
+                features = member.sessions.run_each(AUDIO, "pixels", batch.audio[number])
+                features = average_windows(features, batch.windows)
+                parts += member.sessions.run(AUDIO_MEMORY, {"features": features})
+            states.append(parts[0] if len(parts) == 1 else np.concatenate(parts, 1))
+        return EncoderOutputs(tuple(states)).split(kinds)
 
     def kind(self, memory: EncoderOutputs) -> Kind | None:
         """Return the kind of an image; see `Backend.kind`."""
         return memory.kind
 
-    def _encode(self, member: OnnxMember, pixels: np.ndarray) -> list[np.ndarray]:
-        """Map pixels (B, 3, H, W) to memory (B, P, D) and the probabilities (B, N) of kinds."""
+    def _encode(
+        self, member: OnnxMember, pixels: np.ndarray, windows: Sequence[int]
+    ) -> list[np.ndarray]:
+        """Map inputs of the first encoder to memory (B, P, D) and probabilities (B, N) of kinds."""
 
         def extract_with(graph: str) -> Extract:
             return partial(member.sessions.run_each, graph, "pixels")
 
+        if not isinstance(member.spec, PixelSpec):
+            features = average_windows(extract_with(IMAGE)(pixels), windows)
+            return member.sessions.run(MEMORY, {"features": features})
         if self.tta == 1:
             return member.sessions.run(MEMORY, {"features": extract_with(IMAGE)(pixels)})
         backbones = [(member.spec.size, extract_with(IMAGE))]
@@ -249,3 +282,11 @@ class OnnxBackend:
             else:
                 decoders.append(TransformerGraphs(*given, max_length=member.max_length))
         return decoders
+
+
+def average_windows(features: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+    """Return the mean features (B, P, C) of each recording, from those of all its windows."""
+    if len(counts) == len(features):
+        return features
+    parts = np.split(features, np.cumsum(counts)[:-1])
+    return np.stack([part.mean(0) for part in parts])

@@ -11,8 +11,8 @@ from captioner.backends.graph_sessions import GraphSessions
 from captioner.backends.onnx_backend import OnnxBackend, OnnxMember
 from captioner.backends.processor_flags import has_integer_dot_products
 from captioner.checkpoint import load_answers
+from captioner.checkpoint.audio_format import first_spec, input_specs, second_spec
 from captioner.checkpoint.graph_files import CAPTION, GraphDtype, graph_path
-from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.config import Config, QuestionConfig
 from captioner.tokenizer import Tokenizer
 
@@ -41,16 +41,18 @@ def build_onnx_backend(
         CheckpointError: The answers of a classifier cannot be read.
     """
     threads = max(1, (os.cpu_count() or 1) // workers) if workers > 1 else 0
+    input_specs(configs)  # raises if the members take different inputs
     kind = choose_graph_dtype(folders) if dtype == "auto" else cast(GraphDtype, dtype)
     members = [
         OnnxMember(
             GraphSessions(folder, dtype=kind, threads=threads),
-            pixel_spec(config),
+            first_spec(config),
             config.model.max_length,
             _keeps_positions(config.model.question),
             config.model.question is not None and config.model.question.decoder_layers > 0,
             config.model.decoder == "lstm",
             config.model.kinds,
+            second_spec(config),
         )
         for folder, config in zip(folders, configs, strict=True)
     ]

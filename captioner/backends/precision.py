@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
+from captioner.backends.base import NO_VIEWS
 from captioner.config.decoding_options import DTYPES, check_views
 from captioner.errors import CaptionerError
 from captioner.images.transforms import PixelSpec
@@ -18,10 +20,13 @@ from captioner.model.seq2seq import Seq2Seq
 from captioner.model.tta import TestTimeAugmentation, view_sizes
 from captioner.text import one_line
 
+if TYPE_CHECKING:
+    from captioner.audio import AudioSpec
+
 
 def prepare_models(
     models: Sequence[Seq2Seq],
-    specs: Sequence[PixelSpec],
+    specs: Sequence[PixelSpec | AudioSpec],
     *,
     device: str | torch.device = "cpu",
     dtype: str = "float32",
@@ -57,14 +62,18 @@ def prepare_models(
         _check_int8(place, compile=compile)
     packs = dtype != "float16" and not compile and can_pack(place, arithmetic)
     for model, spec in zip(models, specs, strict=True):
-        model.backbone.to(arithmetic)
+        for backbone in model.backbones():
+            backbone.to(arithmetic)
         if compile:
             # A backbone spends its time in convolutions, which compilation does not change.
             for decoder in {model.decoder, model.decoder_for(answers=True)}:
                 vars(decoder)["step"] = torch.compile(decoder.step, dynamic=True)
         if packs:
             _pack_linear(model, int8=dtype == "int8")
-        _prepare_backbone(model, spec.size, tta=tta, pack=packs)
+        if isinstance(spec, PixelSpec):
+            _prepare_backbone(model, spec.size, tta=tta, pack=packs)
+        elif tta > 1:
+            raise CaptionerError(f"tta={tta}: {NO_VIEWS}")
     return place, arithmetic
 
 
@@ -98,6 +107,7 @@ def _check_int8(device: torch.device, *, compile: bool) -> None:
 def _pack_linear(model: Seq2Seq, *, int8: bool) -> None:
     """Pack the linear layers after the backbone, except those of a Hugging Face text encoder."""
     parts = [model.memory_encoder, model.decoder, model.fusion, model.answerer]
+    parts.append(model.audio and model.audio.memory_encoder)
     if isinstance(model.question_encoder, QuestionEncoder):
         parts.append(model.question_encoder)
     for part in parts:

@@ -13,23 +13,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from captioner.backends.base import NO_POSITIONS, Kind, Pixels
+from captioner.backends.base import NO_POSITIONS, Kind
 from captioner.backends.encoder_outputs import EncoderOutputs, choose_kinds
-from captioner.backends.pixel_reader import PixelReader
+from captioner.backends.input_reader import InputReader
+from captioner.backends.model_inputs import ModelInput, Prepared, group_by_kinds
 from captioner.decoding.arrays import Arrays
 from captioner.decoding.torch_arrays import arrays_on
 from captioner.errors import CaptionerError
-from captioner.images import ImageInput
 from captioner.images.transforms import PixelSpec
 from captioner.model.decoder import Decoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS, PAD, SPECIAL, Tokenizer
+
+if TYPE_CHECKING:
+    from captioner.audio import AudioSpec
 
 _Decoder = tuple[Decoder, Tensor, Tensor | None]  # with its memory and the mask of this
 
@@ -38,7 +42,8 @@ class TorchBackend:
     """Implementation of `Backend` by torch models that are ready for use on a device.
 
     There is no tokenizer during training. Without `specs`, the inputs of the members, the backend
-    reads no images. `dtype` is the type of the pixels that the backbones take.
+    reads nothing; `audio_specs` are those of second encoders. `dtype` is the type of the pixels
+    that the backbones take.
     """
 
     def __init__(
@@ -46,13 +51,15 @@ class TorchBackend:
         models: Sequence[Seq2Seq],
         tokenizer: Tokenizer | None,
         *,
-        specs: Sequence[PixelSpec] = (),
+        specs: Sequence[PixelSpec | AudioSpec] = (),
+        audio_specs: Sequence[AudioSpec] = (),
         device: torch.device,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.models, self.specs, self._tokenizer = models, specs, tokenizer
         self.device, self.dtype = device, dtype
-        self._reader = PixelReader(specs)
+        self.audio_specs = audio_specs
+        self._reader = InputReader(specs, audio_specs)
 
     @classmethod
     def of_model(cls, model: Seq2Seq, *, device: torch.device) -> TorchBackend:
@@ -88,31 +95,57 @@ class TorchBackend:
         """Return torch's inference mode."""
         return torch.inference_mode()
 
-    def read(self, image: ImageInput) -> Pixels:
-        """Read one image and resize it for each member; raise ImageError."""
-        return self._reader.read(image)
-
-    def stack(self, images: Sequence[Pixels]) -> list[Tensor]:
-        """Return each member's batch (B, 3, H, W)."""
-        layout, batches = torch.channels_last, self._reader.stack(images)
-        moved = {
-            id(x): torch.from_numpy(x).to(self.device, dtype=self.dtype, memory_format=layout)
-            for x in batches
-        }
-        return [moved[id(x)] for x in batches]
+    def read(self, source: ModelInput) -> Prepared:
+        """Read one image, recording or pair for each member; raise InputError."""
+        return self._reader.read(source)
 
     @torch.inference_mode()
-    def encode(self, images: Sequence[Pixels]) -> list[EncoderOutputs]:
-        """Encode a batch of images; return one memory per image."""
-        return self.encode_tensors(self.stack(images))
+    def encode(self, inputs: Sequence[Prepared]) -> list[EncoderOutputs]:
+        """Encode a batch of inputs; return one memory per input."""
+        memories: dict[int, EncoderOutputs] = {}
+        for places in group_by_kinds(inputs):
+            batch = self._reader.stack([inputs[place] for place in places])
+            first, second = self._move(batch.arrays), self._move(batch.audio)
+            outputs = self.encode_tensors(first, second, batch.windows)
+            memories |= zip(places, outputs, strict=True)
+        return [memories[place] for place in range(len(inputs))]
 
-    def encode_tensors(self, batches: Sequence[Tensor]) -> list[EncoderOutputs]:
-        """Encode each member's pixels (B, 3, H, W), or features (B, P, C) of its backbone."""
-        pairs = zip(self.models, batches, strict=True)
-        features = [model.extract_views(images) for model, images in pairs]
-        states = (m.memory_encoder(x) for m, (x, _) in zip(self.models, features, strict=True))
-        head = self.models[0].kind_head  # fitted on single views
-        kinds = None if head is None else choose_kinds(head.kinds, head(features[0][1]))
+    def _move(self, batches: Sequence[np.ndarray] | None) -> list[Tensor | None]:
+        """Return each member's batch on the device."""
+        layout = torch.channels_last
+        moved = {
+            id(x): torch.from_numpy(x).to(self.device, dtype=self.dtype, memory_format=layout)
+            for x in batches or ()
+        }
+        return [None] * len(self.models) if batches is None else [moved[id(x)] for x in batches]
+
+    def encode_tensors(
+        self,
+        batches: Sequence[Tensor | None],
+        spectrograms: Sequence[Tensor | None] | None = None,
+        windows: Sequence[int] = (),
+    ) -> list[EncoderOutputs]:
+        """Encode each member's pixels (B, 3, H, W), or features (B, P, C) of its backbone.
+
+        The inputs of second encoders are `spectrograms`. With `windows`, the number of windows of
+        each recording, the features of a recording are averaged over its windows.
+        """
+        seconds = [None] * len(self.models) if spectrograms is None else spectrograms
+        head, kinds = self.models[0].kind_head, None
+        states: list[Tensor] = []
+        for model, batch, second in zip(self.models, batches, seconds, strict=True):
+            parts = []
+            if batch is not None:
+                features, view = model.extract_views(batch)
+                if head is not None and not states:  # fitted on single views
+                    kinds = choose_kinds(head.kinds, head(view))
+                # Windows are those of the first encoder unless there is a second one.
+                counts = () if model.audio else windows
+                parts.append(model.encode_features(_average_windows(features, counts)))
+            if second is not None and model.audio is not None:
+                features = _average_windows(model.audio.extract(second), windows)
+                parts.append(model.audio.encode(features))
+            states.append(parts[0] if len(parts) == 1 else torch.cat(parts, 1))
         return EncoderOutputs(tuple(states)).split(kinds)
 
     def kind(self, memory: EncoderOutputs) -> Kind | None:
@@ -225,6 +258,13 @@ class TorchDecodingState:
         states = EncoderOutputs.join(memories).states
         for decoder, state, cache in zip(self.decoders, states, self.caches, strict=True):
             decoder.admit(state, cache, places)
+
+
+def _average_windows(features: Tensor, counts: Sequence[int]) -> Tensor:
+    """Return the mean features (B, P, C) of each recording, from those of all windows."""
+    if len(counts) == len(features) or not counts:
+        return features
+    return torch.stack([part.mean(0) for part in features.split(list(counts))])
 
 
 def _decoder_input(texts: Tensor) -> Tensor:

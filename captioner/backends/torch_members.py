@@ -8,7 +8,7 @@ import torch
 
 from captioner.backends.precision import prepare_models
 from captioner.backends.torch_backend import TorchBackend
-from captioner.checkpoint.pixel_format import pixel_spec
+from captioner.checkpoint.audio_format import input_specs
 from captioner.config import Config
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
@@ -28,11 +28,13 @@ def build_backend(
     See `captioner.load` for the options. Raises CaptionerError if one cannot be used.
     """
     models = [model for model, _ in members]
-    specs = [pixel_spec(config) for _, config in members]
+    specs, audio_specs = input_specs([config for _, config in members])
     place, arithmetic = prepare_models(
         models, specs, device=device, dtype=dtype, tta=tta, compile=compile
     )
-    return TorchBackend(models, tokenizer, specs=specs, device=place, dtype=arithmetic)
+    return TorchBackend(
+        models, tokenizer, specs=specs, audio_specs=audio_specs, device=place, dtype=arithmetic
+    )
 
 
 def has_cuda() -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from captioner.build.backbones import build_backbone, build_mobilenet
+from captioner.build.backbones import build_audio_backbone, build_backbone, build_mobilenet
 from captioner.build.models import build_model
 from captioner.build.question_modules import build_answer_head
 from captioner.checkpoint import CONFIG, TOKENIZER, WEIGHTS, load_answers, resolve_checkpoint
+from captioner.checkpoint.audio_format import second_spec
 from captioner.checkpoint.weights import load_strictly, load_weights, stored_feature_shape
 from captioner.config import Config, QuestionConfig, load_config
 from captioner.model.cpu.mobilenet import MobileNet, is_supported_mobilenet
@@ -48,6 +49,10 @@ def load_checkpoint(
     if not for_training and all(is_supported_mobilenet(b.name, b.args) for b in backbones):
         fast = [build_mobilenet(b) for b in backbones]
     backbone = Backbones(fast) if fast else build_backbone(config, load_weights=False)[0]
+    audio = None
+    if second_spec(config):
+        shape = stored_feature_shape(state, path, prefix="audio.")
+        audio = build_audio_backbone(config, load_weights=False), shape
     positions, channels = stored_feature_shape(state, path)
     model = build_model(
         config.model,
@@ -55,6 +60,7 @@ def load_checkpoint(
         tokenizer=tokenizer,
         channels=channels,
         positions=positions,
+        audio=audio,
         checkpoint=None if new else path,
     )
     asked = config.model.question

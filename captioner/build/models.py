@@ -12,6 +12,7 @@ from captioner.build.graphs import build_position_graph
 from captioner.build.question_modules import build_fusion, build_question_encoder
 from captioner.config import ModelConfig
 from captioner.errors import ConfigError
+from captioner.model.audio_branch import AudioBranch
 from captioner.model.decoder import Decoder
 from captioner.model.image_encoder import MemoryEncoder
 from captioner.model.kind_head import KindHead
@@ -21,6 +22,9 @@ from captioner.model.seq2seq import Seq2Seq
 from captioner.model.transformer_decoder import TransformerDecoder
 from captioner.tokenizer import PAD, Tokenizer
 
+AudioParts = tuple[nn.Module, tuple[int, int]]
+"""A backbone of recordings, with the positions and channels of its features."""
+
 
 def build_model(
     config: ModelConfig,
@@ -29,9 +33,12 @@ def build_model(
     tokenizer: Tokenizer,
     channels: int,
     positions: int,
+    audio: AudioParts | None = None,
     checkpoint: Path | None = None,
 ) -> Seq2Seq:
     """Build the model behind a backbone, whose features are (B, `positions`, `channels`).
+
+    `audio` is the backbone of a second encoder, with the positions and channels of its features.
 
     A Hugging Face question encoder brings its `tokenizer.question_tokenizer`. Its own weights are
     loaded, unless `checkpoint` is the folder whose weights will be loaded: then only the
@@ -41,17 +48,7 @@ def build_model(
         ConfigError: The question encoder cannot be loaded, or `sizes` names no layer of the model.
         CheckpointError: The checkpoint lacks the architecture of its question encoder.
     """
-    memory_encoder = MemoryEncoder(
-        channels,
-        positions,
-        width=config.width,
-        heads=config.heads,
-        ffn=config.ffn,
-        layers=config.encoder_layers,
-        dropout=config.dropout,
-        feature_dropout=config.feature_dropout,
-        graph=build_position_graph(config, config.graph) if config.graph else None,
-    )
+    memory_encoder = _build_memory_encoder(config, positions, channels)
     decoder = _build_decoder(config, tokenizer, layers=config.decoder_layers, ffn=config.ffn)
     question_encoder = fusion = answerer = None
     if question := config.question:
@@ -73,6 +70,8 @@ def build_model(
         fusion=fusion,
         answerer=answerer,
         kind_head=KindHead(channels, config.kinds) if config.kinds else None,
+        audio=audio
+        and AudioBranch(audio[0], _build_memory_encoder(config, *audio[1]), config.width),
         pad=tokenizer.question_tokenizer.pad,
         blind=config.blind,
         image_only=config.question is not None and config.question.image_only,
@@ -82,6 +81,20 @@ def build_model(
     except ValueError as error:
         raise ConfigError(f"model.sizes: {error}") from None
     return model
+
+
+def _build_memory_encoder(config: ModelConfig, positions: int, channels: int) -> MemoryEncoder:
+    return MemoryEncoder(
+        channels,
+        positions,
+        width=config.width,
+        heads=config.heads,
+        ffn=config.ffn,
+        layers=config.encoder_layers,
+        dropout=config.dropout,
+        feature_dropout=config.feature_dropout,
+        graph=build_position_graph(config, config.graph) if config.graph else None,
+    )
 
 
 def _build_decoder(

@@ -18,6 +18,9 @@ from captioner.files import file_digest
 GraphDtype = Literal["float32", "int8"]
 
 IMAGE, SMALL_IMAGE, MEMORY, QUESTION = "image", "small_image", "memory", "question"
+"""Graphs of the first encoder, which takes images, or recordings in a model of these alone."""
+AUDIO, AUDIO_MEMORY = "audio", "audio_memory"
+"""Graphs of the second encoder, which takes recordings."""
 CAPTION, ANSWER = "caption", "answer"
 """Decoders; a model without a separate decoder for answers has only the first."""
 CROSS, ATTENTION = "cross", "attention"
@@ -50,7 +53,9 @@ def list_graph_names(folder: Path) -> list[str]:
     is_recurrent = any(name.startswith("decoder.cells.") for name in weights)
     further = [START] if is_recurrent else [CROSS, ATTENTION]
     names = [*decoders, *(f"{name}_{other}" for name in decoders for other in further)]
-    return [IMAGE, MEMORY, *names, *([QUESTION] if "fusion" in parts else [])]
+    if "fusion" in parts:
+        names.append(QUESTION)
+    return [IMAGE, MEMORY, *names, *([AUDIO, AUDIO_MEMORY] if "audio" in parts else [])]
 
 
 def weights_digest(folder: Path) -> str:

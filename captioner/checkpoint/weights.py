@@ -55,11 +55,16 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
     model.load_state_dict(state, strict=False)
 
 
-def stored_feature_shape(state: Mapping[str, Tensor], path: Path) -> tuple[int, int]:
-    """Return the (positions, channels) of the backbone features that stored weights expect."""
+def stored_feature_shape(
+    state: Mapping[str, Tensor], path: Path, *, prefix: str = ""
+) -> tuple[int, int]:
+    """Return the (positions, channels) of the backbone features that stored weights expect.
+
+    `prefix` is that of the names of a second encoder.
+    """
     try:
-        positions = state[POSITIONS].shape[0]
-        return positions, state["memory_encoder.projection.weight"].shape[1]
+        positions = state[f"{prefix}{POSITIONS}"].shape[0]
+        return positions, state[f"{prefix}memory_encoder.projection.weight"].shape[1]
     except KeyError as error:
         raise CheckpointError(f"{path}: not a captioner's weights; {error} is missing") from None
 

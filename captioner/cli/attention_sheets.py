@@ -17,6 +17,7 @@ from captioner.errors import CaptionerError
 from captioner.files import file_digest
 from captioner.images import load_image
 from captioner.images.heatmap import overlay
+from captioner.images.transforms import PixelSpec
 
 if TYPE_CHECKING:
     from captioner.predict import Attention, Captioner
@@ -55,6 +56,8 @@ class SheetWriter:
             kept = f"{target}: is the sheet of another image and is kept; --overwrite replaces it"
             return "", kept
         try:
+            if not isinstance(self._captioner().backend.specs[0], PixelSpec):
+                raise CaptionerError(f"{path}: --attention draws over images, not over recordings")
             words = self._captioner().attention(path, text) if text.strip() else []
             sheet = draw_sheet(load_image(path, min_size=2 * TILE), words)
             _make_folder(Path(target).parent)

@@ -9,7 +9,7 @@ from captioner.cli.batch.find_images import STDIN
 from captioner.cli.generate_args import COPIES
 from captioner.cli.generate_options import CaptionOptions
 from captioner.config.decoding_options import SAMPLING
-from captioner.files import IMAGE_SUFFIXES
+from captioner.files import AUDIO_SUFFIXES, IMAGE_SUFFIXES
 
 _BEAMS = ("groups", "diversity", "length_penalty", "length_form")
 """Options that have no effect without several beams."""
@@ -93,8 +93,8 @@ def _find_file_conflicts(options: CaptionOptions) -> Iterator[str]:
     read = {os.path.realpath(path) for path in options.read_paths()}
     output = options.output
     for flag, path in (("--output", output.path), ("--errors-to", output.errors_to)):
-        if path and path.lower().endswith(IMAGE_SUFFIXES):
-            yield f"{flag} {path}: is the name of an image; rows and errors are text"
+        if path and path.lower().endswith((*IMAGE_SUFFIXES, *AUDIO_SUFFIXES)):
+            yield f"{flag} {path}: is the name of an image or a recording; rows and errors are text"
         if path and os.path.realpath(path) in read:
             yield f"{flag} {path}: is a file that the run reads; give another name"
 

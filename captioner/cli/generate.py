@@ -1,7 +1,9 @@
 """Write captions for images, or answer questions about them: `python generate.py PATH...`.
 
 PATH is an image, a folder, a glob pattern, - (one image on stdin) or @LIST (a text file with one
-path per line; @- reads the list from stdin). The name of an existing file is never a pattern. The
+path per line; @- reads the list from stdin). The name of an existing file is never a pattern. With
+a checkpoint that takes recordings, PATH may be a recording (WAV, FLAC, Ogg or MP3) wherever an
+image is named here; --audio gives a recording beside each image. The
 caption of one image is printed alone; for several, a line has the path and the caption, separated
 by a tab. --jsonl prints one JSON object per line, --csv a table.
 
@@ -63,10 +65,12 @@ from captioner.cli.question_file import (
     read_questions,
 )
 from captioner.config.decoding_options import widen_beam
-from captioner.errors import ImageError, QuestionError
+from captioner.errors import InputError, QuestionError
+from captioner.files import AUDIO_SUFFIXES, IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from captioner.predict import Answers, Captioner, Result
+    from captioner.predict import Inputs as ModelInputs
 
 
 def main(argv: list[str] | None = None, *, prog: str = "generate.py") -> int:
@@ -120,7 +124,10 @@ def describe_images(options: CaptionOptions, allowed: list[str] | None) -> int:
 
         overwrite = options.batch.overwrite
         draw = SheetWriter(options.batch.attention, captioner, overwrite=overwrite).draw
-    describe_sources = partial(describe, options, allowed, captioner)
+
+    def describe_sources(sources: Iterator[Source]) -> Iterator[Result | Answers]:
+        return describe(options, allowed, captioner, map(options.join_audio, sources))
+
     show = partial(print, flush=options.output.jsonl or options.output.is_csv)
     failed, total = run_many(
         options, images, describe_sources, settings=settings, show=show, draw=draw
@@ -132,7 +139,7 @@ def describe(
     options: CaptionOptions,
     allowed: list[str] | None,
     captioner: Callable[[], Captioner],
-    sources: Iterator[Source],
+    sources: Iterator[Source | ModelInputs],
 ) -> Iterator[Result | Answers]:
     """Return the captions of each image, or the answers about it, in order."""
     model, batch_size = captioner(), options.batch_size or BATCH_SIZE
@@ -153,7 +160,7 @@ def describe(
 
 
 def ask_each(
-    captioner: Captioner, sources: Iterator[Source], question: str, **answering: Any
+    captioner: Captioner, sources: Iterator[Source | ModelInputs], question: str, **answering: Any
 ) -> Iterator[Answers]:
     """Yield the answers to one question about each image, a batch at a time."""
     while batch := list(islice(sources, answering["batch_size"])):
@@ -163,10 +170,28 @@ def ask_each(
 def list_inputs(options: CaptionOptions) -> Inputs:
     """Return the images of the paths, without the files that the run writes."""
     written, sheets = options.written_paths(), options.batch.attention
-    images = find_inputs(options.paths, recursive=options.recursive, exclude=written, sheets=sheets)
+    images = find_inputs(
+        options.paths,
+        recursive=options.recursive,
+        exclude=written,
+        sheets=sheets,
+        suffixes=find_suffixes(options),
+    )
     for remark in images.remarks:
         notify(remark)
     return images
+
+
+def find_suffixes(options: CaptionOptions) -> tuple[str, ...]:
+    """Return the suffixes of the files in folders that the model takes."""
+    if not options.checkpoint or options.audio:
+        return IMAGE_SUFFIXES
+    from captioner.checkpoint import CONFIG, resolve_checkpoint
+    from captioner.config import load_config
+
+    model = load_config(resolve_checkpoint(options.checkpoint[0]) / CONFIG).model
+    images = IMAGE_SUFFIXES if model.backbones else ()
+    return images + (AUDIO_SUFFIXES if model.audio else ())
 
 
 def identify_checkpoints(options: CaptionOptions) -> dict[str, Any]:
@@ -223,7 +248,7 @@ def process_one_by_one(options: CaptionOptions) -> int:
     for path in images.paths:
         error, scores = "", []
         try:
-            image = captioner.encode(read_source(path))
+            image = captioner.encode(options.join_audio(read_source(path)))
             kinds[path] = image.kind
             if options.score:
                 scores = captioner.score(image, options.score, question=question)
@@ -233,7 +258,7 @@ def process_one_by_one(options: CaptionOptions) -> int:
                 for piece in captioner.stream(image, question=question, **given):
                     print(piece, end="", flush=True)
                 print()
-        except ImageError as problem:
+        except InputError as problem:
             failed, error = failed + 1, images.describe_error(path, problem)
             notify(error)
         scores = sorted(scores, key=lambda scored: -scored.score)
@@ -251,7 +276,8 @@ def answer_questions(options: CaptionOptions, allowed: list[str] | None) -> int:
         sources[STDIN] = read_source(STDIN)
     captioner = load_captioner(options, len(sources))
     report_repeated(captioner, allowed)
-    pairs = ((sources[row.path], row.question) for row in valid)
+    inputs = {path: options.join_audio(source) for path, source in sources.items()}
+    pairs = ((inputs[row.path], row.question) for row in valid)
     results = captioner.answer_stream(
         pairs, batch_size=options.batch_size or BATCH_SIZE, **options.answering(allowed)
     )
@@ -284,9 +310,9 @@ def answer_typed_questions(options: CaptionOptions, allowed: list[str] | None) -
     captioner = load_captioner(options, 1)
     report_repeated(captioner, allowed)
     try:
-        encoded = captioner.encode(path)
-    except ImageError as error:
-        raise ImageError(images.describe_error(path, error)) from None
+        encoded = captioner.encode(options.join_audio(path))
+    except InputError as error:
+        raise InputError(images.describe_error(path, error)) from None
     report_unusual({path: encoded.kind})
     total = failed = 0
     for question in read_typed_lines():

@@ -46,6 +46,8 @@ def add_flags(parser: Parser) -> None:
     text = "An image, a folder, a glob pattern, - or @LIST."
     parser.add_argument("paths", nargs="*", metavar="PATH", help=text)
     _switch(parser, "--recursive", "Include images in subfolders.")
+    text = "A recording beside each image, for a model that takes both."
+    _value(parser, "--audio", "FILE", text)
     _add_model(parser)
     _add_output(parser)
     add_decoding(parser)

@@ -120,6 +120,8 @@ class CaptionOptions:
 
     paths: list[str] = field(default_factory=list)
     recursive: bool = False
+    audio: str | None = None
+    """A recording beside each image."""
     checkpoint: list[str] | None = None
     backend: BackendName = "auto"
     device: str = "auto"
@@ -134,6 +136,14 @@ class CaptionOptions:
     questions: QuestionOptions = field(default_factory=QuestionOptions)
     output: OutputOptions = field(default_factory=OutputOptions)
     batch: BatchOptions = field(default_factory=BatchOptions)
+
+    def join_audio(self, source: str | bytes) -> Any:
+        """Return an image with the recording beside it, or the image alone without one."""
+        if self.audio is None:
+            return source
+        from captioner.predict import Inputs
+
+        return Inputs(image=source, audio=self.audio)
 
     def answering(self, answers: list[str] | None) -> dict[str, Any]:
         """Return how questions are answered, as `Captioner.ask` takes it."""
@@ -154,6 +164,7 @@ class CaptionOptions:
             "dtype": self.dtype,
             "num_captions": self.num_captions,
             "question": self.questions.questions,
+            "audio": self.audio,
             "csv": self.output.is_csv,
             "alt_length": batch.sentence_length,
             "sidecar": batch.sidecar,

@@ -53,6 +53,8 @@ def make_answer_record(row: QuestionRow, result: Answers | None, error: str) -> 
 def _describe_image(result: Result | Answers) -> dict[str, Any]:
     """Return the fields about the image of a result."""
     fields: dict[str, Any] = {"low_confidence": True} if result.low_confidence else {}
+    if result.inputs != ("image",):
+        fields["inputs"] = list(result.inputs)
     if result.kind_probability is not None:
         probability = round_confidence(result.kind_probability)
         fields |= {"kind": result.kind, "kind_probability": probability}

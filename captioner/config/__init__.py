@@ -1,5 +1,6 @@
 """Configuration: the settings with their defaults, and reading and writing them."""
 
+from captioner.config.audio_section import AudioConfig
 from captioner.config.confidence_options import (
     AnswerConfidence,
     CaptionConfidence,
@@ -7,7 +8,13 @@ from captioner.config.confidence_options import (
 )
 from captioner.config.data_section import DataConfig, SourceConfig
 from captioner.config.decoding_options import AnswerConfig, DecodingConfig
-from captioner.config.model_section import BackboneConfig, GraphConfig, ModelConfig, QuestionConfig
+from captioner.config.model_section import (
+    AudioEncoderConfig,
+    BackboneConfig,
+    GraphConfig,
+    ModelConfig,
+    QuestionConfig,
+)
 from captioner.config.parsing import to_dict
 from captioner.config.schema import (
     Config,
@@ -22,6 +29,8 @@ from captioner.config.train_section import StageConfig, TrainConfig
 __all__ = [
     "AnswerConfidence",
     "AnswerConfig",
+    "AudioConfig",
+    "AudioEncoderConfig",
     "BackboneConfig",
     "CaptionConfidence",
     "ConfidenceConfig",

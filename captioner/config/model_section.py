@@ -11,7 +11,7 @@ from captioner.errors import ConfigError
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """A timm model that encodes images."""
+    """A timm model that encodes images or spectrograms."""
 
     name: str = "vit_small_patch16_224"
     """Name of the timm model."""
@@ -48,6 +48,19 @@ class GraphConfig:
 
 OWN_ENCODERS = ("shared", "lstm", "gru")
 """Question encoders that read the decoder's token embedding; the others are from Hugging Face."""
+
+
+@dataclass(frozen=True)
+class AudioEncoderConfig:
+    """The audio encoder: backbones of log-mel spectrograms; see the section `audio`."""
+
+    backbones: tuple[BackboneConfig, ...] = (BackboneConfig("efficientnet_b0"),)
+    """timm models with one input channel, to which the weights of the first convolution are
+    summed; the features of several are concatenated per position."""
+
+    def __post_init__(self) -> None:
+        if not self.backbones:
+            raise ConfigError("model.audio.backbones is empty; name at least one timm model")
 
 
 @dataclass(frozen=True)
@@ -118,7 +131,11 @@ class ModelConfig:
     """The architecture of the model."""
 
     backbones: tuple[BackboneConfig, ...] = (BackboneConfig(),)
-    """Image backbones; the features of several are concatenated per position."""
+    """Image backbones; the features of several are concatenated per position. Empty for a model
+    of recordings only."""
+    audio: AudioEncoderConfig | None = None
+    """The audio encoder; unset, the model takes no recordings. With both encoders, the decoder
+    attends to the memory of the image and of the recording, or of one of them."""
     width: int = 512
     """Width of the Transformer layers after the backbone; a multiple of `heads`."""
     heads: int = 8
@@ -166,5 +183,9 @@ class ModelConfig:
         if self.graph and self.width % self.graph.heads:
             problem = f"is not a multiple of model.graph.heads={self.graph.heads}"
             raise ConfigError(f"model.width={self.width} {problem}")
-        if not self.backbones:
-            raise ConfigError("model.backbones is empty; name at least one timm model")
+        if self.graph and self.audio:
+            raise ConfigError("model.graph is for models of images, without model.audio")
+        if not (self.backbones or self.audio):
+            raise ConfigError(
+                "model.backbones is empty; name at least one timm model, or set model.audio"
+            )

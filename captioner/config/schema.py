@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import yaml
 
+from captioner.config.audio_section import AudioConfig
 from captioner.config.confidence_options import ConfidenceConfig
 from captioner.config.data_section import DataConfig
 from captioner.config.decoding_options import AnswerConfig, DecodingConfig
@@ -76,6 +77,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     image: ImageConfig = field(default_factory=ImageConfig)
+    audio: AudioConfig = field(default_factory=AudioConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
@@ -89,6 +91,11 @@ class Config:
             if length > limit:
                 limits = f"model.max_length={limit}, the number of positions of the decoder"
                 raise ConfigError(f"{section}.max_length={length} exceeds {limits}")
+        if not self.model.backbones and (self.image.size or any(s.size for s in self.train.stages)):
+            raise ConfigError("image.size: the model has no image backbones (model.backbones=[])")
+        if self.model.audio and (self.train.kinds or self.train.teacher):
+            name = "kinds" if self.train.kinds else "teacher"
+            raise ConfigError(f"train.{name} is for models of images, without model.audio")
         sources = len(self.data.all_sources)
         for number, stage in enumerate(self.train.stages):
             if len(stage.weights) not in (0, sources):

@@ -31,7 +31,7 @@ def find_start(stages: Sequence[StageConfig], number: int) -> int | None:
     return number - 1 if number else None
 
 
-def find_size(stages: Sequence[StageConfig], number: int, default: int) -> int:
+def find_size(stages: Sequence[StageConfig], number: int, default: int | None) -> int | None:
     """Return the image size of a stage: its own, else that of its start, else `default`."""
     here: int | None = number
     while here is not None:

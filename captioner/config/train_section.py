@@ -142,6 +142,9 @@ class TrainConfig:
     """Compile the backbone, memory encoder and decoder by torch.compile; needs a C++ compiler. A
     resumed run then equals an uninterrupted one up to rounding. No gain on a CPU: a step took 0.99
     to 1.04 of its time (benchmarks/README.md)."""
+    modality_dropout: float = 0.5
+    """Models of images and recordings: probability of leaving out one of them, chosen at random,
+    from a training example that has both, 0 to 1."""
     patience: int = 5
     """Early stopping: validations without a better score before a stage ends."""
     eval_every: int = 1
@@ -193,3 +196,4 @@ class TrainConfig:
                     " first stage with train.start and train.validate_start"
                 )
         check_interval("train", self, "[0, 1)", "label_smoothing", "ema", "momentum")
+        check_interval("train", self, "[0, 1]", "modality_dropout")

@@ -1,7 +1,8 @@
 """Collate samples into a padded batch; the only place where labels are shifted.
 
 Shapes: B images, K captions per image, T tokens; N questions, S question tokens, A answers of a
-classifier; G tags; P positions and C channels of features.
+classifier; G tags; P positions and C channels of features;
+M mel bands and T frames of spectrograms.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ class Batch:
     """Input of one training step: captions (B, K, T), answers to questions (N, 1, T), or tags."""
 
     images: Tensor | None
-    """Pixels (B, 3, H, W) or features (B, P, C); None if no image could be read."""
+    """Pixels (B, 3, H, W) or features (B, P, C); None if no sample has an image that can be
+    read. Spectrograms (B, 1, M, T) for a model of recordings only."""
     tokens: Tensor
     """Decoder input: BOS and the text, (B, K, T) or (N, 1, T)."""
     labels: Tensor
@@ -43,10 +45,55 @@ class Batch:
     With tags, there are no tokens."""
     targets: Tensor | None = None
     """Shares of the annotators that gave each answer (N, A), for a classifier of questions."""
+    spectrograms: Tensor | None = None
+    """Inputs of a second encoder. The samples with an image only come first, then those with both
+    inputs, then those with a recording only."""
+    both: int = 0
+    """Number of samples with both inputs."""
+
+    def split(self) -> list[Batch]:
+        """Return a batch for each combination of inputs that occurs, in order."""
+        if self.spectrograms is None:
+            return [self]
+        count, both = len(self.indices), self.both
+        images = count - len(self.spectrograms)  # with an image only
+        bounds = [(0, images), (images, images + both), (images + both, count)]
+        return [self._part(*bound, images) for bound in bounds if bound[0] < bound[1]]
+
+    def _part(self, first: int, last: int, images: int) -> Batch:
+        """Return the samples from `first` to `last`; `images` have an image only."""
+        part = replace(self, indices=self.indices[first:last], rows=self.rows[first:last])
+        end = images + self.both
+        pixels = None if self.images is None or first >= end else self.images[first:last]
+        audio = self.spectrograms
+        sound = None if audio is None or last <= images else audio[first - images : last - images]
+        part = replace(part, images=pixels, spectrograms=sound, both=self.both * (first == images))
+        if self.questions is None or self.owners is None:
+            return replace(part, tokens=self.tokens[first:last], labels=self.labels[first:last])
+        asked = (self.owners >= first) & (self.owners < last)
+        return replace(
+            part,
+            tokens=self.tokens[asked],
+            labels=self.labels[asked],
+            questions=self.questions[asked],
+            owners=self.owners[asked] - first,
+            targets=None if self.targets is None else self.targets[asked],
+        )
+
+    @property
+    def is_readable(self) -> bool:
+        """True if any input could be read."""
+        return self.images is not None or self.spectrograms is not None
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the tensors."""
+        return self.tokens.device
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
-        names = ("images", "tokens", "labels", "questions", "owners", "tags", "targets")
+        names = ["images", "tokens", "labels", "questions", "owners", "tags", "targets"]
+        names.append("spectrograms")
         tensors = {name: getattr(self, name) for name in names}
         moved = {k: v.to(device, non_blocking=True) for k, v in tensors.items() if v is not None}
         return replace(self, **moved)
@@ -59,6 +106,9 @@ def collate(samples: Sequence[Sample | UnreadableImage], *, question_pad: int = 
     padding id of the tokenizer for questions.
     """
     readable = [s for s in samples if isinstance(s, Sample)]
+    readable.sort(key=lambda s: (s.image is None) + (s.spectrogram is not None))
+    images = [s.image for s in readable if s.image is not None]
+    spectrograms = [s.spectrogram for s in readable if s.spectrogram is not None]
     questions = [question for s in readable for question in s.questions]
     texts = [text for s in readable for text in s.texts]
     labels = pad(texts, PAD)[:, None] if questions else _pad_captions(readable)  # (N, 1, T)
@@ -66,7 +116,7 @@ def collate(samples: Sequence[Sample | UnreadableImage], *, question_pad: int = 
     targets = [s.targets for s in readable if s.targets is not None]
     owners = [i for i, s in enumerate(readable) for _ in s.questions]
     return Batch(
-        images=torch.stack([s.image for s in readable]) if readable else None,
+        images=torch.stack(images) if images else None,
         tokens=decoder_input(labels),
         labels=labels,
         questions=pad(questions, question_pad) if questions else None,
@@ -77,6 +127,8 @@ def collate(samples: Sequence[Sample | UnreadableImage], *, question_pad: int = 
         unreadable=[s for s in samples if isinstance(s, UnreadableImage)],
         tags=torch.stack(tags) if tags else None,
         targets=torch.cat(targets) if targets else None,
+        spectrograms=torch.stack(spectrograms) if spectrograms else None,
+        both=len(images) + len(spectrograms) - len(readable),
     )
 
 

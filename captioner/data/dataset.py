@@ -1,10 +1,13 @@
-"""Dataset of samples: the pixels or cached features of an image, with token ids or tags.
+"""Dataset of samples: pixels, spectrograms or cached features, with token ids or tags.
 
 All randomness of a sample (crop, flip, colors, choice of texts) derives from (seed, epoch, image),
 never from global state, so it does not depend on workers, ranks or restarts.
 
-Shapes: H, W image size; V cached views, N images, P positions and C channels of features; G tags; Q
-questions about an image, A answers of a classifier.
+The first encoder takes images, or recordings in a model of these alone. "Image" means the input of
+the first encoder here. A model of both has a second encoder for recordings.
+
+Shapes: H, W image size; M mel bands and T frames of a spectrogram; V cached views, N images, P
+positions and C channels of features; G tags; Q questions about an image, A answers of a classifier.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from captioner.audio import AudioSpec
 from captioner.data.mirrored_text import can_flip, flip_caption
-from captioner.errors import ImageError
+from captioner.data.recordings import AudioAugmentation, Mix, read_spectrogram
+from captioner.errors import AudioError, ImageError
 from captioner.images import load_image
 from captioner.images.transforms import PixelSpec, augment, to_pixels
 from captioner.text import normalize_caption, normalize_question
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 T = TypeVar("T")
+Texts = tuple[list[list[int]], list[list[int]], list[int]]
+"""Token ids of texts and of their questions, and the row of each text."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +63,9 @@ class Sample:
 
     index: int
     """Index of the image."""
-    image: Tensor
-    """Pixels (3, H, W) or features (P, C)."""
+    image: Tensor | None
+    """Pixels (3, H, W), a spectrogram (1, M, T) or features (P, C); None if there is only an input
+    of the second encoder."""
     texts: list[list[int]]
     """Token ids of captions or answers, each ending in EOS."""
     questions: list[list[int]] = field(default_factory=list)
@@ -70,6 +78,8 @@ class Sample:
     it (G,)."""
     targets: Tensor | None = None
     """For a classifier of questions: the share of the annotators that gave each answer (Q, A)."""
+    spectrogram: Tensor | None = None
+    """Input of the second encoder (1, M, T)."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +95,10 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
     """Samples by `Key`: images, each with the rows of all sources about it.
 
     Args:
-        rows: Table with the columns image, references, question, tags and source; a row is an image
-            with its captions or its tags, or a question about an image.
-        spec: Size and normalization of the pixels.
+        rows: Table with the columns image, audio, references, question, tags and source; a row is
+            an image with its captions or its tags, or a question about an image.
+        spec: Input format of the first encoder.
+        audio_spec: Input format of the second encoder, if there is one.
         tokenizer: Tokenizer of captions and answers; `question_tokenizer` encodes the questions.
         max_length: Most tokens of a caption or answer, EOS included.
         question_length: Most tokens of a question.
@@ -96,6 +107,7 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         lowercase: Convert texts to lower case.
         augmentation: Augmentation of the images, or None.
         unaugmented: Sources whose images are never augmented.
+        drop_input: Probability of leaving out one input of a sample with an image and a recording.
         seed: Seed of all random numbers.
         tags: The tags to predict for each source of tags; others are ignored.
         answers: Token ids of the answers of a classifier of questions.
@@ -105,7 +117,8 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         self,
         rows: Any,
         *,
-        spec: PixelSpec,
+        spec: PixelSpec | AudioSpec,
+        audio_spec: AudioSpec | None = None,
         tokenizer: Tokenizer,
         max_length: int,
         question_length: int = 32,
@@ -114,6 +127,7 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         lowercase: bool = True,
         augmentation: Augmentation | None = None,
         unaugmented: Collection[int] = (),
+        drop_input: float = 0.0,
         seed: int = 0,
         tags: Mapping[int, Collection[str]] | None = None,
         answers: Sequence[tuple[int, ...]] = (),
@@ -123,13 +137,19 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         self.captions_per_image = captions_per_image
         self.questions_per_image = questions_per_image
         self.lowercase, self.augmentation, self.seed = lowercase, augmentation, seed
+        self.audio_spec, self.drop_input = audio_spec, drop_input
+        self.audio_augmentation: AudioAugmentation | None = None
+        """Augmentation of the recordings; set by the training loop."""
         self.features: np.ndarray | None = None
         """Cached features (V, N, P, C) that replace the pixels; set by the training loop."""
-        grouped: dict[str, dict[int, list[int]]] = {}
-        for number, (image, source) in enumerate(zip(rows["image"], rows["source"], strict=True)):
-            grouped.setdefault(image, {}).setdefault(source, []).append(number)
-        self.images = list(grouped)
-        """Path of each image."""
+        grouped: dict[tuple[str, str], dict[int, list[int]]] = {}
+        columns = rows["image"], rows["audio"], rows["source"]
+        for number, (image, audio, source) in enumerate(zip(*columns, strict=True)):
+            grouped.setdefault((image, audio), {}).setdefault(source, []).append(number)
+        self.images = [image for image, _ in grouped]
+        """Path of each image, or of the recording if there is no image."""
+        self.recordings = [audio for _, audio in grouped]
+        """Path of the recording of each image, equal to that of `images` if there is no image."""
         self._rows = list(grouped.values())
         """Row numbers of each image, by source."""
         self.unaugmented = [not rows.keys().isdisjoint(unaugmented) for rows in self._rows]
@@ -159,25 +179,30 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         # The epochs cycle through the cached views, each image with another offset.
         view = epoch if self.features is None else (epoch + index) % len(self.features)
         rng, flip = self._draw_view(view, index)
+        image: Tensor | None
+        spectrogram: Tensor | None = None
         if self.features is not None:
             image = torch.from_numpy(self.features[view, index])
             if image[0, 0].isnan():
                 return UnreadableImage(index, self.images[index], source)
         else:
             try:
-                image = self._read_pixels(index, rng, flip)
-            except ImageError as error:
+                image, spectrogram = self._read_inputs(key, view, rng, flip)
+            except (AudioError, ImageError) as error:
                 return UnreadableImage(index, str(error), source)
         texts = self._draw_texts(epoch, index, source, flip)
+        if mix := self._draw_mix(view, index):
+            texts = self._mix_texts(texts, mix, key)
         targets = self._label_questions(texts[2], flip) if texts[1] else None
-        return Sample(index, image, *texts, source, self._label_tags(index, source), targets)
+        labels = self._label_tags(index, source)
+        return Sample(index, image, *texts, source, labels, targets, spectrogram)
 
     def make_blank(self, item: UnreadableImage) -> Sample:
         """Return a sample of zeros with the texts of an image, where some sample is needed."""
         if self.features is not None:
             image = torch.zeros(self.features.shape[2:], dtype=torch.float16)
         else:
-            image = torch.zeros(3, *self.spec.size)
+            image = torch.zeros(self.spec.shape)
         texts = self._draw_texts(0, item.index, item.source, False)
         labels = self._label_tags(item.index, item.source)
         targets = self._label_questions(texts[2], False) if texts[1] else None
@@ -228,7 +253,73 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
             self._flippable[index] = all(map(can_flip, texts))
         return self._flippable[index]
 
+    def _read_inputs(
+        self, key: Key, view: int, rng: random.Random, flip: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the inputs of the first and of the second encoder; one may be missing."""
+        index = key.image
+        if isinstance(self.spec, AudioSpec):
+            return self._read_spectrogram(index, view, self.spec), None
+        has_image, has_audio = self._choose_inputs(key)
+        pixels = self._read_pixels(index, rng, flip) if has_image else None
+        if not has_audio or self.audio_spec is None:
+            return pixels, None
+        return pixels, self._read_spectrogram(index, view, self.audio_spec)
+
+    def _choose_inputs(self, key: Key) -> tuple[bool, bool]:
+        """Return whether a sample has its image and its recording; `drop_input` leaves out one."""
+        image, audio = self.images[key.image], self.recordings[key.image]
+        if not audio or self.audio_spec is None:
+            return True, False
+        if image == audio:
+            return False, True
+        rng = random.Random(f"inputs {self.seed} {key.epoch} {key.image} {key.source}")
+        if rng.random() >= self.drop_input:
+            return True, True
+        keeps_image = rng.random() < 0.5
+        return keeps_image, not keeps_image
+
+    def _read_spectrogram(self, index: int, view: int, spec: AudioSpec) -> Tensor:
+        augmentation = None if self.unaugmented[index] else self.audio_augmentation
+        rng = random.Random(f"audio {self.seed} {view} {index}")
+        mix = self._draw_mix(view, index)
+        spectrogram = read_spectrogram(
+            self.recordings[index],
+            spec,
+            rng,
+            augmentation=augmentation,
+            other=(self.recordings[mix.index], mix.share) if mix else None,
+        )
+        return torch.from_numpy(spectrogram)
+
+    def _draw_mix(self, view: int, index: int) -> Mix | None:
+        """Return what is mixed into a recording without an image; None if nothing is."""
+        augmentation = self.audio_augmentation
+        if augmentation is None or not augmentation.mixup or self.unaugmented[index]:
+            return None
+        rng = random.Random(f"mixup {self.seed} {view} {index}")
+        if rng.random() >= augmentation.mixup:
+            return None
+        other = rng.randrange(len(self))
+        if not all(self.images[i] == self.recordings[i] for i in (index, other)):
+            return None
+        return Mix(other, rng.uniform(0.5, 1))
+
+    def _mix_texts(self, drawn: Texts, mix: Mix, key: Key) -> Texts:
+        """Replace captions by those of the second recording in proportion to its share.
+
+        The expected loss is that of mixup: the mean of the losses of both, weighted by the shares.
+        """
+        texts, questions, rows = drawn
+        others = self._draw_texts(key.epoch, mix.index, key.source, False)[0]
+        if questions or not others:
+            return drawn
+        rng = random.Random(f"mixed texts {self.seed} {key.epoch} {key.image} {key.source}")
+        mixed = [rng.choice(others) if rng.random() >= mix.share else text for text in texts]
+        return mixed, questions, rows
+
     def _read_pixels(self, index: int, rng: random.Random, flip: bool) -> Tensor:
+        assert isinstance(self.spec, PixelSpec)
         image = load_image(self.images[index])
         a = self._augmentation_of(index)
         if a is None:
@@ -260,9 +351,7 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
                     target[place] += 1 / len(references)
         return targets
 
-    def _draw_texts(
-        self, epoch: int, index: int, source: int, flip: bool
-    ) -> tuple[list[list[int]], list[list[int]], list[int]]:
+    def _draw_texts(self, epoch: int, index: int, source: int, flip: bool) -> Texts:
         """Return the ids of the texts, the ids of their questions, and their row numbers."""
         rng = random.Random(f"texts {self.seed} {epoch} {index} {source}")
         numbers = _draw(self.select_rows(index, source), self.questions_per_image, rng)

@@ -42,7 +42,7 @@ def answer_baselines(
         answers["blind"] = answer_texts(predict_answers(blind, rows, options, baseline="blind"))
     images = shuffle_images((row.image for row in rows), seed=options.seed)
     if images:
-        moved = [replace(row, image=images[row.image]) for row in rows]
+        moved = [_move(row, images[row.image]) for row in rows]
         shuffled = predict_answers(captioner, moved, options, baseline="shuffled")
         answers["shuffled"] = answer_texts(shuffled)
     else:
@@ -84,3 +84,8 @@ def shuffle_images(images: Iterable[str], *, seed: int = 0) -> Mapping[str, str]
 def type_of_question(row: Example) -> str:
     """Return the question type that the data set states, or else the first words."""
     return row.question_type or question_type(row.question)
+
+
+def _move(row: Example, image: str) -> Example:
+    """Return a row with another image, or with another recording if it has no image."""
+    return replace(row, image=image, audio=image if row.audio == row.image else row.audio)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from captioner.predict import Inputs
+
 if TYPE_CHECKING:
     from captioner.data import Example
     from captioner.predict import Answers, Captioner, Result
@@ -39,7 +41,7 @@ def predict_captions(
     from tqdm import tqdm
 
     results = captioner.caption_stream(
-        (row.image for row in rows), batch_size=options.batch_size, beam_size=options.beam_size
+        list_inputs(rows), batch_size=options.batch_size, beam_size=options.beam_size
     )
     captions: dict[str, Result] = {}
     bar = tqdm(rows, unit="image", disable=not sys.stderr.isatty())
@@ -66,7 +68,8 @@ def predict_answers(
     """
     from tqdm import tqdm
 
-    pairs = [(row.image, row.question) for row in rows]
+    questions = [row.question for row in rows]
+    pairs = list(zip(list_inputs(rows), questions, strict=True))
     results = captioner.answer_stream(
         pairs, batch_size=options.batch_size, beam_size=options.beam_size
     )
@@ -82,6 +85,12 @@ def predict_answers(
         if not baseline:
             options.write_row(_answer_record(row, result))
     return answers
+
+
+def list_inputs(rows: Sequence[Example]) -> list[str | Inputs]:
+    """Return the input of each row; rows with the same image and recording share one object."""
+    pairs = {(r.image, r.audio): Inputs(r.image, r.audio) for r in rows if r.audio}
+    return [r.image if r.audio in ("", r.image) else pairs[r.image, r.audio] for r in rows]
 
 
 def answer_texts(answers: Mapping[str, Answers]) -> dict[str, str]:

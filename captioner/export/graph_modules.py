@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from captioner.model.audio_branch import AudioBranch
 from captioner.model.seq2seq import Seq2Seq, encode_questions
 
 
@@ -49,12 +50,40 @@ class MemoryGraph(nn.Module):
     def __init__(self, model: Seq2Seq) -> None:
         super().__init__()
         self.memory_encoder, self.kind_head = model.memory_encoder, model.kind_head
+        self.types = None if model.audio is None else model.audio.types
         self.outputs = ("memory",) if model.kind_head is None else ("memory", "kinds")
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs of the memory encoder and of the kind head."""
         memory: Tensor = self.memory_encoder(features)
+        if self.types is not None:
+            memory = memory + self.types[0]
         return (memory,) if self.kind_head is None else (memory, self.kind_head(features))
+
+
+class AudioGraph(nn.Module):
+    """Spectrograms (B, 1, mel bands, frames) to features (B, P, C) of a second encoder."""
+
+    def __init__(self, audio: AudioBranch) -> None:
+        super().__init__()
+        self.backbone = audio.backbone
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return the features of the backbone."""
+        features: Tensor = self.backbone(pixels)
+        return features
+
+
+class AudioMemoryGraph(nn.Module):
+    """Features (B, P, C) to memory (B, P, D) of a second encoder."""
+
+    def __init__(self, audio: AudioBranch) -> None:
+        super().__init__()
+        self.memory_encoder, self.types = audio.memory_encoder, audio.types
+
+    def forward(self, features: Tensor) -> tuple[Tensor]:
+        """Return the outputs of the memory encoder, marked as those of a recording."""
+        return (self.memory_encoder(features) + self.types[1],)
 
 
 class QuestionGraph(nn.Module):

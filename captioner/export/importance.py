@@ -21,12 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from captioner.checkpoint.pixel_format import pixel_spec
+from captioner.checkpoint.audio_format import first_spec, second_spec
 from captioner.config import Config
 from captioner.data.collate import Batch, collate
 from captioner.data.dataset import ImageDataset, Key, Sample
 from captioner.data.splits import read_splits
-from captioner.errors import DataError
+from captioner.errors import ConfigError, DataError
 from captioner.model.layer_units import Units
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import PAD, Tokenizer
@@ -49,11 +49,13 @@ def read_batches(model: Seq2Seq, tokenizer: Tokenizer, config: Config, *, images
         ConfigError: No data set is named.
         DataError: A data set cannot be read, or no image with texts for the model.
     """
+    if second_spec(config):
+        raise ConfigError("pruning is for models with one encoder, not with two")
     tasks, rows, _, _ = read_splits(config)
     question = config.model.question
     dataset = ImageDataset(
         rows,
-        spec=pixel_spec(config),
+        spec=first_spec(config),
         tokenizer=tokenizer,
         max_length=config.model.max_length,
         question_length=32 if question is None else question.max_length,

@@ -22,8 +22,11 @@ from torch.export import Dim
 
 from captioner.build import load_checkpoint
 from captioner.checkpoint import WEIGHTS, resolve_checkpoint
+from captioner.checkpoint.audio_format import first_spec, second_spec
 from captioner.checkpoint.graph_files import (
     ANSWER,
+    AUDIO,
+    AUDIO_MEMORY,
     CAPTION,
     DIGEST_KEY,
     IMAGE,
@@ -34,13 +37,20 @@ from captioner.checkpoint.graph_files import (
     graph_path,
     weights_digest,
 )
-from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.checkpoint.safetensors_header import StoredTensor, read_header
 from captioner.errors import CaptionerError, CheckpointError
 from captioner.export.decoder_graphs import decoder_parts
-from captioner.export.graph_modules import ImageGraph, MemoryGraph, Part, QuestionGraph
+from captioner.export.graph_modules import (
+    AudioGraph,
+    AudioMemoryGraph,
+    ImageGraph,
+    MemoryGraph,
+    Part,
+    QuestionGraph,
+)
 from captioner.export.quantization import quantize_linear_layers
 from captioner.files import replace_file
+from captioner.model.image_encoder import MemoryEncoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.model.tta import view_sizes
 from captioner.text import one_line
@@ -54,6 +64,7 @@ _STORED_TYPES = {
 }
 # Sizes of the examples that are traced; they differ, so that no two dimensions are taken for one.
 _IMAGES, _QUESTIONS, _WORDS = 2, 3, 5
+Shape = tuple[int, int, int]
 
 
 def export_graphs(name: str | Path, *, dtype: GraphDtype = "float32") -> list[Path]:
@@ -77,7 +88,9 @@ def export_graphs(name: str | Path, *, dtype: GraphDtype = "float32") -> list[Pa
     stored = _stored_tensors(model, folder / WEIGHTS)
     has_int8 = dtype == "int8" or graph_path(folder, CAPTION, "int8").is_file()
     graphs = {}
-    for graph, part in model_parts(model, pixel_spec(config).size):
+    audio = second_spec(config)
+    audio_shape = None if audio is None else audio.shape
+    for graph, part in model_parts(model, first_spec(config).shape, audio_shape):
         _logger.info("tracing %s", graph)
         exported = trace(graph, part, stored)
         exported.metadata_props.add(key=DIGEST_KEY, value=digest)
@@ -96,16 +109,23 @@ def _write_graph(path: Path, content: bytes) -> None:
         raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def model_parts(model: Seq2Seq, size: tuple[int, int]) -> Iterator[tuple[str, Part]]:
-    """Yield the name and the content of each graph of a model for images of a size (H, W)."""
-    yield IMAGE, _image_part(model, size)
-    if smaller := _smaller_size(model, size):
-        yield SMALL_IMAGE, _image_part(model, smaller)
-    encoder = model.memory_encoder
-    positions, channels = len(encoder.positions), encoder.projection.in_features
-    features = torch.randn(_IMAGES, positions, channels)
-    module = MemoryGraph(model)
-    yield MEMORY, Part(module, {"features": features}, {"features": (0,)}, module.outputs)
+def model_parts(
+    model: Seq2Seq, shape: Shape, audio_shape: Shape | None = None
+) -> Iterator[tuple[str, Part]]:
+    """Yield the name and the content of each graph of a model.
+
+    `shape` is that of the input of the first encoder, (3, H, W) or (1, mel bands, frames), and
+    `audio_shape` that of a second one.
+    """
+    yield IMAGE, _image_part(ImageGraph(model), shape)
+    if smaller := _smaller_size(model, shape):
+        yield SMALL_IMAGE, _image_part(ImageGraph(model), (3, *smaller))
+    memory = MemoryGraph(model)
+    yield MEMORY, _memory_part(memory, model.memory_encoder, memory.outputs)
+    if model.audio is not None and audio_shape is not None:
+        yield AUDIO, _image_part(AudioGraph(model.audio), audio_shape)
+        encoder = model.audio.memory_encoder
+        yield AUDIO_MEMORY, _memory_part(AudioMemoryGraph(model.audio), encoder, ("memory",))
     yield from decoder_parts(CAPTION, model.decoder)
     if model.fusion is not None:
         yield QUESTION, _question_part(model)
@@ -113,16 +133,24 @@ def model_parts(model: Seq2Seq, size: tuple[int, int]) -> Iterator[tuple[str, Pa
             yield from decoder_parts(ANSWER, model.answerer)
 
 
-def _image_part(model: Seq2Seq, size: tuple[int, int]) -> Part:
-    pixels = {"pixels": torch.randn(_IMAGES, 3, *size)}
-    return Part(ImageGraph(model), pixels, {"pixels": (0,)}, ("features",))
+def _image_part(module: nn.Module, shape: Shape) -> Part:
+    pixels = {"pixels": torch.randn(_IMAGES, *shape)}
+    return Part(module, pixels, {"pixels": (0,)}, ("features",))
+
+
+def _memory_part(module: nn.Module, encoder: MemoryEncoder, outputs: tuple[str, ...]) -> Part:
+    positions, channels = len(encoder.positions), encoder.projection.in_features
+    features = {"features": torch.randn(_IMAGES, positions, channels)}
+    return Part(module, features, {"features": (0,)}, outputs)
 
 
 @torch.inference_mode()
-def _smaller_size(model: Seq2Seq, size: tuple[int, int]) -> tuple[int, int] | None:
+def _smaller_size(model: Seq2Seq, shape: Shape) -> tuple[int, int] | None:
     """Return the size of the smaller views of test-time augmentation; None if there is none."""
+    if shape[0] != 3:  # a spectrogram
+        return None
     try:
-        _, smaller = view_sizes(size, len(model.memory_encoder.positions), 4)
+        _, smaller = view_sizes(shape[1:], len(model.memory_encoder.positions), 4)
         model.backbone(torch.zeros(1, 3, *smaller))
     except (RuntimeError, AssertionError, ValueError):  # timm asserts the input size
         return None
@@ -138,7 +166,9 @@ def _question_part(model: Seq2Seq) -> Part:
     }
     module = QuestionGraph(model)
     outputs = module.outputs[: len(module(*inputs.values()))]
-    dynamic = {"memory": (0,), "owners": (0,), "questions": (0, 1)}
+    # With two encoders, the number of positions depends on the inputs that are given.
+    memory = (0,) if model.audio is None else (0, 1)
+    dynamic = {"memory": memory, "owners": (0,), "questions": (0, 1)}
     return Part(module, inputs, dynamic, outputs)
 
 

@@ -105,6 +105,8 @@ def find_built_page() -> Path:
 def list_graphs(folder: Path, config: Config) -> list[Path]:
     """Return the graphs that the page needs; raise CheckpointError if one cannot be used."""
     question = config.model.question
+    if config.model.audio:
+        raise CheckpointError(f"{folder}: takes recordings; the page is for models of images")
     if question is not None and question.is_pretrained:
         raise CheckpointError(
             f"{folder}: its question encoder is {question.encoder}, whose tokenizer the page does"

@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from captioner.backends.base import Backend, DecodingState, Memory
+from captioner.backends.encoder_outputs import group_by_layout
 from captioner.config import DecodingConfig
 from captioner.decoding import (
     Hypothesis,
@@ -53,9 +54,12 @@ def search_caption_stream(
     """Yield the captions of each image in order, best first.
 
     In a beam search, images of a later batch take the places of finished ones: a batch is
-    requested when there is room for it. With sampling, each image has `rows` captions.
+    requested when there is room for it. With sampling, each image has `rows` captions. A model of
+    images and recordings decodes each batch by itself.
     """
-    if config.method == "sample":
+    if backend.audio_specs:
+        found = _search_mixed(backend, batches, config, constraints, rows=rows)
+    elif config.method == "sample":
         found = _draw_batches(backend, batches, config, constraints, rows=rows)
     else:
         found = _search_batches(backend, iter(batches), config, constraints)
@@ -83,7 +87,34 @@ def _draw_batches(
 ) -> Iterator[list[Hypothesis]]:
     count = 0
     for memories in batches:
-        yield from draw_captions(backend, memories, config, constraints, rows=rows, first=count)
+        numbers = range(count, count + len(memories))
+        yield from draw_captions(backend, memories, config, constraints, rows=rows, numbers=numbers)
+        count += len(memories)
+
+
+def _search_mixed(
+    backend: Backend,
+    batches: Iterable[Sequence[Memory]],
+    config: DecodingConfig,
+    constraints: Constraints,
+    *,
+    rows: int,
+) -> Iterator[list[Hypothesis]]:
+    """Yield the captions of batches whose memories may have different layouts."""
+    count = 0
+    for memories in batches:
+        found: dict[int, list[Hypothesis]] = {}
+        for places in group_by_layout(memories):
+            group = [memories[place] for place in places]
+            if config.method == "sample":
+                numbers = [count + place for place in places]
+                results: Iterable[list[Hypothesis]] = draw_captions(
+                    backend, group, config, constraints, rows=rows, numbers=numbers
+                )
+            else:
+                results = _search_batches(backend, iter([group]), config, constraints)
+            found |= zip(places, results, strict=True)
+        yield from (found[place] for place in range(len(memories)))
         count += len(memories)
 
 
@@ -131,13 +162,15 @@ def draw_captions(
     constraints: Constraints = UNCONSTRAINED,
     *,
     rows: int,
-    first: int = 0,
+    numbers: Sequence[int] | None = None,
 ) -> list[list[Hypothesis]]:
     """Return `rows` samples of each image, in the order in which they were drawn.
 
-    Row k of image b depends only on the seed, k and `first` + b, not on the batch.
+    Row k of image b depends only on the seed, k and `numbers[b]` (b itself by default), not on the
+    batch.
     """
-    sampler = _sampler(config, range(first, first + len(memories)), rows, backend.arrays)
+    numbers = range(len(memories)) if numbers is None else numbers
+    sampler = _sampler(config, numbers, rows, backend.arrays)
     score = length_normalization(config.length_penalty, config.length_form)
     with backend.inference():
         steps = list(_generate(backend, memories, config, constraints, sampler, rows=rows))

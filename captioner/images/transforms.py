@@ -26,6 +26,11 @@ class PixelSpec:
     std: tuple[float, ...]
     resize: Literal["squash", "crop"] = "squash"
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of the pixels, (3, H, W)."""
+        return (3, *self.size)
+
 
 def to_pixels(image: Image.Image, spec: PixelSpec) -> np.ndarray:
     """Resize and normalize an RGB image to float32 pixels (3, H, W)."""

@@ -1,16 +1,20 @@
-"""The complete model: images to memory, memory and tokens to logits.
+"""The complete model: images or recordings to memory, memory and tokens to logits.
 
 Shapes: B images, K captions per image, T tokens, P positions, C channels, D width, V vocabulary,
 N questions, S tokens of a question, M positions of a fused memory, L tokens without padding, G
-tags, A answers of a classifier.
+tags, A answers of a classifier. Spectrograms (B, 1, mel bands, frames) take the place of pixels in
+a model of recordings.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from captioner.model.answer_head import AnswerHead
+from captioner.model.audio_branch import AudioBranch
 from captioner.model.decoder import Decoder
 from captioner.model.image_encoder import MemoryEncoder, TagHead
 from captioner.model.kind_head import KindHead
@@ -26,14 +30,16 @@ class Seq2Seq(nn.Module):
     Captions do not use the question modules.
 
     Args:
-        backbone: Any module from pixels (B, 3, H, W) to features (B, P, C). The features of a
-            frozen backbone can be computed once and stored.
+        backbone: Any module from pixels (B, 3, H, W) to features (B, P, C), or from spectrograms
+            for a model of recordings only. The features of a frozen backbone can be computed once
+            and stored.
         memory_encoder: Features to memory (B, P, D).
         decoder: Memory and tokens to logits.
         question_encoder: Question ids to states (N, S, D).
         fusion: Memory and question states to fused memory (N, M, D).
         answerer: A separate decoder for answers.
         kind_head: Features to the probabilities of the kinds of images.
+        audio: A second encoder, for recordings beside images.
         pad: Id of the padding of questions.
         blind: Replace all features by zeros: the blind baseline.
         image_only: Replace the states of questions by zeros.
@@ -49,6 +55,7 @@ class Seq2Seq(nn.Module):
         fusion: nn.Module | None = None,
         answerer: Decoder | None = None,
         kind_head: KindHead | None = None,
+        audio: AudioBranch | None = None,
         pad: int = 0,
         blind: bool = False,
         image_only: bool = False,
@@ -56,7 +63,7 @@ class Seq2Seq(nn.Module):
         super().__init__()
         self.backbone, self.memory_encoder, self.decoder = backbone, memory_encoder, decoder
         self.question_encoder, self.fusion, self.answerer = question_encoder, fusion, answerer
-        self.kind_head, self.pad, self.blind = kind_head, pad, blind
+        self.kind_head, self.audio, self.pad, self.blind = kind_head, audio, pad, blind
         self.image_only = image_only
         self.answer_head: AnswerHead | None = None
         """Classifies questions instead of decoding answers."""
@@ -70,7 +77,34 @@ class Seq2Seq(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Map pixels (B, 3, H, W), or stored features (B, P, C), to memory (B, P, D)."""
-        return self.memory_encoder(self.extract(images))
+        return self.encode_features(self.extract(images))
+
+    def encode_features(self, features: Tensor) -> Tensor:
+        """Map the features (B, P, C) of images to memory (B, P, D)."""
+        memory: Tensor = self.memory_encoder(features)
+        return memory if self.audio is None else self.audio.mark_image(memory)
+
+    def encode_recordings(self, spectrograms: Tensor) -> Tensor:
+        """Map the spectrograms of a second encoder to memory (B, P, D)."""
+        assert self.audio is not None
+        return self.audio.encode(self.audio.extract(spectrograms))
+
+    def encode_groups(
+        self, images: Tensor | None, spectrograms: Tensor | None, both: int
+    ) -> Iterator[Tensor]:
+        """Yield the memory of samples with an image only, with both inputs, with a recording only.
+
+        The samples are in this order; `both` of them have both inputs. A missing input has no
+        positions in memory, so that no mask is needed.
+        """
+        image = None if images is None else self.encode(images)
+        sound = None if spectrograms is None else self.encode_recordings(spectrograms)
+        if image is not None and len(image) > both:
+            yield image[: len(image) - both]
+        if image is not None and sound is not None and both:
+            yield torch.cat([image[-both:], sound[:both]], 1)
+        if sound is not None and len(sound) > both:
+            yield sound[both:]
 
     def extract(self, images: Tensor) -> Tensor:
         """Map pixels (B, 3, H, W) to features (B, P, C); stored features stay as they are."""
@@ -91,6 +125,10 @@ class Seq2Seq(nn.Module):
             features = self.backbone(images) if images.ndim == 4 else images
         features = features.to(head.positions.dtype)
         return features, features if first is None else first.to(features.dtype)
+
+    def backbones(self) -> list[nn.Module]:
+        """Return the backbones of all encoders."""
+        return [self.backbone] if self.audio is None else [self.backbone, self.audio.backbone]
 
     def score_tags(self, images: Tensor) -> Tensor:
         """Return the logits (B, G) of the tags."""
@@ -133,17 +171,37 @@ class Seq2Seq(nn.Module):
         return self.answerer if answers and self.answerer is not None else self.decoder
 
     def forward(
-        self, images: Tensor, tokens: Tensor | None = None, questions: Tensor | None = None,
-        owners: Tensor | None = None,
+        self, images: Tensor | None, tokens: Tensor | None = None, questions: Tensor | None = None,
+        owners: Tensor | None = None, spectrograms: Tensor | None = None, both: int = 0,
     ) -> Tensor:  # fmt: skip
         """Return the logits (L, V) of captions (B, K, T), or of answers (N, 1, T) to questions.
 
         A classifier of questions returns the logits (N, A) of the answers instead. Without tokens,
-        return the logits (B, G) of the tags.
+        return the logits (B, G) of the tags. See `encode_groups` for the order of samples with
+        `spectrograms`.
         """
         if tokens is None:
+            assert images is not None
             return self.score_tags(images)
-        memory = self.encode(images)
+        memories = list(self.encode_groups(images, spectrograms, both))
+        if len(memories) == 1:
+            return self._decode_group(memories[0], tokens, questions, owners)
+        logits, first = [], 0
+        for memory in memories:
+            last = first + len(memory)
+            if questions is None or owners is None:
+                logits.append(self.decode(memory, tokens[first:last]))
+            else:
+                asked = (owners >= first) & (owners < last)
+                group = tokens[asked], questions[asked], owners[asked] - first
+                logits.append(self._decode_group(memory, *group))
+            first = last
+        return torch.cat(logits)
+
+    def _decode_group(
+        self, memory: Tensor, tokens: Tensor, questions: Tensor | None, owners: Tensor | None
+    ) -> Tensor:
+        """Return the logits of the captions, or of the answers, of the samples of one memory."""
         if questions is None:
             return self.decode(memory, tokens)
         assert owners is not None

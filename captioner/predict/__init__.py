@@ -1,6 +1,6 @@
 """The Python API: images to captions, images and questions to answers.
 
-`Captioner` and `load` are imported when they are first used.
+`Captioner`, `Inputs` and `load` are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -20,14 +20,19 @@ from captioner.predict.results import (
 )
 
 if TYPE_CHECKING:
+    from captioner.backends.model_inputs import Inputs
     from captioner.predict.captioner import Captioner
     from captioner.predict.loading import load
 
 __all__ = [
     "DTYPES", "UNSURE", "Answer", "Answers", "Attention", "Caption", "Captioner", "Encoded",
-    "Result", "Scored", "load",
+    "Inputs", "Result", "Scored", "load",
 ]  # fmt: skip
-_LAZY = {"Captioner": "captioner", "load": "loading"}
+_LAZY = {
+    "Captioner": "captioner.predict.captioner",
+    "Inputs": "captioner.backends.model_inputs",
+    "load": "captioner.predict.loading",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -35,4 +40,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    return getattr(import_module(_LAZY[name]), name)

@@ -15,7 +15,7 @@ import numpy as np
 
 from captioner.backends.base import Backend, Memory
 from captioner.errors import CaptionerError
-from captioner.images.transforms import visible_box
+from captioner.images.transforms import PixelSpec, visible_box
 from captioner.predict.results import Attention, Box
 from captioner.tokenizer import Tokenizer
 
@@ -24,6 +24,8 @@ def map_attention(
     backend: Backend, memory: Memory, tokens: Sequence[int], *, size: tuple[int, int]
 ) -> list[Attention]:
     """Return the attention of each word of a text to an image; an ensemble's maps are averaged.
+
+    For a model of recordings, the rows are frequencies, low ones first, and the columns time.
 
     Args:
         backend: The model.
@@ -40,8 +42,9 @@ def map_attention(
     for spec, weights in zip(backend.specs, members, strict=True):
         own = weights[0, 0, :-1].astype(np.float64)  # (T, P), without EOS
         own /= own.sum(-1, keepdims=True)
-        maps.append(own.reshape(-1, *grid_shape(own.shape[1], spec.size)))
-        boxes.append(visible_box(size, spec))
+        maps.append(own.reshape(-1, *grid_shape(own.shape[1], spec.shape[1:])))
+        whole = 0.0, 0.0, 1.0, 1.0
+        boxes.append(visible_box(size, spec) if isinstance(spec, PixelSpec) else whole)
     mean, box = average_maps(maps, boxes)  # (T, R, C)
     numbers = word_numbers(tokens, backend.tokenizer)[:-1]
     words = backend.tokenizer.decode(tokens).split()

@@ -7,10 +7,10 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from captioner.backends.base import Backend, Memory
+from captioner.backends.model_inputs import ModelInput
 from captioner.config import Config
-from captioner.errors import CaptionerError, ImageError
+from captioner.errors import CaptionerError, InputError
 from captioner.generation.constraints import build_constraints
-from captioner.images import ImageInput
 from captioner.images.transforms import PixelSpec
 from captioner.predict.questions import AnswerOptions, ClosedSet
 from captioner.predict.reading import encode_images
@@ -94,12 +94,15 @@ class LoadedModel:
     def view(self) -> tuple[tuple[int, int], bool]:
         """Height and width that images are resized to, and whether they are cropped for it."""
         (spec,) = set(self.backend.specs)  # the members of an ensemble must agree
+        if not isinstance(spec, PixelSpec):
+            raise CaptionerError("this model takes recordings only, and no images")
         return spec.size, spec.resize == "crop"
 
     @property
     def audio_rate(self) -> int | None:
         """Samples per second of recordings; None if the model takes no recordings."""
-        formats = (spec for spec in self.backend.specs if not isinstance(spec, PixelSpec))
+        specs = (*self.backend.specs, *self.backend.audio_specs)
+        formats = (spec for spec in specs if not isinstance(spec, PixelSpec))
         return next((spec.rate for spec in formats), None)
 
     @property
@@ -128,7 +131,7 @@ class LoadedModel:
                 " trained with model.question"
             )
 
-    def _memory(self, image: ImageInput | Encoded, question: str | None) -> tuple[Memory, float]:
+    def _memory(self, image: ModelInput | Encoded, question: str | None) -> tuple[Memory, float]:
         """Return the memory that a text is decoded from, and the temperature of its logits."""
         memory = self._encode(image).memory
         if question is None:
@@ -138,9 +141,9 @@ class LoadedModel:
         (fused,) = self.backend.encode_questions([memory], [ids], [0])
         return fused, self.config.answers.temperature
 
-    def _encode(self, image: ImageInput | Encoded) -> Encoded:
+    def _encode(self, image: ModelInput | Encoded) -> Encoded:
         (encoded,) = encode_images(self.backend, [image])
-        if isinstance(encoded, ImageError):
+        if isinstance(encoded, InputError):
             raise encoded
         return encoded
 

@@ -8,15 +8,16 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, TypeAlias
 
 from captioner.backends.base import Backend, Memory
+from captioner.backends.encoder_outputs import group_by_layout
+from captioner.backends.model_inputs import ModelInput
 from captioner.checkpoint import ANSWERS
 from captioner.config import AnswerConfidence, AnswerConfig, Config
 from captioner.decoding import Hypothesis, Trie
-from captioner.errors import CaptionerError, ImageError, QuestionError
+from captioner.errors import CaptionerError, InputError, QuestionError
 from captioner.generation.answers import search_answers
-from captioner.images import ImageInput
 from captioner.predict.checks import check_count, check_text, quote
 from captioner.predict.confidence import calibrate_answers
 from captioner.predict.reading import encode_images
@@ -28,8 +29,8 @@ from captioner.tokenizer import EOS, Tokenizer
 CLOSED_BEAMS = 64
 """A closed set of at most so many answers is searched exhaustively."""
 
-Row = tuple[ImageInput | Encoded, str]
-Images = dict[str | int, Encoded | ImageError]
+Row: TypeAlias = "tuple[ModelInput | Encoded, str]"
+Images = dict[str | int, Encoded | InputError]
 
 
 class ClosedSet:
@@ -160,28 +161,25 @@ def answer_batch(
     encoded = {key: image for key, image in images.items() if isinstance(image, Encoded)}
     order, owners = list(encoded), {n: image_identity(rows[n][0]) for n in questions}
     for number, owner in owners.items():
-        if isinstance(image := images[owner], ImageError):
+        if isinstance(image := images[owner], InputError):
             answers[number] = Answers(error=image)
     usable = [number for number in questions if owners[number] in encoded]
     if not usable:
         return answers
-    memories = backend.encode_questions(
-        [image.memory for image in encoded.values()],
-        [questions[number] for number in usable],
-        [order.index(owners[number]) for number in usable],
-    )
-    closed = options.closed.trie if options.closed else None
-    # If several answers are requested, some hypotheses may have the same text.
-    num_return = 1 if options.num_answers == 1 else None
-    hypotheses = search_answers(
-        backend, memories, options.search, num_return=num_return, closed=closed
-    )
-    for number, ranked in zip(usable, hypotheses, strict=True):
-        traits = encoded[owners[number]].traits
-        result = options.build_answers(ranked, tokenizer, traits)
-        if options.calibration is not None:
-            result = calibrate_answers(options.calibration, result, rows[number][1])
-        answers[number] = result
+    memories = [image.memory for image in encoded.values()]
+    for places in group_by_layout(memories) if len(memories) > 1 else [[0]]:
+        group = {order[place]: at for at, place in enumerate(places)}
+        asked = [number for number in usable if owners[number] in group]
+        fused = backend.encode_questions(
+            [memories[place] for place in places],
+            [questions[number] for number in asked],
+            [group[owners[number]] for number in asked],
+        )
+        for number, ranked in zip(asked, _search(backend, fused, options), strict=True):
+            result = options.build_answers(ranked, tokenizer, encoded[owners[number]].traits)
+            if options.calibration is not None:
+                result = calibrate_answers(options.calibration, result, rows[number][1])
+            answers[number] = result
     return answers
 
 
@@ -201,8 +199,18 @@ def stream_class(
     return iter(best.tokens)
 
 
+def _search(
+    backend: Backend, memories: Sequence[Memory], options: AnswerOptions
+) -> list[list[Hypothesis]]:
+    """Return the answers to questions, from their memories."""
+    closed = options.closed.trie if options.closed else None
+    # If several answers are requested, some hypotheses may have the same text.
+    num_return = 1 if options.num_answers == 1 else None
+    return search_answers(backend, memories, options.search, num_return=num_return, closed=closed)
+
+
 def _update_images(
-    backend: Backend, rows: Mapping[int, ImageInput | Encoded], images: Images, needed: set[int]
+    backend: Backend, rows: Mapping[int, ModelInput | Encoded], images: Images, needed: set[int]
 ) -> None:
     """Drop the images that no row has; encode those of the needed rows that are missing."""
     owners = {number: image_identity(image) for number, image in rows.items()}

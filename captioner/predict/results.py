@@ -9,7 +9,7 @@ import copy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from captioner.errors import CaptionerError, ImageError, QuestionError
+from captioner.errors import CaptionerError, InputError, QuestionError
 from captioner.images.kinds import PHOTOGRAPH, describe_kind
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class ImageTraits(NamedTuple):
     low_confidence: bool = False
     kind: str | None = None
     kind_probability: float | None = None
+    inputs: tuple[str, ...] = ("image",)
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,15 @@ class Result:
     error: CaptionerError | None = None
     """The image cannot be read, or no caption satisfies the options."""
     low_confidence: bool = False
-    """True if the image is a single color or noise, so that no caption can be correct."""
+    """True if the image is a single color or noise, or the recording silence or noise, so that no
+    caption can be correct."""
     kind: str | None = None
     """What the image is: "photograph", "text", "screenshot", "chart", "icon", "drawing", "blank" or
     "rendering" (shaded computer graphics); None if the model does not recognize kinds."""
     kind_probability: float | None = None
     """The probability of `kind`."""
+    inputs: tuple[str, ...] = ("image",)
+    """What was read: "image", "audio", or both."""
 
     @property
     def text(self) -> str:
@@ -112,7 +116,7 @@ class Answers:
     """
 
     answers: tuple[Answer, ...] = ()
-    error: ImageError | QuestionError | None = None
+    error: InputError | QuestionError | None = None
     min_confidence: float = 0.0
     low_confidence: bool = False
     """As `Result.low_confidence`; a property of the image, not of the answers."""
@@ -120,6 +124,8 @@ class Answers:
     """As `Result.kind`."""
     kind_probability: float | None = None
     """The probability of `kind`."""
+    inputs: tuple[str, ...] = ("image",)
+    """As `Result.inputs`."""
 
     @property
     def best(self) -> Answer:
@@ -172,18 +178,21 @@ class Encoded:
     backend: Backend | None
     """The backend that encoded it."""
     size: tuple[int, int]
-    """Width and height of the image as it was read, possibly at a reduced scale."""
+    """Width and height of the image as it was read, possibly at a reduced scale; (0, 0) without an
+    image."""
     low_confidence: bool = False
     """As `Result.low_confidence`."""
     kind: str | None = None
     """As `Result.kind`."""
     kind_probability: float | None = None
     """The probability of `kind`."""
+    inputs: tuple[str, ...] = ("image",)
+    """As `Result.inputs`."""
 
     @property
     def traits(self) -> ImageTraits:
         """The properties of the image."""
-        return ImageTraits(self.low_confidence, self.kind, self.kind_probability)
+        return ImageTraits(self.low_confidence, self.kind, self.kind_probability, self.inputs)
 
     def check_backend(self, backend: Backend) -> Encoded:
         """Return itself; raise CaptionerError if another backend has encoded it."""

@@ -151,7 +151,12 @@ def _validate_average(run: Run, number: int, names: Names) -> Validation:
 
 
 def share_features(run: Run, number: int, names: Sequence[str]) -> None:
-    """Cache the features of the validation images if all checkpoints have the same backbone."""
+    """Cache the features of the validation images if all checkpoints have the same backbone.
+
+    The features of a model with two encoders are not cached.
+    """
+    if run.model.audio is not None:
+        return
     states = (load_weights(run.output / name / WEIGHTS) for name in names)
     first, *others = ({k: v for k, v in s.items() if k.startswith("backbone.")} for s in states)
     if others and all(torch.equal(first[k], other[k]) for other in others for k in first):
@@ -163,6 +168,7 @@ def _digest(run: Run, number: int, names: Sequence[str]) -> str:
     """Return a digest of what the scores of averages depend on."""
     config = to_dict(run.sized_config)
     settings = [config["decoding"], config["answers"], config["image"], config["data"], run.data]
+    settings += [config["audio"]] if run.config.model.audio else []
     weights = [file_digest(run.output / name / WEIGHTS) for name in names]
     stage = to_dict(run.settings.stages[number])
     return hashlib.sha256(repr((settings, weights, stage)).encode()).hexdigest()

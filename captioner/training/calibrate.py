@@ -60,11 +60,12 @@ def _compute_logits(
     model.eval()
     logits, labels = [], []
     for batch in loader:
-        if batch.images is None:
+        if not batch.is_readable:
             continue
         batch = batch.to(accelerator.device)
         with accelerator.autocast():
-            x = model(batch.images, batch.tokens, batch.questions, batch.owners)  # (L, V)
+            inputs = batch.images, batch.tokens, batch.questions, batch.owners
+            x = model(*inputs, batch.spectrograms, batch.both)  # (L, V)
         if batch.targets is not None:
             logits.append(x.half())
             labels.append(batch.targets)

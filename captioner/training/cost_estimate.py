@@ -104,7 +104,7 @@ def estimate_cost(
         batch = collate(samples, question_pad=data.tokenizer.question_tokenizer.pad)
         reading = time.perf_counter() - started
         # All ranks must take part in a step.
-        if any_rank(accelerator, batch.images is None):
+        if any_rank(accelerator, not batch.is_readable):
             continue
         batch = batch.to(device)
         with FlopCounterMode(display=False) as counter:

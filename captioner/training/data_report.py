@@ -150,6 +150,8 @@ def _describe_stages(config: Config, tasks: list[Task], val: ImageDataset) -> It
 
 def _describe_mirroring(config: Config, train: ImageDataset) -> str:
     augmented = len(train) - sum(train.unaugmented)
+    if not config.model.backbones:
+        return "data: the model takes recordings only"
     if not config.image.flip or not any(stage.augment for stage in config.train.stages):
         return "data: no image is mirrored (image.flip or augment is off)"
     never = train.list_unflippable()

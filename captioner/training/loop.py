@@ -157,7 +157,7 @@ def run_epoch(run: Run, stage: Stage, epoch: int) -> None:
     bar = load_epoch(run, stage, epoch)
     for i, batch in enumerate(bar, progress.batch):
         report_unreadable(batch.unreadable, run.train_set, run.report)
-        is_readable = batch.images is not None
+        is_readable = batch.is_readable
         if not any_rank(accelerator, is_readable):
             continue
         if not is_readable:  # the other ranks take a step, in which this one must take part

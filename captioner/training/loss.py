@@ -90,7 +90,8 @@ class Objective:
             return self._self_critical(self.reward, model, batch, full_model)
         capture: AbstractContextManager[list[Tensor]] = nullcontext([])
         with capture_memory(model) if self.teacher else capture as memories:
-            logits = model(batch.images, batch.tokens, batch.questions, batch.owners)  # (M, V)
+            inputs = batch.images, batch.tokens, batch.questions, batch.owners
+            logits = model(*inputs, batch.spectrograms, batch.both)  # (M, V)
         if batch.targets is None:
             labels = batch.labels[batch.labels != PAD]  # (M,)
             total = caption_loss(logits, labels, smoothing=self.smoothing)

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from captioner.checkpoint import CONFIG, TOKENIZER, WEIGHTS, load_answers, resolve_checkpoint
-from captioner.checkpoint.pixel_format import pixel_spec
+from captioner.checkpoint.audio_format import input_specs
 from captioner.checkpoint.weights import load_weights
 from captioner.config import Config, load_config
 from captioner.errors import CheckpointError
@@ -34,7 +34,7 @@ def average_checkpoints(
         path = resolve_checkpoint(name)
         if Tokenizer.load(path / TOKENIZER).model != tokenizer.model:
             raise CheckpointError(f"train.soup: {path}: its tokenizer differs from train.start's")
-        if pixel_spec(load_config(path / CONFIG)) != pixel_spec(config):
+        if input_specs([load_config(path / CONFIG)]) != input_specs([config]):
             raise CheckpointError(f"train.soup: {path}: preprocessing differs from train.start's")
         answers = load_answers(path, load_config(path / CONFIG), tokenizer)
         if answers and answers != list(model.answers):

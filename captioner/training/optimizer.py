@@ -51,14 +51,17 @@ def rated_parameters(
     model: Seq2Seq, stage: StageConfig
 ) -> Iterator[tuple[float, str, nn.Parameter]]:
     """Yield the peak learning rate, name and value of each parameter to train."""
+    backbones = model.backbones()
     if stage.lr:
-        for part_name, part in model.named_children():
-            if part_name != "backbone":
+        in_backbones = {id(p) for backbone in backbones for p in backbone.parameters()}
+        for _, part in model.named_children():
+            for name, p in part.named_parameters():
                 # An encoder with LoRA adapters is frozen itself.
-                yield from ((stage.lr, k, p) for k, p in part.named_parameters() if p.requires_grad)
-    if stage.encoder_lr:
-        distances = distances_to_output(model.backbone) if stage.encoder_decay < 1 else {}
-        for name, p in model.backbone.named_parameters():
+                if p.requires_grad and id(p) not in in_backbones:
+                    yield stage.lr, name, p
+    for backbone in backbones if stage.encoder_lr else ():
+        distances = distances_to_output(backbone) if stage.encoder_decay < 1 else {}
+        for name, p in backbone.named_parameters():
             if p.requires_grad:
                 yield stage.encoder_lr * stage.encoder_decay ** distances.get(name, 0), name, p
 

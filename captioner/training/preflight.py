@@ -96,10 +96,11 @@ def _check_source(
 
 def check_batch(batch: Batch) -> Iterator[Finding]:
     """Check the pixels and, unless the batch is of tags, the shift of the labels and EOS."""
-    assert batch.images is not None
-    mean, deviation = batch.images.mean().item(), batch.images.std().item()
+    inputs = batch.spectrograms if batch.images is None else batch.images
+    assert inputs is not None
+    mean, deviation = inputs.mean().item(), inputs.std().item()
     # True of pixels with mean 0 and deviation 1 and of pixels in [-1, 1], but not in [0, 255].
-    fine = bool(batch.images.isfinite().all()) and abs(mean) < 3 and 0.05 < deviation < 5
+    fine = bool(inputs.isfinite().all()) and abs(mean) < 3 and 0.05 < deviation < 5
     yield Finding("pixels are normalized", fine, f"mean {mean:.2f}, deviation {deviation:.2f}")
     if batch.tags is not None:
         return
@@ -117,11 +118,12 @@ def check_batch(batch: Batch) -> Iterator[Finding]:
 def overfit(model: Seq2Seq, batch: Batch) -> list[float]:
     """Train on one batch until it is learned; return the loss per token or image of each step."""
     model.eval()  # no dropout
-    parts = [part for name, part in model.named_children() if name != "backbone"]
-    parameters = [p for part in parts for p in part.parameters()]
+    fixed = {id(p) for backbone in model.backbones() for p in backbone.parameters()}
+    parameters = [p for p in model.parameters() if id(p) not in fixed]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0)
-    with torch.no_grad():
-        batch = replace(batch, images=model.backbone(batch.images))
+    if batch.images is not None:
+        with torch.no_grad():
+            batch = replace(batch, images=model.backbone(batch.images))
     objective = Objective(StageConfig(), smoothing=0.0, max_length=1)
     losses: list[float] = []
     for _ in range(MAX_STEPS):

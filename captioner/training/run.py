@@ -22,6 +22,7 @@ from captioner.data.dataset import ImageDataset
 from captioner.data.splits import Task, digest_rows, read_splits
 from captioner.errors import CheckpointError, ConfigError
 from captioner.extras import explain_missing
+from captioner.images.transforms import PixelSpec
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
 from captioner.training import distributed, html_report, run_state, setup
@@ -80,7 +81,10 @@ class Run:
     @property
     def sized_config(self) -> Config:
         """The configuration with the present image size."""
-        return setup.at_size(self.config, self.val_set.spec.size[0])
+        spec = self.val_set.spec
+        return (
+            setup.at_size(self.config, spec.size[0]) if isinstance(spec, PixelSpec) else self.config
+        )
 
     @property
     def best(self) -> Path:
@@ -149,7 +153,7 @@ def start_run(config: Config, signals: Signals | None = None) -> Run:
     model, tokenizer, config = setup.build_start(config, train_rows)
     setup.check_sizes(model, config)
     # A step on captions uses neither the question modules nor the head for tags.
-    unused = model.question_encoder is not None or model.tag_head is not None
+    unused = any(x is not None for x in (model.question_encoder, model.tag_head, model.audio))
     accelerator = distributed.start(settings, unused=unused)
     rows = add_teacher_captions(train_rows, tasks, config, accelerator, signals)
     train_set, val_set = setup.build_datasets(
@@ -161,7 +165,8 @@ def start_run(config: Config, signals: Signals | None = None) -> Run:
     if accelerator.mixed_precision == "bf16" and accelerator.device.type == "cpu":
         # Those of the teacher too: cached features need equal backbones.
         for network in (model, *(teacher.models if teacher else ())):
-            run_wide_depthwise_in_float32(network.backbone)
+            for backbone in network.backbones():
+                run_wide_depthwise_in_float32(backbone)
     if settings.compile:
         compile_parts(model)
     run = Run(
@@ -259,9 +264,10 @@ def resume_or_reset(run: Run, *, resume: bool, force: bool) -> None:
             (run.output / name).unlink(missing_ok=True)
 
 
-def set_size(run: Run, size: int) -> None:
-    """Give the data sets and the model an image size, and reset the moving average."""
-    config = setup.at_size(run.config, size)
-    run.train_set.spec = run.val_set.spec = pixel_spec(config)
-    setup.resize_model(run.model, config)
+def set_size(run: Run, size: int | None) -> None:
+    """Give the data sets and the model an image size, if any, and reset the moving average."""
+    if size is not None:
+        config = setup.at_size(run.config, size)
+        run.train_set.spec = run.val_set.spec = pixel_spec(config)
+        setup.resize_model(run.model, config)
     run.average.reset(run.model)

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 
 from captioner.build import (
     build_answer_head,
+    build_audio_backbone,
     build_backbone,
     build_model,
     feature_shape,
     load_checkpoint,
 )
+from captioner.checkpoint.audio_format import first_spec, second_spec
 from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.config import Config, ModelConfig
+from captioner.config.audio_section import AUDIO_AUGMENTATION
 from captioner.data import normalize_caption, normalize_question
 from captioner.data.dataset import ImageDataset
 from captioner.data.splits import MIN_TAG_IMAGES, Task, frequent_tags
@@ -56,6 +59,7 @@ def build_start(config: Config, rows: Dataset) -> tuple[Seq2Seq, Tokenizer, Conf
             "the data has questions, but the model has no question modules; add"
             " model.question.fusion=cross_attention to the command"
         )
+    _check_inputs(config.model, rows)
     if question and question.classes and model.answer_head is None:
         answers = frequent_answers(config, rows, tokenizer)
         model.answer_head = build_answer_head(config.model, question, answers)
@@ -64,6 +68,21 @@ def build_start(config: Config, rows: Dataset) -> tuple[Seq2Seq, Tokenizer, Conf
     if question and question.lora_rank and isinstance(model.question_encoder, TextEncoder):
         add_adapters(model.question_encoder.model, question.lora_rank)
     return start
+
+
+def _check_inputs(model: ModelConfig, rows: Dataset) -> None:
+    """Raise ConfigError if the model does not take any input of a row."""
+    for image, audio in zip(rows["image"], rows["audio"], strict=True):
+        if image == audio and model.audio is None:
+            raise ConfigError(
+                f"the data has recordings ({audio}), but the model takes images only; set"
+                " model.audio"
+            )
+        if not audio and not model.backbones:
+            raise ConfigError(
+                f"the data has images ({image}), but the model takes recordings only; set"
+                " model.backbones"
+            )
 
 
 def _add_tag_head(model: Seq2Seq, tags: Mapping[int, Collection[str]]) -> None:
@@ -110,9 +129,18 @@ def _from_scratch(config: Config, rows: Dataset) -> tuple[Seq2Seq, Tokenizer, Co
         kind=config.tokenizer.kind,
     )
     backbone, config = build_backbone(config)
-    positions, channels = feature_shape(backbone, pixel_spec(config))
+    positions, channels = feature_shape(backbone, first_spec(config))
+    audio = None
+    if spec := second_spec(config):
+        second = build_audio_backbone(config)
+        audio = second, feature_shape(second, spec)
     model = build_model(
-        config.model, backbone, tokenizer=tokenizer, channels=channels, positions=positions
+        config.model,
+        backbone,
+        tokenizer=tokenizer,
+        channels=channels,
+        positions=positions,
+        audio=audio,
     )
     return model, tokenizer, config
 
@@ -135,6 +163,9 @@ def _from_checkpoint(config: Config) -> tuple[Seq2Seq, Tokenizer, Config]:
     average_checkpoints(model, tokenizer, saved, config.train.soup)
     _check_model_section(config, saved)
     model.blind = model.blind or config.model.blind
+    audio = dataclasses.replace(
+        saved.audio, **{name: getattr(config.audio, name) for name in AUDIO_AUGMENTATION}
+    )
     image = dataclasses.replace(
         saved.image,
         size=config.image.size or saved.image.size,
@@ -146,6 +177,7 @@ def _from_checkpoint(config: Config) -> tuple[Seq2Seq, Tokenizer, Config]:
         saved.model, blind=model.blind, question=question or saved.model.question
     )
     config = dataclasses.replace(config, model=sizes, tokenizer=saved.tokenizer, image=image)
+    config = dataclasses.replace(config, audio=audio)
     if image.size != saved.image.size:
         resize_model(model, config)
     return model, tokenizer, _extend_texts(model, config)
@@ -186,7 +218,12 @@ def at_size(config: Config, size: int) -> Config:
 
 
 def resize_model(model: Seq2Seq, config: Config) -> None:
-    """Interpolate the position embeddings of a model for `image.size`; raise ConfigError."""
+    """Interpolate the position embeddings of a model for `image.size`; raise ConfigError.
+
+    A model of recordings only remains as it is.
+    """
+    if not config.model.backbones:
+        return
     positions, _ = feature_shape(model.backbone, pixel_spec(config))
     try:
         model.memory_encoder.resize(positions)
@@ -198,7 +235,6 @@ def resize_model(model: Seq2Seq, config: Config) -> None:
 
 def check_sizes(model: Seq2Seq, config: Config) -> None:
     """Raise ConfigError if the model cannot be given the image size of a stage."""
-    assert config.image.size is not None
     memory_encoder = model.memory_encoder
     for size in sorted({stage.size for stage in config.train.stages if stage.size}):
         positions = memory_encoder.positions
@@ -247,7 +283,8 @@ def build_datasets(
     data, question = config.data, config.model.question
     build = partial(
         ImageDataset,
-        spec=pixel_spec(config),
+        spec=first_spec(config),
+        audio_spec=second_spec(config),
         tokenizer=tokenizer,
         max_length=config.model.max_length,
         question_length=32 if question is None else question.max_length,
@@ -260,6 +297,7 @@ def build_datasets(
         train,
         captions_per_image=data.captions_per_image,
         questions_per_image=data.questions_per_image,
+        drop_input=config.train.modality_dropout,
         unaugmented=[number for number, task in enumerate(tasks) if not task.source.augment],
     )
     return train_set, build(val, captions_per_image=1, questions_per_image=None)

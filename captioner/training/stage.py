@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from captioner.config import Config, StageConfig
+from captioner.config.audio_section import AUDIO_AUGMENTATION
 from captioner.data.dataset import Augmentation, ImageDataset
+from captioner.data.recordings import AudioAugmentation
 from captioner.data.splits import Task
 from captioner.errors import ConfigError
 from captioner.model.seq2seq import Seq2Seq
@@ -15,22 +17,29 @@ def start_stage(
 ) -> None:
     """Freeze or unfreeze the parts of the model and set the augmentation of the training images.
 
-    Cached features of an earlier stage are dropped. Raises ConfigError if the stage trains the
-    question modules and the model has none.
+    Cached features of an earlier stage are dropped. Raises ConfigError if the model lacks what the
+    stage trains.
     """
+    model_config = config.model
     if stage.parts == "question" and model.fusion is None:
         raise ConfigError("train.stages: parts=question needs question modules; set model.question")
-    for part in (model.memory_encoder, model.decoder):
+    for part in filter(None, (model.memory_encoder, model.decoder, model.audio)):
         part.requires_grad_(stage.parts == "all")
-    distances = distances_to_output(model.backbone) if stage.encoder_blocks else {}
-    for name, parameter in model.backbone.named_parameters():
-        is_last = distances.get(name, 0) < (stage.encoder_blocks or 1)
-        parameter.requires_grad_(bool(stage.encoder_lr) and is_last)
+    for backbone in model.backbones():
+        distances = distances_to_output(backbone) if stage.encoder_blocks else {}
+        for name, parameter in backbone.named_parameters():
+            is_last = distances.get(name, 0) < (stage.encoder_blocks or 1)
+            parameter.requires_grad_(bool(stage.encoder_lr) and is_last)
     # The backbone may have changed since the features were computed.
     train.features = val.features = None
-    image = config.image
-    train.augmentation = None
-    if stage.augment:
+    image, audio = config.image, config.audio
+    train.augmentation = train.audio_augmentation = None
+    if stage.augment and model_config.audio:
+        values = {name: getattr(audio, name) for name in AUDIO_AUGMENTATION}
+        if stage.objective == "scst":  # rewards of two recordings cannot be mixed
+            values["mixup"] = 0.0
+        train.audio_augmentation = AudioAugmentation(**values)
+    if stage.augment and model_config.backbones:
         train.augmentation = Augmentation(
             min_scale=image.min_scale if stage.min_scale is None else stage.min_scale,
             flip=image.flip,
@@ -44,7 +53,8 @@ def train_mode(model: Seq2Seq) -> None:
     A captioning data set is too small, and its batches are too small, to estimate them again.
     """
     model.train()
-    model.backbone.eval()
+    for backbone in model.backbones():
+        backbone.eval()
 
 
 def check_stage(
@@ -55,6 +65,9 @@ def check_stage(
     `number` is its position among the stages, `batches` the number of batches in an epoch.
     """
     where = f"train.stages.{number}"
+    if model.audio and (stage.cached_views or stage.objective == "scst"):
+        setting = "cached_views" if stage.cached_views else "objective=scst"
+        raise ConfigError(f"{where}: {setting} is for models with one encoder, not with two")
     trained = [tasks[n] for n in trained_tasks(stage, tasks)]
     if not batches:
         reason = "no data set has questions" if stage.parts == "question" else "no images are left"

@@ -116,14 +116,11 @@ def comparable_score(run: Run, number: int, folder: Path) -> float | None:
     return score if metrics.get("ranked") == ranked else None
 
 
-def stage_size(run: Run, number: int) -> int:
-    """Return the image size of a stage."""
-    assert run.config.image.size is not None
+def stage_size(run: Run, number: int) -> int | None:
+    """Return the image size of a stage; None for a model of recordings only."""
     return find_size(run.settings.stages, number, run.config.image.size)
 
 
-def size_of(folder: Path) -> int:
-    """Return the image size of a checkpoint of the run."""
-    size = load_config(folder / CONFIG).image.size
-    assert size is not None
-    return size
+def size_of(folder: Path) -> int | None:
+    """Return the image size of a checkpoint of the run; None for a model of recordings only."""
+    return load_config(folder / CONFIG).image.size

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captioner.audio import AudioSpec
 from captioner.build import load_checkpoint
 from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.config import Config, ModelConfig, TeacherConfig
@@ -104,7 +105,7 @@ class Teacher:
             logits.append(model.decode(memory, batch.tokens, mask, answers=answers))
         return logits
 
-    def check_features(self, backbone: nn.Module, spec: PixelSpec, where: str) -> None:
+    def check_features(self, backbone: nn.Module, spec: PixelSpec | AudioSpec, where: str) -> None:
         """Raise ConfigError unless all members can use cached features of a backbone."""
         for model, own in zip(self.models, self.specs, strict=True):
             if own != spec or not _are_equal(model.backbone, backbone):

@@ -157,7 +157,7 @@ def _gather_outputs(
     loader = load_batches(run.val_set, batches)
     for batch in tqdm(loader, desc="validation", leave=False, disable=rank != 0):
         unreadable.extend(batch.unreadable)
-        if batch.images is None:
+        if not batch.is_readable:
             continue
         with accelerator.autocast(), torch.inference_mode():
             pairs.extend(generate(batch.to(accelerator.device)))
@@ -176,21 +176,21 @@ def generate_texts(
     config: Config,
     constraints: Constraints = UNCONSTRAINED,
 ) -> Iterator[tuple[int, str]]:
-    """Return (index, caption) of each image, or (row, answer) of each question."""
-    assert batch.images is not None
-    backend = TorchBackend.of_model(model, device=batch.images.device)
-    memories = backend.encode_tensors([batch.images])
-    if batch.questions is None:
-        numbers = batch.indices
-        result = search_captions(backend, memories, config.decoding, constraints)
-    else:
-        assert batch.owners is not None
-        numbers = [row for rows in batch.rows for row in rows]
-        memories = backend.fuse_questions(memories, batch.questions, batch.owners)
-        result = search_answers(backend, memories, config.answers, num_return=1)
-    # The constraints of the configuration may leave an image without a caption.
-    texts = (tokenizer.decode(some[0].tokens) if some else "" for some in result)
-    return zip(numbers, texts, strict=True)
+    """Yield (index, caption) of each image, or (row, answer) of each question."""
+    backend = TorchBackend.of_model(model, device=batch.device)
+    for part in batch.split():
+        memories = backend.encode_tensors([part.images], [part.spectrograms])
+        if part.questions is None:
+            numbers = part.indices
+            result = search_captions(backend, memories, config.decoding, constraints)
+        else:
+            assert part.owners is not None
+            numbers = [row for rows in part.rows for row in rows]
+            memories = backend.fuse_questions(memories, part.questions, part.owners)
+            result = search_answers(backend, memories, config.answers, num_return=1)
+        # The constraints of the configuration may leave an image without a caption.
+        texts = (tokenizer.decode(some[0].tokens) if some else "" for some in result)
+        yield from zip(numbers, texts, strict=True)
 
 
 def _score_tags(model: Seq2Seq, batch: Batch) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:

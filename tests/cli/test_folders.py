@@ -15,7 +15,7 @@ from folder_runs import rows
 from tiny import picture
 from tiny_vqa import QUESTIONS
 
-from captioner.backends import pixel_reader
+from captioner.backends import input_reader
 from captioner.cli import generate
 from captioner.errors import ImageError
 from captioner.images import load_image
@@ -183,7 +183,7 @@ def test_retry_failed_replaces_rows_with_errors(run, album, monkeypatch):
 
         picture(8).save("photos/bad.png")
         shutil.copy("photos/bad.png", "photos/sub/z.png")
-        patch.setattr(pixel_reader, "load_image", load)
+        patch.setattr(input_reader, "load_image", load)
         assert run(*options)[0] == 3
     assert run(*options)[0] == 3  # The files have not changed.
     assert run(*options, "--retry-failed") == (0, [], "")

@@ -39,7 +39,7 @@ ALLOWED |= {
     "data": {"audio", "config", "files", "images", "text", "tokenizer"},
     "checkpoint": LEAVES,
     "build": LEAVES | {"checkpoint"},
-    "backends": LEAVES | {"build", "checkpoint"},
+    "backends": LEAVES | {"build", "checkpoint", "sources"},
     "export": LEAVES | {"build", "checkpoint", "data"},
     "generation": {"backends", "config", "decoding", "text", "tokenizer"},
     "predict": LEAVES | {"backends", "build", "checkpoint", "generation"},

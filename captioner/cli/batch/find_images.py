@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from captioner.cli.batch.globs import expand_pattern, is_pattern, list_folder, walk_files
 from captioner.cli.output import escape_path, list_paths
 from captioner.errors import DataError
-from captioner.files import IMAGE_SUFFIXES
+from captioner.files import AUDIO_SUFFIXES, IMAGE_SUFFIXES
 
 STDIN = "-"
 SHEET = ".attention.png"
@@ -44,6 +44,7 @@ def find_inputs(
     recursive: bool = False,
     exclude: Collection[str] = (),
     sheets: str | None = None,
+    suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
 ) -> Inputs:
     """Expand folders to their images, patterns to what they match and @lists to their lines.
 
@@ -57,6 +58,7 @@ def find_inputs(
         exclude: Paths that the run writes. Files at or below them are not inputs, nor are
             `photo.txt` and `photo.attention.png` beside a `photo.jpg`.
         sheets: The folder of --attention. Attention sheets at or below it are not inputs.
+        suffixes: The suffixes of the inputs in a folder, those of images or recordings.
 
     Returns:
         The images in the order of the paths; in a folder, in the order of their names.
@@ -64,7 +66,8 @@ def find_inputs(
     Raises:
         DataError: A list cannot be read or names nothing, or no input is left.
     """
-    finder = _Finder(recursive, [os.path.realpath(path) for path in exclude], sheets)
+    written = [os.path.realpath(path) for path in exclude]
+    finder = _Finder(recursive, written, sheets, suffixes)
     named = [image for path in paths for image in finder.find(path)]
     kept = [path for path in named if not finder.is_written(path)]
     if named and not kept:
@@ -77,8 +80,14 @@ def find_inputs(
 class _Finder:
     """Expands paths and records the files that are not inputs."""
 
-    def __init__(self, recursive: bool, written: Sequence[str], sheets: str | None) -> None:
-        self.recursive, self.written = recursive, written
+    def __init__(
+        self,
+        recursive: bool,
+        written: Sequence[str],
+        sheets: str | None,
+        suffixes: tuple[str, ...],
+    ) -> None:
+        self.recursive, self.written, self.suffixes = recursive, written, suffixes
         self.sheets = [os.path.realpath(sheets)] if sheets else []
         self.problems: dict[str, str] = {}
         self.others: list[str] = []
@@ -114,9 +123,9 @@ class _Finder:
         files = [x for x in sorted(names) if not (self.is_written(x) or _is_sheet(x))]
         unreadable = {x for x in files if os.path.isdir(x)}
         self.problems |= dict.fromkeys(unreadable, "is a folder that cannot be read")
-        images = [x for x in files if x.lower().endswith(IMAGE_SUFFIXES) or x in unreadable]
-        others = [x for x in files if not (x.lower().endswith(IMAGE_SUFFIXES) or x in unreadable)]
-        self.hidden += [x for x in hidden if x.lower().endswith(IMAGE_SUFFIXES)]
+        images = [x for x in files if x.lower().endswith(self.suffixes) or x in unreadable]
+        others = [x for x in files if not (x.lower().endswith(self.suffixes) or x in unreadable)]
+        self.hidden += [x for x in hidden if x.lower().endswith(self.suffixes)]
         folders = [x for x in sorted(folders) if not self.is_written(x)]
         if images:
             self.others += others
@@ -127,7 +136,7 @@ class _Finder:
 
     def explain_empty(self, folders: Sequence[str], others: Sequence[str]) -> str:
         """Return a message that a folder has no images, with its other files."""
-        problem = "has no images"
+        problem = "has no images" if self.suffixes == IMAGE_SUFFIXES else "has no inputs"
         if folders:
             problem += f", but {_count(folders, 'folder')}; --recursive looks into them"
         if others:
@@ -195,7 +204,8 @@ def _without_written(paths: list[str]) -> list[str]:
     beside = {path for path in paths if path.lower().endswith((".txt", SHEET))}
     if not beside:
         return paths
-    images = {path for path in paths if path.lower().endswith(IMAGE_SUFFIXES)} - beside
+    known = (*IMAGE_SUFFIXES, *AUDIO_SUFFIXES)
+    images = {path for path in paths if path.lower().endswith(known)} - beside
     images |= {os.path.splitext(path)[0] for path in images}  # photo.txt and photo.jpg.txt
     return [path for path in paths if path not in beside or _image_of(path) not in images]
 

@@ -23,7 +23,8 @@ def image_table(pictures: list[str], captions: list[list[str]] | None = None) ->
 
 def table_row(picture: str, *texts: str, question: str = "", source: int = 0) -> dict:
     """Return the row of a captioned image, or of a question with its answers."""
-    return {"image": picture, "references": list(texts), "question": question, "source": source}
+    row = {"image": picture, "audio": "", "references": list(texts)}
+    return row | {"question": question, "source": source}
 
 
 def make_dataset(some_rows: Table, tokenizer: Tokenizer, **kwargs) -> ImageDataset:

@@ -79,7 +79,7 @@ def test_smaller_views_depend_on_the_backbone(tmp_path):
     found = []
     for number, backbone in enumerate((RESNET, fixed)):
         model = make_model(tmp_path / str(number), backbone)
-        found.append(SMALL_IMAGE in dict(model_parts(model, (SIZE, SIZE))))
+        found.append(SMALL_IMAGE in dict(model_parts(model, (3, SIZE, SIZE))))
     # A grid of 2 x 2 becomes one of 1 x 1; the transformer takes images of one size.
     assert found == [True, False]
 

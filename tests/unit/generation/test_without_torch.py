@@ -38,6 +38,7 @@ class Table:
     "A backend whose logits depend on the image and the last token."
 
     arrays = NUMPY
+    audio_specs = ()
     inference = staticmethod(nullcontext)
 
     def start(self, memories, *, rows, room, temperature=1.0):

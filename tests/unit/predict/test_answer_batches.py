@@ -13,7 +13,7 @@ from tiny import picture
 from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 
 import captioner
-from captioner.backends import pixel_reader
+from captioner.backends import input_reader
 from captioner.errors import CaptionerError, ImageError
 from captioner.predict import Captioner
 from captioner.predict import captioner as module
@@ -45,13 +45,13 @@ def photos(tmp_path) -> list[Path]:
 @pytest.fixture
 def opened(monkeypatch) -> Counter:
     """How often each file was read."""
-    found, load_image = Counter(), pixel_reader.load_image
+    found, load_image = Counter(), input_reader.load_image
 
     def counting(source, **options):
         found[os.path.basename(source) if isinstance(source, (str, Path)) else "data"] += 1
         return load_image(source, **options)
 
-    monkeypatch.setattr(pixel_reader, "load_image", counting)
+    monkeypatch.setattr(input_reader, "load_image", counting)
     return found
 
 

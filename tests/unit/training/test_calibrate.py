@@ -36,7 +36,7 @@ def dataset(folder: Path, config, tokenizer, *, question: str, answers=()) -> Im
     rows = []
     for i, shape in enumerate(SHAPES):
         draw(*shape).save(folder / f"{i}.png")
-        row = {"image": str(folder / f"{i}.png"), "question": question, "source": 0}
+        row = {"image": str(folder / f"{i}.png"), "audio": "", "question": question, "source": 0}
         rows.append(row | {"references": [shape[0]]})
     spec, length = pixel_spec(config), config.model.max_length
     options = {"spec": spec, "tokenizer": tokenizer, "max_length": length, "answers": answers}

@@ -144,6 +144,7 @@ def test_text_limit_of_a_checkpoint_can_be_raised(tmp_path, checkpoint):
         [f"train.start={checkpoint}", "train.max_length=20", "decoding.max_length=18"],
     )
     rows = {"references": [], "question": [], "tags": [], "source": []}
+    rows |= {"image": [], "audio": []}
     model, _, completed = setup.build_start(config, rows)
     old, _, _ = load_checkpoint(checkpoint)
     assert completed.model.max_length == 20

@@ -48,7 +48,11 @@ def pictures(tmp_path, tokenizer) -> ImageDataset:
     table = []
     for i, shape in enumerate(SHAPES[:5]):
         draw(*shape).save(tmp_path / f"{i}.png")
-        row = {"image": str(tmp_path / f"{i}.png"), "references": ["a dog on the left"]}
+        row = {
+            "image": str(tmp_path / f"{i}.png"),
+            "audio": "",
+            "references": ["a dog on the left"],
+        }
         table.append(row | {"question": "", "source": 0})
     (tmp_path / "2.png").write_bytes(b"no picture")
     return ImageDataset(
@@ -115,7 +119,7 @@ def test_features_of_an_image_are_cached_once_for_all_sources(tokenizer, acceler
     table = []
     for i, shape in enumerate(SHAPES[:4]):
         draw(*shape).save(tmp_path / f"{i}.png")
-        row = {"image": str(tmp_path / f"{i}.png"), "references": ["red"]}
+        row = {"image": str(tmp_path / f"{i}.png"), "audio": "", "references": ["red"]}
         if i > 1:
             table.append(row | {"question": "what colour", "source": 1})
         if i != 3:
