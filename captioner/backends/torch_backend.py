@@ -110,6 +110,10 @@ class TorchBackend:
             memories |= zip(places, outputs, strict=True)
         return [memories[place] for place in range(len(inputs))]
 
+    def stack(self, inputs: Sequence[Prepared]) -> list[Tensor]:
+        """Return each member's batch of inputs of the first encoder."""
+        return [x for x in self._move(self._reader.stack(inputs).arrays) if x is not None]
+
     def _move(self, batches: Sequence[np.ndarray] | None) -> list[Tensor | None]:
         """Return each member's batch on the device."""
         layout = torch.channels_last

@@ -39,6 +39,7 @@ class Table:
 
     arrays = NUMPY
     audio_specs = ()
+    answers = ()
     inference = staticmethod(nullcontext)
 
     def start(self, memories, *, rows, room, temperature=1.0):
