@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from captioner.errors import (
+        AudioError,
+        AudioFormatError,
+        AudioSizeError,
         CaptionerError,
         CheckpointError,
         ConfigError,
@@ -42,7 +45,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = [
-    "Answer", "Answers", "Attention", "Caption", "Captioner", "CaptionerError",
+    "Answer", "Answers", "Attention", "AudioError", "AudioFormatError", "AudioSizeError",
+    "Caption", "Captioner", "CaptionerError",
     "CheckpointError", "ConfigError", "DataError", "DependencyError", "Encoded", "ImageError",
     "ImageFormatError", "ImageInput", "ImageSizeError", "InputError", "Inputs", "MetricError",
     "QuestionError", "Result", "Scored", "SplitError", "__version__", "load",

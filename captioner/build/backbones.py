@@ -80,12 +80,13 @@ def feature_shape(backbone: nn.Module, spec: PixelSpec | AudioSpec) -> tuple[int
         device = next(backbone.parameters()).device
         features: Tensor = backbone(torch.zeros(1, *spec.shape, device=device))
     except (RuntimeError, AssertionError, ValueError) as error:  # timm asserts the input size
-        names, setting = "model.backbones", "image.size"
+        names, setting, unit = "model.backbones", "image.size", "pixels"
         height, width = spec.shape[1:]
         if not isinstance(spec, PixelSpec):
-            names, setting = "model.audio.backbones", "audio.mels, audio.hop or audio.seconds"
+            names, unit = "model.audio.backbones", "bands and frames"
+            setting = "audio.mels, audio.hop or audio.seconds"
         raise ConfigError(
-            f"{names} cannot be used, or not together, at {height} x {width}: {error};"
+            f"{names} cannot be used, or not together, at {height} x {width} {unit}: {error};"
             f" set {setting}, or choose backbones whose grids are alike"
         ) from None
     finally:
