@@ -91,19 +91,22 @@ class LoadedModel:
         return load_again, (origin.names, origin.options, origin.fingerprint())
 
     @property
-    def view(self) -> tuple[tuple[int, int], bool]:
-        """Height and width that images are resized to, and whether they are cropped for it."""
+    def view(self) -> tuple[tuple[int, int], bool] | None:
+        """Height and width that images are resized to, and whether they are cropped for it.
+
+        None if the model takes no images.
+        """
         (spec,) = set(self.backend.specs)  # the members of an ensemble must agree
-        if not isinstance(spec, PixelSpec):
-            raise CaptionerError("this model takes recordings only, and no images")
-        return spec.size, spec.resize == "crop"
+        return (spec.size, spec.resize == "crop") if isinstance(spec, PixelSpec) else None
 
     @property
     def audio_rate(self) -> int | None:
         """Samples per second of recordings; None if the model takes no recordings."""
         specs = (*self.backend.specs, *self.backend.audio_specs)
-        formats = (spec for spec in specs if not isinstance(spec, PixelSpec))
-        return next((spec.rate for spec in formats), None)
+        rates = {spec.rate for spec in specs if not isinstance(spec, PixelSpec)}
+        if len(rates) > 1:  # a server decodes a recording once for all members
+            raise CaptionerError("the members of the ensemble take recordings of different rates")
+        return next(iter(rates), None)
 
     @property
     def dtype(self) -> Any:
