@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from captioner.images.kinds import PHOTOGRAPH, describe_kind
 from captioner.text import one_line
 
 if TYPE_CHECKING:
@@ -125,6 +124,8 @@ def list_paths(paths: Sequence[str], *, most: int = 3) -> str:
 
 def describe_unusual(kinds: Mapping[str, str | None]) -> str:
     """Return a message about the images, by path, that are not photographs, or an empty text."""
+    from captioner.images.kinds import PHOTOGRAPH, describe_kind  # imports NumPy
+
     unusual = {path: kind for path, kind in kinds.items() if kind not in (None, PHOTOGRAPH)}
     names = [f"{path} ({kind})" for path, kind in unusual.items()]
     if len(unusual) > 1:

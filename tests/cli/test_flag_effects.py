@@ -24,6 +24,7 @@ from captioner.cli.generate_options import (
     QuestionOptions,
 )
 from captioner.config import DecodingConfig
+from captioner.files import IMAGE_SUFFIXES
 from captioner.predict import Answer, Answers, Caption, Result, Scored
 
 VALUES: dict[str, st.SearchStrategy[list[str]]] = {
@@ -203,6 +204,7 @@ def test_flags_of_generate_are_applied_or_rejected(folder, given, data):
         patch.setattr(
             generate, "identify_checkpoints", lambda options: {"checkpoint": options.checkpoint}
         )
+        patch.setattr(generate, "find_suffixes", lambda options: IMAGE_SUFFIXES)
         read = record_reads(patch)
         assert generate.run(options) == 0
     fields = {flag: (owner_of(flag)[1], FIELDS[flag]) for flag in given}

@@ -179,9 +179,9 @@ def test_validation_uses_cached_features_only_in_their_stage(tmp_path, monkeypat
     shapes = []
     encode_tensors = TorchBackend.encode_tensors
 
-    def encode(self, batches):
+    def encode(self, batches, *spectrograms):
         shapes.append(batches[0].ndim)
-        return encode_tensors(self, batches)
+        return encode_tensors(self, batches, *spectrograms)
 
     monkeypatch.setattr(TorchBackend, "encode_tensors", encode)
     data = make_flickr(tmp_path / "data")
