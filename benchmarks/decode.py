@@ -31,8 +31,8 @@ from caption import describe_machine, draw_photograph, medians  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 import captioner  # noqa: E402
-from captioner.backends.base import Pixels  # noqa: E402
 from captioner.backends.encoder_outputs import EncoderOutputs  # noqa: E402
+from captioner.backends.model_inputs import Prepared  # noqa: E402
 from captioner.backends.torch_backend import TorchBackend  # noqa: E402
 from captioner.build import load_checkpoint  # noqa: E402
 from captioner.config import Config  # noqa: E402
@@ -347,7 +347,7 @@ def encoding(model: captioner.Captioner, paths: Sequence[Path]) -> float:
 def pixels_of(backend: TorchBackend, paths: Sequence[Path]) -> Tensor:
     """Return the pixels (B, 3, H, W) of the images that can be read."""
     read = (read_image(backend, path) for path in paths)
-    return backend.stack([x for x in read if isinstance(x, Pixels)])[0]
+    return backend.stack([x for x in read if isinstance(x, Prepared)])[0]
 
 
 def in_batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

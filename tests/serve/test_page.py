@@ -350,15 +350,18 @@ def test_browser_sends_the_token_as_a_password(browser, tmp_path, folder) -> Non
 
 def test_files_of_the_server_are_not_accepted_as_uploads(tmp_path, folder) -> None:
     with start_process("--checkpoint", make_checkpoint(tmp_path / "best")) as server:
-        for upload in ({"path": str(folder / "a.jpg")}, {"path": "https://example.org/a.jpg"}):
-            assert not forge_upload(server.client, upload)["success"]
+        for path in (str(folder / "a.jpg"), "https://example.org/a.jpg"):
+            upload = {"path": path, "meta": {"_type": "gradio.FileData"}}
+            for uploads in ([upload, None], [None, upload]):  # as an image and as a recording
+                assert not forge_uploads(server.client, uploads)["success"]
 
 
-def forge_upload(client: httpx.Client, upload: dict) -> dict:
-    """Return the result of an event whose upload was forged by a program."""
+def forge_uploads(client: httpx.Client, uploads: list[dict | None]) -> dict:
+    """Return the result of an event whose image and recording were forged by a program."""
     config = client.get("/config").json()
-    event = next(e for e in config["dependencies"] if [t[1] for t in e["targets"]] == ["input"])
-    data = [upload | {"meta": {"_type": "gradio.FileData"}}, 3, 5, 0, 8, "", "", False, 1, 1, 0]
+    names = ["input", "input", "clear"]
+    event = next(e for e in config["dependencies"] if [t[1] for t in e["targets"]] == names)
+    data = [*uploads, 3, 5, 0, 8, "", "", False, 1, 1, 0]
     request = {"data": data, "fn_index": event["id"], "session_hash": "test"}
     assert client.post("/gradio_api/queue/join", json=request).status_code == 200
     with client.stream("GET", "/gradio_api/queue/data?session_hash=test") as lines:
