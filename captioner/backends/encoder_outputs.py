@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from captioner.backends.base import Kind
+from captioner.backends.grouping import group_places
 from captioner.decoding.arrays import Array, namespace
 
 
@@ -21,11 +22,7 @@ def choose_kinds(names: Sequence[str], probabilities: Array) -> list[Kind]:
 
 def group_by_layout(memories: Sequence[EncoderOutputs]) -> list[list[int]]:
     """Return the places of memories that can be decoded together, because P is equal."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for place, memory in enumerate(memories):
-        positions = tuple(state.shape[1] for state in memory.states)
-        groups.setdefault(positions, []).append(place)
-    return list(groups.values())
+    return group_places(tuple(state.shape[1] for state in memory.states) for memory in memories)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -78,11 +77,3 @@ def _read_head(source: Any) -> bytes:
     except (OSError, ValueError):
         pass
     return b""
-
-
-def group_by_kinds(inputs: Sequence[Prepared]) -> list[list[int]]:
-    """Return the places of inputs with the same parts, in the order of the first of each group."""
-    groups: dict[tuple[str, ...], list[int]] = {}
-    for place, item in enumerate(inputs):
-        groups.setdefault(item.kinds, []).append(place)
-    return list(groups.values())

@@ -21,9 +21,10 @@ import numpy as np
 from captioner.backends.base import NO_POSITIONS, NO_VIEWS, Kind
 from captioner.backends.encoder_outputs import EncoderOutputs, choose_kinds
 from captioner.backends.graph_sessions import GraphSessions
+from captioner.backends.grouping import group_places, map_groups
 from captioner.backends.image_views import Extract, average_views
-from captioner.backends.input_reader import InputReader, Stacked
-from captioner.backends.model_inputs import ModelInput, Prepared, group_by_kinds
+from captioner.backends.input_reader import InputReader
+from captioner.backends.model_inputs import ModelInput, Prepared
 from captioner.backends.onnx_decoding import (
     MemberDecoder,
     OnnxDecodingState,
@@ -158,14 +159,12 @@ class OnnxBackend:
 
     def encode(self, inputs: Sequence[Prepared]) -> list[EncoderOutputs]:
         """Encode a batch of inputs; return one memory per input."""
-        memories: dict[int, EncoderOutputs] = {}
-        for places in group_by_kinds(inputs):
-            batch = self._reader.stack([inputs[place] for place in places])
-            memories |= zip(places, self._encode_stacked(batch), strict=True)
-        return [memories[place] for place in range(len(inputs))]
+        groups = group_places(x.kinds for x in inputs)
+        return map_groups(inputs, groups, self._encode_alike)
 
-    def _encode_stacked(self, batch: Stacked) -> list[EncoderOutputs]:
+    def _encode_alike(self, inputs: Sequence[Prepared]) -> list[EncoderOutputs]:
         """Return the memories of inputs with the same parts."""
+        batch = self._reader.stack(inputs)
         states, kinds = [], None
         for number, member in enumerate(self.members):
             parts = []

@@ -22,8 +22,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from captioner.backends.base import NO_POSITIONS, Kind
 from captioner.backends.encoder_outputs import EncoderOutputs, choose_kinds
+from captioner.backends.grouping import group_places, map_groups
 from captioner.backends.input_reader import InputReader
-from captioner.backends.model_inputs import ModelInput, Prepared, group_by_kinds
+from captioner.backends.model_inputs import ModelInput, Prepared
 from captioner.decoding.arrays import Arrays
 from captioner.decoding.torch_arrays import arrays_on
 from captioner.errors import CaptionerError
@@ -102,13 +103,14 @@ class TorchBackend:
     @torch.inference_mode()
     def encode(self, inputs: Sequence[Prepared]) -> list[EncoderOutputs]:
         """Encode a batch of inputs; return one memory per input."""
-        memories: dict[int, EncoderOutputs] = {}
-        for places in group_by_kinds(inputs):
-            batch = self._reader.stack([inputs[place] for place in places])
-            first, second = self._move(batch.arrays), self._move(batch.audio)
-            outputs = self.encode_tensors(first, second, batch.windows)
-            memories |= zip(places, outputs, strict=True)
-        return [memories[place] for place in range(len(inputs))]
+        groups = group_places(x.kinds for x in inputs)
+        return map_groups(inputs, groups, self._encode_alike)
+
+    def _encode_alike(self, inputs: Sequence[Prepared]) -> list[EncoderOutputs]:
+        """Return the memories of inputs with the same parts."""
+        batch = self._reader.stack(inputs)
+        first, second = self._move(batch.arrays), self._move(batch.audio)
+        return self.encode_tensors(first, second, batch.windows)
 
     def stack(self, inputs: Sequence[Prepared]) -> list[Tensor]:
         """Return each member's batch of inputs of the first encoder."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from captioner.backends.base import Backend, DecodingState, Memory
 from captioner.backends.encoder_outputs import group_by_layout
+from captioner.backends.grouping import map_groups
 from captioner.config import DecodingConfig
 from captioner.decoding import (
     Hypothesis,
@@ -57,13 +58,13 @@ def search_caption_stream(
     requested when there is room for it. With sampling, each image has `rows` captions. A model of
     images and recordings decodes each batch by itself.
     """
-    if backend.audio_specs:
-        found = _search_mixed(backend, batches, config, constraints, rows=rows)
-    elif config.method == "sample":
-        found = _draw_batches(backend, batches, config, constraints, rows=rows)
+    if config.method == "sample":
+        captions = _draw_batches(backend, batches, config, constraints, rows=rows)
+    elif backend.audio_specs:
+        captions = _search_each_batch(backend, batches, config, constraints)
     else:
-        found = _search_batches(backend, iter(batches), config, constraints)
-    return _infer(backend, found)
+        captions = _search_batches(backend, iter(batches), config, constraints)
+    return _infer(backend, captions)
 
 
 def _infer(backend: Backend, items: Iterator[_Item]) -> Iterator[_Item]:
@@ -85,37 +86,36 @@ def _draw_batches(
     *,
     rows: int,
 ) -> Iterator[list[Hypothesis]]:
+
+    def draw(group: list[tuple[int, Memory]]) -> list[list[Hypothesis]]:
+        numbers, memories = zip(*group, strict=True)
+        return draw_captions(backend, memories, config, constraints, rows=rows, numbers=numbers)
+
     count = 0
     for memories in batches:
-        numbers = range(count, count + len(memories))
-        yield from draw_captions(backend, memories, config, constraints, rows=rows, numbers=numbers)
+        numbered = list(enumerate(memories, count))
+        yield from map_groups(numbered, _group(backend, memories), draw)
         count += len(memories)
 
 
-def _search_mixed(
+def _search_each_batch(
     backend: Backend,
     batches: Iterable[Sequence[Memory]],
     config: DecodingConfig,
     constraints: Constraints,
-    *,
-    rows: int,
 ) -> Iterator[list[Hypothesis]]:
     """Yield the captions of batches whose memories may have different layouts."""
-    count = 0
+
+    def search(group: list[Memory]) -> Iterator[list[Hypothesis]]:
+        return _search_batches(backend, iter([group]), config, constraints)
+
     for memories in batches:
-        found: dict[int, list[Hypothesis]] = {}
-        for places in group_by_layout(memories):
-            group = [memories[place] for place in places]
-            if config.method == "sample":
-                numbers = [count + place for place in places]
-                results: Iterable[list[Hypothesis]] = draw_captions(
-                    backend, group, config, constraints, rows=rows, numbers=numbers
-                )
-            else:
-                results = _search_batches(backend, iter([group]), config, constraints)
-            found |= zip(places, results, strict=True)
-        yield from (found[place] for place in range(len(memories)))
-        count += len(memories)
+        yield from map_groups(memories, _group(backend, memories), search)
+
+
+def _group(backend: Backend, memories: Sequence[Memory]) -> list[list[int]]:
+    """Return the places of the memories that can be decoded together."""
+    return group_by_layout(memories) if backend.audio_specs else [[*range(len(memories))]]
 
 
 def _search_batches(
