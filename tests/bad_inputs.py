@@ -15,9 +15,10 @@ import struct
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from image_bytes import bmp, chunk, interlaced, png, swap, tiff
@@ -327,14 +328,19 @@ def kinds() -> list[Kind]:
 
 def build(folder: Path) -> dict[Path, Kind]:
     """Write all files to a folder; return each by its path."""
+    return write_files(folder, kinds())
+
+
+def write_files(folder: Path, files: Iterable[Any]) -> dict[Path, Any]:
+    """Write files with a name and a content, or a function that makes the file, to a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = {folder / kind.name: kind for kind in kinds()}
-    for path, kind in found.items():
-        if callable(kind.content):
-            kind.content(path)
+    written = {folder / file.name: file for file in files}
+    for path, file in written.items():
+        if callable(file.content):
+            file.content(path)
         else:
-            path.write_bytes(kind.content)
-    return found
+            path.write_bytes(file.content)
+    return written
 
 
 if __name__ == "__main__":

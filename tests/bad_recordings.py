@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from bad_inputs import GREY, encode
+from bad_inputs import GREY, encode, write_files
 
 RATE = 16_000
 SECONDS = 1.0
@@ -203,14 +203,7 @@ def kinds() -> list[BadKind]:
 
 def build(folder: Path) -> dict[Path, BadKind]:
     """Write all files to a folder; return each by its path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    found = {folder / kind.name: kind for kind in kinds()}
-    for path, kind in found.items():
-        if callable(kind.content):
-            kind.content(path)
-        else:
-            path.write_bytes(kind.content)
-    return found
+    return write_files(folder, kinds())
 
 
 if __name__ == "__main__":

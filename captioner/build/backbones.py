@@ -37,7 +37,7 @@ def build_backbone(config: Config, *, load_weights: bool = True) -> tuple[Backbo
     if not config.model.backbones:
         return build_audio_backbone(config, load_weights=load_weights), config
     models = [
-        _build_timm(c, f"model.backbones.{i}", load_weights=load_weights)
+        _build_timm(c, "model.backbones", i, load_weights=load_weights)
         for i, c in enumerate(config.model.backbones)
     ]
     own: dict[str, Any] = resolve_model_data_config(models[0])
@@ -66,8 +66,8 @@ def build_audio_backbone(config: Config, *, load_weights: bool = True) -> Backbo
         known = timm.is_model(c.name) and timm.get_pretrained_cfg(c.name)
         if known and known.fixed_input_size:
             args["img_size"] = audio_spec(config).shape[1:]
-        where = f"model.audio.backbones.{i}"
-        models.append(_build_timm(c, where, load_weights=load_weights, **args))
+        where = "model.audio.backbones"
+        models.append(_build_timm(c, where, i, load_weights=load_weights, **args))
     return Backbones(models)
 
 
@@ -101,11 +101,12 @@ def build_mobilenet(config: BackboneConfig) -> MobileNet:
 
 
 def _build_timm(
-    config: BackboneConfig, where: str, *, load_weights: bool, **args: Any
+    config: BackboneConfig, setting: str, index: int, *, load_weights: bool, **args: Any
 ) -> nn.Module:
-    """Build one timm model; `where` is its place in the configuration."""
+    """Build the timm model at an index of a setting, such as `model.backbones`."""
     import timm
 
+    where = f"{setting}.{index}"
     download = config.weights == "timm" and load_weights
     try:
         model: nn.Module = timm.create_model(
@@ -124,7 +125,7 @@ def _build_timm(
     for path in config.remove:
         _remove(model, path, where)
     if load_weights and config.weights not in ("timm", "none"):
-        _load_backbone(model, config, int(where.rpartition(".")[2]))
+        _load_backbone(model, config, index)
     return model
 
 

@@ -92,8 +92,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
-        names = ["images", "tokens", "labels", "questions", "owners", "tags", "targets"]
-        names.append("spectrograms")
+        texts = ("tokens", "labels", "questions", "owners", "tags", "targets")
+        names = ("images", "spectrograms", *texts)
         tensors = {name: getattr(self, name) for name in names}
         moved = {k: v.to(device, non_blocking=True) for k, v in tensors.items() if v is not None}
         return replace(self, **moved)

@@ -179,6 +179,7 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         # The epochs cycle through the cached views, each image with another offset.
         view = epoch if self.features is None else (epoch + index) % len(self.features)
         rng, flip = self._draw_view(view, index)
+        mix = self._draw_mix(view, index)
         image: Tensor | None
         spectrogram: Tensor | None = None
         if self.features is not None:
@@ -187,13 +188,13 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
                 return UnreadableImage(index, self.images[index], source)
         else:
             try:
-                image, spectrogram = self._read_inputs(key, view, rng, flip)
+                image, spectrogram = self._read_inputs(key, view, rng, flip, mix)
             except (AudioError, ImageError) as error:
                 return UnreadableImage(index, str(error), source)
         texts = self._draw_texts(epoch, index, source, flip)
-        if mix := self._draw_mix(view, index):
+        if mix:
             texts = self._mix_texts(texts, mix, key)
-        targets = self._label_questions(texts[2], flip) if texts[1] else None
+        targets = self._label_questions(texts, flip)
         labels = self._label_tags(index, source)
         return Sample(index, image, *texts, source, labels, targets, spectrogram)
 
@@ -205,7 +206,7 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
             image = torch.zeros(self.spec.shape)
         texts = self._draw_texts(0, item.index, item.source, False)
         labels = self._label_tags(item.index, item.source)
-        targets = self._label_questions(texts[2], False) if texts[1] else None
+        targets = self._label_questions(texts, False)
         return Sample(item.index, image, *texts, item.source, labels, targets)
 
     def list_unflippable(self) -> list[int]:
@@ -254,17 +255,17 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         return self._flippable[index]
 
     def _read_inputs(
-        self, key: Key, view: int, rng: random.Random, flip: bool
+        self, key: Key, view: int, rng: random.Random, flip: bool, mix: Mix | None
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return the inputs of the first and of the second encoder; one may be missing."""
         index = key.image
         if isinstance(self.spec, AudioSpec):
-            return self._read_spectrogram(index, view, self.spec), None
+            return self._read_spectrogram(index, view, self.spec, mix), None
         has_image, has_audio = self._choose_inputs(key)
         pixels = self._read_pixels(index, rng, flip) if has_image else None
         if not has_audio or self.audio_spec is None:
             return pixels, None
-        return pixels, self._read_spectrogram(index, view, self.audio_spec)
+        return pixels, self._read_spectrogram(index, view, self.audio_spec, mix)
 
     def _choose_inputs(self, key: Key) -> tuple[bool, bool]:
         """Return whether a sample has its image and its recording; `drop_input` leaves out one."""
@@ -279,10 +280,9 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         keeps_image = rng.random() < 0.5
         return keeps_image, not keeps_image
 
-    def _read_spectrogram(self, index: int, view: int, spec: AudioSpec) -> Tensor:
+    def _read_spectrogram(self, index: int, view: int, spec: AudioSpec, mix: Mix | None) -> Tensor:
         augmentation = None if self.unaugmented[index] else self.audio_augmentation
         rng = random.Random(f"audio {self.seed} {view} {index}")
-        mix = self._draw_mix(view, index)
         spectrogram = read_spectrogram(
             self.recordings[index],
             spec,
@@ -336,12 +336,13 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         labels = [float(tag in present) if tag in known else -1.0 for tag in self.tags]
         return torch.tensor(labels)  # (G,)
 
-    def _label_questions(self, numbers: Sequence[int], flip: bool) -> Tensor | None:
-        """Return the targets (Q, A) of the questions in these rows; None without a classifier.
+    def _label_questions(self, texts: Texts, flip: bool) -> Tensor | None:
+        """Return the targets (Q, A) of the questions; None for captions and without a classifier.
 
         Annotators whose answer is not a class are left out, so that a sum may be below 1.
         """
-        if not self._classes:
+        _, questions, numbers = texts
+        if not self._classes or not questions:
             return None
         targets = torch.zeros(len(numbers), len(self._classes))
         for target, number in zip(targets, numbers, strict=True):
