@@ -39,6 +39,9 @@ class StageConfig:
     """SCST: captions sampled per image and step."""
     baseline: Literal["mean", "greedy"] = "mean"
     """SCST: baseline of the reward, the mean of the image's other samples or a greedy caption."""
+    temperature: float = 1.0
+    """SCST: divides the logits of the policy. Below 1, samples have fewer improbable words, whose
+    probability label smoothing raises."""
     bleu: float = 0.0
     """SCST: weight of BLEU-4 in the reward, relative to that of CIDEr-D."""
     epochs: int = 10
@@ -73,6 +76,7 @@ class StageConfig:
         check_minimum("train.stages", self, 2, "samples")
         names = ("lr", "encoder_lr", "warmup", "final_lr", "cached_views", "bleu")
         check_minimum("train.stages", self, 0, *names)
+        check_interval("train.stages", self, "(0, inf)", "temperature")
         if self.epochs and not (self.lr or self.encoder_lr):
             problem = "lr=0 and encoder_lr=0 train nothing; set one of them above 0"
             raise ConfigError(f"train.stages: {problem}")

@@ -115,6 +115,7 @@ class Objective:
         labels = drawn[:, :samples]
         with evaluation_mode(model):
             logits = model(batch.images, decoder_input(labels))  # (M, V)
+        logits = logits / self.stage.temperature
         total = self_critical_loss(logits, labels, advantages(rewards, samples))
         texts = labels[..., 0].numel()
         return Loss(total, (labels != PAD).sum(), texts, rewards[:, :samples].mean())
@@ -141,6 +142,7 @@ class Objective:
                 backend.encode_tensors([batch.images]),
                 rows=self.stage.samples,
                 max_length=self.max_length,
+                temperature=self.stage.temperature,
                 greedy=self.stage.baseline == "greedy",
             )
 

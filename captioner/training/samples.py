@@ -23,9 +23,12 @@ def sample_captions(
     *,
     rows: int,
     max_length: int,
+    temperature: float = 1.0,
     greedy: bool = False,
 ) -> Tensor:
-    """Draw captions from the model's own distribution, with torch's global generator.
+    """Draw captions from the model's distribution, with torch's global generator.
+
+    `temperature` divides the logits of the samples, not of the greedy caption.
 
     Returns:
         Tokens (B, K, L) with K = `rows`, padded with PAD after EOS. With `greedy`, the greedy
@@ -33,7 +36,11 @@ def sample_captions(
     """
     state = backend.start(memories, rows=rows, room=max_length)
     draws = torch.rand(max_length, len(memories), rows, device=backend.device)
-    samples: Tensor = sample(state.step, draws, bos=BOS, eos=EOS, pad=PAD)
+
+    def step(tokens: Tensor) -> Tensor:
+        return state.step(tokens) / temperature
+
+    samples: Tensor = sample(step, draws, bos=BOS, eos=EOS, pad=PAD)
     if not greedy:
         return samples
     state = backend.start(memories, rows=1, room=max_length)

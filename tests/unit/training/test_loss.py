@@ -14,11 +14,11 @@ from torch import nn
 
 from captioner.build import load_checkpoint
 from captioner.config import StageConfig
-from captioner.data.collate import Batch, collate
+from captioner.data.collate import Batch, collate, decoder_input
 from captioner.data.dataset import Sample
 from captioner.model.layers import Dropout
 from captioner.tokenizer import EOS, PAD
-from captioner.training.loss import FullModel, Objective
+from captioner.training.loss import FullModel, Objective, advantages, self_critical_loss
 from captioner.training.stage import train_mode
 
 TEXTS = {0: ["a red dog by the street"], 1: ["a blue boat by the beach", "a boat"]}
@@ -103,6 +103,21 @@ def test_policy_gradient_is_computed_without_dropout(loaded):
         totals.append(goal(model, batch, full_model=itself(model)).total)
     torch.testing.assert_close(*totals)
     assert model.decoder.training
+
+
+def test_temperature_sharpens_the_policy_that_is_sampled_and_trained(loaded):
+    model, tokenizer = loaded
+    batch = batch_of(tokenizer)
+    greedy = objective(tokenizer, baseline="greedy", temperature=1e-4).sample(model, batch)
+    assert (greedy[:, :4] == greedy[:, 4:]).all()
+    goal = objective(tokenizer, temperature=0.5)
+    torch.manual_seed(5)
+    result = goal(model, batch, full_model=itself(model)).total
+    torch.manual_seed(5)
+    drawn = goal.sample(model, batch)
+    logits = model(batch.images, decoder_input(drawn)) / 0.5
+    gains = advantages(goal.reward(drawn, batch.indices), 4)
+    torch.testing.assert_close(result, self_critical_loss(logits, drawn, gains))
 
 
 @pytest.mark.parametrize("rate", [0.0, 1e-3])
