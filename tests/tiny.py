@@ -25,6 +25,7 @@ from captioner.config import (
 from captioner.model.cpu.mobilenet import STAGES, MobileNet
 from captioner.model.image_encoder import Backbones
 from captioner.model.lstm_decoder import LSTMDecoder
+from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import EOS, Tokenizer
 
 NAME, SIZE, BYTES = "mobilenetv1_100", 64, 256
@@ -92,12 +93,16 @@ def make_checkpoint(
             positions=(size // 32) ** 2,
         )
         _sharpen(model)
-        if question and answers:
-            ids = [tokenizer.encode(text) for text in answers]
-            model.answer_head = build_answer_head(config.model, question, ids)
-            model.answer_head.output.weight.data.mul_(20)
+        if answers:
+            add_classifier(model, config, [tokenizer.encode(text) for text in answers])
     save_best(folder, config, tokenizer, model, {"val": {}})
     return folder
+
+
+def add_classifier(model: Seq2Seq, config: Config, answers: Sequence[Sequence[int]]) -> None:
+    """Add a classifier of questions whose answers, given as token ids, differ between images."""
+    model.answer_head = build_answer_head(config.model, config.model.question, answers)
+    model.answer_head.output.weight.data.mul_(20)
 
 
 @torch.no_grad()

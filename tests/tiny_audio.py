@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import wave
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from tiny import COLOURS, THINGS, _sharpen
+from tiny import COLOURS, THINGS, _sharpen, add_classifier
 
 from captioner.build import build_audio_backbone, build_backbone, build_model, feature_shape
 from captioner.checkpoint.audio_format import first_spec, second_spec
@@ -53,10 +54,19 @@ def audio_config(
 
 
 def make_audio_checkpoint(
-    folder: Path, *, images: bool = False, question: QuestionConfig | None = None, seed: int = 3
+    folder: Path,
+    *,
+    images: bool = False,
+    question: QuestionConfig | None = None,
+    seed: int = 3,
+    decoder: str = "transformer",
+    answers: Sequence[str] = (),
 ) -> Path:
-    """Write a checkpoint with random weights whose captions differ between recordings."""
-    config = audio_config(images=images, question=question)
+    """Write a checkpoint with random weights whose captions differ between recordings.
+
+    `answers` are those of a classifier of questions.
+    """
+    config = audio_config(images=images, question=question, decoder=decoder)
     texts = [f"a {colour} {thing}" for colour in COLOURS for thing in THINGS] * 4
     tokenizer = Tokenizer.train(texts, vocab_size=config.tokenizer.vocab_size)
     with torch.random.fork_rng():
@@ -76,6 +86,8 @@ def make_audio_checkpoint(
             audio=audio,
         )
         _sharpen(model)
+        if answers:
+            add_classifier(model, config, [tokenizer.encode(text) for text in answers])
     save_best(folder, config, tokenizer, model, {"val": {}})
     return folder
 

@@ -183,8 +183,10 @@ class ModelConfig:
         if self.graph and self.width % self.graph.heads:
             problem = f"is not a multiple of model.graph.heads={self.graph.heads}"
             raise ConfigError(f"model.width={self.width} {problem}")
-        if self.graph and self.audio:
-            raise ConfigError("model.graph is for models of images, without model.audio")
+        if self.audio and (self.graph or (self.question and self.question.fusion == "graph")):
+            name = "model.graph" if self.graph else "model.question.fusion=graph"
+            problem = "is for models of images, without model.audio"
+            raise ConfigError(f"{name} {problem}: the positions of a spectrogram are not a square")
         if not (self.backbones or self.audio):
             raise ConfigError(
                 "model.backbones is empty; name at least one timm model, or set model.audio"

@@ -235,6 +235,11 @@ def test_missing_config_file_is_named():
         (["model.width=100", "model.heads=3"], ["model.width=100", "model.heads=3"]),
         (["model.graph={heads: 7}"], ["model.width=512", "model.graph.heads=7"]),
         (["model.backbones=[]"], ["model.backbones"]),
+        (["model.graph={}", "model.audio={}"], ["model.graph", "model.audio"]),
+        (
+            ["model.question.fusion=graph", "model.audio={}"],
+            ["model.question.fusion=graph", "model.audio"],
+        ),
         (["decoding.max_length=50"], ["decoding.max_length=50", "model.max_length=40"]),
         (
             ["model.question.fusion=add", "answers.max_length=50"],

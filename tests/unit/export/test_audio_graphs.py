@@ -13,7 +13,7 @@ from backend_pairs import (
     assert_same_captions,
     load_pair,
 )
-from tiny import picture
+from tiny import THINGS, picture
 from tiny_audio import RATE, make_audio_checkpoint, tone
 
 import captioner
@@ -27,12 +27,13 @@ LONG = (np.concatenate([tone(200), tone(1500), tone(700, seconds=0.5)]), RATE)
 QUESTIONS = ["what is it", "where is the red dog"]
 
 
-@pytest.fixture(scope="module")
-def sounds(tmp_path_factory, add_graphs) -> Pair:
+@pytest.fixture(scope="module", params=["transformer", "lstm"])
+def sounds(request, tmp_path_factory, add_graphs) -> Pair:
     """Return a model of recordings that answers questions."""
     folder = tmp_path_factory.mktemp("audio") / "best"
     question = QuestionConfig(encoder_layers=1, fusion="concat", fusion_layers=1)
-    return load_pair(add_graphs(make_audio_checkpoint(folder, question=question)))
+    make_audio_checkpoint(folder, question=question, decoder=request.param)
+    return load_pair(add_graphs(folder))
 
 
 @pytest.fixture(scope="module", params=["concat", "cross_attention", "multiply"])
@@ -59,6 +60,22 @@ def test_captions_of_recordings_are_those_of_torch(sounds):
 def test_answers_about_recordings_are_those_of_torch(sounds):
     rows = [(sound, question) for sound in [*SOUNDS, LONG] for question in QUESTIONS]
     assert_same_answers(*(model.answer(rows) for model in sounds))
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_classified_answers_about_recordings_are_those_of_torch(tmp_path, add_graphs, images):
+    question = QuestionConfig(encoder_layers=1, fusion="add", classes=len(THINGS))
+    folder = make_audio_checkpoint(
+        tmp_path / "best", images=images, question=question, answers=THINGS
+    )
+    pair = load_pair(add_graphs(folder))
+    some = inputs() if images else [*SOUNDS, LONG]
+    rows = [(one, question) for one in some for question in QUESTIONS]
+    results = [model.answer(rows, num_answers=len(THINGS)) for model in pair]
+    assert_same_answers(*results)
+    assert len({result.text for result in results[0]}) > 1
+    for result in results[0]:
+        assert {answer.text for answer in result.answers} == set(THINGS)
 
 
 def test_attention_to_a_recording_has_the_grid_of_its_spectrogram(sounds):
