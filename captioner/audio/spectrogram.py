@@ -21,25 +21,28 @@ _LINEAR_STEP, _BREAK, _LOG_STEP = 200 / 3, 1000.0, math.log(6.4) / 27
 
 @dataclass(frozen=True)
 class AudioSpec:
-    """The input format of an audio encoder; it is saved with the checkpoint."""
+    """The input format of an audio encoder; `captioner.config.AudioConfig` has its defaults."""
 
-    rate: int = 16_000
+    rate: int
     """Samples per second."""
-    window: int = 400
-    """Length of the Hann window in samples, 25 ms."""
-    hop: int = 160
-    """Samples between frames, 10 ms."""
-    fft: int = 512
+    window: int
+    """Length of the Hann window in samples."""
+    hop: int
+    """Samples between frames."""
+    fft: int
     """Length of the Fourier transform; the window is padded with zeros on both sides."""
-    mels: int = 64
+    mels: int
     """Number of mel bands."""
-    min_hz: float = 50.0
-    max_hz: float = 8_000.0
-    seconds: float = 5.0
+    min_hz: float
+    """Lower edge of the lowest mel band."""
+    max_hz: float
+    """Upper edge of the highest mel band."""
+    seconds: float
     """Duration of the input; longer recordings are processed in windows."""
-    mean: float = -40.0
-    """Mean of the log-mel values in dB, for normalization; the default is that of ESC-10."""
-    std: float = 30.0
+    mean: float
+    """Mean of the log-mel values in dB, for normalization."""
+    std: float
+    """Standard deviation of the log-mel values in dB, for normalization."""
 
     @property
     def shape(self) -> tuple[int, int, int]:

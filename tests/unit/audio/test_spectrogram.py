@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 
 from captioner.audio import AudioSpec, Recording, load_audio, log_mel, to_spectrogram, windows
+from captioner.checkpoint.audio_format import audio_spec
+from captioner.config import AudioConfig, Config
 
-SPEC = AudioSpec(seconds=1.0)
+
+def spec_of(**settings: float) -> AudioSpec:
+    """Return the format of a configuration with these settings in the section `audio`."""
+    return audio_spec(Config(audio=AudioConfig(**settings)))
+
+
+SPEC = spec_of(seconds=1.0)
 
 
 def noise(seconds: float, seed: int = 0) -> Recording:
@@ -18,12 +26,12 @@ def noise(seconds: float, seed: int = 0) -> Recording:
 @pytest.mark.parametrize(
     "spec",
     [
-        AudioSpec(),
-        AudioSpec(min_hz=0, mels=40),
-        AudioSpec(max_hz=4_000),
-        AudioSpec(fft=1024, window=1024, hop=320, mels=128),
-        AudioSpec(fft=512, window=401),
-        AudioSpec(rate=44_100, max_hz=20_000, fft=2048, window=1102, hop=441),
+        spec_of(),
+        spec_of(min_hz=0, mels=40),
+        spec_of(max_hz=4_000),
+        spec_of(fft=1024, window=1024, hop=320, mels=128),
+        spec_of(fft=512, window=401),
+        spec_of(rate=44_100, max_hz=20_000, fft=2048, window=1102, hop=441),
     ],
 )
 @pytest.mark.parametrize("count", [1, 159, 160, 12_345])
@@ -52,7 +60,7 @@ def test_log_mel_equals_librosa(spec: AudioSpec, count: int) -> None:
 
 def test_a_tone_appears_in_its_band() -> None:
     samples = np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000).astype(np.float32)
-    bands = log_mel(samples, AudioSpec()).mean(axis=1)
+    bands = log_mel(samples, spec_of()).mean(axis=1)
     assert bands.argmax() == 20  # 66.7 Hz for each mel below 1 kHz
     assert bands.max() > bands[40:].max() + 40
 
@@ -70,7 +78,7 @@ def test_a_spectrogram_has_exactly_the_frames_of_the_input(seconds: float) -> No
 
 
 def test_short_recordings_are_filled_with_silence() -> None:
-    spec = AudioSpec(seconds=1.0, mean=-40.0, std=20.0)
+    spec = spec_of(seconds=1.0, mean=-40.0, std=20.0)
     values = to_spectrogram(noise(0.5), spec)
     np.testing.assert_allclose(values[:, :, 53:], -3.0, rtol=1e-5)
     np.testing.assert_allclose(
