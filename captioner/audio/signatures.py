@@ -21,6 +21,7 @@ _FORMATS = (
         rb"\x80-\x8b\x90-\x9b\xa0-\xab\xb0-\xbb\xc0-\xcb\xd0-\xdb\xe0-\xeb]",
     ),
 )
+AUDIO_FORMATS = tuple(name for name, _ in _FORMATS)
 _OTHER_TYPES = (
     ("a git-LFS pointer, not the recording itself (run `git lfs pull`)", rb"version https://git-l"),
     ("an MP4, M4A or QuickTime file, which is not read", rb"....ftyp"),
@@ -47,7 +48,7 @@ def identify_audio(head: bytes) -> str:
         return name
     unknown = f"of an unknown format (first bytes {head[:8].hex(' ')})" if head else "empty"
     other = (name for name, signature in _OTHER_TYPES if re.match(signature, head, re.DOTALL))
-    expected = ", ".join(name for name, _ in _FORMATS)
+    expected = ", ".join(AUDIO_FORMATS)
     raise AudioFormatError(f"is {next(other, unknown)}; expected {expected}")
 
 

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from captioner.audio import AudioInput, AudioSpec
 
 
+_GIVEN = {
+    ("image",): "an image was",
+    ("audio",): "a recording was",
+    ("image", "audio"): "an image and a recording were",
+}
+
+
 class Stacked(NamedTuple):
     """The batch of each member: inputs with the same parts."""
 
@@ -43,25 +50,37 @@ class InputReader:
         self._pixels = [x for x in dict.fromkeys(specs) if isinstance(x, PixelSpec)]
         first = [x for x in dict.fromkeys(specs) if not isinstance(x, PixelSpec)]
         self._spectrograms = first or list(dict.fromkeys(audio_specs))
+        self._other_formats: Sequence[str] = ()
+        """The formats of recordings, if the model takes images, too."""
+        if self._pixels and self._spectrograms:
+            from captioner.audio.signatures import AUDIO_FORMATS
+
+            self._other_formats = AUDIO_FORMATS
 
     def read(self, source: ModelInput) -> Prepared:
         """Read one image, recording or pair; raise InputError."""
         inputs = self._split(source)
-        if inputs.audio is not None and not self._spectrograms:
-            raise InputError("a recording was given; this model takes images only")
-        if inputs.image is not None and not self._pixels:
-            raise InputError("an image was given; this model takes recordings only")
+        self._check_kinds(inputs)
         parts = []
         if inputs.image is not None:
-            parts.append(self._read_image(inputs.image))
+            others = self._other_formats if inputs is not source else ()
+            parts.append(self._read_image(inputs.image, others))
         if inputs.audio is not None:
             parts.append(self._read_audio(inputs.audio))
-        if not parts:
-            raise InputError("neither an image nor a recording was given")
         first, last = parts[0], parts[-1]
         is_low = all(part.low_confidence for part in parts)
         kinds = tuple(kind for part in parts for kind in part.kinds)
         return Prepared(first.arrays, first.size, is_low, last.audio, kinds)
+
+    def _check_kinds(self, inputs: Inputs) -> None:
+        """Raise InputError if there is no input, or one that the model does not take."""
+        kinds = tuple(name for name in ("image", "audio") if getattr(inputs, name) is not None)
+        if not kinds:
+            raise InputError("neither an image nor a recording was given")
+        if "audio" in kinds and not self._spectrograms:
+            raise InputError(f"{_GIVEN[kinds]} given; this model takes images only")
+        if "image" in kinds and not self._pixels:
+            raise InputError(f"{_GIVEN[kinds]} given; this model takes recordings only")
 
     def _split(self, source: ModelInput) -> Inputs:
         """Return a source as an image, a recording or both."""
@@ -73,16 +92,18 @@ class InputReader:
             return Inputs(audio=cast("AudioInput", source))
         return split_input(source)
 
-    def _read_image(self, source: ImageInput) -> Prepared:
+    def _read_image(self, source: ImageInput, other_formats: Sequence[str]) -> Prepared:
         # A large photograph decodes several times as fast at a reduced scale; twice the encoder's
         # size is enough for the resizing filter.
         size = 2 * max(max(spec.size) for spec in self._pixels)
         try:
-            loaded = load_image(source, min_size=size)
+            loaded = load_image(source, min_size=size, other_formats=other_formats)
         except ImageFormatError:
-            if not self._spectrograms and split_input(source).audio is not None:
-                name = source_name(source) or "<file>"
-                line = f"{name}: is a recording; this model takes images only"
+            if split_input(source).audio is not None:
+                name, problem = source_name(source) or "<file>", "expected an image"
+                if not self._spectrograms:
+                    problem = "this model takes images only"
+                line = f"{name}: is a recording; {problem}"
                 raise InputError(printable_line(line)) from None
             raise
         fitted = [fit(loaded, s.size, crop=s.resize == "crop") for s in self._pixels]

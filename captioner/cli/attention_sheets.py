@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
@@ -17,7 +17,6 @@ from captioner.errors import CaptionerError
 from captioner.files import file_digest
 from captioner.images import load_image
 from captioner.images.heatmap import overlay
-from captioner.images.transforms import PixelSpec
 
 if TYPE_CHECKING:
     from captioner.predict import Attention, Captioner
@@ -39,9 +38,14 @@ class SheetWriter:
     """
 
     def __init__(
-        self, folder: str, captioner: Callable[[], Captioner], *, overwrite: bool = False
+        self,
+        folder: str,
+        captioner: Callable[[], Captioner],
+        *,
+        join_audio: Callable[[str], Any],
+        overwrite: bool = False,
     ) -> None:
-        self._captioner, self._overwrite = captioner, overwrite
+        self._captioner, self._join_audio, self._overwrite = captioner, join_audio, overwrite
         _make_folder(Path(folder))
 
     def draw(self, path: str, text: str, target: str) -> tuple[str, str]:
@@ -56,9 +60,11 @@ class SheetWriter:
             kept = f"{target}: is the sheet of another image and is kept; --overwrite replaces it"
             return "", kept
         try:
-            if not isinstance(self._captioner().backend.specs[0], PixelSpec):
+            model = self._captioner()
+            encoded = model.encode(self._join_audio(path))
+            if "image" not in encoded.inputs:
                 raise CaptionerError(f"{path}: --attention draws over images, not over recordings")
-            words = self._captioner().attention(path, text) if text.strip() else []
+            words = model.attention(encoded, text) if text.strip() else []
             sheet = draw_sheet(load_image(path, min_size=2 * TILE), words)
             _make_folder(Path(target).parent)
             _save(sheet, target, own)

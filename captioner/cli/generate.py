@@ -123,7 +123,9 @@ def describe_images(options: CaptionOptions, allowed: list[str] | None) -> int:
         from captioner.cli.attention_sheets import SheetWriter
 
         overwrite = options.batch.overwrite
-        draw = SheetWriter(options.batch.attention, captioner, overwrite=overwrite).draw
+        draw = SheetWriter(
+            options.batch.attention, captioner, join_audio=options.join_audio, overwrite=overwrite
+        ).draw
 
     def describe_sources(sources: Iterator[Source]) -> Iterator[Result | Answers]:
         return describe(options, allowed, captioner, map(options.join_audio, sources))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 from PIL import Image
@@ -37,8 +37,10 @@ _OTHER_TYPES = (
 )
 
 
-def open_image(file: BinaryIO, max_pixels: int) -> Image.Image:
+def open_image(file: BinaryIO, max_pixels: int, other_formats: Sequence[str] = ()) -> Image.Image:
     """Open a seekable image file and check its size; nothing is decoded yet.
+
+    `other_formats` are named in the error of an unknown format, in addition to those of images.
 
     Raises:
         ImageError: The file cannot be read as an image.
@@ -48,7 +50,7 @@ def open_image(file: BinaryIO, max_pixels: int) -> Image.Image:
     head = file.read(512)
     if not isinstance(head, bytes):
         raise ImageError("is open in text mode; open it with mode 'rb'")
-    name, plugin = _identify(head)
+    name, plugin = _identify(head, other_formats)
     opener = _opener(name, plugin)
     if name == "ICO":  # the only plugin that decodes when it opens a file
         _check_icon(file, max_pixels)
@@ -79,16 +81,15 @@ def _opener(name: str, plugin: str) -> Callable[[BinaryIO, str], Image.Image]:
     return Image.OPEN[name][0]
 
 
-def _identify(head: bytes) -> tuple[str, str]:
+def _identify(head: bytes, other_formats: Sequence[str] = ()) -> tuple[str, str]:
     """Return Pillow's names of the format and of its plugin for a file that starts with `head`."""
     for name, plugin, signature in _FORMATS:
         if re.match(signature, head, re.DOTALL):
             return name, plugin
     unknown = f"of an unknown format (first bytes {head[:8].hex(' ')})" if head else "empty"
     other = (name for name, signature in _OTHER_TYPES if re.match(signature, head, re.DOTALL))
-    raise ImageFormatError(
-        f"is {next(other, unknown)}; expected {', '.join(name for name, _, _ in _FORMATS)}"
-    )
+    expected = ", ".join([*(name for name, _, _ in _FORMATS), *other_formats])
+    raise ImageFormatError(f"is {next(other, unknown)}; expected {expected}")
 
 
 def check_size(size: tuple[int, int], max_pixels: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import BinaryIO, TypeAlias
 
 import numpy as np
@@ -19,7 +20,11 @@ _SOURCES = "a path, bytes, file, image or array"
 
 
 def load_image(
-    source: ImageInput, *, max_pixels: int = 178_956_970, min_size: int | None = None
+    source: ImageInput,
+    *,
+    max_pixels: int = 178_956_970,
+    min_size: int | None = None,
+    other_formats: Sequence[str] = (),
 ) -> Image.Image:
     """Return a new RGB image (height and width at least 1, no metadata).
 
@@ -30,6 +35,8 @@ def load_image(
         max_pixels: Largest width x height, compared with the header before decoding.
         min_size: Decode a JPEG, much faster, at 1/2, 1/4 or 1/8 of its size while both sides keep
             at least this many pixels.
+        other_formats: Formats that the caller reads otherwise, which the error of an unknown format
+            names, too.
 
     Raises:
         ImageError: The source cannot be decoded completely (ImageFormatError: its format is not
@@ -43,7 +50,7 @@ def load_image(
             check_size(source.size, max_pixels)
             return to_upright_rgb(source)
         with open_source(source, ImageError, ImageFormatError, _SOURCES) as file:
-            image = open_image(file, max_pixels)
+            image = open_image(file, max_pixels, other_formats)
             if min_size is not None:
                 image.draft(None, (max(1, min_size),) * 2)  # type: ignore[arg-type]  # may be None
             return to_upright_rgb(image)

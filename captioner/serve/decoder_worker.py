@@ -24,7 +24,7 @@ from typing import BinaryIO
 
 from captioner.audio import is_audio, is_silent_or_noise, load_audio
 from captioner.audio.recording import import_decoder
-from captioner.audio.signatures import NEEDED_BYTES
+from captioner.audio.signatures import AUDIO_FORMATS, NEEDED_BYTES
 from captioner.errors import CaptionerError, ImageFormatError, InputError
 from captioner.images import fit, is_blank, load_image
 from captioner.images.file_types import identify_format
@@ -93,7 +93,12 @@ def _decode_image(data: bytes, limits: DecoderLimits) -> list[bytes]:
             raise InputError("<bytes>: is an image; this model takes recordings only")
         return _decode_recording(data, limits)  # raises an error that names the expected formats
     # The same minimum size as `Captioner.caption` requests, so that the pixels are equal.
-    image = load_image(data, max_pixels=limits.max_pixels, min_size=2 * max(limits.size))
+    image = load_image(
+        data,
+        max_pixels=limits.max_pixels,
+        min_size=2 * max(limits.size),
+        other_formats=() if limits.audio_rate is None else AUDIO_FORMATS,
+    )
     small = fit(image, limits.size, crop=limits.crop)
     head = {
         "size": small.size,

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from tiny import make_checkpoint, picture
 from tiny_audio import make_audio_checkpoint, tone, write_wave
 
+import captioner
 from captioner.cli import generate
+from captioner.cli.attention_sheets import TILE, SheetWriter, draw_sheet
 from captioner.config import QuestionConfig
+from captioner.images import load_image
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("working_folder")]
 QUESTION = QuestionConfig(encoder_layers=1, fusion="concat", fusion_layers=1)
@@ -95,3 +101,34 @@ def test_a_recording_beside_an_image_changes_the_result(both, bark, working_fold
         records.append(json.loads(capsys.readouterr().out))
     assert [record.get("inputs") for record in records] == [None, ["image", "audio"], ["audio"]]
     assert len({record["score"] for record in records}) == 3
+
+
+def test_errors_of_a_model_of_both_name_the_file_and_all_formats(
+    both, bark, working_folder, capsys
+):
+    picture(1).save(working_folder / "photo.jpg")
+    (working_folder / "broken.mp3").write_bytes(b"just text")
+    assert generate.main([".", "--attention", "maps", "--checkpoint", both, "--jsonl"]) == 3
+    out, err = capsys.readouterr()
+    errors = {row["image"]: row.get("error", "") for row in map(json.loads, out.splitlines())}
+    assert errors["./photo.jpg"] == ""
+    assert errors["./bark.wav"] == "./bark.wav: --attention draws over images, not over recordings"
+    assert errors["./broken.mp3"].startswith("./broken.mp3: is text; expected JPEG, PNG")
+    assert errors["./broken.mp3"].endswith("WAV, FLAC, Ogg, AIFF, MP3")
+    assert err.count("\n") == 2
+    assert generate.main([bark, "--audio", bark, "--checkpoint", both]) == 1
+    problem = f"{bark}: is a recording; expected an image"
+    assert capsys.readouterr().err == f"generate.py: {problem}\n"
+
+
+def test_an_attention_sheet_depends_on_the_recording_beside_the_image(both, bark, working_folder):
+    picture(1).save(working_folder / "photo.jpg")
+    model, text = captioner.load(both), "a red dog"
+    image = load_image("photo.jpg", min_size=2 * TILE)
+    pair = captioner.Inputs("photo.jpg", bark)
+    sheets = [np.asarray(draw_sheet(image, model.attention(x, text))) for x in (pair, "photo.jpg")]
+    writer = SheetWriter("maps", lambda: model, join_audio=lambda path: replace(pair, image=path))
+    assert writer.draw("photo.jpg", text, "maps/sheet.png") == ("", "")
+    written = np.asarray(Image.open("maps/sheet.png"))
+    assert np.array_equal(written, sheets[0])
+    assert not np.array_equal(written, sheets[1])

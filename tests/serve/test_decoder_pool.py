@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import signal
 import struct
@@ -32,7 +33,7 @@ from captioner.errors import (
 )
 from captioner.images import fit, load_image
 from captioner.serve.decoder_pool import DecodedInput, DecoderPool, join_inputs
-from captioner.serve.decoder_worker import DecoderLimits
+from captioner.serve.decoder_worker import DecoderLimits, decode
 
 LIMITS = DecoderLimits(size=(32, 48), crop=False, max_pixels=10**6, memory=2**30, seconds=3)
 
@@ -185,6 +186,12 @@ def test_recordings_equal_those_of_load_audio() -> None:
     samples, rate = run(test, limits).audio
     assert rate == 8_000
     assert np.array_equal(samples, load_audio(data, 8_000).samples)
+
+
+def test_an_unknown_format_names_those_of_images_and_recordings() -> None:
+    for rate, last in ((None, "HEIC, ICO"), (8_000, "ICO, WAV, FLAC, Ogg, AIFF, MP3")):
+        (frame,) = decode(b"just text", replace(LIMITS, audio_rate=rate))
+        assert json.loads(frame)["error"].endswith(last)
 
 
 def test_an_image_and_a_recording_are_joined_in_any_order() -> None:

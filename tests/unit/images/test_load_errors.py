@@ -84,6 +84,8 @@ def test_invalid_files_are_rejected(data: bytes, word: str, tmp_path: Path) -> N
 def test_unsupported_formats_are_rejected(kind: str) -> None:
     with pytest.raises(ImageError, match=r"expected JPEG, PNG"):
         load_image(encode(picture(), kind))
+    with pytest.raises(ImageError, match=r"expected JPEG, .*, ICO, WAV, MP3$"):
+        load_image(encode(picture(), kind), other_formats=("WAV", "MP3"))
 
 
 def test_invalid_paths_are_rejected(tmp_path: Path) -> None:
