@@ -30,7 +30,7 @@ _OTHER_TYPES = (
     ("a git-LFS pointer, not the image itself (run `git lfs pull`)", rb"version https://git-lfs"),
     ("a Photoshop (PSD) file, which is not read", rb"8BPS"),
     ("a PostScript (EPS) or PDF file, which is not read", rb"%!PS|%PDF|\xc5\xd0\xd3\xc6"),
-    ("JPEG XL or a video, which is not read", rb"....(?:ftyp|JXL )|\xff\x0a|RIFF|\x1aE\xdf"),
+    ("JPEG XL, video or audio, which is not read", rb"....(?:ftyp|JXL )|\xff\x0a|RIFF|\x1aE\xdf"),
     ("an archive, which is not read", rb"PK\x03\x04|\x1f\x8b"),
     ("HTML, XML or SVG text", rb"(?:\xef\xbb\xbf)?\s*<"),
     ("text", rb"(?:[\t\n\r -~]|[\xc2-\xf4][\x80-\xbf]*){4,}\Z"),
