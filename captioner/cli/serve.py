@@ -129,8 +129,8 @@ def _add_access_flags(parser: Parser) -> None:
     text = "Let web pages of this origin send requests; may be repeated. Default: none."
     add("--cors", action="append", metavar="ORIGIN", help=text)
     text = (
-        "Fetch images by URL from this host; *.example.org matches all subdomains; may be"
-        " repeated. Default: none."
+        "Fetch images and recordings by URL from this host; *.example.org matches all subdomains;"
+        " may be repeated. Default: none."
     )
     add("--allow-url-fetch", action="append", metavar="HOST", help=text)
 

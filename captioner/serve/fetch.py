@@ -1,4 +1,4 @@
-"""Fetch images by URL, only from the hosts that the server allows.
+"""Fetch images and recordings by URL, only from the hosts that the server allows.
 
 A server that fetches URLs of its clients can be abused to reach its internal network (server-side
 request forgery). Therefore the host must be on the list; all addresses that it resolves to must be
@@ -22,7 +22,7 @@ from captioner.serve.http_errors import RequestError
 MAX_REDIRECTS = 3
 SECONDS = 10.0
 """The longest time for a download, redirects included."""
-_HEADERS = (("Accept", "image/*"), ("User-Agent", "captioner"))
+_HEADERS = (("Accept", "image/*, audio/*"), ("User-Agent", "captioner"))
 _PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
@@ -139,4 +139,4 @@ def _matches(host: str, pattern: str) -> bool:
 
 
 def _url_error(problem: str) -> RequestError:
-    return RequestError(422, "bad_url", f"image: the URL {problem}")
+    return RequestError(422, "bad_url", f"the URL {problem}")

@@ -117,6 +117,8 @@ def test_a_model_of_recordings_rejects_images(listener) -> None:
     [
         ({"json": {"audio": "bark.wav"}}, "audio: is not valid base64"),
         ({"json": {"audio": "file:///bark.wav"}}, "never reads local files"),
+        ({"json": {"audio": "https://a.org/bark.wav"}}, "audio: the URL is of a host that"),
+        ({"json": {"image": {"url": "http://a.org:8/"}}}, "image: the URL must be http"),
         ({"json": {"audio": "data:text/plain,x"}}, "audio: a data URI"),
         ({"json": {"audio": {"path": "x"}}}, "audio.path"),
         ({"json": {"sound": "x"}}, "sound"),

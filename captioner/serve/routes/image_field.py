@@ -35,7 +35,10 @@ async def read_image_field(value: Any, fetcher: Fetcher, *, name: str = "image")
     match = _SCHEME.match(value)
     scheme = match[1].lower() if match else ""
     if scheme in ("http", "https"):
-        return await fetcher.get(value)
+        try:
+            return await fetcher.get(value)
+        except RequestError as error:
+            raise RequestError(error.status, error.reason, f"{name}: {error}") from None
     if scheme == "data":
         return _decode(_parse_data_uri(value, name), name)
     if scheme:
