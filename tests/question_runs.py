@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from conftest import make_flickr, make_questions
+from drawn_images import make_flickr, make_questions
 
 from captioner.backends.torch_backend import TorchBackend
 from captioner.build import load_checkpoint

@@ -262,7 +262,7 @@ def texture(power: float, seed: int) -> Image.Image:
 
 
 def test_photos_drawings_and_textures_are_not_blank():
-    from conftest import SHAPES, draw
+    from drawn_images import SHAPES, draw
     from PIL import ImageDraw
 
     found = {f"drawing {shape}": draw(*shape) for shape in SHAPES}

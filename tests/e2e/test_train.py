@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SHAPES, captions_of, make_flickr
+from drawn_images import SHAPES, captions_of, make_flickr
 from runs import (
     GREEDY_BASELINE,
     SELF_CRITICAL,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import SHAPES, make_questions, questions_of
+from drawn_images import SHAPES, make_questions, questions_of
 from question_runs import OVERFIT, make_both, metrics_of
 from runs import assert_resumed_is_whole, run, sources, words_for
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_flickr
+from drawn_images import make_flickr
 from forks import Moment
 from runs import (
     SELF_CRITICAL,

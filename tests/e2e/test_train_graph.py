@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from blocked import run_without
-from conftest import make_flickr
+from drawn_images import make_flickr
 from question_runs import ASKING, make_both, metrics_of
 from runs import best_of, run, sources, stop_after, words_for
 from safetensors.torch import load_file

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from backend_pairs import load_pair
-from conftest import make_flickr
+from drawn_images import make_flickr
 from runs import best_of, run
 
 from captioner.config import load_config

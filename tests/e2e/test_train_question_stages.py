@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from conftest import SHAPES, captions_of, make_questions
+from drawn_images import SHAPES, captions_of, make_questions
 from question_runs import (
     ASKING,
     MIXED,

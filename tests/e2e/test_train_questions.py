@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from conftest import SHAPES, captions_of, make_questions, questions_of
+from drawn_images import SHAPES, captions_of, make_questions, questions_of
 from question_runs import (
     ASKING,
     MIXED,

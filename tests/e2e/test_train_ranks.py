@@ -13,7 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT, make_flickr
+from conftest import ROOT
+from drawn_images import make_flickr
 from runs import assert_equal, best_of, launch, run_in_processes, state_of, words_for
 
 from captioner.cli import train

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_flickr
+from drawn_images import make_flickr
 from question_runs import ASKING, caption, make_both, metrics_of
 from runs import best_of, run, sources
 from safetensors.torch import load_file

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from conftest import make_flickr
+from drawn_images import make_flickr
 from runs import (
     run,
 )

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import SHAPES, make_flickr
+from drawn_images import SHAPES, make_flickr
 from question_runs import metrics_of
 from runs import assert_resumed_is_whole, best_of, run, sources, state_of, words_for
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import make_flickr
+from drawn_images import make_flickr
 from runs import assert_resumed_is_whole, best_of, run, words_for
 
 from captioner.build import load_checkpoint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conftest import SHAPES, Table, draw
+from drawn_images import SHAPES, Table, draw
 
 from captioner.data.dataset import Augmentation, ImageDataset, Sample
 from captioner.images.transforms import PixelSpec

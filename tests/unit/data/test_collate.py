@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import Table
+from drawn_images import Table
 from hypothesis import given
 from hypothesis import strategies as st
 from sample_tables import (

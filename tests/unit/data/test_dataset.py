@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Table
+from drawn_images import Table
 from PIL import Image
 from sample_tables import (
     FLIPPING,

@@ -7,8 +7,8 @@ import random
 from pathlib import Path
 
 import pytest
-from conftest import make_flickr
 from datasets import Dataset
+from drawn_images import make_flickr
 
 from captioner.config import SourceConfig, load_config
 from captioner.data import Report

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Table, draw
+from drawn_images import Table, draw
 from sample_tables import SPEC, decode_texts, train_tokenizer
 from tiny_audio import AUDIO, audio_config, tone, write_wave
 

@@ -7,8 +7,8 @@ import random
 from pathlib import Path
 
 import pytest
-from conftest import SHAPES, draw, make_flickr, make_questions
 from datasets import Dataset
+from drawn_images import SHAPES, draw, make_flickr, make_questions
 from runs import sources
 
 from captioner.config import (

@@ -11,8 +11,8 @@ from types import ModuleType
 
 import pytest
 from caption_sets import make_csv, make_jsonl
-from conftest import draw
 from data_files import json_lines, list_problems, pictures, write, write_lines
+from drawn_images import draw
 from question_sets import content, make_mixed
 
 from captioner.data import (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from conftest import Table
+from drawn_images import Table
 from sample_tables import draw_pictures, make_dataset, table_row, train_tokenizer
 
 from captioner.data.collate import collate

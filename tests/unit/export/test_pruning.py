@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from backend_pairs import assert_same_answers, assert_same_captions, load_pair
-from conftest import make_flickr, make_questions
+from drawn_images import make_flickr, make_questions
 from safetensors.torch import load_file
 from small_models import SIZES, small_model, train_small_tokenizer
 from tiny import picture

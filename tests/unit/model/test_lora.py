@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_questions
+from drawn_images import make_questions
 from runs import assert_resumed_is_whole, best_of, run, state_of
 from safetensors.torch import load_file
 from tiny import make_checkpoint, make_text_encoder

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import SHAPES, draw
 from datasets import Dataset
+from drawn_images import SHAPES, draw
 from tiny_vqa import make_vqa_checkpoint
 
 from captioner.build import load_checkpoint

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import Table
+from drawn_images import Table
 from small_models import train_small_tokenizer
 
 from captioner.config import Config, ModelConfig, QuestionConfig

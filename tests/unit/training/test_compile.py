@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import make_flickr
+from drawn_images import make_flickr
 from runs import best_of, run
 from tiny import make_checkpoint
 from torch import Tensor, nn

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import make_flickr
+from drawn_images import make_flickr
 from runs import TINY, sources
 
 from captioner.cli import train

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import runs
 import torch
-from conftest import draw, make_flickr, make_questions
+from drawn_images import draw, make_flickr, make_questions
 from runs import TINY
 from tiny import make_checkpoint, make_text_encoder
 

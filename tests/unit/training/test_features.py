@@ -15,7 +15,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from conftest import SHAPES, Table, draw, make_flickr
+from drawn_images import SHAPES, Table, draw, make_flickr
 from runs import TWO_STAGES, assert_equal, best_of, run
 from tiny import Grid
 from torch import nn

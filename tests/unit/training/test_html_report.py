@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from conftest import make_flickr
+from drawn_images import make_flickr
 from runs import run, stop_after
 from tiny import picture
 

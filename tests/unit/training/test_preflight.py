@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import make_flickr, make_questions
+from drawn_images import make_flickr, make_questions
 from runs import sources, words_for
 
 from captioner.cli import train

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import make_flickr, make_questions
+from drawn_images import make_flickr, make_questions
 from tiny import make_checkpoint
 
 import captioner

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from accelerate import Accelerator
-from conftest import make_flickr
+from drawn_images import make_flickr
 from runs import TINY, sources
 
 from captioner.config import load_config
