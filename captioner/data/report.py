@@ -59,7 +59,7 @@ class Report:
         self.unused: Counter[str] = Counter()
         """Rows by split, of the other splits."""
         self.parts: dict[str, Report] = {}
-        """Reports on single data sets, by their paths."""
+        """Reports on single data sets, by their paths; a repeated path is followed by its key."""
         self.problems: dict[str, Problem] = {}
         """The problems by kind, in the order of their first occurrence."""
         self._keys: set[tuple[str, object]] = set()

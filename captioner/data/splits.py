@@ -58,7 +58,8 @@ def read_splits(
         if not all_validation_rows:
             val_part = _limit_validation(val_part, source, key, config, problems)
         report.merge(problems)
-        report.parts[str(source.root)] = problems
+        name = str(source.root)
+        report.parts[f"{name} ({key})" if name in report.parts else name] = problems
         rows = train_part, val_part
         kinds = [list(map(kind_of, part["question"], part["tags"])) for part in rows]
         for task_kind in sorted({kind for part in kinds for kind in part}):

@@ -65,6 +65,14 @@ def test_data_report_accounts_for_all_rows(tmp_path):
     assert "1 dropped: missing image (1)" in result
 
 
+def test_data_sets_with_one_root_have_a_line_each(tmp_path):
+    root = str(captioned(tmp_path / "data", ["a dog", "a cat", "a bird", "a cow"]))
+    settings = [{"root": root}, {"root": root, "val_splits": ["train"]}]
+    lines = report_of(runs.sources(*settings)).splitlines()
+    assert f"data: {root}: 4 rows read, 4 used (4 train)" in lines
+    assert f"data: {root} (data.sources.1): 4 rows read, 4 used (4 train)" in lines
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["before training", "--check"])
 def test_truncated_texts_are_counted_and_the_limit_can_be_raised(where, tmp_path, capsys):
