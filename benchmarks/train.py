@@ -37,16 +37,14 @@ import torch  # noqa: E402
 from accelerate import Accelerator  # noqa: E402
 from accelerate.state import AcceleratorState  # noqa: E402
 from caption import describe_machine, draw_photograph, medians  # noqa: E402
-from PIL import Image  # noqa: E402
-from torch import Tensor  # noqa: E402
-from torch.utils.data import DataLoader, Dataset  # noqa: E402
+from peer_loop import Pairs, PeerLoop, build_peer, repeat_images  # noqa: E402
+from torch.utils.data import DataLoader  # noqa: E402
 
 from captioner.config import Config, load_config  # noqa: E402
 from captioner.data.collate import Batch, collate  # noqa: E402
 from captioner.data.sampler import EpochBatches  # noqa: E402
 from captioner.data.splits import first_images, read_splits  # noqa: E402
 from captioner.model.seq2seq import Seq2Seq  # noqa: E402
-from captioner.tokenizer import BOS, EOS, PAD  # noqa: E402
 from captioner.training import setup  # noqa: E402
 from captioner.training.features import cached_features  # noqa: E402
 from captioner.training.loss import CaptionReward, Objective  # noqa: E402
@@ -178,170 +176,40 @@ class Ours:
     def step(self, batch: Batch) -> float:
         """Make a training step; return the loss per token."""
         with self.accelerator.autocast():
-            found = self.objective(self.wrapped, batch, full_model=self.full_model)
-        loss = found.total / found.tokens
+            loss_sum = self.objective(self.wrapped, batch, full_model=self.full_model)
+        loss = loss_sum.total / loss_sum.tokens
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.train.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss.item()
 
-
-class Peer:
-    """A `VisionEncoderDecoderModel` with the same weights, and the step of a plain loop."""
-
-    def __init__(self, ours: Ours, *, frozen: bool, dropout: float) -> None:
-        self.frozen = frozen
-        self.model = build_peer(ours.model, ours.config, len(ours.tokenizer), dropout=dropout)
-        self.autocast = ours.accelerator.autocast
-        self.model.encoder.requires_grad_(not frozen)
-        self.model.train()
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=5e-4)
-        self.pairs = Pairs(ours)
-
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield batches forever."""
-        loader = DataLoader(
-            self.pairs, IMAGES * CAPTIONS, shuffle=True, drop_last=True, collate_fn=pad_pairs
-        )
-        while True:
-            yield from loader
-
-    def step(self, batch: tuple[Tensor, Tensor]) -> float:
-        """Make a training step; return the loss per token."""
-        pixels, labels = batch
-        with self.autocast():
-            loss = self.model(pixel_values=pixels, labels=labels).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return loss.item()
-
-
-def build_peer(model: Seq2Seq, config: Config, vocab: int, *, dropout: float) -> Any:
-    """Return a transformers model with the same parts and weights."""
-    from transformers import (
-        MBartConfig,
-        MBartForCausalLM,
-        TimmWrapperConfig,
-        TimmWrapperModel,
-        VisionEncoderDecoderModel,
-    )
-
-    sizes, backbone = config.model, config.model.backbones[0]
-    encoder = TimmWrapperConfig(
-        architecture=backbone.name, model_args=backbone.args, do_pooling=False
-    )
-    encoder.hidden_size = model.memory_encoder.projection.in_features
-    decoder = MBartConfig(
-        vocab_size=vocab,
-        max_position_embeddings=sizes.max_length,
-        d_model=sizes.width,
-        decoder_layers=sizes.decoder_layers,
-        decoder_attention_heads=sizes.heads,
-        decoder_ffn_dim=sizes.ffn,
-        dropout=dropout,
-        attention_dropout=0.0,
-        scale_embedding=False,
-        is_decoder=True,
-        add_cross_attention=True,
-        pad_token_id=PAD,
-        bos_token_id=BOS,
-        eos_token_id=EOS,
-    )
-    peer = VisionEncoderDecoderModel(
-        encoder=TimmWrapperModel(encoder), decoder=MBartForCausalLM(decoder)
-    )
-    peer.config.decoder_start_token_id, peer.config.pad_token_id = BOS, PAD
-    peer.encoder.timm_model.load_state_dict(model.backbone.models[0].state_dict())
-    # The projection, positions and norms are those of this project.
-    peer.enc_to_dec_proj = type(model.memory_encoder)(
-        encoder.hidden_size,
-        len(model.memory_encoder.positions),
-        width=sizes.width,
-        heads=sizes.heads,
-        ffn=sizes.ffn,
-        layers=0,
-        dropout=dropout,
-    )
-    peer.enc_to_dec_proj.load_state_dict(model.memory_encoder.state_dict())
-    state, inner = model.decoder.state_dict(), peer.decoder.model.decoder
-    positions = inner.embed_positions.weight.detach().clone()
-    positions[2 : 2 + sizes.max_length] = state["embed_positions.weight"]
-    inner.load_state_dict(state | {"embed_positions.weight": positions})
-    peer.decoder.lm_head.weight = inner.embed_tokens.weight
-    return peer
-
-
-class Pairs(Dataset):
-    """One row per caption, with the image read by a transform of timm."""
-
-    def __init__(self, ours: Ours) -> None:
-        from timm.data import create_transform
-
-        spec, data = ours.train.spec, ours.train
-        self.transform = create_transform(
-            (3, *spec.size),
-            is_training=True,
-            mean=spec.mean,
-            std=spec.std,
-            scale=(ours.config.image.min_scale, 1.0),
-            color_jitter=ours.config.image.jitter,
-            interpolation="bicubic",
-        )
-        captions = human_captions(data)
-        self.rows = [
-            (data.images[i], ours.tokenizer.encode(text, max_length=data.max_length))
-            for i, texts in captions.items()
-            for text in texts
-        ]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, i: int) -> tuple[Tensor, list[int]]:
-        path, ids = self.rows[i]
-        return self.transform(Image.open(path).convert("RGB")), ids
-
-
-def pad_pairs(rows: list[tuple[Tensor, list[int]]]) -> tuple[Tensor, Tensor]:
-    """Return pixels and labels padded with -100, which the loss ignores."""
-    longest = max(len(ids) for _, ids in rows)
-    labels = [ids + [-100] * (longest - len(ids)) for _, ids in rows]
-    return torch.stack([pixels for pixels, _ in rows]), torch.tensor(labels)
-
-
-def repeated(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the same batch in the form of the peer: each image once per caption."""
-    labels = batch.labels.flatten(0, 1)
-    return batch.images.repeat_interleave(CAPTIONS, 0), labels.masked_fill(labels == PAD, -100)
+    def build_peer(self, *, frozen: bool, dropout: float) -> PeerLoop:
+        """Return the plain loop that trains the same weights on the same captions."""
+        model = build_peer(self.model, self.config, len(self.tokenizer), dropout=dropout)
+        pairs = Pairs(self.train, self.tokenizer, self.config.image)
+        autocast = self.accelerator.autocast
+        return PeerLoop(model, pairs, autocast, frozen=frozen, batch_size=IMAGES * CAPTIONS)
 
 
 def same_losses(args: argparse.Namespace) -> None:
     """Compare the losses of three steps in float32 without dropout; exit if they differ."""
     words = ["model.dropout=0", "train.stages=[{lr: 0.0, encoder_lr: 1.0e-9}]"]
     ours = Ours(args, *words_for("small"), *words, precision="no")
-    peer = Peer(ours, frozen=False, dropout=0.0)
+    peer = ours.build_peer(frozen=False, dropout=0.0)
     for batch in islice(ours.batches(), 3):
-        one, two = ours.step(batch), peer.model(**named(repeated(batch))).loss.item()
+        one, two = ours.step(batch), peer.loss(repeat_images(batch)).item()
         print(f"loss a token: {one:.6f} and {two:.6f}")
         if abs(one - two) > 1e-4:
             sys.exit("benchmark: the two models do not compute the same")
     print()
 
 
-def named(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-    """Return a batch as keyword arguments of the peer."""
-    return {"pixel_values": batch[0], "labels": batch[1]}
-
-
 def compare_throughput(args: argparse.Namespace, sizes: str, *, frozen: bool, aim: float) -> None:
     """Print the captions per second of both sides."""
     rates = "lr: 5.0e-4, cached_views: 1" if frozen else "lr: 5.0e-4, encoder_lr: 1.0e-4"
     ours = Ours(args, *words_for(sizes), "model.dropout=0.1", f"train.stages=[{{{rates}}}]")
-    peer = Peer(ours, frozen=frozen, dropout=0.1)
+    peer = ours.build_peer(frozen=frozen, dropout=0.1)
     name = f"{sizes}, {'frozen encoder' if frozen else 'end to end'}"
     mine, others = ours.batches(), peer.batches()
     kept, other = list(islice(mine, 4)), [next(others)]
@@ -404,9 +272,9 @@ class Timed:
     def __call__(self, *args: Any) -> Any:
         """Call the function and note its time."""
         started = time.perf_counter()
-        found = self.run(*args)
+        result = self.run(*args)
         self.times.append(time.perf_counter() - started)
-        return found
+        return result
 
 
 if __name__ == "__main__":
