@@ -123,6 +123,8 @@ def _sharpen(model: torch.nn.Module) -> None:
     decoder.embed_tokens.weight[1:].normal_(std=0.5)
     decoder.embed_tokens.weight[:, 0] = 0
     decoder.embed_tokens.weight[EOS + 1 : EOS + 1 + BYTES, 0] = -10
+    # Otherwise, every caption of an LSTM has the full length.
+    decoder.embed_tokens.weight[EOS, 0] = 0.6 * isinstance(decoder, LSTMDecoder)
     decoder.layer_norm.weight[0], decoder.layer_norm.bias[0] = 0, 5
 
 

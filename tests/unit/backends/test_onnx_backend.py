@@ -44,7 +44,7 @@ SEARCHES = {
     "groups": {"beam_size": 6, "groups": 3, "diversity": 0.7, "num_captions": 6},
     "must_include": {"must_include": ["red", "boat|dog"], "num_captions": 3},
     "banned": {"banned": ["red", "dog", "street"], "num_captions": 2},
-    "prefix": {"prefix": "a pink dog"},
+    "prefix": {"prefix": "a pink dog", "no_repeat_ngram": 2},
     "no_repeat_ngram": {"no_repeat_ngram": 2, "beam_size": 4},
     "repetition_penalty": {"repetition_penalty": 1.7},
     "min_length": {"min_length": 7, "no_dangling": True, "length_penalty": 2.0},
@@ -52,9 +52,10 @@ SEARCHES = {
 }
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, add_graphs) -> Path:
-    return add_graphs(calibrate(make_full_checkpoint(tmp_path_factory.mktemp("full") / "best")))
+@pytest.fixture(scope="module", params=["transformer", "lstm"])
+def folder(request, tmp_path_factory, add_graphs) -> Path:
+    path = tmp_path_factory.mktemp(request.param) / "best"
+    return add_graphs(calibrate(make_full_checkpoint(path, decoder=request.param)))
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +96,12 @@ def test_captions_equal_those_of_torch(pair, search):
     for batch_size in (1, 3):
         found = pair.onnx.caption(pictures(), batch_size=batch_size, **options)
         assert_same_captions(found, expected)
+
+
+def test_a_batch_equals_single_images(pair):
+    for model in pair:
+        alone = [model.caption(picture(i))[0] for i in range(5)]
+        assert_same_captions(model.caption(pictures(5)), alone)
 
 
 def test_replaced_images_have_captions_of_different_lengths(pair):
@@ -155,7 +162,7 @@ def test_the_caption_decoder_never_answers_in_place_of_the_other(folder, tmp_pat
     for graph in copied.glob("answer*.onnx"):
         graph.unlink()
     assert model.caption(picture(0))[0].text
-    with pytest.raises(CheckpointError, match=r"answer_cross\.onnx: no such graph"):
+    with pytest.raises(CheckpointError, match=r"answer_(cross|start)\.onnx: no such graph"):
         model.ask(picture(0), QUESTIONS[0])
 
 
@@ -169,6 +176,15 @@ def test_scores_equal_those_of_torch(pair, question):
     (alone,) = pair.onnx.score(picture(1), texts[:1], question=question)
     assert_same_scores([alone], expected[:1])
     assert pair.onnx.score(picture(1), [], question=question) == []
+
+
+def test_the_score_of_a_caption_is_that_of_its_tokens(pair):
+    for model in pair:
+        caption = model.caption(picture(3), beam_size=2)[0].best
+        scores = model.backend.score(
+            [model.encode(picture(3)).memory], np.array([[caption.tokens]])
+        )
+        assert scores.mean() == pytest.approx(caption.score, abs=1e-4)
 
 
 def test_attention_equals_that_of_torch(pair):

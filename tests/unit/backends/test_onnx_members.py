@@ -18,7 +18,7 @@ from backend_pairs import (
     make_full_checkpoint,
 )
 from folder_runs import rows
-from tiny import picture
+from tiny import make_checkpoint, picture
 from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 
 import captioner
@@ -26,6 +26,7 @@ from captioner.backends import image_views
 from captioner.cli import generate
 from captioner.config import GraphConfig
 from captioner.errors import CaptionerError
+from captioner.export.onnx_graphs import export_graphs
 
 pytestmark = pytest.mark.slow
 PICTURES = [picture(i) for i in range(7)]
@@ -51,10 +52,19 @@ def graph(tmp_path_factory, add_graphs) -> Path:
     return add_graphs(make_vqa_checkpoint(path, fusion="graph", graph=layers, size=96))
 
 
-@pytest.fixture(scope="module", params=["one", "twice", "other size", "graph"])
-def pair(request, folder, other, graph) -> Pair:
-    checkpoints = {"one": folder, "twice": [folder, folder], "other size": [folder, other]}
-    return load_pair(graph if request.param == "graph" else checkpoints[request.param])
+@pytest.fixture(scope="module")
+def lstm(tmp_path_factory, add_graphs) -> Path:
+    path = tmp_path_factory.mktemp("lstm") / "best"
+    return add_graphs(make_full_checkpoint(path, decoder="lstm"))
+
+
+@pytest.fixture(
+    scope="module",
+    params=[["folder"], ["folder", "folder"], ["folder", "other"], ["folder", "lstm"], ["graph"]],
+    ids="-".join,
+)
+def pair(request) -> Pair:
+    return load_pair([request.getfixturevalue(name) for name in request.param])
 
 
 @pytest.mark.parametrize(
@@ -108,6 +118,16 @@ def test_four_views_need_a_graph_for_the_smaller_ones(folder, tmp_path):
     assert captioner.load(copied, backend="onnx", tta=2).caption(PICTURES[0])[0].text
     with pytest.raises(CaptionerError, match=r"tta=4 needs .* small_image\.onnx.*of one size"):
         captioner.load(copied, backend="onnx", tta=4)
+
+
+@pytest.mark.parametrize("decoder", ["transformer", "lstm"])
+def test_scores_with_int8_graphs_are_close(decoder, tmp_path):
+    folder = make_checkpoint(tmp_path / "best", decoder=decoder)
+    export_graphs(folder, dtype="int8")
+    models = [captioner.load(folder, backend="onnx", dtype=dtype) for dtype in ("float32", "int8")]
+    scores = [[result.best.score for result in model.caption(PICTURES)] for model in models]
+    assert scores[0] != scores[1]
+    np.testing.assert_allclose(*scores, atol=0.3)
 
 
 @pytest.mark.parametrize(("old", "new"), [(64, 32), (96, 64), (224, 192), (7, 6)])

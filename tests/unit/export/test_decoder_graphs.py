@@ -1,35 +1,50 @@
-"""Graphs of decoders: keys and values of memory, steps with a cache, attention."""
+"""Graphs of both decoders: what they compute from memory once, their steps, attention."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from graph_export import TOLERANCE, Graph, make_model
 
-from captioner.checkpoint.graph_files import ANSWER, ATTENTION, CAPTION, CROSS
+from captioner.checkpoint.graph_files import (
+    ANSWER,
+    ATTENTION,
+    CAPTION,
+    CROSS,
+    START,
+    list_graph_names,
+)
 from captioner.config import QuestionConfig
+from captioner.export.quantization import quantize_linear_layers
 from captioner.model.decoder import Decoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS, PAD
 
 pytestmark = pytest.mark.slow
-WIDTH, LONGEST = 16, 12
+WIDTH, LAYERS, LONGEST = 16, 2, 12
 FORBIDDEN = -1e9
+lstm = pytest.mark.parametrize("architecture", ["lstm"], indirect=True)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("decoders") / "best"
+def architecture(request: pytest.FixtureRequest) -> str:
+    return getattr(request, "param", "transformer")
 
 
 @pytest.fixture(scope="module")
-def model(folder) -> Seq2Seq:
+def folder(architecture, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp(architecture) / "best"
+
+
+@pytest.fixture(scope="module")
+def model(folder, architecture) -> Seq2Seq:
     """A model with a separate decoder for answers, which shares the embedding of tokens."""
-    question = QuestionConfig(fusion="add", decoder_layers=1, decoder_ffn=40)
-    return make_model(folder, question=question, save_dtype="float16")
+    question = QuestionConfig(fusion="add", decoder_layers=LAYERS, decoder_ffn=40)
+    return make_model(folder, question=question, save_dtype="float16", decoder=architecture)
 
 
 @pytest.fixture(scope="module", params=[CAPTION, ANSWER])
@@ -43,18 +58,23 @@ def decoder(model, name) -> Decoder:
 
 
 @pytest.fixture(scope="module")
-def cross(model, folder, name) -> Graph:
-    return Graph(model, folder, f"{name}_{CROSS}")
-
-
-@pytest.fixture(scope="module")
 def step(model, folder, name) -> Graph:
     return Graph(model, folder, name)
 
 
 @pytest.fixture(scope="module")
+def cross(model, folder, name) -> Graph:
+    return Graph(model, folder, f"{name}_{CROSS}")
+
+
+@pytest.fixture(scope="module")
 def attention(model, folder, name) -> Graph:
     return Graph(model, folder, f"{name}_{ATTENTION}")
+
+
+@pytest.fixture(scope="module")
+def start(model, folder, name) -> Graph:
+    return Graph(model, folder, f"{name}_{START}")
 
 
 def project(cross: Graph, memory: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -160,3 +180,47 @@ def test_padding_has_the_embedding_of_the_checkpoint(decoder, cross, step):
     pairs = project(cross, memory)
     cache = {name.replace("cross", "cache"): torch.zeros(1, 2, 0, WIDTH // 2) for name in pairs}
     step.check_outputs(**text_inputs(tokens, mask), **pairs, **cache)
+
+
+@lstm
+def test_an_lstm_needs_two_graphs_of_each_decoder(model, folder):
+    names = {"caption", "caption_start", "answer", "answer_start", "image", "memory", "question"}
+    assert set(list_graph_names(folder)) == names
+
+
+@lstm
+def test_weights_of_an_lstm_are_in_the_weights_file(start, step):
+    begins, steps = start.check_weights(), step.check_weights()
+    assert not begins & steps
+    read = ("decoder.initial.", "decoder.soft_attention.memory.")
+    assert steps == {f"{prefix}{kind}" for prefix in read for kind in ("weight", "bias")}
+
+
+@lstm
+@pytest.mark.parametrize(
+    ("images", "rows", "positions"), [(1, 1, 1), (1, 4, 9), (3, 1, 2), (2, 3, 7)]
+)
+@torch.no_grad()
+def test_steps_of_an_lstm_equal_the_decoder(decoder, start, step, images, rows, positions):
+    length = 6
+    memory, mask, _ = random_text(images, positions, length)
+    tokens = random_text(images * rows, positions, length)[2].reshape(images, rows, length)
+    expected = decoder(memory, tokens, mask).reshape(images, rows, length, -1)
+    attention = decoder.attention(memory, tokens, mask)
+    start.check_outputs(memory=memory, mask=mask)
+    first, keys = map(torch.from_numpy, start.run(memory=memory, mask=mask))
+    assert first.shape == (images, 1, 2 * LAYERS, WIDTH)
+    state, given = first.repeat(1, rows, 1, 1), {"keys": keys, "memory": memory, "mask": mask}
+    for position in range(length):
+        logits, next_state, weights = step.run(tokens=tokens[..., position], state=state, **given)
+        np.testing.assert_allclose(logits, expected[:, :, position], atol=TOLERANCE)
+        np.testing.assert_allclose(weights, attention[:, :, position], atol=TOLERANCE)
+        state = torch.from_numpy(next_state)
+
+
+@lstm
+def test_linear_layers_of_an_lstm_are_quantized(step):
+    """The gates of each layer, the gate of the context, the query, the output and the logits."""
+    copied = onnx.ModelProto()
+    copied.CopyFrom(step.proto)
+    assert quantize_linear_layers(copied) == LAYERS + 4

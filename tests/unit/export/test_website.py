@@ -151,6 +151,9 @@ def test_checkpoints_that_cannot_be_used_have_one_clear_error(checkpoint, page, 
     change(checkpoint, model={"question": classifier})
     with pytest.raises(CheckpointError, match="classifies questions, which the page cannot"):
         write_site(out, checkpoint, page)
+    change(checkpoint, model={"question": question, "decoder": "lstm"})
+    with pytest.raises(CheckpointError, match="its decoder is lstm"):
+        write_site(out, checkpoint, page)
     assert not out.exists()
 
 
