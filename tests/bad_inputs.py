@@ -10,8 +10,10 @@ from __future__ import annotations
 import base64
 import importlib.util
 import io
+import json
 import os
 import struct
+import subprocess
 import sys
 import zipfile
 import zlib
@@ -341,6 +343,52 @@ def write_files(folder: Path, files: Iterable[Any]) -> dict[Path, Any]:
         else:
             path.write_bytes(file.content)
     return written
+
+
+_READ = """
+import json, sys, time
+from captioner.errors import InputError
+from {package} import {function} as load
+
+def peak():  # Of this process alone; `resource` starts at the peak of its parent.
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    return int(status["VmHWM"].split()[0]) // 1024
+
+figures = [(0, peak())]
+for path in json.load(sys.stdin):
+    start = time.monotonic()
+    try:
+        load(path)
+    except InputError:
+        pass
+    figures.append((time.monotonic() - start, peak()))
+print(json.dumps(figures))
+"""
+
+
+def assert_bounded(loader: str, paths: Iterable[Path], *, seconds: float, megabytes: int) -> str:
+    """Read files in a new process and assert that each takes limited time and memory.
+
+    `loader` is the dotted name of the function that reads a path. `megabytes` includes Python and
+    the libraries. Returns what the process wrote to stderr. Linux only.
+    """
+    package, _, function = loader.rpartition(".")
+    code = _READ.format(package=package, function=function)
+    names = [os.fsencode(path).decode("utf-8", "surrogateescape") for path in paths]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        input=json.dumps(names),
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).resolve().parents[1],
+        timeout=120,
+        check=True,
+    )
+    (_, before), *figures = json.loads(done.stdout)
+    assert 0 < before < megabytes
+    figures = dict(zip(names, figures, strict=True))
+    assert {n: x for n, x in figures.items() if x[0] > seconds or x[1] > megabytes} == {}
+    return done.stderr
 
 
 if __name__ == "__main__":

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("soundfile")
+from bad_inputs import assert_bounded
 from bad_recordings import BadKind, build
 from tiny import make_checkpoint
 from tiny_audio import make_audio_checkpoint
 
 from captioner.cli import generate
 
-ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 5
 MEGABYTES = 400
 """Memory of a process that reads any of the files, with Python and the libraries."""
@@ -60,40 +58,6 @@ def test_a_model_of_images_rejects_each_file_in_one_line(folder, tmp_path, capsy
     assert all(line.startswith("generate.py: ") for line in lines)
 
 
-READ = """
-import json, sys, time
-from captioner.audio import load_audio
-from captioner.errors import AudioError
-
-def peak():  # Of this process alone; `resource` starts at the peak of its parent.
-    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-    return int(status["VmHWM"].split()[0]) // 1024
-
-found = {"before": peak()}
-for path in json.load(sys.stdin):
-    start = time.monotonic()
-    try:
-        load_audio(path)
-    except AudioError:
-        pass
-    found[path] = (time.monotonic() - start, peak())
-print(json.dumps(found))
-"""
-
-
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
 def test_reading_takes_limited_time_and_memory(folder) -> None:
-    paths = json.dumps([os.fsencode(path).decode("utf-8", "surrogateescape") for path in folder])
-    done = subprocess.run(
-        [sys.executable, "-c", READ],
-        input=paths,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=120,
-        check=True,
-    )
-    found = json.loads(done.stdout)
-    assert 0 < found.pop("before") < MEGABYTES
-    assert len(found) == len(folder)
-    assert {path: x for path, x in found.items() if x[0] > SECONDS or x[1] > MEGABYTES} == {}
+    assert_bounded("captioner.audio.load_audio", folder, seconds=SECONDS, megabytes=MEGABYTES)
