@@ -45,6 +45,7 @@ def one_graph(monkeypatch) -> None:
     monkeypatch.setattr(onnx_graphs, "model_parts", first)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_graph")
 def test_the_command_prints_the_paths(tmp_path, capsys):
     folder = tmp_path / "best"
@@ -95,6 +96,7 @@ def test_graphs_state_the_digest_and_hold_no_weights(tmp_path, add_graphs):
         assert path.stat().st_size < 60_000 < (folder / "model.safetensors").stat().st_size / 10
 
 
+@pytest.mark.slow
 def test_a_text_encoder_needs_transformers(tmp_path):
     """The tokenizer of questions is read before any graph, so that these graphs are stand-ins."""
     encoder = str(make_text_encoder(tmp_path / "words"))

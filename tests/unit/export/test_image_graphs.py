@@ -38,6 +38,7 @@ def test_features_equal_those_of_the_backbone(kind, tmp_path):
     assert (positions, channels) == tuple(graph.part.module.shape)
 
 
+@pytest.mark.slow
 def test_the_blind_baseline_needs_no_weights_for_its_features(tmp_path):
     graph = Graph(make_model(tmp_path / "best", blind=True), tmp_path / "best", IMAGE)
     for images in (1, 4):

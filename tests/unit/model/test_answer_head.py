@@ -93,6 +93,6 @@ def test_both_inputs_are_needed_for_the_exclusive_or(name):
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_one_input_stays_at_chance_on_the_exclusive_or(name):
     question = dataclasses.replace(QUESTIONS[name], **FAST)
-    assert train_exclusive_or(question, steps=120, blind=True) == 0.5
+    assert train_exclusive_or(question, steps=40, blind=True) == 0.5
     question = dataclasses.replace(question, image_only=True)
-    assert train_exclusive_or(question, steps=120) == 0.5
+    assert train_exclusive_or(question, steps=40) == 0.5

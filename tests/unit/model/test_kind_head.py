@@ -39,6 +39,7 @@ def test_probabilities_do_not_depend_on_the_order_of_positions():
     torch.testing.assert_close(head(features[:, torch.randperm(9)]), probabilities)
 
 
+@pytest.mark.slow
 def test_both_backends_recognize_the_same_kinds(folder):
     pair = load_pair(folder)
     found, expected = pair.onnx.caption(IMAGES), pair.torch.caption(IMAGES)
@@ -48,6 +49,7 @@ def test_both_backends_recognize_the_same_kinds(folder):
     assert [r.text for r in found] == [r.text for r in expected]
 
 
+@pytest.mark.slow
 def test_the_kind_is_not_rounded_to_integers(folder):
     exact = captioner.load(folder, backend="onnx").caption(IMAGES)
     rounded = captioner.load(folder, backend="onnx", dtype="int8").caption(IMAGES)
@@ -55,6 +57,7 @@ def test_the_kind_is_not_rounded_to_integers(folder):
     np.testing.assert_allclose(*probabilities, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["onnx", "torch"])
 def test_results_have_the_kind_of_their_image(folder, backend):
     model = captioner.load(folder, backend=backend)
@@ -68,6 +71,7 @@ def test_results_have_the_kind_of_their_image(folder, backend):
     assert [(a.kind, a.kind_probability) for a in answers] == kinds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("views", [2, 4])
 @pytest.mark.parametrize("backend", ["onnx", "torch"])
 def test_the_kind_is_that_of_the_first_view(folder, backend, views):
@@ -79,15 +83,15 @@ def test_the_kind_is_that_of_the_first_view(folder, backend, views):
     assert [r.best.score for r in averaged] != [r.best.score for r in results]
 
 
+@pytest.mark.slow
 def test_the_first_member_of_an_ensemble_decides(folder, tmp_path):
     other = add_kind_head(make_vqa_checkpoint(tmp_path / "other"), ("icon", "chart", "blank"))
     both = captioner.load([folder, other], backend="torch")
     assert [r.kind for r in both.caption(IMAGES)] == KIND_OF_IMAGES
 
 
-@pytest.mark.parametrize("backend", ["onnx", "torch"])
-def test_models_without_a_head_recognize_no_kinds(tmp_path, backend):
-    folder = make_checkpoint(tmp_path / "best")
-    export_graphs(folder)
-    (result,) = captioner.load(folder, backend=backend).caption(IMAGES[0])
-    assert (result.kind, result.kind_probability, result.notice) == (None, None, "")
+@pytest.mark.slow
+def test_models_without_a_head_recognize_no_kinds(tmp_path, add_graphs):
+    for model in load_pair(add_graphs(make_checkpoint(tmp_path / "best"))):
+        (result,) = model.caption(IMAGES[0])
+        assert (result.kind, result.kind_probability, result.notice) == (None, None, "")

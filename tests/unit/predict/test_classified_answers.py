@@ -16,18 +16,17 @@ from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 
 import captioner
 from captioner.errors import CaptionerError, CheckpointError
-from captioner.export.onnx_graphs import export_graphs
 
+pytestmark = pytest.mark.slow
 ANSWERS = (*THINGS[:6], "a red dog", "2")
 ROWS = [(picture(i), question) for i in range(4) for question in QUESTIONS[:3]]
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("classified")
-    folder = make_vqa_checkpoint(root / "best", classes=ANSWERS, fusion="concat", temperature=2.0)
-    export_graphs(folder)
-    return folder
+def folder(tmp_path_factory: pytest.TempPathFactory, add_graphs) -> Path:
+    path = tmp_path_factory.mktemp("classified") / "best"
+    options = {"fusion": "concat", "temperature": 2.0}
+    return add_graphs(make_vqa_checkpoint(path, classes=ANSWERS, **options))
 
 
 @pytest.fixture(scope="session")

@@ -52,6 +52,7 @@ def test_captions_of_a_batch_are_learned_and_found_again():
         assert [hypotheses[0].tokens for hypotheses in found] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["shared", "lstm", "gru"])
 def test_answers_of_a_separate_decoder_are_learned(encoder):
     """The images are equal, so that an answer depends on its question."""
