@@ -77,12 +77,12 @@ def latency(checkpoint: str, backend: str, repeats: int) -> None:
     several = range(10)
     runs = {n: lambda m=model: [m.caption(IMAGE) for _ in several] for n, model in models.items()}
     runs["peer"] = lambda: [peer.caption([IMAGE], steps) for _ in several]
-    found = {name: 1000 * s / len(several) for name, s in medians(runs, repeats).items()}
-    sides = found[1], found["peer"]
+    times = {name: 1000 * s / len(several) for name, s in medians(runs, repeats).items()}
+    sides = times[1], times["peer"]
     row("latency, ms", *sides, f"timm + transformers, {steps} steps of beam {peer.beams}")
     row("  per step, ms", *(x / steps for x in sides), "encoder included")
     for views in TTA_VIEWS[1:]:
-        row(f"  with {views} views, ms", found[views], found[1], "one view")
+        row(f"  with {views} views, ms", times[views], times[1], "one view")
 
 
 def throughput(checkpoint: str, backend: str, repeats: int, paths: list[Path]) -> None:

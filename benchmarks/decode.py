@@ -116,24 +116,26 @@ def speed(name: str, decoder: TransformerDecoder, sizes: Sizes, args: argparse.N
                 runs[f"{kind} long"] = lambda t=translate, n=images: t(n, STEPS)
                 runs[f"{kind} short"] = lambda t=translate, n=images: t(n, 1)
             times = {k: 1000 * v for k, v in medians(runs, args.repeats).items()}
-        found = {d: times[f"ours {d}"] / STEPS for d in OURS}
+        ours_ms = {d: times[f"ours {d}"] / STEPS for d in OURS}
         peer = {d: times[f"theirs {d}"] / STEPS for d in THEIRS}
-        ratios = [peer[d] / found[d] for d in THEIRS] + [min(peer.values()) / min(found.values())]
-        values = [*found.values(), *peer.values(), *ratios]
+        ratios = [peer[d] / ours_ms[d] for d in THEIRS] + [
+            min(peer.values()) / min(ours_ms.values())
+        ]
+        values = [*ours_ms.values(), *peer.values(), *ratios]
         print(f"{images:8}" + "".join(f"{value:14.2f}" for value in values))
         for kind in peers:
             each = (times[f"{kind} long"] - times[f"{kind} short"]) / (STEPS - 1)
-            print(f"{'':8}CTranslate2 {kind}: {each:.2f}; ratio {each / found[kind]:.2f}")
+            print(f"{'':8}CTranslate2 {kind}: {each:.2f}; ratio {each / ours_ms[kind]:.2f}")
     print()
 
 
 def in_type(decoder: TransformerDecoder, dtype: str) -> TransformerDecoder:
     """Return a copy of the decoder as `captioner.load(dtype=...)` prepares it on a CPU."""
-    found = copy.deepcopy(decoder)
+    copied = copy.deepcopy(decoder)
     if dtype == "bfloat16":
-        found = found.bfloat16()
-    pack_linear_layers(found, int8=dtype == "int8")
-    return found
+        copied = copied.bfloat16()
+    pack_linear_layers(copied, int8=dtype == "int8")
+    return copied
 
 
 def runner(run: Callable, model: Any, memory: Tensor, dtype: str) -> Callable[[], Any]:
@@ -154,7 +156,7 @@ def search(
         logits[..., SPECIAL] = float("-inf")
         return logits
 
-    found = beam_search(
+    hypotheses = beam_search(
         step,
         cache.reorder,
         images=len(memory),
@@ -165,7 +167,7 @@ def search(
         arrays=arrays_on(memory.device),
         rules=[min_length(least, eos=EOS)] if least else (),
     )
-    return [rows[0].tokens for rows in found]
+    return [rows[0].tokens for rows in hypotheses]
 
 
 @torch.inference_mode()
@@ -173,7 +175,7 @@ def generate(model: Any, memory: Tensor, *, steps: int, least: int = 0) -> list[
     """Return the best tokens of the beam search of transformers for each image."""
     from transformers.modeling_outputs import BaseModelOutput
 
-    found = model.generate(
+    outputs = model.generate(
         encoder_outputs=BaseModelOutput(last_hidden_state=memory),
         num_beams=BEAMS,
         max_new_tokens=steps,
@@ -182,7 +184,7 @@ def generate(model: Any, memory: Tensor, *, steps: int, least: int = 0) -> list[
         length_penalty=1.0,
         early_stopping=False,
     )
-    rows = found[:, 1:].tolist()
+    rows = outputs[:, 1:].tolist()
     return [row[: row.index(EOS) + 1] if EOS in row else row for row in rows]
 
 
@@ -233,7 +235,7 @@ class CTranslate:
             from ctranslate2.converters.transformers import MBartLoader
         except ImportError:
             return {}
-        found = {}
+        translators = {}
         plain = copy.deepcopy(self.mbart)
         plain.final_logits_bias.zero_()
         # The converter needs these fields, which transformers 5 does not keep.
@@ -253,13 +255,13 @@ class CTranslate:
             translator = ctranslate2.Translator(
                 str(place), compute_type=kind, intra_threads=torch.get_num_threads()
             )
-            found[kind] = lambda n, steps, t=translator: t.translate_batch(
+            translators[kind] = lambda n, steps, t=translator: t.translate_batch(
                 [words[4 : 4 + MEMORY]] * n,
                 beam_size=BEAMS,
                 max_decoding_length=steps,
                 min_decoding_length=steps,
             )
-        return found
+        return translators
 
     def __exit__(self, *_: object) -> None:
         self.folder.cleanup()

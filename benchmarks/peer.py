@@ -72,13 +72,13 @@ class Peer:
         """Return a text for each image."""
         pixels = torch.stack([self.transform(Image.open(p).convert("RGB")) for p in paths])
         features = self.backbone(pixels.to(memory_format=torch.channels_last))
-        found = self.model.generate(
+        outputs = self.model.generate(
             inputs_embeds=self.projection(features),
             num_beams=self.beams,
             max_new_tokens=steps,
             min_new_tokens=steps,
         )
-        return [self.tokenizer.decode(row) for row in found.tolist()]
+        return [self.tokenizer.decode(row) for row in outputs.tolist()]
 
 
 def main() -> None:

@@ -48,9 +48,9 @@ def main() -> None:
             text=True,
             check=True,
         )
-        found = json.loads(run.stdout)
-        print(f"\n{kind}: auto is {found['auto']}, training in {found['precision']}")
-        for name, times in found["times"].items():
+        result = json.loads(run.stdout)
+        print(f"\n{kind}: auto is {result['auto']}, training in {result['precision']}")
+        for name, times in result["times"].items():
             base = times["torch float32"]
             cells = "  ".join(f"{d} {t:.1f} ms ({t / base:.2f})" for d, t in times.items())
             print(f"  {name}: {cells}")

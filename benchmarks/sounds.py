@@ -40,8 +40,8 @@ def main() -> None:
     chance = share_correct(labels, named)
     correct = 1 - len(wrong) / len(labels)
     print(f"{len(labels)} recordings, named correctly {correct:.3f}, shuffled {chance:.3f}")
-    for label, found in wrong:
-        print(f"{label}: {', '.join(found) or 'no label'}")
+    for label, names in wrong:
+        print(f"{label}: {', '.join(names) or 'no label'}")
 
 
 def find_labels(caption: str, labels: Sequence[str]) -> list[str]:
@@ -52,7 +52,7 @@ def find_labels(caption: str, labels: Sequence[str]) -> list[str]:
 def share_correct(labels: Sequence[str], named: Sequence[Sequence[str]]) -> float:
     """Return the share of recordings of which exactly the right label is named."""
     pairs = zip(labels, named, strict=True)
-    return sum(list(found) == [label] for label, found in pairs) / len(labels)
+    return sum(list(names) == [label] for label, names in pairs) / len(labels)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ class Inputs:
 
 
 ModelInput: TypeAlias = "ImageInput | AudioInput | Inputs"
-"""An image or a recording, which are told apart by their content, or several inputs."""
+"""An image or a recording, which is recognized by its content, or several inputs."""
 
 
 class Prepared(NamedTuple):

@@ -134,8 +134,8 @@ def _build_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ..
 
 def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
-        name, found = where or "the configuration", type_name(value)
-        raise ConfigError(f"{name}: expected keys, found a {found}")
+        name = where or "the configuration"
+        raise ConfigError(f"{name}: expected keys, found a {type_name(value)}")
     hints = typing.get_type_hints(kind)
     prefix = f"{where}." if where else ""
     for key in value:

@@ -4,8 +4,8 @@ COCO-QA turned captions into questions by replacing a noun or a number with a qu
 moving it to the front (Ren, Kiros and Zemel 2015, Exploring Models and Data for Image Question
 Answering, section 3.3). This module reverses that: "what is the man riding?" with the answer
 "horse" becomes "the man is riding a horse". Word lists replace a parser; a question whose verb is
-not found gives no caption. Questions about colors and places give none, as their captions would be
-too short or lack a preposition.
+not recognized gives no caption. Questions about colors and places give none, as their captions
+would be too short or lack a preposition.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ def write_vqa_results(path: str | Path, answers: Mapping[str, str]) -> None:
     rows = []
     for question_id, answer in answers.items():
         if not isinstance(answer, str):
-            found = type(answer).__name__
-            raise DataError(f"{path}: answer to {question_id!r}: found {found}, expected text")
+            kind = type(answer).__name__
+            raise DataError(f"{path}: answer to {question_id!r}: found {kind}, expected text")
         number = _INTEGER.fullmatch(question_id)
         row = {"question_id": int(question_id) if number else question_id, "answer": answer}
         # ASCII, because the official evaluator opens the file in the default encoding.

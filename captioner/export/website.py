@@ -200,7 +200,7 @@ def _is_site(folder: Path) -> bool:
     """Return whether a folder is empty or holds nothing but what `write_site` wrote."""
     if not folder.is_dir():
         return False
-    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     if not any(folder.iterdir()):
         return True
     try:
@@ -209,7 +209,7 @@ def _is_site(folder: Path) -> bool:
         written |= {f"model/{name}" for name in description["model"]}
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return found - {MANIFEST} <= written
+    return present - {MANIFEST} <= written
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -72,9 +72,9 @@ def score_classes(
         MetricError: There are no examples, or the two differ in length.
     """
     _check_labels(predicted, expected)
-    support, found = Counter(expected), Counter(predicted)
+    support, predictions = Counter(expected), Counter(predicted)
     correct = Counter(a for a, b in zip(predicted, expected, strict=True) if a == b)
-    chosen = list(dict.fromkeys(classes if classes is not None else {**support, **found}))
+    chosen = list(dict.fromkeys(classes if classes is not None else {**support, **predictions}))
     chosen.sort(key=lambda name: (-support[name], name))
 
     def divide(part: float, total: float) -> float:
@@ -82,9 +82,9 @@ def score_classes(
 
     scores = {
         name: ClassScore(
-            divide(correct[name], found[name]),
+            divide(correct[name], predictions[name]),
             divide(correct[name], support[name]),
-            divide(2 * correct[name], found[name] + support[name]),
+            divide(2 * correct[name], predictions[name] + support[name]),
             support[name],
         )
         for name in chosen

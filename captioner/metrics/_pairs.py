@@ -54,8 +54,8 @@ def tokenize_references(
     for image, texts in references.items():
         name = f"references of image {image!r}"
         if isinstance(texts, str) or not isinstance(texts, Sequence):
-            found = type(texts).__name__
-            raise MetricError(f"{name}: found {found}, expected a list of strings")
+            kind = type(texts).__name__
+            raise MetricError(f"{name}: found {kind}, expected a list of strings")
         if not texts:
             hint = "add a reference or leave the image out"
             raise MetricError(f"{name}: found none, expected at least 1; {hint}")
@@ -65,8 +65,8 @@ def tokenize_references(
 
 def _check_text(value: object, image: Hashable, role: str) -> str:
     if not isinstance(value, str):
-        found = type(value).__name__
-        raise MetricError(f"{role} of image {image!r}: found {found}, expected a string")
+        kind = type(value).__name__
+        raise MetricError(f"{role} of image {image!r}: found {kind}, expected a string")
     return value
 
 

@@ -233,8 +233,8 @@ def _strip(text: str) -> str:
 def _check_answers(answers: Sequence[str]) -> Sequence[str]:
     """Return the answers; raise MetricError unless they are a non-empty list."""
     if isinstance(answers, str) or not answers:
-        found = repr(answers) if isinstance(answers, str) else "none"
-        raise MetricError(f"answers of a question: found {found}, expected a list of 1 or more")
+        given = repr(answers) if isinstance(answers, str) else "none"
+        raise MetricError(f"answers of a question: found {given}, expected a list of 1 or more")
     return answers
 
 

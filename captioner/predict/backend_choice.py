@@ -78,10 +78,10 @@ def count_gpus() -> int:
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
         count = ctypes.c_int(0)
-        found = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+        has_devices = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
     except (OSError, AttributeError):  # no driver
         return 0
-    return count.value if found else 0
+    return count.value if has_devices else 0
 
 
 def choose_backend(

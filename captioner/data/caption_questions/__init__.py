@@ -39,7 +39,7 @@ def questions_from_captions(examples: Iterable[Example], *, seed: int = 0) -> li
         examples: Captioned images. Statistics are computed over all of them, so pass the whole
             data set at once. Several captions per image are needed for most questions: an answer
             takes two captions that agree, and "no" takes three that do not mention the object.
-        seed: Seed of the choice of pairs and of the wording.
+        seed: Seed of the choice of pairs and of the phrasing.
 
     Returns:
         One Example per question, in lower case without a question mark, grouped by image in the
@@ -71,7 +71,7 @@ def questions_from_tags(examples: Iterable[Example], *, seed: int = 0) -> list[E
         examples: Images with tags. Pass the whole data set at once, as its other tags are absent
             from an image. Absent tags are drawn in proportion to how often they occur together
             with tags that the image has.
-        seed: Seed of the choice of tags and of the wording.
+        seed: Seed of the choice of tags and of the phrasing.
 
     Returns:
         One Example per question, as from `questions_from_captions`; `question_type` is presence or

@@ -64,7 +64,7 @@ def pair_images(
         rows = [i for i, other in enumerate(splits) if other == split]
         sampler = _PairSampler(statistics, rows, ids, seed)
         for yes, no, noun in sampler.sample(budgets[split]):
-            # The same wording for both, so that the question does not give the answer away.
+            # The same phrasing for both, so that the question does not give the answer away.
             question = _word_question(noun, random.Random(f"qa {seed} {ids[yes]} {ids[no]} {noun}"))
             pairs[yes].append(Pair("presence", noun, question, "yes"))
             pairs[no].append(Pair("presence", noun, question, "no"))
