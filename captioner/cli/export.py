@@ -36,6 +36,7 @@ class ExportOptions:
     data: tuple[str, ...]
     images: int
     drop_layers: int
+    drop_backbones: int
 
 
 def main(argv: list[str] | None = None, *, prog: str = "captioner export") -> int:
@@ -57,12 +58,12 @@ def parse(argv: list[str] | None, *, prog: str = "captioner export") -> ExportOp
     values = vars(parser.parse(argv))
     if (values["prune"] is None) != (values["output"] is None):
         parser.error("--prune needs --output, the folder of the smaller checkpoint, and vice versa")
-    given = [k for k in ("data", "images", "drop_layers") if values[k] is not None]
+    defaults = {"data": (), "images": IMAGES, "drop_layers": 0, "drop_backbones": 0}
+    given = [k for k in defaults if values[k] is not None]
     if given and values["prune"] is None:
         parser.error(f"--{given[0].replace('_', '-')} needs --prune")
     if values["prune"] is not None and values["dtype"] != "float32":
         parser.error("--dtype cannot be used with --prune, which writes no graphs")
-    defaults = {"data": (), "images": IMAGES, "drop_layers": 0}
     values |= {k: v for k, v in defaults.items() if values[k] is None}
     values["data"] = tuple(values["data"])
     return select_options(ExportOptions, values)
@@ -85,6 +86,8 @@ def _add_pruning(parser: Parser) -> None:
     group.add_argument("--images", metavar="N", type=positive, help=text)
     text = "First remove this many whole layers, those that matter least. Default: 0."
     group.add_argument("--drop-layers", metavar="N", type=positive, help=text)
+    text = "First remove this many image backbones, those that matter least. Default: 0."
+    group.add_argument("--drop-backbones", metavar="N", type=positive, help=text)
 
 
 def _size(text: str) -> float:
@@ -110,6 +113,7 @@ def run(options: ExportOptions) -> int:
             roots=options.data,
             images=options.images,
             drop_layers=options.drop_layers,
+            drop_backbones=options.drop_backbones,
         )
         print(options.output)
         return 0

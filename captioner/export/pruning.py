@@ -1,11 +1,13 @@
 """Structured pruning: a smaller checkpoint without the least important heads, units and layers.
 
 The result is an ordinary checkpoint whose configuration describes its layers (`model.sizes`). It
-should be fine-tuned. The backbone, the embeddings and a Hugging Face text encoder keep their size.
+should be fine-tuned. Backbones are kept or removed as a whole; the embeddings and a Hugging Face
+text encoder keep their size.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 from collections.abc import Iterator, Mapping
@@ -19,13 +21,15 @@ from torch import Tensor, nn
 
 from captioner.build import load_checkpoint
 from captioner.checkpoint import WEIGHTS, resolve_checkpoint
+from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.checkpoint.safetensors_header import read_header
 from captioner.checkpoint.weights import save_best
 from captioner.config import Config, DataConfig, ModelConfig, SourceConfig
 from captioner.errors import CheckpointError, ConfigError
 from captioner.export.importance import Tasks, mean_loss, measure_importance, read_batches
+from captioner.model.image_encoder import Backbones
 from captioner.model.layer_units import Units, list_units
-from captioner.model.layers import Attention
+from captioner.model.layers import Attention, module_list
 from captioner.model.seq2seq import Seq2Seq
 
 ROUNDS = 5
@@ -57,6 +61,7 @@ def prune_checkpoint(
     roots: tuple[str, ...] = (),
     images: int = 200,
     drop_layers: int = 0,
+    drop_backbones: int = 0,
 ) -> None:
     """Write a smaller copy of a checkpoint.
 
@@ -69,6 +74,7 @@ def prune_checkpoint(
             the checkpoint was trained on.
         images: Images of each data set.
         drop_layers: Whole layers to remove first, those whose removal raises the loss least.
+        drop_backbones: Whole image backbones to remove before, chosen in the same way.
 
     Raises:
         CaptionerError: The checkpoint or the data cannot be read, the size cannot be reached, or
@@ -81,6 +87,8 @@ def prune_checkpoint(
     model.requires_grad_(False)
     tasks = read_batches(model, tokenizer, _with_data(config, roots), images=images)
     before, weights = mean_loss(model, tasks), count_weights(model)
+    for _ in range(drop_backbones):
+        tasks, config = drop_backbone(model, tasks, config)
     for _ in range(drop_layers):
         drop_layer(model, tasks)
     header = header_bytes(folder)
@@ -189,6 +197,49 @@ def list_stacks(model: Seq2Seq) -> dict[str, Stack]:
     add("fusion", 1, "question.fusion_layers", "layers", "cross")
     add("answerer", 1, "question.decoder_layers", "layers")
     return stacks
+
+
+def drop_backbone(model: Seq2Seq, tasks: Tasks, config: Config) -> tuple[Tasks, Config]:
+    """Remove the image backbone without which the loss is lowest.
+
+    Returns:
+        The tasks and the configuration without it.
+
+    Raises:
+        ConfigError: The model has only one.
+    """
+    backbone = model.backbone
+    if not isinstance(backbone, Backbones) or len(backbone.models) < 2:
+        raise ConfigError("only one backbone is left; lower --drop-backbones")
+    parts = backbone.features_of_each(torch.zeros(1, 3, *pixel_spec(config).size))
+    owners = torch.arange(len(parts)).repeat_interleave(torch.tensor([x.shape[-1] for x in parts]))
+    whole, losses, encoders = model.memory_encoder, [], []
+    for i in range(len(parts)):
+        model.memory_encoder = copy.deepcopy(whole)
+        model.memory_encoder.keep_channels(torch.nonzero(owners != i)[:, 0])
+        encoders.append(model.memory_encoder)
+        losses.append(mean_loss(model, _with_channels(tasks, owners != i)))
+    i = losses.index(min(losses))
+    _logger.info("without %s, the loss is %.3f", config.model.backbones[i].name, losses[i])
+    model.memory_encoder = encoders[i]
+    if model.kind_head is not None:
+        model.kind_head.keep_channels(torch.nonzero(owners != i)[:, 0])
+    backbone.models = module_list(x for n, x in enumerate(backbone.models) if n != i)
+    left = tuple(x for n, x in enumerate(config.model.backbones) if n != i)
+    section = dataclasses.replace(config.model, backbones=left)
+    return _with_channels(tasks, owners != i), dataclasses.replace(config, model=section)
+
+
+def _with_channels(tasks: Tasks, mask: Tensor) -> Tasks:
+    """Return tasks with some of the channels (C,) of their features."""
+    return [
+        [
+            dataclasses.replace(b, images=b.images[..., mask])
+            for b in batches
+            if b.images is not None
+        ]
+        for batches in tasks
+    ]
 
 
 def drop_layer(model: Seq2Seq, tasks: Tasks) -> None:

@@ -36,8 +36,12 @@ class Backbones(nn.Module):
             RuntimeError: The models return different numbers of positions.
             ValueError: A model returns several feature maps.
         """
-        parts = [_flatten_grid(m.forward_features(pixels), m) for m in self.models]
+        parts = self.features_of_each(pixels)
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+    def features_of_each(self, pixels: Tensor) -> list[Tensor]:
+        """Return the features of each model, (B, P, channels of the model); raise ValueError."""
+        return [_flatten_grid(m.forward_features(pixels), m) for m in self.models]
 
 
 def _flatten_grid(x: Tensor, model: nn.Module) -> Tensor:
@@ -101,6 +105,17 @@ class MemoryEncoder(nn.Module):
     def resize(self, positions: int) -> None:
         """Change the number of positions, as `resize_positions` does; raise ValueError."""
         self.positions = nn.Parameter(resize_positions(self.positions, positions))
+
+    @torch.no_grad()
+    def keep_channels(self, kept: Tensor) -> None:
+        """Remove all other channels of the features, given the indices of those to keep."""
+        norm, old = nn.LayerNorm(len(kept)), self.feature_norm
+        norm.weight.copy_(old.weight[kept])
+        norm.bias.copy_(old.bias[kept])
+        projection = nn.Linear(len(kept), self.projection.out_features)
+        projection.weight.copy_(self.projection.weight[:, kept])
+        projection.bias.copy_(self.projection.bias)
+        self.feature_norm, self.projection = norm, projection
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (B, P, C) to memory (B, P, D)."""

@@ -29,6 +29,12 @@ class KindHead(nn.Module):
         self.weight = nn.Parameter(torch.zeros(len(kinds), 2 * channels))
         self.bias = nn.Parameter(torch.zeros(len(kinds)))
 
+    @torch.no_grad()
+    def keep_channels(self, kept: Tensor) -> None:
+        """Remove all other channels of the features, given the indices of those to keep."""
+        weight = self.weight.unflatten(1, (2, -1))[..., kept]  # (N, 2, channels to keep)
+        self.weight = nn.Parameter(weight.flatten(1))
+
     def forward(self, features: Tensor) -> Tensor:
         """Map features (B, P, C) to the probabilities (B, N) of the kinds, float32."""
         x = summarize(features)[:, None]  # (B, 1, 2C)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from backend_pairs import assert_same_answers, assert_same_captions, load_pair
 from drawn_images import make_flickr, make_questions
+from graph_export import RESNET, make_model
 from safetensors.torch import load_file
 from small_models import SIZES, small_model, train_small_tokenizer
 from tiny import picture
@@ -18,8 +21,9 @@ from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 from captioner.build import load_checkpoint
 from captioner.checkpoint import WEIGHTS
 from captioner.cli import export
-from captioner.config import QuestionConfig
+from captioner.config import BackboneConfig, QuestionConfig
 from captioner.data.collate import Batch, decoder_input
+from captioner.errors import ConfigError
 from captioner.export import importance as measure
 from captioner.export import pruning
 from captioner.export.onnx_graphs import export_graphs
@@ -28,14 +32,17 @@ from captioner.export.pruning import (
     choose_units,
     count_weights,
     describe_sizes,
+    drop_backbone,
     drop_layer,
     header_bytes,
     remove_units,
 )
+from captioner.model.kind_head import KindHead
 from captioner.model.layer_units import Units, list_units
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import EOS
 
+EFFICIENTNET = BackboneConfig("test_efficientnet", "none")
 POSITIONS = 4
 
 
@@ -164,6 +171,56 @@ def test_the_layer_that_matters_least_is_dropped(model, checkpoint):
     assert (section.encoder_layers, section.decoder_layers, section.sizes) == (0, 1, {})
 
 
+def test_the_backbone_without_which_the_loss_is_lowest_is_dropped(tmp_path):
+    model = make_model(tmp_path / "two", RESNET, EFFICIENTNET).requires_grad_(False)
+    config = load_checkpoint(tmp_path / "two")[2]
+    pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    parts, whole = model.backbone.features_of_each(pixels), copy.deepcopy(model.memory_encoder)
+    one = dataclasses.replace(batch(0), images=torch.cat(parts, -1))
+    tasks, small = drop_backbone(model, [[one]], config)
+    left = config.model.backbones.index(small.model.backbones[0])
+    assert len(small.model.backbones) == len(model.backbone.models) == 1
+    torch.testing.assert_close(model.backbone(pixels), parts[left])
+    torch.testing.assert_close(tasks[0][0].images, parts[left])
+    start = parts[0].shape[-1] * left
+    kept = torch.arange(start, start + parts[left].shape[-1])
+    norm, projection = whole.feature_norm, whole.projection
+    expected = F.layer_norm(parts[left], kept.shape, norm.weight[kept], norm.bias[kept])
+    expected = expected @ projection.weight[:, kept].T + projection.bias
+    encoder = model.memory_encoder
+    torch.testing.assert_close(encoder.projection(encoder.feature_norm(parts[left])), expected)
+    loss = measure.image_loss(model, tasks[0][0])
+    other = torch.tensor([i for i in range(one.images.shape[-1]) if i not in kept])
+    model.memory_encoder = whole
+    whole.keep_channels(other)
+    without = dataclasses.replace(one, images=one.images[..., other])
+    assert loss < measure.image_loss(model, without)
+    with pytest.raises(ConfigError, match="only one backbone"):
+        drop_backbone(model, tasks, small)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_with_fewer_backbones_works_with_both_backends(data, tmp_path):
+    make_model(tmp_path / "two", RESNET, EFFICIENTNET)
+    small = tmp_path / "small"
+    prune(tmp_path / "two", small, 1e6, data, "--drop-backbones", "1", "--images", "2")
+    export_graphs(small)
+    images = [picture(i) for i in range(4)]
+    pair = load_pair(str(small))
+    assert_same_captions(*(each.caption(images, beam_size=3) for each in pair))
+
+
+def test_the_kind_head_keeps_the_statistics_of_the_kept_channels():
+    head = KindHead(5, ("photograph", "chart"))
+    torch.nn.init.normal_(head.weight)
+    features, kept = torch.randn(2, 4, 5), torch.tensor([0, 3])
+    zeroed = copy.deepcopy(head)
+    zeroed.weight.data.unflatten(1, (2, 5))[..., [1, 2, 4]] = 0
+    expected = zeroed(features)
+    head.keep_channels(kept)
+    torch.testing.assert_close(head(features[..., kept]), expected)
+
+
 def test_pruning_to_the_full_size_changes_nothing(checkpoint, data, tmp_path):
     prune(checkpoint, tmp_path / "same", 10, data)
     one, other = weights_of(checkpoint), weights_of(tmp_path / "same")
@@ -222,6 +279,7 @@ def test_a_pruned_checkpoint_gives_the_same_texts_with_both_backends(checkpoint,
         (["--prune", "0", "--output", "x"], "above 0"),
         (["--data", "x"], "--data needs --prune"),
         (["--drop-layers", "1"], "--drop-layers needs --prune"),
+        (["--drop-backbones", "1"], "--drop-backbones needs --prune"),
         (["--prune", "0.5", "--output", "x", "--dtype", "int8"], "--dtype cannot be used"),
     ],
 )
