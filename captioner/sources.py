@@ -43,7 +43,7 @@ def open_source(
             source = io.BytesIO(source.read())
         yield source
     else:
-        raise error(f"is a {type(source).__name__}; pass {expected}")
+        raise error(f"has the type {type(source).__name__}; pass {expected}")
 
 
 def source_name(source: object) -> str | None:

@@ -58,7 +58,7 @@ class Captioner(LoadedModel):
     @check_keywords()
     def caption(
         self,
-        images: ModelInput | Iterable[ModelInput],
+        images: ModelInput | Encoded | Iterable[ModelInput | Encoded],
         *,
         num_captions: int = 1,
         batch_size: int = 16,
@@ -94,7 +94,7 @@ class Captioner(LoadedModel):
     @check_keywords()
     def caption_stream(
         self,
-        images: Iterable[ModelInput],
+        images: Iterable[ModelInput | Encoded],
         *,
         num_captions: int = 1,
         batch_size: int = 16,
@@ -335,7 +335,7 @@ class Captioner(LoadedModel):
         return Caption(self.tokenizer.decode(hypothesis.tokens), score, confidence, tokens)
 
 
-def _as_images(images: Any) -> Iterable[ModelInput]:
+def _as_images(images: Any) -> Iterable[ModelInput | Encoded]:
     """Return images as they are, and one image in a list."""
     # Files and arrays are iterable, too, but by line and by row.
     if isinstance(images, tuple) and len(images) == 2 and isinstance(images[1], int):

@@ -16,8 +16,13 @@ READERS = min(8, max(1, (os.cpu_count() or 1) // 2))
 """Threads that read images."""
 
 
-def read_image(backend: Backend, image: ModelInput) -> Prepared | InputError:
-    """Return an image as the models take it, or the reason why it cannot be read."""
+def read_image(backend: Backend, image: ModelInput | Encoded) -> Prepared | Encoded | InputError:
+    """Return an image as the models take it, or the reason why it cannot be read.
+
+    An encoded image is returned as it is; raise CaptionerError if another backend has encoded it.
+    """
+    if isinstance(image, Encoded):
+        return image.check_backend(backend)
     try:
         return backend.read(image)
     except InputError as error:
@@ -25,11 +30,11 @@ def read_image(backend: Backend, image: ModelInput) -> Prepared | InputError:
 
 
 def read_images(
-    backend: Backend, images: Iterable[ModelInput], *, ahead: int
-) -> Iterator[Prepared | InputError]:
+    backend: Backend, images: Iterable[ModelInput | Encoded], *, ahead: int
+) -> Iterator[Prepared | Encoded | InputError]:
     """Yield images in order, and read up to `ahead` of the following ones in threads."""
     with ThreadPoolExecutor(READERS) as pool:
-        waiting: deque[Future[Prepared | InputError]] = deque()
+        waiting: deque[Future[Prepared | Encoded | InputError]] = deque()
         try:
             for image in images:
                 waiting.append(pool.submit(read_image, backend, image))
@@ -45,32 +50,12 @@ def encode_images(
     backend: Backend, images: Sequence[ModelInput | Encoded]
 ) -> list[Encoded | InputError]:
     """Encode images in one batch; return errors in the places of images that cannot be read."""
-    pixels = [read_image(backend, image) for image in images if not isinstance(image, Encoded)]
-    readable = [x for x in pixels if isinstance(x, Prepared)]
-    memories = iter(backend.encode(readable) if readable else ())
-    encoded = (
-        _make_encoded(backend, x, next(memories)) if isinstance(x, Prepared) else x for x in pixels
-    )
-    return [
-        image.check_backend(backend) if isinstance(image, Encoded) else next(encoded)
-        for image in images
-    ]
-
-
-def _make_encoded(backend: Backend, prepared: Prepared, memory: Memory) -> Encoded:
-    traits = read_traits(backend, prepared, memory)
-    return Encoded(memory, backend, prepared.size, *traits)
-
-
-def read_traits(backend: Backend, prepared: Prepared, memory: Memory) -> ImageTraits:
-    """Return the properties of an encoded image."""
-    name, probability = backend.kind(memory) or (None, None)
-    return ImageTraits(prepared.low_confidence, name, probability, prepared.kinds)
+    return _encode_batch(backend, [read_image(backend, image) for image in images])
 
 
 def encode_batches(
     backend: Backend,
-    images: Iterable[ModelInput],
+    images: Iterable[ModelInput | Encoded],
     outcomes: deque[InputError | ImageTraits],
     *,
     batch_size: int,
@@ -80,30 +65,36 @@ def encode_batches(
     The error or the traits of each image are appended to `outcomes`, in order, before the memories
     of its batch are yielded.
     """
-    batch: list[Prepared | InputError] = []
+    batch: list[Prepared | Encoded | InputError] = []
     readable = 0
-    for pixels in read_images(backend, images, ahead=batch_size):
-        batch.append(pixels)
-        readable += isinstance(pixels, Prepared)
+
+    def encode() -> list[Memory]:
+        encoded = _encode_batch(backend, batch)
+        outcomes.extend(x.traits if isinstance(x, Encoded) else x for x in encoded)
+        return [x.memory for x in encoded if isinstance(x, Encoded)]
+
+    for image in read_images(backend, images, ahead=batch_size):
+        batch.append(image)
+        readable += not isinstance(image, InputError)
         if readable == batch_size:
-            yield _encode_batch(backend, batch, outcomes)
+            yield encode()
             batch, readable = [], 0
-    if memories := _encode_batch(backend, batch, outcomes):
+    if memories := encode():
         yield memories
 
 
 def _encode_batch(
-    backend: Backend,
-    batch: Sequence[Prepared | InputError],
-    outcomes: deque[InputError | ImageTraits],
-) -> list[Memory]:
-    """Return the memories of the readable images of a batch; append all outcomes."""
-    readable = [x for x in batch if isinstance(x, Prepared)]
-    memories = backend.encode(readable) if readable else []
-    remaining = iter(memories)
-    for x in batch:
-        if isinstance(x, Prepared):
-            outcomes.append(read_traits(backend, x, next(remaining)))
-        else:
-            outcomes.append(x)
-    return memories
+    backend: Backend, images: Sequence[Prepared | Encoded | InputError]
+) -> list[Encoded | InputError]:
+    """Encode the images of a batch that are not encoded yet."""
+    prepared = [x for x in images if isinstance(x, Prepared)]
+    memories = iter(backend.encode(prepared) if prepared else ())
+    return [
+        _make_encoded(backend, x, next(memories)) if isinstance(x, Prepared) else x for x in images
+    ]
+
+
+def _make_encoded(backend: Backend, prepared: Prepared, memory: Memory) -> Encoded:
+    name, probability = backend.kind(memory) or (None, None)
+    traits = ImageTraits(prepared.low_confidence, name, probability, prepared.kinds)
+    return Encoded(memory, backend, prepared.size, *traits)

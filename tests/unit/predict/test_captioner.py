@@ -110,6 +110,23 @@ def test_images_in_any_form(model, tmp_path):
     assert texts(model.caption(p for p in (path, path))) == texts(model.caption([image, image]))
 
 
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_encoded_images_are_captioned_together_with_others(model, tmp_path, batch_size):
+    images = [picture(i) for i in range(4)]
+    mixed = [model.encode(images[0]), images[1], str(tmp_path / "missing"), model.encode(images[3])]
+    results = model.caption(mixed, batch_size=batch_size)
+    expected = model.caption([images[0], images[1], images[3]], batch_size=batch_size)
+    assert isinstance(results.pop(2).error, ImageError)
+    assert texts(results) == texts(expected)
+    assert [r.text for r in model.caption(mixed[0])] == [expected[0].text]
+
+
+def test_an_image_encoded_by_another_captioner_is_rejected(model, folder):
+    encoded = captioner.load(folder).encode(picture(0))
+    with pytest.raises(CaptionerError, match="another"):
+        model.caption([picture(1), encoded])
+
+
 def test_a_4d_array_is_several_images(model):
     images = [picture(i) for i in range(3)]
     stacked = np.stack([np.asarray(image) for image in images])
