@@ -14,6 +14,7 @@ from captioner.errors import CaptionerError, DataError
 
 if TYPE_CHECKING:
     from captioner.config import Config
+    from captioner.evaluation.class_tables import Labels
     from captioner.evaluation.predictions import PredictionOptions
     from captioner.evaluation.tasks import EvaluationTask
     from captioner.predict import Captioner
@@ -139,7 +140,8 @@ def _score_checkpoint(options: ScoreOptions) -> tuple[dict[str, Any], bool]:
     has_questions = any(task.has_questions for task in tasks)
     if options.blind and not has_questions:
         raise CaptionerError("--blind is a baseline for answers, but the data has no questions")
-    if options.labels and all(task.has_questions for task in tasks):
+    labels = _read_labels(options)
+    if labels and all(task.has_questions for task in tasks):
         raise CaptionerError("--labels are named by captions, but the data has none")
     if has_questions and len(tasks) > 1 and options.writes_vqa_results:
         problem = "the data has captions too; give a .jsonl file"
@@ -152,7 +154,7 @@ def _score_checkpoint(options: ScoreOptions) -> tuple[dict[str, Any], bool]:
             if task.has_questions:
                 result = _score_answers(task, captioner, options, file, blind=blind)
             else:
-                result = _score_captions(task, captioner, options, file)
+                result = _score_captions(task, captioner, options, file, labels=labels)
             scores[task.name], all_scored = result
             complete = complete and all_scored
     return scores, complete
@@ -180,7 +182,12 @@ def _calibrate(options: ScoreOptions) -> int:
 
 
 def _score_captions(
-    task: EvaluationTask, captioner: Captioner, options: ScoreOptions, file: TextIO | None
+    task: EvaluationTask,
+    captioner: Captioner,
+    options: ScoreOptions,
+    file: TextIO | None,
+    *,
+    labels: Labels | None,
 ) -> tuple[dict[str, Any], bool]:
     """Caption the images; return the scores, and whether no image was left out."""
     from captioner.evaluation.scoring import (
@@ -192,7 +199,7 @@ def _score_captions(
     results = caption_task(captioner, task, _prediction_options(options, task, file))
     rows = [row for row in task.rows if row.image_id in results]
     captions = {row.image_id: results[row.image_id].text for row in rows}
-    scores = score_image_captions(captions, rows, labels=_read_labels(options), seed=options.seed)
+    scores = score_image_captions(captions, rows, labels=labels, seed=options.seed)
     if calibration := measure_caption_calibration(results, rows):
         scores["calibration"] = calibration
     return scores, len(rows) == len(task.rows)
@@ -228,7 +235,8 @@ def _read_labels(options: ScoreOptions) -> dict[str, list[str]] | None:
     from captioner.cli.question_file import read_allowed_answers
     from captioner.evaluation.class_tables import parse_labels
 
-    return parse_labels(read_allowed_answers(options.labels) or ()) or None
+    texts = read_allowed_answers(options.labels)
+    return None if texts is None else parse_labels(texts)
 
 
 def _load(checkpoint: str, options: ScoreOptions) -> Captioner:

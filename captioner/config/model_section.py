@@ -114,6 +114,11 @@ class QuestionConfig:
         check_minimum("model.question", self, 2, "max_length")
         if self.encoder in ("lstm", "gru"):
             check_minimum("model.question", self, 1, "encoder_layers")
+        if self.classes == 1:
+            raise ConfigError(
+                "model.question.classes=1: a classifier needs two classes or more; set it to 0 to"
+                " generate answers"
+            )
         if self.classes and self.decoder_layers:
             raise ConfigError(
                 f"model.question.decoder_layers={self.decoder_layers}: a model with"

@@ -201,3 +201,5 @@ class TrainConfig:
                 )
         check_interval("train", self, "[0, 1)", "label_smoothing", "ema", "momentum")
         check_interval("train", self, "[0, 1]", "modality_dropout")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"train.betas={list(self.betas)}: expected two numbers in [0, 1)")

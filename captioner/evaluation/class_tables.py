@@ -10,6 +10,7 @@ from captioner.errors import DataError
 from captioner.metrics import (
     answer_class,
     confusion_table,
+    join_words,
     named_label,
     normalize_answer,
     score_classes,
@@ -83,9 +84,30 @@ def tabulate_captions(
 
 
 def parse_labels(texts: Iterable[str]) -> dict[str, list[str]]:
-    """Return labels with their other names, from texts such as `dog=barking|bark`."""
-    pairs = (text.partition("=") for text in texts)
-    return {label.strip(): names.split("|") if names else [] for label, _, names in pairs}
+    """Return labels with their other names, from texts such as `dog=barking|bark`.
+
+    Raises:
+        DataError: There are no labels, a name has no words, or two labels have the same name.
+    """
+    labels: dict[str, list[str]] = {}
+    owners: dict[str, str] = {}
+    for text in filter(str.strip, texts):
+        label, _, others = text.partition("=")
+        label, names = label.strip(), others.split("|") if others else []
+        if not text.isprintable():
+            raise DataError(f"labels: {text!r} has unprintable characters; expected UTF-8 text")
+        for name in (label, *names):
+            words = join_words(name)
+            if not words:
+                raise DataError(f"labels: {text!r}: the name {name!r} has no words; remove it")
+            if label in labels or owners.setdefault(words, label) != label:
+                raise DataError(
+                    f"labels: {name!r} is given twice; each label needs names of its own"
+                )
+        labels[label] = names
+    if not labels:
+        raise DataError("labels: found none; name at least one, such as dog=barking|bark")
+    return labels
 
 
 def tabulate_classes(predicted: Sequence[str], expected: Sequence[str]) -> Table:

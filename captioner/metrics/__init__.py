@@ -45,6 +45,7 @@ from captioner.metrics._classification import (
     ClassScore,
     ConfusionTable,
     confusion_table,
+    join_words,
     named_label,
     score_classes,
 )
@@ -97,6 +98,7 @@ __all__ = [
     "expected_calibration_error",
     "fit_logistic",
     "fit_temperature",
+    "join_words",
     "majority_answers",
     "mean_average_precision",
     "named_label",

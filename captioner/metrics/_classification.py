@@ -9,6 +9,7 @@ Shapes: N examples, C classes.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
@@ -19,7 +20,6 @@ from captioner.errors import MetricError
 
 OTHER = "(other)"
 """The class of `confusion_table` for all but the most frequent classes."""
-_WORD = re.compile(r"[^\W_]+")
 
 
 class ClassScore(NamedTuple):
@@ -120,17 +120,18 @@ def named_label(text: str, labels: Mapping[str, Sequence[str]]) -> str | None:
     """Return the label that a text names; None if it names no label, or several.
 
     A label is named by its own words, or by those of one of its other names, in a row and without
-    regard to case. A name inside a longer one ("train" in "train horn") does not count.
+    regard to case. A name inside a longer one ("train" in "train horn") does not count. See
+    `join_words` for the words of a text.
 
     Args:
         text: A caption.
         labels: Other names of each label.
     """
-    words = f" {_join_words(text)} "
+    words = f" {join_words(text)} "
     spans = [
         (at.start(), at.end(), label)
         for label, others in labels.items()
-        for name in map(_join_words, (label, *others))
+        for name in map(join_words, (label, *others))
         for at in re.finditer(rf"(?<= ){re.escape(name)}(?= )", words)
     ]
     named = {
@@ -141,8 +142,15 @@ def named_label(text: str, labels: Mapping[str, Sequence[str]]) -> str | None:
     return named.pop() if len(named) == 1 else None
 
 
-def _join_words(text: str) -> str:
-    return " ".join(_WORD.findall(text.lower()))
+def join_words(text: str) -> str:
+    """Return the words of a text, without case and punctuation, joined by spaces.
+
+    A word is a sequence of letters, numbers and combining marks. Equivalent sequences of characters
+    (NFC and NFD) give the same words.
+    """
+    text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    kept = (c if unicodedata.category(c)[0] in "LMN" else " " for c in text)
+    return " ".join("".join(kept).split())
 
 
 def _average(scores: Collection[ClassScore], weights: np.ndarray) -> ClassScore:

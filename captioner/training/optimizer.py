@@ -42,7 +42,9 @@ def build_optimizer(
         for (rate, decays), p in groups.items()
     ]
     if config.optimizer == "sgd":
-        return torch.optim.SGD(options, momentum=config.momentum, fused=True)
+        # Not fused: torch's fused SGD fails if a parameter has its first gradient after the first
+        # step, as question modules have after a batch of captions.
+        return torch.optim.SGD(options, momentum=config.momentum)
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
     return kind(options, betas=config.betas, fused=True)
 

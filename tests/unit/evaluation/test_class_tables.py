@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from test_tables import example
@@ -44,6 +45,24 @@ def test_answers_are_scored_by_type():
     assert whole["confusion"]["classes"][MOST_CONFUSED:] == [OTHER]
     assert sum(map(sum, whole["confusion"]["counts"])) == len(rows)
     assert json.loads(json.dumps(tables)) == tables
+
+
+@pytest.mark.parametrize(
+    ("texts", "problem"),
+    [
+        ([], "found none"),
+        ([""], "found none"),
+        (["dog", "!?"], "no words"),
+        (["=dog"], "no words"),
+        (["dog=barks|"], "no words"),
+        (["dog=barks", "dog=bark"], "'dog' is given twice"),
+        (["dog=pet", "cat=Pet!"], "'Pet!' is given twice"),
+        (["\udcff"], "unprintable"),
+    ],
+)
+def test_labels_that_cannot_be_told_apart_are_an_error(texts, problem):
+    with pytest.raises(DataError, match=re.escape(problem)):
+        parse_labels(texts)
 
 
 def test_captions_are_scored_by_the_label_that_they_name():

@@ -88,3 +88,19 @@ NAMES = {"dog bark": ["dog is barking", "barking dog"], "rain": [], "train": [],
 )
 def test_named_label(text, label):
     assert named_label(text, NAMES) == label
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("ein Hu\u0308nd bellt", "H\u00fcnd"),
+        ("ein h\u00fcnd", "H\u00fcnd"),
+        ("DIE STRASSE", "Stra\u00dfe"),
+        ("\u0e01\u0e32 \u0e1a\u0e34\u0e19", "\u0e01\u0e32"),
+        ("\u0e01\u0e49\u0e32", "\u0e01\u0e49\u0e32"),
+    ],
+    ids=["decomposed", "composed", "sharp s", "without a tone mark", "with a tone mark"],
+)
+def test_labels_of_any_script_are_recognized(text, label):
+    labels = dict.fromkeys(("H\u00fcnd", "Stra\u00dfe", "\u0e01\u0e32", "\u0e01\u0e49\u0e32"), ())
+    assert named_label(text, labels) == label

@@ -88,6 +88,20 @@ def test_the_setting_selects_an_optimizer_of_torch(tokenizer, settings, referenc
     assert len(moved) > len(matrices)
 
 
+@pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
+def test_parameters_may_have_their_first_gradient_after_the_first_step(tokenizer, kind):
+    """Question modules have none as long as the batches are captions."""
+    model = small_model(tokenizer, question=QuestionConfig())
+    optimizer = build_optimizer(model, TrainConfig(optimizer=kind), StageConfig(lr=0.01))
+    train_twice(model, optimizer)
+    start = {name: p.clone() for name, p in model.fusion.named_parameters()}
+    images = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    ids = torch.tensor([[2, 5, 6]])
+    model(images, ids[None], questions=ids, owners=torch.tensor([0])).square().mean().backward()
+    optimizer.step()
+    assert any(not torch.equal(p, start[name]) for name, p in model.fusion.named_parameters())
+
+
 def test_embeddings_have_no_weight_decay(tokenizer, tmp_path):
     """Embeddings of positions, types and words: those of this package, timm and Hugging Face."""
     encoder = str(make_text_encoder(tmp_path / "bert"))
