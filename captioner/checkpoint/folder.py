@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from captioner.checkpoint.safetensors_header import read_header
 from captioner.config import ConfidenceConfig, Config, load_config, save_config
 from captioner.errors import CheckpointError
 from captioner.files import file_digest, replace_folder
@@ -21,6 +22,8 @@ CONFIG, WEIGHTS, TOKENIZER = "config.yaml", "model.safetensors", "tokenizer.mode
 METRICS = "metrics.json"
 ANSWERS = "answers.json"
 """The answers of a classifier of questions, as a list."""
+ANSWER_BIAS = "answer_head.output.bias"
+"""Name of the weights of a classifier whose shape is (number of answers,)."""
 TEXT_ENCODER = "text_encoder"
 """The folder within a checkpoint that holds a Hugging Face encoder's configuration."""
 
@@ -47,17 +50,24 @@ def load_answers(folder: Path, config: Config, tokenizer: Tokenizer) -> list[tup
     """Return the token ids of the answers of a classifier; none if the model generates answers.
 
     Raises:
-        CheckpointError: The file of the answers cannot be read.
+        CheckpointError: The file of the answers cannot be read, or does not fit the weights.
     """
     question, path = config.model.question, folder / ANSWERS
     if question is None or not question.classes:
         return []
     try:
-        return [tuple(tokenizer.encode(text)) for text in json.loads(path.read_text("utf-8"))]
+        answers = [tuple(tokenizer.encode(text)) for text in json.loads(path.read_text("utf-8"))]
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: cannot be read as a list of answers: {one_line(error)}"
         ) from None
+    output = read_header(folder / WEIGHTS).tensors.get(ANSWER_BIAS)
+    if output and output.shape != (len(answers),):
+        raise CheckpointError(
+            f"{path}: has {len(answers)} answers, but the classifier in {WEIGHTS} has"
+            f" {output.shape[0]}; restore the file of the training run"
+        )
+    return answers
 
 
 def fingerprint(names: Iterable[str | Path]) -> str:

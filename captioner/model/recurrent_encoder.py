@@ -78,8 +78,12 @@ class _Direction(nn.Module):
         start = x.new_zeros(1, len(x), self.hidden)
         options = (True, 1, 0.0, False, False, True)  # biases, layers, dropout, ..., batch first
         if self.cell == "gru":
-            return torch.gru(x, start, weights, *options)[0]
-        return torch.lstm(x, [start, start], weights, *options)[0]
+            states = torch.gru(x, start, weights, *options)[0]
+        else:
+            states = torch.lstm(x, [start, start], weights, *options)[0]
+        # Without effect, except that states in an exported graph have any length S: torch.export
+        # gives the output of recurrent layers the length of the example.
+        return states.index_select(1, torch.arange(x.shape[1], device=x.device))
 
 
 def _reversed_order(mask: Tensor) -> Tensor:

@@ -58,6 +58,9 @@ class ClosedSet:
                 raise CaptionerError(f"answers: {answer!r} has no words; remove it")
             tokens = tuple(tokenizer.encode(text))
             if known and tokens not in known:
+                # A class that is the beginning of a longer answer may be no normalized text.
+                tokens = tuple(tokenizer.encode(answer))
+            if known and tokens not in known:
                 raise CaptionerError(
                     f"answers: {quote(answer)} is none of the {len(known)} answers of this model,"
                     f" which classifies questions; they are in its {ANSWERS}"

@@ -74,9 +74,12 @@ def test_fused_memory_equals_that_of_torch(fusion, layers, memory, tmp_path):
     assert check(model, folder).check_weights() == set()
 
 
-@pytest.mark.parametrize("encoder", ["lstm", "gru"])
-def test_a_recurrent_encoder_is_part_of_the_graph(encoder, tmp_path):
-    question = QuestionConfig(encoder=encoder, fusion="concat", max_length=LONGEST)
+@pytest.mark.parametrize(
+    ("encoder", "fusion", "layer"),
+    [("lstm", "concat", "gcn"), ("gru", "graph", "gatv2"), ("lstm", "graph", "gcn")],
+)
+def test_a_recurrent_encoder_is_part_of_the_graph(encoder, fusion, layer, tmp_path):
+    question = QuestionConfig(encoder=encoder, fusion=fusion, graph_layer=layer, max_length=LONGEST)
     folder = tmp_path / "best"
     model = make_model(folder, question=question, save_dtype="float16")
     assert check(model, folder).check_weights() == set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,18 @@ def test_the_answers_are_a_file_of_the_checkpoint(folder, tmp_path):
     (broken / "answers.json").write_text("[1]")
     with pytest.raises(CheckpointError, match=r"answers\.json: cannot be read"):
         captioner.load(broken)
+
+
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+def test_the_file_of_the_answers_must_fit_the_weights(folder, backend, tmp_path):
+    broken = shutil.copytree(folder, tmp_path / "best")
     (broken / "answers.json").write_text('["dog", "boat"]')
-    with pytest.raises(CheckpointError, match="of another shape"):
-        captioner.load(broken)
+    with pytest.raises(CheckpointError, match=r"has 2 answers, but the classifier in .* has 8"):
+        captioner.load(broken, backend=backend)
+
+
+def test_a_closed_set_may_have_a_class_that_was_truncated(tmp_path):
+    """The beginning of a longer answer may end in a space, which normalization removes."""
+    model = captioner.load(make_vqa_checkpoint(tmp_path / "best", classes=("dog", "a red ")))
+    result = model.ask(*ROWS[0], answers=["a red ", "Dog"], num_answers=2)
+    assert {answer.text for answer in result.answers} == {"a red ", "Dog"}
