@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Memory = Any  # encoder outputs of one image, alone or fused with a question; opaque to callers
 NO_POSITIONS = (
     "attention: this model's fusion gives the decoder no positions of the image; request the"
-    " attention of a caption, or use a model with the fusion concat, add or multiply"
+    " attention of a caption, or use a model with the fusion concat, add, multiply or graph"
 )
 """The error of `Backend.attention` for such a model."""
 NO_VIEWS = "test-time augmentation is for images, and this model takes recordings only"
