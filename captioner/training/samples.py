@@ -34,13 +34,9 @@ def sample_captions(
         Tokens (B, K, L) with K = `rows`, padded with PAD after EOS. With `greedy`, the greedy
         caption follows as another row, (B, K + 1, L).
     """
-    state = backend.start(memories, rows=rows, room=max_length)
+    state = backend.start(memories, rows=rows, room=max_length, temperature=temperature)
     draws = torch.rand(max_length, len(memories), rows, device=backend.device)
-
-    def step(tokens: Tensor) -> Tensor:
-        return state.step(tokens) / temperature
-
-    samples: Tensor = sample(step, draws, bos=BOS, eos=EOS, pad=PAD)
+    samples: Tensor = sample(state.step, draws, bos=BOS, eos=EOS, pad=PAD)
     if not greedy:
         return samples
     state = backend.start(memories, rows=1, room=max_length)
