@@ -25,6 +25,7 @@ from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.checkpoint.safetensors_header import read_header
 from captioner.checkpoint.weights import save_best
 from captioner.config import Config, DataConfig, ModelConfig, SourceConfig
+from captioner.data.collate import Batch
 from captioner.errors import CheckpointError, ConfigError
 from captioner.export.importance import Tasks, mean_loss, measure_importance, read_batches
 from captioner.model.image_encoder import Backbones
@@ -213,33 +214,32 @@ def drop_backbone(model: Seq2Seq, tasks: Tasks, config: Config) -> tuple[Tasks, 
         raise ConfigError("only one backbone is left; lower --drop-backbones")
     parts = backbone.features_of_each(torch.zeros(1, 3, *pixel_spec(config).size))
     owners = torch.arange(len(parts)).repeat_interleave(torch.tensor([x.shape[-1] for x in parts]))
-    whole, losses, encoders = model.memory_encoder, [], []
-    for i in range(len(parts)):
+    kept = [torch.nonzero(owners != i)[:, 0] for i in range(len(parts))]
+    whole, losses = model.memory_encoder, []
+    for channels in kept:
         model.memory_encoder = copy.deepcopy(whole)
-        model.memory_encoder.keep_channels(torch.nonzero(owners != i)[:, 0])
-        encoders.append(model.memory_encoder)
-        losses.append(mean_loss(model, _with_channels(tasks, owners != i)))
+        model.memory_encoder.keep_channels(channels)
+        losses.append(mean_loss(model, _keep_channels(tasks, channels)))
     i = losses.index(min(losses))
     _logger.info("without %s, the loss is %.3f", config.model.backbones[i].name, losses[i])
-    model.memory_encoder = encoders[i]
+    model.memory_encoder = whole
+    whole.keep_channels(kept[i])
     if model.kind_head is not None:
-        model.kind_head.keep_channels(torch.nonzero(owners != i)[:, 0])
+        model.kind_head.keep_channels(kept[i])
     backbone.models = module_list(x for n, x in enumerate(backbone.models) if n != i)
     left = tuple(x for n, x in enumerate(config.model.backbones) if n != i)
     section = dataclasses.replace(config.model, backbones=left)
-    return _with_channels(tasks, owners != i), dataclasses.replace(config, model=section)
+    return _keep_channels(tasks, kept[i]), dataclasses.replace(config, model=section)
 
 
-def _with_channels(tasks: Tasks, mask: Tensor) -> Tasks:
-    """Return tasks with some of the channels (C,) of their features."""
-    return [
-        [
-            dataclasses.replace(b, images=b.images[..., mask])
-            for b in batches
-            if b.images is not None
-        ]
-        for batches in tasks
-    ]
+def _keep_channels(tasks: Tasks, kept: Tensor) -> Tasks:
+    """Return tasks with only some channels of the features, given their indices."""
+
+    def change(batch: Batch) -> Batch:
+        assert batch.images is not None
+        return dataclasses.replace(batch, images=batch.images[..., kept])
+
+    return [[change(batch) for batch in batches] for batches in tasks]
 
 
 def drop_layer(model: Seq2Seq, tasks: Tasks) -> None:

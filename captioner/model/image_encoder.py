@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captioner.model.layers import Dropout, EncoderLayer, module_list
+from captioner.model.layers import Dropout, EncoderLayer, module_list, replace_linear
 from captioner.model.position_graph import PositionGraph
 
 
@@ -109,13 +109,11 @@ class MemoryEncoder(nn.Module):
     @torch.no_grad()
     def keep_channels(self, kept: Tensor) -> None:
         """Remove all other channels of the features, given the indices of those to keep."""
-        norm, old = nn.LayerNorm(len(kept)), self.feature_norm
-        norm.weight.copy_(old.weight[kept])
-        norm.bias.copy_(old.bias[kept])
-        projection = nn.Linear(len(kept), self.projection.out_features)
-        projection.weight.copy_(self.projection.weight[:, kept])
-        projection.bias.copy_(self.projection.bias)
-        self.feature_norm, self.projection = norm, projection
+        norm, layer = nn.LayerNorm(len(kept)), self.projection
+        norm.weight.copy_(self.feature_norm.weight[kept])
+        norm.bias.copy_(self.feature_norm.bias[kept])
+        self.feature_norm = norm
+        self.projection = replace_linear(layer, layer.weight[:, kept], layer.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (B, P, C) to memory (B, P, D)."""

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from captioner.model.layers import Attention, FeedForwardLayer
+from captioner.model.layers import Attention, FeedForwardLayer, replace_linear
 
 FFN = "ffn"
 """Last component of the name of a feed-forward layer, such as `decoder.layers.0.ffn`."""
@@ -54,9 +54,9 @@ class Units:
         index = (starts + torch.arange(self.depth)).flatten()
         for name in self.inputs:
             layer = self._linear(name)
-            setattr(self.owner, name, _replace(layer, layer.weight[index], layer.bias[index]))
+            setattr(self.owner, name, replace_linear(layer, layer.weight[index], layer.bias[index]))
         layer = self._linear(self.output)
-        setattr(self.owner, self.output, _replace(layer, layer.weight[:, index], layer.bias))
+        setattr(self.owner, self.output, replace_linear(layer, layer.weight[:, index], layer.bias))
         if isinstance(self.owner, Attention):
             self.owner.heads = len(kept)
 
@@ -64,16 +64,6 @@ class Units:
         layer = getattr(self.owner, name)
         assert isinstance(layer, nn.Linear)
         return layer
-
-
-@torch.no_grad()
-def _replace(layer: nn.Linear, weight: Tensor, bias: Tensor) -> nn.Linear:
-    """Return a layer with these weights, in the mode of the given layer."""
-    rows, columns = weight.shape
-    new = nn.Linear(columns, rows, device=weight.device, dtype=weight.dtype)
-    new.weight.copy_(weight)
-    new.bias.copy_(bias)
-    return new.train(layer.training)
 
 
 def list_units(model: nn.Module) -> dict[str, Units]:

@@ -21,6 +21,16 @@ def module_list(modules: Iterable[LayerT]) -> Sequence[LayerT]:
     return cast(Sequence[LayerT], nn.ModuleList(modules))
 
 
+@torch.no_grad()
+def replace_linear(layer: nn.Linear, weight: Tensor, bias: Tensor) -> nn.Linear:
+    """Return a linear layer with these weights, in the mode of the given layer."""
+    rows, columns = weight.shape
+    new = nn.Linear(columns, rows, device=weight.device, dtype=weight.dtype)
+    new.weight.copy_(weight)
+    new.bias.copy_(bias)
+    return new.train(layer.training)
+
+
 class Dropout(nn.Module):
     """Inverted dropout with masks that are cheap to draw on a CPU.
 
