@@ -65,22 +65,26 @@ def encode_batches(
     The error or the traits of each image are appended to `outcomes`, in order, before the memories
     of its batch are yielded.
     """
-    batch: list[Prepared | Encoded | InputError] = []
-    readable = 0
-
-    def encode() -> list[Memory]:
+    for batch in _group(read_images(backend, images, ahead=batch_size), batch_size):
         encoded = _encode_batch(backend, batch)
         outcomes.extend(x.traits if isinstance(x, Encoded) else x for x in encoded)
-        return [x.memory for x in encoded if isinstance(x, Encoded)]
+        if memories := [x.memory for x in encoded if isinstance(x, Encoded)]:
+            yield memories
 
-    for image in read_images(backend, images, ahead=batch_size):
+
+def _group(
+    images: Iterable[Prepared | Encoded | InputError], size: int
+) -> Iterator[list[Prepared | Encoded | InputError]]:
+    """Divide images into batches with `size` readable ones; the last batch may have fewer."""
+    batch: list[Prepared | Encoded | InputError] = []
+    readable = 0
+    for image in images:
         batch.append(image)
         readable += not isinstance(image, InputError)
-        if readable == batch_size:
-            yield encode()
+        if readable == size:
+            yield batch
             batch, readable = [], 0
-    if memories := encode():
-        yield memories
+    yield batch
 
 
 def _encode_batch(
