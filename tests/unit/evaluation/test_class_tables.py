@@ -60,7 +60,7 @@ def test_answers_are_scored_by_type():
         (["\udcff"], "unprintable"),
     ],
 )
-def test_labels_that_cannot_be_told_apart_are_an_error(texts, problem):
+def test_ambiguous_or_missing_labels_are_an_error(texts, problem):
     with pytest.raises(DataError, match=re.escape(problem)):
         parse_labels(texts)
 
