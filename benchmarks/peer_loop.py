@@ -135,7 +135,7 @@ class Pairs(Dataset):
         )
         captions = human_captions(data)
         self.rows = [
-            (data.images[i], tokenizer.encode(text, max_length=data.max_length))
+            (data.images[i], tokenizer.encode(text, max_length=data.texts.max_length))
             for i, texts in captions.items()
             for text in texts
         ]

@@ -13,29 +13,24 @@ positions and C channels of features; G tags; Q questions about an image, A answ
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from captioner.audio import AudioSpec
-from captioner.data.mirrored_text import can_flip, flip_caption
 from captioner.data.recordings import AudioAugmentation, Mix, read_spectrogram
+from captioner.data.sample_texts import TextSampler
 from captioner.errors import AudioError, ImageError
 from captioner.images import load_image
 from captioner.images.transforms import PixelSpec, augment, to_pixels
-from captioner.text import normalize_caption, normalize_question
 from captioner.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
-
-T = TypeVar("T")
-Texts = tuple[list[list[int]], list[list[int]], list[int]]
-"""Token ids of texts and of their questions, and the row of each text."""
 
 
 @dataclass(frozen=True)
@@ -133,10 +128,7 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         answers: Sequence[tuple[int, ...]] = (),
     ) -> None:
         self.rows, self.spec, self.tokenizer = rows, spec, tokenizer
-        self.max_length, self.question_length = max_length, question_length
-        self.captions_per_image = captions_per_image
-        self.questions_per_image = questions_per_image
-        self.lowercase, self.augmentation, self.seed = lowercase, augmentation, seed
+        self.augmentation, self.seed = augmentation, seed
         self.audio_spec, self.drop_input = audio_spec, drop_input
         self.audio_augmentation: AudioAugmentation | None = None
         """Augmentation of the recordings; set by the training loop."""
@@ -154,14 +146,19 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         """Row numbers of each image, by source."""
         self.unaugmented = [not rows.keys().isdisjoint(unaugmented) for rows in self._rows]
         """For each image, True if it is never augmented."""
-        self._flippable: dict[int, bool] = {}
-        self.known_tags = tags or {}
-        """The tags to predict for each source of tags."""
-        self.tags = sorted(set().union(*self.known_tags.values()))
-        """The tags of all sources, in the order of `Sample.tags`."""
-        self.answers = answers
-        """Token ids of the classes of questions."""
-        self._classes = {ids: place for place, ids in enumerate(answers)}
+        self.texts = TextSampler(
+            rows,
+            self._rows,
+            tokenizer=tokenizer,
+            max_length=max_length,
+            question_length=question_length,
+            captions_per_image=captions_per_image,
+            questions_per_image=questions_per_image,
+            lowercase=lowercase,
+            seed=seed,
+            tags=tags or {},
+            answers=answers,
+        )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -169,10 +166,6 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
     def select_images(self, source: int) -> list[int]:
         """Return the indices of the images that a source has texts for."""
         return [i for i, rows in enumerate(self._rows) if source in rows]
-
-    def select_rows(self, index: int, source: int) -> list[int]:
-        """Return the numbers of the rows of a source about an image."""
-        return self._rows[index].get(source, [])
 
     def __getitem__(self, key: Key) -> Sample | UnreadableImage:
         epoch, index, source = key
@@ -191,11 +184,12 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
                 image, spectrogram = self._read_inputs(key, view, rng, flip, mix)
             except (AudioError, ImageError) as error:
                 return UnreadableImage(index, str(error), source)
-        texts = self._draw_texts(epoch, index, source, flip)
+        texts = self.texts.draw(epoch, index, source, flip=flip)
         if mix:
-            texts = self._mix_texts(texts, mix, key)
-        targets = self._label_questions(texts, flip)
-        labels = self._label_tags(index, source)
+            place = {"epoch": epoch, "index": index, "source": source}
+            texts = self.texts.mix(texts, mix.index, mix.share, **place)
+        targets = self.texts.label_questions(texts, flip)
+        labels = self.texts.label_tags(index, source)
         return Sample(index, image, *texts, source, labels, targets, spectrogram)
 
     def make_blank(self, item: UnreadableImage) -> Sample:
@@ -204,32 +198,15 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
             image = torch.zeros(self.features.shape[2:], dtype=torch.float16)
         else:
             image = torch.zeros(self.spec.shape)
-        texts = self._draw_texts(0, item.index, item.source, False)
-        labels = self._label_tags(item.index, item.source)
-        targets = self._label_questions(texts, False)
+        texts = self.texts.draw(0, item.index, item.source, flip=False)
+        labels = self.texts.label_tags(item.index, item.source)
+        targets = self.texts.label_questions(texts, False)
         return Sample(item.index, image, *texts, item.source, labels, targets)
 
     def list_unflippable(self) -> list[int]:
         """Return the indices of the images that are never mirrored because of their texts."""
-        return [i for i in range(len(self)) if not self.unaugmented[i] and not self._can_flip(i)]
-
-    def measure_texts(self) -> Iterator[tuple[str, int, int, int]]:
-        """Yield the length of each different text of each row.
-
-        Yields:
-            Kind (caption, answer or question), number of tokens with EOS, how many of them are
-            bytes of characters that the tokenizer has no piece for, and the limit of the kind.
-        """
-        tokenizer, questions = self.tokenizer, self.tokenizer.question_tokenizer
-        columns = (self.rows["references"], self.rows["question"])
-        for references, question in zip(*columns, strict=True):
-            for text in dict.fromkeys(references):
-                ids = tokenizer.encode(normalize_caption(text, lowercase=self.lowercase))
-                kind = "answer" if question else "caption"
-                yield kind, len(ids), tokenizer.count_bytes(ids), self.max_length
-            if question:
-                ids = questions.encode(normalize_question(question, lowercase=self.lowercase))
-                yield "question", len(ids), questions.count_bytes(ids), self.question_length
+        augmented = (i for i in range(len(self)) if not self.unaugmented[i])
+        return [i for i in augmented if not self.texts.can_flip(i)]
 
     def list_flips(self, view: int) -> list[bool]:
         """Return whether each image is mirrored in a view."""
@@ -241,18 +218,10 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         flip, augmentation = rng.random() < 0.5, self._augmentation_of(index)
         if augmentation is None or not augmentation.flip:
             return rng, False
-        return rng, flip and self._can_flip(index)
+        return rng, flip and self.texts.can_flip(index)
 
     def _augmentation_of(self, index: int) -> Augmentation | None:
         return None if self.unaugmented[index] else self.augmentation
-
-    def _can_flip(self, index: int) -> bool:
-        """Return whether all texts about an image can be adapted to its mirror image."""
-        if index not in self._flippable:
-            rows = (self.rows[n] for numbers in self._rows[index].values() for n in numbers)
-            texts = (text for row in rows for text in (*row["references"], row["question"]))
-            self._flippable[index] = all(map(can_flip, texts))
-        return self._flippable[index]
 
     def _read_inputs(
         self, key: Key, view: int, rng: random.Random, flip: bool, mix: Mix | None
@@ -305,19 +274,6 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
             return None
         return Mix(other, rng.uniform(0.5, 1))
 
-    def _mix_texts(self, drawn: Texts, mix: Mix, key: Key) -> Texts:
-        """Replace captions by those of the second recording in proportion to its share.
-
-        The expected loss is that of mixup: the mean of the losses of both, weighted by the shares.
-        """
-        texts, questions, rows = drawn
-        others = self._draw_texts(key.epoch, mix.index, key.source, False)[0]
-        if questions or not others:
-            return drawn
-        rng = random.Random(f"mixed texts {self.seed} {key.epoch} {key.image} {key.source}")
-        mixed = [rng.choice(others) if rng.random() >= mix.share else text for text in texts]
-        return mixed, questions, rows
-
     def _read_pixels(self, index: int, rng: random.Random, flip: bool) -> Tensor:
         assert isinstance(self.spec, PixelSpec)
         image = load_image(self.images[index])
@@ -328,55 +284,3 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
             scale, jitter = a.min_scale, a.jitter
             pixels = augment(image, self.spec, rng, min_scale=scale, flip=flip, jitter=jitter)
         return torch.from_numpy(pixels)
-
-    def _label_tags(self, index: int, source: int) -> Tensor | None:
-        if (known := self.known_tags.get(source)) is None:
-            return None
-        present = {tag for n in self.select_rows(index, source) for tag in self.rows[n]["tags"]}
-        labels = [float(tag in present) if tag in known else -1.0 for tag in self.tags]
-        return torch.tensor(labels)  # (G,)
-
-    def _label_questions(self, texts: Texts, flip: bool) -> Tensor | None:
-        """Return the targets (Q, A) of the questions; None for captions and without a classifier.
-
-        Annotators whose answer is not a class are left out, so that a sum may be below 1.
-        """
-        _, questions, numbers = texts
-        if not self._classes or not questions:
-            return None
-        targets = torch.zeros(len(numbers), len(self._classes))
-        for target, number in zip(targets, numbers, strict=True):
-            references = self.rows[number]["references"]
-            for text in references:
-                if (place := self._classes.get(tuple(self._encode(text, flip)))) is not None:
-                    target[place] += 1 / len(references)
-        return targets
-
-    def _draw_texts(self, epoch: int, index: int, source: int, flip: bool) -> Texts:
-        """Return the ids of the texts, the ids of their questions, and their row numbers."""
-        rng = random.Random(f"texts {self.seed} {epoch} {index} {source}")
-        numbers = _draw(self.select_rows(index, source), self.questions_per_image, rng)
-        texts, questions, rows = [], [], []
-        for number in numbers:
-            row = self.rows[number]
-            # One answer per question, so that each is drawn in proportion to its annotators.
-            limit = 1 if row["question"] else self.captions_per_image
-            for text in _draw(row["references"], limit, rng):
-                texts.append(self._encode(text, flip))
-                rows.append(number)
-                if row["question"]:
-                    questions.append(self._encode_question(row["question"], flip))
-        return texts, questions, rows
-
-    def _encode(self, text: str, flip: bool) -> list[int]:
-        text = normalize_caption(flip_caption(text) if flip else text, lowercase=self.lowercase)
-        return self.tokenizer.encode(text, max_length=self.max_length)
-
-    def _encode_question(self, text: str, flip: bool) -> list[int]:
-        text = normalize_question(flip_caption(text) if flip else text, lowercase=self.lowercase)
-        tokenizer = self.tokenizer.question_tokenizer
-        return tokenizer.encode(text, max_length=self.question_length)
-
-
-def _draw(items: Sequence[T], limit: int | None, rng: random.Random) -> Sequence[T]:
-    return items if limit is None or len(items) <= limit else rng.sample(items, limit)

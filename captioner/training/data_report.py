@@ -60,7 +60,7 @@ def describe_data(
 def measure_lengths(data: ImageDataset) -> dict[str, Lengths]:
     """Return the lengths of the captions, answers and questions of a data set, by kind."""
     kinds: dict[str, Lengths] = {}
-    for kind, length, count, limit in data.measure_texts():
+    for kind, length, count, limit in data.texts.measure():
         lengths = kinds.setdefault(kind, Lengths(limit))
         lengths.texts += 1
         lengths.truncated += length > limit
@@ -107,7 +107,7 @@ def _describe_tags(task: Task, source: int, train: ImageDataset) -> str:
     columns = zip(train.rows["source"], train.rows["tags"], strict=True)
     rows = [tags for number, tags in columns if number == source]
     counts = Counter(tag for tags in rows for tag in tags)
-    rare = sorted(counts.keys() - set(train.known_tags[source]))
+    rare = sorted(counts.keys() - set(train.texts.known_tags[source]))
     line = (
         f"data: {task.name}: {len(counts) - len(rare)} tags, {counts.total() / len(rows):.1f} per"
         " training image"

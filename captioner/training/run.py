@@ -113,7 +113,7 @@ class Run:
                     config=self.config,
                     tokenizer=self.tokenizer,
                     data=self.data,
-                    answers=self.train_set.answers,
+                    answers=self.train_set.texts.answers,
                     progress=self.progress,
                     average=self.average,
                     scaler=scaler and scaler.state_dict(),
@@ -246,7 +246,7 @@ def resume_or_reset(run: Run, *, resume: bool, force: bool) -> None:
             run.config,
             run.tokenizer,
             run.data,
-            answers=run.train_set.answers,
+            answers=run.train_set.texts.answers,
             force=force,
             ranks=accelerator.num_processes,
         )

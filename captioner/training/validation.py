@@ -206,10 +206,7 @@ def _score_captions(
     captions: dict[int, str], dataset: ImageDataset, source: int, result: Validation
 ) -> dict[str, float]:
     """Return the scores of captions; add captions and warnings to the result."""
-    references = {
-        i: [t for row in dataset.select_rows(i, source) for t in dataset.rows[row]["references"]]
-        for i in captions
-    }
+    references = {i: dataset.texts.list_references(i, source) for i in captions}
     values = score_captions(captions, references)
     figures, warnings = diagnose(captions, references, score=values["CIDEr-D"])
     result.warnings += warnings

@@ -70,7 +70,7 @@ TORCHLESS |= {
 TORCHLESS |= {"audio", "decoding", "generation", "sources", "__main__", ""}
 NEEDS_TORCH = {f"captioner.backends.{name}" for name in ("precision", "torch_backend")}
 NEEDS_TORCH |= {"captioner.backends.torch_members", "captioner.checkpoint.weights"}
-NEEDS_TORCH |= {"captioner.data.collate", "captioner.data.dataset"}
+NEEDS_TORCH |= {"captioner.data.collate", "captioner.data.dataset", "captioner.data.sample_texts"}
 NEEDS_TORCH |= {"captioner.decoding.torch_arrays"}
 NEEDS_TORCH |= {
     f"captioner.export.{name}" for name in ("decoder_graphs", "graph_modules", "onnx_graphs")

@@ -285,8 +285,8 @@ def test_sources_have_their_own_images_and_rows(pictures, tokenizer):
     data = make_dataset(table, tokenizer)
     assert data.images == [pictures[0], pictures[1], pictures[2]]
     assert [data.select_images(s) for s in range(4)] == [[0, 1], [0, 2], [0], []]
-    assert data.select_rows(2, 1) == [2, 4]
-    assert data.select_rows(1, 1) == []
+    assert data.texts.select_rows(2, 1) == [2, 4]
+    assert data.texts.select_rows(1, 1) == []
     assert decode_texts(data[Key(0, 0, 1)], tokenizer) == ["red"]
     assert [data[Key(0, 0, s)].source for s in range(3)] == [0, 1, 2]
     for source in range(3):

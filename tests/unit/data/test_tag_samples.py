@@ -29,7 +29,7 @@ def test_only_tags_of_several_images_are_predicted(tmp_path):
 def test_labels_tell_absent_tags_from_tags_that_the_source_does_not_use(tmp_path):
     rows = tag_rows(draw_pictures(tmp_path))
     data = make_dataset(rows, train_tokenizer(), tags=frequent_tags(rows))
-    assert data.tags == ["bird", "cat", "dog"]
+    assert data.texts.tags == ["bird", "cat", "dog"]
     labels = {(i, s): data[Key(0, i, s)].tags for s in (1, 2) for i in data.select_images(s)}
     assert {key: tags.tolist() for key, tags in labels.items()} == {
         (0, 1): [-1, 1, 1],
