@@ -15,7 +15,7 @@ from captioner.errors import DataError
 from captioner.evaluation.confidence_fit import calibrate_checkpoint
 from captioner.evaluation.predictions import PredictionOptions
 from captioner.evaluation.tables import format_figures
-from captioner.evaluation.tasks import EvaluationTask, examples_of_source
+from captioner.evaluation.tasks import read_held_out
 from captioner.predict import load
 from captioner.training import html_report
 from captioner.training.calibrate import fit_answer_temperature
@@ -84,21 +84,20 @@ def validate_rest(run: Run, result: Path) -> Validation:
 
 
 def calibrate(run: Run) -> None:
-    """Fit `answers.temperature` and `confidence` on held-out rows for the best checkpoint."""
+    """Fit `answers.temperature` and `confidence` on held-out rows for the best checkpoint.
+
+    Confidences are fitted on rows without the limits of `eval_images`.
+    """
     if run.config.model.question:
         model = run.model.to(run.accelerator.device)
         temperature = fit_answer_temperature(model, run.val_set, run.tasks, run.accelerator)
         if temperature:
             checkpoint.set_temperature(run.best, temperature)
             logger.info(f"answers.temperature {temperature:.3f}")
-    tasks = [
-        EvaluationTask(task.name, examples_of_source(run.val_set.rows, number))
-        for number, task in enumerate(run.tasks)
-        if task.kind != "tags" and run.val_set.select_images(number)
-    ]
     captioner = load(run.best, backend="torch", device=run.accelerator.device)
     options = PredictionOptions(str(run.best), write_row=lambda _: None, notify=logger.info)
     try:
+        tasks, _ = read_held_out(run.config)
         figures = calibrate_checkpoint(run.best, captioner, tasks, options)
     except DataError as error:
         logger.info(f"confidences are not calibrated: {error}")

@@ -47,6 +47,8 @@ PHOTOGRAPHS, HELD_OUT = 2000, 1500
 FEWEST_HELD_OUT = 20
 MOST_FLAGGED = 0.005
 """Share of the held-out photographs; below 1 %, because it varies between samples."""
+FEWEST_OF_SOURCE = 200
+"""Held-out photographs with which a data set has its own limit, so that one may be flagged."""
 PENALTY = 0.1
 BATCH = 32
 Source = Callable[[], Image.Image]
@@ -55,9 +57,10 @@ Source = Callable[[], Image.Image]
 def fit_kind_head(run: Run) -> None:
     """Fit the head for the best checkpoint of a run, and write the checkpoint again with it."""
     train, held_out = list_photographs(run)
-    if not train or len(held_out) < FEWEST_HELD_OUT:
+    count = len(held_out[0])
+    if not train or count < FEWEST_HELD_OUT:
         logger.warning(
-            f"train.kinds: {len(train)} training and {len(held_out)} validation photographs are"
+            f"train.kinds: {len(train)} training and {count} validation photographs are"
             f" too few (at least {FEWEST_HELD_OUT}); the model will not recognize kinds of images"
         )
         return
@@ -75,31 +78,39 @@ def fit_kind_head(run: Run) -> None:
 
     photographs = encode((partial(load_image, path) for path in train), "photographs")
     rendered = [encode(_renderers(kind, run.settings.seed, train), kind) for kind in KINDS[1:]]
-    held = encode((partial(load_image, path) for path in held_out), "held-out photographs")
+    held = [
+        encode((partial(load_image, path) for path in paths), "held-out photographs")
+        for paths in held_out
+    ]
     weight, bias = fit_regression([photographs, *rendered], penalty=PENALTY)
     dtype = getattr(torch, config.train.save_dtype)
     weight = weight.to(dtype).double()  # the threshold is that of the rounded weights
-    bias[0] += choose_shift(held @ weight.T + bias, MOST_FLAGGED)
+    bias[0] += max(choose_shift(x @ weight.T + bias, MOST_FLAGGED) for x in held)
     model.kind_head = KindHead(weight.shape[1] // 2, KINDS)
     model.kind_head.load_state_dict({"weight": weight, "bias": bias})
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, kinds=KINDS))
     metrics = json.loads((run.best / METRICS).read_text(encoding="utf-8"))
     save_best(run.best, config, tokenizer, model, metrics)
-    _report(weight, bias, held, rendered)
+    _report(weight, bias, held[0], rendered)
 
 
-def list_photographs(run: Run) -> tuple[list[str], list[str]]:
-    """Return the paths of photographs to fit the head, and of others to choose its threshold."""
+def list_photographs(run: Run) -> tuple[list[str], list[list[str]]]:
+    """Return the paths of photographs to fit the head, and of others to choose its threshold.
+
+    The others are those of all data sets, then those of each data set that has enough.
+    """
     sources = [n for n, task in enumerate(run.tasks) if task.source.photographs]
 
-    def select(dataset: ImageDataset) -> dict[str, None]:
-        indices = (i for source in sources for i in dataset.select_images(source))
-        return dict.fromkeys(dataset.images[i] for i in indices)
+    def select(dataset: ImageDataset, source: int) -> list[str]:
+        return [dataset.images[i] for i in dataset.select_images(source)]
 
-    train = select(run.train_set)
-    held_out = [path for path in select(run.val_set) if path not in train]
+    train = dict.fromkeys(path for n in sources for path in select(run.train_set, n))
+    groups = [[p for p in select(run.val_set, n) if p not in train] for n in sources]
+    held_out = list(dict.fromkeys(path for group in groups for path in group))
+    groups = [group for group in groups if len(group) >= FEWEST_OF_SOURCE]
     rng = random.Random(f"kinds {run.settings.seed}")
-    return _sample(rng, list(train), PHOTOGRAPHS), _sample(rng, held_out, HELD_OUT)
+    photographs = _sample(rng, list(train), PHOTOGRAPHS)
+    return photographs, [_sample(rng, paths, HELD_OUT) for paths in (held_out, *groups)]
 
 
 def _sample(rng: random.Random, paths: list[str], most: int) -> list[str]:
