@@ -86,7 +86,7 @@ def validate_rest(run: Run, result: Path) -> Validation:
 def calibrate(run: Run) -> None:
     """Fit `answers.temperature` and `confidence` on held-out rows for the best checkpoint.
 
-    Confidences are fitted on rows without the limits of `eval_images`.
+    Confidences are fitted on all rows of the data sets that are validated.
     """
     if run.config.model.question:
         model = run.model.to(run.accelerator.device)
@@ -94,10 +94,13 @@ def calibrate(run: Run) -> None:
         if temperature:
             checkpoint.set_temperature(run.best, temperature)
             logger.info(f"answers.temperature {temperature:.3f}")
+    numbered = enumerate(run.tasks)
+    validated = {task.name for n, task in numbered if run.val_set.select_images(n)}
     captioner = load(run.best, backend="torch", device=run.accelerator.device)
     options = PredictionOptions(str(run.best), write_row=lambda _: None, notify=logger.info)
     try:
-        tasks, _ = read_held_out(run.config)
+        held_out, _ = read_held_out(run.config)
+        tasks = [task for task in held_out if task.name in validated]
         figures = calibrate_checkpoint(run.best, captioner, tasks, options)
     except DataError as error:
         logger.info(f"confidences are not calibrated: {error}")
