@@ -283,7 +283,7 @@ def test_verbose_output_names_backend_device_and_reason(photo, capsys):
     assert re.search(r"ONNX Runtime on cpu: the checkpoint has graphs", found.err)
     assert found.out.count("\n") == 1
     assert generate.main([str(photo), "--device", "cpu"]) == 0
-    assert capsys.readouterr().err == ""
+    assert "ONNX Runtime" not in capsys.readouterr().err
 
 
 def add_unknown_operator(path: Path) -> None:
