@@ -150,8 +150,9 @@ def test_captions_of_a_checkpoint_with_a_damaged_graph(folder, photo, capsys):
     assert generate.main(words) == 0
     found = capsys.readouterr()
     assert found.out == expected
-    (line,) = found.err.splitlines()
+    line, notice = found.err.splitlines()
     assert "torch is used instead of ONNX Runtime" in line
+    assert "not a photograph" in notice
     assert generate.main([*words, "--backend", "onnx"]) == 1
     found = capsys.readouterr()
     assert found.out == ""
@@ -267,8 +268,9 @@ def test_a_missing_runtime(photo):
     done = run_without(CAPTION, photo, "--device", "cpu", blocked=["onnxruntime"])
     assert done.returncode == 0
     assert done.stdout.strip()
-    (line,) = done.stderr.splitlines()
+    line, notice = done.stderr.splitlines()
     assert "onnxruntime is not installed" in line
+    assert "not a photograph" in notice
     assert line.endswith("; torch is used instead of ONNX Runtime")
     for words in (["--backend", "onnx"], ["--device", "cpu"]):
         done = run_without(CAPTION, photo, *words, blocked=["onnxruntime", "torch"])
