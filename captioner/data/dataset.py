@@ -186,8 +186,9 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
                 return UnreadableImage(index, str(error), source)
         texts = self.texts.draw(epoch, index, source, flip=flip)
         if mix:
-            place = {"epoch": epoch, "index": index, "source": source}
-            texts = self.texts.mix(texts, mix.index, mix.share, **place)
+            texts = self.texts.mix(
+                texts, mix.index, mix.share, epoch=epoch, index=index, source=source
+            )
         targets = self.texts.label_questions(texts, flip)
         labels = self.texts.label_tags(index, source)
         return Sample(index, image, *texts, source, labels, targets, spectrogram)
