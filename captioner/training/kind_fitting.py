@@ -68,20 +68,27 @@ def fit_kind_head(run: Run) -> None:
     model.to(run.accelerator.device)
     spec = pixel_spec(config)
 
-    def encode(sources: Iterable[Source], name: str) -> Tensor:
-        batches = tqdm(_batches(sources), name, leave=False)
-        pixels = (np.stack([to_pixels(image, spec) for image in batch]) for batch in batches)
-        device = run.accelerator.device
-        with torch.inference_mode():
-            parts = [summarize(model.extract(torch.from_numpy(x).to(device))).cpu() for x in pixels]
-        return torch.cat(parts).double()
+    @torch.inference_mode()
+    def encode(sources: Iterable[Source], name: str) -> dict[int, Tensor]:
+        """Return the statistics (F,) of the images that can be read, by their place."""
+        rows: dict[int, Tensor] = {}
+        for places, images in tqdm(_batches(sources), name, leave=False):
+            pixels = torch.from_numpy(np.stack([to_pixels(image, spec) for image in images]))
+            features = model.extract(pixels.to(run.accelerator.device))
+            rows.update(zip(places, summarize(features).cpu().double(), strict=True))
+        return rows
 
-    photographs = encode((partial(load_image, path) for path in train), "photographs")
-    rendered = [encode(_renderers(kind, run.settings.seed, train), kind) for kind in KINDS[1:]]
-    held = [
-        encode((partial(load_image, path) for path in paths), "held-out photographs")
-        for paths in held_out
+    def encode_class(sources: Iterable[Source], name: str) -> Tensor:
+        return torch.stack([*encode(sources, name).values()])
+
+    photographs = encode_class((partial(load_image, path) for path in train), "photographs")
+    rendered = [
+        encode_class(_renderers(kind, run.settings.seed, train), kind) for kind in KINDS[1:]
     ]
+    paths = list(dict.fromkeys(path for group in held_out for path in group))
+    encoded = encode((partial(load_image, path) for path in paths), "held-out photographs")
+    rows = {paths[place]: row for place, row in encoded.items()}
+    held = [torch.stack([rows[path] for path in group if path in rows]) for group in held_out]
     weight, bias = fit_regression([photographs, *rendered], penalty=PENALTY)
     dtype = getattr(torch, config.train.save_dtype)
     weight = weight.to(dtype).double()  # the threshold is that of the rounded weights
@@ -128,19 +135,21 @@ def _render(kind: str, index: int, seed: int, photograph: str) -> Image.Image:
     return render_image(kind, index, seed=seed, photograph=image)
 
 
-def _batches(sources: Iterable[Source]) -> Iterator[list[Image.Image]]:
-    """Yield the images that can be read, in batches."""
-    batch: list[Image.Image] = []
-    for source in sources:
+def _batches(sources: Iterable[Source]) -> Iterator[tuple[list[int], list[Image.Image]]]:
+    """Yield the places of the images that can be read, and these images, in batches."""
+    places: list[int] = []
+    images: list[Image.Image] = []
+    for place, source in enumerate(sources):
         try:
-            batch.append(source())
+            images.append(source())
         except ImageError:
             continue  # reported before training
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+        places.append(place)
+        if len(images) == BATCH:
+            yield places, images
+            places, images = [], []
+    if images:
+        yield places, images
 
 
 def fit_regression(classes: Sequence[Tensor], *, penalty: float) -> tuple[Tensor, Tensor]:
