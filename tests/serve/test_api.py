@@ -78,6 +78,14 @@ def test_samples_depend_only_on_the_seed(server, model, photo) -> None:
         assert [c["caption"] for c in answer.json()["captions"]] == expected
 
 
+def test_samples_without_a_seed_differ(server, photo) -> None:
+    drawn = {"method": "sample", "temperature": 2.0}
+    answers = [
+        server.client.post("/v1/caption", files={"image": photo}, data=drawn) for _ in range(8)
+    ]
+    assert len({answer.json()["caption"] for answer in answers}) > 1
+
+
 def test_vqa_answers_questions(server, model, photo, encoded) -> None:
     expected = model.ask(photo, Q, num_answers=3)
     result = server.client.post(

@@ -43,6 +43,10 @@ _CONTRACTIONS = (
     (re.compile(r"\b(\w+)n't\b"), r"\1 not"),
     (re.compile(r"\b(do|does|did|is|are|was|were|has|have|would|could|should)nt\b"), r"\1 not"),
     (re.compile(r"^(\w+) (?:do|would) you (?:think|say|believe|guess)\b"), r"\1"),
+    (
+        re.compile(r"^(?:do|would) you (?:think|believe|suppose) (?:that )?you (can|could)\b"),
+        r"\1 you",
+    ),
     (re.compile(r"\b(what|who|where|how|when|which|that|there|it|he|she)'s\b"), r"\1 is"),
     (re.compile(r"\b(what|who|where|how|when|that|there)s\b"), r"\1 is"),
 )

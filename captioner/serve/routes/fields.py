@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,6 +19,8 @@ _TYPE = re.compile(r"str|[A-Z]\w*|[\w-]+\[.*")
 """Parts of a validation error's location that name the types of a union."""
 _MAX_QUOTED = 60
 """Maximum number of characters that a message quotes of a field's name or value."""
+_SIMILAR = 0.75
+"""Similarity, from 0 to 1, above which an unknown name is taken for one of another request."""
 
 
 class Fields(BaseModel):
@@ -38,7 +41,9 @@ class Fields(BaseModel):
     @classmethod
     def _reject_unknown(cls, values: Any) -> Any:
         if isinstance(values, Mapping):
-            names = (*cls.also_valid, *cls.model_fields)
+            fields = cls.model_fields.items()
+            effective = [name for name, field in fields if field.json_schema_extra is None]
+            names = (*cls.also_valid, *effective)
             reject_unknown(values, cls.model_fields, names, advice=cls.advice, group=cls.group)
         return values
 
@@ -74,18 +79,22 @@ def reject_unknown(
 ) -> None:
     """Raise RequestError for the first name that is not valid, and say what to use instead.
 
-    It suggests one of `suggestions`, by default of `valid`, or quotes the `advice` for a name that
-    is valid in other requests. `group` is the prefix of the names.
+    It suggests the nearest of `suggestions`, by default of `valid`. For a name that is valid in
+    other requests, or is near to one, it quotes the `advice`. `group` is the prefix of the names.
     """
-    valid = list(valid)
+    valid, advice = list(valid), advice or {}
     for name in map(str, names):
         if name in valid:
             continue
-        if advice and name in advice:
+        candidates = list(valid if suggestions is None else suggestions)
+        similar = get_close_matches(name[:100], [*candidates, *advice], n=1, cutoff=_SIMILAR)
+        near = similar[0] if similar else find_nearest(name, candidates)
+        if name in advice:
             message = f"not an option here; {advice[name]}"
-        else:
-            near = find_nearest(name, valid if suggestions is None else suggestions)
+        elif near in candidates:
             message = f"unknown option; the nearest valid name is {group}{near}"
+        else:
+            message = f"unknown option; for {near}, {advice[near]}"
         raise RequestError(422, "unknown_option", f"{group}{quote_name(name)}: {message}")
 
 

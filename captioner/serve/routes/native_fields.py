@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Any, ClassVar, Literal
@@ -132,9 +133,15 @@ class ScoreRequest(_NativeFields):
 
 
 def decoding_options(request: CaptionRequest) -> dict[str, Any]:
-    """Return the decoding options that are set, as keyword arguments of `Captioner.caption`."""
-    options = {name: getattr(request, name) for name in DECODING_FIELDS}
-    return {name: value for name, value in options.items() if value is not None}
+    """Return the decoding options that are set, as keyword arguments of `Captioner.caption`.
+
+    Samples have a new seed if the request has none.
+    """
+    named = {name: getattr(request, name) for name in DECODING_FIELDS}
+    options = {name: value for name, value in named.items() if value is not None}
+    if request.method == "sample":
+        options.setdefault("seed", secrets.randbits(63))
+    return options
 
 
 def _reject_effects(request: BaseModel, reason: str, neutral: Mapping[str, Any]) -> None:
