@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         load,
     )
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"
 __all__ = [
     "Answer", "Answers", "Attention", "AudioError", "AudioFormatError", "AudioSizeError",
     "Caption", "Captioner", "CaptionerError",

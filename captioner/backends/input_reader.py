@@ -102,7 +102,7 @@ class InputReader:
             if split_input(source).audio is not None:
                 name, problem = source_name(source) or "<file>", "expected an image"
                 if not self._spectrograms:
-                    problem = "this model takes images only"
+                    problem = "this model takes images only, see docs/multimodal.md for others"
                 line = f"{name}: is a recording; {problem}"
                 raise InputError(printable_line(line)) from None
             raise

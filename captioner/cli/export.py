@@ -79,7 +79,8 @@ def _add_pruning(parser: Parser) -> None:
     group.add_argument("--output", metavar="FOLDER", help="Folder of the smaller checkpoint.")
     text = (
         "Data set on whose training images the importance of heads and units is measured; may be"
-        " repeated. Default: the data sets that the checkpoint was trained on."
+        " repeated. Default: the data sets that the checkpoint was trained on, at the paths that"
+        " its configuration names."
     )
     group.add_argument("--data", metavar="PATH", action="append", help=text)
     text = f"Images of each data set to measure on. Default: {IMAGES}."

@@ -130,12 +130,13 @@ def describe_unusual(kinds: Mapping[str, str | None]) -> str:
     names = [f"{path} ({kind})" for path, kind in unusual.items()]
     if len(unusual) > 1:
         return (
-            f"{len(unusual)} images do not look like photographs; the texts about them may be"
-            f" wrong: {list_paths(names)}"
+            f"{len(unusual)} images do not look like photographs; their descriptions may be wrong:"
+            f" {list_paths(names)}"
         )
     for path, kind in unusual.items():
         name = describe_kind(kind or "")
-        return f"{escape_path(path)}: looks like {name}, not a photograph; the text may be wrong"
+        problem = f"looks like {name}, not a photograph; its description may be wrong"
+        return f"{escape_path(path)}: {problem}"
     return ""
 
 

@@ -142,8 +142,8 @@ def add_inference(
     parser.add_argument("--dtype", default=default, choices=DTYPES, help=text)
     text = (
         "Test-time augmentation: encode this many views of each image and average their features. 2"
-        " adds the mirrored image, 4 also smaller copies of both. More views are more accurate and"
-        " slower. Default: 1."
+        " adds the mirrored image, 4 also smaller copies of both. More views are slower; they do"
+        " not improve the bundled checkpoint. Default: 1."
     )
     views = None if optional else 1
     parser.add_argument("--tta", type=int, default=views, choices=TTA_VIEWS, help=text)

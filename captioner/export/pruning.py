@@ -26,12 +26,13 @@ from captioner.checkpoint.safetensors_header import read_header
 from captioner.checkpoint.weights import save_best
 from captioner.config import Config, DataConfig, ModelConfig, SourceConfig
 from captioner.data.collate import Batch
-from captioner.errors import CheckpointError, ConfigError
+from captioner.errors import CheckpointError, ConfigError, DataError
 from captioner.export.importance import Tasks, mean_loss, measure_importance, read_batches
 from captioner.model.image_encoder import Backbones
 from captioner.model.layer_units import Units, list_units
 from captioner.model.layers import Attention, module_list
 from captioner.model.seq2seq import Seq2Seq
+from captioner.tokenizer import Tokenizer
 
 ROUNDS = 5
 """Rounds of removal; importance is measured again in each. With a single round, from 44.7 to 36 MB,
@@ -86,7 +87,7 @@ def prune_checkpoint(
     folder = resolve_checkpoint(name)
     model, tokenizer, config = load_checkpoint(folder, for_training=True)
     model.requires_grad_(False)
-    tasks = read_batches(model, tokenizer, _with_data(config, roots), images=images)
+    tasks = _read_tasks(model, tokenizer, config, roots=roots, images=images)
     before, weights = mean_loss(model, tasks), count_weights(model)
     for _ in range(drop_backbones):
         tasks, config = drop_backbone(model, tasks, config)
@@ -101,8 +102,8 @@ def prune_checkpoint(
     if left * item + header > largest:
         raise ConfigError(
             f"--prune {size:g}: {name} cannot be pruned below {(left * item + header) / 1e6:.1f} MB"
-            " with this data; the backbone, the embeddings and parts that the data does not use"
-            " keep their size"
+            " with this data; the backbone and the embeddings keep their size, and so do parts"
+            " that the data does not use, such as question modules without questions"
         )
     config = dataclasses.replace(config, model=describe_sizes(model, config.model))
     record = {"checkpoint": str(name), "weights": [weights, left], "loss": [before, after]}
@@ -123,6 +124,18 @@ def remove_units(model: Seq2Seq, tasks: Tasks, excess: int) -> None:
         part = (count_weights(model) - goal) / left
         for name, kept in choose_units(units, importance, part).items():
             units[name].keep(kept)
+
+
+def _read_tasks(
+    model: Seq2Seq, tokenizer: Tokenizer, config: Config, *, roots: tuple[str, ...], images: int
+) -> Tasks:
+    """Return batches of the data sets `roots`, or of those that the checkpoint was trained on."""
+    try:
+        return read_batches(model, tokenizer, _with_data(config, roots), images=images)
+    except DataError as error:
+        if roots:
+            raise
+        raise DataError(f"{error}; name your data with --data") from None
 
 
 def _with_data(config: Config, roots: tuple[str, ...]) -> Config:

@@ -13,7 +13,7 @@ from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 from captioner.cli import generate
 
 pytestmark = pytest.mark.usefixtures("working_folder")
-DRAWING = "generate.py: photos/4.png: looks like a drawing, not a photograph; the text may be wrong"
+DRAWING = "generate.py: photos/4.png: looks like a drawing, not a photograph; its description may be wrong"
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +43,7 @@ def test_one_message_names_the_images_of_a_folder(run, vqa_checkpoint, capsys):
     status, out, err = run("photos")
     assert status == 0
     assert err.splitlines() == [
-        "generate.py: 4 images do not look like photographs; the texts about them may be wrong:"
+        "generate.py: 4 images do not look like photographs; their descriptions may be wrong:"
         " photos/2.png (text), photos/3.png (text), photos/4.png (drawing), ..."
     ]
     assert generate.main(["photos", "--checkpoint", vqa_checkpoint]) == 0
