@@ -13,7 +13,10 @@ from tiny_vqa import QUESTIONS, make_vqa_checkpoint
 from captioner.cli import generate
 
 pytestmark = pytest.mark.usefixtures("working_folder")
-DRAWING = "generate.py: photos/4.png: looks like a drawing, not a photograph; its description may be wrong"
+DRAWING = (
+    "generate.py: photos/4.png: looks like a drawing, not a photograph;"
+    " its description may be wrong"
+)
 
 
 @pytest.fixture(scope="session")
