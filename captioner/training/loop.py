@@ -90,8 +90,8 @@ def train(
     """
     run = start_run(config, signals)
     resume_or_reset(run, resume=resume, force=force)
-    progress, stages = run.progress, run.settings.stages
-    if run.saved:
+    progress, stages, resumed = run.progress, run.settings.stages, run.saved is not None
+    if resumed:
         if run_state.is_complete(progress, run.settings, run.output / html_report.REPORT):
             logger.info(f"no steps are left: the run is complete; checkpoint in {run.best}")
             run.accelerator.end_training()
@@ -102,7 +102,7 @@ def train(
     for number in range(progress.stage, len(stages)):
         if number > progress.stage:
             begin_stage(run, number)
-        elif run.saved and run_state.is_stage_finished(progress, run.settings):
+        elif resumed and run_state.is_stage_finished(progress, run.settings):
             continue
         run_stage(run, number)
     return finish_run(run)
@@ -125,7 +125,8 @@ def run_stage(run: Run, number: int) -> None:
     """Train one stage, until its last epoch or until validation stops improving."""
     progress, patience = run.progress, run.settings.patience
     stage = prepare_stage(run, number)
-    if run.settings.validate_start and number == progress.step == progress.epoch == 0:
+    is_new = number == progress.epoch == progress.step == 0
+    if run.settings.validate_start and is_new:
         started = time.perf_counter()
         scores = validate_average(run, stage, epoch=-1)
         log_epoch(run, stage, -1, time.perf_counter() - started, scores)
