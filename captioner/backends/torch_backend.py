@@ -11,7 +11,7 @@ answers of a classifier.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from captioner.audio import AudioSpec
 
 _Decoder = tuple[Decoder, Tensor, Tensor | None]  # with its memory and the mask of this
+WINDOWS_AT_ONCE = 16
+"""Windows of recordings that pass a backbone together; more would need more memory."""
 
 
 class TorchBackend:
@@ -142,14 +144,16 @@ class TorchBackend:
         for model, batch, second in zip(self.models, batches, seconds, strict=True):
             parts = []
             if batch is not None:
-                features, view = model.extract_views(batch)
-                if head is not None and not states:  # fitted on single views
-                    kinds = choose_kinds(head.kinds, head(view))
                 # Windows are those of the first encoder unless there is a second one.
-                counts = () if model.audio else windows
-                parts.append(model.encode_features(_average_windows(features, counts)))
+                if windows and not model.audio:
+                    features = _extract_windows(model.extract, batch, windows)
+                else:
+                    features, view = model.extract_views(batch)
+                    if head is not None and not states:  # fitted on single views
+                        kinds = choose_kinds(head.kinds, head(view))
+                parts.append(model.encode_features(features))
             if second is not None and model.audio is not None:
-                features = _average_windows(model.audio.extract(second), windows)
+                features = _extract_windows(model.audio.extract, second, windows)
                 parts.append(model.audio.encode(features))
             states.append(parts[0] if len(parts) == 1 else torch.cat(parts, 1))
         return EncoderOutputs(tuple(states)).split(kinds)
@@ -266,8 +270,12 @@ class TorchDecodingState:
             decoder.admit(state, cache, places)
 
 
-def _average_windows(features: Tensor, counts: Sequence[int]) -> Tensor:
-    """Return the mean features (B, P, C) of each recording, from those of all windows."""
+def _extract_windows(
+    extract: Callable[[Tensor], Tensor], windows: Tensor, counts: Sequence[int]
+) -> Tensor:
+    """Return the mean features (B, P, C) of each recording over its windows, some at a time."""
+    parts = [extract(part) for part in windows.split(WINDOWS_AT_ONCE)]
+    features = parts[0] if len(parts) == 1 else torch.cat(parts)
     if len(counts) == len(features) or not counts:
         return features
     return torch.stack([part.mean(0) for part in features.split(list(counts))])

@@ -13,6 +13,8 @@ SAMPLING = ("temperature", "top_k", "top_p", "min_p", "seed")
 
 MAX_LENGTH_PENALTY = 10
 """Largest absolute length penalty: beyond it only the length matters, and scores overflow."""
+MAX_TEMPERATURE = 1000
+"""Largest temperature: beyond it all tokens are equally likely, and probabilities overflow."""
 
 DTYPES = ("float32", "bfloat16", "float16", "int8", "auto")
 """Types of weights and arithmetic in inference; `auto` is the fastest on the device."""
@@ -82,7 +84,7 @@ class DecodingConfig:
         check_minimum("decoding", self, 1, "beam_size", "max_length", "groups")
         check_minimum("decoding", self, 0, "min_length", "diversity", "top_k", "no_repeat_ngram")
         check_minimum("decoding", self, 1, "repetition_penalty")
-        check_interval("decoding", self, "(0, inf)", "temperature")
+        check_interval("decoding", self, f"(0, {MAX_TEMPERATURE}]", "temperature")
         limit = MAX_LENGTH_PENALTY
         check_interval("decoding", self, f"[-{limit}, {limit}]", "length_penalty")
         check_interval("decoding", self, "(0, 1]", "top_p")
@@ -131,4 +133,4 @@ class AnswerConfig:
 
     def __post_init__(self) -> None:
         check_minimum("answers", self, 1, "beam_size", "max_length")
-        check_interval("answers", self, "(0, inf)", "temperature")
+        check_interval("answers", self, f"(0, {MAX_TEMPERATURE}]", "temperature")

@@ -97,6 +97,9 @@ def prune_checkpoint(
     item = getattr(torch, config.train.save_dtype).itemsize
     largest = size * 1e6 if size >= 1 else size * (weights * item + header)
     excess = count_weights(model) - int(largest - header) // item
+    if excess <= 0 and not (drop_layers or drop_backbones):
+        present = (weights * item + header) / 1e6
+        raise ConfigError(f"--prune {size:g}: {name} is smaller already ({present:.1f} MB)")
     remove_units(model, tasks, excess)
     left, after = count_weights(model), mean_loss(model, tasks)
     if left * item + header > largest:
@@ -132,10 +135,13 @@ def _read_tasks(
     """Return batches of the data sets `roots`, or of those that the checkpoint was trained on."""
     try:
         return read_batches(model, tokenizer, _with_data(config, roots), images=images)
-    except DataError as error:
+    except (ConfigError, DataError) as error:
         if roots:
             raise
-        raise DataError(f"{error}; name your data with --data") from None
+        raise DataError(
+            "the data that the checkpoint was trained on cannot be read; name a data set with"
+            f" --data ({error})"
+        ) from None
 
 
 def _with_data(config: Config, roots: tuple[str, ...]) -> Config:

@@ -62,7 +62,11 @@ class Scored:
 
 @dataclass(frozen=True)
 class Result:
-    """The captions of one image, best first, or the error if there are none."""
+    """The captions of one image, or the error if there are none.
+
+    Those of a search are in the order of its ranking, best first; samples are in the order in which
+    they were drawn.
+    """
 
     captions: tuple[Caption, ...] = ()
     error: CaptionerError | None = None

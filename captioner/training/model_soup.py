@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from captioner.checkpoint import CONFIG, TOKENIZER, WEIGHTS, load_answers, resolve_checkpoint
 from captioner.checkpoint.audio_format import input_specs
 from captioner.checkpoint.weights import load_weights
-from captioner.config import Config, load_config
+from captioner.config import Config, ModelConfig, load_config
 from captioner.errors import CheckpointError
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
@@ -26,17 +27,20 @@ def average_checkpoints(
     """Average each weight of a model, in place, with those of the checkpoints that have it.
 
     A checkpoint that is named twice counts twice. Raises CheckpointError for one with a
-    different tokenizer, image preprocessing or shape of the weights.
+    different tokenizer, image preprocessing, shape of the weights or setting of the model.
     """
     sums = model.state_dict()
     counts = Counter(dict.fromkeys(sums, 1))
     for name in others:
         path = resolve_checkpoint(name)
+        theirs = load_config(path / CONFIG)
         if Tokenizer.load(path / TOKENIZER).model != tokenizer.model:
             raise CheckpointError(f"train.soup: {path}: its tokenizer differs from train.start's")
-        if input_specs([load_config(path / CONFIG)]) != input_specs([config]):
+        if input_specs([theirs]) != input_specs([config]):
             raise CheckpointError(f"train.soup: {path}: preprocessing differs from train.start's")
-        answers = load_answers(path, load_config(path / CONFIG), tokenizer)
+        if different := list_differences(config.model, theirs.model):
+            raise CheckpointError(f"train.soup: {path}: {different[0]} differs from train.start's")
+        answers = load_answers(path, theirs, tokenizer)
         if answers and answers != list(model.answers):
             raise CheckpointError(f"train.soup: {path}: its answers differ from train.start's")
         for key, value in load_weights(path / WEIGHTS).items():
@@ -51,3 +55,19 @@ def average_checkpoints(
                 sums[key] = sums[key] + value
                 counts[key] += 1
     model.load_state_dict({k: v / counts[k] if counts[k] > 1 else v for k, v in sums.items()})
+
+
+def list_differences(one: ModelConfig, other: ModelConfig) -> list[str]:
+    """Return the settings that change what a model computes from weights of equal shapes."""
+    pairs: dict[str, tuple[Any, Any, tuple[str, ...]]] = {}
+    pairs["model"] = (one, other, ("heads", "decoder", "blind"))
+    pairs["model.graph"] = (one.graph, other.graph, ("layer", "neighbors", "heads"))
+    names = ("fusion", "linear_memory", "graph_layer", "graph_neighbors", "pooling", "image_only")
+    pairs["model.question"] = (one.question, other.question, names)
+    return [
+        f"{section}.{name}"
+        for section, (own, theirs, names) in pairs.items()
+        if own is not None and theirs is not None
+        for name in names
+        if getattr(own, name) != getattr(theirs, name)
+    ]

@@ -73,3 +73,11 @@ class BadSteps:
                 " train.stages.N.lr"
             )
         return True
+
+    def check_epoch(self, steps: int) -> None:
+        """Raise Diverged if most of the `steps` of an epoch, up to its end, were skipped."""
+        if 2 * self.row > steps:
+            raise Diverged(
+                f"the last {self.row} of the {steps} steps of an epoch had no finite gradient:"
+                " training diverged; lower train.stages.N.lr"
+            )

@@ -192,7 +192,8 @@ def load_teacher(model: Seq2Seq, tokenizer: Tokenizer, config: Config) -> Teache
     if settings is None or not (settings.words or settings.features):
         return None
     members = [load_checkpoint(name, for_training=True) for name in settings.checkpoints]
-    for name, (teacher, teacher_tokenizer, _) in zip(settings.checkpoints, members, strict=True):
+    for name, (teacher, teacher_tokenizer, own) in zip(settings.checkpoints, members, strict=True):
+        check_takes_images(name, own)
         if settings.words:
             _check_words(name, teacher, teacher_tokenizer, model, tokenizer)
         if settings.features:
@@ -205,6 +206,15 @@ def load_teacher(model: Seq2Seq, tokenizer: Tokenizer, config: Config) -> Teache
     specs = [pixel_spec(theirs) for *_, theirs in members]
     student = pixel_spec(config)
     return Teacher(settings, models, specs, student=student, knows_questions=knows)
+
+
+def check_takes_images(name: str, teacher: Config) -> None:
+    """Raise ConfigError unless a teacher takes images, and images only."""
+    if not teacher.model.backbones or teacher.model.audio:
+        raise ConfigError(
+            f"train.teacher: {name}: it takes recordings; expected a checkpoint that takes images"
+            " only"
+        )
 
 
 def _reads_questions(teacher: ModelConfig, student: ModelConfig) -> bool:

@@ -29,6 +29,7 @@ from captioner.errors import ConfigError, ImageError
 from captioner.generation.captions import search_caption_stream
 from captioner.training.distributed import any_rank
 from captioner.training.signals import Signals, Stopped
+from captioner.training.teacher import check_takes_images
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -181,7 +182,8 @@ def _decode(
 def _load_backend(settings: TeacherConfig, device: torch.device) -> TorchBackend:
     members = [load_checkpoint(name) for name in settings.checkpoints]
     tokenizer = members[0][1]
-    for name, (_, other, _) in zip(settings.checkpoints, members, strict=True):
+    for name, (_, other, own) in zip(settings.checkpoints, members, strict=True):
+        check_takes_images(name, own)
         if other.model != tokenizer.model:
             raise ConfigError(
                 f"train.teacher: {name}: its tokenizer differs from that of"

@@ -122,14 +122,16 @@ def test_start_is_kept_if_no_epoch_is_better(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("wrong", ["tokenizer", "pixels", "model", "no start", "no validation"])
+@pytest.mark.parametrize(
+    "wrong", ["tokenizer", "pixels", "model", "heads", "no start", "no validation"]
+)
 def test_model_soup_of_different_models_is_an_error(tmp_path, capsys, wrong):
     data = make_flickr(tmp_path / "data")
     stage = "train.stages=[{epochs: 1}]"
     assert run(data, tmp_path / "first", stage) == 0
     start, other = (tmp_path / name / "best" for name in ("first", "other"))
     different = {"tokenizer": "tokenizer.kind=bpe", "pixels": "image.mean=[0.4, 0.5, 0.5]"}
-    different["model"] = "model.ffn=32"
+    different |= {"model": "model.ffn=32", "heads": "model.heads=1"}
     if wrong in different:
         assert run(data, tmp_path / "other", stage, different[wrong]) == 0
     words = [f"train.start={start}", f"train.soup=[{other}]"]
@@ -138,5 +140,5 @@ def test_model_soup_of_different_models_is_an_error(tmp_path, capsys, wrong):
     if wrong == "no validation":
         words, stage = words[:1], "train.stages=[{epochs: 0}]"
     assert run(data, tmp_path / "soup", *words, stage) == 1
-    named = {"no validation": "validate_start", "model": "fc1"}.get(wrong, "train.soup")
-    assert named in capsys.readouterr().err.splitlines()[-1]
+    named = {"no validation": "validate_start", "model": "fc1", "heads": "model.heads"}
+    assert named.get(wrong, "train.soup") in capsys.readouterr().err.splitlines()[-1]

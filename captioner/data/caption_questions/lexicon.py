@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 
@@ -65,7 +66,9 @@ def pluralize(noun: str) -> str:
     """Return the plural: "boxes" for "box"; plural-only nouns are returned unchanged."""
     if noun in nouns.PLURAL_ONLY:
         return noun
-    return "people" if noun == "person" else str(_INFLECT.plural_noun(noun))
+    if noun == "person":
+        return "people"
+    return str(_INFLECT.plural_noun(noun)) if noun[-1:].isalpha() else f"{noun}s"
 
 
 @cache
@@ -145,3 +148,19 @@ def are_compatible(one: str, other: str) -> bool:
         return True
     persons = is_a(one, "person") and is_a(other, "person")
     return persons and (is_a(one, "role") or is_a(other, "role"))
+
+
+def list_compatible(names: Collection[str]) -> dict[str, set[str]]:
+    """Return for each noun the nouns that may denote the same thing; see `are_compatible`."""
+    members: dict[str, set[str]] = {}
+    for name in names:
+        for kind in get_kinds(name):
+            members.setdefault(kind, set()).add(name)
+    known = set(names)
+    persons, roles = (members.get(kind, set()) for kind in ("person", "role"))
+    return {
+        name: (known & get_kinds(name))
+        | members[name]
+        | ((persons if name in roles else persons & roles) if name in persons else set())
+        for name in names
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from captioner.data.caption_questions.lexicon import are_compatible
+from captioner.data.caption_questions.lexicon import list_compatible
 from captioner.data.caption_questions.presence import PresenceStatistics, pair_images
 from captioner.data.caption_questions.scene_pairs import Pair
 
@@ -28,7 +28,7 @@ def make_tag_pairs(
 def _count_tags(tags: Sequence[Sequence[str]]) -> PresenceStatistics:
     """Return which tags are present in each image, and which are absent."""
     names = sorted({tag for own in tags for tag in own})
-    same = {name: {other for other in names if are_compatible(name, other)} for name in names}
+    same = list_compatible(names)
     return PresenceStatistics(
         names,
         mentioned=[list(own) for own in tags],

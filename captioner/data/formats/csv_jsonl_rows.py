@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -161,7 +162,7 @@ def parse_texts(value: Any, *, numbers: bool = False) -> list[Any] | None:
 
 
 def parse_tags(value: Any) -> list[Any] | None:
-    """Return the tags of a list, or of a text with commas or semicolons, in lower case.
+    """Return the tags of a list, or of a text with commas or semicolons, in lower case and NFC.
 
     Blank tags are left out, and items that are no texts remain as they are. The result is None for
     a broken list.
@@ -171,8 +172,12 @@ def parse_tags(value: Any) -> list[Any] | None:
     tags = parse_texts(value, numbers=True)
     if tags is None:
         return None
-    names = (" ".join(tag.lower().split()) if isinstance(tag, str) else tag for tag in tags)
+    names = (_normalize_tag(tag) if isinstance(tag, str) else tag for tag in tags)
     return [tag for tag in names if tag]
+
+
+def _normalize_tag(tag: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", tag).lower().split())
 
 
 def _report_unread(row: dict[str, Any], keys: Iterable[str], where: str, report: Report) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from captioner.config import DecodingConfig
+from captioner.config.decoding_options import MAX_TEMPERATURE
 from captioner.serve.routes.fields import Fields, field_error
 from captioner.serve.routes.request_schema import FILE_FIELDS
 
@@ -28,7 +29,7 @@ LongText = Annotated[str, Field(max_length=MAX_TEXT_LENGTH)]
 OptionalBeams = Annotated[int | None, Field(ge=1, le=MAX_BEAMS)]
 OptionalNgramSize = Annotated[int | None, Field(ge=0, le=100)]
 OptionalSeed = Annotated[int | None, Field(ge=0, le=2**63 - 1)]
-OptionalTemperature = Annotated[float | None, Field(ge=MIN_TEMPERATURE)]
+OptionalTemperature = Annotated[float | None, Field(ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)]
 OptionalTopK = Annotated[int | None, Field(ge=0, le=2**31 - 1)]
 
 DECODING_FIELDS = tuple(field.name for field in fields(DecodingConfig))

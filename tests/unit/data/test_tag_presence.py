@@ -11,6 +11,8 @@ from data_files import json_lines, list_problems, pictures, write
 
 from captioner.data import Example
 from captioner.data.caption_questions import questions_from_tags as all_questions_from_tags
+from captioner.data.caption_questions.lexicon import are_compatible, list_compatible
+from captioner.data.formats.csv_jsonl_rows import parse_tags
 
 ROOMS = {
     "kitchen": ("oven", "sink", "microwave", "cup"),
@@ -89,6 +91,14 @@ def test_questions_depend_on_the_seed_but_not_on_the_order() -> None:
     assert questions_from_tags(rows, seed=1) != made
 
 
+def test_compatible_nouns_are_those_of_the_pairs() -> None:
+    names = ["dog", "animal", "car", "woman", "player", "man", "person", "puppy", "unknown"]
+    expected = {a: {b for b in names if are_compatible(a, b)} for a in names}
+    assert list_compatible(names) == expected
+    assert expected["player"] >= {"woman", "man"}
+    assert "man" not in expected["woman"]
+
+
 def test_a_tag_for_the_same_thing_is_not_absent() -> None:
     rows = [tagged(i, ("dog", "animal", "car")[i % 3]) for i in range(60)]
     for row in questions_from_tags(rows):
@@ -106,6 +116,7 @@ def test_a_tag_for_the_same_thing_is_not_absent() -> None:
         ("broccoli", ("broccoli", "any broccoli")),
         ("scissors", ("scissors", "any scissors")),
         ("wine glass", ("a wine glass", "wine glasses")),
+        ("tag 2", ("a tag 2", "tag 2s")),
     ],
 )
 def test_questions_have_the_article_and_number_of_the_tag(tag, starts) -> None:
@@ -127,3 +138,7 @@ def test_a_data_set_of_tags_is_read_as_questions(tmp_path, read):
     assert list_problems(report) == (
         {"image whose captions or tags give no question": sorted(unasked)} if unasked else {}
     )
+
+
+def test_spellings_of_a_tag_in_different_unicode_forms_are_equal():
+    assert parse_tags(["Cafe\u0301", "caf\u00e9 "]) == ["caf\u00e9", "caf\u00e9"]

@@ -221,12 +221,11 @@ def test_the_kind_head_keeps_the_statistics_of_the_kept_channels():
     torch.testing.assert_close(head(features[..., kept]), expected)
 
 
-def test_pruning_to_the_full_size_changes_nothing(checkpoint, data, tmp_path):
-    prune(checkpoint, tmp_path / "same", 10, data)
-    one, other = weights_of(checkpoint), weights_of(tmp_path / "same")
-    assert one.keys() == other.keys()
-    assert all(torch.equal(other[name], tensor) for name, tensor in one.items())
-    assert load_checkpoint(tmp_path / "same")[2].model == load_checkpoint(checkpoint)[2].model
+def test_pruning_to_a_larger_size_is_an_error(checkpoint, data, tmp_path, capsys):
+    words = [str(checkpoint), "--prune", "10", "--output", str(tmp_path / "same"), "--data", data]
+    assert export.main([str(word) for word in words]) == 1
+    assert "is smaller already" in capsys.readouterr().err
+    assert not (tmp_path / "same").exists()
 
 
 @pytest.mark.parametrize("share", [0.985, 0.99])
@@ -251,7 +250,9 @@ def test_the_size_is_met_and_the_checkpoint_can_be_loaded(
 def test_the_training_data_of_the_checkpoint_is_the_default(checkpoint, tmp_path, capsys):
     words = [str(checkpoint), "--prune", "0.97", "--output", str(tmp_path / "small")]
     assert export.main(words) == 1
-    assert "data.root is not set" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "name a data set with --data" in err
+    assert "data.root is not set" in err
 
 
 @pytest.mark.slow
