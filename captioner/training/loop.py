@@ -239,7 +239,8 @@ def finish_epoch(run: Run, stage: Stage, epoch: int, totals: Totals) -> None:
     if not totals.sums:
         problems = "; ".join(run.report.summary().splitlines())
         raise DataError(f"{run.config.data.roots}: no training image can be used: {problems}")
-    run.bad_steps.check_epoch(len(stage.batches))
+    if epoch + 1 == stage.config.epochs:
+        run.bad_steps.check_end(len(stage.batches))
     progress.epoch, progress.batch, progress.sums = epoch + 1, 0, {}
     log = totals.means(run)
     log["texts/s"] = totals.texts * run.accelerator.num_processes / seconds

@@ -74,10 +74,10 @@ class BadSteps:
             )
         return True
 
-    def check_epoch(self, steps: int) -> None:
-        """Raise Diverged if most of the `steps` of an epoch, up to its end, were skipped."""
+    def check_end(self, steps: int) -> None:
+        """Raise Diverged if a stage ends in skipped steps: most of the `steps` of an epoch."""
         if 2 * self.row > steps:
             raise Diverged(
-                f"the last {self.row} of the {steps} steps of an epoch had no finite gradient:"
+                f"the last {self.row} of {steps} steps of the last epoch had no finite gradient:"
                 " training diverged; lower train.stages.N.lr"
             )

@@ -18,10 +18,10 @@ def test_consecutive_steps_without_a_finite_gradient_are_counted():
         bad.record(math.nan)
 
 
-def test_an_epoch_that_ends_in_skipped_steps_is_an_error():
+def test_a_stage_that_ends_in_skipped_steps_is_an_error():
     bad = BadSteps(10)
     for norm in (1.0, math.nan, math.nan):
         bad.record(norm)
-    bad.check_epoch(4)
-    with pytest.raises(Diverged, match="the last 2 of the 3 steps"):
-        bad.check_epoch(3)
+    bad.check_end(4)
+    with pytest.raises(Diverged, match="the last 2 of 3 steps"):
+        bad.check_end(3)
