@@ -89,7 +89,7 @@ def test_what_a_model_of_recordings_cannot_do_is_one_line(run, bark, working_fol
 def test_an_image_model_refuses_a_recording_in_one_line(bark, tmp_path_factory, capsys):
     checkpoint = make_checkpoint(tmp_path_factory.mktemp("images") / "best")
     assert generate.main([bark, "--checkpoint", str(checkpoint)]) == 1
-    problem = "is a recording; this model takes images only"
+    problem = "is a recording; this model takes images only, see docs/multimodal.md for others"
     assert capsys.readouterr().err == f"generate.py: {bark}: {problem}\n"
 
 
