@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from captioner.checkpoint import CONFIG, TOKENIZER, WEIGHTS, load_answers, resolve_checkpoint
 from captioner.checkpoint.audio_format import input_specs
@@ -19,6 +18,20 @@ from captioner.config import Config, ModelConfig, load_config
 from captioner.errors import CheckpointError
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
+
+_COMPARED: dict[str, tuple[str, ...]] = {
+    "model": ("heads", "decoder", "blind"),
+    "model.graph": ("layer", "neighbors", "heads"),
+    "model.question": (
+        "fusion",
+        "linear_memory",
+        "graph_layer",
+        "graph_neighbors",
+        "pooling",
+        "image_only",
+    ),
+}
+"""The settings of each section that the shapes of the weights do not show."""
 
 
 def average_checkpoints(
@@ -59,15 +72,15 @@ def average_checkpoints(
 
 def list_differences(one: ModelConfig, other: ModelConfig) -> list[str]:
     """Return the settings that change what a model computes from weights of equal shapes."""
-    pairs: dict[str, tuple[Any, Any, tuple[str, ...]]] = {}
-    pairs["model"] = (one, other, ("heads", "decoder", "blind"))
-    pairs["model.graph"] = (one.graph, other.graph, ("layer", "neighbors", "heads"))
-    names = ("fusion", "linear_memory", "graph_layer", "graph_neighbors", "pooling", "image_only")
-    pairs["model.question"] = (one.question, other.question, names)
+    sections = {
+        "model": (one, other),
+        "model.graph": (one.graph, other.graph),
+        "model.question": (one.question, other.question),
+    }
     return [
         f"{section}.{name}"
-        for section, (own, theirs, names) in pairs.items()
+        for section, (own, theirs) in sections.items()
         if own is not None and theirs is not None
-        for name in names
+        for name in _COMPARED[section]
         if getattr(own, name) != getattr(theirs, name)
     ]

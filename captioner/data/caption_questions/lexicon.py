@@ -151,16 +151,19 @@ def are_compatible(one: str, other: str) -> bool:
 
 
 def list_compatible(names: Collection[str]) -> dict[str, set[str]]:
-    """Return for each noun the nouns that may denote the same thing; see `are_compatible`."""
+    """Return for each noun the nouns of `names` that may denote the same thing.
+
+    Compatible nouns have a kind in common, so that only those are compared.
+    """
     members: dict[str, set[str]] = {}
     for name in names:
         for kind in get_kinds(name):
             members.setdefault(kind, set()).add(name)
-    known = set(names)
-    persons, roles = (members.get(kind, set()) for kind in ("person", "role"))
     return {
-        name: (known & get_kinds(name))
-        | members[name]
-        | ((persons if name in roles else persons & roles) if name in persons else set())
+        name: {
+            other
+            for other in set().union(*(members[kind] for kind in get_kinds(name)))
+            if are_compatible(name, other)
+        }
         for name in names
     }
