@@ -87,19 +87,19 @@ def prune_checkpoint(
     folder = resolve_checkpoint(name)
     model, tokenizer, config = load_checkpoint(folder, for_training=True)
     model.requires_grad_(False)
+    weights, header = count_weights(model), header_bytes(folder)
+    item = getattr(torch, config.train.save_dtype).itemsize
+    present = weights * item + header
+    largest = size * 1e6 if size >= 1 else size * present
+    if present <= largest and not (drop_layers or drop_backbones):
+        raise ConfigError(f"--prune {size:g}: {name} is smaller already ({present / 1e6:.1f} MB)")
     tasks = _read_tasks(model, tokenizer, config, roots=roots, images=images)
-    before, weights = mean_loss(model, tasks), count_weights(model)
+    before = mean_loss(model, tasks)
     for _ in range(drop_backbones):
         tasks, config = drop_backbone(model, tasks, config)
     for _ in range(drop_layers):
         drop_layer(model, tasks)
-    header = header_bytes(folder)
-    item = getattr(torch, config.train.save_dtype).itemsize
-    largest = size * 1e6 if size >= 1 else size * (weights * item + header)
     excess = count_weights(model) - int(largest - header) // item
-    if excess <= 0 and not (drop_layers or drop_backbones):
-        present = (weights * item + header) / 1e6
-        raise ConfigError(f"--prune {size:g}: {name} is smaller already ({present:.1f} MB)")
     remove_units(model, tasks, excess)
     left, after = count_weights(model), mean_loss(model, tasks)
     if left * item + header > largest:

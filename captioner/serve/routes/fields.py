@@ -86,15 +86,15 @@ def reject_unknown(
     for name in map(str, names):
         if name in valid:
             continue
-        candidates = list(valid if suggestions is None else suggestions)
-        similar = get_close_matches(name[:100], [*candidates, *advice], n=1, cutoff=_SIMILAR)
-        near = similar[0] if similar else find_nearest(name, candidates)
         if name in advice:
             message = f"not an option here; {advice[name]}"
-        elif near in candidates:
-            message = f"unknown option; the nearest valid name is {group}{near}"
         else:
-            message = f"unknown option; for {near}, {advice[near]}"
+            candidates = list(valid if suggestions is None else suggestions)
+            similar = get_close_matches(name[:100], [*candidates, *advice], n=1, cutoff=_SIMILAR)
+            near = similar[0] if similar else find_nearest(name, candidates)
+            message = f"unknown option; the nearest valid name is {group}{near}"
+            if near not in candidates:
+                message = f"unknown option; for {near}, {advice[near]}"
         raise RequestError(422, "unknown_option", f"{group}{quote_name(name)}: {message}")
 
 
