@@ -1,0 +1,63 @@
+"""BLIP (Li et al. 2022): captions, and answers of its variant for questions.
+
+Shapes: B images, P memory positions, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from captioner.backends.public.cross_attention import CrossAttentionFamily
+from captioner.backends.public.family import ImageFeatures, PromptedImage
+from captioner.backends.public.folder import load_model, load_processor, load_tokenizer
+from captioner.backends.public.vocabulary import Vocabulary
+from captioner.images.transforms import PixelSpec
+
+
+class BlipCaptions(CrossAttentionFamily):
+    """`BlipForConditionalGeneration`: the decoder attends to the image."""
+
+    model_types = ("blip",)
+    skipped_positions = 1  # the class token
+
+    @classmethod
+    def load(cls, folder: str, dtype: torch.dtype) -> BlipCaptions:
+        """Load a model from a transformers folder; raise CheckpointError."""
+        family = cls()
+        family.model = load_model(folder, "BlipForConditionalGeneration", dtype)
+        family.processor = load_processor(folder)
+        text = family.model.config.text_config
+        family.vocabulary = Vocabulary(
+            load_tokenizer(folder), size=text.vocab_size, ends=[text.sep_token_id]
+        )
+        family.start_tokens = (text.bos_token_id,)
+        family.max_length = text.max_position_embeddings - len(family.start_tokens)
+        return family
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The text decoder."""
+        return self.model.text_decoder
+
+    @property
+    def spec(self) -> PixelSpec:
+        """The size of images."""
+        size = self.model.config.vision_config.image_size
+        return PixelSpec((size, size), (0.0,) * 3, (1.0,) * 3)
+
+    def encode(self, images: Sequence[Sequence[Tensor]]) -> list[ImageFeatures]:
+        """Encode images; return their states (P, D)."""
+        pixels = torch.cat([pixels for (pixels,) in images])
+        states = self.model.vision_model(pixel_values=pixels).last_hidden_state  # (B, P, D)
+        return [ImageFeatures({"states": x}) for x in states]
+
+    def caption_prompt(self) -> list[int]:
+        """Return an empty prompt."""
+        return []
+
+    def memory(self, memory: PromptedImage) -> Tensor:
+        """Return the states (P, D) of the image."""
+        return memory.features.tensors["states"]

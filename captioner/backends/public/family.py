@@ -1,0 +1,134 @@
+"""The interface between a backend and one kind of transformers model.
+
+Shapes: B images (or questions), N rows of a search, L tokens of a prompt, V vocabulary, T tokens of
+a text, P positions of an image in memory, A answers of a classifier.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from captioner.backends.public.decoder_state import DecoderState
+from captioner.backends.public.vocabulary import Vocabulary
+from captioner.errors import CaptionerError
+from captioner.images.transforms import PixelSpec
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFeatures:
+    """The encoded image: the output of the vision encoder, before any text."""
+
+    tensors: dict[str, Tensor]
+    """Tensors by name, without a batch dimension."""
+
+
+@dataclass(frozen=True, eq=False)
+class PromptedImage:
+    """The memory of an image: its features with the prompt that a text continues."""
+
+    features: ImageFeatures
+    prompt: tuple[int, ...]
+    """Token ids, with one image token where the family has one."""
+    asks: bool = False
+    """Whether the prompt is a question."""
+
+
+class Family(ABC):
+    """One kind of model, with its weights, image processor and tokenizer.
+
+    A subclass lists the `model_type` values of `config.json` that it loads.
+    """
+
+    model_types: ClassVar[tuple[str, ...]]
+    captions: ClassVar[bool] = True
+    """Whether the model captions images without a question."""
+    questions: ClassVar[bool] = False
+    """Whether the model answers questions."""
+    attends: ClassVar[bool] = False
+    """Whether `attention` gives the cross-attention to the image."""
+    pixel_inputs: ClassVar[tuple[str, ...]] = ("pixel_values",)
+    """The outputs of the image processor that `encode` takes."""
+    beam_size: ClassVar[int] = 5
+    """Beams, unless the model's own generation settings state a number."""
+    caption_length: ClassVar[int] = 30
+    """Longest caption in tokens by default."""
+    answer_length: ClassVar[int] = 12
+    """Longest answer in tokens by default."""
+
+    model: nn.Module
+    processor: Any
+    """The image processor."""
+    vocabulary: Vocabulary
+    max_length: int
+    """Largest number of tokens of a text after a prompt."""
+    question_length: int
+    """Largest number of tokens of a prompt with a question."""
+    answers: Sequence[str] = ()
+    """The only answers of a classifier of questions."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: str, dtype: torch.dtype) -> Family:
+        """Load a model from a transformers folder, for inference."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type of the weights."""
+        return next(p.dtype for p in self.model.parameters() if p.is_floating_point())
+
+    @property
+    def spec(self) -> PixelSpec | None:
+        """The size of images that the model takes; None if it depends on the image."""
+        return None
+
+    def read(self, image: Image.Image) -> tuple[np.ndarray, ...]:
+        """Return the `pixel_inputs` of an RGB image, each with a batch dimension of 1."""
+        outputs = self.processor(images=[image], return_tensors="pt")
+        return tuple(outputs[name].numpy() for name in self.pixel_inputs)
+
+    @abstractmethod
+    def encode(self, images: Sequence[Sequence[Tensor]]) -> list[ImageFeatures]:
+        """Encode images, given by their `pixel_inputs` on the device."""
+
+    def caption_prompt(self) -> list[int]:
+        """Return the prompt of a caption."""
+        raise CaptionerError("this model answers questions only; ask one with --question")
+
+    def question_prompt(self, question: str) -> list[int]:
+        """Return the prompt that contains a question."""
+        raise CaptionerError("this model captions only and cannot answer questions")
+
+    @abstractmethod
+    def prefill(self, memories: Sequence[PromptedImage]) -> tuple[Tensor, DecoderState]:
+        """Compute the prompts; return the logits (B, V) of the first token, and the state."""
+
+    @abstractmethod
+    def step(self, tokens: Tensor, state: DecoderState) -> Tensor:
+        """Return the logits (N, V) after one more token of each row (N,); update the state."""
+
+    def classify(self, memories: Sequence[PromptedImage]) -> Tensor:
+        """Return the logits (B, A) of the `answers` of a classifier."""
+        raise NotImplementedError
+
+    def attention(self, memory: PromptedImage, texts: Tensor) -> Tensor:
+        """Return the cross-attention (K, T, P) to an image when the texts (K, T) are decoded.
+
+        The weights at t are those with which token t is predicted, averaged over layers and heads.
+        """
+        raise CaptionerError(
+            "attention: this model has no cross-attention to the image; use a model with a"
+            " cross-attention decoder, such as BLIP or VisionEncoderDecoder"
+        )

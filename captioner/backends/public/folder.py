@@ -1,0 +1,71 @@
+"""Load the parts of a transformers folder: model, image processor and tokenizer.
+
+Nothing is downloaded, and no code of the folder is executed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import transformers
+from torch import nn
+
+from captioner.errors import CheckpointError
+from captioner.text import one_line
+
+Part = TypeVar("Part")
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
+
+
+def read_config(folder: str) -> dict[str, Any]:
+    """Return the content of `config.json`; raise CheckpointError."""
+    path = Path(folder) / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON: {one_line(error)}") from None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: expected a JSON object")
+    return config
+
+
+def load_model(folder: str, name: str, dtype: torch.dtype) -> Any:
+    """Return a model of the class `name` of transformers, for inference; raise CheckpointError."""
+
+    def load() -> nn.Module:
+        kind: Any = getattr(transformers, name)
+        model, report = kind.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **LOCAL
+        )
+        for what in ("missing_keys", "mismatched_keys"):
+            if names := sorted(map(str, report[what])):
+                problem = "are missing" if what == "missing_keys" else "have another shape"
+                raise CheckpointError(f"{len(names)} weights {problem} (first: {names[0]})")
+        model.eval().requires_grad_(False)
+        return model
+
+    return _load(folder, f"a {name}", load)
+
+
+def load_processor(folder: str) -> Any:
+    """Return the image processor; raise CheckpointError."""
+    kind: Any = transformers.AutoImageProcessor
+    return _load(folder, "an image processor", lambda: kind.from_pretrained(folder, **LOCAL))
+
+
+def load_tokenizer(folder: str) -> Any:
+    """Return the tokenizer; raise CheckpointError."""
+    kind: Any = transformers.AutoTokenizer
+    return _load(folder, "a tokenizer", lambda: kind.from_pretrained(folder, **LOCAL))
+
+
+def _load(folder: str, what: str, load: Callable[[], Part]) -> Part:
+    """Return the result of a loading function; raise CheckpointError for any failure."""
+    try:
+        return load()
+    except Exception as error:  # damaged files make the library raise errors of many types
+        raise CheckpointError(f"{folder}: cannot be loaded as {what}: {one_line(error)}") from None

@@ -1,0 +1,38 @@
+"""The supported families by the `model_type` of `config.json`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import torch
+
+from captioner.backends.public.family import Family
+from captioner.backends.public.folder import read_config
+from captioner.errors import CheckpointError
+
+FAMILIES: dict[str, str] = {
+    "blip": "blip.BlipCaptions",
+}
+"""Module and class of each model type; a class name of transformers overrides its type."""
+
+
+def load_family(folder: str, dtype: torch.dtype) -> Family:
+    """Load the model of a transformers folder.
+
+    Raises:
+        CheckpointError: The model type is not supported, or a part cannot be loaded.
+    """
+    config = read_config(folder)
+    names = [*(config.get("architectures") or ()), config.get("model_type")]
+    place = next((FAMILIES[name] for name in names if name in FAMILIES), None)
+    if place is None:
+        known = ", ".join(sorted(name for name in FAMILIES if name.islower()))
+        raise CheckpointError(
+            f"{folder}: the model type {config.get('model_type')!r} is not supported; supported"
+            f" are {known}"
+        )
+    module, name = place.split(".")
+    kind: Any = getattr(importlib.import_module(f"captioner.backends.public.{module}"), name)
+    family: Family = kind.load(folder, dtype)
+    return family

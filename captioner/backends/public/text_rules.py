@@ -1,0 +1,70 @@
+"""The tokens that a model's generation settings force or forbid.
+
+Shapes: B images, K rows of each, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+NEVER = float("-inf")
+
+
+@dataclass(frozen=True)
+class TokenRules:
+    """Rules of a `GenerationConfig` that depend on the position only."""
+
+    suppressed: tuple[int, ...] = ()
+    """Tokens that are never generated."""
+    suppressed_first: tuple[int, ...] = ()
+    """Tokens that are not the first of a text."""
+    first: int | None = None
+    """The first token of each text."""
+    last: tuple[int, ...] = ()
+    """The tokens that end a text of the maximum length."""
+
+    @classmethod
+    def of_model(cls, model: nn.Module, *, size: int) -> TokenRules:
+        """Return the rules of a model's generation settings, for ids below `size`."""
+        settings: Any = getattr(model, "generation_config", None)
+
+        def ids(name: str) -> tuple[int, ...]:
+            return tuple(i for i in as_ids(getattr(settings, name, None)) if i < size)
+
+        first = ids("forced_bos_token_id")
+        return cls(
+            ids("suppress_tokens"),
+            ids("begin_suppress_tokens"),
+            first[0] if first else None,
+            ids("forced_eos_token_id"),
+        )
+
+    def apply(self, logits: Tensor, length: int, *, is_last: bool) -> Tensor:
+        """Return logits (B, K, V) after `length` tokens with the rules; may change its argument."""
+        if self.first is not None and length == 0:
+            return _keep(logits, [self.first])
+        if self.last and is_last:
+            return _keep(logits, self.last)
+        forbidden = self.suppressed + (self.suppressed_first if length == 0 else ())
+        if forbidden:
+            logits[..., list(forbidden)] = NEVER
+        return logits
+
+
+def _keep(logits: Tensor, ids: Iterable[int]) -> Tensor:
+    """Return logits that are 0 for these ids and -inf for all others."""
+    kept = torch.full_like(logits, NEVER)
+    kept[..., list(ids)] = 0
+    return kept
+
+
+def as_ids(value: Any) -> tuple[int, ...]:
+    """Return a setting that is an id, a list of ids or None as a tuple of ids."""
+    if value is None:
+        return ()
+    return tuple(map(int, value)) if isinstance(value, (list, tuple)) else (int(value),)

@@ -1,0 +1,128 @@
+"""The tokenizer of a transformers model, with the interface that searches and constraints use.
+
+Shapes: V vocabulary: the logits of the model, which may be more than the tokens of its tokenizer.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import Any, Protocol
+
+PAD = -1
+"""Fills the end of shorter texts. It is no token, because some models have none for padding."""
+
+
+class QuestionTokenizer(Protocol):
+    """Encodes questions as prompts."""
+
+    pad: int
+
+    def encode(self, text: str, *, max_length: int | None = None) -> list[int]:
+        """Return the token ids of the prompt with a question."""
+
+    def count_bytes(self, ids: Iterable[int]) -> int:
+        """Return 0, because byte pieces matter only for generated text."""
+
+
+class Vocabulary:
+    """Text to token ids and back.
+
+    Args:
+        tokenizer: The tokenizer of transformers.
+        size: Number of logits V.
+        ends: The ids that end a text; `encode` appends the first.
+    """
+
+    pad = PAD
+
+    def __init__(self, tokenizer: Any, *, size: int, ends: Sequence[int]) -> None:
+        self.tokenizer, self.size, self.ends = tokenizer, size, tuple(ends)
+        self.bos = self.ends[0]
+        """The input of the first step, which the prompt replaces."""
+        self.special = frozenset(tokenizer.all_special_ids) | set(self.ends)
+        self.question_tokenizer: QuestionTokenizer
+
+    def __len__(self) -> int:
+        return self.size
+
+    def encode(self, text: str, *, max_length: int | None = None) -> list[int]:
+        """Return the token ids of a text and the end, cut to `max_length` ids."""
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return [*ids[: None if max_length is None else max_length - 1], self.ends[0]]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of the ids up to the first end; special ids are skipped."""
+        kept = itertools.takewhile(lambda i: i not in self.ends, map(int, ids))
+        known = [i for i in kept if 0 <= i < len(self.tokenizer) and i not in self.special]
+        return str(self.tokenizer.decode(known)).strip()
+
+    def count_bytes(self, ids: Iterable[int]) -> int:
+        """Return 0: this count serves the report of training data only."""
+        return 0
+
+    def list_pieces(self) -> list[str | None]:
+        """Return the text of each id (V entries), spaces included; None for the special ids.
+
+        A byte that is not a character alone becomes U+DC80 to U+DCFF, as with Python's error
+        handler `surrogateescape`.
+        """
+        to_text = _piece_reader(self.tokenizer)
+        count = min(len(self.tokenizer), self.size)
+        tokens = self.tokenizer.convert_ids_to_tokens(list(range(count)))
+        pieces = [
+            None if i in self.special or token is None else to_text(token)
+            for i, token in enumerate(tokens)
+        ]
+        return pieces + [None] * (self.size - count)
+
+
+def _piece_reader(tokenizer: Any) -> Callable[[str], str]:
+    """Return the function from the token of a vocabulary to its text."""
+    kinds = _decoder_kinds(tokenizer)
+    if "ByteLevel" in kinds:
+        return _read_byte_level
+    if "WordPiece" in kinds:
+        return _read_word_piece
+    return _read_sentence_piece
+
+
+def _decoder_kinds(tokenizer: Any) -> set[str]:
+    """Return the types of the decoders of a tokenizer of the tokenizers library."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return set()
+    decoder = json.loads(backend.to_str()).get("decoder") or {}
+    return {decoder.get("type"), *(part["type"] for part in decoder.get("decoders", ()))}
+
+
+def _read_word_piece(token: str) -> str:
+    return token[2:] if token.startswith("##") else f" {token}"
+
+
+def _read_sentence_piece(token: str) -> str:
+    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+        return bytes([int(token[3:5], 16)]).decode("ascii", "surrogateescape")
+    return token.replace("\u2581", " ")
+
+
+def _read_byte_level(token: str) -> str:
+    table = _byte_of_character()
+    try:
+        return bytes(table[c] for c in token).decode("utf-8", "surrogateescape")
+    except KeyError:  # an added token, which is written as it is
+        return token
+
+
+@cache
+def _byte_of_character() -> dict[str, int]:
+    """Return the byte of each character in byte-level tokens.
+
+    Printable bytes stand for themselves, and the others for the characters from U+0100. Source:
+    Radford et al., Language Models are Unsupervised Multitask Learners (2019), released code.
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
