@@ -6,9 +6,10 @@ Shapes: B images, P memory positions, D width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from captioner.backends.public.cross_attention import CrossAttentionFamily
 from captioner.backends.public.family import ImageFeatures, PromptedImage
@@ -38,7 +39,7 @@ class BlipCaptions(CrossAttentionFamily):
         return family
 
     @property
-    def decoder(self) -> nn.Module:
+    def decoder(self) -> Any:
         """The text decoder."""
         return self.model.text_decoder
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, EncoderDecoderCache
 
@@ -32,7 +32,7 @@ class CrossAttentionFamily(Family):
 
     @property
     @abstractmethod
-    def decoder(self) -> nn.Module:
+    def decoder(self) -> Any:
         """The decoder with its language-model head."""
 
     @abstractmethod

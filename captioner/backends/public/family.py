@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from captioner.backends.public.decoder_state import DecoderState
 from captioner.backends.public.vocabulary import Vocabulary
@@ -63,7 +63,8 @@ class Family(ABC):
     answer_length: ClassVar[int] = 12
     """Longest answer in tokens by default."""
 
-    model: nn.Module
+    model: Any
+    """The module of transformers."""
     processor: Any
     """The image processor."""
     vocabulary: Vocabulary
@@ -82,12 +83,15 @@ class Family(ABC):
     @property
     def device(self) -> torch.device:
         """The device of the weights."""
-        return next(self.model.parameters()).device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
         """The floating-point type of the weights."""
-        return next(p.dtype for p in self.model.parameters() if p.is_floating_point())
+        floats = (p.dtype for p in self.model.parameters() if p.is_floating_point())
+        dtype: torch.dtype = next(floats)
+        return dtype
 
     @property
     def spec(self) -> PixelSpec | None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache
 
 from captioner.backends.public.decoder_state import DecoderState, cache_argument
@@ -26,7 +27,7 @@ class PrefixFamily(Family):
 
     @property
     @abstractmethod
-    def decoder(self) -> nn.Module:
+    def decoder(self) -> Any:
         """The language model with its head, which takes `inputs_embeds` or `input_ids`."""
 
     @abstractmethod
@@ -77,7 +78,7 @@ class PrefixFamily(Family):
 
 
 def pad_left(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return sequences (L, D) as one batch (B, L, D) with zeros before them, and its mask (B, L)."""
+    """Return sequences (L, D) as a batch (B, L, D), padded at the start, and its mask (B, L)."""
     longest = max(map(len, sequences))
     padded = sequences[0].new_zeros(len(sequences), longest, sequences[0].shape[1])
     mask = torch.zeros(padded.shape[:2], dtype=torch.long, device=padded.device)
