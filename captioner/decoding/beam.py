@@ -6,8 +6,9 @@ vocabulary, L maximum length.
 A live hypothesis can still be extended; a finished one ends in EOS or has the maximum length. Of
 the 2K most probable continuations of an image's live hypotheses, the first K that do not end are
 the new live hypotheses, and those that end are kept as finished ones if they are among the first
-K. With E ids that end a sequence, these are the (1 + E)K most probable continuations. An image is done when it has K finished hypotheses and no live one can score better than the
-worst of them. The result of an image does not depend on the other images.
+K. If E ids end a sequence, the (1 + E)K most probable continuations are considered. An image is
+done when it has K finished hypotheses and no live one can score better than the worst of them. The
+result of an image does not depend on the other images.
 
 Besides `step` (see `search.py`), the search receives `reorder`: after `reorder(rows)`, row i of
 B * K continues the hypothesis of row `rows[i]`. Images that are done are removed from the batch

@@ -1,7 +1,7 @@
 """The live and the finished hypotheses of a group of beams, for all images of a search.
 
-Shapes: B images in progress, G beams of the group, V vocabulary, C candidates per beam, N candidates
-per image, L maximum length.
+Shapes: B images in progress, G beams of the group, V vocabulary, C candidates per beam, N
+candidates per image, L maximum length.
 """
 
 from __future__ import annotations
