@@ -230,7 +230,7 @@ def load_captioner(options: CaptionOptions, images: int) -> Captioner:
 
     device, dtype = options.device, options.dtype
     if options.backend != "onnx":
-        device = choose_device(device, dtype=dtype, images=images)
+        device = choose_device(device, dtype=dtype or "float32", images=images)
     return load(
         options.checkpoint or "bundled",
         backend=options.backend,

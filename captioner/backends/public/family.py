@@ -39,6 +39,8 @@ class PromptedImage:
     """Token ids, with one image token where the family has one."""
     asks: bool = False
     """Whether the prompt is a question."""
+    layout: tuple[()] = ()
+    """Equal for all, because prompts of different lengths are padded."""
 
 
 class Family(ABC):
