@@ -37,7 +37,7 @@ from captioner.checkpoint.folder_format import (
     first_pickle,
     list_shards,
 )
-from captioner.checkpoint.hub_errors import explain_hub_error, is_unreachable
+from captioner.checkpoint.hub_errors import describe_problem, explain_hub_error, is_unreachable
 from captioner.checkpoint.hub_names import HubName
 from captioner.checkpoint.safetensors_header import read_header
 from captioner.errors import CheckpointError
@@ -71,8 +71,8 @@ def download_repository(name: HubName) -> Path:
     except Exception as error:
         if is_unreachable(error) and (folder := _find_cached(name)):
             if not constants.HF_HUB_OFFLINE:
-                reason = type(error.__cause__ or error).__name__
-                _logger.warning("%s: no answer of the Hub (%s); cached copy used", name, reason)
+                problem = describe_problem(error)
+                _logger.warning("%s: no answer (%s); the copy in the cache is used", name, problem)
             return folder
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             _remove_partial_files(name)
@@ -139,7 +139,13 @@ def _download(name: HubName) -> Path:
     last = hf_hub_download(name.repository, config, revision=name.revision)
     if Path(last).parent != folder:  # the branch has just moved
         hf_hub_download(name.repository, config, revision=commit)
-    _check_copy(folder)
+    try:
+        _check_copy(folder)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}; if the repository {name} is complete, delete {folder.parents[1]} and load it"
+            " again"
+        ) from None
     return folder
 
 
