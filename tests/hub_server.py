@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 LARGE = (".safetensors", ".onnx", ".model", ".bin")
 TOKEN = "hf_abc"
@@ -255,7 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
         url = f"{hub.url}/{name}/commit/{sha}"
         self._send_json({"success": True, "commitUrl": url, "commitOid": sha})
 
-    def _send_file(self, path: str, content: bytes, headers: Mapping[str, str] = {}) -> None:  # noqa: B006
+    def _send_file(self, path: str, content: bytes, headers: Mapping[str, str] = {}) -> None:
         missing = len(content) // 2 if self.server.truncate == path.rpartition("/")[2] else 0
         self._send(200, content, headers, missing=missing)
 
@@ -271,7 +271,7 @@ class _Handler(BaseHTTPRequestHandler):
         self,
         status: int,
         content: bytes,
-        headers: Mapping[str, str] = {},  # noqa: B006
+        headers: Mapping[str, str] = {},
         *,
         missing: int = 0,
     ) -> None:

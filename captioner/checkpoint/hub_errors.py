@@ -48,8 +48,8 @@ def explain_hub_error(error: BaseException, name: HubName) -> str:
         return f"access was denied (status {status}); {LOG_IN}: the token needs access to {place}"
     if is_unreachable(error):
         return (
-            f"{constants.ENDPOINT} cannot be reached ({describe_problem(error)}); check the network and"
-            " HF_ENDPOINT, and try again"
+            f"{constants.ENDPOINT} cannot be reached ({describe_problem(error)}); check the"
+            " network and HF_ENDPOINT, and try again"
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk of the cache is full ({_cache()}); free space, or set HF_HOME"

@@ -59,8 +59,8 @@ def resolve_writable_checkpoint(name: str | Path, user: str) -> Path:
     """
     if is_hub_name(name):
         raise CheckpointError(
-            f"{name}: {user} replaces files of the checkpoint, and those in the cache of the Hub must"
-            " stay as they are; copy it with `hf download USER/NAME --local-dir FOLDER` and name"
+            f"{name}: {user} replaces files of the checkpoint, and those in the cache of the Hub"
+            " must stay as they are; copy it (`hf download USER/NAME --local-dir FOLDER`) and name"
             " FOLDER"
         )
     return resolve_own_checkpoint(name, user)
