@@ -212,7 +212,7 @@ def pin_checkpoints(options: CaptionOptions) -> CaptionOptions:
 
 
 def identify_checkpoints(options: CaptionOptions) -> dict[str, Any]:
-    """Return a digest of each checkpoint, and the origin of the rows, as FILE.meta.json has them."""
+    """Return a digest of each checkpoint and the origin of the rows, as FILE.meta.json has them."""
     from captioner import __version__
     from captioner.checkpoint import fingerprint
     from captioner.checkpoint.resolution import describe_name
