@@ -199,7 +199,7 @@ def _load_public(
             f"{', '.join(names)}: an ensemble has checkpoints of captioner only, because its"
             " members share one tokenizer; name one transformers model"
         )
-    from captioner.backends.public.loading import load_public
+    from captioner.backends.public.family_loading import load_public
     from captioner.backends.torch_members import share_threads
 
     if workers > 1:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from captioner.backends.public.decoder_state import DecoderState
-from captioner.backends.public.vocabulary import Vocabulary
+from captioner.backends.public.public_vocabulary import Vocabulary
 from captioner.errors import CaptionerError
 from captioner.images.transforms import PixelSpec
 
