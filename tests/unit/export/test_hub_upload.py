@@ -157,7 +157,7 @@ def damage(folder: Path, name: str, content: bytes | None) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("config.yaml", b"model: {widht: 3}", "widht"),
+        ("config.yaml", b"model: {wide: 3}", "wide"),
         ("config.yaml", None, "config.yaml"),
         ("model.safetensors", b"half", "cannot be read as safetensors"),
         ("model.safetensors", None, "no model.safetensors there"),
