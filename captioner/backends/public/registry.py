@@ -13,6 +13,14 @@ from captioner.errors import CheckpointError
 
 FAMILIES: dict[str, str] = {
     "blip": "blip.BlipCaptions",
+    "gemma3": "gemma3.Gemma3",
+    "idefics3": "idefics3.Idefics3",
+    "llava": "llava.Llava",
+    "llava_next": "llava.LlavaNext",
+    "llava_onevision": "llava.LlavaOnevision",
+    "qwen2_5_vl": "qwen_vl.Qwen2p5Vl",
+    "qwen2_vl": "qwen_vl.Qwen2Vl",
+    "smolvlm": "idefics3.SmolVlm",
 }
 """Module and class of each model type; a class name of transformers overrides its type."""
 
