@@ -75,9 +75,10 @@ def build_gemma3(folder: Path, seed: int, *, window: int = 8) -> None:
     tokenizer = _save_tokenizer(folder, begins=True, named=names)
     text = {**_text(tokenizer, "gemma3_text"), "head_dim": 8, "sliding_window": window}
     text |= {"layer_types": ["sliding_attention", "full_attention"], "query_pre_attn_scalar": 8}
+    text |= {"tie_word_embeddings": False}
     vision = {"model_type": "siglip_vision_model", **_vision(), "vision_use_head": False}
     config = transformers.Gemma3Config(
-        text_config=text, vision_config=vision, mm_tokens_per_image=4, **{
+        text_config=text, vision_config=vision, mm_tokens_per_image=4, tie_word_embeddings=False, **{
             "boi_token_index": _id(tokenizer, "<start>"), "eoi_token_index": _id(tokenizer, "<stop>"),
             "image_token_index": _id(tokenizer, "<soft>"),
         },

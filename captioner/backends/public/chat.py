@@ -52,7 +52,7 @@ class ChatFamily(PrefixFamily):
     template: ChatTemplate
 
     @classmethod
-    def load(cls, folder: str, dtype: torch.dtype) -> ChatFamily:
+    def load(cls, folder: str, dtype: torch.dtype | str) -> ChatFamily:
         """Load a model from a transformers folder; raise CheckpointError."""
         family = cls()
         family.model = load_model(folder, cls.architecture, dtype)

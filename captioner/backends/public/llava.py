@@ -32,7 +32,7 @@ class Llava(ChatFamily):
     answer_suffix = "\nAnswer the question using a single word or phrase."
 
     @classmethod
-    def load(cls, folder: str, dtype: torch.dtype) -> ChatFamily:
+    def load(cls, folder: str, dtype: torch.dtype | str) -> ChatFamily:
         """Load a model from a transformers folder; raise CheckpointError."""
         family = super().load(folder, dtype)
         kind = family.model.config.vision_config.model_type

@@ -40,7 +40,11 @@ class PrefixFamily(Family):
         positions, following = self.prompt_positions(memories, mask)
         cache = DynamicCache(config=self.decoder.config)
         state = DecoderState(cache, following, None if mask.all() else mask)
-        inputs = {"inputs_embeds": embedded, "logits_to_keep": 1, **self.prompt_inputs(memories)}
+        inputs: dict[str, Any] = {
+            "inputs_embeds": embedded,
+            "logits_to_keep": 1,
+            **self.prompt_inputs(memories),
+        }
         return self.run(state, mask, positions, inputs), state
 
     def prompt_positions(
@@ -70,7 +74,7 @@ class PrefixFamily(Family):
         state: DecoderState,
         mask: Tensor | None,
         positions: Tensor,
-        inputs: dict[str, Tensor | int],
+        inputs: dict[str, Any],
     ) -> Tensor:
         """Return the logits (N, V) of the next token after inputs, which are added to the cache.
 
