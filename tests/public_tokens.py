@@ -62,8 +62,8 @@ class PublicModel:
     def search(self, memories: Sequence[PromptedImage], beams: int) -> list[Hypothesis]:
         """Return the best hypothesis of each image, as the search of the package finds it."""
         backend = self.backend
-        options: dict[str, Any] = {"images": len(memories), "bos": backend.bos}
-        options |= {"eos": backend.ends, "max_length": self.max_length, "arrays": backend.arrays}
+        options: dict[str, Any] = {"images": len(memories), "bos": backend.tokenizer.bos}
+        options |= {"eos": backend.tokenizer.ends, "max_length": self.max_length, "arrays": backend.arrays}
         with backend.inference():
             state = backend.start(memories, rows=beams, room=self.max_length)
             if beams == 1:
@@ -96,7 +96,7 @@ def assert_tokens_equal(
         for i, tokens in enumerate(results):
             with torch.inference_mode():
                 raw = generate(model.family, images[i], questions[i], options)
-            expected = until_end(map(int, raw), model.backend.ends)
+            expected = until_end(map(int, raw), model.backend.tokenizer.ends)
             if tokens != expected:
                 difference = _score_difference(model, memories[i], tokens, expected, beams)
                 assert difference < TIE, (beams, i, tokens, expected, difference)
