@@ -63,7 +63,11 @@ class PublicModel:
         """Return the best hypothesis of each image, as the search of the package finds it."""
         backend = self.backend
         options: dict[str, Any] = {"images": len(memories), "bos": backend.tokenizer.bos}
-        options |= {"eos": backend.tokenizer.ends, "max_length": self.max_length, "arrays": backend.arrays}
+        options |= {
+            "eos": backend.tokenizer.ends,
+            "max_length": self.max_length,
+            "arrays": backend.arrays,
+        }
         with backend.inference():
             state = backend.start(memories, rows=beams, room=self.max_length)
             if beams == 1:

@@ -87,7 +87,10 @@ def build_gemma3(folder: Path, seed: int, *, window: int = 8) -> None:
     _save_model(model, folder, tokenizer, seed)
     images = transformers.Gemma3ImageProcessor(size={"height": IMAGE, "width": IMAGE})
     transformers.Gemma3Processor(
-        images, tokenizer, chat_template="<s>" + TEMPLATE.format(image="<start>"), image_seq_length=4
+        images,
+        tokenizer,
+        chat_template="<s>" + TEMPLATE.format(image="<start>"),
+        image_seq_length=4,
     ).save_pretrained(folder)
 
 
@@ -205,7 +208,7 @@ def _save_model(
     model: Any, folder: Path, tokenizer: Any, seed: int, ends: Sequence[str] = (END,)
 ) -> None:
     """Save a model with random weights, whose texts end before the maximum length at times."""
-    scatter_weights(model, seed, 0.3)
+    scatter_weights(model, seed, 2.0)
     ids = [_id(tokenizer, end) for end in ends]
     with torch.no_grad():
         model.get_output_embeddings().weight[ids] *= 2
