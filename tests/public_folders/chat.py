@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 import transformers
-from public_folders.tokenizers import save_byte_level, scatter_weights
 from tokenizers.processors import TemplateProcessing
+
+from public_folders.tokenizers import save_byte_level, scatter_weights
 
 USER, END = "<|user|>", "<|end|>"
 TEMPLATE = (
@@ -77,20 +78,17 @@ def build_gemma3(folder: Path, seed: int, *, window: int = 8) -> None:
     text |= {"layer_types": ["sliding_attention", "full_attention"], "query_pre_attn_scalar": 8}
     text |= {"tie_word_embeddings": False}
     vision = {"model_type": "siglip_vision_model", **_vision(), "vision_use_head": False}
-    config = transformers.Gemma3Config(
-        text_config=text, vision_config=vision, mm_tokens_per_image=4, tie_word_embeddings=False, **{
-            "boi_token_index": _id(tokenizer, "<start>"), "eoi_token_index": _id(tokenizer, "<stop>"),
-            "image_token_index": _id(tokenizer, "<soft>"),
-        },
-    )  # fmt: skip
+    keys = {"boi_token": "boi_token_index", "eoi_token": "eoi_token_index"}
+    keys |= {"image_token": "image_token_index"}
+    ids = {key: _id(tokenizer, names[name]) for name, key in keys.items()}
+    parts = {"text_config": text, "vision_config": vision, "mm_tokens_per_image": 4}
+    config = transformers.Gemma3Config(**parts, **ids, tie_word_embeddings=False)
     model = transformers.Gemma3ForConditionalGeneration(config)
     _save_model(model, folder, tokenizer, seed)
     images = transformers.Gemma3ImageProcessor(size={"height": IMAGE, "width": IMAGE})
+    template = "<s>" + TEMPLATE.format(image="<start>")
     transformers.Gemma3Processor(
-        images,
-        tokenizer,
-        chat_template="<s>" + TEMPLATE.format(image="<start>"),
-        image_seq_length=4,
+        images, tokenizer, chat_template=template, image_seq_length=4
     ).save_pretrained(folder)
 
 

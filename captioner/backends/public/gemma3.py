@@ -9,6 +9,7 @@ Shapes: B images (or questions), L tokens of a prompt, H, W the size of images.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ class Gemma3(ChatFamily):
 
     model_types = ("gemma3",)
     architecture = "Gemma3ForConditionalGeneration"
-    processor_options = {"do_pan_and_scan": False}
+    processor_options: ClassVar[dict[str, Any]] = {"do_pan_and_scan": False}
 
     @property
     def spec(self) -> PixelSpec:

@@ -9,6 +9,7 @@ Shapes: B images, C parts of an image, H, W their size, P positions of an image,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ class Idefics3(ChatFamily):
     model_types = ("idefics3",)
     architecture = "Idefics3ForConditionalGeneration"
     pixel_inputs = ("pixel_values", "rows", "cols")
-    processor_options = {"return_row_col_info": True}
+    processor_options: ClassVar[dict[str, Any]] = {"return_row_col_info": True}
 
     def join_images(self, images: Sequence[Sequence[Tensor]]) -> dict[str, Tensor]:
         """Return the pixels (1, sum of C, 3, H, W) of all parts, as if of one image."""
