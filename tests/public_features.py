@@ -1,18 +1,15 @@
 """Features of public models: what each family supports, as a table of the documentation.
 
-`python tests/public_features.py` writes the table into docs/public-models.md.
+`PYTHONPATH=.:tests python tests/public_features.py` writes it into docs/public-models.md.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 from PIL import Image
 from public_folders.catalog import FAMILIES, TRAINED
@@ -107,7 +104,7 @@ def format_table(rows: Sequence[tuple[str, Sequence[bool]]]) -> str:
         "|---|" + "---|" * (len(PROBES) + 1),
     ]
     for name, supported in rows:
-        marks = ("yes" if value else "–" for value in (*supported, name in TRAINED))
+        marks = ("yes" if value else "no" for value in (*supported, name in TRAINED))
         lines.append(f"| {name} | {' | '.join(marks)} |")
     return "\n".join(lines)
 

@@ -36,7 +36,7 @@ class EncoderDecoder(CrossAttentionFamily):
     model_types = ("vision-encoder-decoder",)
 
     @classmethod
-    def load(cls, folder: str, dtype: torch.dtype) -> EncoderDecoder:
+    def load(cls, folder: str, dtype: torch.dtype | str) -> EncoderDecoder:
         """Load a model from a transformers folder; raise CheckpointError."""
         family, name = cls(), "VisionEncoderDecoderModel"
         family.model = load_model(folder, name, dtype, unused="encoder.pooler.")

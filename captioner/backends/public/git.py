@@ -34,7 +34,7 @@ class Git(Family):
     questions = True
 
     @classmethod
-    def load(cls, folder: str, dtype: torch.dtype) -> Git:
+    def load(cls, folder: str, dtype: torch.dtype | str) -> Git:
         """Load a model from a transformers folder; raise CheckpointError."""
         family = cls()
         family.model = load_model(folder, "GitForCausalLM", dtype)

@@ -33,16 +33,13 @@ def read_config(folder: str) -> dict[str, Any]:
     return config
 
 
-<<<<<<< HEAD:captioner/backends/public/model_folder.py
-def load_model(folder: str, name: str, dtype: torch.dtype | str) -> Any:
-    """Return a model of the class `name` of transformers, for inference; raise CheckpointError."""
-=======
-def load_model(folder: str, name: str, dtype: torch.dtype, *, unused: str | None = None) -> Any:
+def load_model(
+    folder: str, name: str, dtype: torch.dtype | str, *, unused: str | None = None
+) -> Any:
     """Return a model of the class `name` of transformers, for inference; raise CheckpointError.
 
     Weights whose names begin with `unused` may be missing, because they have no effect.
     """
->>>>>>> pub1:captioner/backends/public/folder.py
 
     def load() -> nn.Module:
         kind: Any = getattr(transformers, name)
