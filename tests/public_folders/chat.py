@@ -168,7 +168,7 @@ def _save_tokenizer(
     if named:
         tokenizer.save_pretrained(folder)
         tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(
-            folder, extra_special_tokens=named
+            folder, model_specific_special_tokens=named
         )
     return tokenizer
 

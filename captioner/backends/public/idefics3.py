@@ -34,9 +34,9 @@ class Idefics3(ChatFamily):
 
     def encode(self, images: Sequence[Sequence[Tensor]]) -> list[ImageFeatures]:
         """Encode images; return the states (P, D), and the tokens with one image token per part."""
-        (joined,) = super().encode(images)
+        # One element for all images, or one for each part, depending on the version.
+        states = torch.cat([x.tensors["states"] for x in super().encode(images)])  # (sum of P, D)
         counts = [pixels.shape[1] for pixels, *_ in images]
-        states = joined.tensors["states"]  # (sum of P, D)
         size = len(states) // sum(counts)
         parts = states.split([count * size for count in counts])
         tokens = [self.image_tokens(int(rows), int(columns)) for _, rows, columns in images]
