@@ -39,9 +39,17 @@ class CrossAttentionFamily(Family):
     def memory(self, memory: PromptedImage) -> Tensor:
         """Return the states (P, D) that the decoder attends to."""
 
+    def attended(self, memories: Sequence[PromptedImage]) -> dict[str, Tensor]:
+        """Return the states (B, P, D) that the decoder attends to, and their mask (B, P)."""
+        return join_memories([self.memory(memory) for memory in memories])
+
+    def decode(self, tokens: Tensor, shared: dict[str, Any], **options: Any) -> Any:
+        """Return the outputs of the decoder after tokens (N, S) and the result of `attended`."""
+        return self.decoder(tokens, **shared, **options)
+
     def prefill(self, memories: Sequence[PromptedImage]) -> tuple[Tensor, DecoderState]:
         """Compute the start tokens; return the logits (B, V) of the first token, and the state."""
-        shared = join_memories([self.memory(memory) for memory in memories])
+        shared = self.attended(memories)
         tokens = torch.tensor([self.start_tokens] * len(memories), device=self.device)
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         positions = torch.zeros(len(memories), dtype=torch.long, device=self.device)
@@ -57,17 +65,18 @@ class CrossAttentionFamily(Family):
     def run(self, tokens: Tensor, state: DecoderState) -> Tensor:
         """Return the logits (N, V) after tokens (N, S), which are added to the cache."""
         cache = {cache_argument(self.decoder): state.cache}
-        outputs = self.decoder(tokens, **state.shared, **cache, use_cache=True)
+        outputs = self.decode(tokens, state.shared, **cache, use_cache=True)
         logits: Tensor = outputs.logits[:, -1]
         return logits
 
     def attention(self, memory: PromptedImage, texts: Tensor) -> Tensor:
         """Return the cross-attention (K, T, P) to an image; see `Family.attention`."""
+        one = self.attended([memory])
         start = torch.tensor([self.start_tokens] * len(texts), device=self.device)
         tokens = torch.cat([start, texts[:, :-1].clamp(min=0)], 1)
-        shared = join_memories([self.memory(memory)] * len(texts))
+        shared = {name: x.expand(len(texts), *x.shape[1:]) for name, x in one.items()}
         with eager_attention(self.decoder):
-            outputs = self.decoder(tokens, **shared, use_cache=False, output_attentions=True)
+            outputs = self.decode(tokens, shared, use_cache=False, output_attentions=True)
         weights = torch.stack(outputs.cross_attentions).mean((0, 2))  # (K, S + T - 1, P)
         image = weights[:, len(self.start_tokens) - 1 :, self.skipped_positions :]
         return image * (texts >= 0)[..., None]

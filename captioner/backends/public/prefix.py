@@ -25,6 +25,9 @@ class PrefixFamily(Family):
     of each independent of the others.
     """
 
+    first_position = 0
+    """Position id of the first token."""
+
     @property
     @abstractmethod
     def decoder(self) -> Any:
@@ -37,11 +40,12 @@ class PrefixFamily(Family):
     def prefill(self, memories: Sequence[PromptedImage]) -> tuple[Tensor, DecoderState]:
         """Compute the prompts; return the logits (B, V) of the first token, and the state."""
         embedded, mask = pad_left([self.embed(memory) for memory in memories])
-        state = DecoderState(
-            DynamicCache(config=self.decoder.config), mask.sum(1), None if mask.all() else mask
-        )
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        inputs = {"inputs_embeds": embedded, "logits_to_keep": 1, **self.prompt_inputs(memories)}
+        cache = DynamicCache(config=self.decoder.config)
+        following = mask.sum(1) + self.first_position
+        state = DecoderState(cache, following, None if mask.all() else mask)
+        positions = (mask.cumsum(1) - 1).clamp(min=0) + self.first_position
+        inputs: dict[str, Any] = {"inputs_embeds": embedded, "logits_to_keep": 1}
+        inputs |= self.prompt_inputs(memories)
         return self.run(state, mask, positions, inputs), state
 
     def prompt_inputs(self, memories: Sequence[PromptedImage]) -> dict[str, Tensor]:
@@ -59,7 +63,7 @@ class PrefixFamily(Family):
         state: DecoderState,
         mask: Tensor | None,
         positions: Tensor,
-        inputs: dict[str, Tensor | int],
+        inputs: dict[str, Any],
     ) -> Tensor:
         """Return the logits (N, V) of the next token after inputs, which are added to the cache.
 

@@ -13,6 +13,8 @@ from captioner.errors import CheckpointError
 
 FAMILIES: dict[str, str] = {
     "blip": "blip.BlipCaptions",
+    "blip-2": "blip2.Blip2",
+    "instructblip": "instructblip.InstructBlip",
 }
 """Module and class of each model type; a class name of transformers overrides its type."""
 
