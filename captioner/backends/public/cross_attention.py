@@ -97,8 +97,13 @@ class eager_attention:
 
 
 def join_memories(memories: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Return states (P, D) of several lengths as one batch (B, P, D), with its mask (B, P)."""
-    lengths = torch.tensor([len(memory) for memory in memories], device=memories[0].device)
+    """Return states (P, D) of several lengths as one batch (B, P, D), with its mask (B, P).
+
+    States of equal lengths need no mask, and have none.
+    """
     states = pad_sequence(list(memories), batch_first=True)
+    lengths = torch.tensor([len(memory) for memory in memories], device=states.device)
+    if (lengths == states.shape[1]).all():
+        return {STATES: states}
     places = torch.arange(states.shape[1], device=states.device)
     return {STATES: states, MASK: (places < lengths[:, None]).long()}
