@@ -14,7 +14,7 @@ from PIL import Image
 from captioner.backends.public.family import Family, PromptedImage
 from captioner.backends.public.public_backend import PublicBackend
 from captioner.backends.public.registry import load_family
-from captioner.decoding import Hypothesis, beam_search, greedy_search
+from captioner.decoding import Hypothesis, beam_search, greedy_search, no_repeat_ngram
 
 TIE = 1e-4
 """Hypotheses whose scores differ by less are equal: their order depends on rounding."""
@@ -39,10 +39,12 @@ class PublicModel:
 
     backend: PublicBackend
     max_length: int = 12
+    no_repeat_ngram: int = 0
 
     @classmethod
-    def load(cls, folder: Path, *, max_length: int = 12) -> PublicModel:
-        return cls(PublicBackend(load_family(str(folder), torch.float32)), max_length)
+    def load(cls, folder: Path, *, max_length: int = 12, no_repeat_ngram: int = 0) -> PublicModel:
+        backend = PublicBackend(load_family(str(folder), torch.float32))
+        return cls(backend, max_length, no_repeat_ngram)
 
     @property
     def family(self) -> Family:
@@ -63,6 +65,8 @@ class PublicModel:
         backend, end = self.backend, self.backend.tokenizer.ends[0]
         options: dict[str, Any] = {"images": len(memories), "bos": backend.tokenizer.bos}
         options |= {"eos": end, "max_length": self.max_length, "arrays": backend.arrays}
+        if self.no_repeat_ngram:
+            options["rules"] = [no_repeat_ngram(self.no_repeat_ngram)]
         with backend.inference():
             state = backend.start(memories, rows=beams, room=self.max_length)
             if beams == 1:

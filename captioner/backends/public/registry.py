@@ -16,8 +16,12 @@ FAMILIES: dict[str, str] = {
     "blip": "blip.BlipCaptions",
     "blip-2": "blip2.Blip2",
     "BlipForQuestionAnswering": "blip_questions.BlipAnswers",
+    "florence2": "florence2.Florence2",
     "git": "git.Git",
     "instructblip": "instructblip.InstructBlip",
+    "kosmos-2": "kosmos2.Kosmos2",
+    "paligemma": "paligemma.PaliGemma",
+    "pix2struct": "pix2struct.Pix2StructCaptions",
     "vision-encoder-decoder": "encoder_decoder.EncoderDecoder",
 }
 """Module and class of each model type; a class name of transformers overrides its type."""

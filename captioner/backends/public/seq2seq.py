@@ -44,17 +44,17 @@ class Seq2SeqFamily(CrossAttentionFamily):
         return self.attended([memory])[STATES][0]
 
     def attended(self, memories: Sequence[PromptedImage]) -> dict[str, Tensor]:
-        """Return the states (B, L, D) of the encoder, and their mask (B, L)."""
+        """Return the states (B, L, D) of the encoder, and their mask (B, L) if lengths differ."""
         joined = join_memories([self.embed(memory) for memory in memories])
         encoder = self.decoder.get_encoder()
-        outputs = encoder(inputs_embeds=joined[STATES], attention_mask=joined[MASK])
-        return {STATES: outputs.last_hidden_state, MASK: joined[MASK]}
+        outputs = encoder(inputs_embeds=joined[STATES], attention_mask=joined.get(MASK))
+        return {**joined, STATES: outputs.last_hidden_state}
 
     def decode(self, tokens: Tensor, shared: dict[str, Any], **options: Any) -> Any:
         """Return the outputs of the decoder after tokens (N, S) and the result of `attended`."""
         return self.decoder(
             encoder_outputs=BaseModelOutput(last_hidden_state=shared[STATES]),
-            attention_mask=shared[MASK],
+            attention_mask=shared.get(MASK),
             decoder_input_ids=tokens,
             **options,
         )

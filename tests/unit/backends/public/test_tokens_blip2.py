@@ -33,7 +33,9 @@ class Case(NamedTuple):
     generate: Generate
 
 
-def load(folder: Path, build: Callable[[Path, int], None], seed: int) -> Case:
+def load(
+    folder: Path, build: Callable[[Path, int], None], seed: int, *, max_length: int = 12
+) -> Case:
     build(folder, seed)
     if "instructblip" in build.__name__:
         prompts = ("A short image description.", "Question: {} Short answer:")
@@ -41,12 +43,12 @@ def load(folder: Path, build: Callable[[Path, int], None], seed: int) -> Case:
     else:
         question = "Question: {} Answer:"
         generate = processor_oracle(folder, caption=None, question=question, added=QUERIES + 1)
-    return Case(PublicModel.load(folder), generate)
+    return Case(PublicModel.load(folder, max_length=max_length), generate)
 
 
 @pytest.fixture(scope="module", params=BUILDERS, ids=lambda build: build.__name__)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return load(tmp_path_factory.mktemp("model"), request.param, 0)
+    return load(tmp_path_factory.mktemp("model"), request.param, 0, max_length=6)
 
 
 def test_captions_equal_generate(case: Case) -> None:
