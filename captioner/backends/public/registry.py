@@ -22,6 +22,7 @@ FAMILIES: dict[str, str] = {
     "kosmos-2": "kosmos2.Kosmos2",
     "paligemma": "paligemma.PaliGemma",
     "pix2struct": "pix2struct.Pix2StructCaptions",
+    "vilt": "vilt.Vilt",
     "vision-encoder-decoder": "encoder_decoder.EncoderDecoder",
 }
 """Module and class of each model type; a class name of transformers overrides its type."""
