@@ -18,7 +18,7 @@ from torch import Tensor
 
 from captioner.backends.public.family import ImageFeatures, PromptedImage
 from captioner.backends.public.folder import load_model, load_processor, load_tokenizer
-from captioner.backends.public.seq2seq import Seq2SeqFamily
+from captioner.backends.public.text_encoder import Seq2SeqFamily
 from captioner.backends.public.text_rules import as_ids
 from captioner.backends.public.vocabulary import Vocabulary
 from captioner.images.transforms import PixelSpec

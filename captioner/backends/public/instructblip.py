@@ -20,7 +20,7 @@ from captioner.backends.public.blip2 import Blip2
 from captioner.backends.public.family import ImageFeatures, PromptedImage
 from captioner.backends.public.folder import load_tokenizer
 from captioner.backends.public.prefix import PrefixFamily
-from captioner.backends.public.seq2seq import Seq2SeqFamily
+from captioner.backends.public.text_encoder import Seq2SeqFamily
 
 SEPARATOR = -1
 """Separates the ids of the language model from those of the Q-Former in a prompt."""
