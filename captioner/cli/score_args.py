@@ -34,7 +34,7 @@ The scores of a checkpoint are printed beside three baselines: a model without i
 the model itself with shuffled images, and the most frequent training answer to each type of
 question.
 
-`compare A B` compares two systems, each a file of captions or a checkpoint folder: the difference
+`compare A B` compares two systems, each a file of captions or a checkpoint: the difference
 of each metric, its 95 % interval over 10,000 bootstrap samples of the images, and p, the
 probability of such a difference between equal systems.
 
@@ -45,7 +45,7 @@ cannot be read or questions that cannot be answered were left out.
 
 # Defaults that are set after the checks, which can thus detect the flags that were given.
 _CHECKPOINT_DEFAULTS = {"beam_size": None, "batch_size": 16, "backend": "auto", "device": "auto"}
-_CHECKPOINT_DEFAULTS |= {"dtype": "float32", "tta": 1}
+_CHECKPOINT_DEFAULTS |= {"dtype": None, "tta": 1}
 # Settings of `data` that change training, but not the rows that are held out.
 _WITHOUT_EFFECT = {"augment", "weight", "lowercase", "captions_per_image", "questions_per_image"}
 _WITHOUT_EFFECT |= {"workers"}
@@ -70,7 +70,7 @@ _REFERENCE_FLAGS: dict[str, dict[str, Any]] = {
 }
 _CHECKPOINT_FLAGS: dict[str, dict[str, Any]] = {
     "--checkpoint": {"metavar": "DIR", "default": "",
-        "help": "The checkpoint to score: a folder, or `bundled`."},
+        "help": "The checkpoint to score: a folder, `bundled`, or hf-hub:USER/NAME[@REVISION]."},
     "--held-out": {"action": "store_true",
         "help": "Score the rows held out from training, instead of --references."},
     "--only": {"metavar": "NAME", "help": "Score only the task of this name, with --held-out."},
@@ -121,7 +121,7 @@ class ScoreOptions:
     batch_size: int
     backend: BackendName
     device: str
-    dtype: str
+    dtype: str | None
     tta: int
 
     @property
@@ -261,7 +261,7 @@ class _Checks:
 
 def is_checkpoint(word: str) -> bool:
     """Return whether an argument of `compare` is a checkpoint and not a file of captions."""
-    return word == "bundled" or Path(word).is_dir()
+    return word == "bundled" or word.startswith("hf-hub:") or Path(word).is_dir()
 
 
 def _is_json(path: str | None) -> bool:

@@ -76,11 +76,19 @@ NEEDS_TORCH |= {
     f"captioner.export.{name}" for name in ("decoder_graphs", "graph_modules", "onnx_graphs")
 }
 NEEDS_TORCH |= {f"captioner.export.{name}" for name in ("importance", "pruning")}
+# The models of transformers.
+NEEDS_TORCH |= {
+    f"captioner.backends.public.{path.stem}"
+    for path in (ROOT / "captioner" / "backends" / "public").glob("*.py")
+} - {
+    f"captioner.backends.public.{name}"
+    for name in ("__init__", "chat_template", "family_settings", "public_vocabulary")
+}
 # Imports transformers for the tokenizer of a Hugging Face question encoder.
 NEEDS_TORCH |= {"captioner.backends.checkpoint_tokenizer"}
 # Only these modules, which belong to the command line, may call `print`.
 PRINTS = {"captioner.cli.export", "captioner.cli.process"}
-PRINTS |= {f"captioner.cli.{name}" for name in ("generate", "score", "train")}
+PRINTS |= {f"captioner.cli.{name}" for name in ("generate", "push", "score", "train")}
 
 
 def name_of(path: Path) -> str:

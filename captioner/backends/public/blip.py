@@ -15,8 +15,8 @@ from captioner.backends.public.blip_decoder import decode_token, start_decoder
 from captioner.backends.public.cross_attention import CrossAttentionFamily
 from captioner.backends.public.decoder_state import DecoderState
 from captioner.backends.public.family import ImageFeatures, PromptedImage
-from captioner.backends.public.folder import load_model, load_processor, load_tokenizer
-from captioner.backends.public.vocabulary import Vocabulary
+from captioner.backends.public.model_folder import load_model, load_processor, load_tokenizer
+from captioner.backends.public.public_vocabulary import Vocabulary
 from captioner.images.transforms import PixelSpec
 
 
@@ -29,7 +29,7 @@ class BlipCaptions(CrossAttentionFamily):
     skipped_positions = 1  # the class token
 
     @classmethod
-    def load(cls, folder: str, dtype: torch.dtype) -> BlipCaptions:
+    def load(cls, folder: str, dtype: torch.dtype | str) -> BlipCaptions:
         """Load a model from a transformers folder; raise CheckpointError."""
         family = cls()
         family.model = load_model(folder, cls.architecture, dtype)

@@ -30,7 +30,7 @@ class BlipAnswers(BlipCaptions):
     attends = False
 
     @classmethod
-    def load(cls, folder: str, dtype: torch.dtype) -> BlipAnswers:
+    def load(cls, folder: str, dtype: torch.dtype | str) -> BlipAnswers:
         """Load a model from a transformers folder; raise CheckpointError."""
         family = super().load(folder, dtype)
         assert isinstance(family, cls)

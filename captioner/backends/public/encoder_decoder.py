@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from captioner.backends.public.cross_attention import CrossAttentionFamily
 from captioner.backends.public.family import ImageFeatures, PromptedImage
-from captioner.backends.public.folder import load_model, load_processor, load_tokenizer
+from captioner.backends.public.model_folder import load_model, load_processor, load_tokenizer
+from captioner.backends.public.public_vocabulary import Vocabulary
 from captioner.backends.public.text_rules import as_ids
-from captioner.backends.public.vocabulary import Vocabulary
 from captioner.errors import CheckpointError
 from captioner.images.transforms import PixelSpec
 
@@ -36,7 +36,7 @@ class EncoderDecoder(CrossAttentionFamily):
     model_types = ("vision-encoder-decoder",)
 
     @classmethod
-    def load(cls, folder: str, dtype: torch.dtype) -> EncoderDecoder:
+    def load(cls, folder: str, dtype: torch.dtype | str) -> EncoderDecoder:
         """Load a model from a transformers folder; raise CheckpointError."""
         family, name = cls(), "VisionEncoderDecoderModel"
         family.model = load_model(folder, name, dtype, unused="encoder.pooler.")

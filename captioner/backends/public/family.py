@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from captioner.backends.public.decoder_state import DecoderState
-from captioner.backends.public.vocabulary import Vocabulary
+from captioner.backends.public.public_vocabulary import Vocabulary
 from captioner.errors import CaptionerError
 from captioner.images.transforms import PixelSpec
 
@@ -39,6 +39,8 @@ class PromptedImage:
     """Token ids, with one image token where the family has one."""
     asks: bool = False
     """Whether the prompt is a question."""
+    layout: tuple[()] = ()
+    """Equal for all, because prompts of different lengths are padded."""
 
 
 class Family(ABC):
@@ -77,8 +79,12 @@ class Family(ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, folder: str, dtype: torch.dtype) -> Family:
-        """Load a model from a transformers folder, for inference."""
+    def load(cls, folder: str, dtype: torch.dtype | str) -> Family:
+        """Load a model from a transformers folder, for inference.
+
+        `dtype` is a type of torch, or "auto" for that of the stored weights. Raises CheckpointError
+        if a part is missing or damaged.
+        """
 
     @property
     def device(self) -> torch.device:

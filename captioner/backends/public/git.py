@@ -19,10 +19,10 @@ from transformers import DynamicCache
 
 from captioner.backends.public.decoder_state import DecoderState, cache_argument
 from captioner.backends.public.family import Family, ImageFeatures, PromptedImage
-from captioner.backends.public.folder import load_model, load_processor, load_tokenizer
+from captioner.backends.public.model_folder import load_model, load_processor, load_tokenizer
 from captioner.backends.public.prefix import pad_left
+from captioner.backends.public.public_vocabulary import Vocabulary
 from captioner.backends.public.text_rules import as_ids
-from captioner.backends.public.vocabulary import Vocabulary
 from captioner.errors import CheckpointError
 from captioner.images.transforms import PixelSpec
 
@@ -34,7 +34,7 @@ class Git(Family):
     questions = True
 
     @classmethod
-    def load(cls, folder: str, dtype: torch.dtype) -> Git:
+    def load(cls, folder: str, dtype: torch.dtype | str) -> Git:
         """Load a model from a transformers folder; raise CheckpointError."""
         family = cls()
         family.model = load_model(folder, "GitForCausalLM", dtype)

@@ -20,8 +20,8 @@ from public_tokens import (
 )
 from safetensors.torch import load_file, save_file
 
+from captioner.backends.public.families import load_family
 from captioner.backends.public.family import Family
-from captioner.backends.public.registry import load_family
 from captioner.errors import CheckpointError
 
 PAIRS = [("vit", "gpt2", 32), ("swin", "bert", 48), ("deit", "roberta", 48), ("beit", "bart", 32)]

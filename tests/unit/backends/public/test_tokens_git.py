@@ -18,8 +18,8 @@ from public_tokens import (
     random_images,
 )
 
+from captioner.backends.public.families import load_family
 from captioner.backends.public.family import Family
-from captioner.backends.public.registry import load_family
 from captioner.errors import CaptionerError, CheckpointError
 
 

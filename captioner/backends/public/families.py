@@ -8,20 +8,28 @@ from typing import Any
 import torch
 
 from captioner.backends.public.family import Family
-from captioner.backends.public.folder import read_config
-from captioner.backends.public.vocabulary import PromptTokenizer
+from captioner.backends.public.model_folder import read_config
+from captioner.backends.public.public_vocabulary import PromptTokenizer
 from captioner.errors import CheckpointError
 
 FAMILIES: dict[str, str] = {
-    "blip": "blip.BlipCaptions",
     "BlipForQuestionAnswering": "blip_questions.BlipAnswers",
+    "blip": "blip.BlipCaptions",
+    "gemma3": "gemma3.Gemma3",
     "git": "git.Git",
+    "idefics3": "idefics3.Idefics3",
+    "llava": "llava.Llava",
+    "llava_next": "llava.LlavaNext",
+    "llava_onevision": "llava.LlavaOnevision",
+    "qwen2_5_vl": "qwen_vl.Qwen2p5Vl",
+    "qwen2_vl": "qwen_vl.Qwen2Vl",
+    "smolvlm": "idefics3.SmolVlm",
     "vision-encoder-decoder": "encoder_decoder.EncoderDecoder",
 }
 """Module and class of each model type; a class name of transformers overrides its type."""
 
 
-def load_family(folder: str, dtype: torch.dtype) -> Family:
+def load_family(folder: str, dtype: torch.dtype | str) -> Family:
     """Load the model of a transformers folder.
 
     Raises:

@@ -33,7 +33,9 @@ def read_config(folder: str) -> dict[str, Any]:
     return config
 
 
-def load_model(folder: str, name: str, dtype: torch.dtype, *, unused: str | None = None) -> Any:
+def load_model(
+    folder: str, name: str, dtype: torch.dtype | str, *, unused: str | None = None
+) -> Any:
     """Return a model of the class `name` of transformers, for inference; raise CheckpointError.
 
     Weights whose names begin with `unused` may be missing, because they have no effect.
@@ -69,7 +71,12 @@ def load_tokenizer(folder: str) -> Any:
 
 def _load(folder: str, what: str, load: Callable[[], Part]) -> Part:
     """Return the result of a loading function; raise CheckpointError for any failure."""
+    show_progress = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
     try:
         return load()
     except Exception as error:  # damaged files make the library raise errors of many types
         raise CheckpointError(f"{folder}: cannot be loaded as {what}: {one_line(error)}") from None
+    finally:
+        if show_progress:
+            transformers.utils.logging.enable_progress_bar()
