@@ -31,8 +31,8 @@ from transformers import (  # noqa: E402
 )
 
 from captioner.backends.model_inputs import Prepared  # noqa: E402
+from captioner.backends.public.families import load_family  # noqa: E402
 from captioner.backends.public.public_backend import PublicBackend  # noqa: E402
-from captioner.backends.public.registry import load_family  # noqa: E402
 from captioner.decoding import beam_search, min_length  # noqa: E402
 
 BEAMS, TOKENS, SIZE, VOCABULARY = 5, 20, 384, 30524
