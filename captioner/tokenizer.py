@@ -50,8 +50,8 @@ class Tokenizer:
         CheckpointError: It is not a SentencePiece model, or has other special ids.
     """
 
-    pad = PAD
-    """Padding id."""
+    bos, pad, ends = BOS, PAD, (EOS,)
+    """The ids before the first token, of padding, and of the tokens that end a text."""
 
     def __init__(self, model: bytes) -> None:
         from sentencepiece import SentencePieceProcessor

@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 
     from captioner.audio import AudioSpec
     from captioner.backends.model_inputs import ModelInput, Prepared
+    from captioner.backends.vocabulary import TextTokenizer
     from captioner.images.transforms import PixelSpec
-    from captioner.tokenizer import Tokenizer
 
-Memory = Any  # encoder outputs of one image, alone or fused with a question; opaque to callers
+Memory = Any
+"""Encoder outputs of one image, alone or fused with a question; opaque to callers.
+
+Its attribute `layout` is hashable. Memories with equal layouts can be decoded together.
+"""
 NO_POSITIONS = (
     "attention: this model's fusion gives the decoder no positions of the image; request the"
     " attention of a caption, or use a model with the fusion concat, add, multiply or graph"
@@ -67,7 +71,8 @@ class DecodingState(Protocol):
     def admit(self, memories: Sequence[Memory], places: Array) -> None:
         """Replace the finished images at `places` (B,), int64, by new ones.
 
-        It is called between a step and `reorder`. The new images begin at BOS with the next step.
+        It is called between a step and `reorder`, if `Backend.admits`. The new images begin at BOS
+        with the next step.
         """
 
 
@@ -75,8 +80,27 @@ class Backend(Protocol):
     """One model, or an ensemble whose members' probabilities are averaged at each step."""
 
     @property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer that all members share."""
+    def tokenizer(self) -> TextTokenizer:
+        """The tokenizer that all members share; a model in training has none."""
+
+    @property
+    def bos(self) -> int:
+        """The id of the token before the first one, as `TextTokenizer.bos`."""
+
+    @property
+    def pad(self) -> int:
+        """The id of padding in texts, as `TextTokenizer.pad`."""
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The ids that end a text, as `TextTokenizer.ends`."""
+
+    @property
+    def admits(self) -> bool:
+        """Whether `DecodingState.admit` can put new images into a running search.
+
+        Otherwise, each batch is searched by itself, and its memories may have different layouts.
+        """
 
     @property
     def models(self) -> Sequence[Any]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from captioner.backends.base import Kind
-from captioner.backends.grouping import group_places
 from captioner.decoding.arrays import Array, namespace
 
 
@@ -18,11 +17,6 @@ def choose_kinds(names: Sequence[str], probabilities: Array) -> list[Kind]:
     """Return the most probable kind of each image, from the probabilities (B, N) of N kinds."""
     best = (max(zip(row, names, strict=True)) for row in probabilities.tolist())
     return [Kind(name, probability) for probability, name in best]
-
-
-def group_by_layout(memories: Sequence[EncoderOutputs]) -> list[list[int]]:
-    """Return the places of memories that can be decoded together, because P is equal."""
-    return group_places(tuple(state.shape[1] for state in memory.states) for memory in memories)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +31,11 @@ class EncoderOutputs:
     """The kind of the image, if B = 1 and the model recognizes kinds."""
     batch: tuple[EncoderOutputs, int] | None = field(default=None, repr=False)
     """The outputs that these were split from, and their index there."""
+
+    @property
+    def layout(self) -> tuple[int, ...]:
+        """P of each member, or A."""
+        return tuple(state.shape[1] for state in self.states)
 
     def split(self, kinds: Sequence[Kind | None] | None = None) -> list[EncoderOutputs]:
         """Return the outputs of each image or question, which share the arrays.

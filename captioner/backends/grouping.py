@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
+from captioner.backends.base import Memory
+
 Item = TypeVar("Item")
 Output = TypeVar("Output")
 
@@ -15,6 +17,11 @@ def group_places(keys: Iterable[Hashable]) -> list[list[int]]:
     for place, key in enumerate(keys):
         groups.setdefault(key, []).append(place)
     return list(groups.values())
+
+
+def group_by_layout(memories: Sequence[Memory]) -> list[list[int]]:
+    """Return the places of memories that can be decoded together."""
+    return group_places(memory.layout for memory in memories)
 
 
 def map_groups(

@@ -49,7 +49,7 @@ from captioner.decoding.arrays import Arrays
 from captioner.decoding.numpy_arrays import NUMPY
 from captioner.errors import CaptionerError
 from captioner.images.transforms import PixelSpec
-from captioner.tokenizer import PAD, Tokenizer
+from captioner.tokenizer import BOS, EOS, PAD, Tokenizer
 
 if TYPE_CHECKING:
     from captioner.audio import AudioSpec
@@ -105,6 +105,7 @@ class OnnxBackend:
 
     device = "cpu"
     arrays: Arrays = NUMPY
+    bos, pad, ends = BOS, PAD, (EOS,)
 
     def __init__(
         self,
@@ -133,6 +134,11 @@ class OnnxBackend:
                     " does not have: its backbone takes images of one size, or the graph was"
                     " removed"
                 )
+
+    @property
+    def admits(self) -> bool:
+        """Whether a running search takes new images: not if memories have several layouts."""
+        return not self.audio_specs
 
     @property
     def models(self) -> Sequence[GraphSessions]:

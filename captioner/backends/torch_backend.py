@@ -31,7 +31,7 @@ from captioner.errors import CaptionerError
 from captioner.images.transforms import PixelSpec
 from captioner.model.decoder import Decoder
 from captioner.model.seq2seq import Seq2Seq
-from captioner.tokenizer import BOS, PAD, SPECIAL, Tokenizer
+from captioner.tokenizer import BOS, EOS, PAD, SPECIAL, Tokenizer
 
 if TYPE_CHECKING:
     from captioner.audio import AudioSpec
@@ -48,6 +48,8 @@ class TorchBackend:
     reads nothing; `audio_specs` are those of second encoders. `dtype` is the type of the pixels
     that the backbones take.
     """
+
+    bos, pad, ends = BOS, PAD, (EOS,)
 
     def __init__(
         self,
@@ -78,6 +80,11 @@ class TorchBackend:
         if self._tokenizer is None:
             raise ValueError("this backend was made of a model alone, without a tokenizer")
         return self._tokenizer
+
+    @property
+    def admits(self) -> bool:
+        """Whether a running search takes new images: not if memories have several layouts."""
+        return not self.audio_specs
 
     @property
     def answers(self) -> Sequence[tuple[int, ...]]:

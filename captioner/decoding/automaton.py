@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from captioner.decoding.arrays import Array, Arrays
+from captioner.decoding.ends import Ends, list_ends
 from captioner.decoding.rules import NEVER, Prefixes, Rule
 
 FORBIDDEN = -1
@@ -25,20 +26,21 @@ class Automaton:
     Args:
         table: (S, V), the next state for each state and token, or `FORBIDDEN`. State 0 is the
             first one. Where a sequence may end, EOS has any state.
-        eos: Id of the token that ends a sequence.
+        eos: Ids of the tokens that end a sequence, or one id.
 
     Attributes:
         table: (S, V), int64.
+        ends: The ids that end a sequence.
         min_remaining: (S,), the minimum number of tokens before a sequence may end.
 
     Raises:
         ValueError: No sequence can ever end.
     """
 
-    def __init__(self, table: np.ndarray, *, eos: int) -> None:
-        self.table, self.eos = table.astype(np.int64, copy=False), eos
+    def __init__(self, table: np.ndarray, *, eos: Ends) -> None:
+        self.table, self.ends = table.astype(np.int64, copy=False), list_ends(eos)
         self._converted: dict[Arrays, tuple[Array, Array]] = {}
-        self.min_remaining = _min_remaining(self.table, eos)
+        self.min_remaining = _min_remaining(self.table, self.ends)
         if not 0 <= self.min_remaining[0] < len(table):
             raise ValueError("no text satisfies the automaton: no state that it reaches allows EOS")
 
@@ -59,13 +61,13 @@ class Automaton:
         return state
 
 
-def _min_remaining(table: np.ndarray, eos: int) -> np.ndarray:
+def _min_remaining(table: np.ndarray, ends: Sequence[int]) -> np.ndarray:
     """Return the distance (S,) to the nearest state that allows EOS; S where there is none."""
     states = len(table)
     distance = np.full(states + 1, states)  # row S stands for FORBIDDEN
-    distance[:states][table[:, eos] != FORBIDDEN] = 0
+    distance[:states][(table[:, list(ends)] != FORBIDDEN).any(1)] = 0
     following = np.where(table == FORBIDDEN, states, table)
-    following[:, eos] = states  # a sequence does not continue after EOS
+    following[:, list(ends)] = states  # a sequence does not continue after EOS
     for _ in range(states):
         nearer = distance[following].min(1) + 1
         nearer = np.minimum(distance[:states], nearer).clip(max=states)
@@ -91,7 +93,8 @@ def satisfy_automata(automata: Sequence[Automaton], *, max_length: int) -> Rule:
             logprobs = arrays.where(following == FORBIDDEN, NEVER, logprobs)
         left = max_length - prefixes.lengths - 1  # (B,), after this token
         too_late = needed + 1 > left[:, None, None]
-        too_late[..., automata[0].eos] = False
+        for end in automata[0].ends:
+            too_late[..., end] = False
         return arrays.where(too_late, NEVER, logprobs)
 
     return rule

@@ -6,8 +6,9 @@ vocabulary, L maximum length.
 A live hypothesis can still be extended; a finished one ends in EOS or has the maximum length. Of
 the 2K most probable continuations of an image's live hypotheses, the first K that do not end are
 the new live hypotheses, and those that end are kept as finished ones if they are among the first
-K. An image is done when it has K finished hypotheses and no live one can score better than the
-worst of them. The result of an image does not depend on the other images.
+K. If E ids end a sequence, the (1 + E)K most probable continuations are considered. An image is
+done when it has K finished hypotheses and no live one can score better than the worst of them. The
+result of an image does not depend on the other images.
 
 Besides `step` (see `search.py`), the search receives `reorder`: after `reorder(rows)`, row i of
 B * K continues the hypothesis of row `rows[i]`. Images that are done are removed from the batch
@@ -26,6 +27,7 @@ from typing import Any
 from captioner.decoding.arrays import Array, Arrays
 from captioner.decoding.automaton import Automaton
 from captioner.decoding.beam_group import BeamGroup, GroupOptions, Stop
+from captioner.decoding.ends import Ends, list_ends
 from captioner.decoding.rules import NEVER, Prefixes, Rule, apply_rules
 from captioner.decoding.search import Hypothesis, LengthForm, Step, length_normalization
 
@@ -50,7 +52,7 @@ def beam_stream(
     images: int,
     beams: int,
     bos: int,
-    eos: int,
+    eos: Ends,
     max_length: int,
     length_penalty: float = 1.0,
     length_form: LengthForm = "average",
@@ -71,7 +73,7 @@ def beam_stream(
         images: Images at the start, numbered from 0.
         beams: Beams of an image, and the maximum number of its hypotheses.
         bos: Id of the token before the first one.
-        eos: Id of the token that ends a sequence.
+        eos: Id of the token that ends a sequence, or several, each a continuation of its own.
         max_length: Longest sequence in tokens, EOS included.
         length_penalty: See `length_normalization`.
         length_form: See `length_normalization`.
@@ -98,7 +100,8 @@ def beam_stream(
         stop = "heuristic"  # a greater length never improves a score
     score = length_normalization(length_penalty, length_form)
     size, count = beams // groups, min(num_return or beams // groups, beams // groups)
-    options = GroupOptions(size, bos, eos, max_length, score, stop, count, tuple(required), arrays)
+    ends, automata = list_ends(eos), tuple(required)
+    options = GroupOptions(size, bos, ends, max_length, score, stop, count, automata, arrays)
     parts = [BeamGroup(images, options) for _ in range(groups)]
     return _Search(step, reorder, admit, parts, rules, diversity, arrays).run(images)
 

@@ -1,7 +1,7 @@
 """The live and the finished hypotheses of a group of beams, for all images of a search.
 
-Shapes: B images in progress, G beams of the group, V vocabulary, C candidates per beam, L maximum
-length.
+Shapes: B images in progress, G beams of the group, V vocabulary, C candidates per beam, N
+candidates per image, L maximum length.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Literal
 from captioner.decoding.arrays import Array, Arrays
 from captioner.decoding.automaton import Automaton
 from captioner.decoding.banks import add_required_candidates, allocate_beams
+from captioner.decoding.ends import is_end, until_end
 from captioner.decoding.rules import NEVER, Prefixes
 from captioner.decoding.search import Hypothesis, Score
 
@@ -24,7 +25,7 @@ class GroupOptions:
 
     beams: int
     bos: int
-    eos: int
+    ends: tuple[int, ...]
     max_length: int
     score: Score
     stop: Stop
@@ -72,11 +73,11 @@ class BeamGroup:
             The beams (B, G) that the new live hypotheses continue.
         """
         size, arrays = self.options.beams, self.arrays
-        parent, token, logprob = self._candidates(logprobs, penalty)  # (B, 2G)
+        parent, token, logprob = self._candidates(logprobs, penalty)  # (B, N)
         here = self.positions == self.lengths[:, None, None]  # (B, 1, L), of the new tokens
         self.lengths = (self.lengths + 1).clip(max=self.options.max_length)
         longest = self.lengths == self.options.max_length
-        ends = (token == self.options.eos) | longest[:, None]
+        ends = is_end(token, self.options.ends) | longest[:, None]
         if (ended := ends[:, :size]).any():
             tokens = self._append(parent[:, :size], token[:, :size], here)
             self._add_finished(logprob[:, :size], ended, tokens)
@@ -89,10 +90,15 @@ class BeamGroup:
         return parent
 
     def _candidates(self, logprobs: Array, penalty: Array | None) -> tuple[Array, Array, Array]:
-        """Return the beams, tokens and total log-probabilities of the 2G best continuations."""
-        arrays, images, count = self.arrays, logprobs.shape[0], 2 * self.options.beams
+        """Return the beams, tokens and total log-probabilities of the N best continuations.
+
+        G of them do not end, because each beam has as many continuations that end as there are
+        ends.
+        """
+        arrays, images = self.arrays, logprobs.shape[0]
+        count = (1 + len(self.options.ends)) * self.options.beams
         ranked = logprobs if penalty is None else logprobs - penalty[:, None]
-        # The best 2G of each beam contain the best 2G of all; G small selections are faster than
+        # The best N of each beam contain the best N of all; G small selections are faster than
         # one over G * V.
         best, token = arrays.topk(ranked, min(count, logprobs.shape[-1]))  # (B, G, C)
         if self.options.required:
@@ -104,7 +110,7 @@ class BeamGroup:
             logprob = arrays.gather(values, index)
         else:
             values = (self.logprob[..., None] + best).reshape(images, -1)  # (B, G * C)
-            logprob, index = arrays.topk(values, min(count, values.shape[-1]))  # (B, 2G)
+            logprob, index = arrays.topk(values, min(count, values.shape[-1]))  # (B, N)
         if penalty is not None:
             totals = self.logprob[..., None] + arrays.gather(logprobs, token)
             logprob = arrays.gather(totals.reshape(images, -1), index)
@@ -143,8 +149,4 @@ class BeamGroup:
         """Return the finished hypotheses of the image at a place, best first."""
         columns = (self.finished_tokens, self.finished_logprob, self.finished_score)
         rows = zip(*(column[place].tolist() for column in columns), strict=True)
-        return [Hypothesis(self._until_eos(x), p, s) for x, p, s in rows if s > NEVER]
-
-    def _until_eos(self, tokens: list[int]) -> list[int]:
-        eos = self.options.eos
-        return tokens[: tokens.index(eos) + 1] if eos in tokens else tokens
+        return [Hypothesis(until_end(x, self.options.ends), p, s) for x, p, s in rows if s > NEVER]

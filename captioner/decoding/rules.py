@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from captioner.decoding.arrays import Array, Arrays
+from captioner.decoding.ends import Ends, list_ends
 
 NEVER = float("-inf")
 
@@ -43,11 +44,14 @@ def apply_rules(rules: Sequence[Rule], logprobs: Array, prefixes: Prefixes) -> A
     return logprobs
 
 
-def min_length(tokens: int, *, eos: int) -> Rule:
+def min_length(tokens: int, *, eos: Ends) -> Rule:
     """Forbid EOS before `tokens` tokens, EOS not counted."""
+    ends = list_ends(eos)
 
     def rule(logprobs: Array, prefixes: Prefixes) -> Array:
-        logprobs[prefixes.lengths < tokens, :, eos] = NEVER
+        short = prefixes.lengths < tokens
+        for end in ends:
+            logprobs[short, :, end] = NEVER
         return logprobs
 
     return rule

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from captioner.decoding.arrays import Array, Arrays, namespace
+from captioner.decoding.ends import Ends, is_end, list_ends
 from captioner.decoding.rules import NEVER, Prefixes, Rule, apply_rules
 
 Step = Callable[[Array], Array]
@@ -53,7 +54,7 @@ def greedy_search(
     *,
     images: int,
     bos: int,
-    eos: int,
+    eos: Ends,
     max_length: int,
     length_penalty: float = 1.0,
     rules: Sequence[Rule] = (),
@@ -69,14 +70,14 @@ def greedy_search(
     return collect_hypotheses(list(steps), eos=eos, score=length_normalization(length_penalty))
 
 
-def sample(step: Step, draws: Array, *, bos: int, eos: int, pad: int) -> Array:
+def sample(step: Step, draws: Array, *, bos: int, eos: Ends, pad: int) -> Array:
     """Sample from the model's own distribution.
 
     Args:
         step: See the head of this module.
         draws: (L, B, K), uniform in [0, 1): one number per step and row.
         bos: Id of the token before the first one.
-        eos: Id of the token that ends a sequence.
+        eos: Id of the token that ends a sequence, or several.
         pad: Id of the token after EOS.
 
     Returns:
@@ -86,7 +87,7 @@ def sample(step: Step, draws: Array, *, bos: int, eos: int, pad: int) -> Array:
     shape = {"images": images, "rows": rows, "max_length": length}
     steps = generate_steps(step, Sampler(draws), **shape, bos=bos, eos=eos, arrays=arrays)
     tokens = arrays.stack([tokens for tokens, _ in steps], -1)  # (B, K, T)
-    ends = tokens == eos
+    ends = is_end(tokens, list_ends(eos))
     return arrays.where(ends.cumsum(-1) > ends, pad, tokens)
 
 
@@ -97,7 +98,7 @@ def generate_steps(
     images: int,
     rows: int,
     bos: int,
-    eos: int,
+    eos: Ends,
     max_length: int,
     rules: Sequence[Rule] = (),
     arrays: Arrays,
@@ -105,8 +106,9 @@ def generate_steps(
     """Yield the tokens of each step and their log-probabilities, both (B, K).
 
     `choose` selects tokens (B, K) from log-probabilities (B, K, V). A row that has ended continues
-    with EOS and log-probability 0; generation stops when all rows have ended.
+    with the first id of `eos` and log-probability 0; generation stops when all rows have ended.
     """
+    ends = list_ends(eos)
     last = arrays.full((images, rows), bos)
     running = arrays.full((images, rows), True)
     tokens = arrays.full((images, rows, max_length), 0)
@@ -114,11 +116,11 @@ def generate_steps(
         logprobs = arrays.log_softmax(step(last))  # (B, K, V)
         lengths = arrays.full((images,), t)
         logprobs = apply_rules(rules, logprobs, Prefixes(tokens[..., :t], lengths, arrays))
-        last = arrays.where(running, choose(logprobs), eos)  # (B, K)
+        last = arrays.where(running, choose(logprobs), ends[0])  # (B, K)
         tokens[..., t] = last
         chosen = arrays.gather(logprobs, last[..., None])[..., 0]
         yield last, arrays.where(running, chosen, 0.0)
-        running = running & (last != eos)
+        running = running & ~is_end(last, ends)
         if not running.any():
             break
 
@@ -183,7 +185,7 @@ class Sampler:
 
 
 def collect_hypotheses(
-    steps: Sequence[tuple[Array, Array]], *, eos: int, score: Score
+    steps: Sequence[tuple[Array, Array]], *, eos: Ends, score: Score
 ) -> list[list[Hypothesis]]:
     """Return the hypotheses of each image, in the order of its rows, without forbidden ones.
 
@@ -191,7 +193,7 @@ def collect_hypotheses(
     """
     arrays = namespace(steps[0][0])
     tokens = arrays.stack([token for token, _ in steps], -1)  # (B, K, L)
-    ended = (tokens == eos).cumsum(-1)
+    ended = is_end(tokens, list_ends(eos)).cumsum(-1)
     lengths = (ended == 0).sum(-1) + (ended[..., -1] > 0)  # (B, K)
     # Added step by step, so that the other images' number of steps does not affect the rounding.
     totals = sum(logprob for _, logprob in steps)

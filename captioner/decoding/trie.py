@@ -13,6 +13,7 @@ import numpy as np
 
 from captioner.decoding.arrays import Array, Arrays, namespace
 from captioner.decoding.beam import Reorder
+from captioner.decoding.ends import Ends, list_ends
 from captioner.decoding.numpy_arrays import NUMPY
 from captioner.decoding.rules import NEVER
 from captioner.decoding.search import Step
@@ -26,6 +27,9 @@ class Trie:
     is the root. The edges of a node are adjacent and sorted by token. All sequences end in the
     node `end`, whose only edge is EOS to itself, so that every node has a continuation.
 
+    If several ids end a sequence, the first stands for all of them: every sequence is stored with
+    it, and a search gives it their total probability.
+
     Raises:
         ValueError: The set is empty, or a sequence is not as described.
     """
@@ -35,9 +39,12 @@ class Trie:
     longest: int
     """Length of the longest sequence in tokens, EOS included."""
 
-    def __init__(self, sequences: Iterable[Sequence[int]], *, eos: int) -> None:
-        members = {tuple(sequence) for sequence in sequences}
-        _check_members(members, eos)
+    def __init__(self, sequences: Iterable[Sequence[int]], *, eos: Ends) -> None:
+        self.ends = list_ends(eos)
+        eos = self.ends[0]
+        given = {tuple(sequence) for sequence in sequences}
+        _check_members(given, self.ends)
+        members = {(*sequence[:-1], eos) for sequence in given}
         self.members, self.longest = members, max(map(len, members))
         prefixes = {member[:n] for member in members for n in range(1, len(member) + 1)}
         inner = sorted({prefix[:-1] for prefix in prefixes})
@@ -82,12 +89,13 @@ class Trie:
         return rows, self.tokens[arrays.arange(len(rows)) + shift[rows]]
 
 
-def _check_members(members: set[tuple[int, ...]], eos: int) -> None:
+def _check_members(members: set[tuple[int, ...]], ends: Sequence[int]) -> None:
     if not members:
         raise ValueError("the trie has no sequences; expected at least one")
     for member in members:
-        if member.count(eos) != 1 or member[-1] != eos:
-            raise ValueError(f"{list(member)}: expected tokens that end in the one EOS, {eos}")
+        if sum(map(member.count, ends)) != 1 or member[-1] not in ends:
+            expected = " or ".join(map(str, ends))
+            raise ValueError(f"{list(member)}: expected tokens that end in the one EOS, {expected}")
         if min(member) < 0:
             raise ValueError(f"{list(member)}: a token cannot be negative")
 
@@ -127,6 +135,9 @@ class _TrieConstraint:
         rows, columns = self.trie.allowed(self.nodes)
         flat = logits.reshape(-1, logits.shape[-1])  # (N, V)
         allowed = flat[rows, columns]  # (A,)
+        if len(self.trie.ends) > 1:
+            total = _total_logit(flat[:, list(self.trie.ends)])  # (N,)
+            allowed = arrays.where(columns == self.trie.ends[0], total[rows], allowed)
         # The softmax of a row of -inf alone would be NaN.
         possible = arrays.full((len(flat),), False)
         possible[rows[allowed > NEVER]] = True
@@ -145,3 +156,12 @@ class _TrieConstraint:
     def reorder(self, rows: Array) -> None:
         self._reorder(rows)
         self.nodes = self.nodes[rows]
+
+
+def _total_logit(logits: Array) -> Array:
+    """Return the logits (N,) of the total probabilities of some tokens, from theirs (N, E)."""
+    arrays = namespace(logits)
+    highest = arrays.amax(logits)
+    possible = arrays.where(highest[:, None] == NEVER, 0.0, logits)  # -inf alone would give NaN
+    total = arrays.amax(possible) - arrays.amax(arrays.log_softmax(possible))
+    return arrays.where(highest == NEVER, NEVER, total)

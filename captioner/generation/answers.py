@@ -16,7 +16,6 @@ from captioner.decoding import Hypothesis, Trie, beam_search, constrain_to_trie,
 from captioner.decoding.beam import Reorder
 from captioner.decoding.numpy_arrays import NUMPY
 from captioner.decoding.search import Step
-from captioner.tokenizer import BOS, EOS
 
 
 def search_answers(
@@ -44,7 +43,7 @@ def search_answers(
         count = num_return or config.beam_size
         return _rank_answers(backend, memories, config.temperature, closed, count)
     beams, length = config.beam_size, config.max_length if closed is None else closed.longest
-    options: dict[str, Any] = {"images": len(memories), "bos": BOS, "eos": EOS}
+    options: dict[str, Any] = {"images": len(memories), "bos": backend.bos, "eos": backend.ends}
     options |= {"max_length": length, "length_penalty": 0.0, "arrays": backend.arrays}
     with backend.inference():
         state = backend.start(memories, rows=beams, room=length, temperature=config.temperature)

@@ -13,8 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from captioner.backends.base import Backend, DecodingState, Memory
-from captioner.backends.encoder_outputs import group_by_layout
-from captioner.backends.grouping import map_groups
+from captioner.backends.grouping import group_by_layout, map_groups
 from captioner.config import DecodingConfig
 from captioner.decoding import (
     Hypothesis,
@@ -28,7 +27,6 @@ from captioner.decoding import (
 from captioner.decoding.arrays import Array, Arrays
 from captioner.decoding.search import Choose
 from captioner.generation.constraints import Constraints
-from captioner.tokenizer import BOS, EOS
 
 UNCONSTRAINED = Constraints()
 _Item = TypeVar("_Item")
@@ -55,15 +53,15 @@ def search_caption_stream(
     """Yield the captions of each image in order, best first.
 
     In a beam search, images of a later batch take the places of finished ones: a batch is
-    requested when there is room for it. With sampling, each image has `rows` captions. A model of
-    images and recordings decodes each batch by itself.
+    requested when there is room for it. With sampling, each image has `rows` captions. A backend
+    that does not admit images to a running search decodes each batch by itself.
     """
     if config.method == "sample":
         captions = _draw_batches(backend, batches, config, constraints, rows=rows)
-    elif backend.audio_specs:
-        captions = _search_each_batch(backend, batches, config, constraints)
-    else:
+    elif backend.admits:
         captions = _search_batches(backend, iter(batches), config, constraints)
+    else:
+        captions = _search_each_batch(backend, batches, config, constraints)
     return _infer(backend, captions)
 
 
@@ -115,7 +113,7 @@ def _search_each_batch(
 
 def _group(backend: Backend, memories: Sequence[Memory]) -> list[list[int]]:
     """Return the places of the memories that can be decoded together."""
-    return group_by_layout(memories) if backend.audio_specs else [[*range(len(memories))]]
+    return [[*range(len(memories))]] if backend.admits else group_by_layout(memories)
 
 
 def _search_batches(
@@ -134,8 +132,8 @@ def _search_batches(
         state.reorder,
         images=len(memories),
         beams=config.beam_size,
-        bos=BOS,
-        eos=EOS,
+        bos=backend.bos,
+        eos=backend.ends,
         max_length=config.max_length,
         length_penalty=config.length_penalty,
         length_form=config.length_form,
@@ -174,7 +172,7 @@ def draw_captions(
     score = length_normalization(config.length_penalty, config.length_form)
     with backend.inference():
         steps = list(_generate(backend, memories, config, constraints, sampler, rows=rows))
-        return collect_hypotheses(steps, eos=EOS, score=score)
+        return collect_hypotheses(steps, eos=backend.ends, score=score)
 
 
 def stream_tokens(
@@ -194,9 +192,10 @@ def stream_tokens(
     choose = _sampler(config, range(1), 1, backend.arrays) if sampling else choose_best
     steps = _generate(backend, [memory], config, constraints, choose, temperature=temperature)
     for tokens, logprobs in _infer(backend, steps):
-        if tokens.item() == EOS or logprobs.item() == float("-inf"):
+        token = int(tokens.item())
+        if token in backend.ends or logprobs.item() == float("-inf"):
             return
-        yield int(tokens.item())
+        yield token
 
 
 def _generate(
@@ -211,8 +210,17 @@ def _generate(
 ) -> Iterator[tuple[Array, Array]]:
     length, rules = config.max_length, constraints.rules
     state = backend.start(memories, rows=rows, room=length, temperature=temperature)
-    options = {"images": len(memories), "rows": rows, "bos": BOS, "eos": EOS, "max_length": length}
-    yield from generate_steps(state.step, choose, **options, rules=rules, arrays=backend.arrays)
+    yield from generate_steps(
+        state.step,
+        choose,
+        images=len(memories),
+        rows=rows,
+        bos=backend.bos,
+        eos=backend.ends,
+        max_length=length,
+        rules=rules,
+        arrays=backend.arrays,
+    )
 
 
 def _sampler(config: DecodingConfig, images: Iterable[int], rows: int, arrays: Arrays) -> Sampler:

@@ -16,6 +16,7 @@ from functools import partial
 
 import numpy as np
 
+from captioner.backends.vocabulary import TextTokenizer
 from captioner.config import DecodingConfig
 from captioner.decoding import (
     FORBIDDEN,
@@ -28,7 +29,6 @@ from captioner.decoding import (
 )
 from captioner.errors import CaptionerError
 from captioner.text import DANGLING_WORDS, normalize_caption
-from captioner.tokenizer import EOS, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Constraints:
 
 
 def build_constraints(
-    config: DecodingConfig, tokenizer: Tokenizer, *, lowercase: bool
+    config: DecodingConfig, tokenizer: TextTokenizer, *, lowercase: bool
 ) -> Constraints:
     """Return the constraints of a configuration on captions, which may be in lower case.
 
@@ -67,7 +67,7 @@ def build_constraints(
                 " checkpoint"
             ) from None
     if config.min_length:
-        rules.append(min_length(config.min_length, eos=EOS))
+        rules.append(min_length(config.min_length, eos=tokenizer.ends))
     if config.no_repeat_ngram:
         rules.append(no_repeat_ngram(config.no_repeat_ngram))
     if config.repetition_penalty != 1:
@@ -90,7 +90,7 @@ def _normalize(phrase: str, option: str, *, lowercase: bool) -> str:
     return text
 
 
-def _prefix_automaton(text: str, tokenizer: Tokenizer) -> Automaton:
+def _prefix_automaton(text: str, tokenizer: TextTokenizer) -> Automaton:
     """Accept captions that begin with these words, the last of which is not continued."""
     tokens, pieces = tokenizer.encode(text)[:-1], tokenizer.list_pieces()
     table = np.full((len(tokens) + 2, len(pieces)), FORBIDDEN)
@@ -99,8 +99,8 @@ def _prefix_automaton(text: str, tokenizer: Tokenizer) -> Automaton:
     within = [not piece or (text[-1].isalnum() and _is_word(piece[0])) for piece in pieces]
     table[-2] = np.where(within, FORBIDDEN, len(table) - 1)
     table[-1] = np.where([piece is None for piece in pieces], FORBIDDEN, len(table) - 1)
-    table[-2:, EOS] = len(table) - 1
-    return Automaton(table, eos=EOS)
+    table[-2:, list(tokenizer.ends)] = len(table) - 1
+    return Automaton(table, eos=tokenizer.ends)
 
 
 def _is_word(c: str) -> bool:
@@ -109,7 +109,7 @@ def _is_word(c: str) -> bool:
 
 
 def _to_bytes(c: str) -> str:
-    """Return the bytes of a character in the form of `Tokenizer.list_pieces`."""
+    """Return the bytes of a character in the form of `TextTokenizer.list_pieces`."""
     return c.encode(errors="surrogatepass").decode("ascii", "surrogateescape")
 
 
@@ -135,8 +135,9 @@ class _PhraseTable:
     """(S,), whether a phrase has just ended, if no letter and no digit follows."""
 
     def __init__(
-        self, phrases: Sequence[str], tokenizer: Tokenizer, *, remember: bool = True
+        self, phrases: Sequence[str], tokenizer: TextTokenizer, *, remember: bool = True
     ) -> None:
+        self.ends = list(tokenizer.ends)
         pieces = tokenizer.list_pieces()
         texts = [(piece or "").lower() for piece in pieces]
         known = set("".join(texts))
@@ -198,7 +199,7 @@ class _PhraseTable:
     def required(self) -> Automaton:
         """Accept captions that contain one of the phrases."""
         table = self.following.copy()
-        table[:, EOS] = np.where(self.complete, _FOUND_NUMBER, FORBIDDEN)
+        table[:, self.ends] = np.where(self.complete, _FOUND_NUMBER, FORBIDDEN)[:, None]
         return self._automaton(table)
 
     def banned(self) -> Automaton:
@@ -208,17 +209,17 @@ class _PhraseTable:
         "dog" with a suffix that is not a word.
         """
         table = np.where(self.complete[self.following], FORBIDDEN, self.following)
-        table[:, EOS] = 0
+        table[:, self.ends] = 0
         return self._automaton(table)
 
     def not_last(self) -> Automaton:
         """Accept captions that do not end in one of the phrases."""
         table = self.following.copy()
-        table[:, EOS] = np.where(self.complete, FORBIDDEN, 0)
+        table[:, self.ends] = np.where(self.complete, FORBIDDEN, 0)[:, None]
         return self._automaton(table)
 
     def _automaton(self, table: np.ndarray) -> Automaton:
         special = self.special.copy()
-        special[EOS] = False
+        special[self.ends] = False
         table[:, special] = FORBIDDEN
-        return Automaton(table, eos=EOS)
+        return Automaton(table, eos=self.ends)

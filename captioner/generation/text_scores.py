@@ -8,7 +8,6 @@ import numpy as np
 
 from captioner.backends.base import Backend, Memory
 from captioner.errors import CaptionerError
-from captioner.tokenizer import PAD
 
 
 def score_texts(
@@ -18,7 +17,7 @@ def score_texts(
 
     `memory` is that of an image or a question; `temperature` divides the logits.
     """
-    tokens = np.full((1, len(texts), max(map(len, texts), default=0)), PAD)
+    tokens = np.full((1, len(texts), max(map(len, texts), default=0)), backend.pad)
     for row, text in zip(tokens[0], texts, strict=True):
         row[: len(text)] = text
     totals = backend.score([memory], tokens, temperature=temperature).sum(-1)

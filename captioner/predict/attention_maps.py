@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from captioner.backends.base import Backend, Memory
+from captioner.backends.vocabulary import TextTokenizer
 from captioner.errors import CaptionerError
 from captioner.images.transforms import PixelSpec, visible_box
 from captioner.predict.results import Attention, Box
-from captioner.tokenizer import Tokenizer
 
 
 def map_attention(
@@ -94,7 +94,7 @@ def _overlaps(
     return common.clip(0) / np.diff(of)
 
 
-def word_numbers(tokens: Sequence[int], tokenizer: Tokenizer) -> np.ndarray:
+def word_numbers(tokens: Sequence[int], tokenizer: TextTokenizer) -> np.ndarray:
     """Return the number of the word that each token belongs to, counted from 0."""
     # With a letter appended, a token that is only the space before a word counts as its beginning.
     texts = (tokenizer.decode(tokens[: i + 1]) + "x" for i in range(len(tokens)))

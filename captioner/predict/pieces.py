@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from captioner.tokenizer import EOS, Tokenizer
+from captioner.backends.vocabulary import TextTokenizer
 
 
 class Piece(str):
@@ -20,12 +20,12 @@ class Piece(str):
         return piece
 
 
-def split_text(tokens: Iterable[int], tokenizer: Tokenizer) -> Iterator[Piece]:
+def split_text(tokens: Iterable[int], tokenizer: TextTokenizer) -> Iterator[Piece]:
     """Yield what each token adds to the text, up to EOS; never part of a character."""
     so_far: list[int] = []
     written = ""
     for token in tokens:
-        if token == EOS:
+        if token in tokenizer.ends:
             break
         so_far.append(token)
         text = tokenizer.decode(so_far)

@@ -11,8 +11,9 @@ from numbers import Real
 from typing import Any, TypeAlias
 
 from captioner.backends.base import Backend, Memory
-from captioner.backends.encoder_outputs import group_by_layout
+from captioner.backends.grouping import group_by_layout
 from captioner.backends.model_inputs import ModelInput
+from captioner.backends.vocabulary import TextTokenizer
 from captioner.checkpoint import ANSWERS
 from captioner.config import AnswerConfidence, AnswerConfig, Config
 from captioner.decoding import Hypothesis, Trie
@@ -24,7 +25,6 @@ from captioner.predict.reading import encode_images
 from captioner.predict.results import Answer, Answers, Encoded, ImageTraits
 from captioner.predict.texts import encode_question
 from captioner.text import normalize_caption
-from captioner.tokenizer import EOS, Tokenizer
 
 CLOSED_BEAMS = 64
 """A closed set of at most so many answers is searched exhaustively."""
@@ -44,7 +44,7 @@ class ClosedSet:
         self,
         answers: tuple[str, ...],
         *,
-        tokenizer: Tokenizer,
+        tokenizer: TextTokenizer,
         config: Config,
         known: Sequence[tuple[int, ...]] = (),
     ) -> None:
@@ -71,7 +71,7 @@ class ClosedSet:
                 self.spelling[tokens] = answer
         if not self.spelling:
             raise CaptionerError("answers: an empty list; name at least one, or leave it unset")
-        self.trie = Trie(self.spelling, eos=EOS)
+        self.trie = Trie(self.spelling, eos=tokenizer.ends)
         longest = config.model.max_length
         if self.trie.longest > longest:
             answer = self.spelling[max(self.spelling, key=len)]
@@ -123,7 +123,7 @@ class AnswerOptions:
         return cls(search, num_answers, min_confidence, closed, calibration)
 
     def build_answers(
-        self, hypotheses: Sequence[Hypothesis], tokenizer: Tokenizer, traits: ImageTraits
+        self, hypotheses: Sequence[Hypothesis], tokenizer: TextTokenizer, traits: ImageTraits
     ) -> Answers:
         """Return hypotheses as texts; add the probabilities of several with the same text."""
         confidence: dict[str, float] = {}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from captioner.backends.vocabulary import TextTokenizer
 from captioner.config import Config
 from captioner.errors import CaptionerError, QuestionError
 from captioner.predict.checks import check_text, quote
 from captioner.text import normalize_caption, normalize_question
-from captioner.tokenizer import Tokenizer
 
 
-def encode_text(text: Any, *, tokenizer: Tokenizer, max_length: int, lowercase: bool) -> list[int]:
+def encode_text(
+    text: Any, *, tokenizer: TextTokenizer, max_length: int, lowercase: bool
+) -> list[int]:
     """Return the ids of a caption or answer, EOS last; raise CaptionerError."""
     check_text(text, "a text", CaptionerError)
     normalized = normalize_caption(text, lowercase=lowercase)
@@ -26,7 +28,7 @@ def encode_text(text: Any, *, tokenizer: Tokenizer, max_length: int, lowercase: 
     return ids
 
 
-def encode_question(question: Any, *, tokenizer: Tokenizer, config: Config) -> list[int]:
+def encode_question(question: Any, *, tokenizer: TextTokenizer, config: Config) -> list[int]:
     """Return the ids of a question; raise QuestionError."""
     check_text(question, "a question", QuestionError)
     text = normalize_question(question, lowercase=config.data.lowercase)

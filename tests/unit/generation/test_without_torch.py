@@ -30,6 +30,8 @@ PIECES = [None] * 4 + [" a", " red", " dog", " cat", " ball", "s"]
 
 
 class Words:
+    ends = (EOS,)
+
     def list_pieces(self):
         return PIECES
 
@@ -38,7 +40,7 @@ class Table:
     "A backend whose logits depend on the image and the last token."
 
     arrays = NUMPY
-    audio_specs = ()
+    bos, ends, admits = BOS, (EOS,), True
     answers = ()
     inference = staticmethod(nullcontext)
 
