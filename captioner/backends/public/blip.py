@@ -25,7 +25,7 @@ class BlipCaptions(CrossAttentionFamily):
     skipped_positions = 1  # the class token
 
     @classmethod
-    def load(cls, folder: str, dtype: torch.dtype) -> BlipCaptions:
+    def load(cls, folder: str, dtype: torch.dtype | str) -> BlipCaptions:
         """Load a model from a transformers folder; raise CheckpointError."""
         family = cls()
         family.model = load_model(folder, "BlipForConditionalGeneration", dtype)

@@ -77,8 +77,12 @@ class Family(ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, folder: str, dtype: torch.dtype) -> Family:
-        """Load a model from a transformers folder, for inference."""
+    def load(cls, folder: str, dtype: torch.dtype | str) -> Family:
+        """Load a model from a transformers folder, for inference.
+
+        `dtype` is a type of torch, or "auto" for that of the stored weights. Raises CheckpointError
+        if a part is missing or damaged.
+        """
 
     @property
     def device(self) -> torch.device:

@@ -33,7 +33,7 @@ def read_config(folder: str) -> dict[str, Any]:
     return config
 
 
-def load_model(folder: str, name: str, dtype: torch.dtype) -> Any:
+def load_model(folder: str, name: str, dtype: torch.dtype | str) -> Any:
     """Return a model of the class `name` of transformers, for inference; raise CheckpointError."""
 
     def load() -> nn.Module:

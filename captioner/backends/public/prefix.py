@@ -41,7 +41,11 @@ class PrefixFamily(Family):
             DynamicCache(config=self.decoder.config), mask.sum(1), None if mask.all() else mask
         )
         positions = (mask.cumsum(1) - 1).clamp(min=0)
-        inputs = {"inputs_embeds": embedded, "logits_to_keep": 1, **self.prompt_inputs(memories)}
+        inputs: dict[str, Any] = {
+            "inputs_embeds": embedded,
+            "logits_to_keep": 1,
+            **self.prompt_inputs(memories),
+        }
         return self.run(state, mask, positions, inputs), state
 
     def prompt_inputs(self, memories: Sequence[PromptedImage]) -> dict[str, Tensor]:
@@ -59,7 +63,7 @@ class PrefixFamily(Family):
         state: DecoderState,
         mask: Tensor | None,
         positions: Tensor,
-        inputs: dict[str, Tensor | int],
+        inputs: dict[str, Any],
     ) -> Tensor:
         """Return the logits (N, V) of the next token after inputs, which are added to the cache.
 

@@ -17,7 +17,7 @@ FAMILIES: dict[str, str] = {
 """Module and class of each model type; a class name of transformers overrides its type."""
 
 
-def load_family(folder: str, dtype: torch.dtype) -> Family:
+def load_family(folder: str, dtype: torch.dtype | str) -> Family:
     """Load the model of a transformers folder.
 
     Raises:

@@ -1,0 +1,61 @@
+"""Load a transformers folder as a backend with its configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from captioner.backends.public.public_backend import PublicBackend
+from captioner.backends.public.registry import load_family
+from captioner.backends.public.settings import build_config
+from captioner.config import Config
+from captioner.errors import CaptionerError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_public(
+    folder: Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: str | None = None,
+    tta: int = 1,
+    compile: bool = False,
+) -> tuple[PublicBackend, Config]:
+    """Return the backend of a transformers folder, and the settings of its searches.
+
+    Args:
+        folder: A folder with `config.json`, safetensors weights, tokenizer and image processor.
+        device: Where the model runs.
+        dtype: The type of weights and arithmetic, or `auto`, which is also the default: on a CPU
+            float32, on other devices the type of the stored weights.
+        tta: Only 1 is supported.
+        compile: Only False is supported.
+
+    Raises:
+        CheckpointError: The folder cannot be loaded, or its model type is not supported.
+        CaptionerError: An option cannot be used with these models.
+    """
+    place = torch.device(device)
+    if tta != 1:
+        raise CaptionerError(f"tta={tta}: test-time augmentation is for models of this package")
+    if compile:
+        raise CaptionerError("compile: only models of this package can be compiled")
+    if dtype not in (None, "auto", *DTYPES):
+        raise CaptionerError(
+            f"dtype {dtype!r}: a model of transformers runs in one of {', '.join(DTYPES)}, auto"
+        )
+    family = load_family(str(folder), _choose_dtype(dtype, place))
+    try:
+        family.model.to(place)
+    except (RuntimeError, AssertionError) as error:  # a build without CUDA raises the second
+        raise CaptionerError(f"device {str(place)!r} cannot be used: {error}") from None
+    return PublicBackend(family), build_config(family)
+
+
+def _choose_dtype(dtype: str | None, device: torch.device) -> torch.dtype | str:
+    """Return the type of the weights; `auto` is that of the stored ones."""
+    if dtype in DTYPES:
+        return DTYPES[dtype]
+    return torch.float32 if device.type == "cpu" else "auto"

@@ -1,0 +1,49 @@
+"""The configuration of a transformers model, in the form of the configuration of a checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from captioner.backends.public.family import Family
+from captioner.config import (
+    AnswerConfig,
+    Config,
+    DataConfig,
+    DecodingConfig,
+    ModelConfig,
+    QuestionConfig,
+)
+
+
+def build_config(family: Family) -> Config:
+    """Return the settings of a family's searches; those of the model's own settings come first.
+
+    These are the beams, the length penalty, the smallest length and the rule of repeated n-grams
+    of its `generation_config`. The fields of layers and training keep defaults without meaning.
+    """
+    own: Any = getattr(family.model, "generation_config", None)
+
+    def setting(name: str, default: Any) -> Any:
+        value = getattr(own, name, None)
+        return default if value is None else value
+
+    beams = setting("num_beams", 1)
+    beams = beams if beams > 1 else family.beam_size
+    length = min(family.caption_length, family.max_length)
+    question = None
+    if family.questions:
+        classes = len(family.answers)
+        question = QuestionConfig(max_length=family.question_length, classes=classes)
+    decoding = DecodingConfig(
+        beam_size=beams,
+        max_length=length,
+        length_penalty=float(setting("length_penalty", 1.0)),
+        no_repeat_ngram=setting("no_repeat_ngram_size", 0),
+    )
+    answers = AnswerConfig(beam_size=beams, max_length=min(family.answer_length, family.max_length))
+    return Config(
+        data=DataConfig(lowercase=False),
+        model=ModelConfig(max_length=family.max_length, question=question),
+        decoding=decoding,
+        answers=answers,
+    )
