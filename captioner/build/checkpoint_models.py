@@ -8,7 +8,7 @@ from pathlib import Path
 from captioner.build.backbones import build_audio_backbone, build_backbone, build_mobilenet
 from captioner.build.models import build_model
 from captioner.build.question_modules import build_answer_head
-from captioner.checkpoint import CONFIG, TOKENIZER, WEIGHTS, load_answers, resolve_checkpoint
+from captioner.checkpoint import CONFIG, TOKENIZER, WEIGHTS, load_answers, resolve_own_checkpoint
 from captioner.checkpoint.audio_format import second_spec
 from captioner.checkpoint.weights import load_strictly, load_weights, stored_feature_shape
 from captioner.config import Config, QuestionConfig, load_config
@@ -24,7 +24,7 @@ def load_checkpoint(
     """Load a checkpoint.
 
     Args:
-        name: A folder, or `bundled`.
+        name: A folder, `bundled`, or `hf-hub:USER/NAME[@REVISION]`.
         for_training: Build the backbones with timm. Otherwise, a backbone that
             `captioner.model.cpu.mobilenet` supports is built without timm, whose import takes
             longer than a caption, and its batch norms are folded.
@@ -37,7 +37,7 @@ def load_checkpoint(
         CheckpointError: A file is missing, damaged or does not fit the others.
         ConfigError: The configuration is invalid.
     """
-    path = resolve_checkpoint(name)
+    path = resolve_own_checkpoint(name, "its loading for training or as a torch model")
     config = load_config(path / CONFIG)
     new = question if config.model.question is None else None
     if new is not None:

@@ -1,24 +1,22 @@
-"""Files of a checkpoint: names, digest, stored scores and settings."""
+"""Files of a checkpoint: names, stored answers, scores and settings."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from captioner.checkpoint.folder_format import CONFIG, WEIGHTS
 from captioner.checkpoint.safetensors_header import read_header
 from captioner.config import ConfidenceConfig, Config, load_config, save_config
 from captioner.errors import CheckpointError
-from captioner.files import file_digest, replace_folder
+from captioner.files import replace_folder
 from captioner.text import one_line
 from captioner.tokenizer import Tokenizer
 
-PRETRAINED = Path(__file__).parents[1] / "pretrained"
-CONFIG, WEIGHTS, TOKENIZER = "config.yaml", "model.safetensors", "tokenizer.model"
 METRICS = "metrics.json"
 ANSWERS = "answers.json"
 """The answers of a classifier of questions, as a list."""
@@ -26,24 +24,6 @@ ANSWER_BIAS = "answer_head.output.bias"
 """Name of the weights of a classifier whose shape is (number of answers,)."""
 TEXT_ENCODER = "text_encoder"
 """The folder within a checkpoint that holds a Hugging Face encoder's configuration."""
-
-
-def resolve_checkpoint(name: str | Path) -> Path:
-    """Return the folder of a checkpoint (`bundled`: of the package); raise CheckpointError."""
-    path = PRETRAINED if str(name) == "bundled" else Path(name)
-    if not (path / WEIGHTS).is_file():
-        raise CheckpointError(
-            f"{name}: no model.safetensors there; expected a checkpoint folder, such as the"
-            " best/ of a training run, or the word bundled"
-        )
-    return path
-
-
-def checkpoint_files(name: str | Path) -> list[Path]:
-    """Return the files on which a model's output depends."""
-    folder = resolve_checkpoint(name)
-    answers = [folder / ANSWERS] if (folder / ANSWERS).exists() else []
-    return [*(folder / file for file in (CONFIG, WEIGHTS, TOKENIZER)), *answers]
 
 
 def load_answers(folder: Path, config: Config, tokenizer: Tokenizer) -> list[tuple[int, ...]]:
@@ -68,18 +48,6 @@ def load_answers(folder: Path, config: Config, tokenizer: Tokenizer) -> list[tup
             f" {output.shape[0]}; restore the file of the training run"
         )
     return answers
-
-
-def fingerprint(names: Iterable[str | Path]) -> str:
-    """Return a digest of `checkpoint_files`; raise CheckpointError if one cannot be read."""
-    digest = hashlib.sha256()
-    for name in names:
-        for path in checkpoint_files(name):
-            try:
-                digest.update(bytes.fromhex(file_digest(path)))
-            except OSError as error:
-                raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
-    return digest.hexdigest()
 
 
 def best_scores(folder: Path) -> dict[str, float]:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from captioner.checkpoint.folder import WEIGHTS
+from captioner.checkpoint.folder_format import WEIGHTS
 from captioner.checkpoint.safetensors_header import read_header
 from captioner.errors import CheckpointError
 from captioner.files import file_digest

@@ -13,14 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from captioner.checkpoint.folder import (
-    ANSWERS,
-    CONFIG,
-    METRICS,
-    TEXT_ENCODER,
-    TOKENIZER,
-    WEIGHTS,
-)
+from captioner.checkpoint.folder import ANSWERS, METRICS, TEXT_ENCODER
+from captioner.checkpoint.folder_format import CONFIG, TOKENIZER, WEIGHTS
 from captioner.config import Config, load_config, save_config
 from captioner.errors import CheckpointError
 from captioner.files import replace_folder, restore_folder

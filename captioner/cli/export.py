@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None, *, prog: str = "captioner export") -> in
 def parse(argv: list[str] | None, *, prog: str = "captioner export") -> ExportOptions:
     """Return the options; exit with status 2 if the arguments are wrong."""
     parser = Parser(prog=prog, description=__doc__)
-    text = "Folder of the checkpoint, such as the best/ of a training run, or bundled."
+    text = "A folder, such as the best/ of a training run, bundled, or hf-hub:USER/NAME[@REVISION]."
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help=text)
     text = (
         "int8 also writes graphs for --dtype int8, whose linear layers compute with 8-bit integers."

@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ from typing import TYPE_CHECKING, Any
 from captioner.cli.batch.alt_text import to_alt_text
 from captioner.cli.batch.dedupe import Source, read_source
 from captioner.cli.batch.find_images import STDIN, Inputs, find_inputs
+from captioner.cli.batch.run_record import ORIGINS
 from captioner.cli.batch.runner import run_many
 from captioner.cli.flag_conflicts import find_conflicts
 from captioner.cli.generate_args import add_flags, read_options
@@ -99,6 +101,7 @@ def parse(argv: list[str] | None, *, prog: str = "generate.py") -> CaptionOption
 
 def run(options: CaptionOptions) -> int:
     """Caption images or answer questions, and print the results; return the exit status."""
+    options = pin_checkpoints(options)
     with terminable():
         allowed = read_allowed_answers(options.questions.answers)
         if options.questions.interactive:
@@ -188,20 +191,35 @@ def find_suffixes(options: CaptionOptions) -> tuple[str, ...]:
     """Return the suffixes of the files in folders that the model takes."""
     if not options.checkpoint or options.audio:
         return IMAGE_SUFFIXES
-    from captioner.checkpoint import CONFIG, resolve_checkpoint
+    from captioner.checkpoint import CONFIG, checkpoint_format, resolve_checkpoint
     from captioner.config import load_config
 
-    model = load_config(resolve_checkpoint(options.checkpoint[0]) / CONFIG).model
+    folder = resolve_checkpoint(options.checkpoint[0])
+    if checkpoint_format(folder) == "transformers":
+        return IMAGE_SUFFIXES
+    model = load_config(folder / CONFIG).model
     images = IMAGE_SUFFIXES if model.backbones else ()
     return images + (AUDIO_SUFFIXES if model.audio else ())
 
 
+def pin_checkpoints(options: CaptionOptions) -> CaptionOptions:
+    """Return the options with the present commit of each repository of the Hub."""
+    if not options.checkpoint:
+        return options
+    from captioner.checkpoint import pin_checkpoint
+
+    return replace(options, checkpoint=[pin_checkpoint(name) for name in options.checkpoint])
+
+
 def identify_checkpoints(options: CaptionOptions) -> dict[str, Any]:
-    """Return a digest of each checkpoint, as the settings of a run store them."""
+    """Return a digest of each checkpoint, and the origin of the rows, as FILE.meta.json has them."""
+    from captioner import __version__
     from captioner.checkpoint import fingerprint
+    from captioner.checkpoint.resolution import describe_name
 
     names = options.checkpoint or ["bundled"]
-    return {"checkpoint": [fingerprint([name])[:16] for name in names]}
+    origin = {"captioner": __version__, "checkpoint": [describe_name(name) for name in names]}
+    return {"checkpoint": [fingerprint([name])[:16] for name in names], ORIGINS: [origin]}
 
 
 def load_captioner(options: CaptionOptions, images: int) -> Captioner:

@@ -74,7 +74,10 @@ def _repeatable(
 
 def _add_model(parser: Parser) -> None:
     group = parser.add_argument_group("model")
-    text = "The folder of a checkpoint, or bundled (default). Several form an ensemble."
+    text = (
+        "A checkpoint: a folder, hf-hub:USER/NAME[@REVISION] of the Hugging Face Hub, or bundled"
+        " (default). Several form an ensemble."
+    )
     _repeatable(group, "--checkpoint", "DIR", text)
     text = f"Number of images, or of questions, in a batch. Default: {BATCH_SIZE}."
     _value(group, "--batch-size", "N", text, type=positive)

@@ -162,14 +162,15 @@ def _score_checkpoint(options: ScoreOptions) -> tuple[dict[str, Any], bool]:
 
 def _calibrate(options: ScoreOptions) -> int:
     """Fit the confidences of a checkpoint on held-out rows and store them; print their errors."""
-    from captioner.checkpoint import resolve_checkpoint
+    from captioner.checkpoint import resolve_writable_checkpoint
     from captioner.evaluation.confidence_fit import calibrate_checkpoint
     from captioner.evaluation.tables import format_figures
     from captioner.evaluation.tasks import checkpoint_config
 
+    folder = resolve_writable_checkpoint(options.checkpoint, "--calibrate")
     config = checkpoint_config(options.checkpoint, options.overrides)
     tasks = _read_tasks(options, config, open_images=True)
-    captioner, folder = _load(options.checkpoint, options), resolve_checkpoint(options.checkpoint)
+    captioner = _load(options.checkpoint, options)
     prediction = _prediction_options(options, tasks[0], None)
     figures = calibrate_checkpoint(folder, captioner, tasks, prediction)
     if options.json:

@@ -34,7 +34,7 @@ The scores of a checkpoint are printed beside three baselines: a model without i
 the model itself with shuffled images, and the most frequent training answer to each type of
 question.
 
-`compare A B` compares two systems, each a file of captions or a checkpoint folder: the difference
+`compare A B` compares two systems, each a file of captions or a checkpoint: the difference
 of each metric, its 95 % interval over 10,000 bootstrap samples of the images, and p, the
 probability of such a difference between equal systems.
 
@@ -70,7 +70,7 @@ _REFERENCE_FLAGS: dict[str, dict[str, Any]] = {
 }
 _CHECKPOINT_FLAGS: dict[str, dict[str, Any]] = {
     "--checkpoint": {"metavar": "DIR", "default": "",
-        "help": "The checkpoint to score: a folder, or `bundled`."},
+        "help": "The checkpoint to score: a folder, `bundled`, or hf-hub:USER/NAME[@REVISION]."},
     "--held-out": {"action": "store_true",
         "help": "Score the rows held out from training, instead of --references."},
     "--only": {"metavar": "NAME", "help": "Score only the task of this name, with --held-out."},
@@ -261,7 +261,7 @@ class _Checks:
 
 def is_checkpoint(word: str) -> bool:
     """Return whether an argument of `compare` is a checkpoint and not a file of captions."""
-    return word == "bundled" or Path(word).is_dir()
+    return word == "bundled" or word.startswith("hf-hub:") or Path(word).is_dir()
 
 
 def _is_json(path: str | None) -> bool:

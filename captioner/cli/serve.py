@@ -23,7 +23,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from captioner.checkpoint import resolve_checkpoint
+from captioner.checkpoint import pin_checkpoint, resolve_checkpoint
+from captioner.checkpoint.hub_names import repository_title
 from captioner.cli.parser import (
     Parser,
     add_inference,
@@ -103,7 +104,7 @@ def _create_settings(args: argparse.Namespace) -> Settings:
 
 def _add_server_flags(parser: Parser) -> None:
     add = parser.add_argument
-    text = "Folder of the checkpoint. Default: the bundled checkpoint."
+    text = "Checkpoint: a folder or hf-hub:USER/NAME[@REVISION]. Default: the bundled one."
     add("--checkpoint", default="bundled", metavar="DIR", help=text)
     add("--host", default="127.0.0.1", help="Address to listen on. Default: 127.0.0.1.")
     text = "TCP port to listen on; 0 selects any free port. Default: 7860."
@@ -176,20 +177,21 @@ def run(options: ServeOptions) -> int:
     from captioner.serve.server import run_server
 
     settings = replace(options.settings, token=read_token(options.token_file))
-    folder = resolve_checkpoint(options.checkpoint)
+    checkpoint = pin_checkpoint(options.checkpoint)  # of all workers
+    folder = resolve_checkpoint(checkpoint)
     choice = choose_backend(
         [folder], backend=options.backend, device=options.device, dtype=options.dtype
     )
     load = partial(
         load_in_worker,
-        options.checkpoint,
+        checkpoint,
         workers=settings.workers,
         backend=choice.backend,
         device=choice.device,
         dtype=options.dtype,
         tta=options.tta,
     )
-    name = f"captioner-{Path(options.checkpoint).name}"
+    name = f"captioner-{repository_title(options.checkpoint)}"
     app = create_app(partial(RemoteCaptioner, load), settings, name=name, page=options.page)
     announce = partial(print, flush=True)
     return run_server(app, host=options.host, port=options.port, announce=announce)

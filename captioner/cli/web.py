@@ -36,7 +36,7 @@ def parse(argv: list[str] | None, *, prog: str = "captioner web") -> WebOptions:
     parser = Parser(prog=prog, description=__doc__)
     text = "Folder to write. An existing one is replaced if this command has written it."
     parser.add_argument("out", metavar="OUT", help=text)
-    text = "Folder of the checkpoint, which needs ONNX graphs. Default: the bundled checkpoint."
+    text = "Checkpoint with ONNX graphs: a folder, hf-hub:USER/NAME, or bundled (default)."
     parser.add_argument("--checkpoint", default="bundled", metavar="DIR", help=text)
     text = "Folder of the built page. Default: web/dist of the checkout around the current folder."
     parser.add_argument("--site", default=None, metavar="DIR", help=text)

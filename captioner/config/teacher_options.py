@@ -14,7 +14,8 @@ class TeacherConfig:
     """The teacher of a run, and what stages with cross-entropy learn from it."""
 
     checkpoints: tuple[str, ...] = ()
-    """Folders, or `bundled`; several are an ensemble, whose probabilities are averaged."""
+    """Folders, `bundled` or `hf-hub:USER/NAME`; several are an ensemble, whose probabilities are
+    averaged."""
     words: float = 0.5
     """Word-level distillation: share of the divergence from the teacher's next-token distribution
     in the loss of a text, 0 to 1; the rest is cross-entropy with the references."""

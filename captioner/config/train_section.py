@@ -103,7 +103,8 @@ class TrainConfig:
     output: str = "runs/captioner"
     """Folder of the run: checkpoints, logs and reports."""
     start: str | None = None
-    """Checkpoint whose weights and tokenizer the run starts from: a folder or `bundled`."""
+    """Checkpoint whose weights and tokenizer the run starts from: a folder, `bundled` or
+    `hf-hub:USER/NAME[@REVISION]`."""
     max_length: int | None = None
     """With `start`: raise the longest caption and answer of its model to this many tokens."""
     question_max_length: int | None = None

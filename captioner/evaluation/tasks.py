@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from captioner.checkpoint import CONFIG, resolve_checkpoint
+from captioner.checkpoint import CONFIG, resolve_own_checkpoint
 from captioner.config import Config, load_config
 from captioner.data import Example, Report
 from captioner.data.example import has_file_name, normalize_split
@@ -129,7 +129,8 @@ def check_blind(blind: str, config: Config, *, held_out: bool) -> None:
 
 def checkpoint_config(name: str, overrides: Sequence[str] = ()) -> Config:
     """Return the configuration of a checkpoint, with `key.path=value` overrides applied."""
-    return load_config(resolve_checkpoint(name) / CONFIG, overrides)
+    folder = resolve_own_checkpoint(name, "its stored configuration")
+    return load_config(folder / CONFIG, overrides)
 
 
 def to_examples(rows: Dataset) -> list[Example]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from captioner.build import load_checkpoint
-from captioner.checkpoint import WEIGHTS, resolve_checkpoint
+from captioner.checkpoint import WEIGHTS, resolve_own_checkpoint
 from captioner.checkpoint.audio_format import first_spec, second_spec
 from captioner.checkpoint.graph_files import (
     ANSWER,
@@ -82,7 +82,7 @@ def export_graphs(name: str | Path, *, dtype: GraphDtype = "float32") -> list[Pa
         CheckpointError: The checkpoint cannot be read, or a graph cannot be written.
         CaptionerError: A part of the model has an operator that ONNX does not support.
     """
-    folder = resolve_checkpoint(name)
+    folder = resolve_own_checkpoint(name, "captioner export")
     model, _, config = load_checkpoint(folder, for_training=True)
     digest = weights_digest(folder)
     stored = _stored_tensors(model, folder / WEIGHTS)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from captioner.build import load_checkpoint
-from captioner.checkpoint import WEIGHTS, resolve_checkpoint
+from captioner.checkpoint import WEIGHTS, resolve_own_checkpoint
 from captioner.checkpoint.pixel_format import pixel_spec
 from captioner.checkpoint.safetensors_header import read_header
 from captioner.checkpoint.weights import save_best
@@ -84,7 +84,7 @@ def prune_checkpoint(
     """
     if output.exists():
         raise CheckpointError(f"{output}: exists already; name a new folder for the checkpoint")
-    folder = resolve_checkpoint(name)
+    folder = resolve_own_checkpoint(name, "--prune")
     model, tokenizer, config = load_checkpoint(folder, for_training=True)
     model.requires_grad_(False)
     weights, header = count_weights(model), header_bytes(folder)

@@ -14,7 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from captioner.checkpoint import CONFIG, TOKENIZER, WEIGHTS, resolve_checkpoint
+from captioner.checkpoint import CONFIG, TOKENIZER, WEIGHTS, resolve_own_checkpoint
 from captioner.checkpoint.graph_files import (
     ANSWER,
     ATTENTION,
@@ -63,7 +63,7 @@ def write_site(
         CaptionerError: The page is not built, or the folder holds something else.
     """
     page = page or find_built_page()
-    source = resolve_checkpoint(checkpoint)
+    source = resolve_own_checkpoint(checkpoint, "captioner web")
     config = load_config(source / CONFIG)
     graphs = list_graphs(source, config)
     if not (page / "index.html").is_file():

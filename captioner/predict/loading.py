@@ -13,8 +13,10 @@ from captioner.checkpoint import (
     checkpoint_files,
     fingerprint,
     load_answers,
+    pin_checkpoint,
     resolve_checkpoint,
 )
+from captioner.checkpoint.resolution import absolute_name
 from captioner.config import Config, load_config
 from captioner.errors import CaptionerError, CheckpointError
 from captioner.extras import explain_missing
@@ -34,7 +36,7 @@ class Origin:
     """The checkpoints of a captioner and the options that it was loaded with."""
 
     names: tuple[str, ...]
-    """Absolute paths, or `bundled`."""
+    """Absolute paths, `bundled`, or repositories of the Hub with their commit."""
     options: Mapping[str, Any]
     """Keyword arguments of `load`."""
     stamps: tuple[tuple[int, int], ...]
@@ -67,9 +69,11 @@ def load(
     """Load a captioner from a checkpoint.
 
     Args:
-        checkpoint: A folder, or `bundled`; several are an ensemble, which averages the members'
-            probabilities. They must share one tokenizer, as runs do that start from one
-            checkpoint; the configuration is that of the first.
+        checkpoint: A folder, `bundled`, or `hf-hub:USER/NAME[@REVISION]`, a repository of the
+            Hugging Face Hub, which is downloaded unless the cache has it (see `docs/hub.md`).
+            Several are an ensemble, which averages the members' probabilities. They must share
+            one tokenizer, as runs do that start from one checkpoint; the configuration is that of
+            the first.
         backend: The library that runs the model: `onnx` (ONNX Runtime, on a CPU, for checkpoints
             with graphs from `captioner export`) or `torch`; `auto` is ONNX Runtime where it can be
             used.
@@ -84,7 +88,9 @@ def load(
             C++ compiler and is slower than the packed weights that are used without it.
 
     Raises:
-        CheckpointError: A folder holds no checkpoint, or one that does not fit the others.
+        CheckpointError: A folder holds no checkpoint, or one that does not fit the others; or a
+            repository cannot be downloaded.
+        DependencyError: An optional library is needed and not installed.
         CaptionerError: The backend, device, type or number of views cannot be used.
     """
     options = {"backend": backend, "device": str(device), "dtype": dtype, "tta": tta}
@@ -114,10 +120,10 @@ def _load(
 ) -> Captioner:
     """Load a captioner in one of `workers` processes; `options` are those of `load`."""
     several = [checkpoint] if isinstance(checkpoint, (str, os.PathLike)) else checkpoint
-    names = [str(name) for name in several]
+    names = [pin_checkpoint(name) for name in several]
     if not names:
         raise CheckpointError("no checkpoint; name at least one")
-    paths = tuple(name if name == "bundled" else os.path.abspath(name) for name in names)
+    paths = tuple(map(absolute_name, names))
     origin = Origin(paths, options, _stamps(paths))
     folders = [resolve_checkpoint(name) for name in names]
     named = {name: options[name] for name in ("backend", "device", "dtype", "compile")}

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from captioner.checkpoint import CONFIG, TOKENIZER, WEIGHTS, load_answers, resolve_checkpoint
+from captioner.checkpoint import CONFIG, TOKENIZER, WEIGHTS, load_answers, resolve_own_checkpoint
 from captioner.checkpoint.audio_format import input_specs
 from captioner.checkpoint.weights import load_weights
 from captioner.config import Config, ModelConfig, load_config
@@ -45,7 +45,7 @@ def average_checkpoints(
     sums = model.state_dict()
     counts = Counter(dict.fromkeys(sums, 1))
     for name in others:
-        path = resolve_checkpoint(name)
+        path = resolve_own_checkpoint(name, "train.soup")
         theirs = load_config(path / CONFIG)
         if Tokenizer.load(path / TOKENIZER).model != tokenizer.model:
             raise CheckpointError(f"train.soup: {path}: its tokenizer differs from train.start's")

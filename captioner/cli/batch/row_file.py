@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from captioner.cli.batch.run_record import read_meta, write_meta
+from captioner.cli.batch.run_record import ORIGINS, add_origin, read_meta, write_meta
 from captioner.errors import DataError
 from captioner.files import csv_line, open_replacement
 
@@ -62,13 +62,14 @@ class RowFile:
             if size and not resume:
                 hint = "continue it with --resume, or give --output another name"
                 raise DataError(f"{path}: exists already ({size} bytes); {hint}")
-            base = read_meta(path, settings) if size else None
+            base, origins = read_meta(path, settings) if size else (None, [])
             self.base = base or os.getcwd()
             """The folder that the paths in the rows are relative to."""
             if size:
                 self._read(notify)
-            if base is None:
-                write_meta(path, settings, self.base)
+            record = add_origin(settings, origins, self._lines)
+            if base is None or record[ORIGINS] != origins:
+                write_meta(path, record, self.base)
             self._file = open(path, "ab")  # noqa: SIM115
         self._mark(self.failed if retry else ())
         if columns and not self._end:

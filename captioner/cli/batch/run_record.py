@@ -20,6 +20,11 @@ BASE = "base"
 path relative to the folder of FILE and the absolute path: one of them is right after FILE alone, or
 FILE with the images, was moved or copied."""
 
+ORIGINS = "origins"
+"""The key of what made the rows: a list with the version of captioner, and the name and revision of
+each checkpoint, of the first run and of each later one that differs. `rows` is the number of rows
+that the file had when that run began. --resume does not compare them."""
+
 
 def meta_path(path: str) -> str:
     """Return the path of the file with the settings of a file of rows."""
@@ -27,7 +32,10 @@ def meta_path(path: str) -> str:
 
 
 def write_meta(path: str, settings: Mapping[str, Any], base: str) -> None:
-    """Write the settings of a file of rows, and the folder that its paths are relative to."""
+    """Write the settings of a file of rows, with their origins, if these are known.
+
+    `base` is the folder that its paths are relative to.
+    """
     bases = [os.path.abspath(base)]
     with contextlib.suppress(ValueError):  # another drive of Windows
         bases.insert(0, os.path.relpath(base, _folder_of(path)))
@@ -35,10 +43,10 @@ def write_meta(path: str, settings: Mapping[str, Any], base: str) -> None:
     replace_file(meta_path(path), data)
 
 
-def read_meta(path: str, settings: Mapping[str, Any]) -> str | None:
-    """Return the folder that the image paths of the rows are relative to.
+def read_meta(path: str, settings: Mapping[str, Any]) -> tuple[str | None, list[Any]]:
+    """Return the folder that the image paths of the rows are relative to, and their origins.
 
-    It is None if the file does not name a folder that exists.
+    The folder is None if the file does not name one that exists.
 
     Raises:
         DataError: The rows were made with other settings, or their settings cannot be read.
@@ -51,15 +59,29 @@ def read_meta(path: str, settings: Mapping[str, Any]) -> str | None:
             f"{path}: the settings of its rows are unknown ({meta_path(path)} is missing or"
             " damaged); give --output another name"
         ) from None
-    bases = old.pop(BASE, None)
+    bases, origins = old.pop(BASE, None), old.pop(ORIGINS, None)
     new = json.loads(json.dumps(settings))
+    new.pop(ORIGINS, None)
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
             label = "tta" if name == "looks" else name  # the key is that of earlier versions
             values = f"{label} {old.get(name)!r}, not {new.get(name)!r}"
             hint = "give the same options, or --output another name"
             raise DataError(f"{path}: its rows were made with {values}; {hint}")
-    return _existing(bases if isinstance(bases, list) else [], _folder_of(path))
+    folder = _existing(bases if isinstance(bases, list) else [], _folder_of(path))
+    return folder, origins if isinstance(origins, list) else []
+
+
+def add_origin(settings: Mapping[str, Any], origins: Sequence[Any], rows: int) -> dict[str, Any]:
+    """Return the settings with the origins of the earlier rows and, if it differs, of the new ones.
+
+    `rows` is the number of earlier rows.
+    """
+    new = [{"rows": rows} | origin for origin in settings.get(ORIGINS, ())]
+    last = origins[-1] if origins else None
+    if isinstance(last, dict) and new and new[-1] == last | {"rows": rows}:
+        new = []
+    return {k: v for k, v in settings.items() if k != ORIGINS} | {ORIGINS: [*origins, *new]}
 
 
 def _existing(bases: Sequence[Any], folder: str) -> str | None:
