@@ -23,7 +23,7 @@ def build_blip_vqa(folder: Path, seed: int, **options: Any) -> None:
     _build(BlipForQuestionAnswering, folder, seed, **options)
 
 
-def _build(kind: Any, folder: Path, seed: int, *, image: int = 32, scale: float = 0.4) -> None:
+def _build(kind: Any, folder: Path, seed: int, *, image: int = 32, gain: float = 1.0) -> None:
     tokenizer = save_word_piece(folder, "[DEC]", "[ENC]")
     ids = {"bos_token_id": tokenizer.convert_tokens_to_ids("[DEC]"), "pad_token_id": 0}
     ids |= {"eos_token_id": 2, "sep_token_id": 3, "vocab_size": len(tokenizer)}
@@ -32,6 +32,7 @@ def _build(kind: Any, folder: Path, seed: int, *, image: int = 32, scale: float 
     text = {**sizes, **ids, "encoder_hidden_size": 32, "max_position_embeddings": 40}
     vision = {**sizes, "image_size": image, "patch_size": image // 4}
     model = kind(BlipConfig(text_config=text, vision_config=vision))
-    scatter_weights(model, seed, scale)
+    scatter_weights(model, seed, gain)
+    model.text_decoder.cls.predictions.bias.data[3] = 3  # so that some texts are short
     model.save_pretrained(folder)
     save_square_processor(folder, image, BlipImageProcessor)

@@ -82,11 +82,20 @@ def save_square_processor(folder: Path, size: int, kind: Any = ViTImageProcessor
     kind(size={"height": size, "width": size}).save_pretrained(folder)
 
 
-def scatter_weights(model: nn.Module, seed: int, scale: float = 0.5) -> None:
-    """Give a model large random weights, so that outputs depend on the image and vary."""
+def scatter_weights(model: nn.Module, seed: int, gain: float = 1.0) -> None:
+    """Give a model large random weights, so that outputs depend on the image and vary.
+
+    Embeddings of positions are larger than those of tokens. Otherwise, a model with the same
+    weights for input and output would repeat its last token.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=generator)
-            is_gain = weight.ndim == 1 and "weight" in name  # of a layer normalization
-            weight.copy_(1 + 0.1 * noise if is_gain else scale * noise)
+            if weight.ndim == 1:
+                is_gain = "weight" in name  # of a layer normalization
+                weight.copy_(is_gain + 0.1 * noise)
+            elif "embed" in name or name.endswith(("wte.weight", "wpe.weight")):
+                weight.copy_(noise if "pos" in name or "wpe" in name else noise / 2)
+            else:
+                weight.copy_(gain * noise / weight[0].numel() ** 0.5)
