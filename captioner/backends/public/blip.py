@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from captioner.backends.public.cross_attention import CrossAttentionFamily
 from captioner.backends.public.family import ImageFeatures, PromptedImage
@@ -23,6 +23,7 @@ class BlipCaptions(CrossAttentionFamily):
 
     model_types = ("blip",)
     skipped_positions = 1  # the class token
+    trainable = True
 
     @classmethod
     def load(cls, folder: str, dtype: torch.dtype | str) -> BlipCaptions:
@@ -37,6 +38,12 @@ class BlipCaptions(CrossAttentionFamily):
         family.start_tokens = (text.bos_token_id,)
         family.max_length = text.max_position_embeddings - len(family.start_tokens)
         return family
+
+    @property
+    def image_encoder(self) -> nn.Module:
+        """The vision Transformer."""
+        module: nn.Module = self.model.vision_model
+        return module
 
     @property
     def decoder(self) -> Any:

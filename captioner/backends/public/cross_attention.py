@@ -61,6 +61,16 @@ class CrossAttentionFamily(Family):
         logits: Tensor = outputs.logits[:, -1]
         return logits
 
+    def continuation_logits(self, memories: Sequence[PromptedImage], tokens: Tensor) -> Tensor:
+        """Return the logits (N, T + 1, V) after each prompt and after each of tokens (N, T)."""
+        shared = join_memories([self.memory(memory) for memory in memories])
+        start = torch.tensor([self.start_tokens] * len(memories), device=self.device)
+        ids = torch.cat([start, tokens], 1)  # (N, S + T)
+        mask = (ids >= 0).long()
+        outputs = self.decoder(ids.clamp(min=0), attention_mask=mask, use_cache=False, **shared)
+        logits: Tensor = outputs.logits[:, len(self.start_tokens) - 1 :]
+        return logits
+
     def attention(self, memory: PromptedImage, texts: Tensor) -> Tensor:
         """Return the cross-attention (K, T, P) to an image; see `Family.attention`."""
         start = torch.tensor([self.start_tokens] * len(texts), device=self.device)
