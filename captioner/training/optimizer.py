@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from captioner.config import StageConfig, TrainConfig
 from captioner.training.public_model import CaptionModel, ImageEncoder, PublicModel
@@ -31,7 +31,7 @@ def build_optimizer(
     its first (layer-wise learning-rate decay; Howard and Ruder, ULMFiT, 2018, section 3.2).
     """
     embeddings = {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
-    embeddings -= {_output_weight(model)}
+    embeddings -= _output_weights(model)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for rate, name, p in rated_parameters(model, stage):
         # Parameters whose name has no "weight" (`positions`, timm's `pos_embed`) are embeddings.
@@ -49,11 +49,11 @@ def build_optimizer(
     return kind(options, betas=config.betas, fused=True)
 
 
-def _output_weight(model: CaptionModel) -> Any:
-    """Return the weight of the output projection, which may also be the token embedding."""
+def _output_weights(model: CaptionModel) -> set[Tensor]:
+    """Return the weights of output projections, which may also be token embeddings."""
     if isinstance(model, PublicModel):
-        return model.output_weight
-    return model.decoder.embed_tokens.weight
+        return model.output_weights
+    return {model.decoder.embed_tokens.weight}
 
 
 def rated_parameters(

@@ -32,7 +32,6 @@ RUN_CONFIG = "run.yaml"
 """The settings of the run."""
 COPIED = (".json", ".jinja", ".model", ".txt")
 """Suffixes of the files of a transformers folder that are not weights."""
-CARD = "README.md"
 
 
 def save_public(
@@ -64,12 +63,11 @@ def publish_public(
     dtype: torch.dtype,
     scores: Mapping[str, float] | None = None,
     classes: Mapping[str, Any] | None = None,
-    card: str = "",
 ) -> None:
     """Write a copy of a checkpoint atomically, with weights of another type.
 
-    `scores` are added to its validation scores, `classes` to its tables of classes; `card` is the
-    model card. Raises CheckpointError if it cannot be written.
+    `scores` are added to its validation scores, `classes` to its tables of classes. Raises
+    CheckpointError if it cannot be written.
     """
     restore_folder(source)
     try:
@@ -89,8 +87,6 @@ def publish_public(
         if classes:
             metrics["classes"] = {**classes, **metrics.get("classes", {})}
         write_metrics(partial, metrics)
-        if card:
-            (partial / CARD).write_text(card, encoding="utf-8")
 
 
 def load_public_average(folders: Sequence[Path], model: PublicModel) -> None:

@@ -85,11 +85,11 @@ class PublicModel(nn.Module):
         return [self.backbone]
 
     @property
-    def output_weight(self) -> Tensor | None:
-        """The weight of the output projection, which may also be that of the token embedding."""
-        output: Any = self.family.model.get_output_embeddings()
-        weight: Tensor | None = getattr(output, "weight", None)
-        return weight
+    def output_weights(self) -> set[Tensor]:
+        """The weights of linear layers with one output per token; they may also embed tokens."""
+        size = len(self.family.vocabulary)
+        layers = (m for m in self.model.modules() if isinstance(m, nn.Linear))
+        return {layer.weight for layer in layers if layer.out_features == size}
 
     def remember(self, images: Tensor) -> list[PromptedImage]:
         """Map pixels (B, 3, H, W), or stored features (B, P, C), to memories for captions."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from captioner.backends.public.vocabulary import Vocabulary
 from captioner.checkpoint import resolve_checkpoint
@@ -45,11 +45,14 @@ def build_public_start(
         CheckpointError: The model cannot be loaded.
         ConfigError: It cannot be trained, or the settings or the data do not fit it.
     """
+    from transformers.utils.logging import disable_progress_bar
+
     from captioner.backends.public.registry import load_family
 
     start = config.train.start
     for setting, hint in _list_unsupported(config):
         raise ConfigError(f"train.start={start}: a transformers model cannot use {setting}; {hint}")
+    disable_progress_bar()  # also those of the checkpoints
     family = load_family(str(folder), torch.float32)
     if not family.trainable:
         kind = family.model.config.model_type
@@ -139,15 +142,15 @@ def read_normalization(processor: Any) -> tuple[tuple[float, ...], tuple[float, 
 def _adapted_layers(model: PublicModel, *, encoder: bool) -> Iterator[str]:
     """Yield the names of the linear layers that get adapters.
 
-    These are all layers except the output projection, and those of the image encoder only if a
+    These are all layers except the output projections, and those of the image encoder only if a
     stage trains it.
     """
     from transformers.pytorch_utils import Conv1D
 
-    fixed = set() if encoder else set(model.backbone.modules())
-    fixed.add(model.family.model.get_output_embeddings())
+    fixed: set[Tensor] = set() if encoder else set(model.backbone.parameters())
+    fixed |= model.output_weights
     for name, module in model.model.named_modules():
-        if isinstance(module, (nn.Linear, Conv1D)) and module not in fixed:
+        if isinstance(module, (nn.Linear, Conv1D)) and module.weight not in fixed:
             yield name
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -19,6 +20,7 @@ from captioner.config import Config, TrainConfig
 from captioner.config.stage_graph import stage_names
 from captioner.data import Report
 from captioner.data.dataset import ImageDataset
+from captioner.data.provenance import read_provenance
 from captioner.data.splits import Task, digest_rows, read_splits
 from captioner.errors import CheckpointError, ConfigError
 from captioner.extras import explain_missing
@@ -58,6 +60,8 @@ class Run:
     tokenizer: CaptionTokenizer
     average: MovingAverage
     bad_steps: BadSteps
+    provenance: list[dict[str, Any]] = field(default_factory=list)
+    """The origins of captions that a model wrote; see `read_provenance`."""
     teacher: Teacher | None = None
     signals: Signals | None = None
     progress: run_state.Progress = field(default_factory=run_state.Progress)
@@ -181,6 +185,7 @@ def start_run(config: Config, signals: Signals | None = None) -> Run:
         tokenizer=tokenizer,
         average=MovingAverage(model, settings.ema),
         bad_steps=BadSteps(settings.bad_steps),
+        provenance=read_provenance(str(source.root) for source in config.data.all_sources),
         teacher=teacher,
         signals=signals,
     )

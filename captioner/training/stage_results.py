@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioner.checkpoint import METRICS
+from captioner.checkpoint.resolution import describe_name
 from captioner.config.stage_graph import find_size, find_start
 from captioner.training import html_report
-from captioner.training.public_model import CaptionModel
+from captioner.training.public_model import CaptionModel, PublicModel
 from captioner.training.run_checkpoints import load_best, publish_checkpoint, save_checkpoint
 from captioner.training.run_state import Progress
 from captioner.training.stage import ranked_tasks
@@ -72,6 +73,9 @@ def save_result(
     ranked = [run.tasks[n].name for n in ranked_tasks(config, run.tasks)]
     metrics = {"stage": stage, **details, "ranked": ranked, "val": result.scores}
     metrics |= {"classes": result.classes} if result.classes else {}
+    metrics |= {"data": run.provenance} if run.provenance else {}
+    if isinstance(model, PublicModel):
+        metrics["start"] = describe_name(str(run.settings.start))
     save_checkpoint(folder, run.sized_config, run.tokenizer, model, metrics)
     if is_result:
         publish_checkpoint(folder, run.best)
