@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from captioner.backends.public.families import load_family
 from captioner.backends.public.family import Family, PromptedImage
 from captioner.backends.public.public_backend import PublicBackend
-from captioner.backends.public.registry import load_family
 from captioner.decoding import Hypothesis, beam_search, greedy_search
 
 TIE = 1e-4

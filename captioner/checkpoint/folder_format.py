@@ -23,6 +23,8 @@ PUBLIC_CONFIG = "config.json"
 """The configuration of a transformers model."""
 INDEX = "model.safetensors.index.json"
 """The weights of a transformers model in several files: file by name of the tensor."""
+OWN_TYPE = "captioner"
+"""The `model_type` in the `config.json` of a checkpoint of captioner."""
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt",
@@ -49,16 +51,26 @@ def checkpoint_format(folder: str | Path) -> CheckpointFormat:
     path = Path(folder)
     if path.is_file():
         raise CheckpointError(f"{path}: is a file; expected the folder of a checkpoint")
-    weights = (path / WEIGHTS).is_file()
-    if not (path / CONFIG).is_file() and (path / PUBLIC_CONFIG).is_file():
-        if _read_object(path / PUBLIC_CONFIG).get("model_type") == "captioner":
-            raise CheckpointError(f"{path}: {CONFIG} is missing; copy the complete checkpoint")
-        if not weights and not (path / INDEX).is_file():
+    has_weights, public = (path / WEIGHTS).is_file(), path / PUBLIC_CONFIG
+    if public.is_file() and config_format(public) == "transformers":
+        if not has_weights and not (path / INDEX).is_file():
             _report_missing(path)
         return "transformers"
-    if not weights:
+    if not has_weights:
         _report_missing(path)
     return "captioner"
+
+
+def config_format(config: Path) -> CheckpointFormat:
+    """Return the format that a `config.json` belongs to.
+
+    A checkpoint of captioner has this file only on the Hub, which counts its downloads.
+
+    Raises:
+        CheckpointError: It cannot be read.
+    """
+    is_own = read_object(config).get("model_type") == OWN_TYPE
+    return "captioner" if is_own else "transformers"
 
 
 def check_public_folder(folder: Path) -> None:
@@ -66,7 +78,7 @@ def check_public_folder(folder: Path) -> None:
 
     Only the headers of the weights are read.
     """
-    config = _read_object(folder / PUBLIC_CONFIG)
+    config = read_object(folder / PUBLIC_CONFIG)
     if not isinstance(config.get("model_type"), str):
         raise CheckpointError(
             f"{folder / PUBLIC_CONFIG}: has no model_type; expected the configuration of a"
@@ -103,7 +115,7 @@ def list_weights(folder: Path) -> list[Path]:
 
 def list_shards(index: Path) -> list[str]:
     """Return the names of the files that an index of weights lists; raise CheckpointError."""
-    shards = _read_object(index).get("weight_map")
+    shards = read_object(index).get("weight_map")
     names = set(shards.values()) if isinstance(shards, dict) else set()
     # A name with a folder could point anywhere.
     if not names or not all(isinstance(n, str) and _is_shard(n) for n in names):
@@ -134,7 +146,7 @@ def _report_missing(folder: Path) -> None:
     )
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     """Return the content of a JSON file that holds an object; raise CheckpointError."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """Download of a checkpoint from the Hugging Face Hub to the cache of `huggingface_hub`.
 
-Only the files that are needed are downloaded. The configuration is downloaded last, so that its
-presence in the cache marks a complete copy. The variables HF_HOME, HF_HUB_OFFLINE, HF_TOKEN and
+Only the files that are needed are downloaded, a configuration last, so that its presence in the
+cache marks a complete copy. The variables HF_HOME, HF_HUB_OFFLINE, HF_TOKEN and
 HF_ENDPOINT have their usual meaning. Code in a repository is never run.
 """
 
@@ -11,7 +11,7 @@ import contextlib
 import errno
 import glob
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from huggingface_hub import (
@@ -32,12 +32,14 @@ from captioner.checkpoint.folder_format import (
     PUBLIC_CONFIG,
     TOKENIZER,
     WEIGHTS,
+    CheckpointFormat,
     check_public_folder,
     checkpoint_format,
+    config_format,
     first_pickle,
     list_shards,
 )
-from captioner.checkpoint.hub_errors import explain_hub_error, is_unreachable
+from captioner.checkpoint.hub_errors import describe_problem, explain_hub_error, is_unreachable
 from captioner.checkpoint.hub_names import HubName
 from captioner.checkpoint.safetensors_header import read_header
 from captioner.errors import CheckpointError
@@ -71,42 +73,40 @@ def download_repository(name: HubName) -> Path:
     except Exception as error:
         if is_unreachable(error) and (folder := _find_cached(name)):
             if not constants.HF_HUB_OFFLINE:
-                reason = type(error.__cause__ or error).__name__
-                _logger.warning("%s: no answer of the Hub (%s); cached copy used", name, reason)
+                problem = describe_problem(error)
+                _logger.warning("%s: no answer (%s); the copy in the cache is used", name, problem)
             return folder
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             _remove_partial_files(name)
         raise CheckpointError(f"{name}: {explain_hub_error(error, name)}") from None
 
 
-def select_files(name: HubName, files: Sequence[str]) -> list[str]:
-    """Return the files of a repository to download, the configuration last.
+def select_files(name: HubName, files: Sequence[str], kind: CheckpointFormat) -> list[str]:
+    """Return the files of a repository to download, the one that marks a complete copy last.
 
     The files that an index of weights lists are not among them.
 
     Raises:
         CheckpointError: The repository has no weights as safetensors, or no configuration.
     """
-    if CONFIG in files:
-        graphs = [f for f in files if f.endswith(".onnx") and "/" not in f]
-        encoder = [f for f in files if f.startswith(f"{TEXT_ENCODER}/")]
-        encoder = [f for f in encoder if not first_pickle([f])]
-        needed, config = [f for f in files if f in OWN_FILES] + graphs + encoder, CONFIG
+    if kind == "captioner":
+        needed = [f for f in files if f in OWN_FILES or (f.endswith(".onnx") and "/" not in f)]
+        needed += [f for f in files if f.startswith(f"{TEXT_ENCODER}/") and not first_pickle([f])]
     else:
-        templates = [f for f in files if f.startswith(CHAT_TEMPLATES) and f.endswith(".jinja")]
-        needed = [f for f in files if f.endswith(PUBLIC_SUFFIXES) and "/" not in f] + templates
-        needed += [WEIGHTS] if WEIGHTS in files else []
-        config = PUBLIC_CONFIG
-    if WEIGHTS not in needed and (CONFIG in files or INDEX not in needed):
+        needed = [f for f in files if f.endswith(PUBLIC_SUFFIXES) and "/" not in f]
+        needed += [f for f in files if f.startswith(CHAT_TEMPLATES) and f.endswith(".jinja")]
+        needed += [f for f in files if f in (CONFIG, WEIGHTS)]
+    if WEIGHTS not in needed and (kind == "captioner" or INDEX not in needed):
         if pickle := first_pickle(files):
             raise CheckpointError(f"{name}: has only pickles ({pickle}); {HOW_TO_CONVERT}")
         raise CheckpointError(f"{name}: has no {WEIGHTS}; expected the repository of a model")
-    if config not in needed:
+    last = CONFIG if CONFIG in needed else PUBLIC_CONFIG
+    if last not in needed:
         raise CheckpointError(
             f"{name}: has neither {CONFIG} nor {PUBLIC_CONFIG}; expected a checkpoint of captioner"
             " or a transformers model"
         )
-    return [f for f in needed if f != config] + [config]
+    return [f for f in needed if f != last] + [last]
 
 
 def _download(name: HubName) -> Path:
@@ -118,35 +118,52 @@ def _download(name: HubName) -> Path:
         files_metadata=True,
         timeout=constants.HF_HUB_ETAG_TIMEOUT,
     )
-    commit = info.sha
-    assert commit is not None
-    pinned = HubName(name.repository, commit)
+    assert info.sha is not None
+    pinned = HubName(name.repository, info.sha)
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-    *files, config = select_files(name, list(sizes))
+    *files, last = select_files(name, list(sizes), _remote_format(pinned, sizes))
     if INDEX in files and WEIGHTS not in files:
         files += _list_remote_shards(pinned, sizes)
-    _check_space(pinned, {file: sizes[file] for file in (*files, config)})
-    folder = Path(
+    missing = [file for file in (*files, last) if _find_file(pinned, file) is None]
+    _check_space(name, sum(sizes[file] for file in missing))
+    if patterns := [glob.escape(file) for file in missing if file != last]:
         snapshot_download(
             name.repository,
-            revision=commit,
-            allow_patterns=[glob.escape(file) for file in files],
+            revision=info.sha,
+            allow_patterns=patterns,
             library_name="captioner",
             library_version=__version__,
         )
-    )
-    # With the name of the branch, so that the cache knows the commit when there is no network.
-    last = hf_hub_download(name.repository, config, revision=name.revision)
-    if Path(last).parent != folder:  # the branch has just moved
-        hf_hub_download(name.repository, config, revision=commit)
-    _check_copy(folder)
+    # With the name of the branch, so that the cache knows its commit when there is no network.
+    folder = Path(hf_hub_download(name.repository, last, revision=name.revision)).parent
+    if folder.name != info.sha:  # the branch has just moved
+        folder = _fetch(pinned, last).parent
+    try:
+        _check_copy(folder)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}; if the repository {name} is complete, delete {folder.parents[1]} and load it"
+            " again"
+        ) from None
     return folder
+
+
+def _remote_format(name: HubName, files: Iterable[str]) -> CheckpointFormat:
+    """Return the format of a repository, whose `config.json` is read if the names do not tell."""
+    has_own, has_public = CONFIG in files, PUBLIC_CONFIG in files
+    if has_own and has_public:
+        return config_format(_fetch(name, PUBLIC_CONFIG))
+    return "transformers" if has_public else "captioner"
+
+
+def _fetch(name: HubName, file: str) -> Path:
+    """Return the path of a file, which is downloaded unless the cache has it."""
+    return Path(hf_hub_download(name.repository, file, revision=name.revision))
 
 
 def _list_remote_shards(name: HubName, sizes: Mapping[str, int]) -> list[str]:
     """Return the files of the weights that the index lists; raise CheckpointError."""
-    index = hf_hub_download(name.repository, INDEX, revision=name.revision)
-    shards = list_shards(Path(index))
+    shards = list_shards(_fetch(name, INDEX))
     missing = [shard for shard in shards if shard not in sizes]
     if missing:
         raise CheckpointError(
@@ -156,9 +173,8 @@ def _list_remote_shards(name: HubName, sizes: Mapping[str, int]) -> list[str]:
     return shards
 
 
-def _check_space(name: HubName, sizes: Mapping[str, int]) -> None:
-    """Raise CheckpointError if the disk of the cache has no room for the files it lacks."""
-    size = sum(n for file, n in sizes.items() if _find_file(name, file) is None)
+def _check_space(name: HubName, size: int) -> None:
+    """Raise CheckpointError if the disk of the cache has no room for a number of bytes."""
     folder = Path(constants.HF_HUB_CACHE).absolute()
     existing = next(path for path in (folder, *folder.parents) if path.is_dir())
     try:

@@ -47,15 +47,20 @@ def explain_hub_error(error: BaseException, name: HubName) -> str:
     if status in (401, 403):
         return f"access was denied (status {status}); {LOG_IN}: the token needs access to {place}"
     if is_unreachable(error):
-        cause = error.__cause__ or error
-        problem = f"status {status}" if status else f"{type(cause).__name__}: {one_line(cause)}"
         return (
-            f"{constants.ENDPOINT} cannot be reached ({problem}); check the network and"
-            " HF_ENDPOINT, and try again"
+            f"{constants.ENDPOINT} cannot be reached ({describe_problem(error)}); check the"
+            " network and HF_ENDPOINT, and try again"
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk of the cache is full ({_cache()}); free space, or set HF_HOME"
     return f"the request failed: {type(error).__name__}: {one_line(error)}; try again"
+
+
+def describe_problem(error: BaseException) -> str:
+    """Return the status of the response, or else what prevented one."""
+    cause = error.__cause__ or error
+    status = response_status(cause) or response_status(error)
+    return f"status {status}" if status else f"{type(cause).__name__}: {one_line(cause)}"
 
 
 def response_status(error: BaseException) -> int | None:

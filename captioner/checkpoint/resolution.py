@@ -59,8 +59,9 @@ def resolve_writable_checkpoint(name: str | Path, user: str) -> Path:
     """
     if is_hub_name(name):
         raise CheckpointError(
-            f"{name}: {user} changes the checkpoint, and the cache of the Hub must not be changed;"
-            " copy it to a folder with `hf download USER/NAME --local-dir FOLDER` and name that"
+            f"{name}: {user} replaces files of the checkpoint, and those in the cache of the Hub"
+            " must stay as they are; copy it (`hf download USER/NAME --local-dir FOLDER`) and name"
+            " FOLDER"
         )
     return resolve_own_checkpoint(name, user)
 

@@ -212,7 +212,7 @@ def pin_checkpoints(options: CaptionOptions) -> CaptionOptions:
 
 
 def identify_checkpoints(options: CaptionOptions) -> dict[str, Any]:
-    """Return a digest of each checkpoint, and the origin of the rows, as FILE.meta.json has them."""
+    """Return a digest of each checkpoint and the origin of the rows, as FILE.meta.json has them."""
     from captioner import __version__
     from captioner.checkpoint import fingerprint
     from captioner.checkpoint.resolution import describe_name
@@ -230,7 +230,7 @@ def load_captioner(options: CaptionOptions, images: int) -> Captioner:
 
     device, dtype = options.device, options.dtype
     if options.backend != "onnx":
-        device = choose_device(device, dtype=dtype, images=images)
+        device = choose_device(device, dtype=dtype or "float32", images=images)
     return load(
         options.checkpoint or "bundled",
         backend=options.backend,

@@ -125,7 +125,7 @@ class CaptionOptions:
     checkpoint: list[str] | None = None
     backend: BackendName = "auto"
     device: str = "auto"
-    dtype: str = "float32"
+    dtype: str | None = None
     tta: int = 1
     compile: bool = False
     batch_size: int | None = None
@@ -161,7 +161,7 @@ class CaptionOptions:
         """
         batch = self.batch
         settings: dict[str, Any] = {
-            "dtype": self.dtype,
+            "dtype": self.dtype or "float32",
             "num_captions": self.num_captions,
             "question": self.questions.questions,
             "audio": self.audio,

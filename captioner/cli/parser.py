@@ -111,7 +111,7 @@ def add_renamed_flag(
 
 
 def add_inference(
-    parser: argparse._ActionsContainer, *, dtype: str = "float32", optional: bool = False
+    parser: argparse._ActionsContainer, *, dtype: str | None = None, optional: bool = False
 ) -> None:
     """Add the flags of the backend, the device, the data type and test-time augmentation.
 
@@ -137,9 +137,9 @@ def add_inference(
     parser.add_argument(
         "-v", "--verbose", action=_ShowDetails, nargs=0, dest=hidden, default=hidden, help=text
     )
-    text = f"Type of weights and arithmetic; auto is the fastest on the device. Default: {dtype}."
-    default = None if optional else dtype
-    parser.add_argument("--dtype", default=default, choices=DTYPES, help=text)
+    usual = dtype or "float32, or the type of the weights of a transformers model on a GPU"
+    text = f"Type of weights and arithmetic; auto is the fastest on the device. Default: {usual}."
+    parser.add_argument("--dtype", default=None if optional else dtype, choices=DTYPES, help=text)
     text = (
         "Test-time augmentation: encode this many views of each image and average their features. 2"
         " adds the mirrored image, 4 also smaller copies of both. More views are slower; they do"

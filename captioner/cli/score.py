@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -131,8 +132,10 @@ def _read_captions(system: str, task: EvaluationTask, options: ScoreOptions) -> 
 
 def _score_checkpoint(options: ScoreOptions) -> tuple[dict[str, Any], bool]:
     """Return the scores by task, and True if no row was left out."""
+    from captioner.checkpoint import pin_checkpoint
     from captioner.evaluation.tasks import check_blind, checkpoint_config
 
+    options = replace(options, checkpoint=pin_checkpoint(options.checkpoint))
     config = checkpoint_config(options.checkpoint, options.overrides)
     if options.blind:
         check_blind(options.blind, config, held_out=options.held_out)

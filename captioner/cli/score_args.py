@@ -45,7 +45,7 @@ cannot be read or questions that cannot be answered were left out.
 
 # Defaults that are set after the checks, which can thus detect the flags that were given.
 _CHECKPOINT_DEFAULTS = {"beam_size": None, "batch_size": 16, "backend": "auto", "device": "auto"}
-_CHECKPOINT_DEFAULTS |= {"dtype": "float32", "tta": 1}
+_CHECKPOINT_DEFAULTS |= {"dtype": None, "tta": 1}
 # Settings of `data` that change training, but not the rows that are held out.
 _WITHOUT_EFFECT = {"augment", "weight", "lowercase", "captions_per_image", "questions_per_image"}
 _WITHOUT_EFFECT |= {"workers"}
@@ -121,7 +121,7 @@ class ScoreOptions:
     batch_size: int
     backend: BackendName
     device: str
-    dtype: str
+    dtype: str | None
     tta: int
 
     @property

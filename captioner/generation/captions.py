@@ -125,7 +125,7 @@ def _search_batches(
     memories = next(batches, ())
     if not memories:
         return
-    room = 2 * config.max_length + 1
+    room = 2 * config.max_length + 1 if backend.admits else config.max_length
     state = backend.start(memories, rows=config.beam_size, room=room)
     stream = beam_stream(
         state.step,

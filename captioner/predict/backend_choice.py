@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from captioner.checkpoint import WEIGHTS
+from captioner.checkpoint.folder_format import checkpoint_format
 from captioner.checkpoint.graph_files import (
     CAPTION,
     GraphDtype,
@@ -89,7 +90,7 @@ def choose_backend(
     *,
     backend: str = "auto",
     device: str = "auto",
-    dtype: str = "float32",
+    dtype: str | None = "float32",
     compile: bool = False,
 ) -> Choice:
     """Choose the runtime for checkpoints; see `captioner.load` for the options.
@@ -99,7 +100,7 @@ def choose_backend(
     Raises:
         CaptionerError: The runtime cannot be used with these options.
     """
-    choice = _choose(folders, backend, device, dtype, compile)
+    choice = _choose(folders, backend, device, dtype or "float32", compile)
     name = {"onnx": "ONNX Runtime", "torch": "torch"}[choice.backend]
     _logger.info("%s on %s: %s", name, choice.device, choice.reason)
     return choice
@@ -139,6 +140,8 @@ def _find_option(device: str, dtype: str, compile: bool) -> str:
 def _find_missing(folders: Sequence[Path], dtype: str) -> str:
     """Return what a checkpoint lacks; empty if nothing."""
     for folder in folders:
+        if checkpoint_format(folder) == "transformers":
+            return f"{folder} is a transformers model, which has no graphs"
         if not has_graphs(folder):
             return f"{folder} has no graphs; `captioner export {folder}` writes them"
         if dtype == "int8" and not graph_path(folder, CAPTION, "int8").is_file():

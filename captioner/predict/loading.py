@@ -16,6 +16,7 @@ from captioner.checkpoint import (
     pin_checkpoint,
     resolve_checkpoint,
 )
+from captioner.checkpoint.folder_format import checkpoint_format
 from captioner.checkpoint.resolution import absolute_name
 from captioner.config import Config, load_config
 from captioner.errors import CaptionerError, CheckpointError
@@ -62,11 +63,11 @@ def load(
     *,
     backend: BackendName = "auto",
     device: str | torch.device = "auto",
-    dtype: str = "float32",
+    dtype: str | None = None,
     tta: int = 1,
     compile: bool = False,
 ) -> Captioner:
-    """Load a captioner from a checkpoint.
+    """Load a captioner from a checkpoint, or a model of transformers.
 
     Args:
         checkpoint: A folder, `bundled`, or `hf-hub:USER/NAME[@REVISION]`, a repository of the
@@ -81,7 +82,8 @@ def load(
             one and torch is installed, otherwise the CPU.
         dtype: The type of weights and arithmetic: `float32`; `bfloat16` or `float16` (torch only);
             `int8` (CPU only) for the linear layers after the backbone; `auto` for the fastest type
-            on the device that does not lower the scores of the bundled checkpoint.
+            on the device that does not lower the scores of the bundled checkpoint. By default,
+            float32; for a model of transformers on a GPU, the type of its stored weights.
         tta: Test-time augmentation. 2 averages the features of the image and its mirror image, 4
             also those of a smaller copy of both; each view costs as much as the first.
         compile: Compile the decoder with `torch.compile` at its first use. On a CPU this takes a
@@ -108,7 +110,13 @@ def load_again(names: Sequence[str], options: Mapping[str, Any], expected: str) 
 
 
 def load_worker(
-    checkpoint: str | Path, *, workers: int, backend: str, device: str, dtype: str, tta: int = 1
+    checkpoint: str | Path,
+    *,
+    workers: int,
+    backend: str,
+    device: str,
+    dtype: str | None,
+    tta: int = 1,
 ) -> Captioner:
     """Load a captioner in one of several worker processes that share the machine's threads."""
     options = {"backend": backend, "device": device, "dtype": dtype, "tta": tta, "compile": False}
@@ -136,7 +144,10 @@ def _load(
         if options["backend"] == "auto":
             user = f"{choice.reason}; {user}"
         with explain_missing(user):
-            backend, config = _load_torch(names, options, workers=workers)
+            if any(checkpoint_format(folder) == "transformers" for folder in folders):
+                backend, config = _load_public(folders, names, options, workers=workers)
+            else:
+                backend, config = _load_torch(names, options, workers=workers)
     captioner = Captioner(backend, config)
     captioner._origin = origin
     return captioner
@@ -153,8 +164,9 @@ def _load_onnx(
     tokenizers = [load_tokenizer(*pair) for pair in zip(folders, configs, strict=True)]
     tokenizer = _shared_tokenizer(names, tokenizers, configs)
     _check_answers(names, configs, tokenizer)
+    dtype = options["dtype"] or "float32"
     backend = build_onnx_backend(
-        folders, configs, tokenizer, dtype=options["dtype"], tta=options["tta"], workers=workers
+        folders, configs, tokenizer, dtype=dtype, tta=options["tta"], workers=workers
     )
     return backend, configs[0]
 
@@ -173,8 +185,27 @@ def _load_torch(
     tokenizer = _shared_tokenizer(names, [tokenizer for _, tokenizer, _ in loaded], configs)
     _check_answers(names, configs, tokenizer)
     members = [(model, config) for model, _, config in loaded]
+    rest = {name: options[name] for name in ("device", "tta", "compile")}
+    dtype = options["dtype"] or "float32"
+    return build_backend(members, tokenizer, dtype=dtype, **rest), configs[0]
+
+
+def _load_public(
+    folders: Sequence[Path], names: Sequence[str], options: Mapping[str, Any], *, workers: int
+) -> tuple[Backend, Config]:
+    """Return the backend of a transformers model and the settings of its searches."""
+    if len(folders) > 1:
+        raise CheckpointError(
+            f"{', '.join(names)}: an ensemble has checkpoints of captioner only, because its"
+            " members share one tokenizer; name one transformers model"
+        )
+    from captioner.backends.public.family_loading import load_public
+    from captioner.backends.torch_members import share_threads
+
+    if workers > 1:
+        share_threads(workers)
     rest = {name: options[name] for name in ("device", "dtype", "tta", "compile")}
-    return build_backend(members, tokenizer, **rest), configs[0]
+    return load_public(folders[0], **rest)
 
 
 def _shared_tokenizer(

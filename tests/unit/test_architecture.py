@@ -76,6 +76,15 @@ NEEDS_TORCH |= {
     f"captioner.export.{name}" for name in ("decoder_graphs", "graph_modules", "onnx_graphs")
 }
 NEEDS_TORCH |= {f"captioner.export.{name}" for name in ("importance", "pruning")}
+# The models of transformers.
+NEEDS_TORCH |= {
+    f"captioner.backends.public.{name}"
+    for name in ("blip", "cross_attention", "decoder_state", "families", "family")
+}
+NEEDS_TORCH |= {
+    f"captioner.backends.public.{name}"
+    for name in ("family_loading", "model_folder", "prefix", "public_backend", "text_rules")
+}
 # Imports transformers for the tokenizer of a Hugging Face question encoder.
 NEEDS_TORCH |= {"captioner.backends.checkpoint_tokenizer"}
 # Only these modules, which belong to the command line, may call `print`.

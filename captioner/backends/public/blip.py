@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from captioner.backends.public.cross_attention import CrossAttentionFamily
 from captioner.backends.public.family import ImageFeatures, PromptedImage
-from captioner.backends.public.folder import load_model, load_processor, load_tokenizer
-from captioner.backends.public.vocabulary import Vocabulary
+from captioner.backends.public.model_folder import load_model, load_processor, load_tokenizer
+from captioner.backends.public.public_vocabulary import Vocabulary
 from captioner.images.transforms import PixelSpec
 
 

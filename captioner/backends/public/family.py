@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captioner.backends.public.decoder_state import DecoderState
-from captioner.backends.public.vocabulary import Vocabulary
+from captioner.backends.public.public_vocabulary import Vocabulary
 from captioner.errors import CaptionerError
 from captioner.images.transforms import PixelSpec
 
@@ -39,6 +39,8 @@ class PromptedImage:
     """Token ids, with one image token where the family has one."""
     asks: bool = False
     """Whether the prompt is a question."""
+    layout: tuple[()] = ()
+    """Equal for all, because prompts of different lengths are padded."""
 
     @property
     def layout(self) -> tuple[int, ...]:

@@ -37,6 +37,7 @@ class PublicBackend:
 
     def __init__(self, family: Family) -> None:
         self.family, self.tokenizer = family, family.vocabulary
+        self.bos, self.pad, self.ends = self.tokenizer.bos, self.tokenizer.pad, self.tokenizer.ends
         self.rules = TokenRules.of_model(family.model, size=len(family.vocabulary))
 
     @property

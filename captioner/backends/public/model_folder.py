@@ -65,7 +65,12 @@ def load_tokenizer(folder: str) -> Any:
 
 def _load(folder: str, what: str, load: Callable[[], Part]) -> Part:
     """Return the result of a loading function; raise CheckpointError for any failure."""
+    show_progress = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
     try:
         return load()
     except Exception as error:  # damaged files make the library raise errors of many types
         raise CheckpointError(f"{folder}: cannot be loaded as {what}: {one_line(error)}") from None
+    finally:
+        if show_progress:
+            transformers.utils.logging.enable_progress_bar()

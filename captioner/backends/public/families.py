@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from captioner.backends.public.family import Family
-from captioner.backends.public.folder import read_config
+from captioner.backends.public.model_folder import read_config
 from captioner.errors import CheckpointError
 
 FAMILIES: dict[str, str] = {

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
+from captioner.backends.public.families import load_family
+from captioner.backends.public.family_settings import build_config
 from captioner.backends.public.public_backend import PublicBackend
-from captioner.backends.public.registry import load_family
-from captioner.backends.public.settings import build_config
 from captioner.config import Config
 from captioner.errors import CaptionerError
 
