@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from public_folders.blip import build_blip
 
-from captioner.backends.public.registry import load_family
+from captioner.backends.public.families import load_family
 from captioner.data.collate import Batch, collate_for
 from captioner.data.dataset import Sample
 from captioner.training.public_model import PublicModel

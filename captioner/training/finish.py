@@ -19,7 +19,6 @@ from captioner.predict import load
 from captioner.training import html_report
 from captioner.training.calibrate import fit_answer_temperature
 from captioner.training.kind_fitting import fit_kind_head
-from captioner.training.model_card import write_card
 from captioner.training.public_model import PublicModel
 from captioner.training.run import Run, set_size
 from captioner.training.run_checkpoints import image_size, load_best, publish_checkpoint
@@ -48,7 +47,6 @@ def finish_run(run: Run) -> dict[str, float]:
         if run.settings.kinds:
             fit_kind_head(run)
         export_best(run)
-        write_card(run)
     if unreadable := run.report.problems.get(UNREADABLE_IMAGE):
         logger.info(f"{UNREADABLE_IMAGE}: {unreadable}")  # the rest was reported before training
     if run.is_main:

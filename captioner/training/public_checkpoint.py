@@ -104,7 +104,7 @@ def load_public_average(folders: Sequence[Path], model: PublicModel) -> None:
 
 def _load_state(folder: Path, model: PublicModel) -> dict[str, Tensor]:
     """Return the weights of a checkpoint by their names in the model, without adapters."""
-    from captioner.backends.public.folder import load_model
+    from captioner.backends.public.model_folder import load_model
 
     restore_folder(folder)
     loaded = load_model(str(folder), type(model.model).__name__, torch.float32)

@@ -10,12 +10,12 @@ positions and C channels of features, L tokens without padding, V vocabulary.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from captioner.backends.public.vocabulary import Vocabulary
+from captioner.backends.public.public_vocabulary import Vocabulary
 from captioner.backends.torch_backend import TorchBackend
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer

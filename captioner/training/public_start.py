@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from captioner.backends.public.vocabulary import Vocabulary
+from captioner.backends.public.public_vocabulary import Vocabulary
 from captioner.checkpoint import resolve_checkpoint
 from captioner.checkpoint.folder_format import checkpoint_format
 from captioner.config import Config, ImageConfig
@@ -47,7 +47,7 @@ def build_public_start(
     """
     from transformers.utils.logging import disable_progress_bar
 
-    from captioner.backends.public.registry import load_family
+    from captioner.backends.public.families import load_family
 
     start = config.train.start
     for setting, hint in _list_unsupported(config):

@@ -42,11 +42,6 @@ class PromptedImage:
     layout: tuple[()] = ()
     """Equal for all, because prompts of different lengths are padded."""
 
-    @property
-    def layout(self) -> tuple[int, ...]:
-        """Memories with different prompts can be decoded together."""
-        return ()
-
 
 class Family(ABC):
     """One kind of model, with its weights, image processor and tokenizer.

@@ -41,21 +41,6 @@ class PublicBackend:
         self.rules = TokenRules.of_model(family.model, size=len(family.vocabulary))
 
     @property
-    def bos(self) -> int:
-        """The input of the first step, which the prompt replaces."""
-        return self.tokenizer.bos
-
-    @property
-    def pad(self) -> int:
-        """The id of padding."""
-        return self.tokenizer.pad
-
-    @property
-    def ends(self) -> tuple[int, ...]:
-        """The ids that end a text."""
-        return self.tokenizer.ends
-
-    @property
     def models(self) -> Sequence[Any]:
         """The transformers module."""
         return [self.family.model]
