@@ -39,6 +39,7 @@ import pytest  # noqa: E402
 
 if TYPE_CHECKING:
     from forks import ForkServer
+    from hub_server import Hub
 
     from captioner.decoding.arrays import Arrays
 
@@ -153,6 +154,28 @@ def vqa_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
     from tiny_vqa import make_vqa_checkpoint
 
     return str(make_vqa_checkpoint(tmp_path_factory.mktemp("vqa") / "best"))
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Run a Hugging Face Hub on this machine, with an empty cache and without a token."""
+    from hub_server import run_hub
+    from huggingface_hub import close_session, constants
+
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with run_hub() as server:
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        for name, value in {
+            "ENDPOINT": server.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": template,
+            "HF_HUB_CACHE": str(tmp_path / "hub_cache"),
+            "HF_TOKEN_PATH": str(tmp_path / "no_token"),
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_DISABLE_XET": True,
+        }.items():
+            monkeypatch.setattr(constants, name, value)
+        yield server
+        close_session()
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,7 @@ import hashlib
 import json
 import socket
 import threading
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,9 +32,12 @@ class Repository:
     gated: bool = False
     private: bool = False
 
-    def commit(self, files: Mapping[str, bytes], branch: str = "main") -> str:
-        """Add or replace files; return the new commit."""
-        content = self.commits.get(self.branches.get(branch, ""), {}) | dict(files)
+    def commit(
+        self, files: Mapping[str, bytes], branch: str = "main", deleted: Collection[str] = ()
+    ) -> str:
+        """Delete files, and add or replace others; return the new commit."""
+        content = self.commits.get(self.branches.get(branch, ""), {})
+        content = {k: v for k, v in content.items() if k not in deleted} | dict(files)
         sha = hashlib.sha1(repr((len(self.commits), sorted(content))).encode()).hexdigest()
         self.commits[sha], self.branches[branch] = content, sha
         return sha
@@ -132,26 +134,26 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_POST = do_PUT = do_GET
 
     def _dispatch(self) -> None:
-        hub, path = self.server, unquote(urlsplit(self.path).path)
+        hub, quoted = self.server, urlsplit(self.path).path
+        path = unquote(quoted)
         hub.requests.append((self.command, path))
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
         if hub.delay:
-            time.sleep(hub.delay)
+            threading.Event().wait(hub.delay)  # Tests replace time.sleep.
         if hub.status:
             self._fail(hub.status, "", "out of order")
         elif self.command == "PUT":
             hub.objects[path.rpartition("/")[2]] = body
             self._send(200, b"")
         elif path.startswith("/cdn/"):
-            self._send_file(path.rpartition("/")[2], hub.objects[path.split("/")[2]])
+            self._send_file(path.split("/", 3)[3], hub.objects[path.split("/")[2]])
         elif self.command == "POST":
             self._post(path, body)
         else:
-            self._get(path)
+            self._get([unquote(word) for word in quoted.strip("/").split("/")])
 
-    def _get(self, path: str) -> None:
-        words = path.strip("/").split("/")
+    def _get(self, words: list[str]) -> None:
         if words[0] == "api":
             name, rest = "/".join(words[2:4]), words[4:]
         else:
@@ -160,8 +162,6 @@ class _Handler(BaseHTTPRequestHandler):
         if repository is None:
             return
         kind, revision, *file = rest or ["revision", "main"]
-        if revision == "refs":  # refs/pr/1
-            revision, file = "/".join([revision, *file[:2]]), file[2:]
         commit = repository.branches.get(revision, revision)
         if commit not in repository.commits:
             self._fail(404, "RevisionNotFound", f"Invalid rev id: {revision}")
@@ -242,7 +242,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._commit("/".join(words[2:4]), "/".join(words[5:]), body)
 
     def _commit(self, name: str, branch: str, body: bytes) -> None:
-        hub, files = self.server, {}
+        hub, files, deleted = self.server, {}, set()
         for line in map(json.loads, body.splitlines()):
             value = line["value"]
             if line["key"] == "header":
@@ -251,13 +251,15 @@ class _Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":
                 files[value["path"]] = hub.objects[value["oid"]]
-        sha = hub.repositories[name].commit(files, branch)
+            elif line["key"] == "deletedFile":
+                deleted.add(value["path"])
+        sha = hub.repositories[name].commit(files, branch, deleted)
         url = f"{hub.url}/{name}/commit/{sha}"
         self._send_json({"success": True, "commitUrl": url, "commitOid": sha})
 
     def _send_file(self, path: str, content: bytes, headers: Mapping[str, str] = {}) -> None:
-        missing = len(content) // 2 if self.server.truncate == path.rpartition("/")[2] else 0
-        self._send(200, content, headers, missing=missing)
+        is_cut = self.command == "GET" and self.server.truncate == path
+        self._send(200, content[: len(content) // 2] if is_cut else content, headers)
 
     def _send_json(self, content: Any, status: int = 200) -> None:
         self._send(status, json.dumps(content).encode(), {"Content-Type": "application/json"})
@@ -267,20 +269,40 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"X-Error-Code": code, "X-Error-Message": message}
         self._send(status, content, headers | {"Content-Type": "application/json"})
 
-    def _send(
-        self,
-        status: int,
-        content: bytes,
-        headers: Mapping[str, str] = {},
-        *,
-        missing: int = 0,
-    ) -> None:
+    def _send(self, status: int, content: bytes, headers: Mapping[str, str] = {}) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content[: len(content) - missing])
-        if missing:
-            self.close_connection = True
+            self.wfile.write(content)
+
+
+def make_public_files(*, shards: int = 0) -> dict[str, bytes]:
+    """Return the files of a transformers model, with weights in one file or in several."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    tensors = {f"layer{i}.weight": np.full((4, 4), i, np.float32) for i in range(4)}
+    files = {
+        "config.json": b'{"model_type": "blip", "architectures": ["BlipForConditionalGeneration"]}',
+        "tokenizer.json": b"{}",
+        "preprocessor_config.json": b"{}",
+    }
+    if not shards:
+        return files | {"model.safetensors": save(tensors)}
+    places = {name: f"model-{i % shards + 1:05}-of-{shards:05}.safetensors"
+              for i, name in enumerate(tensors)}  # fmt: skip
+    files["model.safetensors.index.json"] = json.dumps({"weight_map": places}).encode()
+    for file in set(places.values()):
+        files[file] = save({k: v for k, v in tensors.items() if places[k] == file})
+    return files
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> Path:
+    """Write files to a folder."""
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder

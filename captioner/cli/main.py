@@ -1,4 +1,4 @@
-"""The `captioner` command: `captioner caption|train|score|export|serve`."""
+"""The `captioner` command: `captioner caption|train|score|export|serve|web|push`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ COMMANDS = {
     "export": ("export", "Write ONNX graphs of a checkpoint, which run without torch."),
     "serve": ("serve", "Serve a web page for people and an HTTP API for programs."),
     "web": ("web", "Write a static web page that captions images in the browser."),
+    "push": ("push", "Publish a checkpoint on the Hugging Face Hub, with a model card."),
 }
 """The module in `captioner.cli` and the description of each command."""
 

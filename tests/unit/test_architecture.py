@@ -89,7 +89,7 @@ NEEDS_TORCH |= {
 NEEDS_TORCH |= {"captioner.backends.checkpoint_tokenizer"}
 # Only these modules, which belong to the command line, may call `print`.
 PRINTS = {"captioner.cli.export", "captioner.cli.process"}
-PRINTS |= {f"captioner.cli.{name}" for name in ("generate", "score", "train")}
+PRINTS |= {f"captioner.cli.{name}" for name in ("generate", "push", "score", "train")}
 
 
 def name_of(path: Path) -> str:

@@ -1,0 +1,223 @@
+"""The model card of a checkpoint: README.md with the metadata that the Hugging Face Hub reads.
+
+The format of the metadata is documented at https://huggingface.co/docs/hub/model-cards.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+
+from captioner import __version__
+from captioner.checkpoint import CONFIG, WEIGHTS
+from captioner.checkpoint.folder_format import PUBLIC_CONFIG
+from captioner.checkpoint.hub_names import PREFIX
+from captioner.checkpoint.safetensors_header import read_header
+from captioner.config import Config
+from captioner.config.parsing import parse_value
+from captioner.export.published_files import PublishedFiles, read_metrics
+from captioner.files import file_digest
+
+TEMPLATE = Path(__file__).with_name("card_template.md")
+METRIC_TYPES = {
+    "CIDEr-D": "cider", "CIDEr": "cider", "BLEU-1": "bleu", "BLEU-2": "bleu", "BLEU-3": "bleu",
+    "BLEU-4": "bleu", "ROUGE-L": "rouge", "exact match": "exact_match",
+    "mAP": "mean_average_precision",
+}  # fmt: skip
+"""The Hub's identifier of each validation score; other scores are not in the card."""
+QUANTILE = 1.96
+"""Of the normal distribution, for 95 % intervals."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A validation score of a data set, 0 to 1 (CIDEr-D: above)."""
+
+    data: str
+    metric: str
+    value: float
+    interval: tuple[float, float] | None
+    """The 95 % interval, if it is known."""
+
+
+def make_card(files: PublishedFiles, repository: str, license: str) -> str:
+    """Return the text of README.md for a repository `USER/NAME`.
+
+    `license` is an identifier of the Hub, such as `mit`.
+    """
+    config, metrics = read_config(files), read_metrics(files)
+    scores = list(list_scores(metrics, config))
+    header = _metadata(files, config, scores, repository, license)
+    body = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        title=repository.partition("/")[2],
+        repository=repository,
+        summary=_summary(files, config),
+        recipe="\n".join(_recipe(config)) if config else "They were not stored with the model.",
+        scores=_score_table(scores),
+        limits="\n".join(_limits(config)),
+        provenance="\n".join(_provenance(files, config)),
+    )
+    front = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
+    return f"---\n{front}---\n\n{body}"
+
+
+def read_config(files: PublishedFiles) -> Config | None:
+    """Return the configuration of a run; None if the checkpoint has none."""
+    text = files.texts.get(CONFIG)
+    return None if text is None else parse_value(Config, yaml.safe_load(text))
+
+
+def list_scores(metrics: Mapping[str, Any], config: Config | None) -> Iterator[Score]:
+    """Yield the validation scores of `metrics.json` that have an entry in `METRIC_TYPES`.
+
+    A 95 % interval is that of `intervals` in the file or, for exact match with a known number of
+    questions, Wilson's (E. B. Wilson, Probable Inference, 1927).
+    """
+    intervals, classes = metrics.get("intervals") or {}, metrics.get("classes") or {}
+    names = _data_names(config)
+    for name, value in (metrics.get("val") or {}).items():
+        metric = next((m for m in METRIC_TYPES if name == m or name.endswith(f" {m}")), None)
+        if metric is None or not isinstance(value, (int, float)) or not math.isfinite(value):
+            continue
+        task = name[: -len(metric)].strip()
+        count = ((classes.get(task) or {}).get("all") or {}).get("examples")
+        interval = tuple(intervals[name]) if name in intervals else None
+        if interval is None and metric == "exact match" and count:
+            interval = wilson_interval(value, count)
+        yield Score(task or ", ".join(names) or "validation", metric, value, interval)
+
+
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share of `count` independent trials."""
+    square = QUANTILE**2 / count
+    middle = (share + square / 2) / (1 + square)
+    half = QUANTILE * math.sqrt(share * (1 - share) / count + square / 4 / count) / (1 + square)
+    return middle - half, middle + half
+
+
+def _metadata(
+    files: PublishedFiles,
+    config: Config | None,
+    scores: list[Score],
+    repository: str,
+    license: str,
+) -> dict[str, Any]:
+    answers = config is not None and config.model.question is not None
+    tags = ["captioner", "image-captioning", *(["visual-question-answering"] if answers else [])]
+    header: dict[str, Any] = {
+        "library_name": files.kind,
+        "pipeline_tag": "image-to-text",
+        "license": license,
+        "tags": tags,
+    }
+    if datasets := _data_names(config):
+        header["datasets"] = datasets
+    start = config.train.start if config else None
+    if start and start.startswith(PREFIX):
+        header["base_model"] = start.removeprefix(PREFIX).partition("@")[0]
+    if scores:
+        results = [_result(data, scores) for data in dict.fromkeys(s.data for s in scores)]
+        header["model-index"] = [{"name": repository.partition("/")[2], "results": results}]
+    return header
+
+
+def _result(data: str, scores: list[Score]) -> dict[str, Any]:
+    """Return the scores of a data set as an entry of `model-index`."""
+    own = [score for score in scores if score.data == data]
+    asked = any(score.metric == "exact match" for score in own)
+    task = ("visual-question-answering", "Visual question answering") if asked else (
+        "image-to-text", "Image captioning")  # fmt: skip
+    metrics = []
+    for score in own:
+        name = f"{score.metric} (validation)"
+        if score.interval:
+            low, high = score.interval
+            name = f"{score.metric} (validation, 95 % interval {low:.3f} to {high:.3f})"
+        kind = METRIC_TYPES[score.metric]
+        metrics.append({"type": kind, "name": name, "value": round(score.value, 4)})
+    return {
+        "task": {"type": task[0], "name": task[1]},
+        "dataset": {"type": data, "name": data, "split": "validation"},
+        "metrics": metrics,
+    }
+
+
+def _data_names(config: Config | None) -> list[str]:
+    """Return the names of the data sets of a run, without folders and suffixes."""
+    sources = config.data.all_sources if config else ()
+    return list(dict.fromkeys(Path(s.root).stem for s in sources if s.root))
+
+
+def _summary(files: PublishedFiles, config: Config | None) -> str:
+    headers = [read_header(p) for n, p in files.copies.items() if n.endswith(".safetensors")]
+    tensors = [tensor for header in headers for tensor in header.tensors.values()]
+    millions = sum(math.prod(tensor.shape) for tensor in tensors) / 1e6
+    tasks = "captions images"
+    if config and config.model.question:
+        tasks += " and answers questions about them"
+    kind = "A captioner checkpoint"
+    if files.kind == "transformers":
+        kind = f"A transformers model (`{json.loads(files.texts[PUBLIC_CONFIG])['model_type']}`)"
+    return f"{kind} that {tasks}: {millions:.1f} million parameters."
+
+
+def _recipe(config: Config) -> Iterator[str]:
+    """Yield the lines about data and training."""
+    yield "| data set | format | passes per epoch | validation |"
+    yield "|---|---|---|---|"
+    for source in config.data.all_sources:
+        name = Path(source.root).name if source.root else "not stored"
+        splits = ", ".join(source.val_splits)
+        yield f"| {name} | {source.format} | {source.weight:g} | {splits} |"
+    train = config.train
+    yield ""
+    yield "| stage | objective | epochs | learning rate | of the encoder |"
+    yield "|---|---|---|---|---|"
+    for number, stage in enumerate(train.stages):
+        name = stage.name or str(number)
+        rates = f"{stage.lr:g} | {stage.encoder_lr:g}"
+        yield f"| {name} | {stage.objective} | {stage.epochs} | {rates} |"
+    yield ""
+    start = f"`{train.start}`" if train.start else "new decoder weights"
+    optimizer = f"{train.optimizer}, batches of {train.batch_size} images"
+    yield f"Training started from {start}, with {optimizer} and seed {train.seed}. The"
+    yield f"settings are in `{CONFIG}`."
+
+
+def _score_table(scores: list[Score]) -> str:
+    if not scores:
+        return "No scores were stored with the checkpoint."
+    lines = ["Of the validation data, which also chose the checkpoint.", ""]
+    lines += ["| data set | metric | score | 95 % interval |", "|---|---|---|---|"]
+    for score in scores:
+        interval = "not measured"
+        if score.interval:
+            interval = "{:.3f} to {:.3f}".format(*score.interval)
+        lines.append(f"| {score.data} | {score.metric} | {score.value:.3f} | {interval} |")
+    return "\n".join(lines)
+
+
+def _limits(config: Config | None) -> Iterator[str]:
+    yield "- Texts can be wrong or incomplete, above all for images unlike the training data. A"
+    yield "  person should review them before they are published."
+    yield "- The model repeats biases of its data sets."
+    if config and config.model.question is None:
+        yield "- It answers no questions."
+    if config:
+        yield f"- Texts have at most {config.model.max_length} tokens."
+
+
+def _provenance(files: PublishedFiles, config: Config | None) -> Iterator[str]:
+    yield f"- Published with captioner {__version__}."
+    if config and config.train.start:
+        yield f"- Weights from `{config.train.start}`, then trained as above."
+    for name, path in files.copies.items():
+        if name == WEIGHTS:
+            yield f"- SHA-256 of `{WEIGHTS}`: `{file_digest(path)}`."
