@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from captioner.checkpoint import METRICS
-from captioner.checkpoint.folder_format import INDEX, PUBLIC_CONFIG, WEIGHTS
+from captioner.checkpoint.folder_format import INDEX, PUBLIC_CONFIG, RUN_CONFIG, WEIGHTS
 from captioner.checkpoint.weights import save_tensors, tensor_bytes
 from captioner.config import Config, save_config
 from captioner.errors import CheckpointError
@@ -28,8 +28,6 @@ from captioner.model.lora import add_new_adapters, merge_adapters
 from captioner.text import one_line
 from captioner.training.public_model import PREFIX, PublicModel
 
-RUN_CONFIG = "run.yaml"
-"""The settings of the run."""
 COPIED = (".json", ".jinja", ".model", ".txt")
 """Suffixes of the files of a transformers folder that are not weights."""
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from captioner.backends.public.public_vocabulary import Vocabulary
 from captioner.checkpoint import resolve_checkpoint
 from captioner.checkpoint.folder_format import checkpoint_format
-from captioner.config import Config, ImageConfig
+from captioner.config import Config, ImageConfig, QuestionConfig
 from captioner.errors import ConfigError
 from captioner.model.lora import add_chosen_adapters
 from captioner.training.public_model import PublicModel
@@ -71,10 +71,11 @@ def build_public_start(
         names = list(_adapted_layers(model, encoder=trains_encoder))
         add_chosen_adapters(model.model, config.train.lora_rank, names)
         model.has_adapters = True
+    question = QuestionConfig(max_length=family.question_length) if family.questions else None
     completed = dataclasses.replace(
         config,
         image=_complete_image(config.image, family, str(start)),
-        model=dataclasses.replace(config.model, max_length=longest),
+        model=dataclasses.replace(config.model, max_length=longest, question=question),
     )
     return model, family.vocabulary, completed
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from captioner.checkpoint import CONFIG, weights
+from captioner.checkpoint.folder_format import RUN_CONFIG
 from captioner.config import Config, load_config
 from captioner.files import restore_folder
 from captioner.tokenizer import Tokenizer
 from captioner.training.public_checkpoint import (
-    RUN_CONFIG,
     load_public_average,
     publish_public,
     save_public,

@@ -296,14 +296,14 @@ def build_datasets(
     model: CaptionModel | None = None,
 ) -> tuple[ImageDataset, ImageDataset]:
     """Return the training set, not augmented before `start_stage`, and the validation set."""
-    data = config.data
+    data, question = config.data, config.model.question
     build = partial(
         ImageDataset,
         spec=first_spec(config),
         audio_spec=second_spec(config),
         tokenizer=tokenizer,
         max_length=config.model.max_length,
-        question_length=_question_length(config, model),
+        question_length=32 if question is None else question.max_length,
         lowercase=data.lowercase,
         seed=config.train.seed,
         tags=frequent_tags(train),
@@ -320,10 +320,3 @@ def build_datasets(
     if isinstance(model, PublicModel):
         train_set.processor = val_set.processor = ProcessorPixels(model.family.processor)
     return train_set, val_set
-
-
-def _question_length(config: Config, model: CaptionModel | None) -> int:
-    """Return the longest question of a model, in tokens."""
-    if isinstance(model, PublicModel):
-        return model.family.question_length if model.family.questions else 0
-    return 32 if config.model.question is None else config.model.question.max_length
