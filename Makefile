@@ -1,6 +1,6 @@
 PYTHON ?= python
 
-.PHONY: setup install test test-fast lint format types spell docs page bench
+.PHONY: setup install test test-fast test-oldest lint format types spell docs page bench
 
 setup: install
 	$(PYTHON) -m pip install -e ".[docs]"
@@ -14,6 +14,14 @@ test:
 
 test-fast:
 	$(PYTHON) -m pytest -q -m "not slow and not browser"
+
+# The tests of transformers models with the oldest versions that pyproject.toml allows, which OLDEST
+# holds apart from the environment.
+OLDEST ?= .oldest
+test-oldest:
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(OLDEST) \
+		transformers==5.0.0 tokenizers==0.22.0 huggingface-hub==1.3.0
+	PYTHONPATH=$(OLDEST) $(PYTHON) -m pytest -q -m "not slow" tests/unit/backends/public
 
 lint:
 	$(PYTHON) -m ruff check .

@@ -248,7 +248,11 @@ def test_wheel_carries_everything(installed):
     names = set(json.loads((installed / "names.json").read_text()))
     ours = {p.relative_to(ROOT).as_posix() for p in (ROOT / "captioner").rglob("*.py")}
     ours |= {p.relative_to(ROOT).as_posix() for p in RECIPES.rglob("*.yaml")}
-    ours |= {"captioner/serve/page/page.css", "captioner/py.typed"}
+    ours |= {
+        "captioner/serve/page/page.css",
+        "captioner/py.typed",
+        "captioner/export/card_template.md",
+    }
     bundled = (ROOT / "captioner" / "pretrained").iterdir()
     ours |= {p.relative_to(ROOT).as_posix() for p in bundled if p.is_file()}
     assert ours <= names

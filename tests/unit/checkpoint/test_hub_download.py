@@ -26,10 +26,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def cached(tmp_path: Path) -> set[str]:
-    """Return the paths below the cache that could be taken for a checkpoint or a part of one."""
-    cache = tmp_path / "hub_cache"
+    """Return the files in the cache that mark a complete checkpoint."""
     names = ("config.yaml", "config.json")
-    return {p.name for p in cache.rglob("*") if p.name in names or p.suffix == ".incomplete"}
+    return {p.name for p in (tmp_path / "hub_cache").rglob("*") if p.name in names}
 
 
 # Downloads
@@ -260,6 +259,7 @@ def test_a_full_disk_leaves_no_partial_files(hub: Hub, folder, monkeypatch, tmp_
         with pytest.raises(CheckpointError, match=r"the disk of the cache is full .*set HF_HOME"):
             resolve_checkpoint("hf-hub:me/tiny")
     assert cached(tmp_path) == set()
+    assert not list((tmp_path / "hub_cache").rglob("*.incomplete"))
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
         with pytest.raises(CheckpointError, match=r"is too full: \d+ MB are needed and 0 MB free"):

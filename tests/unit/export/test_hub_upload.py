@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from blocked import run_without
 from hub_server import TOKEN, Hub, make_public_files, write_files
 from tiny import make_checkpoint, picture
 
@@ -156,7 +157,7 @@ def damage(folder: Path, name: str, content: bytes | None) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("config.yaml", b"model: {widht: 3}", "widht"),
+        ("config.yaml", b"model: {wide: 3}", "wide"),
         ("config.yaml", None, "config.yaml"),
         ("model.safetensors", b"half", "cannot be read as safetensors"),
         ("model.safetensors", None, "no model.safetensors there"),
@@ -223,3 +224,11 @@ def test_text_that_is_no_yaml_is_an_error():
 def test_wilson_interval_against_the_published_example():
     """Newcombe (1998), table I, method 3: 81 of 263 successes."""
     assert wilson_interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+
+
+@pytest.mark.slow
+def test_a_dry_run_needs_neither_torch_nor_the_client_of_the_hub():
+    code = "from captioner.cli.main import main; import sys; sys.exit(main(sys.argv[1:]))"
+    done = run_without(code, "push", "bundled", "me/tiny", "--dry-run")
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+    assert "45.683 MB  model.safetensors" in done.stdout

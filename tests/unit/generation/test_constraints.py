@@ -189,6 +189,9 @@ def test_words_without_pieces_and_bytes_are_rejected():
         def list_pieces(self):
             return [None, None, None, None, " a", " dog"]
 
+        def encode(self, text):
+            return [UNK, EOS]
+
     with pytest.raises(CaptionerError, match="'cat'"):
         build_constraints(DecodingConfig(must_include=("cat",)), Bare(), lowercase=True)
 

@@ -35,6 +35,13 @@ class Words:
     def list_pieces(self):
         return PIECES
 
+    def encode(self, text):
+        text, ids = " " + text, []
+        while text:
+            ids.append(next((i for i, x in enumerate(PIECES) if x and text.startswith(x)), 1))
+            text = text[len(PIECES[ids[-1]] or "x") :]
+        return [*ids, EOS]
+
 
 class Table:
     "A backend whose logits depend on the image and the last token."

@@ -1,0 +1,130 @@
+"""Features of public models: what each family supports, as a table of the documentation.
+
+`python tests/public_features.py` writes the table into docs/public-models.md.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+
+from PIL import Image
+from public_folders.catalog import FAMILIES, TRAINED
+from public_tokens import random_images
+
+import captioner
+from captioner import Captioner, CaptionerError
+
+PAGE = Path(__file__).parents[1] / "docs" / "public-models.md"
+BEGIN, END = "<!-- table of features: tests/public_features.py -->", "<!-- end of the table -->"
+QUESTION = "what is this"
+
+
+def probe_captions(model: Captioner, image: Image.Image) -> None:
+    results = model.caption([image] * 2, num_captions=2, max_length=8)
+    assert all(len(result.captions) == 2 for result in results)
+
+
+def probe_sampling(model: Captioner, image: Image.Image) -> None:
+    options: dict[str, Any] = {"method": "sample", "top_p": 0.9, "seed": 1, "max_length": 8}
+    first, second = (model.caption(image, **options)[0] for _ in range(2))
+    assert first.best.tokens == second.best.tokens
+
+
+def probe_constraints(model: Captioner, image: Image.Image) -> None:
+    words = re.findall(r"[a-z]+", model.caption(image, max_length=12)[0].text.lower())
+    (banned,) = model.caption(image, banned=[words[0]], max_length=12)
+    assert words[0] not in re.findall(r"[a-z]+", banned.text.lower())
+    (required,) = model.caption(image, must_include=[words[-1]], max_length=12)
+    assert words[-1] in re.findall(r"[a-z]+", required.text.lower())
+
+
+def probe_stream(model: Captioner, image: Image.Image) -> None:
+    text = model.caption(image, beam_size=1, max_length=8)[0].text
+    assert "".join(model.stream(image, max_length=8)).strip() == text
+
+
+def probe_score(model: Captioner, image: Image.Image) -> None:
+    best = model.caption(image, max_length=8)[0].best
+    (scored,) = model.score(image, [best.text])
+    assert scored.logprob < 0
+
+
+def probe_attention(model: Captioner, image: Image.Image) -> None:
+    text = model.caption(image, max_length=8)[0].text
+    assert model.attention(image, text)
+
+
+def probe_questions(model: Captioner, image: Image.Image) -> None:
+    encoded = model.encode(image)  # follow-up questions use the encoded image
+    results = [model.ask(encoded, text, num_answers=2) for text in (QUESTION, "and this")]
+    assert all(0 <= answer.confidence <= 1 for result in results for answer in result.answers)
+
+
+def probe_closed_answers(model: Captioner, image: Image.Image) -> None:
+    known = [model.tokenizer.decode(ids) for ids in model.backend.answers[:2]]
+    result = model.ask(image, QUESTION, answers=known or ["a", "b"], num_answers=2)
+    assert abs(sum(answer.confidence for answer in result.answers) - 1) < 1e-4
+
+
+PROBES: dict[str, Callable[[Captioner, Image.Image], None]] = {
+    "captions, N-best": probe_captions,
+    "sampling": probe_sampling,
+    "required and banned words": probe_constraints,
+    "streaming": probe_stream,
+    "scores of texts": probe_score,
+    "attention maps": probe_attention,
+    "questions": probe_questions,
+    "closed answers": probe_closed_answers,
+}
+
+
+def list_features(build: Callable[..., None], folder: Path) -> list[bool]:
+    """Return which probes a family passes; one that it does not support raises CaptionerError."""
+    build(folder, 0)
+    model, (image,) = captioner.load(folder), random_images(1)
+    supported = []
+    for probe in PROBES.values():
+        try:
+            probe(model, image)
+        except CaptionerError:
+            supported.append(False)
+        else:
+            supported.append(True)
+    return supported
+
+
+def format_table(rows: Sequence[tuple[str, Sequence[bool]]]) -> str:
+    """Return the Markdown table of families by features."""
+    lines = [f"| family | {' | '.join(PROBES)} | fine-tuning |", "|---|" + "---|" * (len(PROBES) + 1)]
+    for name, supported in rows:
+        marks = ("yes" if value else "–" for value in (*supported, name in TRAINED))
+        lines.append(f"| {name} | {' | '.join(marks)} |")
+    return "\n".join(lines)
+
+
+def measure_table() -> str:
+    """Return the table of all families."""
+    rows = []
+    for name, build in FAMILIES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            rows.append((name, list_features(build, Path(folder))))
+    return format_table(rows)
+
+
+def read_table() -> str:
+    """Return the table in the documentation."""
+    text = PAGE.read_text(encoding="utf-8")
+    return text.partition(BEGIN)[2].partition(END)[0].strip()
+
+
+if __name__ == "__main__":
+    page = PAGE.read_text(encoding="utf-8")
+    before, after = page.partition(BEGIN)[0], page.partition(END)[2]
+    PAGE.write_text(f"{before}{BEGIN}\n{measure_table()}\n{END}{after}", encoding="utf-8")
