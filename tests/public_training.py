@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
-from public_folders.blip import build_blip
+from public_folders.blip import build_blip, build_blip_vqa
+from public_folders.encoder_decoder import build_encoder_decoder
+from public_folders.git import build_git
 
 from captioner.backends.public.families import load_family
 from captioner.data.collate import Batch, collate_for
@@ -14,8 +17,15 @@ from captioner.data.dataset import Sample
 from captioner.training.public_model import PublicModel
 
 Build = Callable[[Path, int], None]
-CAPTIONERS: dict[str, Build] = {"blip": build_blip}
+CAPTIONERS: dict[str, Build] = {
+    "blip": build_blip,
+    "git": build_git,
+    "vit-gpt2": partial(build_encoder_decoder, encoder="vit", decoder="gpt2", width=24),
+    "deit-bert": partial(build_encoder_decoder, encoder="deit", decoder="bert"),
+}
 """The families that caption, by name."""
+ANSWERERS: dict[str, Build] = {"blip-vqa": build_blip_vqa, "git": build_git}
+"""The families that answer questions."""
 TEXTS = [["a dog runs on the grass", "a dog"], ["two cats sleep on a red couch"]]
 
 
@@ -27,7 +37,7 @@ def load_model(folder: Path) -> PublicModel:
 
 def make_model(folder: Path, name: str = "blip", *, seed: int = 0) -> PublicModel:
     """Build a folder and load its model."""
-    CAPTIONERS[name](folder, seed)
+    (CAPTIONERS | ANSWERERS)[name](folder, seed)
     return load_model(folder)
 
 

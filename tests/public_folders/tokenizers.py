@@ -17,6 +17,11 @@ TEXTS = [
     "where is the bus?", "the bus is red", "what is on the couch?", "green and blue",
 ]  # fmt: skip
 """Captions, questions and answers that the tokenizers are trained on."""
+QUESTIONS = [
+    "what color is the dog?", "dog?", "how many cats are there on the red couch?", "is it a bus?",
+    "where?", "is the man on the grass or on the horse?", "who rides?", "is it green and blue?",
+]  # fmt: skip
+"""Questions of different lengths."""
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -79,7 +84,8 @@ def _save(
 
 def save_square_processor(folder: Path, size: int, kind: Any = ViTImageProcessor) -> None:
     """Save an image processor that resizes to a square and normalizes."""
-    kind(size={"height": size, "width": size}).save_pretrained(folder)
+    square = {"height": size, "width": size}
+    kind(size=square, crop_size=square).save_pretrained(folder)
 
 
 def scatter_weights(model: nn.Module, seed: int, gain: float = 1.0) -> None:

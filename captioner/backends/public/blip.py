@@ -1,4 +1,4 @@
-"""BLIP (Li et al. 2022): captions, and answers of its variant for questions.
+"""BLIP (Li et al. 2022): captions.
 
 Shapes: B images, P memory positions, D width.
 """
@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captioner.backends.public.blip_decoder import decode_token, start_decoder
 from captioner.backends.public.cross_attention import CrossAttentionFamily
+from captioner.backends.public.decoder_state import DecoderState
 from captioner.backends.public.family import ImageFeatures, PromptedImage
 from captioner.backends.public.model_folder import load_model, load_processor, load_tokenizer
 from captioner.backends.public.public_vocabulary import Vocabulary
@@ -22,6 +24,8 @@ class BlipCaptions(CrossAttentionFamily):
     """`BlipForConditionalGeneration`: the decoder attends to the image."""
 
     model_types = ("blip",)
+    architecture = "BlipForConditionalGeneration"
+    """The class of transformers."""
     skipped_positions = 1  # the class token
     trainable = True
 
@@ -29,7 +33,7 @@ class BlipCaptions(CrossAttentionFamily):
     def load(cls, folder: str, dtype: torch.dtype | str) -> BlipCaptions:
         """Load a model from a transformers folder; raise CheckpointError."""
         family = cls()
-        family.model = load_model(folder, "BlipForConditionalGeneration", dtype)
+        family.model = load_model(folder, cls.architecture, dtype)
         family.processor = load_processor(folder)
         text = family.model.config.text_config
         family.vocabulary = Vocabulary(
@@ -65,6 +69,16 @@ class BlipCaptions(CrossAttentionFamily):
     def caption_prompt(self) -> list[int]:
         """Return an empty prompt."""
         return []
+
+    def prefill(self, memories: Sequence[PromptedImage]) -> tuple[Tensor, DecoderState]:
+        """Compute the start token; return the logits (B, V) of the first token, and the state."""
+        state = start_decoder(self.decoder, self.attended(memories))
+        tokens = torch.tensor(self.start_tokens * len(memories), device=self.device)
+        return self.step(tokens, state), state
+
+    def step(self, tokens: Tensor, state: DecoderState) -> Tensor:
+        """Return the logits (N, V) after one more token of each row (N,); update the state."""
+        return decode_token(self.decoder, tokens, state)
 
     def memory(self, memory: PromptedImage) -> Tensor:
         """Return the states (P, D) of the image."""

@@ -39,9 +39,17 @@ class CrossAttentionFamily(Family):
     def memory(self, memory: PromptedImage) -> Tensor:
         """Return the states (P, D) that the decoder attends to."""
 
+    def attended(self, memories: Sequence[PromptedImage]) -> dict[str, Tensor]:
+        """Return the states (B, P, D) that the decoder attends to, and their mask (B, P)."""
+        return join_memories([self.memory(memory) for memory in memories])
+
+    def decode(self, tokens: Tensor, shared: dict[str, Any], **options: Any) -> Any:
+        """Return the outputs of the decoder after tokens (N, S) and the result of `attended`."""
+        return self.decoder(tokens, **shared, **options)
+
     def prefill(self, memories: Sequence[PromptedImage]) -> tuple[Tensor, DecoderState]:
         """Compute the start tokens; return the logits (B, V) of the first token, and the state."""
-        shared = join_memories([self.memory(memory) for memory in memories])
+        shared = self.attended(memories)
         tokens = torch.tensor([self.start_tokens] * len(memories), device=self.device)
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         positions = torch.zeros(len(memories), dtype=torch.long, device=self.device)
@@ -57,27 +65,28 @@ class CrossAttentionFamily(Family):
     def run(self, tokens: Tensor, state: DecoderState) -> Tensor:
         """Return the logits (N, V) after tokens (N, S), which are added to the cache."""
         cache = {cache_argument(self.decoder): state.cache}
-        outputs = self.decoder(tokens, **state.shared, **cache, use_cache=True)
+        outputs = self.decode(tokens, state.shared, **cache, use_cache=True)
         logits: Tensor = outputs.logits[:, -1]
         return logits
 
     def continuation_logits(self, memories: Sequence[PromptedImage], tokens: Tensor) -> Tensor:
         """Return the logits (N, T + 1, V) after each prompt and after each of tokens (N, T)."""
-        shared = join_memories([self.memory(memory) for memory in memories])
         start = torch.tensor([self.start_tokens] * len(memories), device=self.device)
         ids = torch.cat([start, tokens], 1)  # (N, S + T)
         mask = (ids >= 0).long()
-        outputs = self.decoder(ids.clamp(min=0), attention_mask=mask, use_cache=False, **shared)
+        shared = self.attended(memories)
+        outputs = self.decode(ids.clamp(min=0), shared, attention_mask=mask, use_cache=False)
         logits: Tensor = outputs.logits[:, len(self.start_tokens) - 1 :]
         return logits
 
     def attention(self, memory: PromptedImage, texts: Tensor) -> Tensor:
         """Return the cross-attention (K, T, P) to an image; see `Family.attention`."""
+        one = self.attended([memory])
         start = torch.tensor([self.start_tokens] * len(texts), device=self.device)
         tokens = torch.cat([start, texts[:, :-1].clamp(min=0)], 1)
-        shared = join_memories([self.memory(memory)] * len(texts))
+        shared = {name: x.expand(len(texts), *x.shape[1:]) for name, x in one.items()}
         with eager_attention(self.decoder):
-            outputs = self.decoder(tokens, **shared, use_cache=False, output_attentions=True)
+            outputs = self.decode(tokens, shared, use_cache=False, output_attentions=True)
         weights = torch.stack(outputs.cross_attentions).mean((0, 2))  # (K, S + T - 1, P)
         image = weights[:, len(self.start_tokens) - 1 :, self.skipped_positions :]
         return image * (texts >= 0)[..., None]
@@ -98,8 +107,13 @@ class eager_attention:
 
 
 def join_memories(memories: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Return states (P, D) of several lengths as one batch (B, P, D), with its mask (B, P)."""
-    lengths = torch.tensor([len(memory) for memory in memories], device=memories[0].device)
+    """Return states (P, D) of several lengths as one batch (B, P, D), with its mask (B, P).
+
+    States of equal lengths need no mask, and have none.
+    """
     states = pad_sequence(list(memories), batch_first=True)
+    lengths = torch.tensor([len(memory) for memory in memories], device=states.device)
+    if (lengths == states.shape[1]).all():
+        return {STATES: states}
     places = torch.arange(states.shape[1], device=states.device)
     return {STATES: states, MASK: (places < lengths[:, None]).long()}

@@ -4,9 +4,8 @@ Shapes: B images (or questions), K rows of each, N = B * K, H heads, L cached po
 a head, V vocabulary.
 
 The prompt of each image is computed once. The rows of an image are equal until the first token is
-chosen, so that the cache has B entries until then, and N entries after it. What all rows of an
-image share, such as the keys and values of cross-attention, is copied only when images leave the
-batch, not when beams change their order.
+chosen, so that the cache has B entries until then, and N entries after it. Tensors that all rows of
+an image share are copied only when images leave the batch, not when beams change their order.
 """
 
 from __future__ import annotations
@@ -33,6 +32,8 @@ class DecoderState:
     """(N, L), 1 at cached tokens and 0 at padding on the left; None if there is no padding."""
     shared: dict[str, Any] = field(default_factory=dict)
     """Further inputs of each step, equal for all rows of an image: tensors (N, ...) by name."""
+    images: dict[str, Tensor] = field(default_factory=dict)
+    """What the rows of an image share without a copy for each: tensors (B, ...) by name."""
 
     def advance(self) -> None:
         """Count one more cached token of each row."""
@@ -40,8 +41,10 @@ class DecoderState:
         if self.mask is not None:
             self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], 1)
 
-    def select(self, rows: Tensor) -> None:
-        """Let row i continue row `rows[i]`."""
+    def select(self, rows: Tensor, images: Tensor | None = None) -> None:
+        """Let row i continue row `rows[i]`, and keep these images, or all of them."""
+        if images is not None:
+            self.images = {name: value[images] for name, value in self.images.items()}
         self.cache.batch_select_indices(rows)
         self.positions = self.positions[rows]
         self.mask = None if self.mask is None else self.mask[rows]

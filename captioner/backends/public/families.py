@@ -9,10 +9,14 @@ import torch
 
 from captioner.backends.public.family import Family
 from captioner.backends.public.model_folder import read_config
+from captioner.backends.public.public_vocabulary import PromptTokenizer
 from captioner.errors import CheckpointError
 
 FAMILIES: dict[str, str] = {
     "blip": "blip.BlipCaptions",
+    "BlipForQuestionAnswering": "blip_questions.BlipAnswers",
+    "git": "git.Git",
+    "vision-encoder-decoder": "encoder_decoder.EncoderDecoder",
 }
 """Module and class of each model type; a class name of transformers overrides its type."""
 
@@ -35,4 +39,6 @@ def load_family(folder: str, dtype: torch.dtype | str) -> Family:
     module, name = place.split(".")
     kind: Any = getattr(importlib.import_module(f"captioner.backends.public.{module}"), name)
     family: Family = kind.load(folder, dtype)
+    if family.questions:
+        family.vocabulary.question_tokenizer = PromptTokenizer(family.question_prompt)
     return family

@@ -33,8 +33,13 @@ def read_config(folder: str) -> dict[str, Any]:
     return config
 
 
-def load_model(folder: str, name: str, dtype: torch.dtype | str) -> Any:
-    """Return a model of the class `name` of transformers, for inference; raise CheckpointError."""
+def load_model(
+    folder: str, name: str, dtype: torch.dtype | str, *, unused: str | None = None
+) -> Any:
+    """Return a model of the class `name` of transformers, for inference; raise CheckpointError.
+
+    Weights whose names begin with `unused` may be missing, because they have no effect.
+    """
 
     def load() -> nn.Module:
         kind: Any = getattr(transformers, name)
@@ -42,7 +47,8 @@ def load_model(folder: str, name: str, dtype: torch.dtype | str) -> Any:
             folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **LOCAL
         )
         for what in ("missing_keys", "mismatched_keys"):
-            if names := sorted(map(str, report[what])):
+            names = sorted(str(x) for x in report[what] if not (unused and x.startswith(unused)))
+            if names:
                 problem = "are missing" if what == "missing_keys" else "have another shape"
                 raise CheckpointError(f"{len(names)} weights {problem} (first: {names[0]})")
         model.eval().requires_grad_(False)

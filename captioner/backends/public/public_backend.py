@@ -200,21 +200,22 @@ class PublicDecodingState:
             logits = logits / self.temperature
         return logits.expand(-1, self.rows, -1)
 
-    def _separate(self, rows: Tensor) -> None:
+    def _separate(self, rows: Tensor, images: Tensor | None = None) -> None:
         """Give each row a row of the cache of its own."""
-        self.state.select(rows // self.rows)
+        self.state.select(rows // self.rows, images)
         self.is_shared = False
 
     def reorder(self, rows: Tensor) -> None:
         """Let row i, counted over B * K, continue row `rows[i]`; see `DecodingState`."""
         is_complete = len(rows) == self.images * self.rows
         self.images = len(rows) // self.rows
+        images = None if is_complete else rows[:: self.rows] // self.rows
         if self.is_shared:
-            self._separate(rows)
+            self._separate(rows, images)
         elif is_complete:
             self.state.reorder(rows)
         else:
-            self.state.select(rows)
+            self.state.select(rows, images)
 
     def admit(self, memories: Sequence[PromptedImage], places: Tensor) -> None:
         """Raise NotImplementedError: prompts of different lengths begin together."""

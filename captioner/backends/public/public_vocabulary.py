@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, Protocol
@@ -25,6 +26,31 @@ class QuestionTokenizer(Protocol):
 
     def count_bytes(self, ids: Iterable[int]) -> int:
         """Return 0, because byte pieces matter only for generated text."""
+
+
+class PromptTokenizer:
+    """The `QuestionTokenizer` of a family.
+
+    Args:
+        prompt: Returns the token ids of the prompt with a question.
+    """
+
+    pad = PAD
+
+    def __init__(self, prompt: Callable[[str], list[int]]) -> None:
+        self.prompt = prompt
+
+    def encode(self, text: str, *, max_length: int | None = None) -> list[int]:
+        """Return the token ids of the prompt; a question that is too long is truncated."""
+        if max_length is None:
+            return self.prompt(text)
+        lengths = range(len(text) + 1)  # in characters
+        excess = bisect_right(lengths, max_length, key=lambda n: len(self.prompt(text[:n])))
+        return self.prompt(text[: max(excess - 1, 0)])
+
+    def count_bytes(self, ids: Iterable[int]) -> int:
+        """Return 0, because byte pieces matter only for generated text."""
+        return 0
 
 
 class Vocabulary:
