@@ -102,7 +102,10 @@ def list_features(build: Callable[..., None], folder: Path) -> list[bool]:
 
 def format_table(rows: Sequence[tuple[str, Sequence[bool]]]) -> str:
     """Return the Markdown table of families by features."""
-    lines = [f"| family | {' | '.join(PROBES)} | fine-tuning |", "|---|" + "---|" * (len(PROBES) + 1)]
+    lines = [
+        f"| family | {' | '.join(PROBES)} | fine-tuning |",
+        "|---|" + "---|" * (len(PROBES) + 1),
+    ]
     for name, supported in rows:
         marks = ("yes" if value else "–" for value in (*supported, name in TRAINED))
         lines.append(f"| {name} | {' | '.join(marks)} |")

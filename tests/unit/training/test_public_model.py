@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from public_training import CAPTIONERS, make_batch, make_model
+from public_training import ANSWERERS, CAPTIONERS, make_batch, make_model
 from torch import Tensor
 
 from captioner.config import StageConfig, TrainConfig
@@ -24,6 +24,12 @@ from captioner.training.samples import sample_captions
 from captioner.training.stage import train_mode, unfreeze
 
 each_family = pytest.mark.parametrize("name", sorted(CAPTIONERS))
+each_slow_family = pytest.mark.parametrize(
+    "name",
+    [n if n == "blip" else pytest.param(n, marks=pytest.mark.slow) for n in sorted(CAPTIONERS)],
+)
+each_answerer = pytest.mark.parametrize("name", sorted(ANSWERERS))
+QUESTIONS = ("what color is the dog?", "is it a bus?")
 
 
 def loss_of(model: PublicModel, batch: Batch, **options: Any) -> Tensor:
@@ -90,16 +96,16 @@ def test_features_give_the_loss_of_pixels(tmp_path: Path, name: str) -> None:
     )
 
 
-@each_family
+@each_slow_family
 def test_one_batch_is_learned(tmp_path: Path, name: str) -> None:
     model = make_model(tmp_path, name)
     batch = make_batch(model, [["a dog runs"], ["two cats sleep on a red couch"]])
-    stage = StageConfig(lr=3e-3, encoder_lr=1e-3)
+    stage = StageConfig(lr=6e-3, encoder_lr=1e-3)
     unfreeze(stage, model)
     optimizer = build_optimizer(model, TrainConfig(weight_decay=0), stage)
     train_mode(model)
     torch.manual_seed(0)
-    for _ in range(120):
+    for _ in range(70):
         loss = loss_of(model, batch)
         optimizer.zero_grad()
         loss.backward()
@@ -114,7 +120,7 @@ def test_one_batch_is_learned(tmp_path: Path, name: str) -> None:
     assert decoded == ["a dog runs", "two cats sleep on a red couch"]
 
 
-@each_family
+@each_slow_family
 def test_self_critical_steps_raise_the_reward(tmp_path: Path, name: str) -> None:
     """The references are two words; the model begins with random texts."""
     model = make_model(tmp_path, name)
@@ -141,6 +147,36 @@ def test_self_critical_steps_raise_the_reward(tmp_path: Path, name: str) -> None
         (result.total / result.tokens).backward()
         optimizer.step()
     assert np.mean(rewards[-8:]) > np.mean(rewards[:8])
+
+
+@each_answerer
+def test_answers_have_the_logits_of_the_search(tmp_path: Path, name: str) -> None:
+    model = make_model(tmp_path, name).eval()
+    batch = make_batch(model, [["green and blue"], ["no"]], QUESTIONS)
+    assert batch.questions is not None
+    assert batch.owners is not None
+    backend = backend_of(model, device=torch.device("cpu"))
+    with torch.inference_mode():
+        logits = model(batch.images, batch.tokens, batch.questions, batch.owners)
+        memories = backend.encode_tensors([batch.images])
+        memories = backend.fuse_questions(memories, batch.questions, batch.owners)
+    written = batch.labels >= 0
+    chosen = logits.log_softmax(-1).gather(-1, batch.labels[written][:, None])[:, 0]
+    scores = torch.from_numpy(backend.score(memories, batch.labels.numpy()))
+    torch.testing.assert_close(chosen, scores[written], atol=1e-4, rtol=1e-4)
+
+
+def test_loss_of_an_answer_equals_that_of_transformers(tmp_path: Path) -> None:
+    model = make_model(tmp_path, "blip-vqa").eval()
+    batch = make_batch(model, [["green and blue"]], QUESTIONS[:1])
+    answer = torch.tensor([[*model.family.start_tokens, *batch.labels[0, 0].tolist()]])
+    targets = answer.clone()
+    targets[:, 0] = -100
+    expected = model.family.model(
+        pixel_values=batch.images, input_ids=batch.questions, decoder_input_ids=answer,
+        labels=targets, attention_mask=torch.ones_like(batch.questions),
+    ).loss  # fmt: skip
+    torch.testing.assert_close(loss_of(model, batch), expected)
 
 
 @each_family
