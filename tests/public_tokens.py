@@ -15,6 +15,7 @@ from captioner.backends.public.families import load_family
 from captioner.backends.public.family import Family, PromptedImage
 from captioner.backends.public.public_backend import PublicBackend
 from captioner.decoding import Hypothesis, beam_search, greedy_search
+from captioner.decoding.ends import until_end
 
 TIE = 1e-4
 """Hypotheses whose scores differ by less are equal: their order depends on rounding."""
@@ -60,9 +61,13 @@ class PublicModel:
 
     def search(self, memories: Sequence[PromptedImage], beams: int) -> list[Hypothesis]:
         """Return the best hypothesis of each image, as the search of the package finds it."""
-        backend, end = self.backend, self.backend.tokenizer.ends[0]
+        backend = self.backend
         options: dict[str, Any] = {"images": len(memories), "bos": backend.tokenizer.bos}
-        options |= {"eos": end, "max_length": self.max_length, "arrays": backend.arrays}
+        options |= {
+            "eos": backend.tokenizer.ends,
+            "max_length": self.max_length,
+            "arrays": backend.arrays,
+        }
         with backend.inference():
             state = backend.start(memories, rows=beams, room=self.max_length)
             if beams == 1:
@@ -95,17 +100,11 @@ def assert_tokens_equal(
         for i, tokens in enumerate(results):
             with torch.inference_mode():
                 raw = generate(model.family, images[i], questions[i], options)
-            expected = _cut(raw, model.backend.tokenizer.ends[0])
+            expected = until_end(map(int, raw), model.backend.tokenizer.ends)
             if tokens != expected:
                 difference = _score_difference(model, memories[i], tokens, expected, beams)
                 assert difference < TIE, (beams, i, tokens, expected, difference)
         assert len(set(map(tuple, results))) > 1, "all texts are equal"
-
-
-def _cut(tokens: Sequence[int], end: int) -> list[int]:
-    """Return tokens up to the first end, without padding after it."""
-    ids = [int(i) for i in tokens]
-    return ids[: ids.index(end) + 1] if end in ids else ids
 
 
 def _score_difference(

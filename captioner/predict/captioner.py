@@ -332,7 +332,8 @@ class Captioner(LoadedModel):
         tokens = tuple(hypothesis.tokens)
         score = hypothesis.logprob / len(tokens)
         confidence = caption_confidence(self.config.confidence.captions, score)
-        return Caption(self.tokenizer.decode(hypothesis.tokens), score, confidence, tokens)
+        text = self.tokenizer.decode(hypothesis.tokens).rstrip()
+        return Caption(text, score, confidence, tokens)
 
 
 def _as_images(images: Any) -> Iterable[ModelInput | Encoded]:

@@ -13,9 +13,17 @@ from captioner.backends.public.public_vocabulary import PromptTokenizer
 from captioner.errors import CheckpointError
 
 FAMILIES: dict[str, str] = {
-    "blip": "blip.BlipCaptions",
     "BlipForQuestionAnswering": "blip_questions.BlipAnswers",
+    "blip": "blip.BlipCaptions",
+    "gemma3": "gemma3.Gemma3",
     "git": "git.Git",
+    "idefics3": "idefics3.Idefics3",
+    "llava": "llava.Llava",
+    "llava_next": "llava.LlavaNext",
+    "llava_onevision": "llava.LlavaOnevision",
+    "qwen2_5_vl": "qwen_vl.Qwen2p5Vl",
+    "qwen2_vl": "qwen_vl.Qwen2Vl",
+    "smolvlm": "idefics3.SmolVlm",
     "vision-encoder-decoder": "encoder_decoder.EncoderDecoder",
 }
 """Module and class of each model type; a class name of transformers overrides its type."""

@@ -37,16 +37,27 @@ class PrefixFamily(Family):
     def prefill(self, memories: Sequence[PromptedImage]) -> tuple[Tensor, DecoderState]:
         """Compute the prompts; return the logits (B, V) of the first token, and the state."""
         embedded, mask = pad_left([self.embed(memory) for memory in memories])
-        state = DecoderState(
-            DynamicCache(config=self.decoder.config), mask.sum(1), None if mask.all() else mask
-        )
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        positions, following = self.prompt_positions(memories, mask)
+        cache = DynamicCache(config=self.decoder.config)
+        state = DecoderState(cache, following, None if mask.all() else mask)
         inputs: dict[str, Any] = {
             "inputs_embeds": embedded,
             "logits_to_keep": 1,
             **self.prompt_inputs(memories),
         }
         return self.run(state, mask, positions, inputs), state
+
+    def prompt_positions(
+        self, memories: Sequence[PromptedImage], mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return position ids of the prompts, padded on the left, and those (B,) of next tokens.
+
+        Args:
+            memories: The prompts.
+            mask: (B, L), 0 at padding. The position ids have this shape unless the decoder expects
+                another one.
+        """
+        return (mask.cumsum(1) - 1).clamp(min=0), mask.sum(1)
 
     def prompt_inputs(self, memories: Sequence[PromptedImage]) -> dict[str, Tensor]:
         """Return further inputs of the decoder for the prompts."""

@@ -9,11 +9,13 @@ import itertools
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Protocol
 
 PAD = -1
 """Fills the end of shorter texts. It is no token, because some models have none for padding."""
+_JOINED = frozenset(f" {c}" for c in ".,?!'")
+"""Pieces of WordPiece that stand directly behind a word."""
 
 
 class QuestionTokenizer(Protocol):
@@ -86,11 +88,31 @@ class Vocabulary:
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return [*ids[: None if max_length is None else max_length - 1], self.ends[0]]
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The tokenizer of questions refers to the model, which other processes do not need.
+        return {k: v for k, v in self.__dict__.items() if k != "question_tokenizer"}
+
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of the ids up to the first end; special ids are skipped."""
+        """Return the text of the ids up to the first end; special ids are skipped.
+
+        More ids only add to the text of the first ones, on which streaming depends. The tokenizer
+        of transformers would change earlier text, such as "do not" to "don't".
+        """
         kept = itertools.takewhile(lambda i: i not in self.ends, map(int, ids))
-        known = [i for i in kept if 0 <= i < len(self.tokenizer) and i not in self.special]
-        return str(self.tokenizer.decode(known)).strip()
+        pieces = [self._pieces[i] for i in kept if 0 <= i < self.size]
+        texts = [piece for piece in pieces if piece is not None]
+        if self._joins_punctuation:
+            texts = _join_punctuation(texts)
+        text = "".join(texts).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        return text.lstrip()
+
+    @cached_property
+    def _pieces(self) -> list[str | None]:
+        return self.list_pieces()
+
+    @cached_property
+    def _joins_punctuation(self) -> bool:
+        return "WordPiece" in _decoder_kinds(self.tokenizer)
 
     def count_bytes(self, ids: Iterable[int]) -> int:
         """Return 0: this count serves the report of training data only."""
@@ -110,6 +132,15 @@ class Vocabulary:
             for i, token in enumerate(tokens)
         ]
         return pieces + [None] * (self.size - count)
+
+
+def _join_punctuation(pieces: Sequence[str]) -> list[str]:
+    """Return pieces of WordPiece without the spaces around punctuation, as in "it's a cat."."""
+    joined: list[str] = []
+    for piece in pieces:
+        follows_quote = bool(joined) and joined[-1] == "'"
+        joined.append(piece.lstrip() if piece in _JOINED or follows_quote else piece)
+    return joined
 
 
 def _piece_reader(tokenizer: Any) -> Callable[[str], str]:
