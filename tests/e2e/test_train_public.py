@@ -53,6 +53,17 @@ def run(*args, resume=False):
     return train.main([*words_for(*args), *["--resume"] * resume])
 
 
+def make_questions(folder: Path) -> Path:
+    """Write questions about drawn images; return the file."""
+    make_flickr(folder / "data")
+    names = [f"data/Flicker8k_Dataset/{i}.png" for i in range(4)]
+    asked = [("what color is it?", "red"), ("is it a bus?", "no")]
+    rows = [{"image": n, "question": q, "answer": a} for n in names for q, a in asked]
+    path = folder / "questions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
 def error_of(capsys) -> str:
     return capsys.readouterr().err.splitlines()[-1]
 
@@ -149,8 +160,8 @@ def test_two_processes_train_one_model(tmp_path, start, forks):
 @pytest.mark.slow
 def test_answers_are_trained(tmp_path):
     build_blip_vqa(tmp_path / "start", 0)
-    data = make_flickr(tmp_path / "data")
-    words = ["data.questions=true", "answers.max_length=8", "answers.beam_size=2", ONCE]
+    data = make_questions(tmp_path)
+    words = ["answers.max_length=8", "answers.beam_size=2", ONCE]
     assert run(tmp_path / "start", data, tmp_path / "run", *words) == 0
     metrics = json.loads((tmp_path / "run" / "best" / "metrics.json").read_text())
     assert any("exact match" in name for name in metrics["val"])
@@ -184,7 +195,6 @@ def test_writers_of_the_captions_are_recorded(tmp_path, start):
         ("image.size=64", "image.size"),
         ("train.stages=[{epochs: 1, size: 64}]", "size=64"),
         ("train.stages=[{epochs: 1, parts: question}]", "parts=question"),
-        ("data.questions=true", "only captions"),
         ("train.max_length=100", "at most 39 tokens"),
     ],
 )
@@ -192,6 +202,11 @@ def test_unsupported_setting_is_one_error(tmp_path, start, capsys, word, message
     data = make_flickr(tmp_path / "data")
     assert run(start, data, tmp_path / "run", ONCE, word) == 1
     assert message in error_of(capsys)
+
+
+def test_questions_need_a_model_that_answers(tmp_path, start, capsys):
+    assert run(start, make_questions(tmp_path), tmp_path / "run", ONCE) == 1
+    assert f"the data has questions, and {start} only captions" in error_of(capsys)
 
 
 def test_lora_rank_is_for_transformers_models(tmp_path, capsys):
