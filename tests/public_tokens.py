@@ -14,7 +14,7 @@ from PIL import Image
 from captioner.backends.public.families import load_family
 from captioner.backends.public.family import Family, PromptedImage
 from captioner.backends.public.public_backend import PublicBackend
-from captioner.decoding import Hypothesis, beam_search, greedy_search
+from captioner.decoding import Hypothesis, beam_search, greedy_search, no_repeat_ngram
 from captioner.decoding.ends import until_end
 
 TIE = 1e-4
@@ -40,10 +40,12 @@ class PublicModel:
 
     backend: PublicBackend
     max_length: int = 12
+    no_repeat_ngram: int = 0
 
     @classmethod
-    def load(cls, folder: Path, *, max_length: int = 12) -> PublicModel:
-        return cls(PublicBackend(load_family(str(folder), torch.float32)), max_length)
+    def load(cls, folder: Path, *, max_length: int = 12, no_repeat_ngram: int = 0) -> PublicModel:
+        backend = PublicBackend(load_family(str(folder), torch.float32))
+        return cls(backend, max_length, no_repeat_ngram)
 
     @property
     def family(self) -> Family:
@@ -68,6 +70,8 @@ class PublicModel:
             "max_length": self.max_length,
             "arrays": backend.arrays,
         }
+        if self.no_repeat_ngram:
+            options["rules"] = [no_repeat_ngram(self.no_repeat_ngram)]
         with backend.inference():
             state = backend.start(memories, rows=beams, room=self.max_length)
             if beams == 1:

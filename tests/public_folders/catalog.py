@@ -17,12 +17,29 @@ from public_folders.chat import (
 )
 from public_folders.encoder_decoder import build_encoder_decoder
 from public_folders.git import build_git
+from public_folders.prompted import (
+    build_florence2,
+    build_kosmos2,
+    build_paligemma,
+    build_pix2struct,
+    build_pix2struct_vqa,
+    build_vilt,
+)
+from public_folders.query_transformers import build_blip2_opt, build_instructblip_t5
 
 FAMILIES: dict[str, Callable[..., None]] = {
     "BLIP": build_blip,
     "BLIP VQA": build_blip_vqa,
     "GIT": build_git,
     "VisionEncoderDecoder": build_encoder_decoder,
+    "BLIP-2": build_blip2_opt,
+    "InstructBLIP": build_instructblip_t5,
+    "Florence-2": build_florence2,
+    "PaliGemma": build_paligemma,
+    "Pix2Struct": build_pix2struct,
+    "Pix2Struct VQA": build_pix2struct_vqa,
+    "Kosmos-2": build_kosmos2,
+    "ViLT": build_vilt,
     "LLaVA 1.5": build_llava,
     "LLaVA-NeXT": build_llava_next,
     "LLaVA-OneVision": build_llava_onevision,

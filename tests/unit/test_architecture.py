@@ -78,12 +78,11 @@ NEEDS_TORCH |= {
 NEEDS_TORCH |= {f"captioner.export.{name}" for name in ("importance", "pruning")}
 # The models of transformers.
 NEEDS_TORCH |= {
+    f"captioner.backends.public.{path.stem}"
+    for path in (ROOT / "captioner" / "backends" / "public").glob("*.py")
+} - {
     f"captioner.backends.public.{name}"
-    for name in ("blip", "cross_attention", "decoder_state", "families", "family")
-}
-NEEDS_TORCH |= {
-    f"captioner.backends.public.{name}"
-    for name in ("family_loading", "model_folder", "prefix", "public_backend", "text_rules")
+    for name in ("__init__", "chat_template", "family_settings", "public_vocabulary")
 }
 # Imports transformers for the tokenizer of a Hugging Face question encoder.
 NEEDS_TORCH |= {"captioner.backends.checkpoint_tokenizer"}

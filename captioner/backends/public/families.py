@@ -13,17 +13,24 @@ from captioner.backends.public.public_vocabulary import PromptTokenizer
 from captioner.errors import CheckpointError
 
 FAMILIES: dict[str, str] = {
-    "BlipForQuestionAnswering": "blip_questions.BlipAnswers",
     "blip": "blip.BlipCaptions",
+    "blip-2": "blip2.Blip2",
+    "BlipForQuestionAnswering": "blip_questions.BlipAnswers",
+    "florence2": "florence2.Florence2",
     "gemma3": "gemma3.Gemma3",
     "git": "git.Git",
     "idefics3": "idefics3.Idefics3",
+    "instructblip": "instructblip.InstructBlip",
+    "kosmos-2": "kosmos2.Kosmos2",
     "llava": "llava.Llava",
     "llava_next": "llava.LlavaNext",
     "llava_onevision": "llava.LlavaOnevision",
+    "paligemma": "paligemma.PaliGemma",
+    "pix2struct": "pix2struct.Pix2StructCaptions",
     "qwen2_5_vl": "qwen_vl.Qwen2p5Vl",
     "qwen2_vl": "qwen_vl.Qwen2Vl",
     "smolvlm": "idefics3.SmolVlm",
+    "vilt": "vilt.Vilt",
     "vision-encoder-decoder": "encoder_decoder.EncoderDecoder",
 }
 """Module and class of each model type; a class name of transformers overrides its type."""

@@ -63,10 +63,11 @@ def load_processor(folder: str) -> Any:
     return _load(folder, "an image processor", lambda: kind.from_pretrained(folder, **LOCAL))
 
 
-def load_tokenizer(folder: str) -> Any:
-    """Return the tokenizer; raise CheckpointError."""
+def load_tokenizer(folder: str, part: str = "") -> Any:
+    """Return the tokenizer, or that of a subfolder; raise CheckpointError."""
     kind: Any = transformers.AutoTokenizer
-    return _load(folder, "a tokenizer", lambda: kind.from_pretrained(folder, **LOCAL))
+    place = str(Path(folder) / part)
+    return _load(place, "a tokenizer", lambda: kind.from_pretrained(place, **LOCAL))
 
 
 def _load(folder: str, what: str, load: Callable[[], Part]) -> Part:

@@ -25,6 +25,9 @@ class PrefixFamily(Family):
     of each independent of the others.
     """
 
+    first_position = 0
+    """Position id of the first token."""
+
     @property
     @abstractmethod
     def decoder(self) -> Any:
@@ -57,7 +60,8 @@ class PrefixFamily(Family):
             mask: (B, L), 0 at padding. The position ids have this shape unless the decoder expects
                 another one.
         """
-        return (mask.cumsum(1) - 1).clamp(min=0), mask.sum(1)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        return positions + self.first_position, mask.sum(1) + self.first_position
 
     def prompt_inputs(self, memories: Sequence[PromptedImage]) -> dict[str, Tensor]:
         """Return further inputs of the decoder for the prompts."""

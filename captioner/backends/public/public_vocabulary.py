@@ -70,7 +70,9 @@ class Vocabulary:
         self.tokenizer, self.size, self.ends = tokenizer, size, tuple(ends)
         self.bos = self.ends[0]
         """The input of the first step, which the prompt replaces."""
-        self.special = frozenset(tokenizer.all_special_ids) | set(self.ends)
+        added = getattr(tokenizer, "added_tokens_decoder", {})
+        special = (i for i, token in added.items() if token.special)
+        self.special = frozenset(tokenizer.all_special_ids).union(special, self.ends)
         self.question_tokenizer: QuestionTokenizer = self
 
     def __len__(self) -> int:
