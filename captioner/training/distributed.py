@@ -72,6 +72,16 @@ def start(settings: TrainConfig, *, unused: bool) -> Accelerator:
     return accelerator
 
 
+def check_whole(accelerator: Accelerator, start: str) -> None:
+    """Raise ConfigError if the ranks share the weights of a transformers model."""
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        kind = accelerator.distributed_type.value
+        raise ConfigError(
+            f"train.start={start}: a transformers model cannot be trained with {kind}; launch the"
+            " run without it"
+        )
+
+
 def _configure_fsdp(accelerator: Accelerator) -> None:
     if not getattr(accelerator, "is_fsdp2", False):
         raise ConfigError(

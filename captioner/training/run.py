@@ -159,6 +159,8 @@ def start_run(config: Config, signals: Signals | None = None) -> Run:
     setup.check_sizes(model, config)
     unused = isinstance(model, PublicModel) or has_optional_parts(model)
     accelerator = distributed.start(settings, unused=unused)
+    if isinstance(model, PublicModel):
+        distributed.check_whole(accelerator, str(settings.start))
     rows = add_teacher_captions(train_rows, tasks, config, accelerator, signals)
     train_set, val_set = setup.build_datasets(config, tasks, rows, val_rows, tokenizer, model=model)
     model.to(accelerator.device)
