@@ -50,7 +50,7 @@ class Tokenizer:
         CheckpointError: It is not a SentencePiece model, or has other special ids.
     """
 
-    bos, pad, ends = BOS, PAD, (EOS,)
+    bos, pad, ends, silent = BOS, PAD, (EOS,), ()
     """The ids before the first token, of padding, and of the tokens that end a text."""
 
     def __init__(self, model: bytes) -> None:

@@ -96,6 +96,10 @@ class Backend(Protocol):
         """The ids that end a text, as `TextTokenizer.ends`."""
 
     @property
+    def captions(self) -> bool:
+        """Whether the model captions images without a question."""
+
+    @property
     def admits(self) -> bool:
         """Whether `DecodingState.admit` can put new images into a running search.
 

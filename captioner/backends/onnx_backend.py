@@ -105,7 +105,7 @@ class OnnxBackend:
 
     device = "cpu"
     arrays: Arrays = NUMPY
-    bos, pad, ends = BOS, PAD, (EOS,)
+    bos, pad, ends, captions = BOS, PAD, (EOS,), True
 
     def __init__(
         self,

@@ -49,7 +49,7 @@ class TorchBackend:
     that the backbones take.
     """
 
-    bos, pad, ends = BOS, PAD, (EOS,)
+    bos, pad, ends, captions = BOS, PAD, (EOS,), True
 
     def __init__(
         self,

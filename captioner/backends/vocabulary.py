@@ -44,6 +44,10 @@ class TextTokenizer(Protocol):
         """The ids that end a text; the first is the one that `encode` appends."""
 
     @property
+    def silent(self) -> tuple[int, ...]:
+        """Special ids that texts contain, such as a first token that the model is forced to."""
+
+    @property
     def question_tokenizer(self) -> QuestionTokenizer:
         """The tokenizer of questions, which may be this one."""
 

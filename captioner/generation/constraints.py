@@ -92,7 +92,7 @@ def _normalize(phrase: str, option: str, *, lowercase: bool) -> str:
 
 def _prefix_automaton(text: str, tokenizer: TextTokenizer) -> Automaton:
     """Accept captions that begin with these words, the last of which is not continued."""
-    tokens, pieces = tokenizer.encode(text)[:-1], tokenizer.list_pieces()
+    tokens, pieces = _encode_words(text, tokenizer), tokenizer.list_pieces()
     if any(pieces[token] is None for token in tokens):
         raise CaptionerError(f"prefix: {text!r} cannot be generated with the tokens of this model")
     table = np.full((len(tokens) + 2, len(pieces)), FORBIDDEN)
@@ -102,6 +102,17 @@ def _prefix_automaton(text: str, tokenizer: TextTokenizer) -> Automaton:
     table[-2] = np.where(within, FORBIDDEN, len(table) - 1)
     table[-1] = np.where([piece is None for piece in pieces], FORBIDDEN, len(table) - 1)
     table[-2:, list(tokenizer.ends)] = len(table) - 1
+    return _build_automaton(table, tokenizer)
+
+
+def _encode_words(text: str, tokenizer: TextTokenizer) -> list[int]:
+    """Return the ids of words, without those that only begin or end a text."""
+    return [token for token in tokenizer.encode(text)[:-1] if token not in tokenizer.silent]
+
+
+def _build_automaton(table: np.ndarray, tokenizer: TextTokenizer) -> Automaton:
+    """Return an automaton of a table (S, V), whose state tokens without text do not change."""
+    table[:, list(tokenizer.silent)] = np.arange(len(table))[:, None]
     return Automaton(table, eos=tokenizer.ends)
 
 
@@ -120,7 +131,7 @@ def _spell(phrase: str, tokenizer: TextTokenizer, pieces: Sequence[str | None]) 
 
     None if its characters are not in the vocabulary.
     """
-    texts = [pieces[token] for token in tokenizer.encode(phrase)[:-1]]
+    texts = [pieces[token] for token in _encode_words(phrase, tokenizer)]
     joined = "".join(text for text in texts if text is not None)
     whole = joined.encode(errors="surrogateescape").decode(errors="surrogateescape")
     return None if None in texts else whole.strip(" ").lower()
@@ -151,7 +162,7 @@ class _PhraseTable:
     def __init__(
         self, phrases: Sequence[str], tokenizer: TextTokenizer, *, remember: bool = True
     ) -> None:
-        self.ends = list(tokenizer.ends)
+        self.tokenizer, self.ends = tokenizer, list(tokenizer.ends)
         pieces = tokenizer.list_pieces()
         texts = [(piece or "").lower() for piece in pieces]
         spelled = (_spell(phrase, tokenizer, pieces) for phrase in phrases)
@@ -249,4 +260,4 @@ class _PhraseTable:
         special = self.special.copy()
         special[self.ends] = False
         table[:, special] = FORBIDDEN
-        return Automaton(table, eos=self.ends)
+        return _build_automaton(table, self.tokenizer)

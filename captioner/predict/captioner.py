@@ -110,6 +110,7 @@ class Captioner(LoadedModel):
     ) -> Iterator[Result]:  # fmt: skip
         """Yield the results of `caption` for any number of images, three batches in memory."""
         options = select_decoding(locals())
+        self._check_captions()
         decoding = resolve_decoding(
             self.config, options, max_length=self.max_length, num_captions=num_captions
         )

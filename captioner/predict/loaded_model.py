@@ -127,6 +127,10 @@ class LoadedModel:
         """Return whether there is a question, which the model classifies."""
         return question is not None and bool(self.backend.answers)
 
+    def _check_captions(self) -> None:
+        if not self.backend.captions:
+            raise CaptionerError("this model answers questions only and has no captions; ask one")
+
     def _check_questions(self) -> None:
         if self.config.model.question is None:
             raise CaptionerError(
@@ -136,6 +140,8 @@ class LoadedModel:
 
     def _memory(self, image: ModelInput | Encoded, question: str | None) -> tuple[Memory, float]:
         """Return the memory that a text is decoded from, and the temperature of its logits."""
+        if question is None:
+            self._check_captions()
         memory = self._encode(image).memory
         if question is None:
             return memory, 1.0

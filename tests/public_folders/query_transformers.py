@@ -78,19 +78,19 @@ def _opt(tokenizer: PreTrainedTokenizerFast) -> OPTConfig:
     ids = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1, "vocab_size": len(tokenizer)}
     layers = {"num_hidden_layers": 2, "num_attention_heads": 4}
     ids["tie_word_embeddings"] = False
-    return OPTConfig(**sizes, **layers, **ids, max_position_embeddings=96)
+    return OPTConfig(**sizes, **layers, **ids, max_position_embeddings=160)
 
 
 def _llama(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     ids = {"bos_token_id": 3, "eos_token_id": 1, "pad_token_id": 0, "vocab_size": len(tokenizer)}
-    return LlamaConfig(**LAYERS, **ids, num_key_value_heads=2, max_position_embeddings=96)
+    return LlamaConfig(**LAYERS, **ids, num_key_value_heads=2, max_position_embeddings=160)
 
 
 def _t5(tokenizer: PreTrainedTokenizerFast) -> T5Config:
     sizes = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
     ids = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0, "decoder_start_token_id": 0}
     ids |= {"vocab_size": len(tokenizer), "tie_word_embeddings": False}
-    return T5Config(**sizes, **ids, feed_forward_proj="gated-gelu", n_positions=96)
+    return T5Config(**sizes, **ids, feed_forward_proj="gated-gelu", n_positions=160)
 
 
 def _build_blip2(folder: Path, seed: int, processor: Blip2Processor, text: Any) -> None:
@@ -117,7 +117,7 @@ def _build_instructblip(folder: Path, seed: int, tokenizer: Any, text: Any) -> N
     qformer = {**LAYERS, "vocab_size": len(reader), "cross_attention_frequency": 1}
     config = InstructBlipConfig(
         vision_config={**LAYERS, "image_size": 32, "patch_size": 8},
-        qformer_config={**qformer, "max_position_embeddings": 64},
+        qformer_config={**qformer, "max_position_embeddings": 96},
         text_config=text(tokenizer),
         num_query_tokens=QUERIES,
         image_token_index=processor.tokenizer.convert_tokens_to_ids("<image>"),

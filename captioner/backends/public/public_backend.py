@@ -39,6 +39,14 @@ class PublicBackend:
         self.family, self.tokenizer = family, family.vocabulary
         self.bos, self.pad, self.ends = self.tokenizer.bos, self.tokenizer.pad, self.tokenizer.ends
         self.rules = TokenRules.of_model(family.model, size=len(family.vocabulary))
+        first = self.rules.first
+        if first is not None and first in self.tokenizer.special:
+            self.tokenizer.silent = (first,)
+
+    @property
+    def captions(self) -> bool:
+        """Whether the model captions images without a question."""
+        return self.family.captions
 
     @property
     def models(self) -> Sequence[Any]:

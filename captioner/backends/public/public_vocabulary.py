@@ -73,6 +73,8 @@ class Vocabulary:
         added = getattr(tokenizer, "added_tokens_decoder", {})
         special = (i for i, token in added.items() if token.special)
         self.special = frozenset(tokenizer.all_special_ids).union(special, self.ends)
+        self.silent: tuple[int, ...] = ()
+        """The special id with which each text begins, if the model is forced to it."""
         self.question_tokenizer: QuestionTokenizer = self
 
     def __len__(self) -> int:
@@ -88,6 +90,7 @@ class Vocabulary:
     def encode(self, text: str, *, max_length: int | None = None) -> list[int]:
         """Return the token ids of a text and the end, cut to `max_length` ids."""
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = [*self.silent, *ids]
         return [*ids[: None if max_length is None else max_length - 1], self.ends[0]]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -184,7 +184,7 @@ def test_words_can_contain_characters_without_a_piece(tokenizer, word):
 
 def test_words_without_pieces_and_bytes_are_rejected():
     class Bare:
-        ends = (EOS,)
+        ends, silent = (EOS,), ()
 
         def list_pieces(self):
             return [None, None, None, None, " a", " dog"]

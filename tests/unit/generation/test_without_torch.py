@@ -30,7 +30,7 @@ PIECES = [None] * 4 + [" a", " red", " dog", " cat", " ball", "s"]
 
 
 class Words:
-    ends = (EOS,)
+    ends, silent = (EOS,), ()
 
     def list_pieces(self):
         return PIECES
@@ -47,7 +47,7 @@ class Table:
     "A backend whose logits depend on the image and the last token."
 
     arrays = NUMPY
-    bos, ends, admits = BOS, (EOS,), True
+    bos, ends, admits, captions = BOS, (EOS,), True, True
     answers = ()
     inference = staticmethod(nullcontext)
 
