@@ -87,7 +87,8 @@ def image_encoder_rows(task: str) -> list[Component]:
     Neither has batch norms, whose statistics a run does not update.
     """
     cnn = "model.backbones=[{name: convnext_atto, weights: none}]"
-    vit = "model.backbones=[{name: vit_tiny_patch16_224, weights: none}]"
+    size = "args: {dynamic_img_size: true}"
+    vit = f"model.backbones=[{{name: vit_tiny_patch16_224, weights: none, {size}}}]"
     return [
         Component(task, "CNN (ConvNeXt atto) from random weights", (cnn, *TRAINED)),
         Component(task, "ViT (tiny) from random weights", (vit, *TRAINED)),
