@@ -19,6 +19,8 @@ from captioner.text import one_line
 CheckpointFormat = Literal["captioner", "transformers"]
 
 CONFIG, WEIGHTS, TOKENIZER = "config.yaml", "model.safetensors", "tokenizer.model"
+RUN_CONFIG = "run.yaml"
+"""The settings of the run that trained a transformers model."""
 PUBLIC_CONFIG = "config.json"
 """The configuration of a transformers model."""
 INDEX = "model.safetensors.index.json"

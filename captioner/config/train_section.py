@@ -109,6 +109,10 @@ class TrainConfig:
     """With `start`: raise the longest caption and answer of its model to this many tokens."""
     question_max_length: int | None = None
     """With `start`: raise the longest question of its model to this many tokens."""
+    lora_rank: int = 0
+    """With `start`, the folder of a transformers model: rank of LoRA adapters on its linear layers,
+    which are trained instead of its weights (Hu et al., 2022) and merged into them when a
+    checkpoint is saved; 0 trains the weights."""
     soup: tuple[str, ...] = ()
     """Model soup: checkpoints whose weights are averaged with those of `start`, which must have all
     their parts (Wortsman et al., "Model Soups", ICML 2022). A repeated name counts repeatedly."""
@@ -183,7 +187,7 @@ class TrainConfig:
         names = ["batch_size", "accumulate", "patience", "eval_every", "eval_images", "threads"]
         names += ["save_every", "keep", "bad_steps", "max_length", "question_max_length"]
         check_minimum("train", self, 1, *names)
-        check_minimum("train", self, 0, "weight_decay", "clip")
+        check_minimum("train", self, 0, "weight_decay", "clip", "lora_rank")
         if not self.stages:
             raise ConfigError("train.stages is empty; name at least one stage")
         if self.soup and not self.start:

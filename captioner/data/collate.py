@@ -7,14 +7,16 @@ M mel bands and T frames of spectrograms.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from captioner.data.dataset import Sample, UnreadableImage
+from captioner.data.text_encoding import TextEncoding
 from captioner.tokenizer import BOS, PAD
 
 
@@ -99,11 +101,13 @@ class Batch:
         return replace(self, **moved)
 
 
-def collate(samples: Sequence[Sample | UnreadableImage], *, question_pad: int = PAD) -> Batch:
+def collate(
+    samples: Sequence[Sample | UnreadableImage], *, text_pad: int = PAD, question_pad: int = PAD
+) -> Batch:
     """Stack the images, and pad the texts and questions to the longest of the batch.
 
-    The samples are of one source, so they have captions, questions or tags. `question_pad` is the
-    padding id of the tokenizer for questions.
+    The samples are of one source, so they have captions, questions or tags. `text_pad` is the
+    padding id of the tokenizer for texts, `question_pad` that of the tokenizer for questions.
     """
     readable = [s for s in samples if isinstance(s, Sample)]
     readable.sort(key=lambda s: (s.image is None) + (s.spectrogram is not None))
@@ -111,13 +115,13 @@ def collate(samples: Sequence[Sample | UnreadableImage], *, question_pad: int = 
     spectrograms = [s.spectrogram for s in readable if s.spectrogram is not None]
     questions = [question for s in readable for question in s.questions]
     texts = [text for s in readable for text in s.texts]
-    labels = pad(texts, PAD)[:, None] if questions else _pad_captions(readable)  # (N, 1, T)
+    labels = pad(texts, text_pad)[:, None] if questions else _pad_captions(readable, text_pad)
     tags = [s.tags for s in readable if s.tags is not None]
     targets = [s.targets for s in readable if s.targets is not None]
     owners = [i for i, s in enumerate(readable) for _ in s.questions]
     return Batch(
         images=torch.stack(images) if images else None,
-        tokens=decoder_input(labels),
+        tokens=decoder_input(labels, text_pad),
         labels=labels,
         questions=pad(questions, question_pad) if questions else None,
         owners=torch.tensor(owners) if questions else None,
@@ -132,23 +136,34 @@ def collate(samples: Sequence[Sample | UnreadableImage], *, question_pad: int = 
     )
 
 
+def collate_for(
+    tokenizer: TextEncoding,
+) -> Callable[[Sequence[Sample | UnreadableImage]], Batch]:
+    """Return `collate` with the padding ids of a tokenizer."""
+    question_pad = tokenizer.question_tokenizer.pad
+    return partial(collate, text_pad=tokenizer.pad, question_pad=question_pad)
+
+
 def pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
     """Return rows of ids as one tensor (N, longest), padded with a value."""
     return pad_sequence([torch.tensor(row) for row in rows], True, value)
 
 
-def _pad_captions(samples: Sequence[Sample]) -> Tensor:
+def _pad_captions(samples: Sequence[Sample], text_pad: int) -> Tensor:
     rows = max((len(s.texts) for s in samples), default=0)
     length = max((len(text) for s in samples for text in s.texts), default=0)
-    labels = torch.full((len(samples), rows, length), PAD)  # (B, K, T)
+    labels = torch.full((len(samples), rows, length), text_pad)  # (B, K, T)
     for i, sample in enumerate(samples):
         for j, text in enumerate(sample.texts):
             labels[i, j, : len(text)] = torch.tensor(text)
     return labels
 
 
-def decoder_input(labels: Tensor) -> Tensor:
-    """Return labels (B, K, T) shifted right by one token, starting with BOS."""
+def decoder_input(labels: Tensor, text_pad: int = PAD) -> Tensor:
+    """Return labels (B, K, T) shifted right by one token, starting with BOS.
+
+    A model of another library replaces BOS by its own prompt.
+    """
     tokens = labels.roll(1, dims=-1)
     tokens[..., :1] = BOS
-    return tokens.masked_fill(labels == PAD, PAD)
+    return tokens.masked_fill(labels == text_pad, text_pad)

@@ -13,7 +13,7 @@ positions and C channels of features; G tags; Q questions about an image, A answ
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,13 +24,14 @@ from torch.utils.data import Dataset
 from captioner.audio import AudioSpec
 from captioner.data.recordings import AudioAugmentation, Mix, read_spectrogram
 from captioner.data.sample_texts import TextSampler
+from captioner.data.text_encoding import TextEncoding
 from captioner.errors import AudioError, ImageError
 from captioner.images import load_image
 from captioner.images.transforms import PixelSpec, augment, to_pixels
-from captioner.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         *,
         spec: PixelSpec | AudioSpec,
         audio_spec: AudioSpec | None = None,
-        tokenizer: Tokenizer,
+        tokenizer: TextEncoding,
         max_length: int,
         question_length: int = 32,
         captions_per_image: int | None = 5,
@@ -132,6 +133,9 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         self.audio_spec, self.drop_input = audio_spec, drop_input
         self.audio_augmentation: AudioAugmentation | None = None
         """Augmentation of the recordings; set by the training loop."""
+        self.processor: Callable[[Image.Image], np.ndarray] | None = None
+        """Returns the pixels (3, H, W) of images that are not augmented, in the place of `spec`;
+        set for a model with an image processor of its own."""
         self.features: np.ndarray | None = None
         """Cached features (V, N, P, C) that replace the pixels; set by the training loop."""
         grouped: dict[tuple[str, str], dict[int, list[int]]] = {}
@@ -280,7 +284,7 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         image = load_image(self.images[index])
         a = self._augmentation_of(index)
         if a is None:
-            pixels = to_pixels(image, self.spec)
+            pixels = self.processor(image) if self.processor else to_pixels(image, self.spec)
         else:
             scale, jitter = a.min_scale, a.jitter
             pixels = augment(image, self.spec, rng, min_scale=scale, flip=flip, jitter=jitter)

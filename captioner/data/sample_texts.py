@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from captioner.data.mirrored_text import can_flip, flip_caption
+from captioner.data.text_encoding import TextEncoding
 from captioner.text import normalize_caption, normalize_question
-from captioner.tokenizer import Tokenizer
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class TextSampler:
         rows: Any,
         groups: Sequence[Mapping[int, list[int]]],
         *,
-        tokenizer: Tokenizer,
+        tokenizer: TextEncoding,
         max_length: int,
         question_length: int,
         captions_per_image: int | None,

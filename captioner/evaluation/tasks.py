@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from captioner.checkpoint import CONFIG, resolve_own_checkpoint
+from captioner.checkpoint import CONFIG, resolve_checkpoint, resolve_own_checkpoint
+from captioner.checkpoint.folder_format import RUN_CONFIG
 from captioner.config import Config, load_config
 from captioner.data import Example, Report
 from captioner.data.example import has_file_name, normalize_split
@@ -129,6 +130,8 @@ def check_blind(blind: str, config: Config, *, held_out: bool) -> None:
 
 def checkpoint_config(name: str, overrides: Sequence[str] = ()) -> Config:
     """Return the configuration of a checkpoint, with `key.path=value` overrides applied."""
+    if (path := resolve_checkpoint(name) / RUN_CONFIG).is_file():
+        return load_config(path, overrides)
     folder = resolve_own_checkpoint(name, "its stored configuration")
     return load_config(folder / CONFIG, overrides)
 

@@ -17,7 +17,7 @@ import yaml
 
 from captioner import __version__
 from captioner.checkpoint import CONFIG, WEIGHTS
-from captioner.checkpoint.folder_format import PUBLIC_CONFIG
+from captioner.checkpoint.folder_format import PUBLIC_CONFIG, RUN_CONFIG
 from captioner.checkpoint.hub_names import PREFIX
 from captioner.checkpoint.safetensors_header import read_header
 from captioner.config import Config
@@ -59,7 +59,9 @@ def make_card(files: PublishedFiles, repository: str, license: str) -> str:
         title=repository.partition("/")[2],
         repository=repository,
         summary=_summary(files, config),
-        recipe="\n".join(_recipe(config)) if config else "They were not stored with the model.",
+        recipe="\n".join(_recipe(files, config))
+        if config
+        else "They were not stored with the model.",
         scores=_score_table(scores),
         limits="\n".join(_limits(config)),
         provenance="\n".join(_provenance(files, config)),
@@ -70,7 +72,7 @@ def make_card(files: PublishedFiles, repository: str, license: str) -> str:
 
 def read_config(files: PublishedFiles) -> Config | None:
     """Return the configuration of a run; None if the checkpoint has none."""
-    text = files.texts.get(CONFIG)
+    text = files.texts.get(CONFIG) or files.texts.get(RUN_CONFIG)
     return None if text is None else parse_value(Config, yaml.safe_load(text))
 
 
@@ -168,8 +170,11 @@ def _summary(files: PublishedFiles, config: Config | None) -> str:
     return f"{kind} that {tasks}: {millions:.1f} million parameters."
 
 
-def _recipe(config: Config) -> Iterator[str]:
+def _recipe(files: PublishedFiles, config: Config | None) -> Iterator[str]:
     """Yield the lines about data and training."""
+    if config is None:
+        yield "They were not stored with the model."
+        return
     yield "| data set | format | passes per epoch | validation |"
     yield "|---|---|---|---|"
     for source in config.data.all_sources:
@@ -188,7 +193,7 @@ def _recipe(config: Config) -> Iterator[str]:
     start = f"`{train.start}`" if train.start else "new decoder weights"
     optimizer = f"{train.optimizer}, batches of {train.batch_size} images"
     yield f"Training started from {start}, with {optimizer} and seed {train.seed}. The"
-    yield f"settings are in `{CONFIG}`."
+    yield f"settings are in `{CONFIG if CONFIG in files.texts else RUN_CONFIG}`."
 
 
 def _score_table(scores: list[Score]) -> str:
@@ -218,6 +223,23 @@ def _provenance(files: PublishedFiles, config: Config | None) -> Iterator[str]:
     yield f"- Published with captioner {__version__}."
     if config and config.train.start:
         yield f"- Weights from `{config.train.start}`, then trained as above."
+    for record in read_metrics(files).get("data", ()):
+        yield f"- Captions of `{record['file']}` were written by {describe_writers(record)}."
     for name, path in files.copies.items():
         if name == WEIGHTS:
             yield f"- SHA-256 of `{WEIGHTS}`: `{file_digest(path)}`."
+
+
+def describe_writers(record: Mapping[str, Any]) -> str:
+    """Return the models that wrote captions for training, with their options.
+
+    `record` is an entry of `data` in `metrics.json`.
+    """
+    models = [model for origin in record["origins"] for model in origin.get("checkpoint", ())]
+    names = dict.fromkeys(
+        f"`{model['name']}`" + (f" at revision {model['revision']}" if model["revision"] else "")
+        for model in models
+    )
+    chosen = {k: v for k, v in record["options"].items() if k != "checkpoint"}
+    options = ", ".join(f"{key} {value}" for key, value in chosen.items())
+    return ", ".join(names or ["an unknown model"]) + (f" ({options})" if options else "")

@@ -24,6 +24,7 @@ from captioner.checkpoint.folder_format import (
     INDEX,
     OWN_TYPE,
     PUBLIC_CONFIG,
+    RUN_CONFIG,
     CheckpointFormat,
     check_public_folder,
     first_pickle,
@@ -83,7 +84,7 @@ def collect_files(folder: Path) -> PublishedFiles:
         names += [p.relative_to(folder).as_posix() for p in encoder if not first_pickle([p.name])]
         names += [ANSWERS] if (folder / ANSWERS).exists() else []
     texts = {}
-    for name in (CONFIG, METRICS, PUBLIC_CONFIG, CARD):
+    for name in (CONFIG, RUN_CONFIG, METRICS, PUBLIC_CONFIG, CARD):
         if (folder / name).is_file():
             text = (folder / name).read_text(encoding="utf-8")
             texts[name] = text if name == CARD else remove_local_paths(text, name)
@@ -124,9 +125,10 @@ def remove_local_paths(text: str, name: str) -> str:
         content = json.loads(text) if is_json else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError) as error:
         raise CheckpointError(f"{name}: cannot be read: {one_line(error)}") from None
-    sections = [k for k in ("data", "model", "train") if k in content] if name == CONFIG else []
+    is_config = name in (CONFIG, RUN_CONFIG)
+    sections = [k for k in ("data", "model", "train") if k in content] if is_config else []
     changed = {k: _clean(content[k]) for k in sections}
-    cleaned = {**content, **changed} if name == CONFIG else _clean(content)
+    cleaned = {**content, **changed} if is_config else _clean(content)
     if cleaned == content:
         return text
     if is_json:

@@ -1,4 +1,4 @@
-"""LoRA adapters on a frozen text encoder, through peft (Hu et al., ICLR 2022).
+"""LoRA adapters on a frozen transformers model, through peft (Hu et al., ICLR 2022).
 
 They exist only during a training run. A checkpoint holds plain weights with the adapters merged
 in, so that using it does not need peft.
@@ -6,7 +6,7 @@ in, so that using it does not need peft.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,15 +24,34 @@ def add_adapters(encoder: nn.Module, rank: int) -> None:
     for a few architectures only. The product is not scaled (alpha = rank): a scale would only be a
     factor on the learning rate. Raises ConfigError if peft is not installed.
     """
+    _inject(encoder, rank, "all-linear", "model.question.lora_rank")
+
+
+def add_chosen_adapters(model: nn.Module, rank: int, names: Sequence[str]) -> None:
+    """Add a trainable adapter to each of the named linear layers of a transformers model.
+
+    Raises ConfigError if peft is not installed.
+    """
+    _inject(model, rank, list(names), "train.lora_rank")
+
+
+def freeze_adapted(model: nn.Module) -> None:
+    """Freeze all weights except those of adapters."""
+    for name, parameter in model.named_parameters():
+        if ".lora_" not in name:
+            parameter.requires_grad_(False)
+
+
+def _inject(model: nn.Module, rank: int, layers: str | list[str], setting: str) -> None:
+    """Add adapters to the layers of these names, or to `all-linear`; raise ConfigError."""
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
         raise ConfigError(
-            f"model.question.lora_rank={rank} needs peft ({one_line(error)});"
-            f" {install_command('lora')}"
+            f"{setting}={rank} needs peft ({one_line(error)}); {install_command('lora')}"
         ) from None
-    settings = LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear")
-    inject_adapter_in_model(settings, encoder)
+    settings = LoraConfig(r=rank, lora_alpha=rank, target_modules=layers)
+    inject_adapter_in_model(settings, model)
 
 
 @torch.no_grad()

@@ -16,11 +16,13 @@ from pathlib import Path
 import torch
 
 from captioner.checkpoint import WEIGHTS
-from captioner.checkpoint.weights import load_average, load_weights
+from captioner.checkpoint.weights import load_weights
 from captioner.config import to_dict
 from captioner.files import file_digest, replace_file
 from captioner.training import html_report
+from captioner.training.public_model import PublicModel
 from captioner.training.run import Run
+from captioner.training.run_checkpoints import image_size, load_average
 from captioner.training.signals import Stopped
 from captioner.training.stage import start_stage
 from captioner.training.stage_results import (
@@ -28,7 +30,6 @@ from captioner.training.stage_results import (
     STAGES,
     comparable_score,
     save_result,
-    size_of,
 )
 from captioner.training.stage_setup import cache_features
 from captioner.training.validation import Validation, validate
@@ -141,7 +142,7 @@ def _score_alone(run: Run, number: int, name: str, evaluate: Callable[[Names], f
     """Return the score of a single checkpoint: that of its own stage if it is comparable."""
     folder = run.output / name
     score = comparable_score(run, number, folder)
-    same_size = size_of(folder) == run.sized_config.image.size
+    same_size = image_size(folder) == run.sized_config.image.size
     return score if score is not None and same_size else evaluate((name,))
 
 
@@ -153,9 +154,9 @@ def _validate_average(run: Run, number: int, names: Names) -> Validation:
 def share_features(run: Run, number: int, names: Sequence[str]) -> None:
     """Cache the features of the validation images if all checkpoints have the same backbone.
 
-    The features of a model with two encoders are not cached.
+    The features of a model with two encoders are not cached, nor those of a transformers model.
     """
-    if run.model.audio is not None:
+    if isinstance(run.model, PublicModel) or run.model.audio is not None:
         return
     states = (load_weights(run.output / name / WEIGHTS) for name in names)
     first, *others = ({k: v for k, v in s.items() if k.startswith("backbone.")} for s in states)

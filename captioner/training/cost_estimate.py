@@ -16,7 +16,7 @@ from accelerate.utils import DistributedType
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from captioner.data.collate import Batch, collate
+from captioner.data.collate import Batch, collate_for
 from captioner.data.dataset import ImageDataset
 from captioner.data.sampler import EpochBatches
 from captioner.training.distributed import Prepared, any_rank
@@ -101,7 +101,7 @@ def estimate_cost(
     for source, keys in sorted(firsts.items()):
         started = time.perf_counter()
         samples = [data[key] for key in keys]
-        batch = collate(samples, question_pad=data.tokenizer.question_tokenizer.pad)
+        batch = collate_for(data.tokenizer)(samples)
         reading = time.perf_counter() - started
         # All ranks must take part in a step.
         if any_rank(accelerator, not batch.is_readable):

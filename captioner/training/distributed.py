@@ -27,8 +27,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from captioner.config import TrainConfig
 from captioner.errors import ConfigError
 from captioner.model.cpu.processor import has_fast_bfloat16
-from captioner.model.seq2seq import Seq2Seq
 from captioner.training import deepspeed
+from captioner.training.public_model import CaptionModel
 
 Precision = Literal["auto", "no", "bf16", "fp16"]
 
@@ -70,6 +70,16 @@ def start(settings: TrainConfig, *, unused: bool) -> Accelerator:
             f" {accelerator.device.type}; start without it, or on several GPUs"
         )
     return accelerator
+
+
+def check_whole(accelerator: Accelerator, start: str) -> None:
+    """Raise ConfigError if the ranks share the weights of a transformers model."""
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        kind = accelerator.distributed_type.value
+        raise ConfigError(
+            f"train.start={start}: a transformers model cannot be trained with {kind}; launch the"
+            " run without it"
+        )
 
 
 def _configure_fsdp(accelerator: Accelerator) -> None:
@@ -151,11 +161,11 @@ class Prepared:
     """
 
     def __init__(
-        self, accelerator: Accelerator, model: Seq2Seq, optimizer: torch.optim.Optimizer
+        self, accelerator: Accelerator, model: CaptionModel, optimizer: torch.optim.Optimizer
     ) -> None:
         self._accelerator = accelerator
         self._meta: dict[str, nn.Parameter] = {}
-        self._copy: Seq2Seq | None = None
+        self._copy: CaptionModel | None = None
         if accelerator.distributed_type == DistributedType.FSDP:
             # A copy without memory, whose weights `full_model` gathers.
             self._meta = {k: _on_meta(p) for k, p in model.named_parameters()}
@@ -163,10 +173,10 @@ class Prepared:
             memo: dict[int, Any] = {id(p): meta for p, meta in pairs}
             self._copy = copy.deepcopy(model, memo)
         self.wrapped, self.optimizer = accelerator.prepare(model, optimizer)
-        self.model: Seq2Seq = accelerator.unwrap_model(self.wrapped)
+        self.model: CaptionModel = accelerator.unwrap_model(self.wrapped)
 
     @contextmanager
-    def full_model(self) -> Iterator[Seq2Seq]:
+    def full_model(self) -> Iterator[CaptionModel]:
         """Give a model with all weights and callable methods; all ranks must enter the block."""
         if self._copy is None:
             yield self.model
@@ -176,13 +186,13 @@ class Prepared:
         finally:
             self._copy.load_state_dict(self._meta, strict=False, assign=True)
 
-    def end(self) -> Seq2Seq:
+    def end(self) -> CaptionModel:
         """Return the model without wrapper and with all weights; all ranks must call this."""
         model = self.model if self._copy is None else self._gather(self._copy)
         self._accelerator.free_memory()
         return model
 
-    def _gather(self, model: Seq2Seq) -> Seq2Seq:
+    def _gather(self, model: CaptionModel) -> CaptionModel:
         weights = {k: gather_tensor(p.detach()) for k, p in self.model.named_parameters()}
         model.load_state_dict(weights, strict=False, assign=True)
         return model

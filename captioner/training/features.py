@@ -192,6 +192,7 @@ def _digest(
     settings: list[Any] = [str(backbone), precision]
     settings += [repr(dataset.spec), repr(dataset.augmentation), dataset.seed, views]
     settings += [repr(dataset.audio_augmentation)] if dataset.audio_augmentation else []
+    settings += [repr(dataset.processor)] if dataset.processor else []
     settings += [] if len(images) == len(dataset) else [list(images)]
     digest.update(json.dumps(settings).encode())
     for path in dataset.images:

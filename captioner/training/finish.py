@@ -9,7 +9,6 @@ import logging
 from pathlib import Path
 
 from captioner import checkpoint
-from captioner.checkpoint import weights
 from captioner.data.report import UNREADABLE_IMAGE
 from captioner.errors import DataError
 from captioner.evaluation.confidence_fit import calibrate_checkpoint
@@ -20,9 +19,10 @@ from captioner.predict import load
 from captioner.training import html_report
 from captioner.training.calibrate import fit_answer_temperature
 from captioner.training.kind_fitting import fit_kind_head
+from captioner.training.public_model import PublicModel
 from captioner.training.run import Run, set_size
+from captioner.training.run_checkpoints import image_size, load_best, publish_checkpoint
 from captioner.training.stage import trained_tasks
-from captioner.training.stage_results import size_of
 from captioner.training.validation import Validation, validate
 
 logger = logging.getLogger(__name__)
@@ -37,12 +37,12 @@ def finish_run(run: Run) -> dict[str, float]:
         The validation scores of the result.
     """
     result = run.output / run.progress.results[run.names[-1]]
-    set_size(run, size_of(result))
+    set_size(run, image_size(result))
     run.val_set.features = None  # those of the last stage may be of another backbone
     rest = validate_rest(run, result)
     if run.is_main:
-        weights.publish_checkpoint(result, run.best, rest.scores, rest.classes)
-        weights.load_best(run.best, run.model)
+        publish_checkpoint(result, run.best, rest.scores, rest.classes)
+        load_best(run.best, run.model)
         calibrate(run)
         if run.settings.kinds:
             fit_kind_head(run)
@@ -73,7 +73,7 @@ def validate_rest(run: Run, result: Path) -> Validation:
         left |= {n for n, task in enumerate(tasks) if task.kind == "captions"}
     if not left:
         return Validation()
-    weights.load_best(result, run.model)
+    load_best(result, run.model)
     validation = validate(run.model, run, stage, sorted(left))
     validation.scores.pop("score", None)
     if run.is_main and validation.captions:
@@ -86,8 +86,11 @@ def validate_rest(run: Run, result: Path) -> Validation:
 def calibrate(run: Run) -> None:
     """Fit `answers.temperature` and `confidence` on held-out rows for the best checkpoint.
 
-    Confidences are fitted on all rows of the data sets that are validated.
+    Confidences are fitted on all rows of the data sets that are validated. A transformers folder
+    has no place for either.
     """
+    if isinstance(run.model, PublicModel):
+        return
     if run.config.model.question:
         model = run.model.to(run.accelerator.device)
         temperature = fit_answer_temperature(model, run.val_set, run.tasks, run.accelerator)

@@ -24,19 +24,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from captioner.backends.torch_backend import TorchBackend
+from captioner.backends.vocabulary import TextTokenizer
 from captioner.config import StageConfig
 from captioner.data.collate import Batch, decoder_input
 from captioner.metrics import CiderD, bleu_from_statistics, bleu_statistics, tokenize
-from captioner.model.seq2seq import Seq2Seq
-from captioner.tokenizer import EOS, PAD, Tokenizer
+from captioner.tokenizer import PAD
+from captioner.training.public_model import CaptionModel, backend_of
 from captioner.training.samples import sample_captions
 from captioner.training.teacher import Teacher, capture_memory
 
 TAG_MARGIN, TAG_FOCUS = 0.05, 4
 """Margin and focusing parameter of absent tags in the asymmetric loss; see `tag_loss`."""
 _END = "</s>"
-FullModel = Callable[[], AbstractContextManager[Seq2Seq]]
+FullModel = Callable[[], AbstractContextManager[CaptionModel]]
 """Gives, within a block, a model with all weights, any of whose methods may be called."""
 
 
@@ -76,6 +76,8 @@ class Objective:
     """Turns SCST on. Questions are always trained with cross-entropy, tags with `tag_loss`."""
     teacher: Teacher | None = None
     """Adds distillation to the cross-entropy."""
+    pad: int = PAD
+    """The padding id of texts."""
 
     def __call__(self, model: nn.Module, batch: Batch, *, full_model: FullModel) -> Loss:
         """Return the loss of a batch.
@@ -93,14 +95,14 @@ class Objective:
             inputs = batch.images, batch.tokens, batch.questions, batch.owners
             logits = model(*inputs, batch.spectrograms, batch.both)  # (M, V)
         if batch.targets is None:
-            labels = batch.labels[batch.labels != PAD]  # (M,)
+            labels = batch.labels[batch.labels != self.pad]  # (M,)
             total = caption_loss(logits, labels, smoothing=self.smoothing)
         else:
             total = class_loss(logits, batch.targets, smoothing=self.smoothing)
         if self.teacher is not None:
             total = self.teacher.add_losses(total, logits, memories[0], batch)
         count = torch.tensor(len(logits), device=logits.device)
-        texts = int((batch.labels[..., 0] != PAD).sum().item())
+        texts = int((batch.labels[..., 0] != self.pad).sum().item())
         return Loss(total, count, texts)
 
     def _self_critical(
@@ -114,13 +116,13 @@ class Objective:
         rewards = reward(drawn, batch.indices).to(drawn.device)
         labels = drawn[:, :samples]
         with evaluation_mode(model):
-            logits = model(batch.images, decoder_input(labels))  # (M, V)
+            logits = model(batch.images, decoder_input(labels, self.pad))  # (M, V)
         logits = logits / self.stage.temperature
-        total = self_critical_loss(logits, labels, advantages(rewards, samples))
-        texts = labels[..., 0].numel()
-        return Loss(total, (labels != PAD).sum(), texts, rewards[:, :samples].mean())
+        gains, written = advantages(rewards, samples), labels != self.pad
+        total = self_critical_loss(logits, labels, gains, pad=self.pad)
+        return Loss(total, written.sum(), labels[..., 0].numel(), rewards[:, :samples].mean())
 
-    def _encode_once(self, model: nn.Module, batch: Batch, plain: Seq2Seq) -> Batch:
+    def _encode_once(self, model: nn.Module, batch: Batch, plain: CaptionModel) -> Batch:
         """Return the batch with backbone features that serve both the samples and the loss.
 
         The features of a backbone that is trained need its gradient, which a copy of the model
@@ -132,11 +134,11 @@ class Objective:
         with torch.set_grad_enabled(trained):
             return replace(batch, images=plain.backbone(batch.images))
 
-    def sample(self, model: Seq2Seq, batch: Batch) -> Tensor:
+    def sample(self, model: CaptionModel, batch: Batch) -> Tensor:
         """Return the sampled captions (B, K, T); a greedy baseline is row K + 1."""
         assert batch.images is not None
         with evaluation_mode(model), torch.no_grad():
-            backend = TorchBackend.of_model(model, device=batch.images.device)
+            backend = backend_of(model, device=batch.images.device)
             return sample_captions(
                 backend,
                 backend.encode_tensors([batch.images]),
@@ -205,7 +207,11 @@ class CaptionReward:
     """
 
     def __init__(
-        self, references: Mapping[int, Sequence[str]], tokenizer: Tokenizer, *, bleu: float = 0.0
+        self,
+        references: Mapping[int, Sequence[str]],
+        tokenizer: TextTokenizer,
+        *,
+        bleu: float = 0.0,
     ) -> None:
         ended = {
             i: [" ".join([*tokenize(text), _END]) for text in texts]
@@ -217,7 +223,10 @@ class CaptionReward:
     def __call__(self, samples: Tensor, images: Sequence[int]) -> Tensor:
         """Return the rewards (B, K) of samples (B, K, T) of the images with these keys."""
         rows = samples.flatten(0, 1).tolist()
-        words = [tokenize(self.tokenizer.decode(r)) + [_END] * (EOS in r) for r in rows]
+        ends = set(self.tokenizer.ends)
+        words = [
+            tokenize(self.tokenizer.decode(r)) + [_END] * (not ends.isdisjoint(r)) for r in rows
+        ]
         lengths = np.array([len(w) for w in words])
         index = self.metric.index
         places = np.repeat([index.index[image] for image in images], samples.shape[1])
@@ -248,13 +257,13 @@ def advantages(rewards: Tensor, samples: int) -> Tensor:
     return (rewards - rewards.mean(1, keepdim=True)) * (samples / (samples - 1))
 
 
-def self_critical_loss(logits: Tensor, samples: Tensor, gains: Tensor) -> Tensor:
+def self_critical_loss(logits: Tensor, samples: Tensor, gains: Tensor, *, pad: int = PAD) -> Tensor:
     """Return the summed policy-gradient loss (REINFORCE with a baseline).
 
     The logits (M, V) are those at the tokens of the samples (B, K, T): at EOS too, but not at
     padding. The gains (B, K) are the advantages of the samples.
     """
-    places = samples != PAD
+    places = samples != pad
     chosen = logits.float().log_softmax(-1).gather(1, samples[places][:, None])[:, 0]  # (M,)
     weights = gains[..., None].expand(samples.shape)[places]
     return -(weights * chosen).sum()

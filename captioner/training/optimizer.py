@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from captioner.config import StageConfig, TrainConfig
-from captioner.model.seq2seq import Seq2Seq
+from captioner.training.public_model import CaptionModel, ImageEncoder, PublicModel
 
 
 def build_optimizer(
-    model: Seq2Seq, config: TrainConfig, stage: StageConfig
+    model: CaptionModel, config: TrainConfig, stage: StageConfig
 ) -> torch.optim.Optimizer:
     """Return the optimizer over the parameters that a stage trains.
 
@@ -31,7 +31,7 @@ def build_optimizer(
     its first (layer-wise learning-rate decay; Howard and Ruder, ULMFiT, 2018, section 3.2).
     """
     embeddings = {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
-    embeddings -= {model.decoder.embed_tokens.weight}  # also the output projection
+    embeddings -= _output_weights(model)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for rate, name, p in rated_parameters(model, stage):
         # Parameters whose name has no "weight" (`positions`, timm's `pos_embed`) are embeddings.
@@ -49,8 +49,15 @@ def build_optimizer(
     return kind(options, betas=config.betas, fused=True)
 
 
+def _output_weights(model: CaptionModel) -> set[Tensor]:
+    """Return the weights of output projections, which may also be token embeddings."""
+    if isinstance(model, PublicModel):
+        return model.output_weights
+    return {model.decoder.embed_tokens.weight}
+
+
 def rated_parameters(
-    model: Seq2Seq, stage: StageConfig
+    model: CaptionModel, stage: StageConfig
 ) -> Iterator[tuple[float, str, nn.Parameter]]:
     """Yield the peak learning rate, name and value of each parameter to train."""
     backbones = model.backbones()
@@ -70,6 +77,8 @@ def rated_parameters(
 
 def distances_to_output(backbone: nn.Module) -> dict[str, int]:
     """Return how many blocks follow the block of each parameter, as timm divides its models."""
+    if isinstance(backbone, ImageEncoder):
+        return backbone.distances_to_output()
     from timm.models import group_parameters
 
     distances: dict[str, int] = {}

@@ -6,7 +6,7 @@ ignores the image, which would otherwise show after hours of training.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -14,18 +14,21 @@ import torch
 from torch import Tensor
 
 from captioner.config import AnswerConfig, Config, DecodingConfig, StageConfig
-from captioner.data.collate import Batch, collate
+from captioner.data.collate import Batch, collate_for
 from captioner.data.dataset import ImageDataset, Key, Sample
 from captioner.data.splits import read_splits
-from captioner.model.seq2seq import Seq2Seq
-from captioner.tokenizer import BOS, EOS, PAD, Tokenizer
+from captioner.tokenizer import BOS, EOS, PAD
 from captioner.training import setup
 from captioner.training.data_report import describe_data
 from captioner.training.loss import Objective
+from captioner.training.public_model import CaptionModel, CaptionTokenizer, PublicModel
 from captioner.training.run import check_export
+from captioner.training.stage import unfreeze
 from captioner.training.validation import generate_texts
 
 BATCH_IMAGES, MAX_STEPS, LEARNING_RATE = 4, 300, 1e-3
+TRAINED_RATE = 1e-4
+"""Learning rate of the weights of a transformers model, which are trained already."""
 OVERFIT = 0.1
 """Loss per token below which the batch counts as learned."""
 
@@ -51,9 +54,7 @@ def preflight(config: Config, tell: Callable[[str], None]) -> Iterator[Finding]:
     tasks, train_rows, val_rows, report = read_splits(config)
     model, tokenizer, config = setup.build_start(config, train_rows)
     setup.check_sizes(model, config)
-    dataset, val = setup.build_datasets(
-        config, tasks, train_rows, val_rows, tokenizer, answers=model.answers
-    )
+    dataset, val = setup.build_datasets(config, tasks, train_rows, val_rows, tokenizer, model=model)
     for line in describe_data(config, tasks, dataset, val, report):
         tell(line)
     start = {name: value.clone() for name, value in model.state_dict().items()}
@@ -65,7 +66,11 @@ def preflight(config: Config, tell: Callable[[str], None]) -> Iterator[Finding]:
 
 
 def _check_source(
-    model: Seq2Seq, dataset: ImageDataset, source: int, tokenizer: Tokenizer, config: Config
+    model: CaptionModel,
+    dataset: ImageDataset,
+    source: int,
+    tokenizer: CaptionTokenizer,
+    config: Config,
 ) -> Iterator[Finding]:
     samples: list[Sample] = []
     for index in dataset.select_images(source):
@@ -82,9 +87,9 @@ def _check_source(
     if not samples:
         yield Finding("images", False, "none of them can be read")
         return
-    batch = collate(samples, question_pad=tokenizer.question_tokenizer.pad)
-    yield from check_batch(batch)
-    losses = overfit(model, batch)
+    batch = collate_for(tokenizer)(samples)
+    yield from check_batch(batch, pad=tokenizer.pad, ends=tokenizer.ends)
+    losses = overfit(model, batch, pad=tokenizer.pad)
     unit = "token" if batch.tags is None else "image"
     detail = f"loss per {unit} {losses[0]:.2f} to {losses[-1]:.3f} in {len(losses)} steps"
     yield Finding("the model overfits one batch", losses[-1] < OVERFIT, detail)
@@ -94,7 +99,7 @@ def _check_source(
         yield _check_tags(model, batch, batch.tags)
 
 
-def check_batch(batch: Batch) -> Iterator[Finding]:
+def check_batch(batch: Batch, *, pad: int = PAD, ends: Sequence[int] = (EOS,)) -> Iterator[Finding]:
     """Check the pixels and, unless the batch is of tags, the shift of the labels and EOS."""
     inputs = batch.spectrograms if batch.images is None else batch.images
     assert inputs is not None
@@ -105,26 +110,31 @@ def check_batch(batch: Batch) -> Iterator[Finding]:
     if batch.tags is not None:
         return
     tokens, labels = batch.tokens, batch.labels  # (B, K, T)
-    continues = labels[..., 1:] != PAD
+    continues = labels[..., 1:] != pad
     equal = (tokens[..., 1:] == labels[..., :-1])[continues].all()
     shifted = bool(equal and (tokens[..., 0] == BOS).all())
     yield Finding("labels are one token ahead", shifted, f"{tokens.shape[-1]} tokens at most")
-    lengths = (labels != PAD).sum(-1)  # (B, K)
+    lengths = (labels != pad).sum(-1)  # (B, K)
     last = labels.gather(-1, (lengths - 1).clamp(min=0)[..., None])[..., 0]
-    ended = ((last == EOS) & (lengths > 0))[labels[..., 0] != PAD]
+    is_end = torch.isin(last, torch.tensor(ends))
+    ended = (is_end & (lengths > 0))[labels[..., 0] != pad]
     yield Finding("texts end in EOS", bool(ended.all()), f"{int(ended.sum())} of {ended.numel()}")
 
 
-def overfit(model: Seq2Seq, batch: Batch) -> list[float]:
+def overfit(model: CaptionModel, batch: Batch, *, pad: int = PAD) -> list[float]:
     """Train on one batch until it is learned; return the loss per token or image of each step."""
     model.eval()  # no dropout
     fixed = {id(p) for backbone in model.backbones() for p in backbone.parameters()}
-    parameters = [p for p in model.parameters() if id(p) not in fixed]
-    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0)
+    rate = LEARNING_RATE
+    if isinstance(model, PublicModel):
+        unfreeze(StageConfig(), model)
+        rate = LEARNING_RATE if model.has_adapters else TRAINED_RATE
+    parameters = [p for p in model.parameters() if id(p) not in fixed and p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0)
     if batch.images is not None:
         with torch.no_grad():
             batch = replace(batch, images=model.backbone(batch.images))
-    objective = Objective(StageConfig(), smoothing=0.0, max_length=1)
+    objective = Objective(StageConfig(), smoothing=0.0, max_length=1, pad=pad)
     losses: list[float] = []
     for _ in range(MAX_STEPS):
         result = objective(model, batch, full_model=lambda: nullcontext(model))
@@ -139,7 +149,7 @@ def overfit(model: Seq2Seq, batch: Batch) -> list[float]:
     return losses
 
 
-def _check_tags(model: Seq2Seq, batch: Batch, tags: Tensor) -> Finding:
+def _check_tags(model: CaptionModel, batch: Batch, tags: Tensor) -> Finding:
     """Check that the tags (B, G) of each image score higher than all absent ones."""
     with torch.inference_mode():
         logits = model(batch.images)  # (B, G)
@@ -152,7 +162,7 @@ def _check_tags(model: Seq2Seq, batch: Batch, tags: Tensor) -> Finding:
 
 
 def _check_generation(
-    model: Seq2Seq, batch: Batch, tokenizer: Tokenizer, config: Config
+    model: CaptionModel, batch: Batch, tokenizer: CaptionTokenizer, config: Config
 ) -> Finding:
     """Check that the model generates the texts of the batch."""
     expected = [tokenizer.decode(row) for row in batch.labels.flatten(0, 1).tolist()]

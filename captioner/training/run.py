@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -19,6 +20,7 @@ from captioner.config import Config, TrainConfig
 from captioner.config.stage_graph import stage_names
 from captioner.data import Report
 from captioner.data.dataset import ImageDataset
+from captioner.data.provenance import read_provenance
 from captioner.data.splits import Task, digest_rows, read_splits
 from captioner.errors import CheckpointError, ConfigError
 from captioner.extras import explain_missing
@@ -29,6 +31,7 @@ from captioner.training import distributed, html_report, run_state, setup
 from captioner.training.compile import compile_parts
 from captioner.training.data_report import describe_data
 from captioner.training.ema import MovingAverage
+from captioner.training.public_model import CaptionModel, CaptionTokenizer, PublicModel
 from captioner.training.signals import BadSteps, Signals
 from captioner.training.stage import source_weights
 from captioner.training.stage_results import STAGES, stage_size
@@ -53,10 +56,12 @@ class Run:
     data: str
     """Digest of the rows."""
     accelerator: Accelerator
-    model: Seq2Seq
-    tokenizer: Tokenizer
+    model: CaptionModel
+    tokenizer: CaptionTokenizer
     average: MovingAverage
     bad_steps: BadSteps
+    provenance: list[dict[str, Any]] = field(default_factory=list)
+    """The origins of captions that a model wrote; see `read_provenance`."""
     teacher: Teacher | None = None
     signals: Signals | None = None
     progress: run_state.Progress = field(default_factory=run_state.Progress)
@@ -152,22 +157,23 @@ def start_run(config: Config, signals: Signals | None = None) -> Run:
     tasks, train_rows, val_rows, report = read_splits(config)
     model, tokenizer, config = setup.build_start(config, train_rows)
     setup.check_sizes(model, config)
-    # A step on captions uses neither the question modules nor the head for tags.
-    unused = any(x is not None for x in (model.question_encoder, model.tag_head, model.audio))
+    unused = isinstance(model, PublicModel) or has_optional_parts(model)
     accelerator = distributed.start(settings, unused=unused)
+    if isinstance(model, PublicModel):
+        distributed.check_whole(accelerator, str(settings.start))
     rows = add_teacher_captions(train_rows, tasks, config, accelerator, signals)
-    train_set, val_set = setup.build_datasets(
-        config, tasks, rows, val_rows, tokenizer, answers=model.answers
-    )
+    train_set, val_set = setup.build_datasets(config, tasks, rows, val_rows, tokenizer, model=model)
     model.to(accelerator.device)
     model.to(memory_format=distributed.memory_format(accelerator))
-    teacher = load_teacher(model, tokenizer, config)
+    teacher = None
+    if isinstance(model, Seq2Seq) and isinstance(tokenizer, Tokenizer):
+        teacher = load_teacher(model, tokenizer, config)
     if accelerator.mixed_precision == "bf16" and accelerator.device.type == "cpu":
         # Those of the teacher too: cached features need equal backbones.
         for network in (model, *(teacher.models if teacher else ())):
             for backbone in network.backbones():
                 run_wide_depthwise_in_float32(backbone)
-    if settings.compile:
+    if settings.compile and isinstance(model, Seq2Seq):
         compile_parts(model)
     run = Run(
         config,
@@ -181,12 +187,18 @@ def start_run(config: Config, signals: Signals | None = None) -> Run:
         tokenizer=tokenizer,
         average=MovingAverage(model, settings.ema),
         bad_steps=BadSteps(settings.bad_steps),
+        provenance=read_provenance(str(source.root) for source in config.data.all_sources),
         teacher=teacher,
         signals=signals,
     )
     _describe(run)
     accelerator.init_trackers("logs")
     return run
+
+
+def has_optional_parts(model: Seq2Seq) -> bool:
+    """Return whether a step on captions leaves parts of a model unused."""
+    return any(x is not None for x in (model.question_encoder, model.tag_head, model.audio))
 
 
 def _describe(run: Run) -> None:
@@ -212,11 +224,11 @@ def _describe(run: Run) -> None:
 def _describe_sizes(run: Run) -> Iterator[str]:
     """Yield lines on the sizes of the data and the model."""
     train, val, tasks = run.train_set, run.val_set, run.tasks
-    parts = run.model.named_children()
-    sizes = {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in parts}
+    size = sum(p.numel() for p in run.model.parameters()) / 1e6
+    encoder = sum(p.numel() for p in run.model.backbone.parameters()) / 1e6
     yield (
         f"{len(train)} training and {len(val)} validation images; {len(run.tokenizer)} pieces;"
-        f" {sum(sizes.values()):.1f} M parameters ({sizes['backbone']:.1f} M of them the"
+        f" {size:.1f} M parameters ({encoder:.1f} M of them the"
         f" backbone's); {run.accelerator.num_processes} process(es) x {run.settings.batch_size}"
         " images a step"
     )

@@ -26,9 +26,9 @@ from captioner.config import Config, TrainConfig, to_dict
 from captioner.config.parsing import parse_value
 from captioner.errors import CheckpointError, ConfigError
 from captioner.files import find_damage, replace_folder
-from captioner.tokenizer import Tokenizer
 from captioner.training import distributed
 from captioner.training.ema import MovingAverage
+from captioner.training.public_model import CaptionTokenizer
 
 TENSORS, RECORD = "state.safetensors", "progress.json"
 HARMLESS = {"data.workers", "train.cache", "train.keep", "train.save_every", "train.tracker"}
@@ -100,7 +100,7 @@ def save_state(
     tensors: Mapping[str, Tensor],
     *,
     config: Config,
-    tokenizer: Tokenizer,
+    tokenizer: CaptionTokenizer,
     data: str,
     answers: Sequence[tuple[int, ...]] = (),
     progress: Progress,
@@ -163,7 +163,7 @@ def _list_states(folder: Path) -> list[Path]:
 
 def _identify(
     config: Config,
-    tokenizer: Tokenizer,
+    tokenizer: CaptionTokenizer,
     data: str,
     ranks: int,
     answers: Sequence[tuple[int, ...]],
@@ -187,7 +187,7 @@ class SavedState:
         self,
         folder: Path,
         config: Config,
-        tokenizer: Tokenizer,
+        tokenizer: CaptionTokenizer,
         data: str,
         *,
         answers: Sequence[tuple[int, ...]] = (),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from captioner.build import (
     build_answer_head,
@@ -32,6 +32,12 @@ from captioner.model.recurrent_encoder import RecurrentEncoder
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import Tokenizer
 from captioner.training.model_soup import average_checkpoints
+from captioner.training.public_model import CaptionModel, CaptionTokenizer, PublicModel
+from captioner.training.public_start import (
+    ProcessorPixels,
+    build_public_start,
+    find_public_folder,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -39,12 +45,23 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def build_start(config: Config, rows: Dataset) -> tuple[Seq2Seq, Tokenizer, Config]:
+Start: TypeAlias = tuple[CaptionModel, CaptionTokenizer, Config]
+"""A model, its tokenizer and the completed configuration."""
+
+
+def build_start(config: Config, rows: Dataset) -> Start:
     """Return a new model and tokenizer, or those of `train.start`, and the completed configuration.
 
     A new tokenizer is trained on the texts of the training rows. Raises ConfigError if the settings
     do not fit the model or the data, CheckpointError if the checkpoint cannot be used.
     """
+    if folder := find_public_folder(config.train.start):
+        return build_public_start(config, folder, rows)
+    if config.train.lora_rank:
+        raise ConfigError(
+            f"train.lora_rank={config.train.lora_rank} is for transformers models; set train.start"
+            " to one, or model.question.lora_rank for a question encoder"
+        )
     if not config.train.start and all(tags is not None for tags in rows["tags"]):
         raise ConfigError(
             "the data has tags only, and a new model needs captions or questions; add a data set"
@@ -217,12 +234,12 @@ def at_size(config: Config, size: int) -> Config:
     return dataclasses.replace(config, image=dataclasses.replace(config.image, size=size))
 
 
-def resize_model(model: Seq2Seq, config: Config) -> None:
+def resize_model(model: CaptionModel, config: Config) -> None:
     """Interpolate the position embeddings of a model for `image.size`; raise ConfigError.
 
-    A model of recordings only remains as it is.
+    A model of recordings only remains as it is, and so does a transformers model.
     """
-    if not config.model.backbones:
+    if not config.model.backbones or isinstance(model, PublicModel):
         return
     positions, _ = feature_shape(model.backbone, pixel_spec(config))
     try:
@@ -233,8 +250,10 @@ def resize_model(model: Seq2Seq, config: Config) -> None:
         ) from None
 
 
-def check_sizes(model: Seq2Seq, config: Config) -> None:
+def check_sizes(model: CaptionModel, config: Config) -> None:
     """Raise ConfigError if the model cannot be given the image size of a stage."""
+    if isinstance(model, PublicModel):
+        return  # `build_public_start` accepts no other size
     memory_encoder = model.memory_encoder
     for size in sorted({stage.size for stage in config.train.stages if stage.size}):
         positions = memory_encoder.positions
@@ -272,14 +291,11 @@ def build_datasets(
     tasks: list[Task],
     train: Dataset,
     val: Dataset,
-    tokenizer: Tokenizer,
+    tokenizer: CaptionTokenizer,
     *,
-    answers: Sequence[tuple[int, ...]] = (),
+    model: CaptionModel | None = None,
 ) -> tuple[ImageDataset, ImageDataset]:
-    """Return the training set, not augmented before `start_stage`, and the validation set.
-
-    `answers` are the token ids of the classes of questions.
-    """
+    """Return the training set, not augmented before `start_stage`, and the validation set."""
     data, question = config.data, config.model.question
     build = partial(
         ImageDataset,
@@ -291,7 +307,7 @@ def build_datasets(
         lowercase=data.lowercase,
         seed=config.train.seed,
         tags=frequent_tags(train),
-        answers=answers,
+        answers=() if model is None else model.answers,
     )
     train_set = build(
         train,
@@ -300,4 +316,7 @@ def build_datasets(
         drop_input=config.train.modality_dropout,
         unaugmented=[number for number, task in enumerate(tasks) if not task.source.augment],
     )
-    return train_set, build(val, captions_per_image=1, questions_per_image=None)
+    val_set = build(val, captions_per_image=1, questions_per_image=None)
+    if isinstance(model, PublicModel):
+        train_set.processor = val_set.processor = ProcessorPixels(model.family.processor)
+    return train_set, val_set

@@ -8,28 +8,21 @@ from captioner.data.dataset import Augmentation, ImageDataset
 from captioner.data.recordings import AudioAugmentation
 from captioner.data.splits import Task
 from captioner.errors import ConfigError
-from captioner.model.seq2seq import Seq2Seq
+from captioner.model.lora import freeze_adapted
 from captioner.training.optimizer import distances_to_output, rated_parameters
+from captioner.training.public_model import CaptionModel, PublicModel
 
 
 def start_stage(
-    stage: StageConfig, config: Config, model: Seq2Seq, train: ImageDataset, val: ImageDataset
+    stage: StageConfig, config: Config, model: CaptionModel, train: ImageDataset, val: ImageDataset
 ) -> None:
     """Freeze or unfreeze the parts of the model and set the augmentation of the training images.
 
     Cached features of an earlier stage are dropped. Raises ConfigError if the model lacks what the
     stage trains.
     """
+    unfreeze(stage, model)
     model_config = config.model
-    if stage.parts == "question" and model.fusion is None:
-        raise ConfigError("train.stages: parts=question needs question modules; set model.question")
-    for part in filter(None, (model.memory_encoder, model.decoder, model.audio)):
-        part.requires_grad_(stage.parts == "all")
-    for backbone in model.backbones():
-        distances = distances_to_output(backbone) if stage.encoder_blocks else {}
-        for name, parameter in backbone.named_parameters():
-            is_last = distances.get(name, 0) < (stage.encoder_blocks or 1)
-            parameter.requires_grad_(bool(stage.encoder_lr) and is_last)
     # The backbone may have changed since the features were computed.
     train.features = val.features = None
     image, audio = config.image, config.audio
@@ -47,7 +40,26 @@ def start_stage(
         )
 
 
-def train_mode(model: Seq2Seq) -> None:
+def unfreeze(stage: StageConfig, model: CaptionModel) -> None:
+    """Freeze or unfreeze the parts of the model; raise ConfigError if it lacks some."""
+    if isinstance(model, PublicModel):
+        model.requires_grad_(True)
+    else:
+        if stage.parts == "question" and model.fusion is None:
+            problem = "parts=question needs question modules; set model.question"
+            raise ConfigError(f"train.stages: {problem}")
+        for part in filter(None, (model.memory_encoder, model.decoder, model.audio)):
+            part.requires_grad_(stage.parts == "all")
+    for backbone in model.backbones():
+        distances = distances_to_output(backbone) if stage.encoder_blocks else {}
+        for name, parameter in backbone.named_parameters():
+            is_last = distances.get(name, 0) < (stage.encoder_blocks or 1)
+            parameter.requires_grad_(bool(stage.encoder_lr) and is_last)
+    if isinstance(model, PublicModel) and model.has_adapters:
+        freeze_adapted(model)
+
+
+def train_mode(model: CaptionModel) -> None:
     """Set training mode, except for the backbone, whose batch statistics stay as they are.
 
     A captioning data set is too small, and its batches are too small, to estimate them again.
@@ -58,7 +70,7 @@ def train_mode(model: Seq2Seq) -> None:
 
 
 def check_stage(
-    stage: StageConfig, number: int, model: Seq2Seq, batches: int, tasks: list[Task]
+    stage: StageConfig, number: int, model: CaptionModel, batches: int, tasks: list[Task]
 ) -> None:
     """Raise ConfigError if a stage, after `start_stage`, has no data or no trainable parameter.
 

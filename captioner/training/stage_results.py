@@ -13,13 +13,12 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from captioner.checkpoint import CONFIG, METRICS, weights
-from captioner.config import load_config
+from captioner.checkpoint import METRICS
+from captioner.checkpoint.resolution import describe_name
 from captioner.config.stage_graph import find_size, find_start
-from captioner.model.seq2seq import Seq2Seq
 from captioner.training import html_report
+from captioner.training.public_model import CaptionModel, PublicModel
+from captioner.training.run_checkpoints import load_best, publish_checkpoint, save_checkpoint
 from captioner.training.run_state import Progress
 from captioner.training.stage import ranked_tasks
 from captioner.training.validation import Validation
@@ -53,7 +52,7 @@ def record_score(progress: Progress, stage: str, name: str, score: float | None,
 
 
 def save_result(
-    run: Run, number: int, name: str, model: Seq2Seq, result: Validation, **details: Any
+    run: Run, number: int, name: str, model: CaptionModel, result: Validation, **details: Any
 ) -> None:
     """Write a validated checkpoint if it is kept, and publish it if it is the result so far.
 
@@ -74,9 +73,12 @@ def save_result(
     ranked = [run.tasks[n].name for n in ranked_tasks(config, run.tasks)]
     metrics = {"stage": stage, **details, "ranked": ranked, "val": result.scores}
     metrics |= {"classes": result.classes} if result.classes else {}
-    weights.save_best(folder, run.sized_config, run.tokenizer, model, metrics, dtype=torch.float32)
+    metrics |= {"data": run.provenance} if run.provenance else {}
+    if isinstance(model, PublicModel):
+        metrics["start"] = describe_name(str(run.settings.start))
+    save_checkpoint(folder, run.sized_config, run.tokenizer, model, metrics)
     if is_result:
-        weights.publish_checkpoint(folder, run.best)
+        publish_checkpoint(folder, run.best)
         if result.captions:
             html_report.replace_rows(run.output / html_report.CAPTIONS, result.captions)
 
@@ -99,7 +101,7 @@ def begin_from_result(run: Run, number: int) -> None:
     start = find_start(run.settings.stages, number)
     assert start is not None
     result = run.progress.results[run.names[start]]
-    weights.load_best(run.output / result, run.model)
+    load_best(run.output / result, run.model)
     run.progress.results[run.names[number]] = result
     score = comparable_score(run, number, run.output / result)
     run.progress.best = float("-inf") if score is None else score
@@ -119,8 +121,3 @@ def comparable_score(run: Run, number: int, folder: Path) -> float | None:
 def stage_size(run: Run, number: int) -> int | None:
     """Return the image size of a stage; None for a model of recordings only."""
     return find_size(run.settings.stages, number, run.config.image.size)
-
-
-def size_of(folder: Path) -> int | None:
-    """Return the image size of a checkpoint of the run; None for a model of recordings only."""
-    return load_config(folder / CONFIG).image.size

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from captioner.config import StageConfig
-from captioner.data.collate import Batch, collate
+from captioner.data.collate import Batch, collate_for
 from captioner.data.dataset import ImageDataset, Sample, UnreadableImage
 from captioner.data.sampler import EpochBatches
 from captioner.training import distributed
@@ -69,7 +69,7 @@ def prepare_stage(run: Run, number: int) -> Stage:
     run.model = prepared.model
     run.average.place_like(run.model)
     restore_optimizer(run, prepared.optimizer)
-    to_batch = partial(collate, question_pad=run.tokenizer.question_tokenizer.pad)
+    to_batch = collate_for(run.tokenizer)
     before = sum(stage.epochs for stage in run.settings.stages[:number])
     batches.epoch = before + run.progress.epoch
     name = run.names[number]
@@ -89,6 +89,7 @@ def build_objective(run: Run, number: int) -> Objective:
         max_length=run.config.decoding.max_length,
         reward=reward,
         teacher=run.teacher if config.objective == "cross_entropy" else None,
+        pad=run.tokenizer.pad,
     )
 
 

@@ -16,10 +16,9 @@ from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from captioner.backends.torch_backend import TorchBackend
 from captioner.config import Config, StageConfig
 from captioner.data import Report
-from captioner.data.collate import Batch, collate
+from captioner.data.collate import Batch, collate_for
 from captioner.data.dataset import ImageDataset, Key, UnreadableImage
 from captioner.data.report import UNREADABLE_IMAGE
 from captioner.errors import DataError
@@ -36,9 +35,8 @@ from captioner.metrics import (
     score_captions,
     tokenize,
 )
-from captioner.model.seq2seq import Seq2Seq
 from captioner.text import DANGLING_WORDS
-from captioner.tokenizer import Tokenizer
+from captioner.training.public_model import CaptionModel, CaptionTokenizer, backend_of
 from captioner.training.stage import ranked_tasks, trained_tasks
 
 if TYPE_CHECKING:
@@ -71,7 +69,7 @@ class Validation:
 
 
 def validate(
-    model: Seq2Seq, run: Run, stage: StageConfig, numbers: Sequence[int] | None = None
+    model: CaptionModel, run: Run, stage: StageConfig, numbers: Sequence[int] | None = None
 ) -> Validation:
     """Score a model, with all of its weights, on each task that a stage trains, or on `numbers`.
 
@@ -125,9 +123,8 @@ def ranking_metric(images: int) -> str:
 
 def load_batches(dataset: ImageDataset, batches: list[list[Key]]) -> DataLoader[Batch]:
     """Return a loader of these batches in order; all keys of a batch are of one source."""
-    pad = dataset.tokenizer.question_tokenizer.pad
     loader: DataLoader[Any] = DataLoader(
-        dataset, batch_sampler=batches, collate_fn=partial(collate, question_pad=pad)
+        dataset, batch_sampler=batches, collate_fn=collate_for(dataset.tokenizer)
     )
     return loader
 
@@ -169,17 +166,17 @@ def _gather_outputs(
 
 
 def generate_texts(
-    model: Seq2Seq,
+    model: CaptionModel,
     batch: Batch,
     *,
-    tokenizer: Tokenizer,
+    tokenizer: CaptionTokenizer,
     config: Config,
     constraints: Constraints = UNCONSTRAINED,
 ) -> Iterator[tuple[int, str]]:
     """Yield (index, caption) of each image, or (row, answer) of each question."""
-    backend = TorchBackend.of_model(model, device=batch.device)
+    backend = backend_of(model, device=batch.device)
     for part in batch.split():
-        memories = backend.encode_tensors([part.images], [part.spectrograms])
+        memories: list[Any] = backend.encode_tensors([part.images], [part.spectrograms])
         if part.questions is None:
             numbers = part.indices
             result = search_captions(backend, memories, config.decoding, constraints)
@@ -193,7 +190,7 @@ def generate_texts(
         yield from zip(numbers, texts, strict=True)
 
 
-def _score_tags(model: Seq2Seq, batch: Batch) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
+def _score_tags(model: Any, batch: Batch) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
     """Return (index, logits and presence of the tags (2, G)) of each image."""
     assert batch.images is not None
     assert batch.tags is not None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from captioner.backends.public.blip_decoder import decode_token, start_decoder
 from captioner.backends.public.cross_attention import CrossAttentionFamily
@@ -27,6 +27,7 @@ class BlipCaptions(CrossAttentionFamily):
     architecture = "BlipForConditionalGeneration"
     """The class of transformers."""
     skipped_positions = 1  # the class token
+    trainable = True
 
     @classmethod
     def load(cls, folder: str, dtype: torch.dtype | str) -> BlipCaptions:
@@ -41,6 +42,12 @@ class BlipCaptions(CrossAttentionFamily):
         family.start_tokens = (text.bos_token_id,)
         family.max_length = text.max_position_embeddings - len(family.start_tokens)
         return family
+
+    @property
+    def image_encoder(self) -> nn.Module:
+        """The vision Transformer."""
+        module: nn.Module = self.model.vision_model
+        return module
 
     @property
     def decoder(self) -> Any:

@@ -56,6 +56,21 @@ class BlipAnswers(BlipCaptions):
         outputs = encode(ids, attention_mask=mask, encoder_hidden_states=images, is_decoder=False)
         return {STATES: outputs.last_hidden_state, **joined}
 
+    def continuation_logits(self, memories: Sequence[PromptedImage], tokens: Tensor) -> Tensor:
+        """Return the logits (N, T + 1, V) after each prompt and after each of tokens (N, T).
+
+        Questions of different lengths are computed apart, because the decoder of transformers
+        ignores the mask of the question.
+        """
+        lengths = [len(memory.prompt) for memory in memories]
+        parts, order = [], list[int]()
+        for length in sorted(set(lengths)):
+            places = [i for i, other in enumerate(lengths) if other == length]
+            group = [memories[i] for i in places]
+            parts.append(super().continuation_logits(group, tokens[places]))
+            order += places
+        return torch.cat(parts)[torch.tensor(order).argsort()]
+
     def attention(self, memory: PromptedImage, texts: Tensor) -> Tensor:
         """Raise CaptionerError."""
         raise CaptionerError(

@@ -69,6 +69,16 @@ class CrossAttentionFamily(Family):
         logits: Tensor = outputs.logits[:, -1]
         return logits
 
+    def continuation_logits(self, memories: Sequence[PromptedImage], tokens: Tensor) -> Tensor:
+        """Return the logits (N, T + 1, V) after each prompt and after each of tokens (N, T)."""
+        start = torch.tensor([self.start_tokens] * len(memories), device=self.device)
+        ids = torch.cat([start, tokens], 1)  # (N, S + T)
+        mask = (ids >= 0).long()
+        shared = self.attended(memories)
+        outputs = self.decode(ids.clamp(min=0), shared, attention_mask=mask, use_cache=False)
+        logits: Tensor = outputs.logits[:, len(self.start_tokens) - 1 :]
+        return logits
+
     def attention(self, memory: PromptedImage, texts: Tensor) -> Tensor:
         """Return the cross-attention (K, T, P) to an image; see `Family.attention`."""
         one = self.attended([memory])

@@ -34,6 +34,7 @@ class EncoderDecoder(CrossAttentionFamily):
     """`VisionEncoderDecoderModel`."""
 
     model_types = ("vision-encoder-decoder",)
+    trainable = True
 
     @classmethod
     def load(cls, folder: str, dtype: torch.dtype | str) -> EncoderDecoder:
@@ -62,6 +63,14 @@ class EncoderDecoder(CrossAttentionFamily):
         places = (model.generation_config, model.config, model.config.decoder)
         ids = (as_ids(getattr(place, name, None)) for place in places)
         return next(filter(None, ids), ())
+
+    @property
+    def image_encoder(self) -> nn.Module:
+        """The encoder, and the projection to the width of the decoder if there is one."""
+        parts = {"encoder": self.model.encoder}
+        if project := getattr(self.model, "enc_to_dec_proj", None):
+            parts["projection"] = project
+        return nn.ModuleDict(parts)
 
     @property
     def decoder(self) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from captioner.backends.public.decoder_state import DecoderState
 from captioner.backends.public.public_vocabulary import Vocabulary
@@ -56,6 +56,9 @@ class Family(ABC):
     """Whether the model answers questions."""
     attends: ClassVar[bool] = False
     """Whether `attention` gives the cross-attention to the image."""
+    trainable: ClassVar[bool] = False
+    """Whether `train.start` takes the model: `image_encoder` and `continuation_logits` work, and
+    `encode` returns one tensor of features, of the same shape for all images."""
     pixel_inputs: ClassVar[tuple[str, ...]] = ("pixel_values",)
     """The outputs of the image processor that `encode` takes."""
     beam_size: ClassVar[int] = 5
@@ -128,6 +131,22 @@ class Family(ABC):
     @abstractmethod
     def step(self, tokens: Tensor, state: DecoderState) -> Tensor:
         """Return the logits (N, V) after one more token of each row (N,); update the state."""
+
+    feature_name: ClassVar[str] = "states"
+    """The name of the features that `encode` returns, if the family is `trainable`."""
+
+    @property
+    def image_encoder(self) -> nn.Module:
+        """The module that computes the features of `encode`."""
+        raise NotImplementedError
+
+    def continuation_logits(self, memories: Sequence[PromptedImage], tokens: Tensor) -> Tensor:
+        """Return the logits (N, T + 1, V) after each prompt and after each of tokens (N, T).
+
+        The texts are computed in one pass, with gradients if they are enabled. Negative ids at the
+        end of a text are padding, after which the logits have no meaning.
+        """
+        raise NotImplementedError
 
     def classify(self, memories: Sequence[PromptedImage]) -> Tensor:
         """Return the logits (B, A) of the `answers` of a classifier."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 
 from captioner.backends.public.decoder_state import DecoderState, cache_argument
@@ -33,6 +33,7 @@ class Git(Family):
 
     model_types = ("git",)
     questions = True
+    trainable = True
 
     @classmethod
     def load(cls, folder: str, dtype: torch.dtype | str) -> Git:
@@ -48,6 +49,12 @@ class Git(Family):
         family.question_length = config.max_position_embeddings // 2
         family.max_length = config.max_position_embeddings - family.question_length
         return family
+
+    @property
+    def image_encoder(self) -> nn.Module:
+        """The vision Transformer and the projection of its states."""
+        git = self.model.git
+        return nn.ModuleDict({"encoder": git.image_encoder, "projection": git.visual_projection})
 
     @property
     def spec(self) -> PixelSpec:
@@ -75,16 +82,30 @@ class Git(Family):
 
         Shorter prompts are padded on the left, before the image.
         """
-        embedded, mask = pad_left([self.embed(memory) for memory in memories])
-        length, counts = mask.shape[1], [len(memory.prompt) for memory in memories]
-        positions = torch.tensor(counts, device=self.device)
-        places = torch.arange(length, device=self.device)
-        is_text = places >= length - positions[:, None]  # (B, L)
-        visible = mask[:, None] > 0  # (B, 1, L)
-        visible = visible & (~is_text[:, None] | (places <= places[:, None]))  # (B, L, L)
+        embedded, mask, positions = self.embed_all(memories)
         cache = DynamicCache(config=self.model.config)
         state = DecoderState(cache, positions, None if mask.all() else mask)
-        return self.run(embedded, visible, state), state
+        return self.run(embedded, see_images(mask, positions), state), state
+
+    def continuation_logits(self, memories: Sequence[PromptedImage], tokens: Tensor) -> Tensor:
+        """Return the logits (N, T + 1, V) after each prompt and after each of tokens (N, T)."""
+        prompts, mask, counts = self.embed_all(memories)
+        positions = counts[:, None] + torch.arange(tokens.shape[1], device=self.device)  # (N, T)
+        texts = self.model.git.embeddings(tokens.clamp(min=0), position_ids=positions)
+        mask = torch.cat([mask, torch.ones_like(tokens)], 1)  # (N, L + T)
+        visible = see_images(mask, counts + tokens.shape[1])
+        inputs = torch.cat([prompts, texts], 1)
+        bias = attention_bias(visible, inputs.dtype)
+        outputs = self.model.git.encoder(inputs, attention_mask=bias, use_cache=False)
+        states = outputs.last_hidden_state[:, prompts.shape[1] - 1 :]
+        logits: Tensor = self.model.output(states)
+        return logits
+
+    def embed_all(self, memories: Sequence[PromptedImage]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return images and prompts (B, L, D), their mask (B, L) and the prompts' lengths (B,)."""
+        embedded, mask = pad_left([self.embed(memory) for memory in memories])
+        counts = [len(memory.prompt) for memory in memories]
+        return embedded, mask, torch.tensor(counts, device=self.device)
 
     def embed(self, memory: PromptedImage) -> Tensor:
         """Return the inputs (P + L, D) of the decoder for an image and a prompt of L tokens."""
@@ -104,12 +125,28 @@ class Git(Family):
 
         `visible` (N, S, L) states which positions each input attends to; None means all.
         """
-        bias = None
-        if visible is not None:
-            lowest = torch.finfo(embedded.dtype).min
-            bias = (~visible[:, None]).to(embedded.dtype) * lowest  # (N, 1, S, L)
+        bias = None if visible is None else attention_bias(visible, embedded.dtype)
         encoder = self.model.git.encoder
         cache = {cache_argument(encoder): state.cache}
         outputs = encoder(embedded, attention_mask=bias, use_cache=True, **cache)
         logits: Tensor = self.model.output(outputs.last_hidden_state[:, -1])
         return logits
+
+
+def see_images(mask: Tensor, counts: Tensor) -> Tensor:
+    """Return which positions (B, L, L) each input attends to: all images, and earlier text.
+
+    Args:
+        mask: (B, L), 1 at inputs and 0 at padding on the left.
+        counts: (B,), how many of the last inputs are text.
+    """
+    length = mask.shape[1]
+    places = torch.arange(length, device=mask.device)
+    is_text = places >= length - counts[:, None]  # (B, L)
+    visible = mask[:, None] > 0  # (B, 1, L)
+    return visible & (~is_text[:, None] | (places <= places[:, None]))
+
+
+def attention_bias(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what attention adds to the scores (N, 1, S, L) of positions (N, S, L)."""
+    return (~visible[:, None]).to(dtype) * torch.finfo(dtype).min

@@ -75,10 +75,17 @@ class Vocabulary:
         self.special = frozenset(tokenizer.all_special_ids).union(special, self.ends)
         self.silent: tuple[int, ...] = ()
         """The special id with which each text begins, if the model is forced to it."""
-        self.question_tokenizer: QuestionTokenizer
+        self.question_tokenizer: QuestionTokenizer = self
 
     def __len__(self) -> int:
         return self.size
+
+    @property
+    def model(self) -> bytes:
+        """The content of the tokenizer: equal for tokenizers that give the same ids."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        content = backend.to_str() if backend else json.dumps(self.tokenizer.get_vocab())
+        return f"{content}{self.ends}".encode()
 
     def encode(self, text: str, *, max_length: int | None = None) -> list[int]:
         """Return the token ids of a text and the end, cut to `max_length` ids."""
