@@ -77,12 +77,12 @@ def build_blip_base(folder: Path) -> None:
     BlipImageProcessor(size={"height": SIZE, "width": SIZE}).save_pretrained(folder)
     torch.manual_seed(0)
     text = {"vocab_size": VOCABULARY, "num_attention_heads": 12, "encoder_hidden_size": 768}
-    vision = {"image_size": SIZE, "patch_size": 16}
+    vision = {"image_size": SIZE, "patch_size": 16, "initializer_range": 0.02}
     model = BlipForConditionalGeneration(BlipConfig(text_config=text, vision_config=vision))
     with torch.no_grad():  # so that texts depend on the image and their words differ
-        for name, weight in model.text_decoder.named_parameters():
-            if weight.ndim == 2:
-                weight.mul_(10 if "position" in name else 2)
+        for name, weight in model.named_parameters():
+            if weight.ndim > 1:
+                weight.mul_(5 if "crossattention" in name else 50 if "position" in name else 2)
     model.save_pretrained(folder)
 
 
