@@ -48,6 +48,7 @@ def build_public_start(
     from transformers.utils.logging import disable_progress_bar
 
     from captioner.backends.public.families import load_family
+    from captioner.backends.public.public_backend import PublicBackend
 
     start = config.train.start
     for setting, hint in _list_unsupported(config):
@@ -60,6 +61,7 @@ def build_public_start(
             f"train.start={start}: models of the type {kind!r} cannot be trained; expected BLIP,"
             " GIT or a vision-encoder-decoder model"
         )
+    PublicBackend(family)  # sets `silent` of the tokenizer, which labels depend on
     _check_rows(family, rows, str(start))
     longest = config.train.max_length or min(family.max_length, DEFAULTS.model.max_length)
     if longest > family.max_length:

@@ -82,7 +82,13 @@ NEEDS_TORCH |= {
     for path in (ROOT / "captioner" / "backends" / "public").glob("*.py")
 } - {
     f"captioner.backends.public.{name}"
-    for name in ("__init__", "chat_template", "family_settings", "public_vocabulary")
+    for name in (
+        "__init__",
+        "answer_vocabulary",
+        "chat_template",
+        "family_settings",
+        "public_vocabulary",
+    )
 }
 # Imports transformers for the tokenizer of a Hugging Face question encoder.
 NEEDS_TORCH |= {"captioner.backends.checkpoint_tokenizer"}
