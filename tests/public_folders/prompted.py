@@ -40,8 +40,7 @@ ANSWERS = ["yes", "no", "red", "2", "t-shirt", "black and white", "don't know"]
 
 def build_florence2(folder: Path, seed: int) -> None:
     save_unigram(folder, "<image>")
-    named = {"image_token": "<image>"}
-    tokenizer = AutoTokenizer.from_pretrained(folder, extra_special_tokens=named)
+    tokenizer = AutoTokenizer.from_pretrained(folder, image_token="<image>")
     ids = {**IDS, "decoder_start_token_id": 1, "forced_bos_token_id": 3, "forced_eos_token_id": 1}
     layers = {f"{part}_{name}": n for part in ("encoder", "decoder") for name, n in
               (("layers", 2), ("ffn_dim", 48), ("attention_heads", 4))}  # fmt: skip
@@ -136,5 +135,7 @@ def build_vilt(folder: Path, seed: int) -> None:
 
 def _save(folder: Path, seed: int, model: Any, processor: Any, gain: float = 2.0) -> None:
     scatter_weights(model, seed, gain)
+    if (output := model.get_output_embeddings()) is not None:
+        output.weight.data[0] = 0  # padding is never generated: Kosmos-2 gives it no position
     model.save_pretrained(folder)
     processor.save_pretrained(folder)

@@ -1,9 +1,10 @@
 """GIT (Wang et al. 2022): captions, and answers of models that were trained with questions.
 
 The image is a prefix of the text in one decoder. Image positions attend to each other, and text
-attends to the image and to earlier text. The positions of the text begin at 0. `GitForCausalLM`
-computes the image together with the prompt, so that its parts are called here one by one: the
-features of an image serve several questions. Video models, which expect frames, are rejected.
+attends to the image and to earlier text. The positions of the text begin at 0, also with a cache,
+where `generate` of transformers 5.0 counts the image. `GitForCausalLM` computes the image together
+with the prompt, so that its parts are called here one by one: the features of an image serve
+several questions. Video models, which expect frames, are rejected.
 
 Shapes: B images (or questions), N rows of a search, S inputs, L cached positions with the inputs, P
 positions of an image, D width, V vocabulary.

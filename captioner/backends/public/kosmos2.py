@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from captioner.backends.public.family import ImageFeatures, PromptedImage
 from captioner.backends.public.model_folder import load_model, load_processor, load_tokenizer
@@ -61,8 +61,10 @@ class Kosmos2(PrefixFamily):
 
     def encode(self, images: Sequence[Sequence[Tensor]]) -> list[ImageFeatures]:
         """Encode images; return their projected features (P, D)."""
+        vision = self.model.vision_model
         pixels = torch.cat([pixels for (pixels,) in images])
-        features = self.model.get_image_features(pixels).pooler_output  # (B, P, D)
+        states = vision.model.post_layernorm(vision(pixel_values=pixels).last_hidden_state)
+        features, _ = self.model.image_to_text_projection(nn.functional.normalize(states, dim=-1))
         return [ImageFeatures({"features": x}) for x in features]
 
     def caption_prompt(self) -> list[int]:

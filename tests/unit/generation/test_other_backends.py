@@ -31,7 +31,7 @@ class Table:
 
     arrays = NUMPY
     bos, pad, ends = 7, -1, (6, 2)
-    admits = False
+    admits, captions = False, True
     answers = ()
     inference = staticmethod(nullcontext)
 

@@ -33,12 +33,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> PublicModel:
 def generate(
     family: Family, image: Image.Image, question: str | None, options: dict[str, Any]
 ) -> list[int]:
-    inputs = family.processor(images=image, return_tensors="pt")
+    pixels = family.processor(images=image, return_tensors="pt").pixel_values
     tokenizer, ids = family.vocabulary.tokenizer, None
     if question is not None:
         words = tokenizer(question, add_special_tokens=False).input_ids
         ids = torch.tensor([[tokenizer.cls_token_id, *words]])
-    output = family.model.generate(pixel_values=inputs.pixel_values, input_ids=ids, **options)
+    # With a cache, transformers 5.0 counts the image in the positions of generated tokens.
+    options = {"input_ids": ids, "use_cache": False, **options}
+    output = family.model.generate(pixel_values=pixels, **options)
     return output[0, 1 if ids is None else ids.shape[1] :].tolist()
 
 
