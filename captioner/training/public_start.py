@@ -70,7 +70,7 @@ def build_public_start(
     model = PublicModel(family, folder)
     if config.train.lora_rank:
         trains_encoder = any(stage.encoder_lr for stage in config.train.stages)
-        names = list(_adapted_layers(model, encoder=trains_encoder))
+        names = list(list_adapted_layers(model, encoder=trains_encoder))
         add_chosen_adapters(model.model, config.train.lora_rank, names)
         model.has_adapters = True
     question = QuestionConfig(max_length=family.question_length) if family.questions else None
@@ -142,7 +142,7 @@ def read_normalization(processor: Any) -> tuple[tuple[float, ...], tuple[float, 
     return tuple(x / scale for x in mean), tuple(x / scale for x in std)
 
 
-def _adapted_layers(model: PublicModel, *, encoder: bool) -> Iterator[str]:
+def list_adapted_layers(model: PublicModel, *, encoder: bool) -> Iterator[str]:
     """Yield the names of the linear layers that get adapters.
 
     These are all layers except the output projections, and those of the image encoder only if a
