@@ -6,6 +6,7 @@ in, so that using it does not need peft.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -51,7 +52,10 @@ def _inject(model: nn.Module, rank: int, layers: str | list[str], setting: str) 
             f"{setting}={rank} needs peft ({one_line(error)}); {install_command('lora')}"
         ) from None
     settings = LoraConfig(r=rank, lora_alpha=rank, target_modules=layers)
-    inject_adapter_in_model(settings, model)
+    with warnings.catch_warnings():
+        # peft adapts the setting to each layer: the weights of `Conv1D` are transposed.
+        warnings.filterwarnings("ignore", "fan_in_fan_out")
+        inject_adapter_in_model(settings, model)
 
 
 @torch.no_grad()

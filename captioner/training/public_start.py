@@ -48,6 +48,7 @@ def build_public_start(
     from transformers.utils.logging import disable_progress_bar
 
     from captioner.backends.public.families import load_family
+    from captioner.backends.public.public_backend import PublicBackend
 
     start = config.train.start
     for setting, hint in _list_unsupported(config):
@@ -60,6 +61,7 @@ def build_public_start(
             f"train.start={start}: models of the type {kind!r} cannot be trained; expected BLIP,"
             " GIT or a vision-encoder-decoder model"
         )
+    PublicBackend(family)  # sets `silent` of the tokenizer, which labels depend on
     _check_rows(family, rows, str(start))
     longest = config.train.max_length or min(family.max_length, DEFAULTS.model.max_length)
     if longest > family.max_length:
@@ -68,7 +70,7 @@ def build_public_start(
     model = PublicModel(family, folder)
     if config.train.lora_rank:
         trains_encoder = any(stage.encoder_lr for stage in config.train.stages)
-        names = list(_adapted_layers(model, encoder=trains_encoder))
+        names = list(list_adapted_layers(model, encoder=trains_encoder))
         add_chosen_adapters(model.model, config.train.lora_rank, names)
         model.has_adapters = True
     question = QuestionConfig(max_length=family.question_length) if family.questions else None
@@ -140,7 +142,7 @@ def read_normalization(processor: Any) -> tuple[tuple[float, ...], tuple[float, 
     return tuple(x / scale for x in mean), tuple(x / scale for x in std)
 
 
-def _adapted_layers(model: PublicModel, *, encoder: bool) -> Iterator[str]:
+def list_adapted_layers(model: PublicModel, *, encoder: bool) -> Iterator[str]:
     """Yield the names of the linear layers that get adapters.
 
     These are all layers except the output projections, and those of the image encoder only if a

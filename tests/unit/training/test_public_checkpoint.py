@@ -17,7 +17,7 @@ from captioner.training.public_checkpoint import (
     publish_public,
     save_public,
 )
-from captioner.training.public_start import _adapted_layers
+from captioner.training.public_start import list_adapted_layers
 from captioner.training.run_checkpoints import image_size, is_public
 
 METRICS = {"stage": "0", "val": {"score": 0.5}}
@@ -28,7 +28,7 @@ METRICS = {"stage": "0", "val": {"score": 0.5}}
 def test_transformers_loads_a_checkpoint_with_equal_logits(tmp_path, name, rank):
     model = make_model(tmp_path / "start", name).eval()
     if rank:
-        add_chosen_adapters(model.model, rank, list(_adapted_layers(model, encoder=True)))
+        add_chosen_adapters(model.model, rank, list(list_adapted_layers(model, encoder=True)))
         model.has_adapters = True
     with torch.no_grad():
         for parameter in model.parameters():

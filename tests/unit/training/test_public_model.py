@@ -5,21 +5,32 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import DistributedType
+from PIL import Image
 from public_training import ANSWERERS, CAPTIONERS, make_batch, make_model
 from torch import Tensor
+from transformers import ViTImageProcessor
 
 from captioner.config import StageConfig, TrainConfig
 from captioner.data.collate import Batch
+from captioner.errors import ConfigError
+from captioner.images.transforms import PixelSpec, normalize
 from captioner.model.lora import add_chosen_adapters, freeze_adapted, merge_adapters
+from captioner.training.distributed import check_whole
 from captioner.training.loss import CaptionReward, Objective
 from captioner.training.optimizer import build_optimizer, distances_to_output
 from captioner.training.public_model import PREFIX, PublicModel, backend_of
-from captioner.training.public_start import _adapted_layers
+from captioner.training.public_start import (
+    ProcessorPixels,
+    list_adapted_layers,
+    read_normalization,
+)
 from captioner.training.samples import sample_captions
 from captioner.training.stage import train_mode, unfreeze
 
@@ -201,7 +212,7 @@ def test_merged_adapters_give_equal_logits(tmp_path: Path, name: str) -> None:
     model = make_model(tmp_path, name).eval()
     batch = make_batch(model)
     plain = model(batch.images, batch.tokens).detach()
-    names = list(_adapted_layers(model, encoder=False))
+    names = list(list_adapted_layers(model, encoder=False))
     assert not any(name in names for name in dict(model.backbone.module.named_modules()))
     add_chosen_adapters(model.model, 2, names)
     model.has_adapters = True
@@ -223,3 +234,20 @@ def test_weights_have_one_name(tmp_path: Path) -> None:
     model = make_model(tmp_path)
     assert all(name.startswith(PREFIX) for name in model.state_dict())
     assert len(model.state_dict()) == len(model.model.state_dict())
+
+
+def test_a_transformers_model_is_not_shared_between_ranks() -> None:
+    check_whole(SimpleNamespace(distributed_type=DistributedType.MULTI_CPU), "blip")
+    with pytest.raises(ConfigError, match="cannot be trained with FSDP"):
+        check_whole(SimpleNamespace(distributed_type=DistributedType.FSDP), "blip")
+
+
+def test_normalization_of_a_processor() -> None:
+    """Pixels of a processor equal (value / 255 - mean) / std."""
+    options = [{}, {"do_normalize": False}, {"rescale_factor": 1 / 127.5}, {"do_rescale": False}]
+    image = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5)
+    for some in options:
+        processor = ViTImageProcessor(size={"height": 4, "width": 4}, **some)
+        mean, std = read_normalization(processor)
+        expected = normalize(image, PixelSpec((4, 4), mean, std))
+        np.testing.assert_allclose(ProcessorPixels(processor)(image), expected, atol=1e-4)
