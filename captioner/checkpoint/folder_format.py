@@ -39,8 +39,8 @@ PREPROCESSOR_FILES = (
 """A transformers preprocessor has at least one of them."""
 HOW_TO_CONVERT = (
     "pickles can run code when they are loaded, so they are never read; get safetensors from the"
-    " authors, or load the model with transformers on a machine that you can spare and write it"
-    " with save_pretrained(FOLDER), which writes model.safetensors"
+    " authors, or load the model with transformers on an isolated machine and write it with"
+    " save_pretrained(FOLDER), which writes model.safetensors"
 )
 
 

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from captioner.checkpoint import CONFIG, resolve_checkpoint, resolve_own_checkpoint
-from captioner.checkpoint.folder_format import RUN_CONFIG
+from captioner.checkpoint import CONFIG, resolve_checkpoint
+from captioner.checkpoint.folder_format import RUN_CONFIG, checkpoint_format
 from captioner.config import Config, load_config
 from captioner.data import Example, Report
 from captioner.data.example import has_file_name, normalize_split
@@ -129,11 +129,15 @@ def check_blind(blind: str, config: Config, *, held_out: bool) -> None:
 
 
 def checkpoint_config(name: str, overrides: Sequence[str] = ()) -> Config:
-    """Return the configuration of a checkpoint, with `key.path=value` overrides applied."""
-    if (path := resolve_checkpoint(name) / RUN_CONFIG).is_file():
-        return load_config(path, overrides)
-    folder = resolve_own_checkpoint(name, "its stored configuration")
-    return load_config(folder / CONFIG, overrides)
+    """Return the configuration of a checkpoint, with `key.path=value` overrides applied.
+
+    That of a transformers model which was not trained by this package has the defaults.
+    """
+    folder = resolve_checkpoint(name)
+    if (folder / RUN_CONFIG).is_file():
+        return load_config(folder / RUN_CONFIG, overrides)
+    is_own = checkpoint_format(folder) == "captioner"
+    return load_config(folder / CONFIG if is_own else None, overrides)
 
 
 def to_examples(rows: Dataset) -> list[Example]:

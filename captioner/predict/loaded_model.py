@@ -129,13 +129,13 @@ class LoadedModel:
 
     def _check_captions(self) -> None:
         if not self.backend.captions:
-            raise CaptionerError("this model answers questions only and has no captions; ask one")
+            raise CaptionerError("this model answers questions only; ask one with --question")
 
     def _check_questions(self) -> None:
         if self.config.model.question is None:
             raise CaptionerError(
                 "this checkpoint captions only and cannot answer questions; use one that was"
-                " trained with model.question"
+                " trained with model.question, or a public model that answers questions"
             )
 
     def _memory(self, image: ModelInput | Encoded, question: str | None) -> tuple[Memory, float]:
