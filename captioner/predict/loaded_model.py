@@ -94,8 +94,10 @@ class LoadedModel:
     def view(self) -> tuple[tuple[int, int], bool] | None:
         """Height and width that images are resized to, and whether they are cropped for it.
 
-        None if the model takes no images.
+        None if the model takes no images, or images of any size.
         """
+        if not self.backend.specs:
+            return None
         (spec,) = set(self.backend.specs)  # the members of an ensemble must agree
         return (spec.size, spec.resize == "crop") if isinstance(spec, PixelSpec) else None
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from captioner.backends.public.family import Family
-from captioner.backends.public.model_folder import read_config
+from captioner.backends.public.model_folder import read_config, read_settings
 from captioner.backends.public.public_vocabulary import PromptTokenizer
 from captioner.errors import CheckpointError
+from captioner.text import one_line
 
 FAMILIES: dict[str, str] = {
     "blip": "blip.BlipCaptions",
@@ -43,8 +46,9 @@ def load_family(folder: str, dtype: torch.dtype | str) -> Family:
         CheckpointError: The model type is not supported, or a part cannot be loaded.
     """
     config = read_config(folder)
-    names = [*(config.get("architectures") or ()), config.get("model_type")]
-    place = next((FAMILIES[name] for name in names if name in FAMILIES), None)
+    classes = config.get("architectures")
+    names = [*(classes if isinstance(classes, list) else ()), config.get("model_type")]
+    place = next((FAMILIES[x] for x in names if isinstance(x, str) and x in FAMILIES), None)
     if place is None:
         known = ", ".join(sorted(name for name in FAMILIES if name.islower()))
         raise CheckpointError(
@@ -53,7 +57,27 @@ def load_family(folder: str, dtype: torch.dtype | str) -> Family:
         )
     module, name = place.split(".")
     kind: Any = getattr(importlib.import_module(f"captioner.backends.public.{module}"), name)
+    if (settings := Path(folder) / "generation_config.json").exists():
+        read_settings(settings)  # transformers ignores a damaged file
     family: Family = kind.load(folder, dtype)
+    _check_family(family, folder)
     if family.questions:
         family.vocabulary.question_tokenizer = PromptTokenizer(family.question_prompt)
     return family
+
+
+def _check_family(family: Family, folder: str) -> None:
+    """Raise CheckpointError if a text cannot end, or the image processor does not work."""
+    size = len(family.vocabulary)
+    if outside := [i for i in family.vocabulary.ends if not 0 <= i < size]:
+        raise CheckpointError(
+            f"{folder}: the id {outside[0]} ends a text, but the model has the ids 0 to {size - 1};"
+            " correct eos_token_id in generation_config.json"
+        )
+    try:
+        family.read(Image.new("RGB", (64, 64)))
+    except Exception as error:  # damaged settings make the library raise errors of many types
+        raise CheckpointError(
+            f"{folder}: the image processor does not work: {one_line(error)}; restore"
+            " preprocessor_config.json"
+        ) from None

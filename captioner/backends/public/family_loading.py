@@ -11,6 +11,7 @@ from captioner.backends.public.family_settings import build_config
 from captioner.backends.public.public_backend import PublicBackend
 from captioner.config import Config
 from captioner.errors import CaptionerError
+from captioner.text import one_line
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -37,7 +38,7 @@ def load_public(
         CheckpointError: The folder cannot be loaded, or its model type is not supported.
         CaptionerError: An option cannot be used with these models.
     """
-    place = torch.device(device)
+    place = _find_device(device)
     if tta != 1:
         raise CaptionerError(f"tta={tta}: test-time augmentation is for models of this package")
     if compile:
@@ -52,6 +53,17 @@ def load_public(
     except (RuntimeError, AssertionError) as error:  # a build without CUDA raises the second
         raise CaptionerError(f"device {str(place)!r} cannot be used: {error}") from None
     return PublicBackend(family), build_config(family)
+
+
+def _find_device(device: str | torch.device) -> torch.device:
+    """Return a device that holds weights; raise CaptionerError."""
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise CaptionerError(f"device {str(device)!r}: {one_line(error)}") from None
+    if place.type == "meta":
+        raise CaptionerError("device 'meta' holds no weights; use cpu or cuda")
+    return place
 
 
 def _choose_dtype(dtype: str | None, device: torch.device) -> torch.dtype | str:

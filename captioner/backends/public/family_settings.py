@@ -13,6 +13,10 @@ from captioner.config import (
     ModelConfig,
     QuestionConfig,
 )
+from captioner.errors import CheckpointError, ConfigError
+from captioner.text import one_line
+
+MOST_BEAMS = 100
 
 
 def build_config(family: Family) -> Config:
@@ -28,18 +32,25 @@ def build_config(family: Family) -> Config:
         return default if value is None else value
 
     beams = setting("num_beams", 1)
+    if not (type(beams) is int and 1 <= beams <= MOST_BEAMS):
+        raise CheckpointError(
+            f"generation_config.json: num_beams={beams!r}: expected a number from 1 to {MOST_BEAMS}"
+        )
     beams = beams if beams > 1 else family.beam_size
     length = min(family.caption_length, family.max_length)
     question = None
     if family.questions:
         classes = len(family.answers)
         question = QuestionConfig(max_length=family.question_length, classes=classes)
-    decoding = DecodingConfig(
-        beam_size=beams,
-        max_length=length,
-        length_penalty=float(setting("length_penalty", 1.0)),
-        no_repeat_ngram=setting("no_repeat_ngram_size", 0),
-    )
+    try:
+        decoding = DecodingConfig(
+            beam_size=beams,
+            max_length=length,
+            length_penalty=float(setting("length_penalty", 1.0)),
+            no_repeat_ngram=int(setting("no_repeat_ngram_size", 0)),
+        )
+    except (ConfigError, TypeError, ValueError) as error:
+        raise CheckpointError(f"generation_config.json: {one_line(error)}") from None
     answers = AnswerConfig(beam_size=beams, max_length=min(family.answer_length, family.max_length))
     return Config(
         data=DataConfig(lowercase=False),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from logging import CRITICAL
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +24,11 @@ LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 def read_config(folder: str) -> dict[str, Any]:
     """Return the content of `config.json`; raise CheckpointError."""
-    path = Path(folder) / "config.json"
+    return read_settings(Path(folder) / "config.json")
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file that holds an object; raise CheckpointError."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -44,10 +49,16 @@ def load_model(
     def load() -> nn.Module:
         kind: Any = getattr(transformers, name)
         model, report = kind.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **LOCAL
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are an error below, without a report
+            **LOCAL,
         )
         for what in ("missing_keys", "mismatched_keys"):
-            names = sorted(str(x) for x in report[what] if not (unused and x.startswith(unused)))
+            keys = (x if isinstance(x, str) else x[0] for x in report[what])
+            names = sorted(x for x in keys if not (unused and x.startswith(unused)))
             if names:
                 problem = "are missing" if what == "missing_keys" else "have another shape"
                 raise CheckpointError(f"{len(names)} weights {problem} (first: {names[0]})")
@@ -72,12 +83,15 @@ def load_tokenizer(folder: str, part: str = "") -> Any:
 
 def _load(folder: str, what: str, load: Callable[[], Part]) -> Part:
     """Return the result of a loading function; raise CheckpointError for any failure."""
-    show_progress = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
+    logging = transformers.utils.logging
+    show_progress, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity(CRITICAL)  # the error below is the only message
     try:
         return load()
     except Exception as error:  # damaged files make the library raise errors of many types
         raise CheckpointError(f"{folder}: cannot be loaded as {what}: {one_line(error)}") from None
     finally:
+        logging.set_verbosity(verbosity)
         if show_progress:
-            transformers.utils.logging.enable_progress_bar()
+            logging.enable_progress_bar()

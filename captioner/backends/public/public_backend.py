@@ -21,9 +21,11 @@ from captioner.backends.public.family import Family, PromptedImage
 from captioner.backends.public.text_rules import TokenRules
 from captioner.decoding.arrays import Arrays
 from captioner.decoding.torch_arrays import arrays_on
-from captioner.errors import CaptionerError, InputError
+from captioner.errors import CaptionerError, ImageError, InputError
 from captioner.images import fit, is_blank, load_image
 from captioner.images.transforms import PixelSpec
+from captioner.sources import printable_line, source_name
+from captioner.text import one_line
 
 CHECKED_SIZE = (224, 224)
 """Height and width at which an image is examined for a single color or noise."""
@@ -95,7 +97,14 @@ class PublicBackend:
             source = source.image
         image = load_image(source)  # type: ignore[arg-type]  # the error names what is accepted
         is_low = is_blank(image, fit(image, CHECKED_SIZE, crop=False))
-        return Prepared(self.family.read(image), image.size, is_low)
+        try:
+            arrays = self.family.read(image)
+        except Exception as error:  # the processors of transformers raise errors of many types
+            name = source_name(source) or "<image>"
+            problem = f"the model takes no image of {image.width} x {image.height} pixels"
+            line = f"{name}: {problem} ({one_line(error)}); crop or resize it"
+            raise ImageError(printable_line(line)) from None
+        return Prepared(arrays, image.size, is_low)
 
     @torch.inference_mode()
     def encode(self, inputs: Sequence[Prepared]) -> list[PromptedImage]:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captioner.errors import CheckpointError
+
 NEVER = float("-inf")
 
 
@@ -67,4 +69,7 @@ def as_ids(value: Any) -> tuple[int, ...]:
     """Return a setting that is an id, a list of ids or None as a tuple of ids."""
     if value is None:
         return ()
-    return tuple(map(int, value)) if isinstance(value, (list, tuple)) else (int(value),)
+    ids = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    if not all(type(i) is int and i >= 0 for i in ids):
+        raise CheckpointError(f"generation_config.json: {value!r}: expected token ids, 0 or more")
+    return ids
