@@ -105,6 +105,8 @@ def train(
         elif resumed and run_state.is_stage_finished(progress, run.settings):
             continue
         run_stage(run, number)
+    for number in range(len(stages)):  # an interrupted run may not have come to it
+        prune_checkpoints(run, number)
     return finish_run(run)
 
 
