@@ -8,6 +8,7 @@ A folder of captioner has `config.yaml` and `model.safetensors`. A folder of tra
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -118,14 +119,14 @@ def list_weights(folder: Path) -> list[Path]:
 def list_shards(index: Path) -> list[str]:
     """Return the names of the files that an index of weights lists; raise CheckpointError."""
     shards = read_object(index).get("weight_map")
-    names = set(shards.values()) if isinstance(shards, dict) else set()
+    names = list(shards.values()) if isinstance(shards, dict) else []
     # A name with a folder could point anywhere.
     if not names or not all(isinstance(n, str) and _is_shard(n) for n in names):
         raise CheckpointError(
             f"{index}: is no index of weights; expected weight_map, with the .safetensors file of"
             " each tensor"
         )
-    return sorted(names)
+    return sorted(set(names))
 
 
 def first_pickle(names: Iterable[str]) -> str | None:
@@ -134,7 +135,7 @@ def first_pickle(names: Iterable[str]) -> str | None:
 
 
 def _is_shard(name: str) -> bool:
-    return name.endswith(".safetensors") and "/" not in name and "\\" not in name
+    return re.fullmatch(r"[^./\\][^/\\]*\.safetensors", name) is not None
 
 
 def _report_missing(folder: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from captioner.errors import CheckpointError
+from captioner.sources import printable_line
 
 PREFIX = "hf-hub:"
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
@@ -50,7 +51,8 @@ def parse_hub_name(name: str | Path) -> HubName | None:
     valid = re.fullmatch(r"[^\s@\\^~:?*\[\]]+", revision) and ".." not in revision
     if separator and not valid:
         raise CheckpointError(
-            f"{name}: {revision!r} is no revision; expected a branch, a tag or a commit after @"
+            f"{printable_line(str(name))}: {revision!r} is no revision; expected a branch,"
+            " a tag or a commit after @"
         )
     return HubName(repository, revision or None)
 
@@ -60,8 +62,8 @@ def check_repository(repository: str, name: str | Path) -> None:
     wrong = any(part in repository for part in ("--", "..")) or repository.endswith(".git")
     if wrong or not _REPOSITORY.fullmatch(repository):
         raise CheckpointError(
-            f"{name}: {repository!r} is no repository of the Hugging Face Hub; expected USER/NAME"
-            " of letters, digits, '-', '_' and '.'"
+            f"{printable_line(str(name))}: {repository!r} is no repository of the Hugging Face Hub;"
+            " expected USER/NAME of letters, digits, '-', '_' and '.'"
         )
 
 

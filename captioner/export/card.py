@@ -16,14 +16,16 @@ from typing import Any
 import yaml
 
 from captioner import __version__
-from captioner.checkpoint import CONFIG, WEIGHTS
+from captioner.checkpoint import CONFIG, METRICS, WEIGHTS
 from captioner.checkpoint.folder_format import PUBLIC_CONFIG, RUN_CONFIG
 from captioner.checkpoint.hub_names import PREFIX
 from captioner.checkpoint.safetensors_header import read_header
 from captioner.config import Config
 from captioner.config.parsing import parse_value
+from captioner.errors import CheckpointError, ConfigError
 from captioner.export.published_files import PublishedFiles, read_metrics
 from captioner.files import file_digest
+from captioner.text import one_line
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 METRIC_TYPES = {
@@ -52,19 +54,28 @@ def make_card(files: PublishedFiles, repository: str, license: str) -> str:
 
     `license` is an identifier of the Hub, such as `mit`.
     """
-    config, metrics = read_config(files), read_metrics(files)
-    scores = list(list_scores(metrics, config))
+    config = read_config(files)
+    try:
+        scores = list(list_scores(read_metrics(files), config))
+        provenance = "\n".join(_provenance(files, config))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{METRICS}: is not as training writes it ({type(error).__name__}: {one_line(error)});"
+            " restore it, or delete it"
+        ) from None
     header = _metadata(files, config, scores, repository, license)
     body = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=repository.partition("/")[2],
         repository=repository,
+        extras="hub" if files.kind == "captioner" else "train,hub",
+        library=_library_use(files, repository),
         summary=_summary(files, config),
         recipe="\n".join(_recipe(files, config))
         if config
         else "They were not stored with the model.",
         scores=_score_table(scores),
         limits="\n".join(_limits(config)),
-        provenance="\n".join(_provenance(files, config)),
+        provenance=provenance,
     )
     front = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
     return f"---\n{front}---\n\n{body}"
@@ -72,8 +83,14 @@ def make_card(files: PublishedFiles, repository: str, license: str) -> str:
 
 def read_config(files: PublishedFiles) -> Config | None:
     """Return the configuration of a run; None if the checkpoint has none."""
-    text = files.texts.get(CONFIG) or files.texts.get(RUN_CONFIG)
-    return None if text is None else parse_value(Config, yaml.safe_load(text))
+    name = CONFIG if CONFIG in files.texts else RUN_CONFIG
+    if name not in files.texts:
+        return None
+    try:
+        config: Config = parse_value(Config, yaml.safe_load(files.texts[name]))
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+    return config
 
 
 def list_scores(metrics: Mapping[str, Any], config: Config | None) -> Iterator[Score]:
@@ -90,7 +107,10 @@ def list_scores(metrics: Mapping[str, Any], config: Config | None) -> Iterator[S
             continue
         task = name[: -len(metric)].strip()
         count = ((classes.get(task) or {}).get("all") or {}).get("examples")
-        interval = tuple(intervals[name]) if name in intervals else None
+        interval = None
+        if name in intervals:
+            low, high = map(float, intervals[name])
+            interval = low, high
         if interval is None and metric == "exact match" and count:
             interval = wilson_interval(value, count)
         yield Score(task or ", ".join(names) or "validation", metric, value, interval)
@@ -168,6 +188,18 @@ def _summary(files: PublishedFiles, config: Config | None) -> str:
     if files.kind == "transformers":
         kind = f"A transformers model (`{json.loads(files.texts[PUBLIC_CONFIG])['model_type']}`)"
     return f"{kind} that {tasks}: {millions:.1f} million parameters."
+
+
+def _library_use(files: PublishedFiles, repository: str) -> str:
+    """Return how transformers loads the model; empty for a checkpoint of captioner."""
+    if files.kind != "transformers":
+        return ""
+    names = json.loads(files.texts[PUBLIC_CONFIG]).get("architectures")
+    name = names[0] if isinstance(names, list) and names else None
+    if not isinstance(name, str) or not name.isidentifier():
+        name = "AutoModelForImageTextToText"
+    code = f'from transformers import {name}\nmodel = {name}.from_pretrained("{repository}")'
+    return f"\nWith transformers alone:\n\n```python\n{code}\n```\n"
 
 
 def _recipe(files: PublishedFiles, config: Config | None) -> Iterator[str]:

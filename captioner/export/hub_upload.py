@@ -65,6 +65,7 @@ def _stage(files: PublishedFiles) -> Iterator[Path]:
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
             _link(source.resolve(), folder / place)
         for place, text in files.texts.items():
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
             (folder / place).write_text(text, encoding="utf-8")
         yield folder
 

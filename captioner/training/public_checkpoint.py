@@ -42,7 +42,7 @@ def save_public(
     """
     merged = merge_adapters(model)
     state = {name.removeprefix(PREFIX): value for name, value in merged.items()}
-    files = [p for p in sorted(model.folder.iterdir()) if p.suffix in COPIED]
+    files = [p for p in sorted(model.folder.iterdir()) if p.suffix in COPIED and p.is_file()]
     files = [p for p in files if p.name not in (METRICS, INDEX, MANIFEST)]
     size = tensor_bytes(state) + sum(path.stat().st_size for path in files)
     with replace_folder(folder, size) as partial:

@@ -38,7 +38,7 @@ ALLOWED |= {
     "config": {"text"},
     "model": {"text"},
     "data": {"audio", "config", "files", "images", "text", "tokenizer"},
-    "checkpoint": LEAVES,
+    "checkpoint": LEAVES | {"sources"},
     "build": LEAVES | {"checkpoint"},
     "backends": LEAVES | {"build", "checkpoint", "sources"},
     "export": LEAVES | {"build", "checkpoint", "data"},

@@ -17,7 +17,8 @@ from captioner.checkpoint import (
     resolve_checkpoint,
     resolve_own_checkpoint,
 )
-from captioner.checkpoint.folder_format import list_weights
+from captioner.checkpoint.folder_format import list_shards, list_weights
+from captioner.checkpoint.hub_names import parse_hub_name
 from captioner.errors import CheckpointError
 
 OWN = {"config.yaml": b"{}", "model.safetensors": b"", "tokenizer.model": b""}
@@ -146,3 +147,18 @@ def test_the_weights_of_a_transformers_folder_are_sampled(tmp_path):
     content[-100] = 2
     path.write_bytes(content)
     assert fingerprint([tmp_path]) != before
+
+
+@pytest.mark.parametrize("shard", [["x"], {}, None, 1, ".a.safetensors", "../a.safetensors"])
+def test_an_index_with_other_values_than_names_of_weights_is_an_error(shard, tmp_path):
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"a": shard}}))
+    with pytest.raises(CheckpointError, match="is no index of weights"):
+        list_shards(tmp_path / INDEX)
+
+
+@pytest.mark.parametrize("name", ["hf-hub:a\nb/c", "hf-hub:a/b@c\nd"])
+def test_control_characters_of_a_name_are_escaped(name):
+    with pytest.raises(CheckpointError) as caught:
+        parse_hub_name(name)
+    assert str(caught.value).startswith(name.replace("\n", "\\n") + ": ")
+    assert "\n" not in str(caught.value)

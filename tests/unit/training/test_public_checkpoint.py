@@ -59,8 +59,10 @@ def test_transformers_loads_a_checkpoint_with_equal_logits(tmp_path, name, rank)
 def test_files_of_a_checkpoint(tmp_path):
     model = make_model(tmp_path / "start")
     (tmp_path / "start" / "metrics.json").write_text("not ours")
+    (tmp_path / "start" / "sub.json").mkdir()
     save_public(tmp_path / "one", load_config(overrides=["image.size=32"]), model, METRICS)
     assert json.loads((tmp_path / "one" / "metrics.json").read_text()) == METRICS
+    assert not (tmp_path / "one" / "sub.json").exists()
     assert is_public(tmp_path / "one")
     assert not (tmp_path / "one" / "config.yaml").exists()
     assert image_size(tmp_path / "one") == 32
