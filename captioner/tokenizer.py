@@ -161,6 +161,14 @@ class Tokenizer:
             ids = self._truncate(text, ids[: max_length - 1])
         return [*ids, EOS]
 
+    def generates(self, ids: Sequence[int]) -> bool:
+        """Return True: other characters are spelled in bytes, and no text has special ids."""
+        return True
+
+    def question_problem(self, question: str) -> str:
+        """Return nothing: no question has special ids."""
+        return ""
+
     def _truncate(self, text: str, ids: list[int]) -> list[int]:
         """Remove ids from the end until they are a prefix of the text in whole characters."""
         text = _unescape(_escape(text))  # replaces lone surrogates

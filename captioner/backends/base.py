@@ -100,6 +100,10 @@ class Backend(Protocol):
         """Whether the model captions images without a question."""
 
     @property
+    def attends(self) -> bool:
+        """Whether `attention` gives maps of images."""
+
+    @property
     def admits(self) -> bool:
         """Whether `DecodingState.admit` can put new images into a running search.
 

@@ -105,7 +105,7 @@ class OnnxBackend:
 
     device = "cpu"
     arrays: Arrays = NUMPY
-    bos, pad, ends, captions = BOS, PAD, (EOS,), True
+    bos, pad, ends, captions, attends = BOS, PAD, (EOS,), True, True
 
     def __init__(
         self,

@@ -49,7 +49,7 @@ class TorchBackend:
     that the backbones take.
     """
 
-    bos, pad, ends, captions = BOS, PAD, (EOS,), True
+    bos, pad, ends, captions, attends = BOS, PAD, (EOS,), True, True
 
     def __init__(
         self,

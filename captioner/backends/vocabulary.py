@@ -68,5 +68,17 @@ class TextTokenizer(Protocol):
         A text with more than `max_length` ids, its end included, is truncated between characters.
         """
 
+    def generates(self, ids: Sequence[int]) -> bool:
+        """Return whether the ids of `encode` are a text that the model can generate.
+
+        It cannot generate ids of unknown characters, special ids and ids without a logit.
+        """
+
+    def question_problem(self, question: str) -> str:
+        """Return what a question contains that no question may, as the end of a sentence.
+
+        That is a token that controls the model. Empty if there is nothing.
+        """
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of the ids up to the first of `ends`; special ids are skipped."""

@@ -148,6 +148,10 @@ def describe(
 ) -> Iterator[Result | Answers]:
     """Return the captions of each image, or the answers about it, in order."""
     model, batch_size = captioner(), options.batch_size or BATCH_SIZE
+    if options.batch.attention:
+        from captioner.predict.attention_maps import check_attends
+
+        check_attends(model.backend)
     if options.questions.questions:
         report_repeated(model, allowed)
         answering = options.answering(allowed) | {"batch_size": batch_size}

@@ -93,7 +93,7 @@ def _normalize(phrase: str, option: str, *, lowercase: bool) -> str:
 def _prefix_automaton(text: str, tokenizer: TextTokenizer) -> Automaton:
     """Accept captions that begin with these words, the last of which is not continued."""
     tokens, pieces = _encode_words(text, tokenizer), tokenizer.list_pieces()
-    if any(pieces[token] is None for token in tokens):
+    if any(token >= len(pieces) or pieces[token] is None for token in tokens):
         raise CaptionerError(f"prefix: {text!r} cannot be generated with the tokens of this model")
     table = np.full((len(tokens) + 2, len(pieces)), FORBIDDEN)
     for state, token in enumerate(tokens):
@@ -131,7 +131,8 @@ def _spell(phrase: str, tokenizer: TextTokenizer, pieces: Sequence[str | None]) 
 
     None if its characters are not in the vocabulary.
     """
-    texts = [pieces[token] for token in _encode_words(phrase, tokenizer)]
+    tokens = _encode_words(phrase, tokenizer)
+    texts = [pieces[token] if token < len(pieces) else None for token in tokens]
     joined = "".join(text for text in texts if text is not None)
     whole = joined.encode(errors="surrogateescape").decode(errors="surrogateescape")
     return None if None in texts else whole.strip(" ").lower()

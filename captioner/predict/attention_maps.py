@@ -20,6 +20,15 @@ from captioner.images.transforms import PixelSpec, visible_box
 from captioner.predict.results import Attention, Box
 
 
+def check_attends(backend: Backend) -> None:
+    """Raise CaptionerError if a model has no attention maps."""
+    if not backend.attends:
+        raise CaptionerError(
+            "attention: this model has no cross-attention to images of one size; use a model with a"
+            " cross-attention decoder, such as BLIP or VisionEncoderDecoder"
+        )
+
+
 def map_attention(
     backend: Backend, memory: Memory, tokens: Sequence[int], *, size: tuple[int, int]
 ) -> list[Attention]:

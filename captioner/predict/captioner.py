@@ -13,7 +13,7 @@ from captioner.decoding import Hypothesis
 from captioner.errors import CaptionerError, InputError
 from captioner.generation.captions import search_caption_stream, stream_tokens
 from captioner.generation.text_scores import score_known_answers, score_texts
-from captioner.predict.attention_maps import map_attention
+from captioner.predict.attention_maps import check_attends, map_attention
 from captioner.predict.checks import check_count, check_keywords
 from captioner.predict.confidence import caption_confidence
 from captioner.predict.loaded_model import LoadedModel
@@ -217,6 +217,7 @@ class Captioner(LoadedModel):
                 "attention: this model classifies questions without a decoder; request the"
                 " attention of a caption"
             )
+        check_attends(self.backend)
         tokens, encoded = self._encode_text(text), self._encode(image)
         if self.backend.audio_specs and "image" not in encoded.inputs:
             raise CaptionerError("attention is to an image, and only a recording was given")

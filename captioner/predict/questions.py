@@ -23,7 +23,7 @@ from captioner.predict.checks import check_count, check_text, quote
 from captioner.predict.confidence import calibrate_answers
 from captioner.predict.reading import encode_images
 from captioner.predict.results import Answer, Answers, Encoded, ImageTraits
-from captioner.predict.texts import encode_question
+from captioner.predict.texts import check_tokens, encode_question
 from captioner.text import normalize_caption
 
 CLOSED_BEAMS = 64
@@ -65,6 +65,7 @@ class ClosedSet:
                     f"answers: {quote(answer)} is none of the {len(known)} answers of this model,"
                     f" which classifies questions; they are in its {ANSWERS}"
                 )
+            check_tokens(tokens, f"answers: {quote(answer)}", tokenizer)
             if tokens in self.spelling:
                 self.repeated.append(answer)
             else:

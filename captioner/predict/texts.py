@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from captioner.backends.vocabulary import TextTokenizer
@@ -20,12 +21,19 @@ def encode_text(
     if not normalized:
         raise CaptionerError(f"texts: {text!r} has no words")
     ids = tokenizer.encode(normalized)
+    check_tokens(ids, f"texts: {quote(text)}", tokenizer)
     if len(ids) > max_length:
         raise CaptionerError(
             f"texts: {quote(text)} has {len(ids)} tokens; this model generates at most"
             f" {max_length}, the end mark included"
         )
     return ids
+
+
+def check_tokens(ids: Sequence[int], text: str, tokenizer: TextTokenizer) -> None:
+    """Raise CaptionerError if the model cannot generate the ids of a text."""
+    if not tokenizer.generates(ids):
+        raise CaptionerError(f"{text} cannot be generated with the tokens of this model")
 
 
 def encode_question(question: Any, *, tokenizer: TextTokenizer, config: Config) -> list[int]:
@@ -36,6 +44,8 @@ def encode_question(question: Any, *, tokenizer: TextTokenizer, config: Config) 
         problem = f"{quote(question)} has no letter and no digit" if text else "is empty"
         raise QuestionError(f"the question {problem}; ask in words")
     ids = tokenizer.question_tokenizer.encode(text)
+    if problem := tokenizer.question_problem(text):
+        raise QuestionError(f"the question {problem}")
     settings = config.model.question
     if settings is not None and len(ids) > settings.max_length:
         raise QuestionError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from captioner.backends.public.public_vocabulary import Vocabulary
+from captioner.backends.public.public_vocabulary import ControlTokens, Vocabulary
 
 
 class AnswerVocabulary(Vocabulary):
@@ -21,12 +21,14 @@ class AnswerVocabulary(Vocabulary):
     Args:
         answers: The answers, in the order of the logits.
         tokenizer: The tokenizer of questions.
+        words: Number of embeddings for the tokens of questions.
     """
 
-    def __init__(self, answers: Sequence[str], tokenizer: Any) -> None:
+    def __init__(self, answers: Sequence[str], tokenizer: Any, *, words: int) -> None:
         end = len(answers)
         super().__init__(tokenizer, size=end + 1, ends=[end])
         self.special = frozenset([end])
+        self.controls = [ControlTokens(tokenizer, words)]
         self.answers = list(answers)
         self.ids = {answer: i for i, answer in reversed(list(enumerate(answers)))}
         self.longest = max(map(len, answers)) + 1
@@ -38,6 +40,10 @@ class AnswerVocabulary(Vocabulary):
         place = self.ids.get(text, self.ids.get(text.lower()))
         ids = [end + 1 + ord(c) for c in text] if place is None else [place]
         return [*ids[: None if max_length is None else max_length - 1], end]
+
+    def generates(self, ids: Sequence[int]) -> bool:
+        """Return True: texts that are no answer are rejected as such."""
+        return True
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of the ids up to the end."""

@@ -20,6 +20,7 @@ from captioner.backends.public.blip2 import Blip2
 from captioner.backends.public.family import ImageFeatures, PromptedImage
 from captioner.backends.public.model_folder import load_tokenizer
 from captioner.backends.public.prefix import PrefixFamily
+from captioner.backends.public.public_vocabulary import ControlTokens
 from captioner.backends.public.text_encoder import Seq2SeqFamily
 
 SEPARATOR = -1
@@ -44,8 +45,10 @@ class InstructBlip(Blip2):
         """Set the tokenizers and the lengths; raise CheckpointError."""
         super().set_up(folder)
         self.qformer_tokenizer = load_tokenizer(folder, "qformer_tokenizer")
-        read = self.model.config.qformer_config.max_position_embeddings
-        self.question_length = min(self.question_length, read)
+        reader = self.model.config.qformer_config
+        controls = ControlTokens(self.qformer_tokenizer, reader.vocab_size)
+        self.vocabulary.controls.append(controls)
+        self.question_length = min(self.question_length, reader.max_position_embeddings)
 
     def encode(self, images: Sequence[Sequence[Tensor]]) -> list[ImageFeatures]:
         """Encode images; return their states (P, D)."""

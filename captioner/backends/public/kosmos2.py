@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from captioner.backends.public.family import ImageFeatures, PromptedImage
 from captioner.backends.public.model_folder import load_model, load_processor, load_tokenizer
 from captioner.backends.public.prefix import PrefixFamily
-from captioner.backends.public.public_vocabulary import Vocabulary
+from captioner.backends.public.public_vocabulary import ControlTokens, Vocabulary
 from captioner.backends.public.text_rules import as_ids
 from captioner.images.transforms import PixelSpec
 
@@ -42,6 +42,9 @@ class Kosmos2(PrefixFamily):
         text, ends = config.text_config, as_ids(family.decoder.generation_config.eos_token_id)
         family.vocabulary = Vocabulary(tokenizer, size=text.vocab_size, ends=ends)
         family.vocabulary.special |= set(tokenizer.added_tokens_decoder)  # the tags
+        family.vocabulary.controls = [
+            ControlTokens(tokenizer, text.vocab_size, family.vocabulary.special)
+        ]
         family.first_position = text.pad_token_id + 1
         room = text.max_position_embeddings - config.latent_query_num
         family.max_length = room // 2

@@ -51,6 +51,11 @@ class PublicBackend:
         return self.family.captions
 
     @property
+    def attends(self) -> bool:
+        """Whether `attention` gives maps: with cross-attention to images of one size."""
+        return self.family.attends and self.family.spec is not None
+
+    @property
     def models(self) -> Sequence[Any]:
         """The transformers module."""
         return [self.family.model]
@@ -137,6 +142,7 @@ class PublicBackend:
     ) -> np.ndarray:
         """Return the log-probabilities (B, A) of the answers; see `Backend.classify`."""
         logits = self.family.classify(memories).float() / temperature
+        check_numbers(logits)
         return logits.log_softmax(-1).cpu().numpy()
 
     def start(
@@ -177,7 +183,17 @@ class PublicBackend:
             raise CaptionerError("attention: the positions of this model are not a fixed grid")
         ids = torch.from_numpy(texts).to(self.device)
         maps = [self.family.attention(m, x) for m, x in zip(memories, ids, strict=True)]
+        check_numbers(torch.stack(maps))
         return [torch.stack(maps).float().cpu().numpy()]
+
+
+def check_numbers(outputs: Tensor) -> None:
+    """Raise CaptionerError if a row of logits or weights has NaN, or infinity as its maximum."""
+    if not outputs.amax(-1).isfinite().all():
+        raise CaptionerError(
+            "the outputs of the model are not numbers; its weights or its image processor are"
+            " damaged"
+        )
 
 
 class PublicDecodingState:
@@ -205,6 +221,7 @@ class PublicDecodingState:
         if self.memories is not None:
             first, self.state = self.family.prefill(self.memories)
             self.memories = None
+            check_numbers(first)
             logits = first.float()[:, None]  # (B, 1, V)
         else:
             if self.is_shared:

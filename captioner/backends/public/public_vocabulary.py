@@ -55,6 +55,31 @@ class PromptTokenizer:
         return 0
 
 
+class ControlTokens:
+    """The tokens that a question must not contain.
+
+    Args:
+        tokenizer: A tokenizer of transformers that reads questions.
+        size: Number of embeddings of the model for its tokens.
+        ids: The control tokens; by default the special tokens of the tokenizer.
+    """
+
+    def __init__(self, tokenizer: Any, size: int, ids: frozenset[int] | None = None) -> None:
+        self.tokenizer, self.size = tokenizer, size
+        ids = _special_ids(tokenizer) if ids is None else ids
+        self.ids = ids - {tokenizer.unk_token_id}  # stands for characters of other languages
+
+    def find_problem(self, question: str) -> str:
+        """Return what a question contains that no question may; empty if there is nothing."""
+        for i in self.tokenizer(question, add_special_tokens=False)["input_ids"]:
+            token = self.tokenizer.convert_ids_to_tokens(i)
+            if i in self.ids:
+                return f"contains the control token {token!r}; remove it"
+            if i >= self.size:
+                return f"contains {token!r}, for which this model has no weights; remove it"
+        return ""
+
+
 class Vocabulary:
     """Text to token ids and back.
 
@@ -70,12 +95,12 @@ class Vocabulary:
         self.tokenizer, self.size, self.ends = tokenizer, size, tuple(ends)
         self.bos = self.ends[0]
         """The input of the first step, which the prompt replaces."""
-        added = getattr(tokenizer, "added_tokens_decoder", {})
-        special = (i for i, token in added.items() if token.special)
-        self.special = frozenset(tokenizer.all_special_ids).union(special, self.ends)
+        self.special = _special_ids(tokenizer).union(self.ends)
         self.silent: tuple[int, ...] = ()
         """The special id with which each text begins, if the model is forced to it."""
         self.question_tokenizer: QuestionTokenizer = self
+        self.controls = [ControlTokens(tokenizer, size)]
+        """For each tokenizer that reads questions."""
 
     def __len__(self) -> int:
         return self.size
@@ -92,6 +117,17 @@ class Vocabulary:
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         ids = [*self.silent, *ids]
         return [*ids[: None if max_length is None else max_length - 1], self.ends[0]]
+
+    def generates(self, ids: Sequence[int]) -> bool:
+        """Return whether ids of `encode` are a text: neither special, nor beyond the logits."""
+        words = ids[len(self.silent) : -1]
+        known = (i < self.size and self._pieces[i] is not None for i in words)
+        return bool(words) and all(known)
+
+    def question_problem(self, question: str) -> str:
+        """Return what a question contains that no question may; empty if there is nothing."""
+        problems = (controls.find_problem(question) for controls in self.controls)
+        return next(filter(None, problems), "")
 
     def __getstate__(self) -> dict[str, Any]:
         # The tokenizer of questions refers to the model, which other processes do not need.
@@ -137,6 +173,13 @@ class Vocabulary:
             for i, token in enumerate(tokens)
         ]
         return pieces + [None] * (self.size - count)
+
+
+def _special_ids(tokenizer: Any) -> frozenset[int]:
+    """Return the ids of the special tokens of a tokenizer."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    special = (i for i, token in added.items() if token.special)
+    return frozenset(tokenizer.all_special_ids).union(special)
 
 
 def _join_punctuation(pieces: Sequence[str]) -> list[str]:

@@ -40,7 +40,9 @@ class Vilt(Family):
         family.processor = load_processor(folder)
         config = family.model.config
         family.answers = [config.id2label[i] for i in range(config.num_labels)]
-        family.vocabulary = AnswerVocabulary(family.answers, load_tokenizer(folder))
+        family.vocabulary = AnswerVocabulary(
+            family.answers, load_tokenizer(folder), words=config.vocab_size
+        )
         family.max_length = family.vocabulary.longest
         family.question_length = config.max_position_embeddings
         return family
