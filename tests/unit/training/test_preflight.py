@@ -58,7 +58,7 @@ def test_pixels_that_are_not_normalized_are_detected(check):
 
 
 def test_labels_that_are_not_shifted_are_detected(check, monkeypatch):
-    monkeypatch.setattr(collating, "decoder_input", lambda labels: labels)
+    monkeypatch.setattr(collating, "decoder_input", lambda labels, pad=PAD: labels)
     status, result = check()
     assert status == 1
     # The model learns to copy its input, which it does not have during generation.
@@ -68,14 +68,17 @@ def test_labels_that_are_not_shifted_are_detected(check, monkeypatch):
 
 
 def test_missing_eos_is_detected(check, monkeypatch):
-    whole = preflight.collate
+    whole = preflight.collate_for
 
-    def without(samples, **options):
-        batch = whole(samples, **options)
-        labels = batch.labels.masked_fill(batch.labels == EOS, PAD)[..., :-1]
-        return dataclasses.replace(batch, labels=labels, tokens=collating.decoder_input(labels))
+    def without(tokenizer):
+        def collate(samples):
+            batch = whole(tokenizer)(samples)
+            labels = batch.labels.masked_fill(batch.labels == EOS, PAD)[..., :-1]
+            return dataclasses.replace(batch, labels=labels, tokens=collating.decoder_input(labels))
 
-    monkeypatch.setattr(preflight, "collate", without)
+        return collate
+
+    monkeypatch.setattr(preflight, "collate_for", without)
     status, result = check()
     assert status == 1
     assert "texts end in EOS" in wrong(result)
