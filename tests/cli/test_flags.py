@@ -194,7 +194,7 @@ def test_flags_of_score_without_effect(capsys, words, message):
 def test_checkpoint_flags_are_accepted_for_a_comparison_with_one(capsys):
     words = ["compare", "bundled", "b.jsonl", "--references", "r"]
     args = score.parse([*words, "--tta", "2", "--images", "d"])
-    assert (args.tta, args.batch_size, args.dtype, args.device) == (2, 16, "float32", "auto")
+    assert (args.tta, args.batch_size, args.dtype, args.device) == (2, 16, None, "auto")
 
 
 def test_the_output_of_score_cannot_replace_the_references(capsys, tmp_path):
