@@ -14,7 +14,7 @@ class TeacherConfig:
     """The teacher of a run, and what stages with cross-entropy learn from it."""
 
     checkpoints: tuple[str, ...] = ()
-    """Folders, `bundled` or `hf-hub:USER/NAME`; several are an ensemble, whose probabilities are
+    """Names of checkpoints, as for `train.start`; several are an ensemble, whose probabilities are
     averaged."""
     words: float = 0.5
     """Word-level distillation: share of the divergence from the teacher's next-token distribution
