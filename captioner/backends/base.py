@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from captioner.backends.vocabulary import TextIds, TextTokenizer
 from captioner.decoding.arrays import Array, Arrays
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from captioner.audio import AudioSpec
     from captioner.backends.model_inputs import ModelInput, Prepared
-    from captioner.backends.vocabulary import TextTokenizer
     from captioner.images.transforms import PixelSpec
 
 Memory = Any
@@ -76,24 +76,12 @@ class DecodingState(Protocol):
         """
 
 
-class Backend(Protocol):
+class Backend(TextIds, Protocol):
     """One model, or an ensemble whose members' probabilities are averaged at each step."""
 
     @property
     def tokenizer(self) -> TextTokenizer:
         """The tokenizer that all members share; a model in training has none."""
-
-    @property
-    def bos(self) -> int:
-        """The id of the token before the first one, as `TextTokenizer.bos`."""
-
-    @property
-    def pad(self) -> int:
-        """The id of padding in texts, as `TextTokenizer.pad`."""
-
-    @property
-    def ends(self) -> tuple[int, ...]:
-        """The ids that end a text, as `TextTokenizer.ends`."""
 
     @property
     def captions(self) -> bool:

@@ -24,12 +24,8 @@ class QuestionTokenizer(Protocol):
         """
 
 
-class TextTokenizer(Protocol):
-    """The tokenizer of the texts that a model generates. It can be pickled.
-
-    The text of the first n ids begins with the text of fewer ids, except for U+FFFD at its end,
-    which stands for the first bytes of a character. Streaming depends on it.
-    """
+class TextIds(Protocol):
+    """The ids at the beginning and the end of the texts that a model generates."""
 
     @property
     def bos(self) -> int:
@@ -42,6 +38,14 @@ class TextTokenizer(Protocol):
     @property
     def ends(self) -> tuple[int, ...]:
         """The ids that end a text; the first is the one that `encode` appends."""
+
+
+class TextTokenizer(TextIds, Protocol):
+    """The tokenizer of the texts that a model generates. It can be pickled.
+
+    The text of the first n ids begins with the text of fewer ids, except for U+FFFD at its end,
+    which stands for the first bytes of a character. Streaming depends on it.
+    """
 
     @property
     def silent(self) -> tuple[int, ...]:

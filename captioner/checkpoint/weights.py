@@ -165,13 +165,23 @@ def load_average(folders: Sequence[Path], model: nn.Module) -> None:
     can change the mean by rounding.
     """
     positions = len(model.get_parameter(POSITIONS))
-    first, *others = (_load_at_size(folder, positions) for folder in folders)
+    first = average_tensors([_load_at_size(folder, positions) for folder in folders])
+    kept = {k: v for k, v in model.state_dict().items() if k.startswith(TRAINING_ONLY)}
+    load_strictly(model, add_new_adapters(model, first) | kept, folders[0])
+
+
+def average_tensors(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the mean of the tensors of several checkpoints by name.
+
+    Tensors that are equal in all of them are not changed by rounding.
+    """
+    first, *others = states
+    mean = dict(first)
     for key, value in first.items():
         values = [value, *(other[key] for other in others)]
         if any(not torch.equal(value, x) for x in values):
-            first[key] = torch.stack(values).mean(0)
-    kept = {k: v for k, v in model.state_dict().items() if k.startswith(TRAINING_ONLY)}
-    load_strictly(model, add_new_adapters(model, first) | kept, folders[0])
+            mean[key] = torch.stack(values).mean(0)
+    return mean
 
 
 def _load_at_size(folder: Path, positions: int) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from captioner.checkpoint import METRICS
 from captioner.checkpoint.folder_format import INDEX, PUBLIC_CONFIG, RUN_CONFIG, WEIGHTS
-from captioner.checkpoint.weights import save_tensors, tensor_bytes
+from captioner.checkpoint.weights import average_tensors, save_tensors, tensor_bytes
 from captioner.config import Config, save_config
 from captioner.errors import CheckpointError
 from captioner.files import MANIFEST, replace_folder, restore_folder
@@ -92,12 +92,8 @@ def load_public_average(folders: Sequence[Path], model: PublicModel) -> None:
 
     Tensors that are equal in all of them are not changed by rounding. Raises CheckpointError.
     """
-    first, *others = (_load_state(folder, model) for folder in folders)
-    for key, value in first.items():
-        values = [value, *(other[key] for other in others)]
-        if any(not torch.equal(value, x) for x in values):
-            first[key] = torch.stack(values).mean(0)
-    model.load_state_dict(add_new_adapters(model, first))
+    mean = average_tensors([_load_state(folder, model) for folder in folders])
+    model.load_state_dict(add_new_adapters(model, mean))
 
 
 def _load_state(folder: Path, model: PublicModel) -> dict[str, Tensor]:

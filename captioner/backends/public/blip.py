@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from captioner.backends.public.blip_decoder import decode_token, start_decoder
 from captioner.backends.public.cross_attention import CrossAttentionFamily
 from captioner.backends.public.decoder_state import DecoderState
-from captioner.backends.public.family import ImageFeatures, PromptedImage
+from captioner.backends.public.family import ImageFeatures, PromptedImage, square_spec
 from captioner.backends.public.model_folder import load_model, load_processor, load_tokenizer
 from captioner.backends.public.public_vocabulary import Vocabulary
 from captioner.images.transforms import PixelSpec
@@ -57,8 +57,7 @@ class BlipCaptions(CrossAttentionFamily):
     @property
     def spec(self) -> PixelSpec:
         """The size of images."""
-        size = self.model.config.vision_config.image_size
-        return PixelSpec((size, size), (0.0,) * 3, (1.0,) * 3)
+        return square_spec(self.model.config.vision_config.image_size)
 
     def encode(self, images: Sequence[Sequence[Tensor]]) -> list[ImageFeatures]:
         """Encode images; return their states (P, D)."""

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from captioner.backends.public.family import Family, ImageFeatures, PromptedImage
+from captioner.backends.public.family import Family, ImageFeatures, PromptedImage, square_spec
 from captioner.backends.public.model_folder import load_model, load_processor, load_tokenizer
 from captioner.backends.public.prefix import PrefixFamily
 from captioner.backends.public.public_vocabulary import Vocabulary
@@ -71,8 +71,7 @@ class Blip2(Family):
     @property
     def spec(self) -> PixelSpec:
         """The size of images."""
-        size = self.model.config.vision_config.image_size
-        return PixelSpec((size, size), (0.0,) * 3, (1.0,) * 3)
+        return square_spec(self.model.config.vision_config.image_size)
 
     def encode(self, images: Sequence[Sequence[Tensor]]) -> list[ImageFeatures]:
         """Encode images; return the projected query states (Q, D)."""

@@ -43,6 +43,11 @@ class PromptedImage:
     """Equal for all, because prompts of different lengths are padded."""
 
 
+def square_spec(size: int) -> PixelSpec:
+    """Return the format of square images, which the model's own processor normalizes."""
+    return PixelSpec((size, size), (0.0,) * 3, (1.0,) * 3)
+
+
 class Family(ABC):
     """One kind of model, with its weights, image processor and tokenizer.
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from captioner.backends.public.decoder_state import DecoderState, cache_argument
-from captioner.backends.public.family import Family, ImageFeatures, PromptedImage
+from captioner.backends.public.family import Family, ImageFeatures, PromptedImage, square_spec
 from captioner.backends.public.model_folder import load_model, load_processor, load_tokenizer
 from captioner.backends.public.prefix import pad_left
 from captioner.backends.public.public_vocabulary import Vocabulary
@@ -59,8 +59,7 @@ class Git(Family):
     @property
     def spec(self) -> PixelSpec:
         """The size of images."""
-        size = self.model.config.vision_config.image_size
-        return PixelSpec((size, size), (0.0,) * 3, (1.0,) * 3)
+        return square_spec(self.model.config.vision_config.image_size)
 
     def encode(self, images: Sequence[Sequence[Tensor]]) -> list[ImageFeatures]:
         """Encode images; return their projected states (P, D)."""

@@ -10,7 +10,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, cached_property
-from typing import Any, Protocol
+from typing import Any
 
 PAD = -1
 """Fills the end of shorter texts. It is no token, because some models have none for padding."""
@@ -18,20 +18,8 @@ _JOINED = frozenset(f" {c}" for c in ".,?!'")
 """Pieces of WordPiece that stand directly behind a word."""
 
 
-class QuestionTokenizer(Protocol):
-    """Encodes questions as prompts."""
-
-    pad: int
-
-    def encode(self, text: str, *, max_length: int | None = None) -> list[int]:
-        """Return the token ids of the prompt with a question."""
-
-    def count_bytes(self, ids: Iterable[int]) -> int:
-        """Return 0, because byte pieces matter only for generated text."""
-
-
 class PromptTokenizer:
-    """The `QuestionTokenizer` of a family.
+    """The tokenizer of the questions of a family, which encodes prompts.
 
     Args:
         prompt: Returns the token ids of the prompt with a question.
@@ -98,7 +86,7 @@ class Vocabulary:
         self.special = _special_ids(tokenizer).union(self.ends)
         self.silent: tuple[int, ...] = ()
         """The special id with which each text begins, if the model is forced to it."""
-        self.question_tokenizer: QuestionTokenizer = self
+        self.question_tokenizer: PromptTokenizer | Vocabulary = self
         self.controls = [ControlTokens(tokenizer, size)]
         """For each tokenizer that reads questions."""
 
