@@ -33,8 +33,6 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def build(name: str, folder: Path, seed: int, *, max_length: int = 12) -> PublicModel:
-    if name == "smolvlm":
-        pytest.importorskip("num2words", reason="the processor of transformers needs it")
     builder: Callable[[Path, int], None] = getattr(chat, f"build_{name}")
     builder(folder, seed)
     return PublicModel.load(folder, max_length=max_length)
