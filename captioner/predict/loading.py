@@ -74,7 +74,8 @@ def load(
             Hugging Face Hub, which is downloaded unless the cache has it (see `docs/hub.md`).
             Several are an ensemble, which averages the members' probabilities. They must share
             one tokenizer, as runs do that start from one checkpoint; the configuration is that of
-            the first.
+            the first. Models of transformers must also have the same tasks and prompts (see
+            `docs/public-models.md`).
         backend: The library that runs the model: `onnx` (ONNX Runtime, on a CPU, for checkpoints
             with graphs from `captioner export`) or `torch`; `auto` is ONNX Runtime where it can be
             used.
@@ -193,19 +194,23 @@ def _load_torch(
 def _load_public(
     folders: Sequence[Path], names: Sequence[str], options: Mapping[str, Any], *, workers: int
 ) -> tuple[Backend, Config]:
-    """Return the backend of a transformers model and the settings of its searches."""
-    if len(folders) > 1:
+    """Return the backend of transformers models and the settings of the first one's searches."""
+    formats = [checkpoint_format(folder) for folder in folders]
+    if "captioner" in formats:
+        public, own = (names[formats.index(x)] for x in ("transformers", "captioner"))
         raise CheckpointError(
-            f"{', '.join(names)}: an ensemble has checkpoints of captioner only, because its"
-            " members share one tokenizer; name one transformers model"
+            f"{public}: a transformers model, but {own} is a checkpoint of captioner; the members"
+            " of an ensemble must be of one kind"
         )
     from captioner.backends.public.family_loading import load_public
+    from captioner.backends.public.public_ensemble import build_ensemble
     from captioner.backends.torch_members import share_threads
 
     if workers > 1:
         share_threads(workers)
     rest = {name: options[name] for name in ("device", "dtype", "tta", "compile")}
-    return load_public(folders[0], **rest)
+    loaded = [load_public(folder, **rest) for folder in folders]
+    return loaded[0] if len(loaded) == 1 else build_ensemble(names, [x for x, _ in loaded])
 
 
 def _shared_tokenizer(

@@ -19,8 +19,10 @@ from captioner.text import one_line
 MOST_BEAMS = 100
 
 
-def build_config(family: Family) -> Config:
+def build_config(family: Family, *others: Family) -> Config:
     """Return the settings of a family's searches; those of the model's own settings come first.
+
+    Texts and questions have at most the length that all other members of an ensemble support.
 
     These are the beams, the length penalty, the smallest length and the rule of repeated n-grams
     of its `generation_config`. The fields of layers and training keep defaults without meaning.
@@ -37,24 +39,26 @@ def build_config(family: Family) -> Config:
             f"generation_config.json: num_beams={beams!r}: expected a number from 1 to {MOST_BEAMS}"
         )
     beams = beams if beams > 1 else family.beam_size
-    length = min(family.caption_length, family.max_length)
+    members = (family, *others)
+    longest = min(member.max_length for member in members)
     question = None
     if family.questions:
+        question_length = min(member.question_length for member in members)
         classes = len(family.answers)
-        question = QuestionConfig(max_length=family.question_length, classes=classes)
+        question = QuestionConfig(max_length=question_length, classes=classes)
     try:
         decoding = DecodingConfig(
             beam_size=beams,
-            max_length=length,
+            max_length=min(family.caption_length, longest),
             length_penalty=float(setting("length_penalty", 1.0)),
             no_repeat_ngram=int(setting("no_repeat_ngram_size", 0)),
         )
     except (ConfigError, TypeError, ValueError) as error:
         raise CheckpointError(f"generation_config.json: {one_line(error)}") from None
-    answers = AnswerConfig(beam_size=beams, max_length=min(family.answer_length, family.max_length))
+    answers = AnswerConfig(beam_size=beams, max_length=min(family.answer_length, longest))
     return Config(
         data=DataConfig(lowercase=False),
-        model=ModelConfig(max_length=family.max_length, question=question),
+        model=ModelConfig(max_length=longest, question=question),
         decoding=decoding,
         answers=answers,
     )

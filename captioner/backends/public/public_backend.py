@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from captioner.backends.base import Kind
@@ -103,13 +104,17 @@ class PublicBackend:
         image = load_image(source)  # type: ignore[arg-type]  # the error names what is accepted
         is_low = is_blank(image, fit(image, CHECKED_SIZE, crop=False))
         try:
-            arrays = self.family.read(image)
+            arrays = self.read_arrays(image)
         except Exception as error:  # the processors of transformers raise errors of many types
             name = source_name(source) or "<image>"
             problem = f"the model takes no image of {image.width} x {image.height} pixels"
             line = f"{name}: {problem} ({one_line(error)}); crop or resize it"
             raise ImageError(printable_line(line)) from None
         return Prepared(arrays, image.size, is_low)
+
+    def read_arrays(self, image: Image.Image) -> tuple[np.ndarray, ...]:
+        """Return the inputs of the model for an RGB image, each with a batch dimension of 1."""
+        return self.family.read(image)
 
     @torch.inference_mode()
     def encode(self, inputs: Sequence[Prepared]) -> list[PromptedImage]:
