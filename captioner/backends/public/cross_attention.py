@@ -35,6 +35,10 @@ class CrossAttentionFamily(Family):
     def decoder(self) -> Any:
         """The decoder with its language-model head."""
 
+    def prompt_tokens(self, memory: PromptedImage) -> Sequence[int]:
+        """Return the start tokens; see `Family.prompt_tokens`."""
+        return self.start_tokens
+
     @abstractmethod
     def memory(self, memory: PromptedImage) -> Tensor:
         """Return the states (P, D) that the decoder attends to."""

@@ -95,6 +95,19 @@ class Family(ABC):
         """
 
     @property
+    def generator(self) -> Any:
+        """The module whose `generate`, and whose generation settings, transformers uses."""
+        return self.model
+
+    def length_limit(self, *, asks: bool) -> int:
+        """Return the longest caption or answer in tokens by default."""
+        return min(self.answer_length if asks else self.caption_length, self.max_length)
+
+    def prompt_tokens(self, memory: PromptedImage) -> Sequence[int]:
+        """Return the ids before a text that `generate` takes into account as repeated tokens."""
+        return memory.prompt
+
+    @property
     def device(self) -> torch.device:
         """The device of the weights."""
         device: torch.device = next(self.model.parameters()).device

@@ -22,10 +22,11 @@ MOST_BEAMS = 100
 def build_config(family: Family) -> Config:
     """Return the settings of a family's searches; those of the model's own settings come first.
 
-    These are the beams, the length penalty, the smallest length and the rule of repeated n-grams
-    of its `generation_config`. The fields of layers and training keep defaults without meaning.
+    These are the beams, the length penalty and the rules of repeated tokens and n-grams of the
+    `generation_config` of the part that generates. A penalty below 1, which favors repetition, is
+    ignored. The fields of layers and training keep defaults without meaning.
     """
-    own: Any = getattr(family.model, "generation_config", None)
+    own: Any = getattr(family.generator, "generation_config", None)
 
     def setting(name: str, default: Any) -> Any:
         value = getattr(own, name, None)
@@ -37,21 +38,23 @@ def build_config(family: Family) -> Config:
             f"generation_config.json: num_beams={beams!r}: expected a number from 1 to {MOST_BEAMS}"
         )
     beams = beams if beams > 1 else family.beam_size
-    length = min(family.caption_length, family.max_length)
     question = None
     if family.questions:
         classes = len(family.answers)
         question = QuestionConfig(max_length=family.question_length, classes=classes)
     try:
+        penalty = max(1.0, float(setting("repetition_penalty", 1.0)))
         decoding = DecodingConfig(
             beam_size=beams,
-            max_length=length,
+            max_length=family.length_limit(asks=False),
             length_penalty=float(setting("length_penalty", 1.0)),
             no_repeat_ngram=int(setting("no_repeat_ngram_size", 0)),
+            repetition_penalty=penalty,
         )
     except (ConfigError, TypeError, ValueError) as error:
         raise CheckpointError(f"generation_config.json: {one_line(error)}") from None
-    answers = AnswerConfig(beam_size=beams, max_length=min(family.answer_length, family.max_length))
+    limit = family.length_limit(asks=True)
+    answers = AnswerConfig(beam_size=beams, max_length=limit, repetition_penalty=penalty)
     return Config(
         data=DataConfig(lowercase=False),
         model=ModelConfig(max_length=family.max_length, question=question),

@@ -46,16 +46,35 @@ class TokenRules:
             ids("forced_eos_token_id"),
         )
 
-    def apply(self, logits: Tensor, length: int, *, is_last: bool) -> Tensor:
-        """Return logits (B, K, V) after `length` tokens with the rules; may change its argument."""
+    @property
+    def suppresses(self) -> bool:
+        """Whether a token is suppressed."""
+        return bool(self.suppressed or self.suppressed_first)
+
+    def apply(self, logits: Tensor, length: int, *, is_last: bool) -> tuple[Tensor, Tensor | None]:
+        """Apply the rules to the logits of a token.
+
+        A forced token has the probability 1, as in `generate` of transformers.
+
+        Args:
+            logits: (B, K, V); they may be overwritten.
+            length: Number of tokens before this one.
+            is_last: Whether the text then has the maximum length.
+
+        Returns:
+            The logits after the rules, and the logarithm (B, K, 1) of the total probability that
+            the model gives to tokens that are not suppressed; None if it is 0.
+        """
         if self.first is not None and length == 0:
-            return _keep(logits, [self.first])
+            return _keep(logits, [self.first]), None
         if self.last and is_last:
-            return _keep(logits, self.last)
+            return _keep(logits, self.last), None
         forbidden = self.suppressed + (self.suppressed_first if length == 0 else ())
-        if forbidden:
-            logits[..., list(forbidden)] = NEVER
-        return logits
+        if not forbidden:
+            return logits, None
+        total = logits.logsumexp(-1, keepdim=True)
+        logits[..., list(forbidden)] = NEVER
+        return logits, logits.logsumexp(-1, keepdim=True) - total
 
 
 def _keep(logits: Tensor, ids: Iterable[int]) -> Tensor:

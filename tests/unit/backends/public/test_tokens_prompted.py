@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,8 +121,6 @@ def test_texts_in_a_batch(case: Case) -> None:
 
 @parametrize(*BUILDERS)
 def test_scores_of_texts(case: Case) -> None:
-    backend = case.model.backend
-    backend.rules = replace(backend.rules, last=())  # a forced end has its own score otherwise
     assert_scores_equal(case.model, random_images(3, 3, sizes=SIZES), case.questions(3))
 
 
