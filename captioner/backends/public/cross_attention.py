@@ -25,8 +25,6 @@ class CrossAttentionFamily(Family):
     """A family with a decoder that attends to a memory of image and question."""
 
     attends = True
-    start_tokens: tuple[int, ...]
-    """The input of the decoder before the first token of a text."""
     skipped_positions = 0
     """Positions of the memory before those of the image, such as a class token."""
 

@@ -78,6 +78,8 @@ class Family(ABC):
     processor: Any
     """The image processor."""
     vocabulary: Vocabulary
+    start_tokens: tuple[int, ...] = ()
+    """The input of an encoder-decoder before the first token of a text."""
     max_length: int
     """Largest number of tokens of a text after a prompt."""
     question_length: int

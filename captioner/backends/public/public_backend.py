@@ -40,7 +40,9 @@ class PublicBackend:
     def __init__(self, family: Family) -> None:
         self.family, self.tokenizer = family, family.vocabulary
         self.bos, self.pad, self.ends = self.tokenizer.bos, self.tokenizer.pad, self.tokenizer.ends
-        self.rules = TokenRules.of_model(family.generator, size=len(family.vocabulary))
+        self.rules = TokenRules.of_model(
+            family.generator, size=len(family.vocabulary), start=family.start_tokens
+        )
         first = self.rules.first
         if first is not None and first in self.tokenizer.special:
             self.tokenizer.silent = (first,)

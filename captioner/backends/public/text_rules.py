@@ -5,7 +5,7 @@ Shapes: B images, K rows of each, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,15 +24,18 @@ class TokenRules:
     suppressed: tuple[int, ...] = ()
     """Tokens that are never generated."""
     suppressed_first: tuple[int, ...] = ()
-    """Tokens that are not the first of a text."""
+    """Tokens that are not the first of a text, or the second after `first`."""
     first: int | None = None
     """The first token of each text."""
     last: tuple[int, ...] = ()
     """The tokens that end a text of the maximum length."""
 
     @classmethod
-    def of_model(cls, model: nn.Module, *, size: int) -> TokenRules:
-        """Return the rules of a model's generation settings, for ids below `size`."""
+    def of_model(cls, model: nn.Module, *, size: int, start: Sequence[int]) -> TokenRules:
+        """Return the rules of a model's generation settings, for ids below `size`.
+
+        The first token is forced only if one token, `start`, stands before each text.
+        """
         settings: Any = getattr(model, "generation_config", None)
 
         def ids(name: str) -> tuple[int, ...]:
@@ -42,7 +45,7 @@ class TokenRules:
         return cls(
             ids("suppress_tokens"),
             ids("begin_suppress_tokens"),
-            first[0] if first else None,
+            first[0] if first and len(start) == 1 else None,
             ids("forced_eos_token_id"),
         )
 
@@ -69,7 +72,8 @@ class TokenRules:
             return _keep(logits, [self.first]), None
         if self.last and is_last:
             return _keep(logits, self.last), None
-        forbidden = self.suppressed + (self.suppressed_first if length == 0 else ())
+        is_first = length == (0 if self.first is None else 1)
+        forbidden = self.suppressed + (self.suppressed_first if is_first else ())
         if not forbidden:
             return logits, None
         total = logits.logsumexp(-1, keepdim=True)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from public_folders.encoder_decoder import build_encoder_decoder
+from public_rules import assert_rules_equal
 from public_tokens import (
     PublicModel,
     assert_attention_is_grid,
@@ -71,6 +72,12 @@ def test_missing_start_token(tmp_path: Path) -> None:
         path.write_text(json.dumps(values))
     with pytest.raises(CheckpointError, match="no decoder_start_token_id"):
         load_family(str(tmp_path), torch.float32)
+
+
+@pytest.mark.parametrize(("encoder", "decoder", "width"), [PAIRS[0], PAIRS[3]])
+def test_rules(tmp_path: Path, encoder: str, decoder: str, width: int) -> None:
+    build_encoder_decoder(tmp_path, 0, encoder, decoder, width=width)
+    assert_rules_equal(PublicModel.load(tmp_path, max_length=8), generate, random_images(2))
 
 
 @pytest.mark.slow
