@@ -33,7 +33,7 @@ def processor_oracle(
         text = caption if asked is None else question.format(asked)
         inputs = processor(images=image, text=text, return_tensors="pt", **options)
         ids: list[int] = family.model.generate(**inputs, **search)[0].tolist()
-        if hasattr(family, "start_tokens"):
+        if family.start_tokens:
             return ids[len(family.start_tokens) :]
         return ids[inputs["input_ids"].shape[1] if "input_ids" in inputs else added :]
 

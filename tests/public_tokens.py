@@ -13,6 +13,7 @@ from PIL import Image
 
 from captioner.backends.public.families import load_family
 from captioner.backends.public.family import Family, PromptedImage
+from captioner.backends.public.family_settings import build_config
 from captioner.backends.public.public_backend import PublicBackend
 from captioner.decoding import Hypothesis, beam_search, greedy_search, no_repeat_ngram
 from captioner.decoding.ends import until_end
@@ -44,8 +45,9 @@ class PublicModel:
 
     @classmethod
     def load(cls, folder: Path, *, max_length: int = 12, no_repeat_ngram: int = 0) -> PublicModel:
-        backend = PublicBackend(load_family(str(folder), torch.float32))
-        return cls(backend, max_length, no_repeat_ngram)
+        family = load_family(str(folder), torch.float32)
+        family.caption_length = family.answer_length = max_length
+        return cls(PublicBackend(family), max_length, no_repeat_ngram)
 
     @property
     def family(self) -> Family:
@@ -63,6 +65,10 @@ class PublicModel:
 
     def search(self, memories: Sequence[PromptedImage], beams: int) -> list[Hypothesis]:
         """Return the best hypothesis of each image, as the search of the package finds it."""
+        return [hypotheses[0] for hypotheses in self.search_all(memories, beams)]
+
+    def search_all(self, memories: Sequence[PromptedImage], beams: int) -> list[list[Hypothesis]]:
+        """Return the hypotheses of each image, best first."""
         backend = self.backend
         options: dict[str, Any] = {"images": len(memories), "bos": backend.tokenizer.bos}
         options |= {
@@ -70,15 +76,14 @@ class PublicModel:
             "max_length": self.max_length,
             "arrays": backend.arrays,
         }
-        if self.no_repeat_ngram:
-            options["rules"] = [no_repeat_ngram(self.no_repeat_ngram)]
+        others = [no_repeat_ngram(self.no_repeat_ngram)] if self.no_repeat_ngram else []
+        penalty = build_config(self.family).decoding.repetition_penalty
         with backend.inference():
             state = backend.start(memories, rows=beams, room=self.max_length)
+            options["rules"] = [*state.rules(penalty, greedy=beams == 1), *others]
             if beams == 1:
-                results = greedy_search(state.step, **options)
-            else:
-                results = beam_search(state.step, state.reorder, beams=beams, **options)
-        return [hypotheses[0] for hypotheses in results]
+                return greedy_search(state.step, **options)
+            return beam_search(state.step, state.reorder, beams=beams, **options)
 
     def logprobs(self, memory: PromptedImage, tokens: Sequence[int]) -> np.ndarray:
         """Return the log-probability of each token of a text."""

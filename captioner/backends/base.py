@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from captioner.backends.vocabulary import TextIds, TextTokenizer
 from captioner.decoding.arrays import Array, Arrays
+from captioner.decoding.rules import Rule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,6 +74,19 @@ class DecodingState(Protocol):
 
         It is called between a step and `reorder`, if `Backend.admits`. The new images begin at BOS
         with the next step.
+        """
+
+
+@runtime_checkable
+class RuledState(DecodingState, Protocol):
+    """The state of a search of a model that has rules of its own."""
+
+    def rules(self, penalty: float, *, greedy: bool) -> Sequence[Rule]:
+        """Return the rules of one search, to apply before others.
+
+        Args:
+            penalty: The penalty of repeated tokens, which the model defines; 1 is none.
+            greedy: Whether the search is greedy or samples, and is no beam search.
         """
 
 

@@ -200,7 +200,7 @@ class TorchBackend:
     ) -> np.ndarray:
         """Return the log-probabilities (B, A) of the answers; see `Backend.classify`."""
         logits = [state.float() / temperature for state in EncoderOutputs.join(memories).states]
-        return average_logits(logits).log_softmax(-1).cpu().numpy()
+        return _average_logits(logits).log_softmax(-1).cpu().numpy()
 
     def start(
         self, memories: Sequence[EncoderOutputs], *, rows: int, room: int, temperature: float = 1.0
@@ -220,7 +220,7 @@ class TorchBackend:
             _mask_special(decoder(state, tokens, mask), temperature)  # (L, V)
             for decoder, state, mask in self._decoders(memories)
         ]
-        logprobs = average_logits(logits).log_softmax(-1).gather(-1, ids[written][:, None])[:, 0]
+        logprobs = _average_logits(logits).log_softmax(-1).gather(-1, ids[written][:, None])[:, 0]
         scores = logprobs.new_zeros(ids.shape).masked_scatter(written, logprobs)
         return scores.cpu().numpy()
 
@@ -263,7 +263,7 @@ class TorchDecodingState:
         """Return the logits (B, K, V) after tokens (B, K)."""
         pairs = zip(self.decoders, self.caches, strict=True)
         logits = (decoder.step(tokens, cache) for decoder, cache in pairs)
-        return average_logits([_mask_special(x, self.temperature) for x in logits])
+        return _average_logits([_mask_special(x, self.temperature) for x in logits])
 
     def reorder(self, rows: Tensor) -> None:
         """Let row i, counted over B * K, continue row `rows[i]`."""
@@ -301,7 +301,7 @@ def _mask_special(logits: Tensor, temperature: float) -> Tensor:
     return logits / temperature if temperature != 1 else logits
 
 
-def average_logits(members: Sequence[Tensor]) -> Tensor:
+def _average_logits(members: Sequence[Tensor]) -> Tensor:
     """Return logits of the mean of the members' probabilities, from logits (..., V) of each."""
     if len(members) == 1:
         return members[0]  # callers normalize

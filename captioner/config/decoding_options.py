@@ -128,9 +128,11 @@ class AnswerConfig:
     """Hypotheses that are kept in each step."""
     max_length: int = 12
     """Longest answer in tokens, including EOS."""
+    repetition_penalty: float = 1.0
+    """Factor on the log-probability of tokens that the answer already contains; 1 is off."""
     temperature: float = 1.0
     """Divisor of the logits that calibrates confidences; fitted on held-out questions."""
 
     def __post_init__(self) -> None:
-        check_minimum("answers", self, 1, "beam_size", "max_length")
+        check_minimum("answers", self, 1, "beam_size", "max_length", "repetition_penalty")
         check_interval("answers", self, f"(0, {MAX_TEMPERATURE}]", "temperature")

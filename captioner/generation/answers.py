@@ -16,6 +16,7 @@ from captioner.decoding import Hypothesis, Trie, beam_search, constrain_to_trie,
 from captioner.decoding.beam import Reorder
 from captioner.decoding.numpy_arrays import NUMPY
 from captioner.decoding.search import Step
+from captioner.generation.search_rules import rules_of_model
 
 
 def search_answers(
@@ -51,6 +52,9 @@ def search_answers(
         reorder: Reorder = state.reorder
         if closed is not None:
             step, reorder = constrain_to_trie(step, reorder, closed)
+        else:
+            penalty = config.repetition_penalty
+            options["rules"] = rules_of_model(state, penalty, greedy=beams == 1)
         if beams == 1:
             return greedy_search(step, **options)
         options |= {"beams": beams, "stop": "exact", "num_return": num_return}

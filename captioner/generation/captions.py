@@ -27,6 +27,7 @@ from captioner.decoding import (
 from captioner.decoding.arrays import Array, Arrays
 from captioner.decoding.search import Choose
 from captioner.generation.constraints import Constraints
+from captioner.generation.search_rules import rules_of_model
 
 UNCONSTRAINED = Constraints()
 _Item = TypeVar("_Item")
@@ -127,6 +128,7 @@ def _search_batches(
         return
     room = 2 * config.max_length + 1 if backend.admits else config.max_length
     state = backend.start(memories, rows=config.beam_size, room=room)
+    own = rules_of_model(state, config.repetition_penalty, greedy=config.beam_size == 1)
     stream = beam_stream(
         state.step,
         state.reorder,
@@ -139,7 +141,7 @@ def _search_batches(
         length_form=config.length_form,
         groups=config.groups,
         diversity=config.diversity,
-        rules=constraints.rules,
+        rules=(*own, *constraints.rules),
         required=constraints.required,
         admit=_Queue(state, batches).admit,
         arrays=backend.arrays,
@@ -208,8 +210,9 @@ def _generate(
     rows: int = 1,
     temperature: float = 1.0,
 ) -> Iterator[tuple[Array, Array]]:
-    length, rules = config.max_length, constraints.rules
+    length = config.max_length
     state = backend.start(memories, rows=rows, room=length, temperature=temperature)
+    own = rules_of_model(state, config.repetition_penalty, greedy=True)
     yield from generate_steps(
         state.step,
         choose,
@@ -218,7 +221,7 @@ def _generate(
         bos=backend.bos,
         eos=backend.ends,
         max_length=length,
-        rules=rules,
+        rules=(*own, *constraints.rules),
         arrays=backend.arrays,
     )
 

@@ -24,7 +24,6 @@ from captioner.decoding import (
     Rule,
     min_length,
     no_repeat_ngram,
-    repetition_penalty,
     satisfy_automata,
 )
 from captioner.errors import CaptionerError
@@ -70,8 +69,6 @@ def build_constraints(
         rules.append(min_length(config.min_length, eos=tokenizer.ends))
     if config.no_repeat_ngram:
         rules.append(no_repeat_ngram(config.no_repeat_ngram))
-    if config.repetition_penalty != 1:
-        rules.append(repetition_penalty(config.repetition_penalty))
     if automata or required:
         least = sum(int(automaton.min_remaining[0]) for automaton in (*automata, *required)) + 1
         if least > config.max_length:

@@ -55,6 +55,11 @@ class BlipCaptions(CrossAttentionFamily):
         return self.model.text_decoder
 
     @property
+    def generator(self) -> Any:
+        """The text decoder, because the whole model passes its inputs to it."""
+        return self.decoder
+
+    @property
     def spec(self) -> PixelSpec:
         """The size of images."""
         return square_spec(self.model.config.vision_config.image_size)

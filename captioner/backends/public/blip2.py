@@ -69,6 +69,11 @@ class Blip2(Family):
         return dtype
 
     @property
+    def generator(self) -> Any:
+        """The language model, because the whole model passes its inputs to it."""
+        return self.decoder
+
+    @property
     def spec(self) -> PixelSpec:
         """The size of images."""
         return square_spec(self.model.config.vision_config.image_size)
@@ -104,6 +109,10 @@ class Blip2(Family):
 
 class Blip2Causal(Blip2, PrefixFamily):
     """BLIP-2 with a decoder-only language model, such as OPT."""
+
+    def prompt_tokens(self, memory: PromptedImage) -> Sequence[int]:
+        """Return the image token and the prompt; see `Family.prompt_tokens`."""
+        return (*as_ids(self.model.config.image_token_index), *memory.prompt)
 
 
 class Blip2Seq2Seq(Blip2, Seq2SeqFamily):

@@ -128,6 +128,11 @@ class ChatFamily(PrefixFamily):
         repeats = len(tensors["states"]) // int(is_image.sum())
         return ids.repeat_interleave(torch.where(is_image, repeats, 1))
 
+    def prompt_tokens(self, memory: PromptedImage) -> Sequence[int]:
+        """Return the expanded prompt; see `Family.prompt_tokens`."""
+        ids: list[int] = self.expand(memory).tolist()
+        return ids
+
     def embed(self, memory: PromptedImage) -> Tensor:
         """Return the embeddings (L, D) of image and prompt."""
         ids = self.expand(memory)

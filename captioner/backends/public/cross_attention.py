@@ -25,8 +25,6 @@ class CrossAttentionFamily(Family):
     """A family with a decoder that attends to a memory of image and question."""
 
     attends = True
-    start_tokens: tuple[int, ...]
-    """The input of the decoder before the first token of a text."""
     skipped_positions = 0
     """Positions of the memory before those of the image, such as a class token."""
 
@@ -34,6 +32,10 @@ class CrossAttentionFamily(Family):
     @abstractmethod
     def decoder(self) -> Any:
         """The decoder with its language-model head."""
+
+    def prompt_tokens(self, memory: PromptedImage) -> Sequence[int]:
+        """Return the start tokens; see `Family.prompt_tokens`."""
+        return self.start_tokens
 
     @abstractmethod
     def memory(self, memory: PromptedImage) -> Tensor:

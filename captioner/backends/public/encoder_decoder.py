@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from captioner.backends.public.cross_attention import CrossAttentionFamily
+from captioner.backends.public.decoder_state import DecoderState
 from captioner.backends.public.family import ImageFeatures, PromptedImage
+from captioner.backends.public.gpt2_decoder import decode_token, is_gpt2, start_decoder
 from captioner.backends.public.model_folder import load_model, load_processor, load_tokenizer
 from captioner.backends.public.public_vocabulary import Vocabulary
 from captioner.backends.public.text_rules import as_ids
@@ -92,6 +94,20 @@ class EncoderDecoder(CrossAttentionFamily):
         if project is not None:
             states = project(states)
         return [ImageFeatures({"states": x}) for x in states]
+
+    def prefill(self, memories: Sequence[PromptedImage]) -> tuple[Tensor, DecoderState]:
+        """Compute the start token; return the logits (B, V) of the first token, and the state."""
+        if not is_gpt2(self.decoder):
+            return super().prefill(memories)
+        state = start_decoder(self.decoder, self.attended(memories))
+        tokens = torch.tensor(self.start_tokens * len(memories), device=self.device)
+        return self.step(tokens, state), state
+
+    def step(self, tokens: Tensor, state: DecoderState) -> Tensor:
+        """Return the logits (N, V) after one more token of each row (N,); update the state."""
+        if state.images:
+            return decode_token(self.decoder, tokens, state)
+        return super().step(tokens, state)
 
     def caption_prompt(self) -> list[int]:
         """Return an empty prompt."""

@@ -78,6 +78,8 @@ class Family(ABC):
     processor: Any
     """The image processor."""
     vocabulary: Vocabulary
+    start_tokens: tuple[int, ...] = ()
+    """The input of an encoder-decoder before the first token of a text."""
     max_length: int
     """Largest number of tokens of a text after a prompt."""
     question_length: int
@@ -93,6 +95,19 @@ class Family(ABC):
         `dtype` is a type of torch, or "auto" for that of the stored weights. Raises CheckpointError
         if a part is missing or damaged.
         """
+
+    @property
+    def generator(self) -> Any:
+        """The module whose `generate`, and whose generation settings, transformers uses."""
+        return self.model
+
+    def length_limit(self, *, asks: bool) -> int:
+        """Return the longest caption or answer in tokens by default."""
+        return min(self.answer_length if asks else self.caption_length, self.max_length)
+
+    def prompt_tokens(self, memory: PromptedImage) -> Sequence[int]:
+        """Return the ids before a text that `generate` takes into account as repeated tokens."""
+        return memory.prompt
 
     @property
     def device(self) -> torch.device:

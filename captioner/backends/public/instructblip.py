@@ -22,6 +22,7 @@ from captioner.backends.public.model_folder import load_tokenizer
 from captioner.backends.public.prefix import PrefixFamily
 from captioner.backends.public.public_vocabulary import ControlTokens
 from captioner.backends.public.text_encoder import Seq2SeqFamily
+from captioner.backends.public.text_rules import as_ids
 
 SEPARATOR = -1
 """Separates the ids of the language model from those of the Q-Former in a prompt."""
@@ -89,6 +90,11 @@ class InstructBlip(Blip2):
 
 class InstructBlipCausal(InstructBlip, PrefixFamily):
     """InstructBLIP with a decoder-only language model, such as Vicuna."""
+
+    def prompt_tokens(self, memory: PromptedImage) -> Sequence[int]:
+        """Return the image token and the prompt; see `Family.prompt_tokens`."""
+        prompt = memory.prompt[: memory.prompt.index(SEPARATOR)]
+        return (*as_ids(self.model.config.image_token_index), *prompt)
 
 
 class InstructBlipSeq2Seq(InstructBlip, Seq2SeqFamily):

@@ -57,6 +57,11 @@ class Kosmos2(PrefixFamily):
         return self.model.text_model
 
     @property
+    def generator(self) -> Any:
+        """The language model, because the whole model passes its inputs to it."""
+        return self.decoder
+
+    @property
     def spec(self) -> PixelSpec:
         """The size of images."""
         return square_spec(self.model.config.vision_config.image_size)
@@ -81,6 +86,14 @@ class Kosmos2(PrefixFamily):
         tokenizer = self.vocabulary.tokenizer
         prompt = f"{tokenizer.bos_token}<image> </image> {text}"
         return list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+
+    def prompt_tokens(self, memory: PromptedImage) -> Sequence[int]:
+        """Return the prompt and the ids at the places of the image; see `Family.prompt_tokens`.
+
+        The processor of transformers writes the ids after the unknown token to these places.
+        """
+        first = self.vocabulary.tokenizer.unk_token_id + 1
+        return (*memory.prompt, *range(first, first + self.model.config.latent_query_num))
 
     def embed(self, memory: PromptedImage) -> Tensor:
         """Return the embeddings of the prompt with the image features in it (L, D)."""

@@ -75,6 +75,10 @@ class PaliGemma(PrefixFamily):
         text = f"{tokenizer.bos_token}{task}\n"
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
+    def prompt_tokens(self, memory: PromptedImage) -> Sequence[int]:
+        """Return the image token and the prompt; see `Family.prompt_tokens`."""
+        return (self.model.config.image_token_id, *memory.prompt)
+
     def embed(self, memory: PromptedImage) -> Tensor:
         """Return the image features and the embeddings of the prompt (L, D)."""
         prompt = torch.tensor(memory.prompt, device=self.device)

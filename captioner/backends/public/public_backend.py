@@ -17,8 +17,8 @@ from torch import Tensor
 
 from captioner.backends.base import Kind
 from captioner.backends.model_inputs import Inputs, ModelInput, Prepared
-from captioner.backends.public.decoder_state import DecoderState
 from captioner.backends.public.family import Family, PromptedImage
+from captioner.backends.public.public_search import PublicDecodingState, check_numbers
 from captioner.backends.public.text_rules import TokenRules
 from captioner.decoding.arrays import Arrays
 from captioner.decoding.torch_arrays import arrays_on
@@ -41,7 +41,9 @@ class PublicBackend:
     def __init__(self, family: Family) -> None:
         self.family, self.tokenizer = family, family.vocabulary
         self.bos, self.pad, self.ends = self.tokenizer.bos, self.tokenizer.pad, self.tokenizer.ends
-        self.rules = TokenRules.of_model(family.model, size=len(family.vocabulary))
+        self.rules = TokenRules.of_model(
+            family.generator, size=len(family.vocabulary), start=family.start_tokens
+        )
         first = self.rules.first
         if first is not None and first in self.tokenizer.special:
             self.tokenizer.silent = (first,)
@@ -90,6 +92,10 @@ class PublicBackend:
     def max_length(self) -> int:
         """The largest number of tokens of a text, its end included."""
         return self.family.max_length
+
+    def length_limit(self, *, asks: bool) -> int:
+        """Return the longest caption or answer in tokens by default."""
+        return self.family.length_limit(asks=asks)
 
     def inference(self) -> AbstractContextManager[None]:
         """Return torch's inference mode."""
@@ -167,7 +173,10 @@ class PublicBackend:
     def score(
         self, memories: Sequence[PromptedImage], texts: np.ndarray, *, temperature: float = 1.0
     ) -> np.ndarray:
-        """Return the log-probabilities (B, K, T) of given texts, one token after the other."""
+        """Return the log-probabilities (B, K, T) of given texts, one token after the other.
+
+        The end of a text of the default length limit may be forced, as in a search with this limit.
+        """
         ids = torch.from_numpy(texts).to(self.device)  # (B, K, T)
         written = ids != self.tokenizer.pad
         ids, (_, rows, length) = ids.clamp(min=0), ids.shape
@@ -175,10 +184,23 @@ class PublicBackend:
         columns = []
         tokens = ids[..., 0]  # the first step continues the prompt, whatever its input is
         for t in range(length):
-            logprobs = state.step(tokens).log_softmax(-1)  # (B, K, V)
+            logprobs = state.restore(state.step(tokens).log_softmax(-1))  # (B, K, V)
             tokens = ids[..., t]
             columns.append(logprobs.gather(-1, tokens[..., None])[..., 0])
-        return (torch.stack(columns, -1) * written).cpu().numpy()
+        logprobs = torch.stack(columns, -1) * written
+        if self.rules.last:
+            logprobs.masked_fill_(self._is_forced_end(memories, ids, written), 0)
+        return logprobs.cpu().numpy()
+
+    def _is_forced_end(
+        self, memories: Sequence[PromptedImage], ids: Tensor, written: Tensor
+    ) -> Tensor:
+        """Return which tokens (B, K, T) a search with the default length limit is forced to."""
+        limits = [self.length_limit(asks=memory.asks) for memory in memories]
+        lengths = written.cumsum(-1)  # (B, K, T)
+        is_longest = lengths[..., -1:] == torch.tensor(limits, device=ids.device)[:, None, None]
+        is_end = torch.isin(ids, torch.tensor(self.rules.last, device=ids.device))
+        return is_end & is_longest & (lengths == lengths[..., -1:]) & written
 
     @torch.inference_mode()
     def attention(self, memories: Sequence[PromptedImage], texts: np.ndarray) -> list[np.ndarray]:
@@ -190,72 +212,3 @@ class PublicBackend:
         maps = [self.family.attention(m, x) for m, x in zip(memories, ids, strict=True)]
         check_numbers(torch.stack(maps))
         return [torch.stack(maps).float().cpu().numpy()]
-
-
-def check_numbers(outputs: Tensor) -> None:
-    """Raise CaptionerError if a row of logits or weights has NaN, or infinity as its maximum."""
-    if not outputs.amax(-1).isfinite().all():
-        raise CaptionerError(
-            "the outputs of the model are not numbers; its weights or its image processor are"
-            " damaged"
-        )
-
-
-class PublicDecodingState:
-    """The decoder of a family as `step`, with its cache; see `DecodingState`."""
-
-    def __init__(
-        self,
-        family: Family,
-        rules: TokenRules,
-        memories: Sequence[PromptedImage],
-        *,
-        rows: int,
-        room: int,
-        temperature: float,
-    ) -> None:
-        self.family, self.rules, self.rows, self.room = family, rules, rows, room
-        self.temperature, self.images, self.length = temperature, len(memories), 0
-        self.memories: Sequence[PromptedImage] | None = memories
-        self.state: DecoderState
-        self.is_shared = True
-        """Whether the rows of an image still share one row of the cache."""
-
-    def step(self, tokens: Tensor) -> Tensor:
-        """Return the logits (B, K, V) after tokens (B, K); the first step continues the prompt."""
-        if self.memories is not None:
-            first, self.state = self.family.prefill(self.memories)
-            self.memories = None
-            check_numbers(first)
-            logits = first.float()[:, None]  # (B, 1, V)
-        else:
-            if self.is_shared:
-                self._separate(torch.arange(self.images * self.rows, device=tokens.device))
-            flat = tokens.reshape(-1)
-            logits = self.family.step(flat, self.state).float().view(*tokens.shape, -1)
-        logits = self.rules.apply(logits, self.length, is_last=self.length + 1 == self.room)
-        self.length += 1
-        if self.temperature != 1:
-            logits = logits / self.temperature
-        return logits.expand(-1, self.rows, -1)
-
-    def _separate(self, rows: Tensor, images: Tensor | None = None) -> None:
-        """Give each row a row of the cache of its own."""
-        self.state.select(rows // self.rows, images)
-        self.is_shared = False
-
-    def reorder(self, rows: Tensor) -> None:
-        """Let row i, counted over B * K, continue row `rows[i]`; see `DecodingState`."""
-        is_complete = len(rows) == self.images * self.rows
-        self.images = len(rows) // self.rows
-        images = None if is_complete else rows[:: self.rows] // self.rows
-        if self.is_shared:
-            self._separate(rows, images)
-        elif is_complete:
-            self.state.reorder(rows)
-        else:
-            self.state.select(rows, images)
-
-    def admit(self, memories: Sequence[PromptedImage], places: Tensor) -> None:
-        """Raise NotImplementedError: prompts of different lengths begin together."""
-        raise NotImplementedError

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
 from captioner.backends.model_inputs import Prepared
 from captioner.backends.public.family import PromptedImage
 from captioner.backends.public.family_settings import build_config
-from captioner.backends.public.public_backend import PublicBackend, PublicDecodingState
-from captioner.backends.torch_backend import average_logits
+from captioner.backends.public.public_backend import PublicBackend
+from captioner.backends.public.public_search import PublicDecodingState, RuledSearch
 from captioner.config import Config
 from captioner.errors import CheckpointError
 from captioner.images.transforms import PixelSpec
@@ -35,6 +36,11 @@ class EnsembleMemory:
     members: tuple[PromptedImage, ...]
     layout: tuple[()] = ()
     """Equal for all, as those of the members are."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether it has a question."""
+        return self.members[0].asks
 
 
 class PublicEnsemble(PublicBackend):
@@ -70,6 +76,10 @@ class PublicEnsemble(PublicBackend):
     def max_length(self) -> int:
         """The largest number of tokens of a text, its end included."""
         return min(member.max_length for member in self.members)
+
+    def length_limit(self, *, asks: bool) -> int:
+        """Return the longest caption or answer in tokens by default."""
+        return min(member.length_limit(asks=asks) for member in self.members)
 
     def read_arrays(self, image: Image.Image) -> tuple[np.ndarray, ...]:
         """Return the inputs of an RGB image of all members, one after the other."""
@@ -116,15 +126,28 @@ class PublicEnsemble(PublicBackend):
             yield member, [memory.members[i] for memory in memories]
 
 
-class EnsembleDecodingState:
-    """The decoders of all members as one `step`; see `DecodingState`."""
+class EnsembleDecodingState(RuledSearch):
+    """The decoders of all members as one `step`; see `DecodingState`.
+
+    The members have equal rules. A repetition penalty includes the prompt of the first one.
+    """
 
     def __init__(self, states: Sequence[PublicDecodingState]) -> None:
         self.states = states
+        self.family, self.token_rules = states[0].family, states[0].token_rules
+
+    @property
+    def memories(self) -> list[PromptedImage]:  # type: ignore[override]  # read-only
+        """The memories of the first member."""
+        return self.states[0].memories
 
     def step(self, tokens: Tensor) -> Tensor:
         """Return the logarithm of the mean probabilities (B, K, V) after tokens (B, K)."""
-        return average_logits([state.step(tokens) for state in self.states])
+        logprobs = [state.restore(state.step(tokens).log_softmax(-1)) for state in self.states]
+        self.logits = torch.stack(logprobs).logsumexp(0) - math.log(len(logprobs))
+        if self.token_rules.suppresses:
+            self.allowed = self.logits.logsumexp(-1, keepdim=True)
+        return self.logits
 
     def reorder(self, rows: Tensor) -> None:
         """Let row i, counted over B * K, continue row `rows[i]`."""

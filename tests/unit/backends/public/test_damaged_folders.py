@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from public_folders.blip import build_blip
 from public_folders.chat import build_qwen2_vl
+from public_folders.encoder_decoder import build_encoder_decoder
 
 import captioner
 from captioner.backends.public.families import load_family
@@ -36,16 +37,19 @@ def change(path: Path, **values: Any) -> None:
         ("length_penalty", "x"),
         ("length_penalty", [1]),
         ("no_repeat_ngram_size", "a"),
+        ("repetition_penalty", "a"),
+        ("repetition_penalty", [1]),
         ("suppress_tokens", ["a"]),
         ("suppress_tokens", [-5]),
         ("forced_bos_token_id", "q"),
         ("forced_bos_token_id", -1),
     ],
 )
-def test_generation_settings_are_checked(folder: Path, name: str, value: Any) -> None:
-    change(folder / "generation_config.json", **{name: value})
+def test_generation_settings_are_checked(tmp_path: Path, name: str, value: Any) -> None:
+    build_encoder_decoder(tmp_path, 0)
+    change(tmp_path / "generation_config.json", **{name: value})
     with pytest.raises(CheckpointError) as error:
-        load_public(folder)
+        load_public(tmp_path)
     assert "\n" not in str(error.value)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -72,6 +73,12 @@ class Folders:
             BUILDERS[family](folder, int(seed))
         return folder
 
+    def write_settings(self, name: str, settings: dict[str, Any]) -> None:
+        """Build the folder of `FAMILY SEED rules`, with generation settings."""
+        folder = shutil.copytree(self[name.removesuffix(" rules")], self.root / name)
+        path = folder / "generation_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
     def load(self, *names: str) -> Captioner:
         return captioner.load([self[name] for name in names], device="cpu")
 
@@ -109,6 +116,20 @@ def mean_logprob(
 
 @pytest.mark.parametrize("name", ["blip 0", "git 0"])
 def test_ensemble_of_equal_members_is_the_model(folders: Folders, name: str) -> None:
+    assert_same_captions(folders, name)
+
+
+@pytest.mark.parametrize("name", ["git 0", "bert 0"])
+def test_rules_of_equal_members_are_those_of_the_model(folders: Folders, name: str) -> None:
+    model = folders.load(name)
+    tokens = [i for result in model.caption(random_images(3)) for i in result.best.tokens]
+    likely = sorted(set(tokens) - set(model.backend.ends), key=tokens.count)[-2:]
+    folders.write_settings(f"{name} rules", {"suppress_tokens": likely, "repetition_penalty": 1.3})
+    assert_same_captions(folders, f"{name} rules")
+
+
+def assert_same_captions(folders: Folders, name: str) -> None:
+    """Compare a model with the ensemble of two copies of it."""
     one, twice, images = folders.load(name), folders.load(name, name), random_images(3)
     for options in ({"num_captions": 3}, {"beam_size": 1}, {"method": "sample", "seed": 3}):
         pairs = zip(one.caption(images, **options), twice.caption(images, **options), strict=True)

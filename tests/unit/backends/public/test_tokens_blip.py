@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from public_folders.blip import build_blip, build_blip_vqa
 from public_folders.tokenizers import QUESTIONS
+from public_rules import assert_rules_equal
 from public_tokens import (
     PublicModel,
     assert_attention_is_grid,
@@ -88,6 +89,14 @@ def test_question_tokenizer_truncates(answerer: PublicModel) -> None:
     ids = tokenizer.encode("what color is the dog?")
     assert ids == answerer.family.question_prompt("what color is the dog?")
     assert tokenizer.encode("what color is the dog?", max_length=4) == [*ids[:3], ids[-1]]
+
+
+def test_rules_of_captions(captioner: PublicModel) -> None:
+    assert_rules_equal(captioner, generate, random_images(2))
+
+
+def test_rules_of_answers(answerer: PublicModel) -> None:
+    assert_rules_equal(answerer, generate, random_images(2), QUESTIONS[:2])
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from public_folders.query_transformers import (
     build_instructblip_t5,
 )
 from public_oracles import processor_oracle
+from public_rules import assert_rules_equal
 from public_tokens import (
     Generate,
     PublicModel,
@@ -65,6 +66,11 @@ def test_answers_in_a_batch(case: Case) -> None:
 
 def test_scores_of_answers(case: Case) -> None:
     assert_scores_equal(case.model, random_images(3, 3), QUESTIONS)
+
+
+def test_rules(case: Case) -> None:
+    assert_rules_equal(case.model, case.generate, random_images(2))
+    assert_rules_equal(case.model, case.generate, random_images(2), QUESTIONS[:2])
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from public_folders import chat
+from public_rules import assert_rules_equal
 from public_tokens import (
     PublicModel,
     assert_batch_equal,
@@ -107,6 +108,10 @@ def test_questions_of_several_lengths_in_a_batch(model: PublicModel) -> None:
 
 def test_scores_of_captions(model: PublicModel) -> None:
     assert_scores_equal(model, random_images(4, 3, sizes=SIZES))
+
+
+def test_rules(model: PublicModel) -> None:
+    assert_rules_equal(model, generate, random_images(2, sizes=SIZES))
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from public_folders.encoder_decoder import build_encoder_decoder
+from public_rules import assert_rules_equal
 from public_tokens import (
     PublicModel,
     assert_attention_is_grid,
@@ -22,6 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from captioner.backends.public.families import load_family
 from captioner.backends.public.family import Family
+from captioner.backends.public.gpt2_decoder import is_gpt2
 from captioner.errors import CheckpointError
 
 PAIRS = [("vit", "gpt2", 32), ("swin", "bert", 48), ("deit", "roberta", 48), ("beit", "bart", 32)]
@@ -40,8 +42,19 @@ def test_captions_equal_generate(tmp_path: Path, encoder: str, decoder: str, wid
     model = PublicModel.load(tmp_path)
     assert_tokens_equal(model, generate, random_images(3))
     assert_attention_is_grid(model, random_images(2), 16, rest=encoder != "swin")
-    if decoder != "bart":  # its settings force the end of the longest text
-        assert_scores_equal(model, random_images(2))
+    assert_scores_equal(model, random_images(2))
+
+
+def test_other_scale_of_attention(tmp_path: Path) -> None:
+    """Such a GPT-2 does not share keys and values among beams."""
+    build_encoder_decoder(tmp_path, 0)
+    path = tmp_path / "config.json"
+    values = json.loads(path.read_text())
+    values["decoder"]["scale_attn_by_inverse_layer_idx"] = True
+    path.write_text(json.dumps(values))
+    model = PublicModel.load(tmp_path)
+    assert not is_gpt2(model.family.decoder)
+    assert_tokens_equal(model, generate, random_images(2))
 
 
 def test_captions_in_a_batch(tmp_path: Path) -> None:
@@ -72,6 +85,12 @@ def test_missing_start_token(tmp_path: Path) -> None:
         path.write_text(json.dumps(values))
     with pytest.raises(CheckpointError, match="no decoder_start_token_id"):
         load_family(str(tmp_path), torch.float32)
+
+
+@pytest.mark.parametrize(("encoder", "decoder", "width"), [PAIRS[0], PAIRS[3]])
+def test_rules(tmp_path: Path, encoder: str, decoder: str, width: int) -> None:
+    build_encoder_decoder(tmp_path, 0, encoder, decoder, width=width)
+    assert_rules_equal(PublicModel.load(tmp_path, max_length=8), generate, random_images(2))
 
 
 @pytest.mark.slow

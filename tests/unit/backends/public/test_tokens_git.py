@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from public_folders.git import build_git
 from public_folders.tokenizers import QUESTIONS
+from public_rules import assert_rules_equal
 from public_tokens import (
     PublicModel,
     assert_batch_equal,
@@ -70,6 +71,11 @@ def test_video_model_is_rejected(tmp_path: Path) -> None:
     build_git(tmp_path, 0, frames=2)
     with pytest.raises(CheckpointError, match="video frames"):
         load_family(str(tmp_path), torch.float32)
+
+
+def test_rules(model: PublicModel) -> None:
+    assert_rules_equal(model, generate, random_images(2), forces_first=False)
+    assert_rules_equal(model, generate, random_images(2), QUESTIONS[:2])
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from public_folders.prompted import (
     build_pix2struct_vqa,
 )
 from public_oracles import processor_oracle
+from public_rules import assert_rules_equal
 from public_tokens import (
     Generate,
     PublicModel,
@@ -122,8 +122,6 @@ def test_texts_in_a_batch(case: Case) -> None:
 
 @parametrize(*BUILDERS)
 def test_scores_of_texts(case: Case) -> None:
-    backend = case.model.backend
-    backend.rules = replace(backend.rules, last=())  # a forced end has its own score otherwise
     assert_scores_equal(case.model, random_images(3, 3, sizes=SIZES), case.questions(3))
 
 
@@ -159,6 +157,11 @@ def test_question_is_drawn_as_in_transformers(
     expected = processor.render_header(pixels, question, font_bytes=font)
     drawn = np.array(draw_question(image, question, font))
     np.testing.assert_array_equal(drawn, expected.permute(1, 2, 0).numpy())
+
+
+@parametrize(*BUILDERS)
+def test_rules(case: Case) -> None:
+    assert_rules_equal(case.model, case.generate, random_images(2, sizes=SIZES), case.questions(2))
 
 
 @pytest.mark.slow
