@@ -1,102 +1,85 @@
-"""Test that damaged transformers folders and unusual images give one error."""
+"""Folders of public models with damaged files: one line that names what to correct."""
 
 from __future__ import annotations
 
 import json
+import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
-from public_folders.blip import build_blip
-from public_folders.chat import build_qwen2_vl
+from public_folders.catalog import FAMILIES
 
-import captioner
-from captioner.backends.public.families import load_family
-from captioner.backends.public.family_loading import load_public
-from captioner.errors import CaptionerError, CheckpointError, ImageError
+from captioner.cli import generate
 
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    build_blip(tmp_path, 0)
-    return tmp_path
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+Damage = Callable[[Path], Any]
 
 
-def change(path: Path, **values: Any) -> None:
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps(content | values))
+def write(name: str, content: bytes) -> Damage:
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def cut(name: str) -> Damage:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-9])
+
+
+def change(name: str, **values: Any) -> Damage:
+    def apply(folder: Path) -> None:
+        content = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(content | values))
+
+    return apply
+
+
+def use_type(model_type: str, name: str) -> Damage:
+    return change("config.json", model_type=model_type, architectures=[name])
+
+
+@pytest.fixture(scope="module")
+def blip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("damaged") / "blip"
+    FAMILIES["BLIP"](folder, 0)
+    return folder
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("damage", "message"),
     [
-        ("num_beams", "x"),
-        ("num_beams", 100000),
-        ("length_penalty", "x"),
-        ("length_penalty", [1]),
-        ("no_repeat_ngram_size", "a"),
-        ("suppress_tokens", ["a"]),
-        ("suppress_tokens", [-5]),
-        ("forced_bos_token_id", "q"),
-        ("forced_bos_token_id", -1),
+        (cut("model.safetensors"), "again"),
+        (write("model.safetensors", b""), "copy or download it again"),
+        (write("model.safetensors", POINTER), "git lfs pull"),
+        (write("tokenizer.json", b"{}"), "KeyError: 'added_tokens'; check tokenizer.json"),
+        (cut("tokenizer.json"), "cannot be loaded as a tokenizer: "),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "check tokenizer.json"),
+        (use_type("git", "GitForCausalLM"), "AttributeError: .*; check config.json"),
+        (use_type("llava", "LlavaForConditionalGeneration"), r" \.\.\.; check config.json"),
+        (use_type("blip-2", "Blip2ForConditionalGeneration"), "check config.json"),
+        (change("config.json", vision_config={}, text_config={}), r"describes [\d,]+ weights, of"),
+        (write("preprocessor_config.json", b"{}"), "takes? .*384x384 pixels.*; restore prepro"),
+        (change("preprocessor_config.json", size={"height": 48, "width": 48}), "48x48 pixels"),
+        (change("preprocessor_config.json", size="big"), "check preprocessor_config.json"),
+        (change("preprocessor_config.json", image_processor_type="None"), r"\.\.\.; check prepro"),
+        (
+            change("preprocessor_config.json", image_mean=[0.5] * 2),
+            "restore preprocessor_config.json",
+        ),
     ],
 )
-def test_generation_settings_are_checked(folder: Path, name: str, value: Any) -> None:
-    change(folder / "generation_config.json", **{name: value})
-    with pytest.raises(CheckpointError) as error:
-        load_public(folder)
-    assert "\n" not in str(error.value)
-
-
-def test_damaged_generation_settings(folder: Path) -> None:
-    (folder / "generation_config.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"generation_config\.json"):
-        load_public(folder)
-
-
-@pytest.mark.parametrize("architectures", [5, [["x"]], "x"])
-def test_other_types_of_architectures(folder: Path, architectures: Any) -> None:
-    change(folder / "config.json", architectures=architectures)
-    assert load_family(str(folder), "auto").captions
-
-
-def test_a_damaged_image_processor(folder: Path) -> None:
-    change(folder / "preprocessor_config.json", image_mean=[0.5, 0.5])
-    with pytest.raises(CheckpointError, match="image processor"):
-        load_public(folder)
-
-
-def test_weights_of_another_model_print_no_report(
-    folder: Path, capfd: pytest.CaptureFixture[str]
+def test_each_damage_is_one_line_with_advice(
+    blip: Path, tmp_path: Path, capsys, damage: Damage, message: str
 ) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    config["text_config"]["intermediate_size"] = 20
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match="another shape"):
-        load_public(folder)
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("device", ["zzz", "meta"])
-def test_devices_that_do_not_exist(folder: Path, device: str) -> None:
-    with pytest.raises(CaptionerError, match="device"):
-        load_public(folder, device=device)
-
-
-def test_images_of_any_size(tmp_path: Path) -> None:
-    build_qwen2_vl(tmp_path, 0)
-    model = captioner.load(tmp_path)
-    assert model.view is None
-    narrow, good = Image.new("RGB", (2, 900)), Image.new("RGB", (40, 30))
-    first, second = model.caption([narrow, good], max_length=4)
-    assert isinstance(first.error, ImageError)
-    assert second.error is None
-
-
-@pytest.mark.parametrize("end", [10**9, -1])
-def test_an_end_outside_the_vocabulary(tmp_path: Path, end: int) -> None:
-    build_qwen2_vl(tmp_path, 0)
-    change(tmp_path / "generation_config.json", eos_token_id=end)
-    with pytest.raises(CheckpointError, match=r"token id|eos_token_id"):
-        load_public(tmp_path)
+    folder = shutil.copytree(blip, tmp_path / "model")
+    damage(folder)
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "x.png")
+    words = [tmp_path / "x.png", "--checkpoint", folder, "--device", "cpu"]
+    capsys.readouterr()
+    assert generate.main([str(word) for word in words]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert re.search(message, err), err
+    assert len(err) < 700
