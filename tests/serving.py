@@ -94,6 +94,7 @@ class FakeCaptioner:
     max_length = 8
     view = (16, 16), False
     audio_rate: int | None = None
+    captions = True
 
     def __init__(self) -> None:
         self.config = SimpleNamespace(

@@ -38,6 +38,9 @@ PREPROCESSOR_FILES = (
     "processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json",
 )  # fmt: skip
 """A transformers preprocessor has at least one of them."""
+QFORMER_TOKENIZER, CHAT_TEMPLATES = "qformer_tokenizer", "additional_chat_templates"
+SUBFOLDERS = (QFORMER_TOKENIZER, CHAT_TEMPLATES)
+"""Subfolders of a transformers folder: the second tokenizer of InstructBLIP, more templates."""
 HOW_TO_CONVERT = (
     "pickles can run code when they are loaded, so they are never read; get safetensors from the"
     " authors, or load the model with transformers on an isolated machine and write it with"

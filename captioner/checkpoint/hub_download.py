@@ -30,6 +30,7 @@ from captioner.checkpoint.folder_format import (
     HOW_TO_CONVERT,
     INDEX,
     PUBLIC_CONFIG,
+    SUBFOLDERS,
     TOKENIZER,
     WEIGHTS,
     CheckpointFormat,
@@ -49,7 +50,6 @@ OWN_FILES = (CONFIG, WEIGHTS, TOKENIZER, METRICS, ANSWERS, PUBLIC_CONFIG, "READM
 """Files of captioner's format, beside graphs (*.onnx) and the folder of a text encoder."""
 PUBLIC_SUFFIXES = (".json", ".model", ".txt", ".jinja")
 """Suffixes of the files of a transformers model, beside its weights."""
-CHAT_TEMPLATES = "additional_chat_templates/"
 
 _logger = logging.getLogger(__name__)
 
@@ -93,8 +93,8 @@ def select_files(name: HubName, files: Sequence[str], kind: CheckpointFormat) ->
         needed = [f for f in files if f in OWN_FILES or (f.endswith(".onnx") and "/" not in f)]
         needed += [f for f in files if f.startswith(f"{TEXT_ENCODER}/") and not first_pickle([f])]
     else:
-        needed = [f for f in files if f.endswith(PUBLIC_SUFFIXES) and "/" not in f]
-        needed += [f for f in files if f.startswith(CHAT_TEMPLATES) and f.endswith(".jinja")]
+        texts = [f for f in files if f.endswith(PUBLIC_SUFFIXES)]
+        needed = [f for f in texts if "/" not in f or f.rpartition("/")[0] in SUBFOLDERS]
         needed += [f for f in files if f in (CONFIG, WEIGHTS)]
     if WEIGHTS not in needed and (kind == "captioner" or INDEX not in needed):
         if pickle := first_pickle(files):

@@ -25,6 +25,8 @@ ITEM_BYTES = {
 LARGEST_HEADER = 100_000_000
 """Bytes; the limit of the format."""
 METADATA = "__metadata__"
+LFS_POINTER = b"version https://git-lfs.github.com"
+"""The beginning of the text that stands for a file which Git LFS has not fetched."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,10 @@ def read_header(path: str | Path) -> Header:
     try:
         with open(path, "rb") as file:
             total = os.fstat(file.fileno()).st_size
-            size = int.from_bytes(file.read(8), "little")
+            start = file.read(8)
+            size = int.from_bytes(start, "little")
+            if start == LFS_POINTER[:8]:
+                raise ValueError("it is a pointer of Git LFS; fetch the weights with git lfs pull")
             if not 2 <= size <= min(LARGEST_HEADER, total - 8):
                 raise ValueError(f"{total} bytes cannot hold a header of {size}")
             entries = json.loads(file.read(size))
@@ -71,7 +76,8 @@ def read_header(path: str | Path) -> Header:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"{path}: cannot be read as safetensors: {type(error).__name__}: {error}"
+            f"{path}: cannot be read as safetensors: {type(error).__name__}: {error}; copy or"
+            " download it again"
         ) from None
     return Header(tensors, metadata)
 

@@ -85,7 +85,7 @@ def check(config: Config) -> int:
     status = 0
     for finding in preflight(config, print):
         status = status if finding.fine else 1
-        print(f"{'ok   ' if finding.fine else 'WRONG'} {finding.name}: {finding.detail}")
+        print(finding)
     return status
 
 

@@ -21,11 +21,13 @@ from captioner.checkpoint import (
     load_answers,
 )
 from captioner.checkpoint.folder_format import (
+    CHAT_TEMPLATES,
     INDEX,
     OWN_TYPE,
     PREPROCESSOR_FILES,
     PUBLIC_CONFIG,
     RUN_CONFIG,
+    SUBFOLDERS,
     TOKENIZER_FILES,
     CheckpointFormat,
     check_public_folder,
@@ -45,8 +47,6 @@ PUBLIC_FILES = {
 }  # fmt: skip
 """Files that the `save_pretrained` of transformers writes beside the weights. Other files of a
 folder, such as keys and notes, are never published."""
-SUBFOLDERS = ("qformer_tokenizer", "additional_chat_templates")
-"""Subfolders of a transformers folder: the second tokenizer of InstructBLIP, more templates."""
 CLEANED = {PUBLIC_CONFIG, "generation_config.json", "tokenizer_config.json", *PREPROCESSOR_FILES}
 """Files of transformers that can hold paths; the others hold tokens, which can be like a path."""
 _KEPT = re.compile(r".*_tokens?|.*_tokens_decoder|id2label|chat_template")
@@ -106,7 +106,7 @@ def _list_public(folder: Path) -> list[str]:
     """Return the names of the files of a transformers folder to publish, beside its weights."""
     if not folder.is_dir():
         return []
-    template = folder.name == SUBFOLDERS[1]
+    template = folder.name == CHAT_TEMPLATES
     return [
         path.name
         for path in sorted(folder.iterdir())

@@ -23,7 +23,8 @@ def add_adapters(encoder: nn.Module, rank: int) -> None:
     All linear layers get one, because adapters on attention alone do not match full fine-tuning
     (Dettmers et al., QLoRA, 2023, section 4), and because peft knows the attention layers' names
     for a few architectures only. The product is not scaled (alpha = rank): a scale would only be a
-    factor on the learning rate. Raises ConfigError if peft is not installed.
+    factor on the learning rate. Raises ConfigError if peft is not installed or the rank is larger
+    than a side of the weights.
     """
     _inject(encoder, rank, "all-linear", "model.question.lora_rank")
 
@@ -31,7 +32,7 @@ def add_adapters(encoder: nn.Module, rank: int) -> None:
 def add_chosen_adapters(model: nn.Module, rank: int, names: Sequence[str]) -> None:
     """Add a trainable adapter to each of the named linear layers of a transformers model.
 
-    Raises ConfigError if peft is not installed.
+    Raises ConfigError if peft is not installed or the rank is larger than a side of the weights.
     """
     _inject(model, rank, list(names), "train.lora_rank")
 
@@ -51,11 +52,29 @@ def _inject(model: nn.Module, rank: int, layers: str | list[str], setting: str) 
         raise ConfigError(
             f"{setting}={rank} needs peft ({one_line(error)}); {install_command('lora')}"
         ) from None
+    limit, name = _largest_rank(model, layers)
+    if rank > limit:
+        raise ConfigError(
+            f"{setting}={rank}: at most {limit}, the smaller side of the weights of {name}, which"
+            " would get an adapter; choose a lower rank, such as 16"
+        )
     settings = LoraConfig(r=rank, lora_alpha=rank, target_modules=layers)
     with warnings.catch_warnings():
         # peft adapts the setting to each layer: the weights of `Conv1D` are transposed.
         warnings.filterwarnings("ignore", "fan_in_fan_out")
         inject_adapter_in_model(settings, model)
+
+
+def _largest_rank(model: nn.Module, layers: str | list[str]) -> tuple[int, str]:
+    """Return the smallest side of the weights of the layers, and the name of that layer."""
+    from transformers.pytorch_utils import Conv1D
+
+    names = None if isinstance(layers, str) else set(layers)
+    return min(
+        (min(layer.weight.shape), name)
+        for name, layer in model.named_modules()
+        if isinstance(layer, (nn.Linear, Conv1D)) and (names is None or name in names)
+    )
 
 
 @torch.no_grad()

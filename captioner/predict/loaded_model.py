@@ -111,6 +111,11 @@ class LoadedModel:
         return next(iter(rates), None)
 
     @property
+    def captions(self) -> bool:
+        """Whether the model captions; False if it answers questions only."""
+        return self.backend.captions
+
+    @property
     def dtype(self) -> Any:
         """The type of the arithmetic: a `torch.dtype`, or a string with ONNX Runtime."""
         return self.backend.dtype
@@ -131,7 +136,9 @@ class LoadedModel:
 
     def _check_captions(self) -> None:
         if not self.backend.captions:
-            raise CaptionerError("this model answers questions only; ask one with --question")
+            raise CaptionerError(
+                "this model answers questions only; ask a question (--question, or in the request)"
+            )
 
     def _check_questions(self) -> None:
         if self.config.model.question is None:

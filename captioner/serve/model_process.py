@@ -97,8 +97,8 @@ class RemoteCaptioner:
         if self._closed:  # meanwhile, by another thread
             self._process.kill()
         self._pipe = _ObjectPipe(parent_end, _EncodedBytes.dump, _EncodedBytes)
-        attributes = self._receive()
-        self.config, self.max_length, self.tokenizer, self.view, self.audio_rate = attributes
+        self.config, self.max_length, self.tokenizer, *others = self._receive()
+        self.view, self.audio_rate, self.captions = others
 
     def _request(self, method: str, /, *args: Any, **options: Any) -> Any:
         if not self._process.is_alive() and not self._closed:
@@ -192,7 +192,7 @@ def _serve_captioner(connection: Connection, load: Callable[[], Captioner]) -> N
             captioner = load()
         except Exception as error:
             return pipe.send((error, None))
-        names = ("config", "max_length", "tokenizer", "view", "audio_rate")
+        names = ("config", "max_length", "tokenizer", "view", "audio_rate", "captions")
         pipe.send((None, [getattr(captioner, name) for name in names]))
         while True:
             method, args, options = pipe.receive()

@@ -38,8 +38,20 @@ class Finding:
     """The result of one check."""
 
     name: str
+    """What is true if the check passes."""
     fine: bool
     detail: str
+    problem: str
+    """What is true if it fails."""
+    advice: str
+    """What to do then."""
+    source: str = ""
+    """The data set of the batch."""
+
+    def __str__(self) -> str:
+        if self.fine:
+            return f"ok    {self.name}: {self.detail}"
+        return f"failed: {self.problem} ({self.detail}), in {self.source}; {self.advice}"
 
 
 def preflight(config: Config, tell: Callable[[str], None]) -> Iterator[Finding]:
@@ -62,7 +74,8 @@ def preflight(config: Config, tell: Callable[[str], None]) -> Iterator[Finding]:
         model.load_state_dict(start)
         prefix = f"{task.name}: " if len(tasks) > 1 else ""
         for finding in _check_source(model, dataset, number, tokenizer, config):
-            yield replace(finding, name=prefix + finding.name)
+            source = str(task.source.root) if len(tasks) == 1 else task.name
+            yield replace(finding, name=prefix + finding.name, source=source)
 
 
 def _check_source(
@@ -85,14 +98,20 @@ def _check_source(
         if len(samples) == BATCH_IMAGES:
             break
     if not samples:
-        yield Finding("images", False, "none of them can be read")
+        yield Finding(
+            "images can be read", False, "no batch can be made",
+            "no image can be read", "check data.root and the files",
+        )  # fmt: skip
         return
     batch = collate_for(tokenizer)(samples)
     yield from check_batch(batch, pad=tokenizer.pad, ends=tokenizer.ends)
     losses = overfit(model, batch, pad=tokenizer.pad)
     unit = "token" if batch.tags is None else "image"
     detail = f"loss per {unit} {losses[0]:.2f} to {losses[-1]:.3f} in {len(losses)} steps"
-    yield Finding("the model overfits one batch", losses[-1] < OVERFIT, detail)
+    yield Finding(
+        "the model overfits one batch", losses[-1] < OVERFIT, detail,
+        "the model does not overfit one batch", "check the texts of its images and the model",
+    )  # fmt: skip
     if batch.tags is None:
         yield _check_generation(model, batch, tokenizer, config)
     else:
@@ -106,19 +125,28 @@ def check_batch(batch: Batch, *, pad: int = PAD, ends: Sequence[int] = (EOS,)) -
     mean, deviation = inputs.mean().item(), inputs.std().item()
     # True of pixels with mean 0 and deviation 1 and of pixels in [-1, 1], but not in [0, 255].
     fine = bool(inputs.isfinite().all()) and abs(mean) < 3 and 0.05 < deviation < 5
-    yield Finding("pixels are normalized", fine, f"mean {mean:.2f}, deviation {deviation:.2f}")
+    yield Finding(
+        "pixels are normalized", fine, f"mean {mean:.2f}, deviation {deviation:.2f}",
+        "the pixels are not normalized", "correct image.mean and image.std, or the images",
+    )  # fmt: skip
     if batch.tags is not None:
         return
     tokens, labels = batch.tokens, batch.labels  # (B, K, T)
     continues = labels[..., 1:] != pad
     equal = (tokens[..., 1:] == labels[..., :-1])[continues].all()
     shifted = bool(equal and (tokens[..., 0] == BOS).all())
-    yield Finding("labels are one token ahead", shifted, f"{tokens.shape[-1]} tokens at most")
+    yield Finding(
+        "labels are one token ahead", shifted, f"{tokens.shape[-1]} tokens at most",
+        "the labels are not one token ahead of the inputs", "correct how batches are collated",
+    )  # fmt: skip
     lengths = (labels != pad).sum(-1)  # (B, K)
     last = labels.gather(-1, (lengths - 1).clamp(min=0)[..., None])[..., 0]
     is_end = torch.isin(last, torch.tensor(ends))
     ended = (is_end & (lengths > 0))[labels[..., 0] != pad]
-    yield Finding("texts end in EOS", bool(ended.all()), f"{int(ended.sum())} of {ended.numel()}")
+    yield Finding(
+        "texts end in EOS", bool(ended.all()), f"{int(ended.sum())} of {ended.numel()}",
+        "not all texts end in EOS", "correct the tokenizer or how batches are collated",
+    )  # fmt: skip
 
 
 def overfit(model: CaptionModel, batch: Batch, *, pad: int = PAD) -> list[float]:
@@ -158,7 +186,10 @@ def _check_tags(model: CaptionModel, batch: Batch, tags: Tensor) -> Finding:
     highest = logits.masked_fill(tags != 0, -infinity).amax(1)
     count = int((lowest > highest).sum())
     detail = f"{count} of {len(tags)} images"
-    return Finding("the model predicts the tags of the batch", count == len(tags), detail)
+    return Finding(
+        "the model predicts the tags of the batch", count == len(tags), detail,
+        "the model does not predict the tags of the batch", "check the tags of its images",
+    )  # fmt: skip
 
 
 def _check_generation(
@@ -177,4 +208,8 @@ def _check_generation(
         texts = [text for _, text in pairs]
     wrong = [f"; {a!r} for {b!r}" for a, b in zip(texts, expected, strict=True) if a != b]
     detail = f"{len(expected) - len(wrong)} of {len(expected)}{''.join(wrong[:1])}"
-    return Finding("the model generates the texts of the batch", not wrong, detail)
+    return Finding(
+        "the model generates the texts of the batch", not wrong, detail,
+        "the model does not generate the texts of the batch",
+        "check the texts, or ignore it if few words differ and the loss is small",
+    )  # fmt: skip

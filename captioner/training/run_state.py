@@ -238,9 +238,11 @@ def _check_record(
     record["progress"]["results"]  # missing in states of earlier versions
     differences = _differences(_complete(record["config"]), present["config"])
     changed = [key for key in differences if key not in HARMLESS]
+    other_start = _compare_starts(record, present)
     if changed and not force:
+        also = f"; {other_start}" if other_start else ""
         raise CheckpointError(
-            f"{path}: this run had other settings ({', '.join(changed)}); resume with its"
+            f"{path}: this run had other settings ({', '.join(changed)}){also}; resume with its"
             " own or with --force, or start a run with another train.output"
         )
     if record["data"] != present["data"] and not force:
@@ -251,16 +253,27 @@ def _check_record(
     # A tokenizer is trained on the captions at every start. With other token ids, the weights
     # would be useless.
     if record["tokenizer"] != present["tokenizer"]:
-        raise CheckpointError(
-            f"{path}: its tokenizer was trained on other captions than those of {roots}; restore"
-            " them, or start a run with another train.output"
-        )
-
+        if other_start:
+            problem = f"{other_start}, and their tokenizers differ; resume with its own"
+        elif start := present["config"]["train"]["start"]:
+            problem = f"the tokenizer of {start} has changed since this run began; restore it"
+        else:
+            problem = f"its tokenizer was trained on other captions than those of {roots}; restore"
+            problem += " them"
+        raise CheckpointError(f"{path}: {problem}, or start a run with another train.output")
     if record.get("answers") != present.get("answers"):
         raise CheckpointError(
             f"{path}: its classes are other answers than the frequent ones of {roots}; restore"
             " them, or start a run with another train.output"
         )
+
+
+def _compare_starts(record: Mapping[str, Any], present: Mapping[str, Any]) -> str:
+    """Return which checkpoints two runs began from, as given; empty if they are the same."""
+    first, second = (values["config"]["train"].get("start") for values in (record, present))
+    if first == second:
+        return ""
+    return f"it began from {first or 'new weights'}, not from {second or 'new weights'}"
 
 
 def _complete(config: dict[str, Any]) -> dict[str, Any]:

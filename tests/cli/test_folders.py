@@ -37,6 +37,24 @@ def usage(capsys, *words: str) -> str:
     return capsys.readouterr().err.splitlines()[-1]
 
 
+# Failures before the first row
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_run_that_cannot_begin_leaves_no_file(capsys, checkpoint, photos, name, is_damaged):
+    shutil.copytree(checkpoint, "model")
+    if is_damaged:
+        os.truncate("model/model.safetensors", 1000)
+    words = ["photos", "--checkpoint", "model", "--output", name, "--errors-to", "errors.txt"]
+    words += [] if is_damaged else ["--max-length", "900"]
+    before = set(os.listdir())
+    assert generate.main(words) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert set(os.listdir()) == before
+    assert generate.main(["photos", "--checkpoint", checkpoint, "--output", name]) == 0
+
+
 # Rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,8 +53,29 @@ def test_other_weights_do_not_continue_the_rows(hub: Hub, folder, photos, tmp_pa
     assert run("--checkpoint", "hf-hub:me/tiny") == 0
     config = (folder / "config.yaml").read_bytes()
     repository.commit({"config.yaml": config + b"# changed\n"})
+    old, new = (f"hf-hub:me/tiny@{commit}" for commit in repository.commits)
+    capsys.readouterr()
     assert run("--checkpoint", "hf-hub:me/tiny", "--resume") == 1
-    assert "its rows were made with checkpoint" in capsys.readouterr().err
+    message = f"its rows were made with the checkpoint {old}, not {new}; give the same options"
+    assert message in capsys.readouterr().err
+
+
+def test_a_changed_folder_and_an_unknown_checkpoint_do_not_continue(
+    folder, photos, tmp_path, capsys
+):
+    copied = shutil.copytree(folder, tmp_path / "copied")
+    assert run("--checkpoint", copied) == 0
+    capsys.readouterr()
+    with open(copied / "config.yaml", "a") as file:
+        file.write("# changed\n")
+    assert run("--checkpoint", copied, "--resume") == 1
+    message = f"its rows were made with an earlier content of the checkpoint {copied};"
+    assert message in capsys.readouterr().err
+    meta = json.loads(META.read_text())
+    del meta["origins"]
+    META.write_text(json.dumps(meta))
+    assert run("--checkpoint", copied, "--resume") == 1
+    assert "its rows were made with another checkpoint; give" in capsys.readouterr().err
 
 
 def test_rows_of_earlier_versions_can_be_continued(folder, photos):

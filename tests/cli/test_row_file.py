@@ -242,3 +242,56 @@ def test_only_regular_files_have_a_digest(tmp_path):
     assert compute_digest(str(tmp_path)) is None
     (tmp_path / "file").write_bytes(b"x" * 3_000_000)
     assert compute_digest(str(tmp_path / "file")) == compute_digest(b"x" * 3_000_000)
+
+
+# Failures before the first row
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_failure_before_the_first_row_leaves_no_file(opened, tmp_path, exists):
+    file, _ = opened(resume=False)
+    file.close()
+    for path in tmp_path.iterdir():
+        path.unlink()
+    if exists:
+        Path(file.path).touch()
+    for error in (DataError, KeyboardInterrupt):
+        with pytest.raises(error), opened(resume=False)[0]:
+            raise error
+        assert [path.read_bytes() for path in tmp_path.iterdir()] == [b""] * exists
+
+
+def test_a_failure_after_a_row_keeps_the_rows(opened, tmp_path):
+    file, _ = opened(resume=False)
+    file.append(ROWS[0])
+    with pytest.raises(KeyboardInterrupt), file:
+        raise KeyboardInterrupt
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(before) == 2
+    with pytest.raises(KeyboardInterrupt), opened()[0]:
+        raise KeyboardInterrupt
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_settings_that_cannot_be_written_leave_no_rows(opened, tmp_path):
+    file, _ = opened(resume=False)
+    with file:
+        pass
+    Path(file.path).unlink()
+    Path(meta_path(file.path)).unlink()
+    Path(meta_path(file.path)).mkdir()
+    with pytest.raises(DataError, match="cannot be used"):
+        opened(resume=False)
+    assert [path.name for path in tmp_path.iterdir()] == [Path(meta_path(file.path)).name]
+
+
+def test_a_failure_leaves_a_list_of_errors_only_if_it_has_one(tmp_path):
+    path = tmp_path / "errors.txt"
+    with pytest.raises(KeyboardInterrupt), ErrorList(str(path)):
+        raise KeyboardInterrupt
+    assert not path.exists()
+    errors = ErrorList(str(path))
+    errors.add("a.png", "is text")
+    with pytest.raises(KeyboardInterrupt), errors:
+        raise KeyboardInterrupt
+    assert path.read_text() == "a.png\tis text\n"

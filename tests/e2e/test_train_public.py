@@ -220,7 +220,7 @@ def test_check_of_a_run(tmp_path, start, capsys):
     data = make_flickr(tmp_path / "data", captions=1)
     status = train.main([*words_for(start, data, tmp_path / "run", "train.lora_rank=8"), "--check"])
     lines = capsys.readouterr().out.splitlines()
-    findings = [line for line in lines if line.startswith(("ok", "WRONG"))]
+    findings = [line for line in lines if line.startswith(("ok", "failed"))]
     assert "ok    labels are one token ahead" in " ".join(findings)
     assert "ok    texts end in EOS" in " ".join(findings)
     assert status in (0, 1)

@@ -77,6 +77,22 @@ def test_question_is_extracted_in_direct_form(prompt: str, question: str) -> Non
     assert classify_intent(prompt).question == question
 
 
+@pytest.mark.parametrize("noun", ["title", "headline"])
+@pytest.mark.parametrize(
+    ("rest", "task"), [("of the book", "question"), ("of this image", "caption"), ("", "caption")]
+)
+def test_the_text_of_an_object_is_no_caption(noun: str, rest: str, task: str) -> None:
+    assert classify_intent(f"What is the {noun} {rest}?").task == task
+    assert classify_intent(f"What would be a good {noun} {rest}?").task == task
+
+
+@pytest.mark.parametrize("prompt", ["What is this?", "What do you see in the image?", "What?"])
+def test_a_model_without_captions_gets_each_question(prompt: str) -> None:
+    assert classify_intent(prompt).task == "caption"
+    assert classify_intent(prompt, captions=False).question == prompt
+    assert classify_intent("Describe it.", captions=False).question is None
+
+
 @settings(max_examples=200)
 @given(st.text(max_size=200) | st.lists(st.sampled_from([
     "what", "is", "the", "describe", "tell me", "if you could", "do", "to", "and", "please",

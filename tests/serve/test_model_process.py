@@ -90,6 +90,7 @@ def test_results_equal_those_of_a_local_captioner(
     assert_same(shared.answer(rows, num_answers=2), local.answer(rows, num_answers=2))
     assert (shared.config, shared.max_length) == (local.config, local.max_length)
     assert (shared.view, shared.audio_rate) == (local.view, local.audio_rate)
+    assert shared.captions is local.captions is True
     assert shared.tokenizer.encode("a red square") == local.tokenizer.encode("a red square")
 
 

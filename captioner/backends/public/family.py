@@ -138,7 +138,9 @@ class Family(ABC):
 
     def caption_prompt(self) -> list[int]:
         """Return the prompt of a caption."""
-        raise CaptionerError("this model answers questions only; ask one with --question")
+        raise CaptionerError(
+            "this model answers questions only; ask a question (--question, or in the request)"
+        )
 
     def question_prompt(self, question: str) -> list[int]:
         """Return the prompt that contains a question."""

@@ -23,6 +23,7 @@ from captioner.backends.public.prefix import PrefixFamily
 from captioner.backends.public.public_vocabulary import ControlTokens
 from captioner.backends.public.text_encoder import Seq2SeqFamily
 from captioner.backends.public.text_rules import as_ids
+from captioner.checkpoint.folder_format import QFORMER_TOKENIZER
 
 SEPARATOR = -1
 """Separates the ids of the language model from those of the Q-Former in a prompt."""
@@ -45,7 +46,7 @@ class InstructBlip(Blip2):
     def set_up(self, folder: str) -> None:
         """Set the tokenizers and the lengths; raise CheckpointError."""
         super().set_up(folder)
-        self.qformer_tokenizer = load_tokenizer(folder, "qformer_tokenizer")
+        self.qformer_tokenizer = load_tokenizer(folder, QFORMER_TOKENIZER)
         reader = self.model.config.qformer_config
         controls = ControlTokens(self.qformer_tokenizer, reader.vocab_size)
         self.vocabulary.controls.append(controls)

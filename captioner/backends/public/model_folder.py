@@ -6,6 +6,7 @@ Nothing is downloaded, and no code of the folder is executed.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from logging import CRITICAL
 from pathlib import Path
@@ -15,10 +16,16 @@ import torch
 import transformers
 from torch import nn
 
+from captioner.checkpoint.folder_format import list_weights
+from captioner.checkpoint.safetensors_header import read_header
 from captioner.errors import CheckpointError
 from captioner.text import one_line
 
 Part = TypeVar("Part")
+LARGEST_RATIO = 4
+"""Of the weights of a model to those stored; tied weights are stored once."""
+LONGEST_REASON = 240
+"""Characters of an error of transformers that a message quotes."""
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 
 
@@ -45,9 +52,10 @@ def load_model(
 
     Weights whose names begin with `unused` may be missing, because they have no effect.
     """
+    kind: Any = getattr(transformers, name)
 
     def load() -> nn.Module:
-        kind: Any = getattr(transformers, name)
+        _check_count(folder, kind)
         model, report = kind.from_pretrained(
             folder,
             dtype=dtype,
@@ -65,24 +73,46 @@ def load_model(
         model.eval().requires_grad_(False)
         return model
 
-    return _load(folder, f"a {name}", load)
+    return _load(folder, f"a {name}", load, "config.json and the weights")
+
+
+def _check_count(folder: str, kind: Any) -> None:
+    """Raise CheckpointError if a model has far more weights than the folder.
+
+    The `config.json` of another family leaves out settings, whose defaults may describe a model of
+    billions of weights, for which no memory would be left.
+    """
+    config = kind.config_class.from_pretrained(folder, **LOCAL)
+    if getattr(config, "quantization_config", None) is not None:
+        return
+    with torch.device("meta"):
+        expected = sum(weights.numel() for weights in kind(config).parameters())
+    headers = [read_header(path) for path in list_weights(Path(folder))]
+    stored = sum(math.prod(x.shape) for header in headers for x in header.tensors.values())
+    if expected > LARGEST_RATIO * stored:
+        raise CheckpointError(f"config.json describes {expected:,} weights, of {stored:,} stored")
 
 
 def load_processor(folder: str) -> Any:
     """Return the image processor; raise CheckpointError."""
     kind: Any = transformers.AutoImageProcessor
-    return _load(folder, "an image processor", lambda: kind.from_pretrained(folder, **LOCAL))
+    files = "preprocessor_config.json"
+    return _load(folder, "an image processor", lambda: kind.from_pretrained(folder, **LOCAL), files)
 
 
 def load_tokenizer(folder: str, part: str = "") -> Any:
     """Return the tokenizer, or that of a subfolder; raise CheckpointError."""
     kind: Any = transformers.AutoTokenizer
     place = str(Path(folder) / part)
-    return _load(place, "a tokenizer", lambda: kind.from_pretrained(place, **LOCAL))
+    files = "tokenizer.json and the other files of the tokenizer"
+    return _load(place, "a tokenizer", lambda: kind.from_pretrained(place, **LOCAL), files)
 
 
-def _load(folder: str, what: str, load: Callable[[], Part]) -> Part:
-    """Return the result of a loading function; raise CheckpointError for any failure."""
+def _load(folder: str, what: str, load: Callable[[], Part], files: str) -> Part:
+    """Return the result of a loading function; raise CheckpointError for any failure.
+
+    `files` are those that the part is read from.
+    """
     logging = transformers.utils.logging
     show_progress, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
@@ -90,8 +120,20 @@ def _load(folder: str, what: str, load: Callable[[], Part]) -> Part:
     try:
         return load()
     except Exception as error:  # damaged files make the library raise errors of many types
-        raise CheckpointError(f"{folder}: cannot be loaded as {what}: {one_line(error)}") from None
+        raise CheckpointError(
+            f"{folder}: cannot be loaded as {what}: {_explain(error)}; check {files}, or copy the"
+            " whole folder again"
+        ) from None
     finally:
         logging.set_verbosity(verbosity)
         if show_progress:
             logging.enable_progress_bar()
+
+
+def _explain(error: Exception) -> str:
+    """Return the message of an error in one line, with its type if the message may be a name."""
+    text = one_line(error).rstrip(" .")
+    if len(text) > LONGEST_REASON:
+        text = text[:LONGEST_REASON].rpartition(" ")[0] + " ..."
+    is_plain = isinstance(error, (CheckpointError, OSError, ValueError))
+    return text if text and is_plain else f"{type(error).__name__}: {text}"

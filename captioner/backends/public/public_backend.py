@@ -17,12 +17,12 @@ from torch import Tensor
 
 from captioner.backends.base import Kind
 from captioner.backends.model_inputs import Inputs, ModelInput, Prepared
-from captioner.backends.public.family import Family, PromptedImage
+from captioner.backends.public.family import Family, ImageFeatures, PromptedImage
 from captioner.backends.public.public_search import PublicDecodingState, check_numbers
 from captioner.backends.public.text_rules import TokenRules
 from captioner.decoding.arrays import Arrays
 from captioner.decoding.torch_arrays import arrays_on
-from captioner.errors import CaptionerError, ImageError, InputError
+from captioner.errors import CaptionerError, CheckpointError, ImageError, InputError
 from captioner.images import fit, is_blank, load_image
 from captioner.images.transforms import PixelSpec
 from captioner.sources import printable_line, source_name
@@ -127,7 +127,20 @@ class PublicBackend:
         """Encode a batch of images; return one memory per image, with the prompt of a caption."""
         images = [[self._move(array) for array in x.arrays] for x in inputs]
         prompt = tuple(self.family.caption_prompt()) if self.family.captions else ()
-        return [PromptedImage(features, prompt) for features in self.family.encode(images)]
+        return [PromptedImage(features, prompt) for features in self._encode(images)]
+
+    def _encode(self, images: Sequence[Sequence[Tensor]]) -> Sequence[ImageFeatures]:
+        """Return the features of images; raise CheckpointError if the model rejects their size."""
+        try:
+            return self.family.encode(images)
+        except (RuntimeError, ValueError) as error:
+            if self.family.spec is None or "memory" in str(error):
+                raise
+            size = "x".join(map(str, images[0][0].shape[-2:]))
+            raise CheckpointError(
+                f"the model does not take images of {size} pixels, which its image processor gives"
+                f" ({one_line(error).rstrip('.')}); restore preprocessor_config.json"
+            ) from None
 
     def _move(self, array: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(array).to(self.device)

@@ -14,7 +14,13 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from captioner.cli.batch.run_record import ORIGINS, add_origin, read_meta, write_meta
+from captioner.cli.batch.run_record import (
+    ORIGINS,
+    add_origin,
+    meta_path,
+    read_meta,
+    write_meta,
+)
 from captioner.errors import DataError
 from captioner.files import csv_line, open_replacement
 
@@ -57,8 +63,10 @@ class RowFile:
         self._same_as: dict[str, str] = {}
         self._outdated: set[str] = set()
         self._lines, self._end = 0, 0
+        self._created = [p for p in (path, meta_path(path)) if not os.path.lexists(p)]
+        """The files that did not exist before."""
         with self._guard():
-            size = os.path.getsize(path) if os.path.exists(path) else 0
+            size = self._size = os.path.getsize(path) if os.path.exists(path) else 0
             if size and not resume:
                 hint = "continue it with --resume, or give --output another name"
                 raise DataError(f"{path}: exists already ({size} bytes); {hint}")
@@ -68,9 +76,13 @@ class RowFile:
             if size:
                 self._read(notify)
             record = add_origin(settings, origins, self._lines)
-            if base is None or record[ORIGINS] != origins:
-                write_meta(path, record, self.base)
             self._file = open(path, "ab")  # noqa: SIM115
+            try:
+                if base is None or record[ORIGINS] != origins:
+                    write_meta(path, record, self.base)
+            except OSError:
+                self._discard()
+                raise
         self._mark(self.failed if retry else ())
         if columns and not self._end:
             self._write(f"{csv_line(columns)}\n".encode())
@@ -78,8 +90,10 @@ class RowFile:
     def __enter__(self) -> RowFile:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close()
+        if kind is not None and not self._lines:
+            self._discard()
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the images that have a row."""
@@ -144,6 +158,15 @@ class RowFile:
             self._file.close()
             if self._lines > len(self._positions):
                 self._compact()
+
+    def _discard(self) -> None:
+        """Undo the creation of the file and of its settings, after a failure before any row."""
+        self._file.close()
+        with contextlib.suppress(OSError):
+            os.truncate(self.path, self._size)  # without the header of CSV
+        for path in self._created:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
     def _write(self, line: bytes) -> None:
         with self._guard():

@@ -66,10 +66,31 @@ def read_meta(path: str, settings: Mapping[str, Any]) -> tuple[str | None, list[
         if old.get(name) != new.get(name):
             label = "tta" if name == "looks" else name  # the key is that of earlier versions
             values = f"{label} {old.get(name)!r}, not {new.get(name)!r}"
+            if name == "checkpoint":  # the values are digests
+                values = _compare_checkpoints(origins, settings.get(ORIGINS))
             hint = "give the same options, or --output another name"
             raise DataError(f"{path}: its rows were made with {values}; {hint}")
     folder = _existing(bases if isinstance(bases, list) else [], _folder_of(path))
     return folder, origins if isinstance(origins, list) else []
+
+
+def _compare_checkpoints(old: Any, new: Any) -> str:
+    """Return what differs between the checkpoints of earlier rows and those of this run."""
+    first, second = _checkpoint_names(old), _checkpoint_names(new)
+    if not first or not second:
+        return "another checkpoint"
+    if first == second:
+        return f"an earlier content of the checkpoint {first}"
+    return f"the checkpoint {first}, not {second}"
+
+
+def _checkpoint_names(origins: Any) -> str:
+    """Return the checkpoints of the last origin; empty if they are unknown."""
+    try:
+        models = [(model["name"], model["revision"]) for model in origins[-1]["checkpoint"]]
+    except (IndexError, KeyError, TypeError):
+        return ""
+    return " + ".join(f"{name}@{commit}" if commit else str(name) for name, commit in models)
 
 
 def add_origin(settings: Mapping[str, Any], origins: Sequence[Any], rows: int) -> dict[str, Any]:

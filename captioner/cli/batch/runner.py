@@ -94,6 +94,7 @@ class ErrorList:
     def __init__(self, path: str | None) -> None:
         self._path = path or ""
         self._file: TextIO | None = None
+        self._is_new = not os.path.lexists(self._path)
         if path is None:
             return
         if is_binary(path):
@@ -104,9 +105,12 @@ class ErrorList:
     def __enter__(self) -> ErrorList:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._file is None:
+            return
+        self._file.close()
+        if kind is not None and self._is_new and not os.path.getsize(self._path):
+            os.unlink(self._path)
 
     def add(self, image: str, reason: str) -> None:
         """Write one failure to the file."""

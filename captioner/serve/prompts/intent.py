@@ -84,8 +84,14 @@ class Intent:
     """The question for the model; None if a caption is requested."""
 
 
-def classify_intent(prompt: str) -> Intent:
-    """Return the intent of a prompt."""
+def classify_intent(prompt: str, *, captions: bool = True) -> Intent:
+    """Return the intent of a prompt.
+
+    For a model without `captions`, any prompt that ends with a question mark is a question.
+    """
+    if not captions and prompt.rstrip().endswith(("?", "\uff1f")):
+        intent = classify_intent(prompt)
+        return intent if intent.question else Intent("question", prompt.strip())
     prompt = prompt.replace("\u2019", "'").replace("`", "'")
     prompt = _LABEL.sub("\n", _QUOTED.sub(r"\n\1\n", prompt))
     prompt = _PARENTHESIS.sub("", prompt)

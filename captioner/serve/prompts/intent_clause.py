@@ -25,6 +25,7 @@ from captioner.serve.prompts.intent_words import (
     IMPERATIVES,
     PREPOSITIONS,
     PRESENT,
+    PRINTED,
     PRONOUNS,
     SUBJECTS,
     TEXT,
@@ -127,7 +128,9 @@ def _classify_wh(words: Words, *, indirect: bool = False) -> ClauseIntent:
     rest = _strip_leading(rest, *AUXILIARIES, "be", "s")
     head = _head_phrase(rest)
     if set(head) & TEXT and words[1] not in ("do", "does", "did"):
-        return _CAPTION
+        # "what is the title of the book"
+        owner = set(rest[len(rest) - len(_strip_determiners(rest)) + len(head) :])
+        return question if set(head) & PRINTED and not owner <= GENERAL else _CAPTION
     # "what story does the photo tell"
     subject = _strip_determiners(rest)
     if subject[:1] and subject[0] in IMAGE and set(subject[1:]) & PRESENT and len(subject) == 2:

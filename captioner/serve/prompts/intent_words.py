@@ -36,6 +36,8 @@ TEXT = _words(
     " tagline title headline hashtag hashtags poem subtitle blurb"
 )
 """Nouns for a text about the whole image."""
+PRINTED = _words("title headline subtitle tagline")
+"""Nouns of `TEXT` that an object in the image can have."""
 
 ATTRIBUTE = _words(
     "color colors colour colours shape shapes size sizes number count amount quantity age ages name"

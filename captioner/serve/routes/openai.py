@@ -99,7 +99,9 @@ def create_openai_router(engine: Engine, fetcher: Fetcher, *, name: str) -> APIR
     async def chat(request: Request) -> Any:
         """Caption the last image or recording of a chat, or answer the last question about it.
 
-        `task` in the response, and in each chunk of a stream, is `caption` or `question`.
+        `task` in the response, and in each chunk of a stream, is `caption` or `question`. "What is
+        in this picture?" and other questions about the whole image request a caption, unless the
+        model answers questions only. A model that captions only rejects all other questions.
 
         Every field is applied or rejected with status 422. Fields that this model cannot apply,
         such as `frequency_penalty`, `tools` or `response_format`, may be sent with their neutral
@@ -110,7 +112,7 @@ def create_openai_router(engine: Engine, fetcher: Fetcher, *, name: str) -> APIR
         """
         fields = validate(ChatRequest, await read_json(request))
         found, text = read_messages(fields.messages)
-        intent = classify_intent(text)
+        intent = classify_intent(text, captions=engine.loaded.captions)
         files = [await read_image_field(v, fetcher, name=name) for name, v in found.items()]
         image = await engine.decode(*files)
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": name}

@@ -88,7 +88,9 @@ def test_a_revision_is_a_branch_a_tag_or_a_request(hub: Hub, folder, revision):
 def test_a_transformers_model_is_downloaded_without_what_it_does_not_need(hub: Hub, shards):
     needed = make_public_files(shards=shards) | {"chat_template.jinja": b"", "merges.txt": b""}
     needed["additional_chat_templates/tool.jinja"] = b""
+    needed |= {f"qformer_tokenizer/{name}": b"{}" for name in ("tokenizer.json", "vocab.txt")}
     others = {"pytorch_model.bin": b"", "consolidated.safetensors": b"", "onnx/a.json": b"{}"}
+    others |= {"qformer_tokenizer/pytorch_model.bin": b"", "qformer_tokenizer/old/a.json": b"{}"}
     others |= {"README.md": b"", "modeling.py": b"raise SystemExit"}
     hub.add("org/model.b", needed | others)
     path = resolve_checkpoint("hf-hub:org/model.b")

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from captioner.build import load_checkpoint
 from captioner.config import QuestionConfig, StageConfig, TrainConfig
+from captioner.errors import ConfigError
 from captioner.model.lora import add_adapters, add_new_adapters, merge_adapters
 from captioner.model.seq2seq import Seq2Seq
 from captioner.tokenizer import BOS
@@ -125,6 +126,13 @@ def test_new_adapters_keep_the_output_of_the_encoder(plain):
     model = copy.deepcopy(plain)
     add_adapters(model.question_encoder.model, 2)
     assert torch.equal(logits(model.double()), logits(plain))
+
+
+@needs_peft
+def test_the_rank_has_a_limit(plain):
+    encoder = plain.question_encoder.model
+    with pytest.raises(ConfigError, match=r"^model\.question\.lora_rank=999: at most \d+, the"):
+        add_adapters(encoder, 999)
 
 
 # Runs

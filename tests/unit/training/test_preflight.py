@@ -31,7 +31,12 @@ def check(tmp_path, capsys):
         report = [line for line in lines if line.startswith("data: ")]
         assert report == lines[: len(report)] != []
         lines = lines[len(report) :]
-        return status, {line[6:].rpartition(": ")[0]: line[:5] for line in lines}
+        assert all(line.startswith(("ok    ", "failed: ")) for line in lines)
+        assert status == any(line.startswith("failed: ") for line in lines)
+        return status, {
+            line[6:].rpartition(": ")[0] if line.startswith("ok") else line[8:]: line[:5]
+            for line in lines
+        }
 
     return call
 
@@ -47,14 +52,16 @@ def test_correct_run_passes_all_checks(check, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def wrong(result: dict[str, str]) -> set[str]:
-    return {name for name, message in result.items() if message == "WRONG"}
+def failures(result: dict[str, str]) -> list[str]:
+    return [line for line, message in result.items() if message == "faile"]
 
 
 def test_pixels_that_are_not_normalized_are_detected(check):
     status, result = check("image.mean=[0, 0, 0]", "image.std=[0.004, 0.004, 0.004]")
     assert status == 1
-    assert "pixels are normalized" in wrong(result)
+    assert failures(result)[0].startswith("the pixels are not normalized (mean ")
+    assert "), in " in failures(result)[0]
+    assert failures(result)[0].endswith("/data; correct image.mean and image.std, or the images")
 
 
 def test_labels_that_are_not_shifted_are_detected(check, monkeypatch):
@@ -62,9 +69,9 @@ def test_labels_that_are_not_shifted_are_detected(check, monkeypatch):
     status, result = check()
     assert status == 1
     # The model learns to copy its input, which it does not have during generation.
-    assert {"labels are one token ahead", "the model generates the texts of the batch"} <= wrong(
-        result
-    )
+    text = "\n".join(failures(result))
+    assert "the labels are not one token ahead of the inputs" in text
+    assert "the model does not generate the texts of the batch (" in text
 
 
 def test_missing_eos_is_detected(check, monkeypatch):
@@ -81,7 +88,7 @@ def test_missing_eos_is_detected(check, monkeypatch):
     monkeypatch.setattr(preflight, "collate_for", without)
     status, result = check()
     assert status == 1
-    assert "texts end in EOS" in wrong(result)
+    assert any("not all texts end in EOS (0 of 4)" in line for line in failures(result))
 
 
 def test_decoder_that_ignores_the_image_is_detected(check, monkeypatch):
@@ -93,7 +100,7 @@ def test_decoder_that_ignores_the_image_is_detected(check, monkeypatch):
     monkeypatch.setattr(TransformerDecoder, "forward", blind)
     status, result = check()
     assert status == 1
-    assert wrong(result)
+    assert failures(result)
 
 
 def test_every_data_set_is_checked(check, tmp_path):

@@ -208,6 +208,19 @@ def test_frozen_encoder_and_its_last_block(tmp_path: Path, name: str) -> None:
 
 
 @each_family
+def test_the_rank_of_adapters_has_a_limit(tmp_path: Path, name: str) -> None:
+    model = make_model(tmp_path, name)
+    names = list(list_adapted_layers(model, encoder=True))
+    limit = min(min(model.model.get_submodule(name).weight.shape) for name in names)
+    message = rf"train\.lora_rank={limit + 1}: at most {limit}, the smaller side of the weights of"
+    with pytest.raises(ConfigError, match=message):
+        add_chosen_adapters(model.model, limit + 1, names)
+    with pytest.raises(ConfigError, match=message.replace(f"={limit + 1}", f"={10**12}")):
+        add_chosen_adapters(model.model, 10**12, names)
+    add_chosen_adapters(model.model, limit, names)
+
+
+@each_family
 def test_merged_adapters_give_equal_logits(tmp_path: Path, name: str) -> None:
     model = make_model(tmp_path, name).eval()
     batch = make_batch(model)

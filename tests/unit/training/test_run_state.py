@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -162,6 +163,26 @@ def test_changed_tokenizer_is_an_error_even_if_forced(trained):
     other = Tokenizer.train(["a red circle", "two blue squares"] * 20, vocab_size=301)
     with pytest.raises(CheckpointError, match="tokenizer was trained on other captions"):
         SavedState(trained.folder, trained.config, other, "rows", force=True)
+
+
+def test_another_start_is_an_error_that_names_both_checkpoints(trained):
+    def restarted(start: str | None) -> Config:
+        return replace(trained.config, train=replace(trained.config.train, start=start))
+
+    other = Tokenizer.train(["a red circle", "two blue squares"] * 20, vocab_size=301)
+    first, second = restarted("hf-hub:me/first"), restarted("runs/second/best")
+    save_another(trained, Progress(stage=1))
+    with pytest.raises(CheckpointError, match=r"began from new weights, not from runs/second/best"):
+        SavedState(trained.folder, second, trained.tokenizer, "rows")
+    began = SimpleNamespace(**vars(trained) | {"config": first})
+    save_another(began, Progress(stage=2))
+    names = r"began from hf-hub:me/first, not from runs/second/best"
+    with pytest.raises(CheckpointError, match=names):
+        SavedState(trained.folder, second, trained.tokenizer, "rows")
+    with pytest.raises(CheckpointError, match=rf"{names}, and their tokenizers differ"):
+        SavedState(trained.folder, second, other, "rows", force=True)
+    with pytest.raises(CheckpointError, match="tokenizer of hf-hub:me/first has changed"):
+        SavedState(trained.folder, first, other, "rows", force=True)
 
 
 def test_changed_answers_of_a_classifier_are_an_error_even_if_forced(trained):
