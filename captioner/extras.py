@@ -8,14 +8,17 @@ from contextlib import contextmanager
 from captioner.errors import DependencyError
 
 EXTRAS = {
-    "train": ("accelerate", "datasets", "evaluate", "inflect", "onnx", "onnxscript", "psutil",
-              "safetensors", "tensorboard", "timm", "torch", "torchvision", "transformers"),
+    "train": ("accelerate", "datasets", "evaluate", "fsspec", "inflect", "onnx", "onnxscript",
+              "psutil", "pyarrow", "safetensors", "tensorboard", "timm", "torch", "torchvision", "transformers"),
     "serve": ("fastapi", "fastapi_offline", "gradio", "httpcore", "prometheus_client", "pydantic",
               "starlette", "uvicorn"),
     "hub": ("huggingface_hub",),
     "lora": ("peft",),
     "heif": ("pillow_heif",),
     "audio": ("soundfile",),
+    "scale": ("ray",),
+    "check": ("ftfy", "imagehash", "py3langid"),
+    "raw": ("rawpy",),
     "deepspeed": ("deepspeed",),
 }  # fmt: skip
 """The modules that each extra of the package installs; pyproject.toml declares the versions."""
