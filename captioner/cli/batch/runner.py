@@ -17,11 +17,13 @@ from captioner.cli.batch.dedupe import (
     read_source,
 )
 from captioner.cli.batch.find_images import SHEET, Inputs
+from captioner.cli.batch.keywords import find_keywords, join_keywords, keywords_of
 from captioner.cli.batch.output_names import OutputNames
 from captioner.cli.batch.resume import check_rows
 from captioner.cli.batch.row_file import ANSWER_COLUMNS, CAPTION_COLUMNS, FILE_COLUMNS, Row, RowFile
 from captioner.cli.batch.run_record import make_row_names
 from captioner.cli.batch.sidecars import SidecarWriter
+from captioner.cli.batch.xmp_properties import Origin
 from captioner.cli.generate_options import CaptionOptions
 from captioner.cli.output import (
     describe_unusual,
@@ -55,17 +57,18 @@ def run_many(
     settings: Mapping[str, Any] | None,
     show: Callable[[str], None],
     draw: Draw | None = None,
+    origin: Origin | None = None,
 ) -> tuple[int, int]:
     """Caption or answer all images; return the numbers of failures and of images.
 
     `settings` has the options that affect the rows of --output; None without --output. `show`
-    prints a line of data.
+    prints a line of data. `origin` is written into XMP.
 
     Raises:
         DataError: --output or --errors-to cannot be used.
     """
     with _open_rows(options, settings) as rows, ErrorList(options.output.errors_to) as errors:
-        run = _Run(options, inputs, rows, errors, draw)
+        run = _Run(options, inputs, rows, errors, draw, origin)
         paths = list(run.distinct()) if rows is not None else inputs.paths
         unfinished = run.unfinished(paths) if rows is not None else paths
         run.prepare_files(paths, unfinished)
@@ -138,9 +141,11 @@ class _Run:
         rows: RowFile | None,
         errors: ErrorList,
         draw: Draw | None,
+        origin: Origin | None,
     ) -> None:
         self._options, self._inputs = options, inputs
         self._rows, self._errors, self._draw = rows, errors, draw
+        self._origin = origin
         self.failed = 0
         self.excluded = 0
         """Number of images that can have no row of their own."""
@@ -187,7 +192,8 @@ class _Run:
         """Choose the names of the files that are written for the images, and report odd ones."""
         batch = self._options.batch
         self._names = OutputNames(paths)
-        self._texts = SidecarWriter(self._names, batch, reserved=self._options.reserved_paths())
+        reserved = self._options.reserved_paths()
+        self._texts = SidecarWriter(self._names, batch, reserved=reserved, origin=self._origin)
         suffix = ".txt" if batch.sidecar else SHEET if batch.attention else ""
         if suffix and (message := self._names.report_shared(unfinished, suffix)):
             notify(message)
@@ -222,6 +228,9 @@ class _Run:
             row = make_caption_record(path, result) | {"image": name}
         if row.get("error"):
             row["error"] = self._inputs.describe_error(path, row["error"])
+        elif "keywords" in self._options.batch.text_columns:
+            keywords = find_keywords(row["caption"])
+            row["keywords"] = join_keywords(keywords) if self._options.output.is_csv else keywords
         return row
 
     def finish(self, path: str, row: Row) -> Row:
@@ -233,8 +242,9 @@ class _Run:
             self._fail(path, row["error"])
             return row
         self.kinds[path] = row.get("kind")
-        previous = self._rows.caption(self._name(path)) if self._rows is not None else None
-        problems = list(self._texts.write(path, row.get("caption", ""), previous))
+        old = self._rows.find(self._name(path)) if self._rows is not None else None
+        previous = self._text_of(old) if old else None
+        problems = list(self._texts.write(path, self._text_of(row), keywords_of(row), previous))
         for is_failure, problem in problems:
             if is_failure:
                 self._errors.add(self._to_text(path), problem)
@@ -244,6 +254,12 @@ class _Run:
             digest = compute_digest(path) or bytes.fromhex(row["sha256"])
             row["sha256"] = digest.hex()
         return row
+
+    def _text_of(self, row: Row) -> str:
+        """Return the text that is written for a row: its caption, or else its keywords."""
+        if self._options.batch.keywords_only:
+            return join_keywords(keywords_of(row))
+        return str(row.get("caption", ""))
 
     def _draw_sheet(self, draw: Draw, path: str, row: Row) -> Row:
         """Draw the sheet of an image; return its row, which has an error if that fails."""
@@ -279,11 +295,15 @@ def _open_rows(
 
 
 def _columns(options: CaptionOptions) -> Sequence[str]:
-    return ANSWER_COLUMNS if options.questions.questions else CAPTION_COLUMNS
+    if options.questions.questions:
+        return ANSWER_COLUMNS
+    has_keywords = "keywords" in options.batch.text_columns
+    return (*CAPTION_COLUMNS, "keywords") if has_keywords else CAPTION_COLUMNS
 
 
 def _format_row(options: CaptionOptions, path: str, row: Row, *, alone: bool) -> Iterator[str]:
     if options.output.is_csv:
         yield csv_line([row.get(name, "") for name in _columns(options)])
     else:
-        yield from format_captions(path, row, alone=alone, as_json=options.output.jsonl)
+        columns, as_json = options.batch.text_columns, options.output.jsonl
+        yield from format_captions(path, row, alone=alone, as_json=as_json, columns=columns)
