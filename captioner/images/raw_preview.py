@@ -16,15 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _ORIENTATION = 0x0112  # EXIF tag
-_TURNS = {3: 3, 5: 8, 6: 6}
-"""From LibRaw's numbers of rotations to those of EXIF."""
+_TURNS = (1, 2, 4, 3, 5, 8, 6, 7)
+"""The orientation of EXIF for each of LibRaw's."""
 
 
 def open_raw(file: BinaryIO, check: Callable[[tuple[int, int]], None]) -> Image.Image:
     """Open a RAW file; the orientation is in the EXIF of the result, or applied.
 
     A preview without an orientation of its own is stored like the pixels of the sensor, so that the
-    rotation in the RAW file applies to it, unless its sides show that it is upright already.
+    rotation in the RAW file applies to it. If a quarter turn remains, but the longer side of the
+    preview is not that of the sensor, the preview is upright already.
 
     Args:
         file: A seekable binary file.
@@ -67,10 +68,11 @@ def _read_preview(rawpy: Any, raw: Any) -> Image.Image | None:
 
 
 def _set_orientation(preview: Image.Image, sizes: Any) -> Image.Image:
-    """Return a preview whose EXIF has the rotation of the RAW file if it has none of its own."""
+    """Return a preview whose EXIF has the rotation that remains to be applied."""
     exif = preview.getexif()
-    is_turned = sizes.flip in (5, 6) and sizes.width != sizes.height
-    is_upright = is_turned and (sizes.width > sizes.height) != (preview.width > preview.height)
-    if _ORIENTATION not in exif and not is_upright:
-        exif[_ORIENTATION] = _TURNS.get(sizes.flip, 1)
+    is_turned = _TURNS[sizes.flip] >= 5
+    if is_turned and (sizes.width - sizes.height) * (preview.width - preview.height) < 0:
+        exif[_ORIENTATION] = 1
+    elif _ORIENTATION not in exif:
+        exif[_ORIENTATION] = _TURNS[sizes.flip]
     return preview

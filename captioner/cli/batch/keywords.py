@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from captioner.text import parse_words
 
-_KINDS = ("part", "group_thing", "body_part", "other")
+_KINDS = {"part", "group thing", "body part", "other"}
 """Kinds of nouns that are no subject of a photograph, such as "side" or "hand"."""
 _SUBJECTS = parse_words("""cloud rain dust smoke sky sun sunset sunlight shadow reflection flock
     herd beard mohawk""")
@@ -15,6 +16,7 @@ _SUBJECTS = parse_words("""cloud rain dust smoke sky sun sunset sunlight shadow 
 _VAGUE = parse_words("""group bunch duo trio pair local figure object place role event container
     equipment device garment""")
 """Nouns of other kinds that are too general."""
+_ON_TOP = re.compile(r"\bon (?:the )?top of\b")
 _SEPARATOR = ", "
 
 
@@ -28,11 +30,11 @@ def find_keywords(caption: str) -> list[str]:
     from captioner.data.caption_questions.lexicon import get_kinds
 
     nouns: dict[str, None] = {}
-    for chunk in chunk_caption(caption):
+    for chunk in chunk_caption(_ON_TOP.sub("on", caption.lower())):
         noun = chunk.text
         if chunk.phrase is None or chunk.phrase.determiner == "no" or noun in _VAGUE:
             continue
-        if noun in _SUBJECTS or not get_kinds(noun) & set(_KINDS):
+        if noun in _SUBJECTS or not get_kinds(noun) & _KINDS:
             nouns[noun] = None
     return list(nouns)
 
