@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from raw_files import make_dng
 from sidecar_shapes import DARKTABLE_5, DIGIKAM, EXIFTOOL, LIGHTROOM
 from tiny import picture
@@ -16,6 +18,7 @@ from tiny import picture
 from captioner import __version__
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.usefixtures("working_folder"),
     pytest.mark.skipif(shutil.which("exiftool") is None, reason="exiftool is not installed"),
 ]
@@ -23,7 +26,6 @@ pytestmark = [
 WRITTEN = {"XMP-dc:Description", "XMP-dc:Subject", "XMP-photoshop:CaptionWriter"}
 WRITTEN |= {f"XMP-captioner:{name}" for name in ("Model", "Version", "Revision", "Date")}
 WRITER = f"captioner {__version__} (vqa0/best)"
-EMBEDDED = DARKTABLE_5.replace("darktable:history>", "darktable:steps>")
 
 
 @pytest.fixture(scope="session")
@@ -47,11 +49,15 @@ def exiftool(path: str, *options: str) -> dict[str, Any]:
 
 
 def image_hash(path: str) -> str:
-    return exiftool(path, "-ImageDataMD5", "-api", "RequestTags=ImageDataMD5")["File:ImageDataMD5"]
+    """Return a digest of the pixels."""
+    with Image.open(path) as image:
+        return hashlib.sha256(image.tobytes()).hexdigest()
 
 
 def others(fields: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in fields.items() if k not in WRITTEN and k != "ExifTool:Warning"}
+    """Return the fields that must not change; the flags of WebP state that there is XMP."""
+    skipped = WRITTEN | {"ExifTool:Warning", "RIFF:WebP_Flags"}
+    return {name: value for name, value in fields.items() if name not in skipped}
 
 
 def check(path: str, before: dict[str, Any], caption: str, keywords: list[str]) -> None:
@@ -78,17 +84,14 @@ def test_metadata_in_images(run, labels, name, options, has_packet):
         from PIL.PngImagePlugin import PngInfo
 
         options = {"pnginfo": PngInfo()}
-        options["pnginfo"].add_itxt("XML:com.adobe.xmp", EMBEDDED)
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", DARKTABLE_5)
     elif has_packet:
-        options = options | {"xmp": EMBEDDED.encode()}
+        options = options | {"xmp": DARKTABLE_5.encode()}
     picture(1).save(name, **options)
     before, digest = exiftool(name), image_hash(name)
     assert ("XMP-lr:HierarchicalSubject" in before) == has_packet
     status, out, _ = run(name, "--write-xmp", "--in-place", "--keywords")
     assert status == 0
-    if name == "a.webp" and not has_packet:
-        for fields in (before, exiftool(name)):  # The flags of VP8X name the XMP chunk.
-            fields.pop("RIFF:WebP_Flags", None)
     keywords = ["zebra", "Dog"] if has_packet else ["dog"]
     check(name, before, out[0].split("\t")[0], keywords)
     assert image_hash(name) == digest

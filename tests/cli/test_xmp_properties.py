@@ -220,6 +220,17 @@ def test_random_damage_raises_only_the_error_of_images():
         assert read_text(written) == TEXT
 
 
+def test_a_description_with_qualifiers_is_kept():
+    item = '<rdf:li rdf:parseType="Resource"><rdf:value>mine</rdf:value></rdf:li>'
+    packet = DARKTABLE_4.replace(
+        "<darktable:masks_history>",
+        f'<dc:description xmlns:dc="{DC}"><rdf:Alt>{item}</rdf:Alt></dc:description>'
+        "<darktable:masks_history>",
+    )
+    data, kept = write_entry(packet.encode(), Entry(TEXT))
+    assert (data.decode(), kept) == (packet, "mine")
+
+
 def test_deeply_nested_properties_are_kept():
     deep = "<a>" * 20000 + "</a>" * 20000
     packet = DARKTABLE_4.replace("<rdf:Seq/>", deep)

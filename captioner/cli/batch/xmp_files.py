@@ -47,7 +47,7 @@ def find_targets(path: str, sharing: Sequence[str], names: NamePattern) -> list[
     full_names, short_names = ([base + end for end in (".xmp", ".XMP")] for base in (path, stem))
     existing = [name for name in full_names if os.path.lexists(name)][:1]
     short = next((name for name in short_names if os.path.lexists(name)), None)
-    if short and _belongs(path, short, sharing):
+    if short and short not in existing and _belongs(path, short, sharing):
         existing.append(short)
     if existing:
         return existing

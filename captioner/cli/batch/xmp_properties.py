@@ -120,7 +120,7 @@ def read_text(packet: bytes) -> str:
     for element in _elements(homes, DESCRIPTION):
         items = [item for item in element.walk() if item.name == _ITEM]
         items.sort(key=lambda item: item.attributes.get(_LANG) != _DEFAULT)
-        texts += [item.text for item in items] or [element.text]
+        texts += [item.read() for item in items] or [element.read()]
     return next((" ".join(text.split()) for text in texts if text.strip()), "")
 
 
@@ -168,7 +168,7 @@ def _add_keywords(data: bytes, keywords: list[str]) -> bytes:
     """Return a packet with further keywords; its own keywords and their order are kept."""
     rdf = parse_packet(data)
     elements = _elements(rdf.children, SUBJECT)
-    items = [x.text for element in elements for x in element.walk() if x.name == _ITEM]
+    items = [x.read() for element in elements for x in element.walk() if x.name == _ITEM]
     homes = [home for home in rdf.children if SUBJECT in home.spans]
     # Forms that the standard does not allow: an attribute, or text without a list.
     plain = [home.attributes[SUBJECT] for home in homes]

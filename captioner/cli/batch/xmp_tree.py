@@ -58,6 +58,10 @@ class Element:
             yield element
             waiting.extend(reversed(element.children))
 
+    def read(self) -> str:
+        """Return the text in this element and in all below it."""
+        return "".join(element.text for element in self.walk())
+
     def find(self, name: Name) -> list[Element]:
         """Return the children of a name."""
         return [child for child in self.children if child.name == name]
