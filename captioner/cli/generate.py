@@ -38,18 +38,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime, timezone
 from functools import cache, partial
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captioner.cli.batch.alt_text import to_alt_text
+from captioner.cli.batch.checkpoint_origins import identify_checkpoints, make_origin
 from captioner.cli.batch.dedupe import Source, read_source
 from captioner.cli.batch.find_images import STDIN, Inputs, find_inputs
-from captioner.cli.batch.run_record import ORIGINS
 from captioner.cli.batch.runner import run_many
-from captioner.cli.batch.xmp_properties import Origin
 from captioner.cli.flag_conflicts import find_conflicts
 from captioner.cli.generate_args import add_flags, read_options
 from captioner.cli.generate_options import BATCH_SIZE, CaptionOptions
@@ -226,36 +223,6 @@ def pin_checkpoints(options: CaptionOptions) -> CaptionOptions:
     from captioner.checkpoint import pin_checkpoint
 
     return replace(options, checkpoint=[pin_checkpoint(name) for name in options.checkpoint])
-
-
-def identify_checkpoints(options: CaptionOptions) -> dict[str, Any]:
-    """Return a digest of each checkpoint and the origin of the rows, as FILE.meta.json has them."""
-    from captioner import __version__
-    from captioner.checkpoint import fingerprint
-    from captioner.checkpoint.resolution import describe_name
-
-    names = options.checkpoint or ["bundled"]
-    origin = {
-        "captioner": __version__,
-        "checkpoint": [describe_name(name) for name in names],
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
-    return {"checkpoint": [fingerprint([name])[:16] for name in names], ORIGINS: [origin]}
-
-
-def make_origin(identity: Mapping[str, Any]) -> Origin:
-    """Return what XMP states about the model, from `identify_checkpoints`.
-
-    A folder is named by the last two parts of its path, because photographs may be published.
-    """
-    (origin,) = identity[ORIGINS]
-    models, revisions = [], []
-    for checkpoint, digest in zip(origin["checkpoint"], identity["checkpoint"], strict=True):
-        name = checkpoint["name"]
-        is_folder = not name.startswith("hf-hub:")
-        models.append("/".join(Path(name).parts[-2:]) if is_folder else name)
-        revisions.append(checkpoint["revision"] or digest)
-    return Origin(" + ".join(models), " + ".join(revisions), origin["captioner"], origin["date"])
 
 
 def load_captioner(options: CaptionOptions, images: int) -> Captioner:

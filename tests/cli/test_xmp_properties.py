@@ -26,7 +26,7 @@ from captioner.cli.batch.xmp_tree import RDF
 from captioner.errors import ImageError
 
 TEXT = "a dog & a “cat” <run>"
-ORIGIN = Origin("bundled", "0123456789abcdef", "1.0", "2026-01-02T03:04:05+00:00")
+ORIGIN = Origin("bundled", "1.0", "0123456789abcdef", "2026-01-02T03:04:05+00:00")
 ENTRY = Entry(TEXT, ("dog", "beach"), ORIGIN)
 LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 

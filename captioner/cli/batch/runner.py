@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from captioner.cli.batch.dedupe import (
     Source,
     compute_digest,
     describe_distinct,
-    is_binary,
     read_source,
 )
+from captioner.cli.batch.error_list import ErrorList
 from captioner.cli.batch.find_images import SHEET, Inputs
 from captioner.cli.batch.keywords import find_keywords, join_keywords, keywords_of
 from captioner.cli.batch.output_names import OutputNames
@@ -37,8 +35,7 @@ from captioner.cli.output import (
 )
 from captioner.cli.process import notify
 from captioner.cli.question_file import QuestionRow
-from captioner.errors import DataError
-from captioner.files import csv_line, replace_line_breaks
+from captioner.files import csv_line
 
 if TYPE_CHECKING:
     from captioner.predict import Answers, Result
@@ -85,50 +82,6 @@ def run_many(
         if message := describe_unusual(run.kinds):
             notify(message)
     return run.failed, len(paths) + run.excluded
-
-
-class ErrorList:
-    """The inputs that failed, in a file: path and reason, separated by a tab, or JSON lines.
-
-    Without a path, nothing is written. A file that cannot be written, or that exists and is not a
-    text file, raises DataError.
-    """
-
-    def __init__(self, path: str | None) -> None:
-        self._path = path or ""
-        self._file: TextIO | None = None
-        if path is None:
-            return
-        if is_binary(path):
-            raise DataError(f"{path}: exists and is not text; give --errors-to another name")
-        with self._guard():
-            self._file = open(path, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
-
-    def __enter__(self) -> ErrorList:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def add(self, image: str, reason: str) -> None:
-        """Write one failure to the file."""
-        if self._file is None:
-            return
-        reason = reason.removeprefix(f"{image}: ")
-        line = f"{escape_path(image)}\t{replace_line_breaks(reason)}"
-        if self._path.lower().endswith((".jsonl", ".ndjson")):
-            line = json.dumps({"image": image, "error": reason}, ensure_ascii=False)
-        with self._guard():
-            self._file.write(f"{line}\n")
-            self._file.flush()
-
-    @contextlib.contextmanager
-    def _guard(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise DataError(f"{self._path}: cannot be written ({error.strerror})") from None
 
 
 class _Run:

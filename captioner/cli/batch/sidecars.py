@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from functools import partial
 
 from captioner.cli.batch.dedupe import is_binary, read_bytes
 from captioner.cli.batch.output_names import OutputNames
-from captioner.cli.batch.xmp import read_description, write_metadata
+from captioner.cli.batch.xmp import read_description, read_packet, write_metadata
 from captioner.cli.batch.xmp_files import find_targets, write_beside
-from captioner.cli.batch.xmp_properties import Entry, Origin
+from captioner.cli.batch.xmp_properties import Entry, Origin, read_origin
 from captioner.cli.generate_options import BatchOptions
 from captioner.cli.output import escape_path
 from captioner.errors import ImageError
@@ -94,8 +95,8 @@ class SidecarWriter:
     def _write_xmp(self, path: str, entry: Entry, previous: str | None) -> str:
         with open(path, "rb") as file:
             data = file.read()
-        own = _is_described(data, previous)
-        described, kept = write_metadata(data, entry, overwrite=self._overwrite or own)
+        overwrite = self._overwrite or _is_described(data, previous)
+        described, kept = write_metadata(data, entry, overwrite=overwrite)
         if described is None or (kept and described == data):
             return _describe_kept(path, kept)
         if self._in_place:
@@ -109,7 +110,12 @@ class SidecarWriter:
             raise ImageError("its copy would overwrite it; choose another folder or --in-place")
         self._check(path, target)
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        own = _is_described(read_bytes(target), previous)
+        copy = read_bytes(target)
+        if (earlier := _origin_of(copy)) is not None:
+            # A copy of an earlier run may differ in its date alone.
+            again, _ = write_metadata(data, replace(entry, origin=earlier), overwrite=overwrite)
+            described = copy if copy is not None and again == copy else described
+        own = _is_described(copy, previous)
         if write_file(target, described, overwrite=self._overwrite or own, like=path):
             self._record(path, target)
             return _describe_kept(path, kept)
@@ -146,6 +152,15 @@ def _describe_kept(path: str, kept: str) -> str:
         return ""
     problem = f"already has the description {kept!r}; --overwrite replaces it"
     return f"{escape_path(path)}: {problem}"
+
+
+def _origin_of(data: bytes | None) -> Origin | None:
+    """Return what made the description of an image, None if that is not known."""
+    try:
+        packet = None if data is None else read_packet(data)
+        return None if packet is None else read_origin(packet)
+    except ImageError:
+        return None
 
 
 def _is_described(data: bytes | None, text: str | None) -> bool:

@@ -6,7 +6,7 @@ The properties are dc:description in the language x-default, dc:subject, and pho
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
@@ -47,13 +47,13 @@ _NEW = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 
 @dataclass(frozen=True)
 class Origin:
-    """What made a description, and when."""
+    """What made a description, and when; each field is a property in the namespace of captioner."""
 
     model: str
-    revision: str
-    """The commit of a checkpoint of the Hub, or else a digest of the checkpoint."""
     version: str
     """The version of captioner."""
+    revision: str
+    """The commit of a checkpoint of the Hub, or else a digest of the checkpoint."""
     date: str
     """The date and time of the run in the format of ISO 8601."""
 
@@ -100,9 +100,8 @@ def write_entry(packet: bytes | None, entry: Entry, *, overwrite: bool = False) 
     if data != old and (origin := entry.origin):
         if is_written:
             data = _set_text(data, WRITER, f"captioner {origin.version} ({origin.model})")
-        values = (origin.model, origin.version, origin.revision, origin.date)
-        for name, value in zip(("Model", "Version", "Revision", "Date"), values, strict=True):
-            data = _set_text(data, (OWN, name), clean_text(value))
+        for name, value in asdict(origin).items():
+            data = _set_text(data, (OWN, name.capitalize()), clean_text(value))
     if entry.extension:
         data = _set_text(data, EXTENSION, entry.extension)
     return Changed(packet if data == old else data, kept)
@@ -129,6 +128,13 @@ def read_property(packet: bytes, name: Name) -> str:
     homes = parse_packet(packet).children
     values = [home.attributes[name] for home in homes if name in home.attributes]
     return next(iter([*values, *(element.text for element in _elements(homes, name))]), "").strip()
+
+
+def read_origin(packet: bytes) -> Origin | None:
+    """Return what made a description, None if a packet does not state it."""
+    names = [field.name for field in fields(Origin)]
+    values = {name: read_property(packet, (OWN, name.capitalize())) for name in names}
+    return Origin(**values) if all(values.values()) else None
 
 
 def _elements(homes: list[Element], name: Name) -> list[Element]:
