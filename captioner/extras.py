@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from captioner.errors import DependencyError
 
 EXTRAS = {
-    "train": ("accelerate", "datasets", "evaluate", "inflect", "onnx", "onnxscript", "psutil",
-              "safetensors", "tensorboard", "timm", "torch", "torchvision", "transformers"),
+    "train": ("accelerate", "datasets", "evaluate", "fsspec", "onnx", "onnxscript", "psutil",
+              "pyarrow", "safetensors", "tensorboard", "timm", "torch", "torchvision",
+              "transformers"),
     "serve": ("fastapi", "fastapi_offline", "gradio", "httpcore", "prometheus_client", "pydantic",
               "starlette", "uvicorn"),
     "hub": ("huggingface_hub",),
     "lora": ("peft",),
     "heif": ("pillow_heif",),
     "audio": ("soundfile",),
+    "scale": ("ray",),
+    "check": ("ftfy", "imagehash", "py3langid"),
+    "raw": ("rawpy",),
     "deepspeed": ("deepspeed",),
 }  # fmt: skip
 """The modules that each extra of the package installs; pyproject.toml declares the versions."""
@@ -36,6 +41,14 @@ def explain_missing(user: str) -> Iterator[None]:
             raise
         command = install_command(extra)
         raise DependencyError(f"{user} needs {name}, which is not installed; {command}") from None
+
+
+def is_installed(module: str) -> bool:
+    """Return whether an optional dependency can be imported; it is not imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # blocked, or without a specification
+        return False
 
 
 def install_command(extra: str) -> str:

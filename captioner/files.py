@@ -26,6 +26,11 @@ IMAGE_SUFFIXES = (
     ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".ico", ".heic", ".heif",
 )  # fmt: skip
 """Suffixes of the files in a folder that are taken for images."""
+RAW_SUFFIXES = (
+    ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".dng", ".orf", ".rw2", ".rwl",
+    ".raf", ".pef", ".srw", ".3fr", ".iiq", ".erf", ".mrw", ".x3f", ".kdc", ".dcr", ".mef",
+)  # fmt: skip
+"""Suffixes of RAW files, which are taken for images if LibRaw is installed."""
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
 """Suffixes of the files in a folder that are taken for recordings."""
 SPARE = 2**20

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = (
     *("torch", "torchvision", "timm", "transformers", "accelerate", "datasets", "evaluate"),
-    *("safetensors", "tensorboard", "inflect", "psutil", "peft", "deepspeed", "huggingface_hub"),
+    *("safetensors", "tensorboard", "psutil", "peft", "deepspeed", "huggingface_hub"),
 )
 """What is installed for training only."""
 _BLOCK = """

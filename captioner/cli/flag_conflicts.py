@@ -9,7 +9,7 @@ from captioner.cli.batch.find_images import STDIN
 from captioner.cli.generate_args import COPIES
 from captioner.cli.generate_options import CaptionOptions
 from captioner.config.decoding_options import SAMPLING
-from captioner.files import AUDIO_SUFFIXES, IMAGE_SUFFIXES
+from captioner.files import AUDIO_SUFFIXES, IMAGE_SUFFIXES, RAW_SUFFIXES
 
 _BEAMS = ("groups", "diversity", "length_penalty", "length_form")
 """Options that have no effect without several beams."""
@@ -45,7 +45,8 @@ def _find_row_conflicts(options: CaptionOptions, question_flags: list[str]) -> I
     output, batch = options.output, options.batch
     rows = {"--output": output.path, "--csv": output.is_csv, "--errors-to": output.errors_to}
     captions = {"--sidecar": batch.sidecar, "--write-xmp": batch.write_xmp}
-    captions["--alt-text"] = batch.alt_text
+    captions |= {"--xmp-sidecar": batch.xmp_sidecar, "--alt-text": batch.alt_text}
+    captions |= {"--keywords": batch.keywords, "--keywords-only": batch.keywords_only}
     other = "--score" if options.score else "--stream" if options.stream else ""
     is_one_question = len(options.questions.questions or ()) == 1 == len(question_flags)
     for flag in (flag for flag, given in (rows | captions).items() if given):
@@ -57,13 +58,14 @@ def _find_row_conflicts(options: CaptionOptions, question_flags: list[str]) -> I
 
 def _find_missing_flags(options: CaptionOptions, question_flags: list[str]) -> Iterator[str]:
     output, batch = options.output, options.batch
-    images = "--sidecar or --write-xmp or --attention"
-    has_images = batch.sidecar or batch.write_xmp or batch.attention
+    images = "--sidecar, --write-xmp, --xmp-sidecar or --attention"
+    has_images = batch.sidecar or batch.writes_xmp or batch.attention
     errors = question_flags and output.errors_to
     for flag, given, needed, has_needed in (
         ("--resume", output.resume, "--output", output.path),
         ("--retry-failed", output.retry_failed, "--resume", output.resume),
         ("--in-place", batch.in_place, "--write-xmp", batch.write_xmp),
+        ("--xmp-names", batch.xmp_names, "--xmp-sidecar", batch.xmp_sidecar),
         ("--overwrite", batch.overwrite, images, has_images),
         ("--alt-length", batch.alt_length, "--alt-text", batch.alt_text),
         ("--errors-to of a question", errors, "--output or --csv", output.path or output.is_csv),
@@ -82,10 +84,17 @@ def _find_exclusive_flags(options: CaptionOptions) -> Iterator[str]:
         ("--csv, one caption per row, and --num-captions", output.is_csv and options.num_captions),
         ("--csv, one answer per row, and --num-answers", output.is_csv and questions.num_answers),
         (alternatives, batch.alt_text and options.num_captions),
+        ("--keywords and --keywords-only", batch.keywords and batch.keywords_only),
+        ("--keywords, those of one caption, and --num-captions", _has_many_keywords(options)),
         ("--output and --errors-to of one file", len(paths) > len(set(paths))),
     ):
         if both:
             yield f"{flags} cannot be used together"
+
+
+def _has_many_keywords(options: CaptionOptions) -> bool:
+    has_keywords = options.batch.keywords or options.batch.keywords_only
+    return has_keywords and options.num_captions is not None
 
 
 def _find_file_conflicts(options: CaptionOptions) -> Iterator[str]:
@@ -93,7 +102,7 @@ def _find_file_conflicts(options: CaptionOptions) -> Iterator[str]:
     read = {os.path.realpath(path) for path in options.read_paths()}
     output = options.output
     for flag, path in (("--output", output.path), ("--errors-to", output.errors_to)):
-        if path and path.lower().endswith((*IMAGE_SUFFIXES, *AUDIO_SUFFIXES)):
+        if path and path.lower().endswith(IMAGE_SUFFIXES + RAW_SUFFIXES + AUDIO_SUFFIXES):
             yield f"{flag} {path}: is the name of an image or a recording; rows and errors are text"
         if path and os.path.realpath(path) in read:
             yield f"{flag} {path}: is a file that the run reads; give another name"
@@ -103,8 +112,8 @@ def _find_stdin_conflicts(options: CaptionOptions) -> Iterator[str]:
     output, batch = options.output, options.batch
     if output.resume and options.decoding.method == "sample":
         yield "--resume cannot be used with --sample: new captions would be drawn differently"
-    if STDIN in options.paths and (output.resume or batch.sidecar or batch.write_xmp):
-        flags = "--resume, --sidecar and --write-xmp"
+    if STDIN in options.paths and (output.resume or batch.sidecar or batch.writes_xmp):
+        flags = "--resume, --sidecar, --write-xmp and --xmp-sidecar"
         yield f"- (stdin) has no path, which {flags} need; leave them out"
     if f"@{STDIN}" in options.paths and (STDIN in options.paths or options.questions.interactive):
         yield "@- reads the paths from stdin, which cannot hold an image or questions too"

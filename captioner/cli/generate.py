@@ -24,9 +24,11 @@ have the path (if there are several images) and the question before them, separa
 mean log-probability per token, likeliest first. --stream prints words as soon as they are decoded.
 
 --sidecar writes photo.txt beside photo.jpg. --write-xmp writes copies of the images with the
-caption in their XMP metadata. --attention DIR writes DIR/NAME.attention.png for each image, which
-shows the attention of the model for each word of its (best) caption. Images in a folder whose names
-differ only in their suffix keep it in these names: photo.jpg.txt and photo.png.txt.
+caption in their XMP metadata. --xmp-sidecar writes photo.jpg.xmp, which programs for photo
+libraries read, beside an image or a RAW file. --keywords adds keywords. --attention DIR writes
+DIR/NAME.attention.png for each image, which shows the attention of the model for each word of its
+(best) caption. Images in a folder whose names differ only in their suffix keep it in these names:
+photo.jpg.txt and photo.png.txt.
 
 Exit status: 0 all inputs succeeded, 1 nothing succeeded, 2 wrong usage, 3 some inputs failed.
 """
@@ -41,9 +43,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from captioner.cli.batch.alt_text import to_alt_text
+from captioner.cli.batch.checkpoint_origins import identify_checkpoints, make_origin
 from captioner.cli.batch.dedupe import Source, read_source
 from captioner.cli.batch.find_images import STDIN, Inputs, find_inputs
-from captioner.cli.batch.run_record import ORIGINS
 from captioner.cli.batch.runner import run_many
 from captioner.cli.flag_conflicts import find_conflicts
 from captioner.cli.generate_args import add_flags, read_options
@@ -68,7 +70,8 @@ from captioner.cli.question_file import (
 )
 from captioner.config.decoding_options import widen_beam
 from captioner.errors import InputError, QuestionError
-from captioner.files import AUDIO_SUFFIXES, IMAGE_SUFFIXES
+from captioner.extras import is_installed
+from captioner.files import AUDIO_SUFFIXES, IMAGE_SUFFIXES, RAW_SUFFIXES
 
 if TYPE_CHECKING:
     from captioner.predict import Answers, Captioner, Result
@@ -116,10 +119,11 @@ def run(options: CaptionOptions) -> int:
 def describe_images(options: CaptionOptions, allowed: list[str] | None) -> int:
     """Caption the images, or ask one question about each, and write the results."""
     images = list_inputs(options)
-    settings = None
-    if options.output.path:
+    settings, is_file = None, bool(options.output.path)
+    identity = identify_checkpoints(options) if is_file or options.batch.writes_xmp else {}
+    if is_file:
         answering = options.answering(allowed) if options.questions.questions else {}
-        settings = options.settings() | answering | identify_checkpoints(options)
+        settings = options.settings() | answering | identity
     captioner = cache(partial(load_captioner, options, len(images.paths)))
     draw = None
     if options.batch.attention:
@@ -135,7 +139,13 @@ def describe_images(options: CaptionOptions, allowed: list[str] | None) -> int:
 
     show = partial(print, flush=options.output.jsonl or options.output.is_csv)
     failed, total = run_many(
-        options, images, describe_sources, settings=settings, show=show, draw=draw
+        options,
+        images,
+        describe_sources,
+        settings=settings,
+        show=show,
+        draw=draw,
+        origin=make_origin(identity) if options.batch.writes_xmp else None,
     )
     return choose_status(failed, total)
 
@@ -193,17 +203,17 @@ def list_inputs(options: CaptionOptions) -> Inputs:
 
 def find_suffixes(options: CaptionOptions) -> tuple[str, ...]:
     """Return the suffixes of the files in folders that the model takes."""
+    images = IMAGE_SUFFIXES + (RAW_SUFFIXES if is_installed("rawpy") else ())
     if not options.checkpoint or options.audio:
-        return IMAGE_SUFFIXES
+        return images
     from captioner.checkpoint import CONFIG, checkpoint_format, resolve_checkpoint
     from captioner.config import load_config
 
     folder = resolve_checkpoint(options.checkpoint[0])
     if checkpoint_format(folder) == "transformers":
-        return IMAGE_SUFFIXES
+        return images
     model = load_config(folder / CONFIG).model
-    images = IMAGE_SUFFIXES if model.backbones else ()
-    return images + (AUDIO_SUFFIXES if model.audio else ())
+    return (images if model.backbones else ()) + (AUDIO_SUFFIXES if model.audio else ())
 
 
 def pin_checkpoints(options: CaptionOptions) -> CaptionOptions:
@@ -213,17 +223,6 @@ def pin_checkpoints(options: CaptionOptions) -> CaptionOptions:
     from captioner.checkpoint import pin_checkpoint
 
     return replace(options, checkpoint=[pin_checkpoint(name) for name in options.checkpoint])
-
-
-def identify_checkpoints(options: CaptionOptions) -> dict[str, Any]:
-    """Return a digest of each checkpoint and the origin of the rows, as FILE.meta.json has them."""
-    from captioner import __version__
-    from captioner.checkpoint import fingerprint
-    from captioner.checkpoint.resolution import describe_name
-
-    names = options.checkpoint or ["bundled"]
-    origin = {"captioner": __version__, "checkpoint": [describe_name(name) for name in names]}
-    return {"checkpoint": [fingerprint([name])[:16] for name in names], ORIGINS: [origin]}
 
 
 def load_captioner(options: CaptionOptions, images: int) -> Captioner:

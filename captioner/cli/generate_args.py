@@ -157,9 +157,22 @@ def _add_batch(parser: Parser) -> None:
     text += f" DIR is the folder of the copies. Default: {COPIES}."
     _value(group, "--write-xmp", "DIR", text, nargs="?", const=COPIES)
     _switch(group, "--in-place", "With --write-xmp, change the images and make no copies.")
+    text = (
+        "Write the caption of photo.jpg to the XMP sidecar photo.jpg.xmp. An existing photo.xmp or"
+    )
+    _switch(group, "--xmp-sidecar", f"{text} photo.jpg.xmp is changed and keeps its other content.")
+    text = (
+        "Names of new XMP sidecars: full is photo.cr2.xmp (darktable, digiKam), stem is photo.xmp"
+    )
+    text += " (Lightroom). Default: full."
+    group.add_argument("--xmp-names", choices=("full", "stem"), help=text)
+    text = "Add the nouns of the caption as keywords: in rows, printed lines and XMP (dc:subject)."
+    _switch(group, "--keywords", text)
+    text = "Write and print keywords in place of the caption; rows have both."
+    _switch(group, "--keywords-only", text)
     text = "Write an image to DIR that shows the attention for each word of the caption."
     _value(group, "--attention", "DIR", text)
-    text = "Replace other texts and images (--sidecar, --write-xmp, --attention)."
+    text = "Replace other texts and images (--sidecar, --write-xmp, --xmp-sidecar, --attention)."
     _switch(group, "--overwrite", text)
     text = "Turn each caption into one sentence, for use as alternative text."
     _switch(group, "--alt-text", text)

@@ -13,6 +13,7 @@ from captioner.cli.batch.find_images import STDIN
 from captioner.cli.batch.run_record import meta_path
 
 if TYPE_CHECKING:
+    from captioner.cli.batch.xmp_files import NamePattern
     from captioner.predict.backend_choice import BackendName
 
 BATCH_SIZE = 16
@@ -98,6 +99,11 @@ class BatchOptions:
     sidecar: bool = False
     write_xmp: str | None = None
     in_place: bool = False
+    xmp_sidecar: bool = False
+    xmp_names: NamePattern | None = None
+    """The names of new files of `xmp_sidecar`; None for the default."""
+    keywords: bool = False
+    keywords_only: bool = False
     attention: str | None = None
     overwrite: bool = False
     alt_text: bool = False
@@ -107,6 +113,18 @@ class BatchOptions:
     def copies(self) -> str | None:
         """The folder of the copies that have the caption in their XMP metadata."""
         return None if self.in_place else self.write_xmp
+
+    @property
+    def writes_xmp(self) -> bool:
+        """True if XMP is written into images, copies or files beside the images."""
+        return self.xmp_sidecar or self.write_xmp is not None
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The columns of a printed caption."""
+        if self.keywords_only:
+            return ("keywords",)
+        return ("caption", "keywords") if self.keywords else ("caption",)
 
     @property
     def sentence_length(self) -> int | None:
@@ -170,6 +188,10 @@ class CaptionOptions:
             "sidecar": batch.sidecar,
             "write_xmp": batch.write_xmp,
             "in_place": batch.in_place,
+            "xmp_sidecar": batch.xmp_sidecar,
+            "xmp_names": batch.xmp_names,
+            "keywords": batch.keywords,
+            "keywords_only": batch.keywords_only,
             "attention": batch.attention,
             **self.decoding.given(),
             "looks": self.tta if self.tta > 1 else None,

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from captioner.cli.batch.keywords import join_keywords, keywords_of
 from captioner.text import one_line
 
 if TYPE_CHECKING:
@@ -61,15 +62,24 @@ def _describe_image(result: Result | Answers) -> dict[str, Any]:
 
 
 def format_captions(
-    path: str, row: Mapping[str, Any], *, alone: bool, as_json: bool
+    path: str,
+    row: Mapping[str, Any],
+    *,
+    alone: bool,
+    as_json: bool,
+    columns: Sequence[str] = ("caption",),
 ) -> Iterator[str]:
-    """Yield the lines of one image; its path is left out if it is alone."""
+    """Yield the lines of one image; its path is left out if it is alone.
+
+    `columns` names the fields of a line: "caption", "keywords" or both.
+    """
     if as_json:
         yield json.dumps(row, ensure_ascii=False)
     elif "error" not in row:
         for caption in row.get("captions", [row]):
-            text = one_line(caption["caption"])
-            yield text if alone else f"{escape_path(path)}\t{text}"
+            texts = {"caption": caption["caption"], "keywords": join_keywords(keywords_of(row))}
+            cells = [one_line(texts[name]) for name in columns]
+            yield "\t".join(cells if alone else [escape_path(path), *cells])
 
 
 def format_answers(

@@ -6,12 +6,15 @@ import importlib
 import re
 import struct
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import BinaryIO
 
 from PIL import Image
 
 from captioner.errors import ImageError, ImageFormatError, ImageSizeError
 from captioner.extras import install_command
+from captioner.files import RAW_SUFFIXES
+from captioner.images.raw_preview import open_raw
 
 _FORMATS = (  # Pillow's name of the format, its plugin, the signature; JPEG includes MPO
     ("JPEG", "Jpeg", rb"\xff\xd8"),
@@ -19,6 +22,11 @@ _FORMATS = (  # Pillow's name of the format, its plugin, the signature; JPEG inc
     ("GIF", "Gif", rb"GIF8"),
     ("WEBP", "WebP", rb"RIFF....WEBP"),
     ("BMP", "Bmp", rb"BM"),
+    (
+        "RAW",
+        "",
+        rb"II\*\0.{4}CR|FUJIFILMCCD-RAW|IIR[OS]|MMOR|IIU\0|....ftypcrx |FOVb|\0MRM|II.{4}HEAP",
+    ),
     ("TIFF", "Tiff", rb"II[*+]\0|MM\0[*+]"),
     ("PPM", "Ppm", rb"P[1-7fF]"),
     ("JPEG2000", "Jpeg2K", rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  "),
@@ -37,10 +45,13 @@ _OTHER_TYPES = (
 )
 
 
-def open_image(file: BinaryIO, max_pixels: int, other_formats: Sequence[str] = ()) -> Image.Image:
-    """Open a seekable image file and check its size; nothing is decoded yet.
+def open_image(
+    file: BinaryIO, max_pixels: int, other_formats: Sequence[str] = (), *, source: str = ""
+) -> Image.Image:
+    """Open a seekable image file and check its size; nothing is decoded yet, except some RAW files.
 
     `other_formats` are named in the error of an unknown format, in addition to those of images.
+    `source` is the name of the file: many RAW files are TIFF, from which the suffix tells them.
 
     Raises:
         ImageError: The file cannot be read as an image.
@@ -50,7 +61,9 @@ def open_image(file: BinaryIO, max_pixels: int, other_formats: Sequence[str] = (
     head = file.read(512)
     if not isinstance(head, bytes):
         raise ImageError("is open in text mode; open it with mode 'rb'")
-    name, plugin = _identify(head, other_formats)
+    name, plugin = _identify(head, other_formats, is_raw=source.lower().endswith(RAW_SUFFIXES))
+    if name == "RAW":
+        return open_raw(file, partial(check_size, max_pixels=max_pixels))
     opener = _opener(name, plugin)
     if name == "ICO":  # the only plugin that decodes when it opens a file
         _check_icon(file, max_pixels)
@@ -81,15 +94,22 @@ def _opener(name: str, plugin: str) -> Callable[[BinaryIO, str], Image.Image]:
     return Image.OPEN[name][0]
 
 
-def _identify(head: bytes, other_formats: Sequence[str] = ()) -> tuple[str, str]:
-    """Return Pillow's names of the format and of its plugin for a file that starts with `head`."""
+def _identify(
+    head: bytes, other_formats: Sequence[str] = (), *, is_raw: bool = False
+) -> tuple[str, str]:
+    """Return Pillow's names of the format and of its plugin for a file that starts with `head`.
+
+    With `is_raw`, TIFF and unknown formats are RAW.
+    """
     for name, plugin, signature in _FORMATS:
         if re.match(signature, head, re.DOTALL):
-            return name, plugin
+            return ("RAW", "") if is_raw and name == "TIFF" else (name, plugin)
     unknown = f"of an unknown format (first bytes {head[:8].hex(' ')})" if head else "empty"
-    other = (name for name, signature in _OTHER_TYPES if re.match(signature, head, re.DOTALL))
+    other = [name for name, signature in _OTHER_TYPES if re.match(signature, head, re.DOTALL)]
+    if is_raw and head and not other:
+        return "RAW", ""
     expected = ", ".join([*(name for name, _, _ in _FORMATS), *other_formats])
-    raise ImageFormatError(f"is {next(other, unknown)}; expected {expected}")
+    raise ImageFormatError(f"is {next(iter(other), unknown)}; expected {expected}")
 
 
 def check_size(size: tuple[int, int], max_pixels: int) -> None:

@@ -50,7 +50,7 @@ def load_image(
             check_size(source.size, max_pixels)
             return to_upright_rgb(source)
         with open_source(source, ImageError, ImageFormatError, _SOURCES) as file:
-            image = open_image(file, max_pixels, other_formats)
+            image = open_image(file, max_pixels, other_formats, source=_name(source))
             if min_size is not None:
                 image.draft(None, (max(1, min_size),) * 2)  # type: ignore[arg-type]  # may be None
             return to_upright_rgb(image)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tiny import picture
 
 from captioner.cli import generate
+from captioner.cli.batch.run_record import ORIGINS
 from captioner.cli.generate_options import (
     BatchOptions,
     CaptionOptions,
@@ -31,7 +32,8 @@ VALUES: dict[str, st.SearchStrategy[list[str]]] = {
     flag: st.just([])
     for flag in ("--jsonl", "--stream", "--compile", "--ask", "--sample", "--no-dangling", "--csv",
                  "--recursive", "--resume", "--retry-failed", "--sidecar", "--in-place",
-                 "--overwrite", "--alt-text", "--write-xmp")
+                 "--overwrite", "--alt-text", "--write-xmp", "--xmp-sidecar", "--keywords",
+                 "--keywords-only")
 } | {
     flag: st.just([value])
     for flag, value in {
@@ -66,6 +68,7 @@ VALUES: dict[str, st.SearchStrategy[list[str]]] = {
         "--output": "out.jsonl",
         "--errors-to": "errors.txt",
         "--alt-length": "50",
+        "--xmp-names": "stem",
     }.items()
 }  # fmt: skip
 """Flags of generate.py, with values other than the defaults."""
@@ -105,6 +108,11 @@ class FakeCaptioner:
         return []
 
 
+ORIGIN = {
+    "captioner": "1",
+    "checkpoint": [{"name": "bundled", "revision": None}],
+    "date": "2026-01-02T03:04:05+00:00",
+}
 DECODING = {field.name for field in dataclasses.fields(DecodingConfig)}
 NESTED = {
     "decoding": DecodingOptions,
@@ -202,8 +210,12 @@ def test_flags_of_generate_are_applied_or_rejected(folder, given, data):
         )
         patch.setattr(generate, "read_typed_lines", lambda: iter(["what?"]))
         patch.setattr(
-            generate, "identify_checkpoints", lambda options: {"checkpoint": options.checkpoint}
+            generate,
+            "identify_checkpoints",
+            lambda options: {"checkpoint": options.checkpoint or ["bundled"], ORIGINS: [ORIGIN]},
         )
+        # Its lexicon takes a second to build.
+        patch.setattr("captioner.cli.batch.runner.find_keywords", lambda caption: ["dog"])
         patch.setattr(generate, "find_suffixes", lambda options: IMAGE_SUFFIXES)
         read = record_reads(patch)
         assert generate.run(options) == 0
@@ -219,4 +231,6 @@ def test_flags_of_generate_are_applied_or_rejected(folder, given, data):
     assert Path("out.jsonl").exists() == ("--output" in given)
     assert Path("errors.txt").exists() == ("--errors-to" in given)
     assert Path("a.txt").exists() == ("--sidecar" in given)
+    sidecar = "a.xmp" if "--xmp-names" in given else "a.png.xmp"
+    assert Path(sidecar).exists() == ("--xmp-sidecar" in given)
     assert Path("captioned").exists() == ("--write-xmp" in given and "--in-place" not in given)

@@ -254,7 +254,7 @@ def test_errors_are_written_to_a_file(run, album):
         ("--resume", "--resume needs --output"),
         ("--output o --retry-failed", "needs --resume"),
         ("--in-place", "needs --write-xmp"),
-        ("--overwrite", "needs --sidecar or --write-xmp"),
+        ("--overwrite", "needs --sidecar, --write-xmp"),
         ("--alt-length 9", "needs --alt-text"),
         ("--errors-to e --question q", "needs --output or --csv"),
         ("--csv --jsonl", "--jsonl"),

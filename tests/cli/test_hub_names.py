@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hub_server import Hub
@@ -28,12 +29,18 @@ def run(*words: object) -> int:
     return main(["caption", "photos", "--output", "out.jsonl", *map(str, words)])
 
 
+def read_origins() -> list[dict[str, Any]]:
+    """Return the origins of the rows, without their dates."""
+    origins = json.loads(META.read_text())["origins"]
+    return [{k: v for k, v in origin.items() if k != "date" or not v} for origin in origins]
+
+
 def test_rows_name_the_model_its_revision_and_the_version(hub: Hub, folder, photos, monkeypatch):
     commit = hub.add("me/tiny", folder).branches["main"]
     assert run("--checkpoint", "hf-hub:me/tiny") == 0
     first = {"rows": 0, "captioner": __version__}
     first["checkpoint"] = [{"name": "hf-hub:me/tiny", "revision": commit}]
-    assert json.loads(META.read_text())["origins"] == [first]
+    assert read_origins() == [first]
     rows = Path("out.jsonl").read_bytes()
     before = META.read_bytes()
     assert run("--checkpoint", "hf-hub:me/tiny", "--resume") == 0
@@ -45,7 +52,7 @@ def test_rows_name_the_model_its_revision_and_the_version(hub: Hub, folder, phot
     assert Path("out.jsonl").read_bytes().startswith(rows)
     second = {"rows": 3, "captioner": "9.0"}
     second["checkpoint"] = [{"name": str(folder), "revision": None}]
-    assert json.loads(META.read_text())["origins"] == [first, second]
+    assert read_origins() == [first, second]
 
 
 def test_other_weights_do_not_continue_the_rows(hub: Hub, folder, photos, tmp_path, capsys):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from captioner.cli.batch.dedupe import AHEAD, compute_digest, describe_distinct
+from captioner.cli.batch.error_list import ErrorList
 from captioner.cli.batch.row_file import CAPTION_COLUMNS, FILE_COLUMNS, RowFile
 from captioner.cli.batch.run_record import meta_path
-from captioner.cli.batch.runner import ErrorList
 from captioner.errors import DataError
 
 ROWS = [

@@ -11,6 +11,8 @@ from folder_runs import rows
 from PIL import Image
 from tiny import picture
 
+from captioner.cli.batch.xmp_properties import Origin
+
 pytestmark = pytest.mark.usefixtures("working_folder")
 
 
@@ -71,6 +73,16 @@ def test_copies_have_the_caption_and_originals_do_not_change(run, album):
     assert Path("photos/copies/0.png").read_bytes() == b"mine"
     run("photos/[01].png", *options[2:], "--overwrite")
     assert description("photos/copies/0.png") == captions["photos/0.png"]
+
+
+def test_a_later_run_changes_no_copy(run, photos, monkeypatch):
+    for date in ("2026-01-02T03:04:05+00:00", "2030-01-02T03:04:05+00:00"):
+        origin = Origin("m", "1", "0", date)
+        monkeypatch.setattr("captioner.cli.generate.make_origin", lambda *_, o=origin: o)
+        assert run("photos", "--write-xmp")[::2] == (0, "")
+    assert b"2026-01-02T03:04:05" in Path("captioned/0.png").read_bytes()
+    assert run("photos", "--write-xmp", "--overwrite")[::2] == (0, "")
+    assert b"2026-01-02T03:04:05" in Path("captioned/0.png").read_bytes()
 
 
 def test_xmp_in_place_keeps_permissions(run, photos):

@@ -25,7 +25,7 @@ NEED_TORCH = (
 )
 """Modules and packages of captioner that import torch."""
 NEED_OTHERS = (
-    *("data.caption_questions", "data.question_captions", "metrics._evaluate_module"),
+    "metrics._evaluate_module",
     "checkpoint.hub_download",
     *("pretrained", "serve"),
 )

@@ -34,7 +34,7 @@ LEAVES |= {"audio"}
 ALLOWED: dict[str, set[str]] = {part: set() for part in LEAVES | {"errors", "extras", "sources"}}
 ALLOWED |= {
     "audio": {"sources"},
-    "images": {"sources"},
+    "images": {"files", "sources"},
     "config": {"text"},
     "model": {"text"},
     "data": {"audio", "config", "files", "images", "text", "tokenizer"},

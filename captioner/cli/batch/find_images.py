@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from captioner.cli.batch.globs import expand_pattern, is_pattern, list_folder, walk_files
 from captioner.cli.output import escape_path, list_paths
 from captioner.errors import DataError
-from captioner.files import AUDIO_SUFFIXES, IMAGE_SUFFIXES
+from captioner.extras import install_command
+from captioner.files import AUDIO_SUFFIXES, IMAGE_SUFFIXES, RAW_SUFFIXES
 
 STDIN = "-"
 SHEET = ".attention.png"
@@ -56,7 +57,7 @@ def find_inputs(
         paths: Images, folders, patterns, - (stdin) and @lists.
         recursive: Include images in subfolders.
         exclude: Paths that the run writes. Files at or below them are not inputs, nor are
-            `photo.txt` and `photo.attention.png` beside a `photo.jpg`.
+            `photo.txt`, `photo.xmp` and `photo.attention.png` beside a `photo.jpg`.
         sheets: The folder of --attention. Attention sheets at or below it are not inputs.
         suffixes: The suffixes of the inputs in a folder, those of images or recordings.
 
@@ -136,13 +137,22 @@ class _Finder:
 
     def explain_empty(self, folders: Sequence[str], others: Sequence[str]) -> str:
         """Return a message that a folder has no images, with its other files."""
-        problem = "has no images" if self.suffixes == IMAGE_SUFFIXES else "has no inputs"
+        problem = "has no inputs" if self.suffixes[-1] in AUDIO_SUFFIXES else "has no images"
         if folders:
             problem += f", but {_count(folders, 'folder')}; --recursive looks into them"
+        others, raw_files = self.split_unread(others)
+        if raw_files:
+            problem += f"; {_explain_raw(raw_files)}"
         if others:
             names = list_paths([os.path.basename(path) for path in others])
             problem += f"; {_count(others, 'file')} with other suffixes ({names})"
         return problem
+
+    def split_unread(self, others: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return files with other suffixes, and apart from them RAW files if LibRaw is missing."""
+        is_read = ".jpg" not in self.suffixes or ".dng" in self.suffixes
+        raw_files = [x for x in others if x.lower().endswith(RAW_SUFFIXES) and not is_read]
+        return [x for x in others if x not in set(raw_files)], raw_files
 
     def read_list(self, name: str) -> list[str]:
         """Return the paths in a list, or on stdin; they are relative to the working folder."""
@@ -172,7 +182,10 @@ class _Finder:
     def remarks(self, images: Sequence[str]) -> Iterator[str]:
         """Yield messages about the skipped files of a run over these images."""
         others = _without_written([*images, *self.others])[len(images) :]
-        if others := list(dict.fromkeys(others)):
+        others, raw_files = self.split_unread(list(dict.fromkeys(others)))
+        if raw_files:
+            yield f"skipped {_explain_raw(raw_files)} ({list_paths(raw_files)})"
+        if others:
             yield f"skipped {_count(others, 'file')} with other suffixes ({list_paths(others)})"
         if hidden := list(dict.fromkeys(self.hidden)):
             yield f"skipped {_count(hidden, 'hidden image')} ({list_paths(hidden)})"
@@ -195,16 +208,21 @@ def _is_sheet(path: str) -> bool:
         return False
 
 
+def _explain_raw(paths: Sequence[str]) -> str:
+    """Return the number of RAW files that are not read, and the command that changes that."""
+    return f"{_count(paths, 'RAW file')}, which need rawpy; {install_command('raw')}"
+
+
 def _count(items: Sequence[object], noun: str) -> str:
     return f"{len(items)} {noun}{'s' * (len(items) != 1)}"
 
 
 def _without_written(paths: list[str]) -> list[str]:
-    """Return the paths without the texts and sheets of earlier runs beside the images."""
-    beside = {path for path in paths if path.lower().endswith((".txt", SHEET))}
+    """Return the paths without the texts, XMP and sheets beside the images."""
+    beside = {path for path in paths if path.lower().endswith((".txt", ".xmp", SHEET))}
     if not beside:
         return paths
-    known = (*IMAGE_SUFFIXES, *AUDIO_SUFFIXES)
+    known = IMAGE_SUFFIXES + RAW_SUFFIXES + AUDIO_SUFFIXES
     images = {path for path in paths if path.lower().endswith(known)} - beside
     images |= {os.path.splitext(path)[0] for path in images}  # photo.txt and photo.jpg.txt
     return [path for path in paths if path not in beside or _image_of(path) not in images]

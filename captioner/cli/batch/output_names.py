@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from captioner.cli.batch.find_images import STDIN
 from captioner.cli.output import escape_path
-from captioner.files import IMAGE_SUFFIXES
+from captioner.files import IMAGE_SUFFIXES, RAW_SUFFIXES
 
 
 class OutputNames:
@@ -80,7 +80,7 @@ def _images_in(folder: str) -> set[str]:
         names = os.listdir(folder or os.curdir)
     except OSError:
         return set()
-    return {name for name in names if name.lower().endswith(IMAGE_SUFFIXES)}
+    return {name for name in names if name.lower().endswith(IMAGE_SUFFIXES + RAW_SUFFIXES)}
 
 
 def _key(name: str) -> str:

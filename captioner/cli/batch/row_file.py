@@ -117,9 +117,10 @@ class RowFile:
             file.seek(self._positions[image])
             return self._parse(file.readline())
 
-    def caption(self, image: str) -> str | None:
-        """Return the caption in the row of an image; None if it has none."""
-        return self.row(image).get("caption") if image in self._positions else None
+    def find(self, image: str) -> Row | None:
+        """Return the row of an image; None if it has none or the row has no caption."""
+        row = self.row(image) if image in self._positions else {}
+        return row if "caption" in row else None
 
     def mark_outdated(self, images: Collection[str]) -> None:
         """Mark the rows of changed images to be replaced.

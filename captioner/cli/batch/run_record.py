@@ -22,8 +22,9 @@ FILE with the images, was moved or copied."""
 
 ORIGINS = "origins"
 """The key of what made the rows: a list with the version of captioner, and the name and revision of
-each checkpoint, of the first run and of each later one that differs. `rows` is the number of rows
-that the file had when that run began. --resume does not compare them."""
+each checkpoint, of the first run and of each later one that differs. `date` is the time at which
+that run began, and `rows` the number of rows that the file had then. --resume does not compare
+them."""
 
 
 def meta_path(path: str) -> str:
@@ -100,9 +101,14 @@ def add_origin(settings: Mapping[str, Any], origins: Sequence[Any], rows: int) -
     """
     new = [{"rows": rows} | origin for origin in settings.get(ORIGINS, ())]
     last = origins[-1] if origins else None
-    if isinstance(last, dict) and new and new[-1] == last | {"rows": rows}:
+    if isinstance(last, dict) and new and _identify(new[-1]) == _identify(last):
         new = []
     return {k: v for k, v in settings.items() if k != ORIGINS} | {ORIGINS: [*origins, *new]}
+
+
+def _identify(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an origin without what differs between runs of one model."""
+    return {name: value for name, value in origin.items() if name not in ("rows", "date")}
 
 
 def _existing(bases: Sequence[Any], folder: str) -> str | None:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from captioner.cli.batch.dedupe import (
     Source,
     compute_digest,
     describe_distinct,
-    is_binary,
     read_source,
 )
+from captioner.cli.batch.error_list import ErrorList
 from captioner.cli.batch.find_images import SHEET, Inputs
+from captioner.cli.batch.keywords import find_keywords, join_keywords, keywords_of
 from captioner.cli.batch.output_names import OutputNames
 from captioner.cli.batch.resume import check_rows
 from captioner.cli.batch.row_file import ANSWER_COLUMNS, CAPTION_COLUMNS, FILE_COLUMNS, Row, RowFile
 from captioner.cli.batch.run_record import make_row_names
 from captioner.cli.batch.sidecars import SidecarWriter
+from captioner.cli.batch.xmp_properties import Origin
 from captioner.cli.generate_options import CaptionOptions
 from captioner.cli.output import (
     describe_unusual,
@@ -35,8 +35,7 @@ from captioner.cli.output import (
 )
 from captioner.cli.process import notify
 from captioner.cli.question_file import QuestionRow
-from captioner.errors import DataError
-from captioner.files import csv_line, replace_line_breaks
+from captioner.files import csv_line
 
 if TYPE_CHECKING:
     from captioner.predict import Answers, Result
@@ -55,17 +54,18 @@ def run_many(
     settings: Mapping[str, Any] | None,
     show: Callable[[str], None],
     draw: Draw | None = None,
+    origin: Origin | None = None,
 ) -> tuple[int, int]:
     """Caption or answer all images; return the numbers of failures and of images.
 
     `settings` has the options that affect the rows of --output; None without --output. `show`
-    prints a line of data.
+    prints a line of data. `origin` is written into XMP.
 
     Raises:
         DataError: --output or --errors-to cannot be used.
     """
     with _open_rows(options, settings) as rows, ErrorList(options.output.errors_to) as errors:
-        run = _Run(options, inputs, rows, errors, draw)
+        run = _Run(options, inputs, rows, errors, draw, origin)
         paths = list(run.distinct()) if rows is not None else inputs.paths
         unfinished = run.unfinished(paths) if rows is not None else paths
         run.prepare_files(paths, unfinished)
@@ -84,54 +84,6 @@ def run_many(
     return run.failed, len(paths) + run.excluded
 
 
-class ErrorList:
-    """The inputs that failed, in a file: path and reason, separated by a tab, or JSON lines.
-
-    Without a path, nothing is written. A file that cannot be written, or that exists and is not a
-    text file, raises DataError.
-    """
-
-    def __init__(self, path: str | None) -> None:
-        self._path = path or ""
-        self._file: TextIO | None = None
-        self._is_new = not os.path.lexists(self._path)
-        if path is None:
-            return
-        if is_binary(path):
-            raise DataError(f"{path}: exists and is not text; give --errors-to another name")
-        with self._guard():
-            self._file = open(path, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
-
-    def __enter__(self) -> ErrorList:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._file is None:
-            return
-        self._file.close()
-        if kind is not None and self._is_new and not os.path.getsize(self._path):
-            os.unlink(self._path)
-
-    def add(self, image: str, reason: str) -> None:
-        """Write one failure to the file."""
-        if self._file is None:
-            return
-        reason = reason.removeprefix(f"{image}: ")
-        line = f"{escape_path(image)}\t{replace_line_breaks(reason)}"
-        if self._path.lower().endswith((".jsonl", ".ndjson")):
-            line = json.dumps({"image": image, "error": reason}, ensure_ascii=False)
-        with self._guard():
-            self._file.write(f"{line}\n")
-            self._file.flush()
-
-    @contextlib.contextmanager
-    def _guard(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise DataError(f"{self._path}: cannot be written ({error.strerror})") from None
-
-
 class _Run:
     """The state of a run over many images."""
 
@@ -142,9 +94,11 @@ class _Run:
         rows: RowFile | None,
         errors: ErrorList,
         draw: Draw | None,
+        origin: Origin | None,
     ) -> None:
         self._options, self._inputs = options, inputs
         self._rows, self._errors, self._draw = rows, errors, draw
+        self._origin = origin
         self.failed = 0
         self.excluded = 0
         """Number of images that can have no row of their own."""
@@ -191,7 +145,8 @@ class _Run:
         """Choose the names of the files that are written for the images, and report odd ones."""
         batch = self._options.batch
         self._names = OutputNames(paths)
-        self._texts = SidecarWriter(self._names, batch, reserved=self._options.reserved_paths())
+        reserved = self._options.reserved_paths()
+        self._texts = SidecarWriter(self._names, batch, reserved=reserved, origin=self._origin)
         suffix = ".txt" if batch.sidecar else SHEET if batch.attention else ""
         if suffix and (message := self._names.report_shared(unfinished, suffix)):
             notify(message)
@@ -226,6 +181,9 @@ class _Run:
             row = make_caption_record(path, result) | {"image": name}
         if row.get("error"):
             row["error"] = self._inputs.describe_error(path, row["error"])
+        elif "keywords" in self._options.batch.text_columns:
+            keywords = find_keywords(row["caption"])
+            row["keywords"] = join_keywords(keywords) if self._options.output.is_csv else keywords
         return row
 
     def finish(self, path: str, row: Row) -> Row:
@@ -237,8 +195,9 @@ class _Run:
             self._fail(path, row["error"])
             return row
         self.kinds[path] = row.get("kind")
-        previous = self._rows.caption(self._name(path)) if self._rows is not None else None
-        problems = list(self._texts.write(path, row.get("caption", ""), previous))
+        old = self._rows.find(self._name(path)) if self._rows is not None else None
+        previous = self._text_of(old) if old else None
+        problems = list(self._texts.write(path, self._text_of(row), keywords_of(row), previous))
         for is_failure, problem in problems:
             if is_failure:
                 self._errors.add(self._to_text(path), problem)
@@ -248,6 +207,12 @@ class _Run:
             digest = compute_digest(path) or bytes.fromhex(row["sha256"])
             row["sha256"] = digest.hex()
         return row
+
+    def _text_of(self, row: Row) -> str:
+        """Return the text that is written for a row: its caption, or else its keywords."""
+        if self._options.batch.keywords_only:
+            return join_keywords(keywords_of(row))
+        return str(row.get("caption", ""))
 
     def _draw_sheet(self, draw: Draw, path: str, row: Row) -> Row:
         """Draw the sheet of an image; return its row, which has an error if that fails."""
@@ -283,11 +248,15 @@ def _open_rows(
 
 
 def _columns(options: CaptionOptions) -> Sequence[str]:
-    return ANSWER_COLUMNS if options.questions.questions else CAPTION_COLUMNS
+    if options.questions.questions:
+        return ANSWER_COLUMNS
+    has_keywords = "keywords" in options.batch.text_columns
+    return (*CAPTION_COLUMNS, "keywords") if has_keywords else CAPTION_COLUMNS
 
 
 def _format_row(options: CaptionOptions, path: str, row: Row, *, alone: bool) -> Iterator[str]:
     if options.output.is_csv:
         yield csv_line([row.get(name, "") for name in _columns(options)])
     else:
-        yield from format_captions(path, row, alone=alone, as_json=options.output.jsonl)
+        columns, as_json = options.batch.text_columns, options.output.jsonl
+        yield from format_captions(path, row, alone=alone, as_json=as_json, columns=columns)

@@ -1,13 +1,17 @@
-"""Write captions beside the images: as text files, and as XMP in copies or in the images."""
+"""Write captions and keywords of images to text files and XMP: beside, in copies or in place."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator
+from dataclasses import replace
+from functools import partial
 
 from captioner.cli.batch.dedupe import is_binary, read_bytes
 from captioner.cli.batch.output_names import OutputNames
-from captioner.cli.batch.xmp import DescriptionExists, read_description, write_description
+from captioner.cli.batch.xmp import read_description, read_packet, write_metadata
+from captioner.cli.batch.xmp_files import find_targets, write_beside
+from captioner.cli.batch.xmp_properties import Entry, Origin, read_origin
 from captioner.cli.generate_options import BatchOptions
 from captioner.cli.output import escape_path
 from captioner.errors import ImageError
@@ -23,24 +27,35 @@ class SidecarWriter:
     """
 
     def __init__(
-        self, names: OutputNames, options: BatchOptions, *, reserved: Collection[str] = ()
+        self,
+        names: OutputNames,
+        options: BatchOptions,
+        *,
+        reserved: Collection[str] = (),
+        origin: Origin | None = None,
     ) -> None:
         self._names, self._overwrite = names, options.overwrite
         self._sidecar, self._copies = options.sidecar, options.copies
-        self._in_place = options.in_place
+        self._in_place, self._origin = options.in_place, origin
+        self._beside = options.xmp_names or "full" if options.xmp_sidecar else None
+        self._has_description = not options.keywords_only
         self._reserved = {os.path.realpath(path) for path in reserved}
         self._written: dict[tuple[int, int], str] = {}
         """The image of each file that this run has written, by the identity of the file."""
 
     def write(
-        self, path: str, text: str, previous: str | None = None
+        self, path: str, text: str, keywords: Collection[str] = (), previous: str | None = None
     ) -> Iterator[tuple[bool, str]]:
         """Write one caption; yield whether each problem is a failure, and a message."""
-        writers = [self._write_sidecar] if self._sidecar else []
-        writers += [self._write_xmp] if self._copies or self._in_place else []
+        entry = Entry(text if self._has_description else "", tuple(keywords), self._origin)
+        writers = [partial(self._write_sidecar, path, text, previous)] if self._sidecar else []
+        if self._copies or self._in_place:
+            writers.append(partial(self._write_xmp, path, entry, previous))
+        for target in self._find_files(path):
+            writers.append(partial(self._write_beside, path, target, entry, previous))
         for write in writers:
             try:
-                if problem := write(path, text, previous):
+                if problem := write():
                     yield False, problem
             except ImageError as error:
                 yield True, f"{escape_path(path)}: {error}"
@@ -61,30 +76,49 @@ class SidecarWriter:
         kept = "exists with another text and is kept; --overwrite replaces it"
         return f"{escape_path(target)}: {kept}"
 
-    def _write_xmp(self, path: str, text: str, previous: str | None) -> str:
+    def _find_files(self, path: str) -> list[str]:
+        """Return the files of XMP beside an image that are written."""
+        if self._beside is None:
+            return []
+        return find_targets(path, self._names.sharing(path), self._beside)
+
+    def _write_beside(self, path: str, target: str, entry: Entry, previous: str | None) -> str:
+        self._check(path, target)
+        try:
+            overwrite = self._overwrite
+            kept = write_beside(path, target, entry, previous=previous, overwrite=overwrite)
+        except ImageError as error:
+            raise ImageError(f"{escape_path(target)} {error}; it is kept") from None
+        self._record(path, target)
+        return _describe_kept(target, kept)
+
+    def _write_xmp(self, path: str, entry: Entry, previous: str | None) -> str:
         with open(path, "rb") as file:
             data = file.read()
-        own = _is_described(data, previous)
-        try:
-            described = write_description(data, text, overwrite=self._overwrite or own)
-        except DescriptionExists as error:
-            problem = f"already has the description {str(error)!r}; --overwrite replaces it"
-            return f"{escape_path(path)}: {problem}"
+        overwrite = self._overwrite or _is_described(data, previous)
+        described, kept = write_metadata(data, entry, overwrite=overwrite)
+        if described is None or (kept and described == data):
+            return _describe_kept(path, kept)
         if self._in_place:
             if described != data:
                 # The modification time is updated, so that backups copy the file.
                 with open_replacement(os.path.realpath(path), like=path, times=False) as file:
                     file.write(described)
-            return ""
+            return _describe_kept(path, kept)
         target = self._names.below(self._copies or "", path)
         if os.path.realpath(target) == os.path.realpath(path):
             raise ImageError("its copy would overwrite it; choose another folder or --in-place")
         self._check(path, target)
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        own = _is_described(read_bytes(target), previous)
+        copy = read_bytes(target)
+        if (earlier := _origin_of(copy)) is not None:
+            # A copy of an earlier run may differ in its date alone.
+            again, _ = write_metadata(data, replace(entry, origin=earlier), overwrite=overwrite)
+            described = copy if copy is not None and again == copy else described
+        own = _is_described(copy, previous)
         if write_file(target, described, overwrite=self._overwrite or own, like=path):
             self._record(path, target)
-            return ""
+            return _describe_kept(path, kept)
         kept = "exists with other content and is kept; --overwrite replaces it"
         return f"{escape_path(target)}: {kept}"
 
@@ -110,6 +144,23 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _describe_kept(path: str, kept: str) -> str:
+    """Return a message about another description in a file, or an empty text without one."""
+    if not kept:
+        return ""
+    problem = f"already has the description {kept!r}; --overwrite replaces it"
+    return f"{escape_path(path)}: {problem}"
+
+
+def _origin_of(data: bytes | None) -> Origin | None:
+    """Return what made the description of an image, None if that is not known."""
+    try:
+        packet = None if data is None else read_packet(data)
+        return None if packet is None else read_origin(packet)
+    except ImageError:
+        return None
 
 
 def _is_described(data: bytes | None, text: str | None) -> bool:

@@ -1,29 +1,25 @@
-"""Descriptions in the XMP metadata of JPEG, PNG and WebP files, whose pixels do not change.
+"""The XMP packets in JPEG, PNG and WebP files, whose pixels do not change.
 
 Adobe's XMP specification, part 3, defines where the packet is: in an APP1 segment of JPEG, in an
-iTXt chunk `XML:com.adobe.xmp` of PNG and in a chunk `XMP ` of WebP. The text is dc:description
-in the language x-default. All other properties of a packet are kept.
+iTXt chunk `XML:com.adobe.xmp` of PNG and in a chunk `XMP ` of WebP.
 """
 
 from __future__ import annotations
 
-import io
 import re
 import struct
-import xml.etree.ElementTree as ET
 import zlib
 from collections.abc import Callable
-from functools import partial
 
+from captioner.cli.batch.xmp_properties import Changed, Entry, read_text, write_entry
 from captioner.errors import ImageError
 
-Change = Callable[[bytes | None], bytes]
-"""From the XMP packet of a file, if it has one, to the new packet."""
+Change = Callable[[bytes | None], bytes | None]
+"""From the XMP packet of a file to the new packet; None is no packet."""
 
-_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-_DC = "http://purl.org/dc/elements/1.1/"
-_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
-_PREFIXES = {"x": "adobe:ns:meta/", "rdf": _RDF, "dc": _DC}
+Replace = Callable[[bytes | None], bytes]
+"""As `Change`, with an empty packet for None."""
+
 _LARGEST = 2**20
 """Maximum size of a packet in bytes; that of a photograph has a few thousand."""
 
@@ -32,47 +28,70 @@ _ITXT = b"XML:com.adobe.xmp\0"
 _XMP, _ALPHA = 0x04, 0x10  # Flags in the VP8X chunk of WebP.
 
 
-class DescriptionExists(Exception):
-    """The file already has another description."""
+def read_packet(data: bytes) -> bytes | None:
+    """Return the XMP packet of an image file, None if it has none; raise ImageError."""
+    packets: list[bytes | None] = []
+
+    def store(packet: bytes | None) -> bytes | None:
+        packets.append(packet)
+        return packet
+
+    _rewrite(data, store)
+    return packets[0]
 
 
 def read_description(data: bytes) -> str:
     """Return the XMP description of an image file, empty if it has none; raise ImageError."""
-    packets: list[bytes] = []
-
-    def store(packet: bytes | None) -> bytes:
-        packets.extend([packet] if packet is not None else [])
-        return b""
-
-    _rewrite(data, store)
-    return _text_of(_read(packets[0])[1]) if packets else ""
+    packet = read_packet(data)
+    return "" if packet is None else read_text(packet)
 
 
-def write_description(data: bytes, text: str, *, overwrite: bool = False) -> bytes:
-    """Return the bytes of an image file with `text` as its description.
+def write_metadata(data: bytes, entry: Entry, *, overwrite: bool = False) -> Changed:
+    """Return the bytes of an image file with an entry in its XMP packet.
+
+    A file that has the entry is returned as it is.
 
     Raises:
         ImageError: XMP is not supported for the format, or the file or its packet is damaged.
-        DescriptionExists: There is another description, and `overwrite` is not set.
     """
-    return _rewrite(data, partial(_packet, text=text, overwrite=overwrite))
+    kept = ""
+
+    def change(packet: bytes | None) -> bytes | None:
+        nonlocal kept
+        changed, kept = write_entry(packet, entry, overwrite=overwrite)
+        return changed
+
+    return Changed(_rewrite(data, change), kept)
 
 
 def _rewrite(data: bytes, change: Change) -> bytes:
     """Return the bytes of an image file with a new XMP packet; raise ImageError."""
+    is_same = False
+
+    def check(packet: bytes | None) -> bytes:
+        nonlocal is_same
+        if packet is not None and len(packet) > _LARGEST:
+            raise ImageError(f"has an XMP packet of more than {_LARGEST} bytes")
+        new = change(packet)
+        is_same = new == packet
+        return new or b""
+
     try:
         if data.startswith(b"\xff\xd8"):
-            return _jpeg(data, change)
-        if data.startswith(b"\x89PNG\r\n\x1a\n"):
-            return _png(data, change)
-        if re.match(rb"RIFF....WEBP", data, re.DOTALL):
-            return _webp(data, change)
+            written = _jpeg(data, check)
+        elif data.startswith(b"\x89PNG\r\n\x1a\n"):
+            written = _png(data, check)
+        elif re.match(rb"RIFF....WEBP", data, re.DOTALL):
+            written = _webp(data, check)
+        else:
+            problem = "has a format without support for XMP; expected JPEG, PNG or WebP"
+            raise ImageError(f"{problem}; --xmp-sidecar writes it to a file beside the image")
     except (struct.error, IndexError, zlib.error):
         raise ImageError("is damaged or truncated; XMP cannot be written to it") from None
-    raise ImageError("has a format without support for XMP; expected JPEG, PNG or WebP")
+    return data if is_same else written
 
 
-def _jpeg(data: bytes, change: Change) -> bytes:
+def _jpeg(data: bytes, change: Replace) -> bytes:
     at, start, end, packet = 2, None, None, None
     indexed = False
     while (marker := data[at + 1]) not in (0xD9, 0xDA):  # End of image, or start of the pixels.
@@ -101,7 +120,7 @@ def _jpeg(data: bytes, change: Change) -> bytes:
     return data[:start] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + data[end:]
 
 
-def _png(data: bytes, change: Change) -> bytes:
+def _png(data: bytes, change: Replace) -> bytes:
     at, packet, kept, kind = 8, None, [data[:8]], b""
     while kind != b"IEND":
         size, kind = struct.unpack_from(">I4s", data, at)
@@ -125,7 +144,7 @@ def _itxt(body: bytes) -> bytes:
     return zlib.decompressobj().decompress(text, _LARGEST + 1) if packed else text
 
 
-def _webp(data: bytes, change: Change) -> bytes:
+def _webp(data: bytes, change: Replace) -> bytes:
     (size,) = struct.unpack_from("<I", data, 4)
     end, at, packet = 8 + size, 12, None
     if len(data) < end:
@@ -164,76 +183,3 @@ def _vp8x(name: bytes, body: bytes) -> bytes:
         raise IndexError
     sizes = width.to_bytes(3, "little") + height.to_bytes(3, "little")
     return bytes([_ALPHA * alpha, 0, 0, 0]) + sizes
-
-
-def _packet(packet: bytes | None, text: str, *, overwrite: bool) -> bytes:
-    """Return a packet with the text and the other properties of the old packet."""
-    text = "".join(c for c in " ".join(text.split()) if c.isprintable())
-    if packet is None:
-        root = ET.Element(f"{{{_PREFIXES['x']}}}xmpmeta")
-        rdf = ET.SubElement(root, f"{{{_RDF}}}RDF")
-    else:
-        root, rdf = _read(packet)
-        if _text_of(rdf) not in ("", text) and not overwrite:
-            raise DescriptionExists(_text_of(rdf))
-    _set(rdf, text)
-    for prefix, uri in _PREFIXES.items():
-        ET.register_namespace(prefix, uri)
-    try:
-        body = ET.tostring(root, encoding="unicode")
-    except RecursionError:
-        raise ImageError("has an XMP packet that is nested too deeply") from None
-    head = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
-    return f'{head}\n{body}\n<?xpacket end="w"?>'.encode()
-
-
-def _read(packet: bytes) -> tuple[ET.Element, ET.Element]:
-    """Return the root of a packet and its rdf:RDF, and register its prefixes for writing."""
-    if len(packet) > _LARGEST:
-        raise ImageError(f"has an XMP packet of more than {_LARGEST} bytes")
-    try:
-        text = packet.decode("utf-8-sig").strip("\0 \t\r\n")
-        if "<!DOCTYPE" in text or "<!ENTITY" in text:  # Entities may expand, or read files.
-            raise ImageError("has an XMP packet with a DOCTYPE, which is not read")
-        for _, (prefix, uri) in ET.iterparse(io.StringIO(text), ["start-ns"]):
-            if prefix and not re.fullmatch(r"ns\d+", prefix):
-                ET.register_namespace(prefix, uri)
-        root = ET.fromstring(text)
-    except (UnicodeDecodeError, ET.ParseError) as error:
-        raise ImageError(f"has an XMP packet that cannot be read ({error})") from None
-    rdf = next(root.iter(f"{{{_RDF}}}RDF"), None)
-    if rdf is None:
-        raise ImageError("has an XMP packet without rdf:RDF")
-    return root, rdf
-
-
-def _text_of(rdf: ET.Element) -> str:
-    """Return the description in x-default, or else in any language; empty if there is none."""
-    texts = [node.get(_tag("description"), "") for node in rdf]
-    for node in rdf.iterfind(f"*/{_tag('description')}"):
-        items = sorted(node.iter(f"{{{_RDF}}}li"), key=lambda li: li.get(_LANG) != "x-default")
-        texts += [item.text or "" for item in items] or [node.text or ""]
-    return next((" ".join(text.split()) for text in texts if text.strip()), "")
-
-
-def _set(rdf: ET.Element, text: str) -> None:
-    """Set the description in x-default, and keep the other languages."""
-    others = []
-    for node in rdf:
-        node.attrib.pop(_tag("description"), None)
-        for old in node.findall(_tag("description")):
-            items = old.iter(f"{{{_RDF}}}li")
-            others += [li for li in items if li.get(_LANG, "x-default") != "x-default"]
-            node.remove(old)
-    about = f"{{{_RDF}}}about"
-    home = next(iter(rdf), None)
-    if home is None:
-        home = ET.SubElement(rdf, f"{{{_RDF}}}Description", {about: ""})
-    alternatives = ET.SubElement(ET.SubElement(home, _tag("description")), f"{{{_RDF}}}Alt")
-    item = ET.SubElement(alternatives, f"{{{_RDF}}}li", {_LANG: "x-default"})
-    item.text = text
-    alternatives.extend(others)
-
-
-def _tag(name: str) -> str:
-    return f"{{{_DC}}}{name}"
