@@ -257,7 +257,9 @@ def digest_rows(*tables: Dataset) -> str:
         for row in rows:
             path = Path(row["image"])
             size = path.stat().st_size if path.exists() else None
-            known = {key: value for key, value in row.items() if key not in ("rows", "audio")}
+            # Left out where empty, so that the digest of other data remains the same.
+            unused = {"rows", "audio"} | ({"weights"} if not row["weights"] else set())
+            known = {key: value for key, value in row.items() if key not in unused}
             digest.update(repr((known | {"image": path.name}, size)).encode())
             if row["audio"]:
                 digest.update(Path(row["audio"]).name.encode())
