@@ -19,10 +19,15 @@ from captioner.data.example import Example
 from captioner.data.formats import (
     audio_captions,
     coco,
+    coco_variants,
     csv_jsonl,
     daquar_easy_vqa,
     flickr,
+    llava,
+    sidecar_json,
     sidecar_texts,
+    textcaps,
+    vizwiz_vqa,
     vqa,
 )
 from captioner.data.formats.io import Source
@@ -47,6 +52,27 @@ READERS: dict[str, Reader] = {
         flickr.find_kaggle, flickr.read_kaggle, "captions.txt with the header image,caption"
     ),
     "karpathy": Reader(coco.find_karpathy, coco.read_karpathy, "dataset_*.json"),
+    "nocaps": Reader(
+        coco_variants.find_nocaps, coco_variants.read_nocaps, "nocaps_val_4500_captions.json"
+    ),
+    "vizwiz_captions": Reader(
+        coco_variants.find_vizwiz_captions,
+        coco_variants.read_vizwiz_captions,
+        "annotations/{train,val,test}.json with text_detected",
+    ),
+    "vizwiz_vqa": Reader(
+        vizwiz_vqa.find_vizwiz_vqa,
+        vizwiz_vqa.read_vizwiz_vqa,
+        "Annotations/{train,val,test}.json with rows {image, question, answers, answerable}",
+    ),
+    "textcaps": Reader(
+        textcaps.find_textcaps, textcaps.read_textcaps, "TextCaps_0.1_{train,val,test}.json"
+    ),
+    "llava": Reader(
+        llava.find_llava,
+        llava.read_llava,
+        "*.json with rows {id, image, conversations: [{from, value}]}",
+    ),
     "coco": Reader(coco.find_coco, coco.read_coco, "annotations/captions_{train,val}*.json"),
     "flickr30k": Reader(flickr.find_flickr30k, flickr.read_flickr30k, "results.csv separated by |"),
     "vqav2": Reader(
@@ -86,8 +112,16 @@ READERS: dict[str, Reader] = {
         sidecar_texts.read_sidecar_texts,
         "photo.txt beside photo.jpg",
     ),
+    "sidecar_json": Reader(
+        sidecar_json.find_sidecar_json,
+        sidecar_json.read_sidecar_json,
+        "photo.json beside photo.jpg",
+    ),
 }
 """Readers by name, in the order of detection: those with more specific file names come first."""
+
+_SIDECARS = ("texts", "sidecar_json")
+"""Formats with one file beside each image."""
 
 
 def detect_format(root: str | os.PathLike[str]) -> str:
@@ -146,8 +180,10 @@ def find_other_files(root: Path, files: tuple[Path, ...]) -> dict[Path, str]:
         for path in csv_jsonl.list_custom_files(root, accepts)
     }
     for name, reader in READERS.items():
+        if name in _SIDECARS:
+            continue
         try:
-            others |= {path: name for path in reader.find(root) if name != "texts"}
+            others |= dict.fromkeys(reader.find(root), name)
         except DataError:  # several data sets of one format
             continue
     return {path: others[path] for path in sorted(others) if path not in files}

@@ -136,7 +136,7 @@ def _read_annotations(path: Path | None, report: Report) -> dict[str, _Annotatio
     annotations: dict[str, _Annotation] = {}
     if path is None:
         return annotations
-    rows = get_list(read_json(path, hook=_unwrap_answer), "annotations", path, kind="VQA")
+    rows = get_list(read_json(path, hook=unwrap_answer), "annotations", path, kind="VQA")
     for index, row in enumerate(rows):
         where = f"{path.name}:annotations[{index}]"
         match row:
@@ -154,7 +154,7 @@ def _read_annotations(path: Path | None, report: Report) -> dict[str, _Annotatio
     return annotations
 
 
-def _unwrap_answer(value: dict[str, Any]) -> Any:
+def unwrap_answer(value: dict[str, Any]) -> Any:
     """Return the text of an answer object, interned; other objects are returned unchanged.
 
     VQAv2 has millions of answer objects, which would take gigabytes of memory.
