@@ -22,6 +22,8 @@ UNKNOWN_IMAGE = "caption of an image that is not in the file"
 REJECTED_CAPTION = "rejected or pre-canned caption"
 OTHER_YEAR = "COCO file of an earlier year left unread (name it to read it)"
 
+# Not those of a folder of Hugging Face `datasets`, which name its columns.
+_KARPATHY_NAMES = re.compile(r"^dataset(?!_(?:info|infos|dict)\.json$).*\.json$")
 _COCO_NAMES = re.compile(r"^captions_(train|val|test)(\d{4})?\.json$", re.IGNORECASE)
 _TEXT_FOLDERS = ("annotations", "caption_datasets", "captions")
 
@@ -36,7 +38,7 @@ def find_karpathy(root: Path) -> tuple[Path, ...]:
         is_json = root.suffix.lower() == ".json" and not _COCO_NAMES.match(root.name)
         return (root,) if is_json and '"sentences"' in read_head(root, size=65536) else ()
     for folder in (root, *(root / name for name in _TEXT_FOLDERS)):
-        files = [path for path in list_files(folder) if re.match(r"dataset.*\.json$", path.name)]
+        files = [path for path in list_files(folder) if _KARPATHY_NAMES.match(path.name)]
         files = [path for path in files if find_karpathy(path)]
         if len(files) > 1:
             names = ", ".join(path.name for path in files)

@@ -23,6 +23,7 @@ from captioner.data.formats import (
     csv_jsonl,
     daquar_easy_vqa,
     flickr,
+    hf_dataset_files,
     llava,
     sidecar_json,
     sidecar_texts,
@@ -30,6 +31,7 @@ from captioner.data.formats import (
     vizwiz_vqa,
     vqa,
 )
+from captioner.data.formats.hf_dataset_names import is_dataset_name, parse_dataset_name
 from captioner.data.formats.io import Source
 from captioner.errors import DataError
 
@@ -117,6 +119,11 @@ READERS: dict[str, Reader] = {
         sidecar_json.read_sidecar_json,
         "photo.json beside photo.jpg",
     ),
+    "hf_dataset": Reader(
+        hf_dataset_files.find_hf_dataset,
+        hf_dataset_files.read_hf_dataset,
+        "a folder of `datasets` (save_to_disk or Parquet), or hf-dataset:USER/NAME",
+    ),
 }
 """Readers by name, in the order of detection: those with more specific file names come first."""
 
@@ -140,9 +147,14 @@ def detect_format(root: str | os.PathLike[str]) -> str:
 
 
 def resolve_path(path: str | os.PathLike[str]) -> Path:
-    """Return the absolute path; raise DataError if it does not exist."""
+    """Return the absolute path; raise DataError if it does not exist.
+
+    The name of a data set on the Hub is returned as it is.
+    """
     if not os.fspath(path):
         raise DataError("no path to the data was given; set data.root=PATH")
+    if is_dataset_name(path):
+        return Path(str(parse_dataset_name(path)))
     absolute = Path(os.path.abspath(os.path.expanduser(path)))
     if not absolute.exists():
         raise DataError(f"{path}: no such file or folder; check the path (data.root, data.images)")
