@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from drawn_images import SHAPES, draw
-from runs import best_of, run
+from runs import best_of, run, words_for
 
 pytestmark = [pytest.mark.usefixtures("fresh_accelerate"), pytest.mark.slow]
 
@@ -21,6 +21,7 @@ EXACT = (
     "train.clip=1000",
     "train.optimizer=sgd",
     "train.weight_decay=0",
+    "train.stages=[{epochs: 1, lr: 0.1, warmup: 0, final_lr: 1, augment: false}]",
 )
 
 
@@ -42,8 +43,7 @@ def weights_of(folder: Path) -> torch.Tensor:
 
 def trained(tmp_path: Path, name: str, weights: list[float], *words: str) -> torch.Tensor:
     data = tmp_path / f"{name} data"
-    stages = "train.stages=[{epochs: 1, lr: 0.1, warmup: 0, final_lr: 1, augment: false}]"
-    assert run(make_rows(data, weights), tmp_path / name, *EXACT, stages, *words) == 0
+    assert run(make_rows(data, weights), tmp_path / name, *EXACT, *words) == 0
     return weights_of(tmp_path / name)
 
 
@@ -55,6 +55,17 @@ def test_accumulated_batches_equal_one_batch(tmp_path):
     plain = trained(tmp_path, "plain", [1.0] * 4, "train.batch_size=1", accumulate)
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
     assert (parts - plain).abs().max() > 1e-3
+
+
+def test_two_ranks_equal_one(tmp_path, forks):
+    weights = [0.1, 4.0, 1.0, 0.5]
+    whole = trained(tmp_path, "whole", weights, "train.batch_size=4")
+    for name, more in (("ranks", ["train.batch_size=2"]), ("both", ["train.batch_size=1"])):
+        more += ["train.accumulate=2"] if name == "both" else []
+        words = words_for(tmp_path / "whole data", tmp_path / name, *EXACT, *more)
+        statuses, error = forks.train(words, ranks=2)
+        assert statuses == [0, 0], error
+        torch.testing.assert_close(weights_of(tmp_path / name), whole, rtol=1e-4, atol=1e-5)
 
 
 def test_rows_of_weight_0_are_not_trained_on(tmp_path, capsys):

@@ -24,7 +24,7 @@ from captioner.data.formats import (
     daquar_easy_vqa,
     flickr,
     hf_dataset_files,
-    llava,
+    llava_conversations,
     sidecar_json,
     sidecar_texts,
     textcaps,
@@ -71,8 +71,8 @@ READERS: dict[str, Reader] = {
         textcaps.find_textcaps, textcaps.read_textcaps, "TextCaps_0.1_{train,val,test}.json"
     ),
     "llava": Reader(
-        llava.find_llava,
-        llava.read_llava,
+        llava_conversations.find_llava,
+        llava_conversations.read_llava,
         "*.json with rows {id, image, conversations: [{from, value}]}",
     ),
     "coco": Reader(coco.find_coco, coco.read_coco, "annotations/captions_{train,val}*.json"),

@@ -7,7 +7,7 @@ from caption_sets import turn
 from data_files import list_problems, pictures, write
 
 from captioner.data import detect_format
-from captioner.data.formats.llava import (
+from captioner.data.formats.llava_conversations import (
     NO_IMAGE,
     SEVERAL_IMAGES,
     UNPAIRED_TURN,
