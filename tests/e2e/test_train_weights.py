@@ -47,11 +47,13 @@ def trained(tmp_path: Path, name: str, weights: list[float], *words: str) -> tor
     return weights_of(tmp_path / name)
 
 
-def test_accumulated_batches_equal_one_batch(tmp_path):
+def test_accumulated_batches_equal_one_batch(tmp_path, capsys):
     weights = [0.1, 4.0, 1.0, 0.5]
     whole = trained(tmp_path, "whole", weights, "train.batch_size=4")
     accumulate = "train.accumulate=4"
     parts = trained(tmp_path, "parts", weights, "train.batch_size=1", accumulate)
+    line = "data: 3 training texts have a weight other than 1 (0.1 to 4)"
+    assert line in capsys.readouterr().err
     plain = trained(tmp_path, "plain", [1.0] * 4, "train.batch_size=1", accumulate)
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
     assert (parts - plain).abs().max() > 1e-3

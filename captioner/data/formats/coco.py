@@ -38,7 +38,7 @@ def find_karpathy(root: Path) -> tuple[Path, ...]:
         is_json = root.suffix.lower() == ".json" and not _COCO_NAMES.match(root.name)
         return (root,) if is_json and '"sentences"' in read_head(root, size=65536) else ()
     for folder in (root, *(root / name for name in _TEXT_FOLDERS)):
-        files = [path for path in list_files(folder) if _KARPATHY_NAMES.match(path.name)]
+        files = [path for path in list_files(folder, ".json") if _KARPATHY_NAMES.match(path.name)]
         files = [path for path in files if find_karpathy(path)]
         if len(files) > 1:
             names = ", ".join(path.name for path in files)
@@ -97,7 +97,7 @@ def find_coco(root: Path) -> tuple[Path, ...]:
             return ()
         return (root,) if any(key in head for key in ('"annotations"', '"images"')) else ()
     for folder in (root / "annotations", root):
-        files = [path for path in list_files(folder) if _COCO_NAMES.match(path.name)]
+        files = [path for path in list_files(folder, ".json") if _COCO_NAMES.match(path.name)]
         if files:
             return tuple(files)
     return ()

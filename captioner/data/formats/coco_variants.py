@@ -31,7 +31,9 @@ def find_nocaps(root: Path) -> tuple[Path, ...]:
         is_nocaps = _NOCAPS_NAMES.match(root.name) or '"open_images_id"' in head
         return (root,) if is_json and is_nocaps else ()
     for folder in (root, *(root / name for name in _TEXT_FOLDERS)):
-        if files := [path for path in list_files(folder) if _NOCAPS_NAMES.match(path.name)]:
+        if files := [
+            path for path in list_files(folder, ".json") if _NOCAPS_NAMES.match(path.name)
+        ]:
             return tuple(files)
     return ()
 
@@ -63,7 +65,7 @@ def find_vizwiz_captions(root: Path) -> tuple[Path, ...]:
         is_object = head.lstrip().startswith("{")
         return (root,) if is_object and any(key in head for key in _VIZWIZ_KEYS) else ()
     for folder in (*(root / name for name in _TEXT_FOLDERS), root):
-        files = [path for path in list_files(folder) if split_in_file_name(path)]
+        files = [path for path in list_files(folder, ".json") if split_in_file_name(path)]
         if files := [path for path in files if find_vizwiz_captions(path)]:
             return tuple(files)
     return ()

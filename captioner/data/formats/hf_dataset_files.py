@@ -27,7 +27,7 @@ from captioner.data.formats.csv_jsonl_rows import (
     is_numbered,
 )
 from captioner.data.formats.hf_dataset_names import is_dataset_name, parse_dataset_name
-from captioner.data.formats.io import Source, list_files
+from captioner.data.formats.io import Source, list_files, list_folders
 from captioner.data.formats.row_joiner import Fields, Place, RowJoiner
 from captioner.errors import DataError, ImageError
 from captioner.extras import explain_missing
@@ -62,9 +62,8 @@ def find_hf_dataset(root: Path) -> tuple[Path, ...]:
         return (root / "dataset_dict.json",)
     if (root / "state.json").is_file() and (root / "dataset_info.json").is_file():
         return (root / "state.json",)
-    folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
-    visible = (folder for folder in folders if not folder.name.startswith("."))
-    return tuple(p for folder in visible for p in list_files(folder) if p.suffix in _TABLES)
+    folders = [root, *list_folders(root)]
+    return tuple(p for folder in folders for kind in _TABLES for p in list_files(folder, kind))
 
 
 def read_hf_dataset(source: Source) -> Iterator[Example]:

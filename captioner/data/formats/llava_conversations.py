@@ -68,7 +68,7 @@ def find_llava(root: Path) -> tuple[Path, ...]:
     if root.is_file():
         head = read_head(root, size=65536) if root.suffix.lower() == ".json" else ""
         return (root,) if head.lstrip().startswith("[") and _KEY.search(head) else ()
-    files = [path for path in list_files(root) if find_llava(path)]
+    files = [path for path in list_files(root, ".json") if find_llava(path)]
     splits = [path for path in files if split_in_file_name(path)]
     if len(files) > 1 and not splits:
         names = ", ".join(path.name for path in files[:4])

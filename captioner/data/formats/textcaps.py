@@ -39,7 +39,7 @@ def find_textcaps(root: Path) -> tuple[Path, ...]:
         is_textcaps = _NAMES.match(root.name) or '"reference_strs"' in head
         return (root,) if is_json and is_textcaps else ()
     for folder in (root, *(root / name for name in _TEXT_FOLDERS)):
-        if files := [path for path in list_files(folder) if _NAMES.match(path.name)]:
+        if files := [path for path in list_files(folder, ".json") if _NAMES.match(path.name)]:
             return tuple(files)
     return ()
 

@@ -27,7 +27,7 @@ def find_vizwiz_vqa(root: Path) -> tuple[Path, ...]:
         is_list = head.lstrip().startswith("[") and '"question"' in head and '"image"' in head
         return (root,) if is_list and ('"answerable"' in head or '"VizWiz_' in head) else ()
     for folder in (*(root / name for name in _TEXT_FOLDERS), root):
-        files = [path for path in list_files(folder) if split_in_file_name(path)]
+        files = [path for path in list_files(folder, ".json") if split_in_file_name(path)]
         if files := [path for path in files if find_vizwiz_vqa(path)]:
             return tuple(files)
     return ()

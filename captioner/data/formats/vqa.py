@@ -45,7 +45,9 @@ def find_vqav2(root: Path) -> tuple[Path, ...]:
         head = read_head(root, size=65536) if root.suffix.lower() == ".json" else ""
         return (root,) if '"questions"' in head and '"question_id"' in head else ()
     for folder in (root, *(root / name for name in _TEXT_FOLDERS)):
-        matches = [m for path in list_files(folder) if (m := _QUESTION_NAMES.match(path.name))]
+        matches = [
+            m for path in list_files(folder, ".json") if (m := _QUESTION_NAMES.match(path.name))
+        ]
         if matches:
             # By subset, and version 2 before version 1.
             matches.sort(key=lambda match: (_SUBSETS.index(match[2].lower()), match[1] is None))
