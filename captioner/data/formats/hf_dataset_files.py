@@ -6,14 +6,17 @@ that would turn it on is passed.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioner.data.example import Example, normalize_split
+from captioner.data.example import SPLIT_NAMES, Example, normalize_split
 from captioner.data.formats.cells import extract_text
+from captioner.data.formats.csv_jsonl import split_in_folders
 from captioner.data.formats.csv_jsonl_rows import (
     ANSWER_KEYS,
     AUDIO_KEYS,
@@ -47,6 +50,7 @@ _TEXT_COLUMNS = (*CAPTION_KEYS, _SENTENCES, "question", *TAG_KEYS, *LABEL_KEYS)
 _COLUMNS = {*_TEXT_COLUMNS, *ANSWER_KEYS, *ID_KEYS, *AUDIO_KEYS, WEIGHT_KEY, "split", "fold"}
 _COLUMNS |= {"question_id", "question_type", "type", "answer_type"}
 _TABLES = (".parquet", ".arrow")
+"""Suffixes of tables; a folder with both kinds is read by the first."""
 
 
 def find_hf_dataset(root: Path) -> tuple[Path, ...]:
@@ -63,7 +67,8 @@ def find_hf_dataset(root: Path) -> tuple[Path, ...]:
     if (root / "state.json").is_file() and (root / "dataset_info.json").is_file():
         return (root / "state.json",)
     folders = [root, *list_folders(root)]
-    return tuple(p for folder in folders for kind in _TABLES for p in list_files(folder, kind))
+    tables = ([p for folder in folders for p in list_files(folder, kind)] for kind in _TABLES)
+    return tuple(next(filter(None, tables), ()))
 
 
 def read_hf_dataset(source: Source) -> Iterator[Example]:
@@ -108,14 +113,25 @@ def _load(source: Source, name: str) -> Mapping[str, Dataset]:
         elif source.files[0].suffix == ".json":
             data = datasets.load_from_disk(name)
         else:
-            local = datasets.DownloadConfig(local_files_only=True)
-            data = datasets.load_dataset(name, download_config=local)
+            # Not the folder: its README.md might name files elsewhere on the network.
+            kind = source.files[0].suffix[1:].lower()
+            data = datasets.load_dataset(kind, data_files=_group_by_split(source))
     except Exception as error:  # of many types, those of the libraries for files and requests
         if is_dataset_name(name):
             raise DataError(parse_dataset_name(name).explain(error)) from None
         problem = f"{type(error).__name__}: {one_line(error)}"
         raise DataError(f"{name}: `datasets` cannot load it: {problem}") from None
     return _by_split(data)
+
+
+def _group_by_split(source: Source) -> dict[str, list[str]]:
+    """Return the patterns of the tables by split, which a word of the file or folder names."""
+    groups: dict[str, list[str]] = {}
+    for file in source.files:
+        words = (word for word in re.split("[^a-z]+", file.stem.lower()) if word in SPLIT_NAMES)
+        split = next(words, None) or split_in_folders(file, source.root) or "train"
+        groups.setdefault(normalize_split(split), []).append(glob.escape(str(file)))
+    return groups
 
 
 def _by_split(data: Dataset | DatasetDict) -> Mapping[str, Dataset]:

@@ -110,6 +110,25 @@ def test_parquet_with_paths_of_images(tmp_path, read):
     assert not report
 
 
+def test_tables_are_read_by_split_and_a_readme_is_not(tmp_path, read):
+    folder = tmp_path / "a [b] c"
+    for number, split in enumerate(("train", "validation")):
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+        path = folder / "data" / f"{split}-00000-of-00001.parquet"
+        table((number,), caption=[f"a {split}"]).to_parquet(path)
+    url = "http://127.0.0.1:9/x.parquet"
+    (folder / "README.md").write_text(
+        f"---\nconfigs:\n- config_name: a\n  data_files: {url}\n---\n"
+    )
+    assert detect_format(folder) == "hf_dataset"
+    rows, report = read(folder, splits=None)
+    assert {(row.split, row.references) for row in rows} == {
+        ("train", ("a train",)),
+        ("val", ("a validation",)),
+    }
+    assert not report
+
+
 def test_broken_rows_are_reported(tmp_path, read):
     texts = ["a dog", None, "", "a bird", "a fish"]
     data = table((1, 2, 3, 4, 4), caption=texts, weight=[1.0, 1, 1, -1, 1])
