@@ -270,6 +270,7 @@ def read(tmp_path_factory):
             replace(
                 row,
                 references=tuple(row.references),
+                weights=tuple(row.weights),
                 tags=None if row.tags is None else tuple(row.tags),
             )
             for row in (Example(**row) for row in table)

@@ -14,7 +14,7 @@ class SourceConfig:
     """One data set: its location, its splits and its weight in training."""
 
     root: str | None = None
-    """Folder or file of the data set."""
+    """Folder or file of the data set, or `hf-dataset:USER/NAME` on the Hugging Face Hub."""
     format: str = "auto"
     """Name of the reader (see `captioner.data.READERS`); `auto` detects it from the files."""
     images: str | None = None

@@ -52,6 +52,8 @@ class Batch:
     inputs, then those with a recording only."""
     both: int = 0
     """Number of samples with both inputs."""
+    weights: Tensor | None = None
+    """Weights in the loss of captions (B, K), answers (N, 1) or tags (B,); None if all are 1."""
 
     def split(self) -> list[Batch]:
         """Return a batch for each combination of inputs that occurs, in order."""
@@ -70,8 +72,11 @@ class Batch:
         audio = self.spectrograms
         sound = None if audio is None or last <= images else audio[first - images : last - images]
         part = replace(part, images=pixels, spectrograms=sound, both=self.both * (first == images))
+        weights = self.weights
         if self.questions is None or self.owners is None:
-            return replace(part, tokens=self.tokens[first:last], labels=self.labels[first:last])
+            weights = None if weights is None else weights[first:last]
+            tokens, labels = self.tokens[first:last], self.labels[first:last]
+            return replace(part, tokens=tokens, labels=labels, weights=weights)
         asked = (self.owners >= first) & (self.owners < last)
         return replace(
             part,
@@ -80,7 +85,37 @@ class Batch:
             questions=self.questions[asked],
             owners=self.owners[asked] - first,
             targets=None if self.targets is None else self.targets[asked],
+            weights=None if weights is None else weights[asked],
         )
+
+    def token_weights(self, text_pad: int = PAD) -> Tensor | None:
+        """Return the weight of each of the M tokens that are not padding (M,); None if all are 1.
+
+        The weights of a classifier of questions are in `targets`.
+        """
+        if self.weights is None or self.tags is not None or self.targets is not None:
+            return None
+        return self.weights[..., None].expand(self.labels.shape)[self.labels != text_pad]
+
+    def image_weights(self, text_pad: int = PAD) -> Tensor | None:
+        """Return the mean weight of the captions of each image (B,); None if all are 1."""
+        if self.weights is None:
+            return None
+        exists = self.labels[..., 0] != text_pad  # (B, K)
+        return (self.weights * exists).sum(1) / exists.sum(1).clamp(min=1)
+
+    def count(self, text_pad: int = PAD) -> Tensor:
+        """Return the sum of the weights of all tokens, questions of a classifier or tagged images.
+
+        It is a float, so that it is of the same type on all ranks; exact up to 2^24 if all are 1.
+        """
+        if self.tags is None and self.targets is None:
+            weights = self.token_weights(text_pad)
+            return (self.labels != text_pad).sum().float() if weights is None else weights.sum()
+        if self.weights is not None:
+            return self.weights.sum()
+        units = self.labels if self.tags is None else self.tags
+        return torch.tensor(float(len(units)), device=self.device)
 
     @property
     def is_readable(self) -> bool:
@@ -94,7 +129,7 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
-        texts = ("tokens", "labels", "questions", "owners", "tags", "targets")
+        texts = ("tokens", "labels", "questions", "owners", "tags", "targets", "weights")
         names = ("images", "spectrograms", *texts)
         tensors = {name: getattr(self, name) for name in names}
         moved = {k: v.to(device, non_blocking=True) for k, v in tensors.items() if v is not None}
@@ -133,6 +168,7 @@ def collate(
         targets=torch.cat(targets) if targets else None,
         spectrograms=torch.stack(spectrograms) if spectrograms else None,
         both=len(images) + len(spectrograms) - len(readable),
+        weights=_collect_weights(readable),
     )
 
 
@@ -157,6 +193,21 @@ def _pad_captions(samples: Sequence[Sample], text_pad: int) -> Tensor:
         for j, text in enumerate(sample.texts):
             labels[i, j, : len(text)] = torch.tensor(text)
     return labels
+
+
+def _collect_weights(samples: Sequence[Sample]) -> Tensor | None:
+    """Return the weights of captions (B, K), answers (N, 1) or tags (B,); None if all are 1.
+
+    Captions that fill the end of a row (K) have the weight 0.
+    """
+    if all(weight == 1 for s in samples for weight in s.weights):
+        return None
+    rows = [torch.tensor(s.weights or [1.0] * max(1, len(s.texts))) for s in samples]
+    if any(s.questions for s in samples):
+        return torch.cat(rows)[:, None]
+    if any(s.tags is not None for s in samples):
+        return torch.cat(rows)
+    return pad_sequence(rows, True, 0.0)
 
 
 def decoder_input(labels: Tensor, text_pad: int = PAD) -> Tensor:

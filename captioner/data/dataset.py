@@ -68,6 +68,8 @@ class Sample:
     """Token ids of the question that each text answers; empty for captions."""
     rows: list[int] = field(default_factory=list)
     """Row of each text in the table."""
+    weights: list[float] = field(default_factory=list)
+    """Weight of each text in the loss, or one weight of the tags; empty if all are 1."""
     source: int = 0
     tags: Tensor | None = None
     """For a source of tags: 1 if a tag is present, 0 if it is absent, -1 if the source never uses
@@ -195,6 +197,8 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
             )
         targets = self.texts.label_questions(texts, flip)
         labels = self.texts.label_tags(index, source)
+        if labels is not None:
+            texts = texts._replace(weights=[self.texts.weigh_tags(index, source)])
         return Sample(index, image, *texts, source, labels, targets, spectrogram)
 
     def make_blank(self, item: UnreadableImage) -> Sample:

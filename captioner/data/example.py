@@ -56,6 +56,19 @@ class Example:
     audio: str = ""
     """Absolute path of the recording; equal to `image` if there is no image, empty if there is no
     recording."""
+    weights: tuple[float, ...] = ()
+    """Weight of each reference in the training loss, or one weight of the tags; empty if all are
+    1."""
+
+    @property
+    def reference_weights(self) -> tuple[float, ...]:
+        """The weight of each reference."""
+        return self.weights or (1.0,) * len(self.references)
+
+    @property
+    def mean_weight(self) -> float:
+        """The mean weight of the references, or the weight of the tags."""
+        return sum(self.weights) / len(self.weights) if self.weights else 1.0
 
     @property
     def kind(self) -> RowKind:
@@ -68,6 +81,11 @@ def kind_of(question: str, tags: Sequence[str] | None) -> RowKind:
     if tags is not None:
         return "tags"
     return "questions" if question else "captions"
+
+
+def pack_weights(weights: Sequence[float]) -> tuple[float, ...]:
+    """Return the value of `Example.weights` for these weights."""
+    return () if all(weight == 1 for weight in weights) else tuple(weights)
 
 
 def has_file_name(image: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from captioner.data.example import Example, RowKind
+from captioner.data.example import Example, RowKind, pack_weights
 from captioner.data.formats.image_folders import FolderIndex
 from captioner.data.formats.io import Source
 from captioner.data.formats.registry import READERS, find_other_files
@@ -25,6 +25,7 @@ from captioner.data.report import (
     NO_ANSWER,
     NO_CAPTION,
     UNREAD_FILE,
+    ZERO_WEIGHT,
     Report,
 )
 from captioner.text import normalize_caption, normalize_question
@@ -109,7 +110,7 @@ class _Checker:
         if problem := self._find_problem(example):
             self._report.add(problem, _name(example), rows=example.rows)
             return None
-        references, rows = self._check_references(example)
+        references, weights, rows = self._check_references(example)
         if self._needs_references(example) and not references:
             return None
         # A recording without an image has the path of both.
@@ -118,7 +119,9 @@ class _Checker:
                 self._report.add_once(problem, path, key=path, rows=rows)
                 return None
         question = example.question.strip()
-        return replace(example, references=references, question=question, rows=rows)
+        return replace(
+            example, references=references, weights=weights, question=question, rows=rows
+        )
 
     def _needs_references(self, example: Example) -> bool:
         if example.tags is not None:
@@ -141,20 +144,34 @@ class _Checker:
             return EMPTY_QUESTION
         if self._needs_references(example) and not example.references:
             return NO_ANSWER if is_question else NO_CAPTION
+        if example.tags is not None and self._is_unused(example.mean_weight):
+            return ZERO_WEIGHT
         return None
 
-    def _check_references(self, example: Example) -> tuple[tuple[str, ...], int]:
-        """Report the unusable references; return the usable ones and their number of rows."""
+    def _is_unused(self, weight: float) -> bool:
+        """Return whether a row has the weight 0; for scoring, weights have no meaning."""
+        return weight == 0 and self._index is not None
+
+    def _check_references(self, example: Example) -> tuple[tuple[str, ...], tuple[float, ...], int]:
+        """Report the unusable references.
+
+        Returns:
+            The usable references, the value of `Example.weights`, and the number of rows.
+        """
+        if example.tags is not None:
+            return example.references, example.weights, example.rows
         name, required = _name(example), self._needs_references(example)
-        usable: list[str] = []
+        usable: list[tuple[str, float]] = []
         problems: list[tuple[str, str]] = []
-        for reference in example.references:
+        for reference, weight in zip(example.references, example.reference_weights, strict=True):
             if not _is_unicode(reference):
                 problems.append((BAD_TEXT, f"{name}: {reference}"))
             elif self._is_blank(reference):
                 problems.append((EMPTY_ANSWER if example.question_id else EMPTY_CAPTION, name))
+            elif self._is_unused(weight):
+                problems.append((ZERO_WEIGHT, name))
             else:
-                usable.append(reference.strip())
+                usable.append((reference.strip(), weight))
         # Either each reference has a row of its own, or one row holds all of them.
         has_rows = example.rows == len(example.references) and bool(usable or required)
         left = example.rows - (len(problems) if has_rows else 0)
@@ -163,7 +180,8 @@ class _Checker:
         if required and not usable and left:
             self._report.problems[problems[0][0]].rows += left
             left = 0
-        return tuple(usable), left
+        texts = tuple(text for text, _ in usable)
+        return texts, pack_weights([weight for _, weight in usable]), left
 
 
 def _name(example: Example) -> str:

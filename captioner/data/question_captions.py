@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from captioner.data.caption_questions import words
 from captioner.data.caption_questions.lexicon import add_article, load_lexicon
-from captioner.data.example import Example
+from captioner.data.example import Example, pack_weights
 
 _BE, _DO = ("is", "are", "was", "were"), ("do", "does", "did")
 _SUBJECT_STARTS = words.DETERMINERS | words.MANY | words.POSSESSIVE
@@ -25,13 +25,15 @@ _MIN_WORDS = 5
 
 def captions_from_questions(examples: Iterable[Example]) -> list[Example]:
     """Return one Example per image of the given questions that has at least one caption."""
-    captions: dict[tuple[str, str], tuple[Example, list[str]]] = {}
+    captions: dict[tuple[str, str], tuple[Example, dict[str, float]]] = {}
     for example in examples:
-        _, texts = captions.setdefault((example.image, example.split), (example, []))
-        for answer in dict.fromkeys(example.references):
-            text = make_caption(example.question, answer)
-            if text and text not in texts:
-                texts.append(text)
+        _, texts = captions.setdefault((example.image, example.split), (example, {}))
+        weights: dict[str, float] = {}
+        for answer, weight in zip(example.references, example.reference_weights, strict=True):
+            weights.setdefault(answer, weight)
+        for answer, weight in weights.items():
+            if text := make_caption(example.question, answer):
+                texts.setdefault(text, weight)
     return [
         Example(
             example.image,
@@ -40,6 +42,7 @@ def captions_from_questions(examples: Iterable[Example]) -> list[Example]:
             example.split,
             rows=example.rows,
             audio=example.audio,
+            weights=pack_weights(list(texts.values())),
         )
         for example, texts in captions.values()
         if texts

@@ -30,13 +30,15 @@ class Texts(NamedTuple):
     """Token ids of the question that each text answers; empty for captions."""
     rows: list[int]
     """Row of each text in the table."""
+    weights: list[float]
+    """Weight of each text in the loss; the mean over the answers for a classifier of questions."""
 
 
 class TextSampler:
     """The texts and labels of images, from the rows about them.
 
     Args:
-        rows: Table with the columns references, question and tags.
+        rows: Table with the columns references, question and tags, and optionally weights.
         groups: Row numbers of each image, by source.
         tokenizer: Tokenizer of captions and answers; `question_tokenizer` encodes the questions.
         max_length: Most tokens of a caption or answer, EOS included.
@@ -89,17 +91,21 @@ class TextSampler:
         """Return texts of a source for an image; `flip` adapts them to its mirror image."""
         rng = random.Random(f"texts {self.seed} {epoch} {index} {source}")
         numbers = _choose(self.select_rows(index, source), self.questions_per_image, rng)
-        texts, questions, rows = [], [], []
+        texts, questions, rows, weights = [], [], [], []
         for number in numbers:
             row = self.rows[number]
             # One answer per question, so that each is drawn in proportion to its annotators.
             limit = 1 if row["question"] else self.captions_per_image
-            for text in _choose(row["references"], limit, rng):
+            pairs = list(zip(row["references"], _reference_weights(row), strict=True))
+            for text, weight in _choose(pairs, limit, rng):
                 texts.append(self._encode(text, flip))
                 rows.append(number)
+                weights.append(weight)
                 if row["question"]:
                     questions.append(self._encode_question(row["question"], flip))
-        return Texts(texts, questions, rows)
+                    if self._classes:
+                        weights[-1] = sum(weight for _, weight in pairs) / len(pairs)
+        return Texts(texts, questions, rows, weights)
 
     def mix(
         self, drawn: Texts, other: int, share: float, *, epoch: int, index: int, source: int
@@ -108,12 +114,14 @@ class TextSampler:
 
         The expected loss is that of mixup: the mean of the losses of both, weighted by the shares.
         """
-        others = self.draw(epoch, other, source, flip=False).ids
+        theirs = self.draw(epoch, other, source, flip=False)
+        others = list(zip(theirs.ids, theirs.weights, strict=True))
         if drawn.questions or not others:
             return drawn
         rng = random.Random(f"mixed texts {self.seed} {epoch} {index} {source}")
-        mixed = [rng.choice(others) if rng.random() >= share else ids for ids in drawn.ids]
-        return drawn._replace(ids=mixed)
+        own = zip(drawn.ids, drawn.weights, strict=True)
+        mixed = [rng.choice(others) if rng.random() >= share else pair for pair in own]
+        return drawn._replace(ids=[ids for ids, _ in mixed], weights=[w for _, w in mixed])
 
     def can_flip(self, index: int) -> bool:
         """Return whether all texts about an image can be adapted to its mirror image."""
@@ -131,19 +139,28 @@ class TextSampler:
         labels = [float(tag in present) if tag in known else -1.0 for tag in self.tags]
         return torch.tensor(labels)  # (G,)
 
+    def weigh_tags(self, index: int, source: int) -> float:
+        """Return the weight of an image of a source of tags in the loss."""
+        return min(
+            (weight for n in self.select_rows(index, source) for weight in _weights(self.rows[n])),
+            default=1.0,
+        )
+
     def label_questions(self, texts: Texts, flip: bool) -> Tensor | None:
         """Return the targets (Q, A) of the questions; None for captions and without a classifier.
 
-        Annotators whose answer is not a class are left out, so that a sum may be below 1.
+        Annotators whose answer is not a class are left out, so that a sum may be below 1. An answer
+        counts by its weight.
         """
         if not self._classes or not texts.questions:
             return None
         targets = torch.zeros(len(texts.rows), len(self._classes))
         for target, number in zip(targets, texts.rows, strict=True):
-            references = self.rows[number]["references"]
-            for text in references:
+            row = self.rows[number]
+            references = row["references"]
+            for text, weight in zip(references, _reference_weights(row), strict=True):
                 if (place := self._classes.get(tuple(self._encode(text, flip)))) is not None:
-                    target[place] += 1 / len(references)
+                    target[place] += weight / len(references)
         return targets
 
     def measure(self) -> Iterator[tuple[str, int, int, int]]:
@@ -172,6 +189,15 @@ class TextSampler:
         text = normalize_question(flip_caption(text) if flip else text, lowercase=self.lowercase)
         tokenizer = self.tokenizer.question_tokenizer
         return tokenizer.encode(text, max_length=self.question_length)
+
+
+def _weights(row: Mapping[str, Any]) -> Sequence[float]:
+    """Return `Example.weights` of a row of the table; empty if all are 1."""
+    return row.get("weights") or ()
+
+
+def _reference_weights(row: Mapping[str, Any]) -> Sequence[float]:
+    return _weights(row) or [1.0] * len(row["references"])
 
 
 def _choose(items: Sequence[T], limit: int | None, rng: random.Random) -> Sequence[T]:

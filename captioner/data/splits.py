@@ -15,6 +15,7 @@ from captioner.config import Config, SourceConfig
 from captioner.data import Report, normalize_question, read_dataset
 from captioner.data.duplicates import group_equal_files
 from captioner.data.example import RowKind, kind_of, normalize_split
+from captioner.data.formats.hf_dataset_names import is_dataset_name, parse_dataset_name
 from captioner.data.table import hide_progress_bars
 from captioner.errors import ConfigError, DataError, SplitError
 
@@ -86,10 +87,17 @@ def _report_leaks(train: set[str], val: set[str], report: Report) -> None:
 def _name_task(source: SourceConfig, kind: RowKind, others: list[Task]) -> str:
     """Return the name of a task: that of its folder or file, with a number if it is taken."""
     is_made = {"questions": source.questions, "captions": source.captions}.get(kind)
-    base = Path(str(source.root)).stem + (f" {kind}" if is_made else "")
+    base = _title(str(source.root)) + (f" {kind}" if is_made else "")
     taken = {task.name for task in others}
     names = (f"{base} {number}" if number > 1 else base for number in itertools.count(1))
     return next(name for name in names if name not in taken)
+
+
+def _title(root: str) -> str:
+    """Return the name of a data set without its folder or user."""
+    if is_dataset_name(root):
+        return parse_dataset_name(root).repository.rpartition("/")[2]
+    return Path(root).stem
 
 
 def _read_source(source: SourceConfig, key: str, seed: int) -> tuple[Dataset, Dataset, Report]:
@@ -257,7 +265,9 @@ def digest_rows(*tables: Dataset) -> str:
         for row in rows:
             path = Path(row["image"])
             size = path.stat().st_size if path.exists() else None
-            known = {key: value for key, value in row.items() if key not in ("rows", "audio")}
+            # Left out where empty, so that the digest of other data remains the same.
+            unused = {"rows", "audio"} | ({"weights"} if not row["weights"] else set())
+            known = {key: value for key, value in row.items() if key not in unused}
             digest.update(repr((known | {"image": path.name}, size)).encode())
             if row["audio"]:
                 digest.update(Path(row["audio"]).name.encode())

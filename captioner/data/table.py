@@ -24,7 +24,7 @@ from captioner.errors import DataError
 if TYPE_CHECKING:
     import datasets
 
-_CACHE_VERSION = 4
+_CACHE_VERSION = 5
 """Part of the cache key; raise it if the readers yield other rows for the same files."""
 
 
@@ -126,6 +126,7 @@ def _to_arrow(rows: _KeyedRows, *, cache_dir: str | os.PathLike[str] | None) -> 
     text = datasets.Value("string")
     features = datasets.Features({f.name: text for f in fields(Example)})
     features |= {name: datasets.Sequence(text) for name in ("references", "tags")}
+    features |= {"weights": datasets.Sequence(datasets.Value("float64"))}
     features |= {"rows": datasets.Value("int32")}
     try:
         with hide_progress_bars():

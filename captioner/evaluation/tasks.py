@@ -145,6 +145,7 @@ def to_examples(rows: Dataset) -> list[Example]:
     names = [column.name for column in dataclasses.fields(Example)]
     table = rows.select_columns(names).to_dict()
     table["references"] = map(tuple, table["references"])
+    table["weights"] = map(tuple, table["weights"])
     table["tags"] = (None if tags is None else tuple(tags) for tags in table["tags"])
     return [Example(*values) for values in zip(*(table[name] for name in names), strict=True)]
 

@@ -40,8 +40,9 @@ def describe_data(
     """Yield the lines of the data report.
 
     They account for all rows of each data set (read, used by split, not used and why), for training
-    texts that exceed the limits of the model, for tags that are not predicted, for images that may
-    be mirrored, for data sets with too few validation images, and for stages without a score.
+    texts that exceed the limits of the model, for weights of texts, for tags that are not
+    predicted, for images that may be mirrored, for data sets with too few validation images, and
+    for stages without a score.
     """
     for name, part in report.parts.items():
         yield f"data: {name}: {_describe_rows(part)}"
@@ -52,6 +53,7 @@ def describe_data(
     for number, task in enumerate(tasks):
         if task.kind == "tags":
             yield _describe_tags(task, number, train)
+    yield from _describe_weights(train)
     yield _describe_mirroring(config, train)
     yield from _describe_ranking(tasks, val)
     yield from _describe_stages(config, tasks, val)
@@ -119,6 +121,16 @@ def _describe_tags(task: Task, source: int, train: ImageDataset) -> str:
             f" ({', '.join(rare[:SHOWN])}{more})"
         )
     return line
+
+
+def _describe_weights(train: ImageDataset) -> Iterator[str]:
+    """Yield a line if the rows have weights: a column of this name may have another meaning."""
+    weights = [x for own in train.rows["weights"] for x in own]
+    if weights:
+        yield (
+            f"data: {sum(x != 1 for x in weights)} training texts have a weight other than 1"
+            f" ({min(weights):g} to {max(weights):g}), by which their loss is multiplied"
+        )
 
 
 def _describe_ranking(tasks: list[Task], val: ImageDataset) -> Iterator[str]:

@@ -26,9 +26,15 @@ from captioner.config import Config
 from captioner.data.collate import Batch
 from captioner.errors import DataError
 from captioner.training import html_report, run_state
+from captioner.training.accumulation import (
+    Microbatch,
+    has_weights,
+    share_steps,
+    usable_batches,
+)
 from captioner.training.averaging import average_stages
 from captioner.training.cost_estimate import estimate_cost
-from captioner.training.distributed import any_rank, gather_tensor
+from captioner.training.distributed import gather_tensor
 from captioner.training.finish import finish_run
 from captioner.training.loss import Loss
 from captioner.training.optimizer import set_learning_rate
@@ -43,7 +49,7 @@ from captioner.training.stage_results import (
     stage_size,
 )
 from captioner.training.stage_setup import Stage, prepare_stage
-from captioner.training.validation import report_unreadable, validate
+from captioner.training.validation import validate
 
 logger = logging.getLogger(__name__)
 
@@ -158,19 +164,18 @@ def run_epoch(run: Run, stage: Stage, epoch: int) -> None:
     run.model.zero_grad()
     train_mode(run.model)
     bar = load_epoch(run, stage, epoch)
-    for i, batch in enumerate(bar, progress.batch):
-        report_unreadable(batch.unreadable, run.train_set, run.report)
-        is_readable = batch.is_readable
-        if not any_rank(accelerator, is_readable):
-            continue
-        if not is_readable:  # the other ranks take a step, in which this one must take part
-            batch = stage.collate([run.train_set.make_blank(batch.unreadable[0])])
-        loss, value = training_step(run, stage, batch, epoch, i, counts=is_readable)
-        name = f"{run.tasks[batch.source].name} {loss.kind}" if len(run.tasks) > 1 else loss.kind
+    batches = usable_batches(run, stage, bar)
+    if run.settings.accumulate > 1 and has_weights(run.train_set.rows):
+        size, pad = run.settings.accumulate, run.tokenizer.pad
+        batches = share_steps(batches, accelerator, size=size, pad=pad)
+    for part in batches:
+        loss, value = training_step(run, stage, part, epoch)
+        task = run.tasks[part.batch.source].name
+        name = f"{task} {loss.kind}" if len(run.tasks) > 1 else loss.kind
         totals.add(name, value, loss.texts)
-        if i % 10 == 0:
+        if part.number % 10 == 0:
             bar.set_postfix({name: f"{value.item():.3f}"})
-        progress.batch = i + 1
+        progress.batch = part.number + 1
         if accelerator.sync_gradients:
             run.average.update(run.model)
             progress.step += 1
@@ -178,20 +183,18 @@ def run_epoch(run: Run, stage: Stage, epoch: int) -> None:
     finish_epoch(run, stage, epoch, totals)
 
 
-def training_step(
-    run: Run, stage: Stage, batch: Batch, epoch: int, i: int, *, counts: bool
-) -> tuple[Loss, Tensor]:
+def training_step(run: Run, stage: Stage, part: Microbatch, epoch: int) -> tuple[Loss, Tensor]:
     """Run one batch forward and backward; take an optimizer step if accumulation is complete.
 
-    `epoch` counts within the stage, `i` within the epoch. Without `counts`, no image could be read,
-    and the batch must not change the weights. Returns the loss, and the value to log: the loss per
-    token, or the reward.
+    `epoch` counts within the stage. Returns the loss, and the value to log: the loss per token, or
+    the reward.
     """
+    i = part.number
     accelerator, optimizer = run.accelerator, stage.prepared.optimizer
     rank, world = accelerator.process_index, accelerator.num_processes
     # Dropout must not depend on whether the run was resumed.
     torch.manual_seed(hash((run.settings.seed, stage.number, epoch, i, rank)))
-    batch = batch.to(accelerator.device)
+    batch = part.batch.to(accelerator.device)
     in_epoch = len(stage.batches)
     step, steps = epoch * in_epoch + i, stage.config.epochs * in_epoch
     set_learning_rate(optimizer, stage.config, step=step, steps=steps)
@@ -202,10 +205,10 @@ def training_step(
             loss = stage.objective(
                 stage.prepared.wrapped, batch, full_model=stage.prepared.full_model
             )
-            loss = loss if counts else loss.zeroed()
+            loss = loss if part.counts else loss.zeroed()
         # The mean over the tokens of all ranks, since the gradients of the ranks are averaged.
         per_token = loss.total * world / accelerator.reduce(loss.tokens)
-        accelerator.backward(per_token)
+        accelerator.backward(per_token if part.share is None else per_token * part.share)
         if accelerator.sync_gradients:
             clip_gradient(run, stage)
         optimizer.step()

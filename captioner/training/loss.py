@@ -8,6 +8,10 @@ self-critical sequence training, 2020), or the reward of the greedy caption (Ren
 ends in "with a" earns as much as a complete one (Hu et al., A request for clarity over the end of
 sequence token in the self-critical sequence training, 2023, arXiv 2305.12254).
 
+The loss of a text is multiplied by the weight of its row, and the number of tokens to divide by is
+the sum of their weights. In self-critical training, the advantages of an image are multiplied by
+the mean weight of its captions.
+
 Shapes: B images, K samples per image, T tokens, M tokens that are not padding, V vocabulary, G
 tags, N questions, A answers of a classifier.
 """
@@ -47,7 +51,7 @@ class Loss:
     total: Tensor
     """Sum over the M tokens, the N questions of a classifier, or the B images with tags."""
     tokens: Tensor
-    """M, N or B."""
+    """M, N or B; with weights, their sum over the tokens, questions or images."""
     texts: int
     """Number of captions, answers or images with tags."""
     reward: Tensor | None = None
@@ -86,24 +90,24 @@ class Objective:
         call, gives the model to sample captions from.
         """
         if batch.tags is not None:
-            count = torch.tensor(len(batch.tags), device=batch.tags.device)
-            return Loss(tag_loss(model(batch.images), batch.tags), count, len(batch.tags))
+            total = tag_loss(model(batch.images), batch.tags, weights=batch.weights)
+            return Loss(total, batch.count(), len(batch.tags))
         if self.reward is not None and batch.questions is None:
             return self._self_critical(self.reward, model, batch, full_model)
         capture: AbstractContextManager[list[Tensor]] = nullcontext([])
         with capture_memory(model) if self.teacher else capture as memories:
             inputs = batch.images, batch.tokens, batch.questions, batch.owners
             logits = model(*inputs, batch.spectrograms, batch.both)  # (M, V)
+        weights = batch.token_weights(self.pad)  # (M,)
         if batch.targets is None:
             labels = batch.labels[batch.labels != self.pad]  # (M,)
-            total = caption_loss(logits, labels, smoothing=self.smoothing)
+            total = caption_loss(logits, labels, smoothing=self.smoothing, weights=weights)
         else:
             total = class_loss(logits, batch.targets, smoothing=self.smoothing)
         if self.teacher is not None:
-            total = self.teacher.add_losses(total, logits, memories[0], batch)
-        count = torch.tensor(len(logits), device=logits.device)
+            total = self.teacher.add_losses(total, logits, memories[0], batch, weights=weights)
         texts = int((batch.labels[..., 0] != self.pad).sum().item())
-        return Loss(total, count, texts)
+        return Loss(total, batch.count(self.pad), texts)
 
     def _self_critical(
         self, reward: CaptionReward, model: nn.Module, batch: Batch, full_model: FullModel
@@ -119,8 +123,12 @@ class Objective:
             logits = model(batch.images, decoder_input(labels, self.pad))  # (M, V)
         logits = logits / self.stage.temperature
         gains, written = advantages(rewards, samples), labels != self.pad
+        count = written.sum().float()
+        if (weights := batch.image_weights(self.pad)) is not None:
+            gains = gains * weights[:, None]
+            count = (written.sum((1, 2)) * weights).sum()
         total = self_critical_loss(logits, labels, gains, pad=self.pad)
-        return Loss(total, written.sum(), labels[..., 0].numel(), rewards[:, :samples].mean())
+        return Loss(total, count, labels[..., 0].numel(), rewards[:, :samples].mean())
 
     def _encode_once(self, model: nn.Module, batch: Batch, plain: CaptionModel) -> Batch:
         """Return the batch with backbone features that serve both the samples and the loss.
@@ -165,13 +173,19 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def caption_loss(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
-    """Return the summed cross-entropy of logits (M, V) and labels (M,).
+def caption_loss(
+    logits: Tensor, labels: Tensor, *, smoothing: float = 0.0, weights: Tensor | None = None
+) -> Tensor:
+    """Return the summed cross-entropy of logits (M, V) and labels (M,), with weights (M,) or 1.
 
     `smoothing` is the probability that is spread over the whole vocabulary (label smoothing;
     Szegedy et al., Rethinking the Inception architecture, 2016, section 7).
     """
-    return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing, reduction="sum")
+    logits = logits.float()
+    if weights is None:
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="sum")
+    losses = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")  # (M,)
+    return (losses * weights).sum()
 
 
 def class_loss(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> Tensor:
@@ -185,8 +199,8 @@ def class_loss(logits: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> Te
     return -(targets * logits.float().log_softmax(-1)).sum()
 
 
-def tag_loss(logits: Tensor, tags: Tensor) -> Tensor:
-    """Return the summed asymmetric loss of logits (B, G) and tags (B, G).
+def tag_loss(logits: Tensor, tags: Tensor, *, weights: Tensor | None = None) -> Tensor:
+    """Return the summed asymmetric loss of logits (B, G) and tags (B, G), with weights (B,) or 1.
 
     Most tags are absent from an image. The loss of an absent tag with probability p is weighted by
     p^4 after p is lowered by 0.05, so that easy ones do not dominate (Ridnik et al., Asymmetric
@@ -196,7 +210,8 @@ def tag_loss(logits: Tensor, tags: Tensor) -> Tensor:
     logits = logits.float()
     lowered = (logits.sigmoid() - TAG_MARGIN).clamp(min=0)
     absent = -(lowered**TAG_FOCUS) * torch.log1p(-lowered)
-    return ((tags == 1) * -F.logsigmoid(logits) + (tags == 0) * absent).sum()
+    losses = (tags == 1) * -F.logsigmoid(logits) + (tags == 0) * absent  # (B, G)
+    return losses.sum() if weights is None else (losses.sum(1) * weights).sum()
 
 
 class CaptionReward:

@@ -60,7 +60,15 @@ class Teacher:
         self.knows_questions = knows_questions
         self.models = [model.eval().requires_grad_(False) for model in models]
 
-    def add_losses(self, total: Tensor, logits: Tensor, memory: Tensor, batch: Batch) -> Tensor:
+    def add_losses(
+        self,
+        total: Tensor,
+        logits: Tensor,
+        memory: Tensor,
+        batch: Batch,
+        *,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """Combine the loss of a batch with the losses of distillation.
 
         Args:
@@ -68,6 +76,7 @@ class Teacher:
             logits: Those of the student, (M, V).
             memory: That of the student, (B, P, D).
             batch: The batch, with pixels or the features of a backbone that all members share.
+            weights: The weights of the tokens, (M,), or 1.
 
         Returns:
             The loss, summed over the M tokens.
@@ -76,11 +85,15 @@ class Teacher:
         memories = self.encode(batch)
         if words and (batch.questions is None or self.knows_questions):
             targets = self.predict(memories, batch)
-            divergence = distillation_loss(logits, targets, temperature=self.settings.temperature)
+            temperature = self.settings.temperature
+            divergence = distillation_loss(
+                logits, targets, temperature=temperature, weights=weights
+            )
             total = (1 - words) * total + words * divergence
         if features:
             losses = [memory_loss(memory, target) for target in memories]
-            total = total + features * len(logits) * torch.stack(losses).mean()
+            count = len(logits) if batch.weights is None else batch.count()
+            total = total + features * count * torch.stack(losses).mean()
         return total
 
     @torch.no_grad()
@@ -115,8 +128,16 @@ class Teacher:
                 )
 
 
-def distillation_loss(logits: Tensor, targets: Sequence[Tensor], *, temperature: float) -> Tensor:
+def distillation_loss(
+    logits: Tensor,
+    targets: Sequence[Tensor],
+    *,
+    temperature: float,
+    weights: Tensor | None = None,
+) -> Tensor:
     """Return the divergence of logits (M, V) from those of the members, summed over the tokens.
+
+    The tokens have weights (M,) or 1.
 
     It is the Kullback-Leibler divergence from the mean of the members' distributions at a
     temperature. The factor temperature^2 keeps the size of the gradient (Hinton et al., section 2).
@@ -124,7 +145,10 @@ def distillation_loss(logits: Tensor, targets: Sequence[Tensor], *, temperature:
     members = [(target.float() / temperature).log_softmax(-1) for target in targets]
     target = torch.stack(members).logsumexp(0) - math.log(len(members))  # (M, V)
     own = (logits.float() / temperature).log_softmax(-1)
-    return F.kl_div(own, target, log_target=True, reduction="sum") * temperature**2
+    if weights is None:
+        return F.kl_div(own, target, log_target=True, reduction="sum") * temperature**2
+    losses = F.kl_div(own, target, log_target=True, reduction="none").sum(-1)  # (M,)
+    return (losses * weights).sum() * temperature**2
 
 
 def memory_loss(memory: Tensor, target: Tensor) -> Tensor:

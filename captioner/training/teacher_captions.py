@@ -80,7 +80,7 @@ def add_teacher_captions(
     new = [
         rows[places[image]]
         | {"references": known[image], "question": "", "question_id": "", "tags": None}
-        | {"question_type": TEACHER, "answer_type": "", "source": sources[image]}
+        | {"question_type": TEACHER, "answer_type": "", "source": sources[image], "weights": []}
         for image in images
     ]
     more = rows.from_list(new, features=rows.features) if new else rows.select([])

@@ -37,7 +37,7 @@ ALLOWED |= {
     "images": {"files", "sources"},
     "config": {"text"},
     "model": {"text"},
-    "data": {"audio", "config", "files", "images", "text", "tokenizer"},
+    "data": {"audio", "checkpoint", "config", "files", "images", "sources", "text", "tokenizer"},
     "checkpoint": LEAVES | {"sources"},
     "build": LEAVES | {"checkpoint"},
     "backends": LEAVES | {"build", "checkpoint", "sources"},

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from captioner.data.example import Example
+from captioner.data.example import Example, pack_weights
 
 if TYPE_CHECKING:
     from captioner.data.caption_questions.scene_pairs import Pair
@@ -108,6 +108,7 @@ def _make_rows(
                 question_type=pair.kind,
                 answer_type=_ANSWER_TYPES.get(pair.kind, "other"),
                 tags=None,
+                weights=pack_weights([example.mean_weight]),
             )
             rows.append(row)
             numbers[example.image_id] += 1

@@ -56,13 +56,13 @@ def parse_list(text: str) -> list[Any] | None:
         except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
             continue
         if isinstance(value, list | tuple):
-            items = [_extract_text(item) for item in value if item is not None]
+            items = [extract_text(item) for item in value if item is not None]
             good = all(isinstance(x, str | int | float) and not isinstance(x, bool) for x in items)
             return items if good else None
     return None
 
 
-def _extract_text(item: Any) -> Any:
+def extract_text(item: Any) -> Any:
     """Return the text of an object; other items are returned unchanged."""
     if isinstance(item, dict):
         return next((item[key] for key in _TEXT_KEYS if key in item), item)

@@ -7,7 +7,7 @@ Fei-Fei, CVPR 2015 (`dataset_*.json`, where `restval` is the part of COCO val us
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,11 @@ from captioner.data.report import BAD_ROW, DUPLICATE, Report
 from captioner.errors import DataError
 
 UNKNOWN_IMAGE = "caption of an image that is not in the file"
+REJECTED_CAPTION = "rejected or pre-canned caption"
 OTHER_YEAR = "COCO file of an earlier year left unread (name it to read it)"
 
+# Not those of a folder of Hugging Face `datasets`, which name its columns.
+_KARPATHY_NAMES = re.compile(r"^dataset(?!_(?:info|infos|dict)\.json$).*\.json$")
 _COCO_NAMES = re.compile(r"^captions_(train|val|test)(\d{4})?\.json$", re.IGNORECASE)
 _TEXT_FOLDERS = ("annotations", "caption_datasets", "captions")
 
@@ -35,7 +38,7 @@ def find_karpathy(root: Path) -> tuple[Path, ...]:
         is_json = root.suffix.lower() == ".json" and not _COCO_NAMES.match(root.name)
         return (root,) if is_json and '"sentences"' in read_head(root, size=65536) else ()
     for folder in (root, *(root / name for name in _TEXT_FOLDERS)):
-        files = [path for path in list_files(folder) if re.match(r"dataset.*\.json$", path.name)]
+        files = [path for path in list_files(folder, ".json") if _KARPATHY_NAMES.match(path.name)]
         files = [path for path in files if find_karpathy(path)]
         if len(files) > 1:
             names = ", ".join(path.name for path in files)
@@ -94,7 +97,7 @@ def find_coco(root: Path) -> tuple[Path, ...]:
             return ()
         return (root,) if any(key in head for key in ('"annotations"', '"images"')) else ()
     for folder in (root / "annotations", root):
-        files = [path for path in list_files(folder) if _COCO_NAMES.match(path.name)]
+        files = [path for path in list_files(folder, ".json") if _COCO_NAMES.match(path.name)]
         if files:
             return tuple(files)
     return ()
@@ -110,18 +113,44 @@ def read_coco(source: Source) -> Iterator[Example]:
     for path in _select_latest_year(source):
         match = _COCO_NAMES.match(path.name)
         split, year = (match[1].lower(), match[2] or "") if match else ("train", "")
-        document = read_json(path)
-        rows = get_list(document, "images", path, kind="caption")
-        images = _read_images(rows, path, source.report)
-        captions = _read_captions(document, images, path=path, report=source.report)
         folders = (f"{split}{year}", f"images/{split}{year}", split)
-        folder = choose_image_folder(source, _keep_file_names(images.values()), folders=folders)
-        for key, name in images.items():
-            texts = tuple(captions.get(key, ()))
-            if not texts and not has_file_name(name):
-                source.report.add(BAD_ROW, name.removesuffix(NO_FILE_NAME))
-            else:
-                yield Example(str(folder / name), key, texts, split, rows=len(texts))
+        yield from read_annotations(read_json(path), path, source, split=split, folders=folders)
+
+
+def read_annotations(
+    document: dict[str, Any],
+    path: Path,
+    source: Source,
+    *,
+    split: str,
+    folders: Sequence[str],
+    is_rejected: Callable[[dict[str, Any]], bool] | None = None,
+) -> Iterator[Example]:
+    """Read a document `{"images": [...], "annotations": [...]}` as `read_coco` does.
+
+    Args:
+        document: The content of the file.
+        path: The file, for messages.
+        source: The data set.
+        split: The split of the images.
+        folders: Names of the folder of the images; other usual names are tried, too.
+        is_rejected: Returns whether an annotation is to be reported and left out.
+
+    Raises:
+        DataError: One of the lists is missing.
+    """
+    rows = get_list(document, "images", path, kind="caption")
+    images = _read_images(rows, path, source.report)
+    captions = _read_captions(
+        document, images, path=path, report=source.report, is_rejected=is_rejected
+    )
+    folder = choose_image_folder(source, _keep_file_names(images.values()), folders=folders)
+    for key, name in images.items():
+        texts = tuple(captions.get(key, ()))
+        if not texts and not has_file_name(name):
+            source.report.add(BAD_ROW, name.removesuffix(NO_FILE_NAME))
+        else:
+            yield Example(str(folder / name), key, texts, split, rows=len(texts))
 
 
 def _keep_file_names(images: Iterable[str]) -> list[str]:
@@ -159,7 +188,12 @@ def _read_images(rows: list[Any], path: Path, report: Report) -> dict[str, str]:
 
 
 def _read_captions(
-    document: dict[str, Any], images: dict[str, str], *, path: Path, report: Report
+    document: dict[str, Any],
+    images: dict[str, str],
+    *,
+    path: Path,
+    report: Report,
+    is_rejected: Callable[[dict[str, Any]], bool] | None,
 ) -> dict[str, list[str]]:
     """Return the captions by image id."""
     captions: dict[str, list[str]] = {}
@@ -172,7 +206,9 @@ def _read_captions(
             case _:
                 report.add(BAD_ROW, where, rows=1)
                 continue
-        if key not in images:
+        if is_rejected and is_rejected(row):
+            report.add(REJECTED_CAPTION, where, rows=1)
+        elif key not in images:
             report.add(UNKNOWN_IMAGE, f"{key} ({where})", rows=1)
         elif number in seen:
             report.add(DUPLICATE, f"annotation {number} ({where})", rows=1)

@@ -1,7 +1,8 @@
-"""Interpret one row of custom data: its image or recording, texts, tags and ids."""
+"""Interpret one row of custom data: its image or recording, texts, tags, ids and weight."""
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 from captioner.data.example import NO_FILE_NAME, normalize_split
 from captioner.data.formats.cells import is_list_text, number_text, parse_list
-from captioner.data.report import BAD_LIST, BAD_ROW, UNREAD_COLUMN, Report
+from captioner.data.report import BAD_LIST, BAD_ROW, BAD_WEIGHT, UNREAD_COLUMN, Report
 from captioner.files import AUDIO_SUFFIXES
 
 IMAGE_KEYS = ("image", "file_name", "filename", "image_path")
@@ -18,6 +19,7 @@ AUDIO_KEYS = ("audio", "audio_path", "sound")
 CAPTION_KEYS = ("captions", "caption", "text")
 ANSWER_KEYS = ("answers", "answer")
 TAG_KEYS = ("tags", "tag")
+WEIGHT_KEY = "weight"
 LABEL_KEYS = ("label", "category")
 REFERENCE_KEY = "references"
 """Column of captions and answers in a table of `Example`s."""
@@ -47,6 +49,8 @@ class Row:
     answer_type: str
     has_tags: bool
     """True if `texts` are tags."""
+    weight: float
+    """Factor of the loss of the texts."""
 
 
 def parse_row(
@@ -74,6 +78,10 @@ def parse_row(
         texts = parse_texts(answer if has_value(answer) else [], numbers=True)
     if texts is None:
         report.add(BAD_LIST, where, rows=1)
+        return None
+    weight = _parse_weight(row.get(WEIGHT_KEY))
+    if weight is None:
+        report.add(BAD_WEIGHT, f"{where}: {row[WEIGHT_KEY]!r}", rows=1)
         return None
     label_keys = (("split",), ("question_type", "type"), ("answer_type",))
     labels = [first_value(row, some, default="") for some in label_keys]
@@ -103,6 +111,7 @@ def parse_row(
         question_type=labels[1],
         answer_type=labels[2],
         has_tags=has_tags,
+        weight=weight,
     )
 
 
@@ -118,6 +127,19 @@ def find_inputs(row: dict[str, Any]) -> tuple[Any, Any]:
     if isinstance(name, str) and name.strip().lower().endswith(AUDIO_SUFFIXES):
         return name, name
     return name, audio
+
+
+def _parse_weight(value: Any) -> float | None:
+    """Return a weight, 1 for a missing one, or None if it is no finite number of at least 0."""
+    if not has_value(value):
+        return 1.0
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        weight = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return weight if math.isfinite(weight) and weight >= 0 else None
 
 
 def _describe_label(row: dict[str, Any], phrases: Sequence[str]) -> dict[str, Any]:

@@ -19,12 +19,19 @@ from captioner.data.example import Example
 from captioner.data.formats import (
     audio_captions,
     coco,
+    coco_variants,
     csv_jsonl,
     daquar_easy_vqa,
     flickr,
+    hf_dataset_files,
+    llava_conversations,
+    sidecar_json,
     sidecar_texts,
+    textcaps,
+    vizwiz_vqa,
     vqa,
 )
+from captioner.data.formats.hf_dataset_names import is_dataset_name, parse_dataset_name
 from captioner.data.formats.io import Source
 from captioner.errors import DataError
 
@@ -47,6 +54,27 @@ READERS: dict[str, Reader] = {
         flickr.find_kaggle, flickr.read_kaggle, "captions.txt with the header image,caption"
     ),
     "karpathy": Reader(coco.find_karpathy, coco.read_karpathy, "dataset_*.json"),
+    "nocaps": Reader(
+        coco_variants.find_nocaps, coco_variants.read_nocaps, "nocaps_val_4500_captions.json"
+    ),
+    "vizwiz_captions": Reader(
+        coco_variants.find_vizwiz_captions,
+        coco_variants.read_vizwiz_captions,
+        "annotations/{train,val,test}.json with text_detected",
+    ),
+    "vizwiz_vqa": Reader(
+        vizwiz_vqa.find_vizwiz_vqa,
+        vizwiz_vqa.read_vizwiz_vqa,
+        "Annotations/{train,val,test}.json with rows {image, question, answers, answerable}",
+    ),
+    "textcaps": Reader(
+        textcaps.find_textcaps, textcaps.read_textcaps, "TextCaps_0.1_{train,val,test}.json"
+    ),
+    "llava": Reader(
+        llava_conversations.find_llava,
+        llava_conversations.read_llava,
+        "*.json with rows {id, image, conversations: [{from, value}]}",
+    ),
     "coco": Reader(coco.find_coco, coco.read_coco, "annotations/captions_{train,val}*.json"),
     "flickr30k": Reader(flickr.find_flickr30k, flickr.read_flickr30k, "results.csv separated by |"),
     "vqav2": Reader(
@@ -86,8 +114,21 @@ READERS: dict[str, Reader] = {
         sidecar_texts.read_sidecar_texts,
         "photo.txt beside photo.jpg",
     ),
+    "sidecar_json": Reader(
+        sidecar_json.find_sidecar_json,
+        sidecar_json.read_sidecar_json,
+        "photo.json beside photo.jpg",
+    ),
+    "hf_dataset": Reader(
+        hf_dataset_files.find_hf_dataset,
+        hf_dataset_files.read_hf_dataset,
+        "a folder of `datasets` (save_to_disk or Parquet), or hf-dataset:USER/NAME",
+    ),
 }
 """Readers by name, in the order of detection: those with more specific file names come first."""
+
+_SIDECARS = ("texts", "sidecar_json")
+"""Formats with one file beside each image."""
 
 
 def detect_format(root: str | os.PathLike[str]) -> str:
@@ -106,9 +147,14 @@ def detect_format(root: str | os.PathLike[str]) -> str:
 
 
 def resolve_path(path: str | os.PathLike[str]) -> Path:
-    """Return the absolute path; raise DataError if it does not exist."""
+    """Return the absolute path; raise DataError if it does not exist.
+
+    The name of a data set on the Hub is returned as it is.
+    """
     if not os.fspath(path):
         raise DataError("no path to the data was given; set data.root=PATH")
+    if is_dataset_name(path):
+        return Path(str(parse_dataset_name(path)))
     absolute = Path(os.path.abspath(os.path.expanduser(path)))
     if not absolute.exists():
         raise DataError(f"{path}: no such file or folder; check the path (data.root, data.images)")
@@ -146,8 +192,10 @@ def find_other_files(root: Path, files: tuple[Path, ...]) -> dict[Path, str]:
         for path in csv_jsonl.list_custom_files(root, accepts)
     }
     for name, reader in READERS.items():
+        if name in _SIDECARS:
+            continue
         try:
-            others |= {path: name for path in reader.find(root) if name != "texts"}
+            others |= dict.fromkeys(reader.find(root), name)
         except DataError:  # several data sets of one format
             continue
     return {path: others[path] for path in sorted(others) if path not in files}

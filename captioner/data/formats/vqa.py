@@ -45,7 +45,9 @@ def find_vqav2(root: Path) -> tuple[Path, ...]:
         head = read_head(root, size=65536) if root.suffix.lower() == ".json" else ""
         return (root,) if '"questions"' in head and '"question_id"' in head else ()
     for folder in (root, *(root / name for name in _TEXT_FOLDERS)):
-        matches = [m for path in list_files(folder) if (m := _QUESTION_NAMES.match(path.name))]
+        matches = [
+            m for path in list_files(folder, ".json") if (m := _QUESTION_NAMES.match(path.name))
+        ]
         if matches:
             # By subset, and version 2 before version 1.
             matches.sort(key=lambda match: (_SUBSETS.index(match[2].lower()), match[1] is None))
@@ -136,7 +138,7 @@ def _read_annotations(path: Path | None, report: Report) -> dict[str, _Annotatio
     annotations: dict[str, _Annotation] = {}
     if path is None:
         return annotations
-    rows = get_list(read_json(path, hook=_unwrap_answer), "annotations", path, kind="VQA")
+    rows = get_list(read_json(path, hook=unwrap_answer), "annotations", path, kind="VQA")
     for index, row in enumerate(rows):
         where = f"{path.name}:annotations[{index}]"
         match row:
@@ -154,7 +156,7 @@ def _read_annotations(path: Path | None, report: Report) -> dict[str, _Annotatio
     return annotations
 
 
-def _unwrap_answer(value: dict[str, Any]) -> Any:
+def unwrap_answer(value: dict[str, Any]) -> Any:
     """Return the text of an answer object, interned; other objects are returned unchanged.
 
     VQAv2 has millions of answer objects, which would take gigabytes of memory.

@@ -102,12 +102,66 @@ def make_folder(root: Path) -> None:
     pictures(root, *CONTENT)
 
 
+def names_by_split() -> dict[str, list[str]]:
+    return {split: [i for i in CONTENT if CONTENT[i][0] == split] for split in ("train", "val")}
+
+
+def make_vizwiz_captions(root: Path) -> None:
+    for split, names in names_by_split().items():
+        document = {
+            "info": {},
+            "images": [{"file_name": i, "id": i, "text_detected": True} for i in names],
+            "annotations": [
+                {"id": f"{i}{n}", "image_id": i, "caption": text}
+                | {"is_rejected": False, "is_precanned": False}
+                for i in names
+                for n, text in texts_of(i)
+            ],
+        }
+        write(root / "annotations" / f"{split}.json", document)
+        pictures(root / split, *names)
+
+
+def make_textcaps(root: Path) -> None:
+    for split, names in names_by_split().items():
+        rows = [
+            {"image_id": i, "image_path": f"{split}/{i}", "image_name": Path(i).stem}
+            | {"set_name": split, "caption_str": text, "reference_strs": list(CONTENT[i][1])}
+            for i in names
+            for _, text in texts_of(i)
+        ]
+        document = {"dataset_name": "textcaps", "dataset_version": 0.1, "data": rows}
+        write(root / f"TextCaps_0.1_{split}.json", document)
+        pictures(root / "train_images", *names)
+
+
+def make_llava(root: Path) -> None:
+    for split, names in names_by_split().items():
+        rows = [
+            {"id": "1", "image": i, "conversations": [turn("human", prompt), turn("gpt", text)]}
+            for i in names
+            for prompt, (_, text) in zip(PROMPTS, texts_of(i), strict=False)
+        ]
+        write(root / f"{split}.json", rows)
+        pictures(root / "images", *names)
+
+
+PROMPTS = ("Describe this image briefly.\n<image>", "<image>\nWhat is this photo about?")
+
+
+def turn(speaker: str, text: str) -> dict[str, str]:
+    return {"from": speaker, "value": text}
+
+
 MAKERS = {
     "flickr8k": make_flickr8k,
     "flickr8k_csv": make_kaggle,
     "karpathy": make_karpathy,
     "coco": make_coco,
     "flickr30k": make_flickr30k,
+    "vizwiz_captions": make_vizwiz_captions,
+    "textcaps": make_textcaps,
+    "llava": make_llava,
     "jsonl": make_jsonl,
     "csv": make_csv,
     "folder": make_folder,

@@ -142,10 +142,31 @@ FOLDER = {
 }
 
 
+def make_vizwiz_vqa(root: Path) -> None:
+    for split in ("train", "val"):
+        names = [f"VizWiz_{split}_{i:08}.jpg" for i in (0, 1)]
+        answers = (("basil", "basil leaves"), ("unanswerable",))
+        rows = [
+            {"image": name, "question": "What is this?", "answer_type": "other", "answerable": 1}
+            | {"answers": [{"answer_confidence": "maybe", "answer": t} for t in texts]}
+            for name, texts in zip(names, answers, strict=True)
+        ]
+        write(root / "Annotations" / f"{split}.json", rows)
+        pictures(root / split, *names)
+
+
+VIZWIZ_VQA = {
+    f"VizWiz_{split}_{i:08}.jpg": (split, "What is this?", *answers)
+    for split in ("train", "val")
+    for i, answers in enumerate((("basil", "basil leaves"), ("unanswerable",)))
+}
+
+
 MAKERS: dict[str, tuple[Callable[[Path], None], dict[str, tuple[str, ...]]]] = {
     "vqav2": (make_vqav2, VQAV2),
     "daquar": (make_daquar, DAQUAR),
     "easy_vqa": (make_easy_vqa, EASY_VQA),
+    "vizwiz_vqa": (make_vizwiz_vqa, VIZWIZ_VQA),
     "jsonl": (make_jsonl, JSONL),
     "csv": (make_csv, CSV),
     "folder": (make_folder, FOLDER),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from accelerate.utils import DistributedType
 from PIL import Image
 from public_training import ANSWERERS, CAPTIONERS, make_batch, make_model
@@ -105,6 +106,25 @@ def test_features_give_the_loss_of_pixels(tmp_path: Path, name: str) -> None:
     torch.testing.assert_close(
         loss_of(model, replace(batch, images=features)), loss_of(model, batch)
     )
+
+
+@each_family
+def test_weights_multiply_the_losses_of_texts(tmp_path: Path, name: str) -> None:
+    """With pixels and with cached features."""
+    model = make_model(tmp_path, name).eval()
+    weights = torch.tensor([[0.5, 2.0], [3.0, 0.0]])
+    batch = replace(make_batch(model), weights=weights)
+    assert batch.images is not None
+    pad = model.family.vocabulary.pad
+    goal = Objective(StageConfig(), smoothing=0.0, max_length=8, pad=pad)
+    written = batch.labels != pad  # (B, K, T)
+    losses = torch.zeros(written.shape)
+    logits = model(batch.images, batch.tokens)
+    losses[written] = F.cross_entropy(logits, batch.labels[written], reduction="none")
+    for images in (batch.images, model.backbone(batch.images)):
+        result = goal(model, replace(batch, images=images), full_model=lambda: nullcontext(model))
+        torch.testing.assert_close(result.total, (losses.sum(-1) * weights).sum())
+        assert result.tokens == (written.sum(-1) * weights).sum()
 
 
 @each_slow_family
