@@ -72,6 +72,9 @@ def test_sampled_tokens_have_the_penalty(tmp_path: Path) -> None:
 
 def test_score_of_a_caption_with_a_forced_end(tmp_path: Path) -> None:
     build_encoder_decoder(tmp_path, 0, "beit", "bart")
+    path = tmp_path / "generation_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps(settings | {"forced_eos_token_id": settings["eos_token_id"]}))
     model, (image,) = captioner.load(tmp_path), random_images(1)
     memory = model.backend.encode([model.backend.read(image)])
     config = model.config.decoding
