@@ -33,8 +33,8 @@ _MOSTLY = 0.7
 """Share of closed captions from which an open end is unusual."""
 _MIN_CAPTIONS = 20
 """Captions that an outlier needs for comparison."""
-_MIN_SPREAD = 0.3
-"""Least standard deviation of the logarithms of lengths: at 3.5 times it, a factor of 2.9."""
+_MIN_SPREAD = 0.35
+"""Least standard deviation of the logarithms of lengths: at 3.5 times it, a factor of 3.4."""
 MAX_DEVIATION = 3.5
 """Bound of the modified z-score (Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993)."""
 
