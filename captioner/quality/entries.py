@@ -96,7 +96,7 @@ def read_entries(
 
 def _read_examples(selection: Selection, report: _RecordedReport) -> list[Example]:
     checker = ExampleChecker(selection, report)
-    examples = []
+    examples: list[Example] = []
     stream = read_unchecked(selection, report)
     while True:
         report.example = None  # the reader's own problems belong to no example

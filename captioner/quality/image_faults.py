@@ -63,7 +63,8 @@ def check_copies(
         lower = {split: number for split, number in splits.items() if split != first}
         if lower:
             other = _choose(path, owners[first], groups)
-            yield _make_copy("split-leak", path, lower, other, groups)
+            for split, number in lower.items():
+                yield _make_copy("split-leak", path, {split: number}, other, groups)
             continue
         earlier = owners[first][: owners[first].index(path)]
         if other := _choose(path, earlier, groups):
