@@ -26,6 +26,8 @@ TINY = 64
 """Shortest side of an image that is not tiny, in pixels."""
 _DECODED = 224
 """Sides below which no JPEG is decoded, in pixels; the size `is_blank` was measured at."""
+_FEW = 32
+"""Shorter side below which only images of one color are blank: too few pixels to tell noise."""
 _CHUNK = 32
 
 
@@ -95,7 +97,10 @@ def measure_image(path: str) -> ImageFacts:
     except (ImageError, OSError) as error:
         reason = str(error).removeprefix(f"{os.path.basename(path)}: ").removeprefix(f"{path}: ")
         return ImageFacts(path, error=reason)
-    blank = is_blank(image, fit(image, (_DECODED, _DECODED), crop=False))
+    if min(size) < _FEW:
+        blank = all(low == high for low, high in image.getextrema())
+    else:
+        blank = is_blank(image, fit(image, (_DECODED, _DECODED), crop=False))
     gray = image.convert("L")
     small = gray.resize((SIDE, SIDE), Image.Resampling.BOX if min(gray.size) >= SIDE else None)
     hashes = _hash(gray), _hash(ImageOps.mirror(gray))

@@ -12,6 +12,8 @@ from captioner.text import normalize_question
 
 _ANNOTATORS = 3
 """Answers of one question from which they are those of annotators, who differ."""
+_ROWS = 5
+"""Rows of one answer each from which they are those of annotators."""
 _OPPOSITES = frozenset(("yes", "no"))
 _SHOWN = 3
 """Number of answers in an explanation."""
@@ -32,7 +34,7 @@ def check_questions(examples: Sequence[Example]) -> Iterator[Finding]:
     for numbers in groups.values():
         answers = [_normalize(examples[i].references) for i in numbers]
         single = all(len(some) == 1 for some in answers)
-        if single and len(numbers) >= _ANNOTATORS and _agree(answers):
+        if single and len(numbers) >= _ROWS and _agree(answers):
             continue  # one row for each annotator
         for position, i in enumerate(numbers):
             others = [some for other, some in enumerate(answers) if other != position]

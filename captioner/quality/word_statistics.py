@@ -27,8 +27,10 @@ _OPEN = {"at", "from", "into", "for", "to", "is", "are", "was", "were", "wearing
 _ENDINGS = {"s", "es", "d", "ed", "ing", "er", "ers", "r", "y", "ly", "n", "en", "'s", "\u2019s"}
 _MANY, _SOME = 500, 50
 """Occurrences from which a word that ends no caption cannot end one; fewer for listed words."""
-_LISTED_END = 0.005
+_LISTED_END = 0.0015
 """Largest share of its occurrences in which a listed word, such as "in", ends a caption."""
+_RARER = 200
+"""How much rarer than the whole word a beginning is that is no word itself."""
 _MOSTLY = 0.7
 """Share of closed captions from which an open end is unusual."""
 _MIN_CAPTIONS = 20
@@ -98,20 +100,22 @@ class WordStatistics:
         if not words:
             return ""
         last, closed = words[-1], is_closed(caption)
-        if self._is_dangling(last, closed=closed):
+        if self._is_dangling(last, len(words), closed=closed):
             return f'ends in "{last}", which ends no complete caption'
         if not closed and (whole := self._find_whole(last, others)):
             return f'ends in "{last}", the beginning of "{whole}"'
         return ""
 
-    def _is_dangling(self, word: str, *, closed: bool) -> bool:
+    def _is_dangling(self, word: str, length: int, *, closed: bool) -> bool:
         count, ends = self._counts[word], self._ends[word]
         if self._english and word in _STRICT:
-            return count < _SOME or ends <= _LISTED_END * count
+            return ends <= max(1, _LISTED_END * count)
         if closed and self._mostly_closed:
             return False
         if self._english and word in DANGLING_WORDS and count >= _SOME:
-            return ends < _LISTED_END * count
+            # Where the word can end a caption, a long caption is probably complete.
+            is_short = length <= self._length.median
+            return ends <= self._own_end or (is_short and ends < _LISTED_END * count)
         if self._english and word in _OPEN:
             return ends <= self._own_end
         return count >= _MANY and ends <= self._own_end
@@ -121,9 +125,9 @@ class WordStatistics:
         inside, ends, own_end = self._insides[part], self._ends[part], self._own_end
         whole = self._longer.get(part, "")
         count = self._insides[whole]
-        if whole and ends <= own_end and inside * 50 <= count:
+        if whole and inside * _RARER <= count:
             is_inflected = whole[len(part) :] in _ENDINGS
-            if not is_inflected or (inside == 0 and count >= 5 * self._frequent):
+            if not is_inflected or count >= 2 * self._frequent:
                 return whole
         if len(part) < 3 or ends > _LISTED_END * max(1, self._counts[part]) + own_end:
             return ""
@@ -145,14 +149,15 @@ class _Lengths:
     def __init__(self, lengths: Sequence[int]) -> None:
         self._known = len(lengths) >= _MIN_CAPTIONS
         logs = [math.log(length) for length in lengths if length] or [0.0]
-        self._median = statistics.median(logs)
-        deviation = statistics.median(abs(value - self._median) for value in logs)
+        center = statistics.median(logs)
+        self.median = math.exp(center)
+        """Median number of words."""
+        deviation = statistics.median(abs(value - center) for value in logs)
         self._scale = max(1.4826 * deviation, _MIN_SPREAD)
 
     def explain(self, length: int) -> str:
         """Return why a number of words is an outlier, or ""."""
-        score = (math.log(max(1, length)) - self._median) / self._scale
+        score = math.log(max(1, length) / self.median) / self._scale
         if not self._known or abs(score) <= MAX_DEVIATION:
             return ""
-        median = math.exp(self._median)
-        return f"{length} words; the median is {median:.0f} (modified z-score {score:+.1f})"
+        return f"{length} words; the median is {self.median:.0f} (modified z-score {score:+.1f})"
