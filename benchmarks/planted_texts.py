@@ -62,6 +62,7 @@ NATURAL_TEXTS = {
     "A little girl feeds a",
     "A group of",
     "A performer wearing a h",
+    "A little girl pushes a merry go round in a park while two other kids hold on . ee",
     "A guy with long brown curly hair wearing a white t-shirt is looking into the camera with"
     " something in his mouth . a",
 }

@@ -29,7 +29,10 @@ _MANY, _SOME = 500, 50
 """Occurrences from which a word that ends no caption cannot end one; fewer for listed words."""
 _LISTED_END = 0.0015
 """Largest share of its occurrences in which a listed word, such as "in", ends a caption."""
-_RARER = 200
+_RARE_END = 0.01
+"""Largest share of its occurrences in which a word ends a caption that is the beginning of a word
+in another caption of the image."""
+_RARER = 100
 """How much rarer than the whole word a beginning is that is no word itself."""
 _MOSTLY = 0.7
 """Share of closed captions from which an open end is unusual."""
@@ -77,7 +80,7 @@ class WordStatistics:
             else:
                 self._insides.update(words[:-1])
         self._own_end = 0 if self._mostly_closed else 1  # counts a truncated caption itself
-        self._frequent = max(5, len(captions) // 1000)
+        self._frequent = max(5, len(captions) // 3000)
         self._longer = self._index_prefixes()
         self._length = _Lengths(lengths)
 
@@ -97,8 +100,8 @@ class WordStatistics:
             others: The other captions of its image.
         """
         words = split_words(caption)
-        if not words:
-            return ""
+        if len(words) < 2:
+            return ""  # its length is unusual
         last, closed = words[-1], is_closed(caption)
         if self._is_dangling(last, len(words), closed=closed):
             return f'ends in "{last}", which ends no complete caption'
@@ -118,18 +121,19 @@ class WordStatistics:
             return ends <= self._own_end or (is_short and ends < _LISTED_END * count)
         if self._english and word in _OPEN:
             return ends <= self._own_end
+        if len(word) <= 2 and word.isalpha():
+            return sum(self._ends.values()) >= _MANY and ends <= self._own_end
         return count >= _MANY and ends <= self._own_end
 
     def _find_whole(self, part: str, others: Iterable[str]) -> str:
-        """Return the word that an unknown last word is the beginning of, or ""."""
-        inside, ends, own_end = self._insides[part], self._ends[part], self._own_end
-        whole = self._longer.get(part, "")
+        """Return the word that the last word of a caption is the beginning of, or ""."""
+        inside, whole = self._insides[part], self._longer.get(part, "")
         count = self._insides[whole]
-        if whole and inside * _RARER <= count:
+        if whole and (inside == 0 or inside * _RARER <= count):
             is_inflected = whole[len(part) :] in _ENDINGS
-            if not is_inflected or count >= 2 * self._frequent:
+            if count >= self._frequent * (3 if is_inflected else 1):
                 return whole
-        if len(part) < 3 or ends > _LISTED_END * max(1, self._counts[part]) + own_end:
+        if len(part) < 3 or self._ends[part] > max(self._own_end, _RARE_END * self._counts[part]):
             return ""
         near = {word for other in others for word in split_words(other)}
         wholes = sorted(w for w in near if w.startswith(part) and w[len(part) :] not in _ENDINGS)
