@@ -45,8 +45,8 @@ from captioner.quality.audit import Audit, check_dataset  # noqa: E402
 
 NATURAL_KINDS = {"repeated-caption", "unusual-length"}
 """Kinds that are true by definition: the caption occurs twice, or its length is an outlier."""
-NATURAL_COPIES = {"3050606344_af711c726c.jpg", "475317104_1cdc1653b4.jpg"}
-"""Images of Flickr8k with a true copy in it."""
+NATURAL_COPIES = {"3050606344_af711c726c.jpg"}
+"""The image of Flickr8k that has a copy in it."""
 Planted = dict[str, dict[tuple[str, str], str]]
 """For each kind, the image name and the text of each fault ("" for an image), and its variant."""
 

@@ -12,7 +12,7 @@ is named by --fail-on.
 
 --write FILE writes a cleaned manifest for training. Left out are rows with unreadable images, empty
 texts, and training images with a copy in another split or in the held-out set. Mojibake is repaired
-and markup removed. Training rows with doubtful texts get a `weight`.
+and markup removed. Training rows with doubtful texts get a `weight` below 1.
 
 Exit status: 0 success, 1 an error or findings of a kind of --fail-on, 2 wrong usage, 130 stopped by
 Ctrl-C.
@@ -77,7 +77,7 @@ def parse(argv: list[str] | None, *, prog: str = "captioner check") -> CheckOpti
     parser.add_argument("--fail-on", type=_kinds, default=(), metavar="KIND[,KIND]", help=text)
     text = "Write a cleaned manifest as JSON lines, and FILE.meta.json beside it."
     parser.add_argument("--write", metavar="FILE", help=text)
-    text = f"Weight of doubtful rows in the cleaned manifest, 0 to 1. Default: {WEIGHT}."
+    text = f"Weight of doubtful texts in the cleaned manifest, 0 to 1. Default: {WEIGHT}."
     parser.add_argument("--weight", type=share, metavar="W", help=text)
     text = "Processes that decode images. Default: the number of cores."
     parser.add_argument("--processes", type=positive, metavar="N", help=text)
@@ -153,6 +153,6 @@ def _write(audit: Audit, path: str, weight: float) -> None:
 
     cleaning = write_manifest(audit, path, weight=weight)
     notify(
-        f"{path}: {cleaning.rows} rows, {cleaning.weighted} of them with weight {weight:g};"
+        f"{path}: {cleaning.rows} rows, {cleaning.weighted} of them with a weight below 1;"
         f" {cleaning.repaired} texts repaired, {cleaning.dropped} entries left out"
     )

@@ -221,13 +221,11 @@ def hold_out(
 
 
 def _join_equal_images(rows: Dataset, keys: list[str]) -> list[str]:
-    """Return the keys, with one key for all rows whose image files have equal bytes."""
-    key_of: dict[str, str] = {}
-    for path, key in zip(rows["image"], keys, strict=True):
-        key_of[path] = min(key, key_of.get(path, key))
+    """Return the keys, with one key for all images whose files have equal bytes."""
+    key_of = dict(zip(rows["image"], keys, strict=True))
     groups = group_equal_files(key_of)
     same = {path: min(key_of[p] for p in group) for group in groups for path in group}
-    return [same.get(path, key_of[path]) for path in rows["image"]]
+    return [same.get(path, key) for path, key in zip(rows["image"], keys, strict=True)]
 
 
 def _uniform(key: str) -> float:

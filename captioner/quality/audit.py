@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from captioner.data.example_rows import read_rows
 from captioner.data.formats.io import walk_files
 from captioner.errors import DataError
+from captioner.extras import EXTRAS, explain_missing
 from captioner.files import IMAGE_SUFFIXES
 from captioner.quality.caption_faults import check_captions
 from captioner.quality.copies import find_copies
@@ -66,6 +68,7 @@ def check_dataset(
         DataError: A path does not exist or holds no data.
         DependencyError: An optional library is not installed.
     """
+    _require_libraries()
     data = read_entries(root, format=format, images=images)
     places = list_images(data.examples)
     others = [] if held_out is None else list_held_out(held_out)
@@ -86,6 +89,13 @@ def check_dataset(
         findings += check_with_model(captioner, data.examples, readable, progress=progress)
     ordered = sort_findings(add_places(findings, data.files))
     return Audit(data, tuple(ordered), len(places), len(others))
+
+
+def _require_libraries() -> None:
+    """Raise DependencyError at once if a library is not installed, and not after minutes."""
+    with explain_missing("captioner check"):
+        for name in EXTRAS["check"]:
+            importlib.import_module(name)
 
 
 def list_held_out(path: str | os.PathLike[str]) -> Sequence[str]:

@@ -58,10 +58,10 @@ def check_captions(
             reasons = {
                 "boilerplate-caption": boilerplate.get(normalize_caption(text), ""),
                 "other-language": foreign.get(text, ""),
-                "unusual-length": words.explain_length(text) if text else "",
             }
-            if text not in foreign:
+            if text and text not in foreign:
                 reasons["truncated-caption"] = words.explain_truncation(text, others)
+                reasons["unusual-length"] = words.explain_length(text)
             original = examples[i].references[number]
             for kind, reason in reasons.items():
                 if reason:

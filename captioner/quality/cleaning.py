@@ -24,11 +24,9 @@ from captioner.quality.text_repair import LOST, find_markup, has_mojibake, repai
 from captioner.text import normalize_caption
 
 WEIGHT = 0.5
-"""Default weight of doubtful rows."""
+"""Default weight of doubtful texts."""
 _LEAKS = ("held-out-leak", "split-leak")
 """Kinds of findings whose image is left out of the training split."""
-DOUBTFUL = "#doubtful"
-"""Suffix of the id of the row with the doubtful captions of an image."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +45,13 @@ class Cleaning:
 def write_manifest(audit: Audit, path: str | os.PathLike[str], *, weight: float) -> Cleaning:
     """Write the cleaned rows of a data set to a file, and FILE.meta.json beside it.
 
-    Doubtful captions of a training image with further captions have a row of their own, with the
-    suffix `DOUBTFUL` in its id. Rows of validation and test splits have no weight.
+    The weight of an image is the mean over its captions, because readers join the rows of an image.
+    Rows of validation and test splits have no weight.
 
     Args:
         audit: The findings.
         path: The file, JSON lines that `captioner.data.read_dataset` reads.
-        weight: Weight of doubtful rows, 0 to 1.
+        weight: Weight of doubtful texts, 0 to 1.
 
     Raises:
         OSError: The file cannot be written.
@@ -122,26 +120,28 @@ class _Cleaner:
     def _make_captions(
         self, example: Example, entry: int, row: dict[str, Any], is_doubtful: bool
     ) -> Iterator[dict[str, Any]]:
-        texts: dict[bool, dict[str, str]] = {False: {}, True: {}}
+        texts: dict[str, str] = {}
+        weights: dict[str, float] = {}
         for original in example.references:
             text = self._repair(original)
             key = normalize_caption(text)
-            if key and not any(key in part for part in texts.values()):
-                marked = example.split == "train" and (
-                    is_doubtful or (entry, original) in self._doubtful_texts
-                )
-                texts[marked][key] = text
-        if good := list(texts[False].values()):
-            yield row | {"captions": good}
-        if doubtful := list(texts[True].values()):
-            name = f"{row['id']}{DOUBTFUL}" if good else row["id"]
-            yield row | {"id": name, "captions": doubtful, "weight": self._weight}
+            if key and key not in texts:
+                doubtful = is_doubtful or (entry, original) in self._doubtful_texts
+                texts[key], weights[key] = text, self._weight if doubtful else 1.0
+        if texts:
+            row |= {"captions": list(texts.values())}
+            mean = sum(weights.values()) / len(weights)
+            yield self._add_weight(row, example, mean < 1, mean)
 
     def _add_weight(
-        self, row: dict[str, Any], example: Example, is_doubtful: bool
+        self,
+        row: dict[str, Any],
+        example: Example,
+        is_doubtful: bool,
+        weight: float | None = None,
     ) -> dict[str, Any]:
         if is_doubtful and example.split == "train":
-            return row | {"weight": self._weight}
+            return row | {"weight": round(self._weight if weight is None else weight, 4)}
         return row
 
     def _repair(self, text: str) -> str:

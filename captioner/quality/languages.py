@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
 
 from captioner.extras import explain_missing
 from captioner.quality.word_statistics import split_words
@@ -25,6 +27,13 @@ _MIN_SHARE = 0.6
 """Share of the captions that the main language needs."""
 
 
+@cache
+def _load_identifier() -> Any:
+    with explain_missing("captioner check"):
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
 class Languages:
     """The languages of the captions of a data set.
 
@@ -36,9 +45,7 @@ class Languages:
     """
 
     def __init__(self, captions: Sequence[str]) -> None:
-        with explain_missing("captioner check"):
-            from py3langid.langid import MODEL_FILE, LanguageIdentifier
-        identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+        identifier = _load_identifier()
         self._labels: Mapping[str, tuple[str, float]] = {
             caption: identifier.classify(caption) for caption in dict.fromkeys(captions)
         }
