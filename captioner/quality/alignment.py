@@ -118,8 +118,11 @@ def _find_window(
 
 def _list_neighbors(margins: tuple[float, float]) -> list[tuple[float, float]]:
     """Return margins that differ by at most one fine step, without negative ones."""
-    steps = [sorted({max(0.0, round(m + d, 4)) for d in (-_STEP, 0.0, _STEP)}) for m in margins]
-    return list(itertools.product(*steps))
+    low, high = (
+        sorted({max(0.0, round(margin + step, 4)) for step in (-_STEP, 0.0, _STEP)})
+        for margin in margins
+    )
+    return list(itertools.product(low, high))
 
 
 def _subtract_mean(images: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from captioner.quality.alignment import MIN_PLAIN, is_copy, reduce_thumbnails
 from captioner.quality.image_facts import ImageFacts
 
 MAX_DISTANCE = 18
-"""Largest Hamming distance of the 64-bit hashes of copies: 2 % of strongly edited ones exceed it."""
+"""Largest distance of the 64-bit hashes of copies; 3 % of those edited strongly exceed it."""
 _BLOCK = 2**22
 """Pairs of hashes that are compared at a time."""
 

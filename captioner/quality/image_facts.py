@@ -98,7 +98,7 @@ def measure_image(path: str) -> ImageFacts:
         reason = str(error).removeprefix(f"{os.path.basename(path)}: ").removeprefix(f"{path}: ")
         return ImageFacts(path, error=reason)
     if min(size) < _FEW:
-        blank = all(low == high for low, high in image.getextrema())
+        blank = len(image.getcolors(image.width * image.height) or ()) == 1
     else:
         blank = is_blank(image, fit(image, (_DECODED, _DECODED), crop=False))
     gray = image.convert("L")
