@@ -13,7 +13,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -81,6 +81,12 @@ def replace_file(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` to a file atomically."""
     with open_replacement(path) as file:
         file.write(data)
+
+
+def replace_rows(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a file of JSON lines atomically."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    replace_file(path, text.encode())
 
 
 def write_file(path: str, data: bytes, *, overwrite: bool, like: str | None = None) -> bool:

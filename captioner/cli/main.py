@@ -1,4 +1,4 @@
-"""The `captioner` command: `captioner caption|train|score|export|serve|web|push`."""
+"""The `captioner` command: `captioner caption|train|score|check|export|...`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ COMMANDS = {
     "caption": ("generate", "Write captions for images, or answer questions about them."),
     "train": ("train", "Train a captioner on a data set."),
     "score": ("score", "Score captions, answers or a checkpoint against references."),
+    "check": ("check", "Report faults of a data set, and write a cleaned copy of its rows."),
     "export": ("export", "Write ONNX graphs of a checkpoint, which run without torch."),
     "serve": ("serve", "Serve a web page for people and an HTTP API for programs."),
     "web": ("web", "Write a static web page that captions images in the browser."),

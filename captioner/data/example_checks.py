@@ -57,20 +57,8 @@ def read_examples(
     Raises:
         DataError: A file cannot be read as a whole.
     """
-    root, reader = selection.root, READERS[selection.format]
-    base = root if root.is_dir() else root.parent
-    source = Source(
-        root=base,
-        files=reader.find(root),
-        images=selection.images,
-        report=report,
-        phrases=selection.phrases,
-    )
-    if root.is_dir():
-        for path, name in find_other_files(root, source.files).items():
-            report.add(UNREAD_FILE, f"{path.name} ({name})")
-    checker = _Checker(selection, report)
-    for example in reader.read(source):
+    checker = ExampleChecker(selection, report)
+    for example in read_unchecked(selection, report):
         split_counts[example.split] += 1
         if checker.is_duplicate(example):
             continue
@@ -83,8 +71,36 @@ def read_examples(
             yield checked
 
 
-class _Checker:
-    """Checks the examples of one data set."""
+def read_unchecked(selection: Selection, report: Report) -> Iterator[Example]:
+    """Yield all examples of a data set as its reader does, in the order of the files.
+
+    `report` receives the rows and files that the reader cannot use.
+
+    Raises:
+        DataError: A file cannot be read as a whole.
+    """
+    root, reader = selection.root, READERS[selection.format]
+    base = root if root.is_dir() else root.parent
+    source = Source(
+        root=base,
+        files=reader.find(root),
+        images=selection.images,
+        report=report,
+        phrases=selection.phrases,
+    )
+    if root.is_dir():
+        for path, name in find_other_files(root, source.files).items():
+            report.add(UNREAD_FILE, f"{path.name} ({name})")
+    yield from reader.read(source)
+
+
+class ExampleChecker:
+    """Checks the examples of one data set.
+
+    Args:
+        selection: The examples to read.
+        report: Receives the examples and texts that cannot be used.
+    """
 
     def __init__(self, selection: Selection, report: Report) -> None:
         self._report = report

@@ -7,10 +7,8 @@ with the best checkpoint's captions of the validation images and their reference
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import html
-import io
 import json
 import random
 from collections import Counter
@@ -20,8 +18,8 @@ from typing import Any
 
 from captioner.checkpoint import METRICS
 from captioner.errors import ImageError
-from captioner.files import replace_file
-from captioner.images import load_image
+from captioner.files import replace_rows as replace_rows
+from captioner.images.thumbnails import make_data_uri
 from captioner.metrics import caption_statistics, tokenize
 
 LOG, CAPTIONS, REPORT = "log.jsonl", "captions.jsonl", "report.html"
@@ -54,12 +52,6 @@ def log_row(path: Path, row: Mapping[str, Any]) -> None:
 def _load_log(path: Path) -> dict[tuple[int, int], dict[str, Any]]:
     """Return the rows of a log by stage and epoch."""
     return {(row["stage"], row["epoch"]): row for row in load_rows(path)}
-
-
-def replace_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a file of JSON lines, in the place of an older one."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    replace_file(path, text.encode())
 
 
 def load_rows(path: Path) -> list[dict[str, Any]]:
@@ -237,18 +229,14 @@ def _words(captions: Sequence[str], references: Sequence[str]) -> Iterable[str]:
 def _figure(row: Mapping[str, Any], cider: float) -> str:
     texts = "<br>".join(map(html.escape, row["references"]))
     return (
-        f"<figure>{_thumbnail(row['image'])}<figcaption><b>{html.escape(row['caption'])}</b>"
+        f"<figure>{_image(row['image'])}<figcaption><b>{html.escape(row['caption'])}</b>"
         f"<small>CIDEr-D {cider:.2f}</small><details><summary>references</summary>{texts}</details>"
         "</figcaption></figure>"
     )
 
 
-def _thumbnail(path: str) -> str:
+def _image(path: str) -> str:
     try:
-        image = load_image(path, min_size=SIDE)
+        return f"<img alt='' src='{make_data_uri(path, SIDE)}'>"
     except ImageError as error:
         return f"<p>{html.escape(str(error))}</p>"
-    image.thumbnail((SIDE, SIDE))
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=80)
-    return f"<img alt='' src='data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}'>"

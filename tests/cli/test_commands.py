@@ -34,7 +34,12 @@ def test_the_package_runs_as_a_module(capsys):
     assert done.stdout.startswith("usage: captioner ")
 
 
-REQUIRED = {"export": ["CHECKPOINT"], "web": ["OUT"], "push": ["DIR", "USER/NAME"]}
+REQUIRED = {
+    "check": ["DATA"],
+    "export": ["CHECKPOINT"],
+    "web": ["OUT"],
+    "push": ["DIR", "USER/NAME"],
+}
 """Arguments without which a command reports that they are missing."""
 
 

@@ -45,10 +45,12 @@ ALLOWED |= {
     "generation": {"backends", "config", "decoding", "text", "tokenizer"},
     "predict": LEAVES | {"backends", "build", "checkpoint", "generation"},
     "evaluation": {"config", "data", "build", "checkpoint", "metrics", "predict", "text"},
+    "quality": {"data", "files", "images", "metrics", "predict", "text"},
     "training": LEAVES
     | {"backends", "data", "build", "checkpoint", "evaluation", "export", "generation", "predict"},
     "cli": LEAVES
-    | {"data", "build", "checkpoint", "evaluation", "export", "predict", "serve", "training"},
+    | {"data", "build", "checkpoint", "evaluation", "export", "predict", "serve", "training"}
+    | {"quality"},
     "serve": {"predict", "audio", "config", "files", "images", "text"},
     "__main__": {"cli"},
     "": {"audio", "images", "predict"},  # captioner/__init__.py, lazily
@@ -65,6 +67,7 @@ TORCHLESS |= {
     "evaluation",
     "export",
     "predict",
+    "quality",
     "serve",
 }
 TORCHLESS |= {"audio", "decoding", "generation", "sources", "__main__", ""}
@@ -94,7 +97,7 @@ NEEDS_TORCH |= {
 NEEDS_TORCH |= {"captioner.backends.checkpoint_tokenizer"}
 # Only these modules, which belong to the command line, may call `print`.
 PRINTS = {"captioner.cli.export", "captioner.cli.process"}
-PRINTS |= {f"captioner.cli.{name}" for name in ("generate", "push", "score", "train")}
+PRINTS |= {f"captioner.cli.{name}" for name in ("check", "generate", "push", "score", "train")}
 
 
 def name_of(path: Path) -> str:

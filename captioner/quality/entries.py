@@ -1,0 +1,138 @@
+"""The entries of a data set, with a finding for each row that its reader or its checks drop."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from captioner.data import report as problems
+from captioner.data.example import Example
+from captioner.data.example_checks import ExampleChecker, Selection, read_unchecked
+from captioner.data.example_rows import select_examples
+from captioner.data.formats.registry import READERS
+from captioner.data.report import Report
+from captioner.errors import DataError
+from captioner.quality.findings import Finding
+from captioner.text import one_line
+
+_KINDS = {
+    problems.MISSING_IMAGE: "missing-image",
+    problems.MISSING_AUDIO: "missing-recording",
+    problems.NO_CAPTION: "no-caption",
+    problems.EMPTY_CAPTION: "empty-caption",
+    problems.EMPTY_QUESTION: "empty-question",
+    problems.EMPTY_ANSWER: "empty-answer",
+    problems.NO_ANSWER: "empty-answer",
+    problems.DUPLICATE: "duplicate-row",
+    problems.UNREAD_FILE: "unread-data",
+    problems.UNREAD_COLUMN: "unread-data",
+}
+"""The kind of finding of each problem that readers report; other problems are dropped rows."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The usable examples of a data set, and what is wrong with its other rows."""
+
+    root: Path
+    format: str
+    files: tuple[Path, ...]
+    """The annotation files."""
+    examples: tuple[Example, ...]
+    findings: tuple[Finding, ...]
+    """One for each problem that the readers report."""
+    rows: Counter[tuple[str, str]]
+    """Usable rows by split and kind of row."""
+
+
+class _RecordedReport(Report):
+    """A report that keeps every problem, with the example in which it occurs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[tuple[str, str, Example | None]] = []
+        self.example: Example | None = None
+
+    def add(self, kind: str, name: object, *, rows: int = 0) -> None:
+        super().add(kind, name, rows=rows)
+        self.records.append((kind, one_line(name), self.example))
+
+
+def read_entries(
+    root: str | os.PathLike[str],
+    *,
+    format: str = "auto",
+    images: str | os.PathLike[str] | None = None,
+) -> DataSet:
+    """Read all splits of a data set.
+
+    Args:
+        root: A folder, or the annotation file itself.
+        format: A key of `READERS`, or "auto".
+        images: Folder of the images if it is none of the usual ones.
+
+    Raises:
+        DataError: A path does not exist, or the format is unknown, or a file cannot be read.
+    """
+    selection = select_examples(
+        root, format=format, splits=None, images=images, check_images=True, require_answers=True
+    )
+    report = _RecordedReport()
+    examples = _read_examples(selection, report)
+    findings = tuple(
+        _make_finding(kind, name, example)
+        for kind, name, example in _skip_unanswered(report, examples)
+    )
+    if not examples and not findings:
+        raise DataError(f"{root}: holds no rows in the format {selection.format}; check the path")
+    files = READERS[selection.format].find(selection.root)
+    rows: Counter[tuple[str, str]] = Counter()
+    for example in examples:
+        rows[example.split, example.kind] += example.rows
+    return DataSet(selection.root, selection.format, files, tuple(examples), findings, rows)
+
+
+def _read_examples(selection: Selection, report: _RecordedReport) -> list[Example]:
+    checker = ExampleChecker(selection, report)
+    examples: list[Example] = []
+    stream = read_unchecked(selection, report)
+    while True:
+        report.example = None  # the reader's own problems belong to no example
+        example = next(stream, None)
+        if example is None:
+            return examples
+        report.example = example
+        if not checker.is_duplicate(example) and (checked := checker.check(example)):
+            examples.append(replace(checked, image=os.path.normpath(checked.image)))
+
+
+def _skip_unanswered(
+    report: _RecordedReport, examples: list[Example]
+) -> list[tuple[str, str, Example | None]]:
+    """Return the problems without the questions of splits that have no answers at all.
+
+    The answers of such a split, like those of the tests of VQA, are not public.
+    """
+    answered = {example.split for example in examples if example.kind == "questions"}
+    return [
+        (kind, name, example)
+        for kind, name, example in report.records
+        if kind != problems.NO_ANSWER or example is None or example.split in answered
+    ]
+
+
+def _make_finding(kind: str, name: str, example: Example | None) -> Finding:
+    text = kind if kind in _KINDS else f"{kind}: the row is dropped"
+    if example is None:
+        return Finding(_KINDS.get(kind, "dropped-row"), text, place=name)
+    question = example.question.strip()
+    return Finding(
+        _KINDS.get(kind, "dropped-row"),
+        text,
+        split=example.split,
+        place="" if name in (example.image, example.image_id) else name,
+        image=os.path.normpath(example.image),
+        text=question,
+    )

@@ -1,0 +1,66 @@
+"""Recognize and repair mojibake and markup in texts."""
+
+from __future__ import annotations
+
+import html
+import re
+
+from captioner.extras import explain_missing
+from captioner.text import one_line
+
+LOST = "\ufffd"
+"""The replacement character: what was in its place is lost."""
+_TAG = re.compile(r"<!--.*?-->|</?[a-zA-Z][\w:-]*(?:\s[^<>]*)?/?>|<![a-zA-Z][^<>]*>", re.DOTALL)
+_CODE_TAG = re.compile(r"\[/?(?:b|i|u|s|url|img|quote|code|size|color)\b[^\[\]]*\]", re.IGNORECASE)
+_LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
+_ENTITY = re.compile(r"&(?:#\d{1,6}|#[xX][\da-fA-F]{1,5}|[a-zA-Z][a-zA-Z\d]{1,30});")
+_URL = re.compile(r"(?:\b[a-z][a-z\d+.-]*://|\bwww\.)[^\s<>\"]+", re.IGNORECASE)
+
+
+def has_mojibake(text: str) -> bool:
+    """Return whether a text was decoded with a wrong encoding, by the rules of ftfy."""
+    if text.isascii():
+        return False
+    return LOST in text or repair_encoding(text) != text or _is_bad(text)
+
+
+def repair_encoding(text: str) -> str:
+    """Return the text as it was before it was decoded with a wrong encoding."""
+    if text.isascii():
+        return text
+    with explain_missing("captioner check"):
+        import ftfy
+    repaired: str = ftfy.fix_encoding(text)
+    return repaired
+
+
+def _is_bad(text: str) -> bool:
+    from ftfy.badness import is_bad
+
+    return bool(is_bad(text))
+
+
+def find_markup(text: str) -> str:
+    """Return the first piece of markup, or the first URL, in a text; "" without one."""
+    for pattern in (_URL, _TAG, _CODE_TAG, _LINK):
+        if match := pattern.search(text):
+            return match[0]
+    entities = (match[0] for match in _ENTITY.finditer(text))
+    return next((entity for entity in entities if html.unescape(entity) != entity), "")
+
+
+def strip_markup(text: str) -> str:
+    """Return a text without markup and URLs, on one line; a text without any is unchanged."""
+    if not find_markup(text):
+        return text
+    text = _LINK.sub(r"\1", text)
+    for pattern in (_TAG, _CODE_TAG):
+        text = pattern.sub(" ", text)
+    text = html.unescape(text)
+    text = _TAG.sub(" ", text)  # escaped tags
+    return one_line(_URL.sub(" ", text))
+
+
+def repair(text: str) -> str:
+    """Return a text with its encoding repaired and its markup removed."""
+    return strip_markup(repair_encoding(text))
