@@ -27,6 +27,7 @@ from captioner.data.report import (
     UNREAD_FILE,
     Report,
 )
+from captioner.data.shards.shard_cache import ShardCache
 from captioner.text import normalize_caption, normalize_question
 
 
@@ -43,6 +44,10 @@ class Selection:
     require_answers: bool = True
     phrases: tuple[str, ...] = ()
     """Templates of the captions of labels; see `SourceConfig.phrases`."""
+    shards: tuple[str, ...] = ()
+    """Paths or URLs of the shards if the root is a URL or a pattern."""
+    cache: ShardCache | None = None
+    """Local cache of shards."""
 
 
 def read_examples(
@@ -57,15 +62,17 @@ def read_examples(
         DataError: A file cannot be read as a whole.
     """
     root, reader = selection.root, READERS[selection.format]
-    base = root if root.is_dir() else root.parent
+    is_folder = not selection.shards and root.is_dir()
     source = Source(
-        root=base,
-        files=reader.find(root),
+        root=root if is_folder else root.parent,
+        files=() if selection.shards else reader.find(root),
         images=selection.images,
         report=report,
         phrases=selection.phrases,
+        shards=selection.shards,
+        cache=selection.cache,
     )
-    if root.is_dir():
+    if is_folder:
         for path, name in find_other_files(root, source.files).items():
             report.add(UNREAD_FILE, f"{path.name} ({name})")
     checker = _Checker(selection, report)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from captioner.data.example import Example, normalize_split
 from captioner.data.example_checks import Selection, read_examples
-from captioner.data.formats.registry import resolve_format, resolve_path
+from captioner.data.formats.registry import resolve_format, resolve_path, resolve_shard_format
 from captioner.data.report import MISSING_IMAGE, NO_QUESTION, NO_STATEMENT, Report
+from captioner.data.shards.shard_cache import DEFAULT_GB, ShardCache
+from captioner.data.shards.shard_files import find_shard_files, is_shard_address
 from captioner.errors import DataError, SplitError
 
 
@@ -76,17 +78,27 @@ def select_examples(
     check_images: bool,
     require_answers: bool,
     phrases: Sequence[str] = (),
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_gb: float = DEFAULT_GB,
 ) -> Selection:
     """Return the arguments of `read_dataset`, resolved; raise DataError."""
-    path = resolve_path(root)
+    address, shards = os.fspath(root), tuple[str, ...]()
+    if is_shard_address(address):
+        shards = tuple(find_shard_files(address))
+        path, format = Path(address), resolve_shard_format(address, shards, format)
+    else:
+        path = resolve_path(root)
+        format = resolve_format(path, format)
     return Selection(
         root=path,
-        format=resolve_format(path, format),
+        format=format,
         splits=_normalize_splits(splits),
         images=_resolve_images(images),
         check_images=check_images,
         require_answers=require_answers,
         phrases=tuple(phrases),
+        shards=shards,
+        cache=ShardCache(None if cache_dir is None else Path(cache_dir), cache_gb * 1e9),
     )
 
 

@@ -14,7 +14,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from captioner.data.formats.csv_jsonl_rows import (
     NUMBER_COLUMNS,
     REFERENCE_KEY,
     TAG_KEYS,
-    Row,
     first_value,
     has_value,
     is_numbered,
@@ -41,16 +39,9 @@ from captioner.data.formats.io import (
     read_lines,
     walk_files,
 )
-from captioner.data.report import (
-    BAD_ROW,
-    DUPLICATE,
-    EMPTY_CAPTION,
-    NO_ANSWER,
-    UNREAD_COLUMN,
-    Report,
-)
+from captioner.data.formats.row_joiner import RowJoiner
+from captioner.data.report import BAD_ROW, UNREAD_COLUMN, Report
 from captioner.errors import DataError
-from captioner.text import normalize_question
 
 CAPTION_LEFT = "caption in the row of a question left unread (give it its own row)"
 
@@ -164,25 +155,11 @@ def _default_split(file: Path, source: Source) -> str:
     return "train"
 
 
-@dataclass
-class _CaptionedImage:
-    """The captions of one image from all its rows."""
-
-    example: Example
-    """Without captions."""
-    texts: list[str] = field(default_factory=list)
-    rows: int = 0
-    blank: list[str] = field(default_factory=list)
-    """Captions of the rows that have only blank ones."""
-    blank_rows: list[str] = field(default_factory=list)
-    """File and line of these rows."""
-
-
 def _read(
     source: Source, read_rows: Callable[[Path, Report], Iterator[tuple[str, Fields]]]
 ) -> Iterator[Example]:
     """Yield questions, tagged and captioned images, each in the order of their first rows."""
-    rows = _RowJoiner(source.report)
+    rows = RowJoiner(source.report)
     for file in source.files:
         base = source.images or file.parent
         folder = file.parent.relative_to(source.root) if file.name in _METADATA else Path()
@@ -198,96 +175,10 @@ def _read(
             names = row.name if row.audio in ("", row.name) else f"{row.name} {row.audio}"
             image_id = row.image_id or f"{prefix}{names}"
             example = Example(image, image_id, (), split, audio=audio)
-            if row.has_tags:
-                rows.add_tags(replace(example, tags=tuple(row.texts)), where)
-                continue
-            if row.question is None:
-                rows.add_captions(row, example, where)
-                continue
-            if has_value(first_value(fields, CAPTION_KEYS)):
+            rows.add(row, example, where, question_id=f"{prefix}{where}")
+            if row.question is not None and has_value(first_value(fields, CAPTION_KEYS)):
                 source.report.add(CAPTION_LEFT, where)
-            question = replace(
-                example,
-                references=tuple(row.texts),
-                question=row.question,
-                question_id=row.question_id or f"{prefix}{where}",
-                question_type=row.question_type,
-                answer_type=row.answer_type,
-            )
-            rows.add_question(question)
     yield from rows.examples()
-
-
-class _RowJoiner:
-    """Joins the rows of an image, of its tags and of a question into one example each."""
-
-    def __init__(self, report: Report) -> None:
-        self._report = report
-        self._images: dict[tuple[str, str], _CaptionedImage] = {}
-        self._questions: dict[tuple[str, ...], Example] = {}
-        self._tagged: dict[str, Example] = {}
-
-    def add_captions(self, row: Row, example: Example, where: str) -> None:
-        """Add a row of captions to those of its image."""
-        key = example.image, example.audio
-        captions = self._images.setdefault(key, _CaptionedImage(example))
-        if captions.example.split != example.split:
-            self._report_split(row.name, captions.example.split, example.split, where)
-        elif has_value(row.texts):
-            captions.texts.extend(row.texts)
-            captions.rows += 1
-        else:
-            captions.blank.extend(row.texts)
-            captions.blank_rows.append(where)
-
-    def add_tags(self, example: Example, where: str) -> None:
-        """Add a row of tags to those of its image."""
-        first = self._tagged.setdefault(example.image, replace(example, tags=(), rows=0))
-        if first.split != example.split:
-            self._report_split(example.image_id, first.split, example.split, where)
-        else:
-            tags = dict.fromkeys((*(first.tags or ()), *(example.tags or ())))
-            self._tagged[example.image] = replace(first, tags=tuple(tags), rows=first.rows + 1)
-
-    def _report_split(self, name: str, first: str, split: str, where: str) -> None:
-        """Report a row whose image is in another split: a validation score would be meaningless."""
-        self._report.add(DUPLICATE, f"{name} is in {first} and in {split} ({where})", rows=1)
-
-    def add_question(self, question: Example) -> None:
-        """Add a question, or the answers of one more annotator to it.
-
-        A row without an answer is reported if another annotator has given one.
-        """
-        text = normalize_question(question.question)
-        inputs = question.image, question.audio
-        key = (question.question_id, *inputs, text, question.split)
-        first = self._questions.get(key)
-        if first is not None and bool(first.references) != bool(question.references):
-            full, empty = (first, question) if first.references else (question, first)
-            name = f"{question.question_id}, of one annotator"
-            self._report.add(NO_ANSWER, name, rows=empty.rows)
-            question = full
-        elif first is not None:
-            answers = first.references + question.references
-            question = replace(
-                first,
-                references=answers,
-                rows=first.rows + 1,
-                question_type=first.question_type or question.question_type,
-                answer_type=first.answer_type or question.answer_type,
-            )
-        self._questions[key] = question
-
-    def examples(self) -> Iterator[Example]:
-        """Yield the questions, then the images with their tags, then those with captions."""
-        yield from self._questions.values()
-        yield from self._tagged.values()
-        for captions in self._images.values():
-            for where in captions.blank_rows if captions.texts else ():
-                self._report.add(EMPTY_CAPTION, where, rows=1)
-            texts = tuple(captions.texts or captions.blank)
-            rows = captions.rows or len(captions.blank_rows)
-            yield replace(captions.example, references=texts, rows=rows)
 
 
 def _read_jsonl_rows(path: Path, report: Report) -> Iterator[tuple[str, Fields]]:

@@ -1,0 +1,121 @@
+"""Join the rows of an image, of its tags and of a question into one example each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from captioner.data.example import Example
+from captioner.data.formats.csv_jsonl_rows import Row, has_value
+from captioner.data.report import DUPLICATE, EMPTY_CAPTION, NO_ANSWER, Report
+from captioner.text import normalize_question
+
+
+@dataclass
+class _CaptionedImage:
+    """The captions of one image from all its rows."""
+
+    example: Example
+    """Without captions."""
+    texts: list[str] = field(default_factory=list)
+    rows: int = 0
+    blank: list[str] = field(default_factory=list)
+    """Captions of the rows that have only blank ones."""
+    blank_rows: list[str] = field(default_factory=list)
+    """File and line of these rows."""
+
+
+class RowJoiner:
+    """Joins the rows of an image, of its tags and of a question into one example each."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._images: dict[tuple[str, str], _CaptionedImage] = {}
+        self._questions: dict[tuple[str, ...], Example] = {}
+        self._tagged: dict[str, Example] = {}
+
+    def add(self, row: Row, example: Example, where: str, *, question_id: str) -> None:
+        """Add a row.
+
+        Args:
+            row: The parsed row.
+            example: Its inputs, id and split.
+            where: Its place, for the report.
+            question_id: Id of its question if the row has none.
+        """
+        if row.has_tags:
+            self._add_tags(replace(example, tags=tuple(row.texts)), where)
+        elif row.question is None:
+            self._add_captions(row, example, where)
+        else:
+            question = replace(
+                example,
+                references=tuple(row.texts),
+                question=row.question,
+                question_id=row.question_id or question_id,
+                question_type=row.question_type,
+                answer_type=row.answer_type,
+            )
+            self._add_question(question)
+
+    def _add_captions(self, row: Row, example: Example, where: str) -> None:
+        """Add a row of captions to those of its image."""
+        key = example.image, example.audio
+        captions = self._images.setdefault(key, _CaptionedImage(example))
+        if captions.example.split != example.split:
+            self._report_split(row.name, captions.example.split, example.split, where)
+        elif has_value(row.texts):
+            captions.texts.extend(row.texts)
+            captions.rows += 1
+        else:
+            captions.blank.extend(row.texts)
+            captions.blank_rows.append(where)
+
+    def _add_tags(self, example: Example, where: str) -> None:
+        """Add a row of tags to those of its image."""
+        first = self._tagged.setdefault(example.image, replace(example, tags=(), rows=0))
+        if first.split != example.split:
+            self._report_split(example.image_id, first.split, example.split, where)
+        else:
+            tags = dict.fromkeys((*(first.tags or ()), *(example.tags or ())))
+            self._tagged[example.image] = replace(first, tags=tuple(tags), rows=first.rows + 1)
+
+    def _report_split(self, name: str, first: str, split: str, where: str) -> None:
+        """Report a row whose image is in another split: a validation score would be meaningless."""
+        self._report.add(DUPLICATE, f"{name} is in {first} and in {split} ({where})", rows=1)
+
+    def _add_question(self, question: Example) -> None:
+        """Add a question, or the answers of one more annotator to it.
+
+        A row without an answer is reported if another annotator has given one.
+        """
+        text = normalize_question(question.question)
+        inputs = question.image, question.audio
+        key = (question.question_id, *inputs, text, question.split)
+        first = self._questions.get(key)
+        if first is not None and bool(first.references) != bool(question.references):
+            full, empty = (first, question) if first.references else (question, first)
+            name = f"{question.question_id}, of one annotator"
+            self._report.add(NO_ANSWER, name, rows=empty.rows)
+            question = full
+        elif first is not None:
+            answers = first.references + question.references
+            question = replace(
+                first,
+                references=answers,
+                rows=first.rows + 1,
+                question_type=first.question_type or question.question_type,
+                answer_type=first.answer_type or question.answer_type,
+            )
+        self._questions[key] = question
+
+    def examples(self) -> Iterator[Example]:
+        """Yield the questions, then the images with their tags, then those with captions."""
+        yield from self._questions.values()
+        yield from self._tagged.values()
+        for captions in self._images.values():
+            for where in captions.blank_rows if captions.texts else ():
+                self._report.add(EMPTY_CAPTION, where, rows=1)
+            texts = tuple(captions.texts or captions.blank)
+            rows = captions.rows or len(captions.blank_rows)
+            yield replace(captions.example, references=texts, rows=rows)
