@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from captioner.data.example import Example, RowKind
+from captioner.data.example import Example
 from captioner.data.formats.image_folders import FolderIndex
 from captioner.data.formats.io import Source
 from captioner.data.formats.registry import READERS, find_other_files
@@ -96,14 +96,15 @@ class _Checker:
         self._report = report
         self._require_answers = selection.require_answers
         self._index = FolderIndex() if selection.check_images else None
-        self._seen: set[tuple[RowKind, str]] = set()
+        # Hashes, which take a fraction of the memory of the names.
+        self._seen: set[int] = set()
 
     def is_duplicate(self, example: Example) -> bool:
         """Report an image, its tags or a question that an earlier example has; over all splits.
 
         A validation image that is also a training image would make the score too high.
         """
-        key = (example.kind, _name(example))
+        key = hash((example.kind, _name(example)))
         if key in self._seen:
             place = f"{_name(example)} (again in {example.split})"
             self._report.add(DUPLICATE, place, rows=example.rows)
@@ -125,6 +126,8 @@ class _Checker:
                 self._report.add_once(problem, path, key=path, rows=rows)
                 return None
         question = example.question.strip()
+        if (references, question, rows) == (example.references, example.question, example.rows):
+            return example
         return replace(example, references=references, question=question, rows=rows)
 
     def _needs_references(self, example: Example) -> bool:
@@ -134,6 +137,8 @@ class _Checker:
 
     def _is_blank(self, text: str, *, is_question: bool = False) -> bool:
         """Return whether nothing is left of a text; for training, after its normalization."""
+        if text[:1].isalpha():
+            return False  # normalization, which takes time, removes no letter
         if self._index is not None:
             text = normalize_question(text) if is_question else normalize_caption(text)
         return not text.strip()
@@ -142,7 +147,7 @@ class _Checker:
         """Return the problem that makes the whole example unusable, or None."""
         is_question = bool(example.question_id)
         texts = [value for value in vars(example).values() if isinstance(value, str)]
-        if not all(map(_is_unicode, (*texts, *(example.tags or ())))):
+        if not _is_unicode("".join((*texts, *(example.tags or ())))):
             return BAD_TEXT
         if is_question and self._is_blank(example.question, is_question=True):
             return EMPTY_QUESTION

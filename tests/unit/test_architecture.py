@@ -37,7 +37,7 @@ ALLOWED |= {
     "images": {"sources"},
     "config": {"text"},
     "model": {"text"},
-    "data": {"audio", "config", "files", "images", "text", "tokenizer"},
+    "data": {"audio", "config", "files", "images", "sources", "text", "tokenizer"},
     "checkpoint": LEAVES | {"sources"},
     "build": LEAVES | {"checkpoint"},
     "backends": LEAVES | {"build", "checkpoint", "sources"},

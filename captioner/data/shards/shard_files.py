@@ -86,8 +86,8 @@ def check_suffixes(root: str, shards: Sequence[str]) -> str:
     for shard in shards:
         if shard.lower().endswith(COMPRESSED):
             raise DataError(
-                f"{shard}: is compressed, so that its images cannot be read in any order; decompress"
-                " it (images hardly shrink), for example with gunzip"
+                f"{shard}: is compressed, so that its images cannot be read in any order;"
+                " decompress it (images hardly shrink), for example with gunzip"
             )
     suffixes = {suffix_of(shard) for shard in shards}
     if len(suffixes) > 1 or not suffixes <= {TAR, PARQUET}:
@@ -143,9 +143,7 @@ def _find_remote(pattern: str) -> list[str]:
         system, path = _open_system(pattern)
         if re.search(r"[*?]", path.partition("?")[0]) and protocol not in ("http", "https"):
             paths = sorted(system.glob(path))
-        elif suffix_of(pattern) in (TAR, PARQUET):
-            return [pattern]
-        elif pattern.partition("?")[0].lower().endswith(COMPRESSED):
+        elif pattern.partition("?")[0].lower().endswith((TAR, PARQUET, *COMPRESSED)):
             return [pattern]
         else:
             paths = _keep_shards(system.find(path))
@@ -241,5 +239,3 @@ def split_of_shard(relative: str) -> str | None:
     words = re.split(r"[^a-z]+", os.path.splitext(relative)[0].lower())
     splits = [normalize_split(word) for word in words if word in SPLIT_NAMES]
     return splits[-1] if splits else None
-
-

@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 BLOCK = 512
 _ZERO = bytes(BLOCK)
-_FILES = b"0\0" b"7"
+_FILES = b"0\07"
 # Records of an extended header that change the name, the size or the kind of the next member.
 _DECISIVE = re.compile(rb"(?:path|size|hdrcharset|GNU\.sparse[^=]*)=")
 
