@@ -119,11 +119,13 @@ def _to_arrow(
     folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE, "captioner")
     values, iterator = attrgetter(*schema.names), iter(rows)
     try:
-        with write_by_digest(folder, ".arrow") as file:
-            with pyarrow.ipc.new_stream(file, schema) as writer:
-                while batch := list(islice(iterator, _BATCH)):
-                    columns = zip(*map(values, batch), strict=True)
-                    writer.write_batch(_make_batch(columns, schema))
+        with (
+            write_by_digest(folder, ".arrow") as file,
+            pyarrow.ipc.new_stream(file, schema) as writer,
+        ):
+            while batch := list(islice(iterator, _BATCH)):
+                columns = zip(*map(values, batch), strict=True)
+                writer.write_batch(_make_batch(columns, schema))
         with hide_progress_bars():
             return datasets.Dataset.from_file(str(file.path))
     except OSError as error:

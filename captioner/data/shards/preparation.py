@@ -7,19 +7,21 @@ cache, whether they are remote or not.
 
 from __future__ import annotations
 
-import itertools
+import json
 import logging
-import multiprocessing
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from subprocess import DEVNULL, PIPE
+from typing import NamedTuple, NoReturn
 
 from tqdm import tqdm
 
 from captioner.data.shards.parquet_rows import extract_parquet
-from captioner.data.shards.shard_cache import ShardCache
+from captioner.data.shards.shard_cache import ShardCache, explain_cache
 from captioner.data.shards.shard_files import (
     PARQUET,
     ShardFile,
@@ -30,6 +32,7 @@ from captioner.data.shards.shard_files import (
 )
 from captioner.data.shards.tar_index import ShardIndex, index_tar
 from captioner.errors import DataError
+from captioner.files import replace_file
 from captioner.sources import is_url
 
 logger = logging.getLogger(__name__)
@@ -133,48 +136,84 @@ def _copy_shard(shard: ShardFile, cache: ShardCache) -> None:
 
 def _write_indexes(shards: list[ShardFile], cache: ShardCache) -> None:
     """Write the index of each tar file that has none."""
-    left = [shard for shard in shards if not cache.path_of(shard, INDEX).exists()]
-    containers = [_container_of(shard, cache) for shard in left]
-    places = list(zip(left, containers, strict=True))
-    remote = [shard for shard, path in places if is_url(path)]
-    local = [(shard, path) for shard, path in places if not is_url(path)]
-    bar = tqdm(desc="indexing shards", total=len(left), unit=" shards", disable=len(left) < 2)
-    with bar, ThreadPoolExecutor(_CONNECTIONS) as threads:
-        done = itertools.chain(
-            _index_local(local),
-            zip(remote, threads.map(_index_shard, remote, [s.url for s in remote]), strict=True),
-        )
-        for shard, data in done:
-            with cache.open_file(shard, INDEX) as file:
-                file.write(data)
-            bar.update()
+    jobs = [
+        _Job(shard.url, _container_of(shard, cache), shard.size, str(cache.path_of(shard, INDEX)))
+        for shard in shards
+        if not cache.path_of(shard, INDEX).exists()
+    ]
+    local = [job for job in jobs if not is_url(job.container)]
+    with tqdm(
+        desc="indexing shards", total=len(jobs), unit=" shards", disable=len(jobs) < 2
+    ) as bar:
+        if sum(job.size for job in local) > _PARALLEL:
+            _run_processes(local, bar)
+        with ThreadPoolExecutor(_CONNECTIONS if len(local) < len(jobs) else 1) as threads:
+            for _ in threads.map(_index_shard, [j for j in jobs if not os.path.exists(j.index)]):
+                bar.update()
 
 
-def _index_local(places: list[tuple[ShardFile, str]]) -> Iterator[tuple[ShardFile, bytes]]:
-    """Yield the shards with their indexes; many are read in several processes."""
-    left = places
-    workers = min(os.cpu_count() or 1, len(places), _CONNECTIONS)
-    large = sum(shard.size for shard, _ in places) > _PARALLEL
-    if workers > 1 and large and not multiprocessing.current_process().daemon:
-        context = multiprocessing.get_context("spawn")
-        try:
-            with ProcessPoolExecutor(workers, mp_context=context) as pool:
-                indexes = pool.map(_index_shard, *zip(*places, strict=True))
-                for (shard, _), data in zip(places, indexes, strict=True):
-                    left = left[1:]
-                    yield shard, data
-        except BrokenProcessPool:  # a script that starts processes when it is imported
-            logger.warning("the processes that index shards ended early; one process goes on")
-    for shard, path in left:
-        yield shard, _index_shard(shard, path)
+class _Job(NamedTuple):
+    """A tar file to index."""
+
+    url: str
+    container: str
+    """Path or URL that is read."""
+    size: int
+    """Number of bytes."""
+    index: str
+    """Path of the index to write."""
 
 
-def _index_shard(shard: ShardFile, container: str) -> bytes:
-    """Return the index of a tar file as JSON; raise DataError."""
+def _run_processes(jobs: list[_Job], bar: tqdm[NoReturn]) -> None:
+    """Index tar files in processes of their own; those that fail are left to the caller.
+
+    `multiprocessing` is not used, because it would import the user's script in each process.
+    """
+    workers = min(os.cpu_count() or 1, len(jobs), _CONNECTIONS)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", f"import {__name__} as module; module.index_from_stdin()"]
+    processes = []
     try:
-        with open_shard(container) as file:
-            return index_tar(file, shard.size, shard.name).to_json()
+        for worker in range(workers if workers > 1 else 0):
+            process = subprocess.Popen(
+                command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, text=True
+            )
+            processes.append(process)
+            assert process.stdin is not None
+            with process.stdin as file:
+                json.dump(jobs[worker::workers], file)
+        for process in processes:
+            for _ in process.stdout or ():
+                bar.update()
+    except OSError as error:
+        logger.warning("the shards are indexed in one process (%s)", error)
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+def index_from_stdin() -> None:
+    """Index the tar files that standard input names; write a line for each.
+
+    This is the content of the processes that index many shards.
+    """
+    for job in json.load(sys.stdin):
+        _index_shard(_Job(*job))
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+
+
+def _index_shard(job: _Job) -> None:
+    """Write the index of a tar file; raise DataError."""
+    try:
+        with open_shard(job.container) as file:
+            index = index_tar(file, job.size, os.path.basename(job.url))
     except OSError as error:
         raise DataError(
-            f"{shard.url}: cannot be read ({error.strerror or error}); check the disk"
+            f"{job.url}: cannot be read ({error.strerror or error}); check the disk"
         ) from None
+    with explain_cache(os.path.dirname(job.index)):
+        replace_file(job.index, index.to_json())

@@ -74,7 +74,7 @@ class ShardCache:
         """
         folders = sorted({self._folder_of(shard) for shard in shards})
         with contextlib.ExitStack() as stack:
-            with self._explain():
+            with explain_cache(self.folder):
                 for folder in folders:
                     folder.mkdir(parents=True, exist_ok=True)
                     stack.enter_context(_locked(folder / _WRITE))
@@ -100,18 +100,20 @@ class ShardCache:
     @contextlib.contextmanager
     def open_file(self, shard: ShardFile, kind: str) -> Iterator[BinaryIO]:
         """Open a file for a shard, which exists after the block unless there was an error."""
-        with self._explain(), open_replacement(self.path_of(shard, kind)) as file:
+        with explain_cache(self.folder), open_replacement(self.path_of(shard, kind)) as file:
             yield file
 
-    @contextlib.contextmanager
-    def _explain(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise DataError(
-                f"{self.folder}: cannot hold the cache of the shards ({error.strerror or error});"
-                " point HF_HOME at a folder that can be written, or lower data.cache_gb"
-            ) from None
+
+@contextlib.contextmanager
+def explain_cache(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn an OSError into a DataError about the cache."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot hold the cache of the shards ({error.strerror or error});"
+            " point HF_HOME at a folder that can be written, or lower data.cache_gb"
+        ) from None
 
 
 @contextlib.contextmanager
