@@ -104,7 +104,7 @@ def _read_other(file: BinaryIO, at: int, size: int) -> tuple[TarMember | None, i
             following = tar.offset
     except (tarfile.TarError, OSError, ValueError) as error:
         raise TarDamageError(f"the header at byte {at} is damaged ({error})") from None
-    if info is None or following > size:
+    if info is None or info.offset_data + info.size > size:
         raise TarDamageError(f"it ends at byte {size}, within the member at byte {at}")
     if info.isdir():
         return None, following
