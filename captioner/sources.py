@@ -21,7 +21,7 @@ from captioner.extras import explain_missing
 
 TAIL = 4096
 """Bytes at the end of a file or member that its checksum depends on."""
-_MEMBER = re.compile(r"(.+?)::(\d+)\+(\d+)\+([0-9a-f]{8})::(.*)", re.DOTALL)
+_PLACE = re.compile(r"::(\d+)\+(\d+)\+([0-9a-f]{8})::")
 
 
 class Member(NamedTuple):
@@ -50,10 +50,17 @@ class Member(NamedTuple):
 
 def parse_member(path: str) -> Member | None:
     """Return the member with an address; None for a path."""
-    if "::" not in path or (match := _MEMBER.fullmatch(path)) is None:
+    match = _PLACE.search(path)
+    if match is None:
         return None
-    container, offset, size, checksum, name = match.groups()
+    offset, size, checksum = match.groups()
+    container, name = path[: match.start()], path[match.end() :]
     return Member(container, int(offset), int(size), int(checksum, 16), name)
+
+
+def is_member(path: str) -> bool:
+    """Return whether a text is the address of a member."""
+    return _PLACE.search(path) is not None
 
 
 def tail_checksum(data: bytes) -> int:

@@ -44,6 +44,8 @@ class Selection:
     require_answers: bool = True
     phrases: tuple[str, ...] = ()
     """Templates of the captions of labels; see `SourceConfig.phrases`."""
+    optional_splits: tuple[str, ...] = ()
+    """Splits that the data set need not have."""
     shards: tuple[str, ...] = ()
     """Paths or URLs of the shards if the root is a URL or a pattern."""
     cache: ShardCache | None = None
@@ -146,8 +148,10 @@ class _Checker:
     def _find_problem(self, example: Example) -> str | None:
         """Return the problem that makes the whole example unusable, or None."""
         is_question = bool(example.question_id)
-        texts = [value for value in vars(example).values() if isinstance(value, str)]
-        if not _is_unicode("".join((*texts, *(example.tags or ())))):
+        e = example
+        ids = e.image, e.image_id, e.question_id, e.audio
+        texts = e.split, e.question, e.question_type, e.answer_type, *(e.tags or ())
+        if not _is_unicode("".join((*ids, *texts))):
             return BAD_TEXT
         if is_question and self._is_blank(example.question, is_question=True):
             return EMPTY_QUESTION

@@ -20,7 +20,7 @@ from captioner.data import Report, normalize_question, read_dataset
 from captioner.data.columns import TextColumn, arrow_column, iterate_columns, unique_texts
 from captioner.data.duplicates import group_equal_files
 from captioner.data.example import RowKind, normalize_split
-from captioner.data.table import hide_progress_bars
+from captioner.data.table import copy_rows
 from captioner.errors import ConfigError, DataError, SplitError
 from captioner.sources import file_name, parse_member
 
@@ -73,7 +73,7 @@ def read_splits(
         for task_kind in [kind for kind in _KINDS if any(kind in part for part in kinds)]:
             for part, part_kinds, parts in zip(rows, kinds, (train, val), strict=True):
                 chosen = part.select(np.flatnonzero(part_kinds == task_kind))
-                parts.append(_add_source(chosen, len(tasks)))
+                parts.append(copy_rows(chosen, source=len(tasks)))
             tasks.append(Task(_name_task(source, task_kind, tasks), source, task_kind))
     train_rows, val_rows = concatenate_datasets(train), concatenate_datasets(val)
     _report_leaks(train_rows, val_rows, report)
@@ -87,16 +87,6 @@ def _list_kinds(rows: Dataset) -> NDArray[np.str_]:
     has_tags = pc.is_valid(arrow_column(rows, "tags")).to_numpy()
     has_question = pc.not_equal(arrow_column(rows, "question"), "").to_numpy()
     return np.where(has_tags, "tags", np.where(has_question, "questions", "captions"))
-
-
-def _add_source(rows: Dataset, number: int) -> Dataset:
-    """Return the rows, copied to a table of their own if they are a selection, with a source."""
-    with hide_progress_bars():
-        if rows._indices is not None:
-            # In the Arrow format, this is many times as fast as in that of Python objects.
-            rows = rows.with_format("arrow").flatten_indices(writer_batch_size=10_000)
-        numbers = np.full(len(rows), number)
-        return rows.with_format(None).add_column("source", numbers)
 
 
 def _report_leaks(train: Dataset, val: Dataset, report: Report) -> None:
@@ -158,19 +148,19 @@ def _split(source: SourceConfig, data: DataConfig) -> tuple[Dataset, Dataset, Re
         seed=data.seed,
         cache_gb=data.cache_gb,
     )
-    try:
-        # Both splits in one pass, so that the files are parsed and their problems counted once.
-        rows, problems = read(splits=(*source.train_splits, *source.val_splits))
-        train = _select_splits(rows, source.train_splits)
+    is_default = source.val_splits == SourceConfig().val_splits  # the user has named no split
+    rows, problems = read(
+        splits=(*source.train_splits, *source.val_splits),
+        optional_splits=source.val_splits if is_default else (),
+    )
+    train = _select_splits(rows, source.train_splits)
+    if not problems.missing_splits:
         return train, _select_splits(rows, source.val_splits), problems
-    except SplitError as error:
-        if source.val_splits != SourceConfig().val_splits:
-            raise  # the user has named the split
-        rows, problems = read(splits=source.train_splits)
-        try:
-            train, val = hold_out(rows, source, data.seed, error, problems)
-        except SplitError:
-            raise _explain_too_few(source, rows) or error from None
+    error = SplitError(f"{source.root}: has no split {', '.join(problems.missing_splits)}")
+    try:
+        train, val = hold_out(train, source, data.seed, error, problems)
+    except SplitError:
+        raise _explain_too_few(source, rows) or error from None
     kind = f"held out for validation, which {source.root} has no split for"
     key = "question_id" if source.hold_out == "question" else "image_id"
     for name in dict.fromkeys(val[key]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captioner.data.columns import iterate_tables
 from captioner.data.example import Example
 from captioner.data.example_checks import read_examples
 from captioner.data.example_rows import (
@@ -47,6 +47,7 @@ def read_dataset(
     require_answers: bool = True,
     phrases: Sequence[str] = (),
     cache_gb: float = DEFAULT_GB,
+    optional_splits: Iterable[str] = (),
 ) -> tuple[datasets.Dataset, Report]:
     """Read a data set from disk into an Arrow table that is memory-mapped.
 
@@ -68,6 +69,8 @@ def read_dataset(
             not public.
         phrases: Templates of the captions of rows with a label; see `SourceConfig.phrases`.
         cache_gb: Most gigabytes of the cache of shards; see `DataConfig.cache_gb`.
+        optional_splits: Those of `splits` that the data set need not have; the report names the
+            missing ones.
 
     Returns:
         A `datasets.Dataset` with the fields of `Example` as columns, in the order of the files,
@@ -87,6 +90,7 @@ def read_dataset(
         phrases=phrases,
         cache_dir=cache_dir,
         cache_gb=cache_gb,
+        optional_splits=optional_splits,
     )
     if questions or captions:
         made, report = collect_rows(
@@ -95,7 +99,7 @@ def read_dataset(
         return _to_arrow(made, cache_dir=cache_dir), report
     report, split_counts = Report(), Counter[str]()
     table = _to_arrow(read_examples(selection, report, split_counts), cache_dir=cache_dir)
-    check_splits(root, selection, split_counts)
+    check_splits(root, selection, split_counts, report)
     if not len(table):
         raise explain_empty(root, selection, report, questions=False)
     return table, report
@@ -109,7 +113,6 @@ def _to_arrow(
     A change of a file that changes a row, or an image that was added or removed, gives a new table.
     """
     import datasets  # takes a second, and most commands do not need it
-    import pyarrow
 
     text = datasets.Value("string")
     features = datasets.Features({f.name: text for f in fields(Example)})
@@ -118,39 +121,59 @@ def _to_arrow(
     schema = features.arrow_schema
     folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE, "captioner")
     values, iterator = attrgetter(*schema.names), iter(rows)
+    batches = iter(lambda: list(islice(iterator, _BATCH)), [])
+    tables = (_make_table(zip(*map(values, batch), strict=True), schema) for batch in batches)
+    return _write_tables(tables, schema, folder)
+
+
+def _make_table(columns: Iterable[tuple[Any, ...]], schema: pyarrow.Schema) -> pyarrow.Table:
+    import pyarrow
+
+    arrays = [pyarrow.array(c, field.type) for c, field in zip(columns, schema, strict=True)]
+    return pyarrow.Table.from_arrays(arrays, schema=schema)
+
+
+def copy_rows(rows: datasets.Dataset, **columns: int) -> datasets.Dataset:
+    """Write rows, which may be a selection of a table, to a table of their own, and map it.
+
+    The selection is read faster afterwards. `columns` are added, each with one value.
+
+    Raises:
+        DataError: The cache cannot be written.
+    """
+    import datasets
+    import pyarrow
+
+    features = rows.features | {name: datasets.Value("int64") for name in columns}
+    schema = datasets.Features(features).arrow_schema
+
+    def read_tables() -> Iterator[pyarrow.Table]:
+        for table in iterate_tables(rows, _BATCH):
+            for name, value in columns.items():
+                values = pyarrow.array([value] * len(table), "int64")
+                table = table.append_column(name, values)
+            yield table.cast(schema)
+
+    folder = Path(datasets.config.HF_DATASETS_CACHE, "captioner")
+    return _write_tables(read_tables(), schema, folder)
+
+
+def _write_tables(
+    tables: Iterable[pyarrow.Table], schema: pyarrow.Schema, folder: Path
+) -> datasets.Dataset:
+    import datasets
+    import pyarrow
+
     try:
         with (
             write_by_digest(folder, ".arrow") as file,
             pyarrow.ipc.new_stream(file, schema) as writer,
         ):
-            while batch := list(islice(iterator, _BATCH)):
-                columns = zip(*map(values, batch), strict=True)
-                writer.write_batch(_make_batch(columns, schema))
-        with hide_progress_bars():
-            return datasets.Dataset.from_file(str(file.path))
+            for table in tables:
+                writer.write_table(table)
+        return datasets.Dataset.from_file(str(file.path))
     except OSError as error:
         raise DataError(
-            f"{cache_dir or datasets.config.HF_DATASETS_CACHE}: cannot hold the cache of the data "
-            f"({error.strerror or error}); point HF_HOME at a folder that can be written"
+            f"{folder.parent}: cannot hold the cache of the data ({error.strerror or error});"
+            " point HF_HOME at a folder that can be written"
         ) from error
-
-
-def _make_batch(columns: Iterable[tuple[Any, ...]], schema: pyarrow.Schema) -> pyarrow.RecordBatch:
-    import pyarrow
-
-    arrays = [pyarrow.array(c, field.type) for c, field in zip(columns, schema, strict=True)]
-    return pyarrow.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-@contextlib.contextmanager
-def hide_progress_bars() -> Iterator[None]:
-    """Switch off the progress bars of `datasets` within the block."""
-    import datasets
-
-    were_off = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not were_off:
-            datasets.enable_progress_bars()
