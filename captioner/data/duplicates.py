@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Iterable, Sequence
 
@@ -49,7 +50,8 @@ def content_digest(path: str) -> str:
 
 def _compare_ends(paths: Sequence[str]) -> NDArray[np.int64]:
     """Return a key of the size and the end of each file, -1 for those that no other one has."""
-    measured = np.fromiter(map(_measure, paths), np.dtype((np.int64, 2)), len(paths))  # (N, 2)
+    values = itertools.chain.from_iterable(map(_measure, paths))
+    measured = np.fromiter(values, np.int64, 2 * len(paths)).reshape(-1, 2)  # (N, 2)
     sizes, ends = measured[:, 0], measured[:, 1]
     sizes[~_is_repeated(sizes)] = _UNKNOWN
     if (sizes == _UNKNOWN).all():

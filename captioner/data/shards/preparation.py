@@ -148,7 +148,7 @@ def _write_indexes(shards: list[ShardFile], cache: ShardCache) -> None:
         if sum(job.size for job in local) > _PARALLEL:
             _run_processes(local, bar)
         with ThreadPoolExecutor(_CONNECTIONS if len(local) < len(jobs) else 1) as threads:
-            for _ in threads.map(_index_shard, [j for j in jobs if not os.path.exists(j.index)]):
+            for _ in threads.map(_index_shard, [j for j in jobs if not os.path.exists(j.target)]):
                 bar.update()
 
 
@@ -160,7 +160,7 @@ class _Job(NamedTuple):
     """Path or URL that is read."""
     size: int
     """Number of bytes."""
-    index: str
+    target: str
     """Path of the index to write."""
 
 
@@ -215,5 +215,5 @@ def _index_shard(job: _Job) -> None:
         raise DataError(
             f"{job.url}: cannot be read ({error.strerror or error}); check the disk"
         ) from None
-    with explain_cache(os.path.dirname(job.index)):
-        replace_file(job.index, index.to_json())
+    with explain_cache(os.path.dirname(job.target)):
+        replace_file(job.target, index.to_json())
