@@ -86,7 +86,11 @@ def _container_of(shard: ShardFile, cache: ShardCache) -> str:
 
 def _extract(shards: list[ShardFile], cache: ShardCache) -> None:
     """Write the images and the index of each Parquet file that has none."""
-    left = [shard for shard in shards if not cache.path_of(shard, INDEX).exists()]
+    left = [
+        shard
+        for shard in shards
+        if not all(cache.path_of(shard, kind).exists() for kind in (INDEX, IMAGES))
+    ]
     for shard in tqdm(left, "reading Parquet files", unit=" files", disable=len(left) < 2):
         if not cache.make_room(shard.size):
             raise DataError(
