@@ -126,7 +126,6 @@ def print_samples(folder: Path, count: int, repeats: int) -> None:
 def build_dataset(root: Path) -> Any:
     """Return the training samples of a data set, with the bundled tokenizer."""
     from captioner.checkpoint import resolve_checkpoint
-    from captioner.config import ImageConfig
     from captioner.data import read_dataset
     from captioner.data.dataset import Augmentation, ImageDataset
     from captioner.images.transforms import PixelSpec
@@ -134,10 +133,9 @@ def build_dataset(root: Path) -> Any:
 
     rows, _ = read_dataset(root)
     rows = rows.add_column("source", [0] * len(rows))
-    image = ImageConfig()
     return ImageDataset(
         rows,
-        spec=PixelSpec((image.size, image.size), image.mean, image.std),
+        spec=PixelSpec((224, 224), mean=(0.5,) * 3, std=(0.5,) * 3),
         tokenizer=Tokenizer.load(resolve_checkpoint("bundled") / "tokenizer.model"),
         max_length=40,
         augmentation=Augmentation(min_scale=0.6, flip=True, jitter=0.2),
