@@ -62,22 +62,35 @@ def read_splits(
     val: list[Dataset] = []
     for number, source in enumerate(config.data.all_sources):
         key = f"data.sources.{number}" if config.data.sources else "data"
-        train_part, val_part, problems = _read_source(source, key, config.data)
-        if not all_validation_rows:
-            val_part = _limit_validation(val_part, source, key, config, problems)
+        # In a function of its own, so that the mapped files of the whole data set are closed.
+        problems = _read_tasks(source, key, config, tasks, (train, val), all_validation_rows)
         report.merge(problems)
         name = str(source.root)
         report.parts[f"{name} ({key})" if name in report.parts else name] = problems
-        rows = train_part, val_part
-        kinds = [_list_kinds(part) for part in rows]
-        for task_kind in [kind for kind in _KINDS if any(kind in part for part in kinds)]:
-            for part, part_kinds, parts in zip(rows, kinds, (train, val), strict=True):
-                chosen = part.select(np.flatnonzero(part_kinds == task_kind))
-                parts.append(copy_rows(chosen, source=len(tasks)))
-            tasks.append(Task(_name_task(source, task_kind, tasks), source, task_kind))
     train_rows, val_rows = concatenate_datasets(train), concatenate_datasets(val)
     _report_leaks(train_rows, val_rows, report)
     return tasks, train_rows, val_rows, report
+
+
+def _read_tasks(
+    source: SourceConfig,
+    key: str,
+    config: Config,
+    tasks: list[Task],
+    tables: tuple[list[Dataset], list[Dataset]],
+    all_validation_rows: bool,
+) -> Report:
+    """Add the tasks of a data set, and their rows to both tables; return its problems."""
+    train, val, problems = _read_source(source, key, config.data)
+    if not all_validation_rows:
+        val = _limit_validation(val, source, key, config, problems)
+    kinds = [_list_kinds(part) for part in (train, val)]
+    for task_kind in [kind for kind in _KINDS if any(kind in part for part in kinds)]:
+        for part, part_kinds, parts in zip((train, val), kinds, tables, strict=True):
+            chosen = part.select(np.flatnonzero(part_kinds == task_kind))
+            parts.append(copy_rows(chosen, source=len(tasks)))
+        tasks.append(Task(_name_task(source, task_kind, tasks), source, task_kind))
+    return problems
 
 
 def _list_kinds(rows: Dataset) -> NDArray[np.str_]:
