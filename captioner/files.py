@@ -13,8 +13,9 @@ import io
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -75,6 +76,49 @@ def open_replacement(
         if os.path.exists(partial):
             os.remove(partial)
         raise
+
+
+class DigestFile:
+    """A binary file to write to that computes the SHA-256 of its content."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file, self._digest = file, hashlib.sha256()
+        self.path = path
+        """The temporary name, and the final one after the end of `write_by_digest`."""
+        self.closed = False
+
+    def write(self, data: bytes) -> int:
+        """Write bytes, or any object with the buffer protocol."""
+        self._digest.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        """Do nothing; the file is flushed when it is closed."""
+
+    def digest(self) -> str:
+        """Return the digest in hexadecimal."""
+        return self._digest.hexdigest()
+
+
+@contextmanager
+def write_by_digest(folder: Path, suffix: str) -> Iterator[DigestFile]:
+    """Open a file that gets the SHA-256 of its content as its name when the block ends.
+
+    An existing file of that name remains as it is. Raises OSError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(".partial", ".", folder)
+    try:
+        with open(handle, "wb") as raw:
+            file = DigestFile(raw, Path(partial))
+            yield file
+        path = folder / f"{file.digest()}{suffix}"
+        if not path.exists():
+            os.replace(partial, path)
+        file.path = path
+    finally:
+        with suppress(FileNotFoundError):
+            os.remove(partial)
 
 
 def replace_file(path: str | os.PathLike[str], data: bytes) -> None:

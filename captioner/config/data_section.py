@@ -14,7 +14,8 @@ class SourceConfig:
     """One data set: its location, its splits and its weight in training."""
 
     root: str | None = None
-    """Folder or file of the data set, or `hf-dataset:USER/NAME` on the Hugging Face Hub."""
+    """Folder or file of the data set; of shards also a URL or a pattern such as
+    `s3://bucket/train-{000..049}.tar`; or `hf-dataset:USER/NAME` on the Hugging Face Hub."""
     format: str = "auto"
     """Name of the reader (see `captioner.data.READERS`); `auto` detects it from the files."""
     images: str | None = None
@@ -78,11 +79,14 @@ class DataConfig(SourceConfig):
     """Questions per image and step, drawn in the same way."""
     workers: int = 0
     """Processes that load images; 0 loads in the training process."""
+    cache_gb: float = 50.0
+    """Most gigabytes of the local cache of shards: copies of remote tar files and the images of
+    Parquet files. Members of remote tar files beyond it are read by range requests."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_minimum("data", self, 1, "captions_per_image", "questions_per_image")
-        check_minimum("data", self, 0, "workers")
+        check_minimum("data", self, 0, "workers", "cache_gb")
         for setting in fields(SourceConfig) if self.sources else ():
             if getattr(self, setting.name) != setting.default:
                 name, hint = setting.name, f"set it per source, as data.sources.0.{setting.name}"

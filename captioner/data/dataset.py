@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 
 from captioner.audio import AudioSpec
 from captioner.data.recordings import AudioAugmentation, Mix, read_spectrogram
+from captioner.data.row_groups import RowGroups
 from captioner.data.sample_texts import TextSampler
 from captioner.data.text_encoding import TextEncoding
 from captioner.errors import AudioError, ImageError
@@ -140,17 +141,14 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
         set for a model with an image processor of its own."""
         self.features: np.ndarray | None = None
         """Cached features (V, N, P, C) that replace the pixels; set by the training loop."""
-        grouped: dict[tuple[str, str], dict[int, list[int]]] = {}
-        columns = rows["image"], rows["audio"], rows["source"]
-        for number, (image, audio, source) in enumerate(zip(*columns, strict=True)):
-            grouped.setdefault((image, audio), {}).setdefault(source, []).append(number)
-        self.images = [image for image, _ in grouped]
+        groups = RowGroups(rows)
+        self.images = groups.images
         """Path of each image, or of the recording if there is no image."""
-        self.recordings = [audio for _, audio in grouped]
+        self.recordings = groups.recordings
         """Path of the recording of each image, equal to that of `images` if there is no image."""
-        self._rows = list(grouped.values())
+        self._rows = groups
         """Row numbers of each image, by source."""
-        self.unaugmented = [not rows.keys().isdisjoint(unaugmented) for rows in self._rows]
+        self.unaugmented = groups.list_members(unaugmented)
         """For each image, True if it is never augmented."""
         self.texts = TextSampler(
             rows,
@@ -171,7 +169,7 @@ class ImageDataset(Dataset[Sample | UnreadableImage]):
 
     def select_images(self, source: int) -> list[int]:
         """Return the indices of the images that a source has texts for."""
-        return [i for i, rows in enumerate(self._rows) if source in rows]
+        return self._rows.select(source)
 
     def __getitem__(self, key: Key) -> Sample | UnreadableImage:
         epoch, index, source = key

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from captioner.data.example import Example, RowKind, pack_weights
+from captioner.data.example import Example, pack_weights
 from captioner.data.formats.image_folders import FolderIndex
 from captioner.data.formats.io import Source
 from captioner.data.formats.registry import READERS, find_other_files
@@ -28,6 +28,7 @@ from captioner.data.report import (
     ZERO_WEIGHT,
     Report,
 )
+from captioner.data.shards.shard_cache import ShardCache
 from captioner.text import normalize_caption, normalize_question
 
 
@@ -44,6 +45,12 @@ class Selection:
     require_answers: bool = True
     phrases: tuple[str, ...] = ()
     """Templates of the captions of labels; see `SourceConfig.phrases`."""
+    optional_splits: tuple[str, ...] = ()
+    """Splits that the data set need not have."""
+    shards: tuple[str, ...] = ()
+    """Paths or URLs of the shards if the root is a URL or a pattern."""
+    cache: ShardCache | None = None
+    """Local cache of shards."""
 
 
 def read_examples(
@@ -80,15 +87,17 @@ def read_unchecked(selection: Selection, report: Report) -> Iterator[Example]:
         DataError: A file cannot be read as a whole.
     """
     root, reader = selection.root, READERS[selection.format]
-    base = root if root.is_dir() else root.parent
+    is_folder = not selection.shards and root.is_dir()
     source = Source(
-        root=base,
-        files=reader.find(root),
+        root=root if is_folder else root.parent,
+        files=() if selection.shards else reader.find(root),
         images=selection.images,
         report=report,
         phrases=selection.phrases,
+        shards=selection.shards,
+        cache=selection.cache,
     )
-    if root.is_dir():
+    if is_folder:
         for path, name in find_other_files(root, source.files).items():
             report.add(UNREAD_FILE, f"{path.name} ({name})")
     yield from reader.read(source)
@@ -106,14 +115,15 @@ class ExampleChecker:
         self._report = report
         self._require_answers = selection.require_answers
         self._index = FolderIndex() if selection.check_images else None
-        self._seen: set[tuple[RowKind, str]] = set()
+        # Hashes, which take a fraction of the memory of the names.
+        self._seen: set[int] = set()
 
     def is_duplicate(self, example: Example) -> bool:
         """Report an image, its tags or a question that an earlier example has; over all splits.
 
         A validation image that is also a training image would make the score too high.
         """
-        key = (example.kind, _name(example))
+        key = hash((example.kind, _name(example)))
         if key in self._seen:
             place = f"{_name(example)} (again in {example.split})"
             self._report.add(DUPLICATE, place, rows=example.rows)
@@ -135,6 +145,8 @@ class ExampleChecker:
                 self._report.add_once(problem, path, key=path, rows=rows)
                 return None
         question = example.question.strip()
+        if (references, question, rows) == (example.references, example.question, example.rows):
+            return example
         return replace(
             example, references=references, weights=weights, question=question, rows=rows
         )
@@ -146,6 +158,8 @@ class ExampleChecker:
 
     def _is_blank(self, text: str, *, is_question: bool = False) -> bool:
         """Return whether nothing is left of a text; for training, after its normalization."""
+        if text[:1].isalpha():
+            return False  # normalization, which takes time, removes no letter
         if self._index is not None:
             text = normalize_question(text) if is_question else normalize_caption(text)
         return not text.strip()
@@ -153,8 +167,10 @@ class ExampleChecker:
     def _find_problem(self, example: Example) -> str | None:
         """Return the problem that makes the whole example unusable, or None."""
         is_question = bool(example.question_id)
-        texts = [value for value in vars(example).values() if isinstance(value, str)]
-        if not all(map(_is_unicode, (*texts, *(example.tags or ())))):
+        e = example
+        ids = e.image, e.image_id, e.question_id, e.audio
+        texts = e.split, e.question, e.question_type, e.answer_type, *(e.tags or ())
+        if not _is_unicode("".join((*ids, *texts))):
             return BAD_TEXT
         if is_question and self._is_blank(example.question, is_question=True):
             return EMPTY_QUESTION

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from captioner.data.example import Example, normalize_split
 from captioner.data.example_checks import Selection, read_examples
-from captioner.data.formats.registry import resolve_format, resolve_path
+from captioner.data.formats.registry import resolve_format, resolve_path, resolve_shard_format
 from captioner.data.report import MISSING_IMAGE, NO_QUESTION, NO_STATEMENT, Report
+from captioner.data.shards.shard_cache import DEFAULT_GB, ShardCache
+from captioner.data.shards.shard_files import find_shard_files, is_shard_address
 from captioner.errors import DataError, SplitError
 
 
@@ -57,7 +59,7 @@ def collect_rows(
     """Return the selected examples of `root`, and the report on its rows; raise DataError."""
     report, split_counts = Report(), Counter[str]()
     rows = list(read_examples(selection, report, split_counts))
-    check_splits(root, selection, split_counts)
+    check_splits(root, selection, split_counts, report)
     if questions:
         rows = _make_questions(rows, seed, report)
     if captions:
@@ -76,17 +78,29 @@ def select_examples(
     check_images: bool,
     require_answers: bool,
     phrases: Sequence[str] = (),
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_gb: float = DEFAULT_GB,
+    optional_splits: Iterable[str] = (),
 ) -> Selection:
     """Return the arguments of `read_dataset`, resolved; raise DataError."""
-    path = resolve_path(root)
+    address, shards = os.fspath(root), tuple[str, ...]()
+    if is_shard_address(address):
+        shards = tuple(find_shard_files(address))
+        path, format = Path(address), resolve_shard_format(address, shards, format)
+    else:
+        path = resolve_path(root)
+        format = resolve_format(path, format)
     return Selection(
         root=path,
-        format=resolve_format(path, format),
+        format=format,
         splits=_normalize_splits(splits),
         images=_resolve_images(images),
         check_images=check_images,
         require_answers=require_answers,
         phrases=tuple(phrases),
+        optional_splits=_normalize_splits(optional_splits or None) or (),
+        shards=shards,
+        cache=ShardCache(None if cache_dir is None else Path(cache_dir), cache_gb * 1e9),
     )
 
 
@@ -109,13 +123,21 @@ def _normalize_splits(splits: str | Iterable[str] | None) -> tuple[str, ...] | N
 
 
 def check_splits(
-    root: str | os.PathLike[str], selection: Selection, split_counts: Counter[str]
+    root: str | os.PathLike[str],
+    selection: Selection,
+    split_counts: Counter[str],
+    report: Report,
 ) -> None:
-    """Raise SplitError if the data set has splits, but not all that are selected."""
+    """Raise SplitError if the data set has splits, but not all that are selected.
+
+    Optional splits that are missing are noted in the report.
+    """
     missing = [split for split in selection.splits or () if split not in split_counts]
-    if split_counts and missing:
+    required = [split for split in missing if split not in selection.optional_splits]
+    if split_counts and required:
         present = ", ".join(f"{split} ({count})" for split, count in sorted(split_counts.items()))
         raise SplitError(f"{root}: has no split {', '.join(missing)}; it has {present}")
+    report.missing_splits = missing if split_counts else []
 
 
 def _make_questions(rows: list[Example], seed: int, report: Report) -> list[Example]:

@@ -64,6 +64,8 @@ class Report:
         """Reports on single data sets, by their paths; a repeated path is followed by its key."""
         self.problems: dict[str, Problem] = {}
         """The problems by kind, in the order of their first occurrence."""
+        self.missing_splits: list[str] = []
+        """Optional splits that the data set does not have."""
         self._keys: set[tuple[str, object]] = set()
 
     @property

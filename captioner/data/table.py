@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
+from itertools import islice
+from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captioner.data.columns import iterate_tables
 from captioner.data.example import Example
 from captioner.data.example_checks import read_examples
 from captioner.data.example_rows import (
@@ -19,13 +21,16 @@ from captioner.data.example_rows import (
     select_examples,
 )
 from captioner.data.report import Report
+from captioner.data.shards.shard_cache import DEFAULT_GB
 from captioner.errors import DataError
+from captioner.files import write_by_digest
 
 if TYPE_CHECKING:
     import datasets
+    import pyarrow
 
-_CACHE_VERSION = 5
-"""Part of the cache key; raise it if the readers yield other rows for the same files."""
+_BATCH = 10_000
+"""Rows that are converted together."""
 
 
 def read_dataset(
@@ -41,17 +46,20 @@ def read_dataset(
     seed: int = 0,
     require_answers: bool = True,
     phrases: Sequence[str] = (),
+    cache_gb: float = DEFAULT_GB,
+    optional_splits: Iterable[str] = (),
 ) -> tuple[datasets.Dataset, Report]:
     """Read a data set from disk into an Arrow table that is memory-mapped.
 
     Args:
-        root: A folder, or the annotation file itself.
+        root: A folder, or the annotation file itself; of shards also a URL or a pattern.
         format: A key of `READERS`, or "auto".
         splits: Splits to read ("dev" and "valid" mean val, "restval" train); None reads all. A data
             set without splits is all train.
         images: Folder of the images if it is none of the usual ones beside the annotations.
         check_images: False for scoring, which needs references only: images may be missing.
-        cache_dir: Folder of the Arrow file; by default the cache of `datasets`.
+        cache_dir: Folder of the Arrow file and of the cache of shards; by default the cache of
+            `datasets`.
         questions: Turn captioned and tagged images into questions (`captioner.data.
             caption_questions`). They follow the questions of the data set, which remain unchanged.
         captions: Turn questions into captions (`captioner.data.question_captions`), one row per
@@ -60,6 +68,9 @@ def read_dataset(
         require_answers: False keeps questions without answers, as in a test set whose answers are
             not public.
         phrases: Templates of the captions of rows with a label; see `SourceConfig.phrases`.
+        cache_gb: Most gigabytes of the cache of shards; see `DataConfig.cache_gb`.
+        optional_splits: Those of `splits` that the data set need not have; the report names the
+            missing ones.
 
     Returns:
         A `datasets.Dataset` with the fields of `Example` as columns, in the order of the files,
@@ -77,50 +88,30 @@ def read_dataset(
         check_images=check_images,
         require_answers=require_answers,
         phrases=phrases,
+        cache_dir=cache_dir,
+        cache_gb=cache_gb,
+        optional_splits=optional_splits,
     )
     if questions or captions:
         made, report = collect_rows(
             root, selection, questions=questions, captions=captions, seed=seed
         )
-        keyed = _KeyedRows(_hash_rows(made), lambda: iter(made))
-        return _to_arrow(keyed, cache_dir=cache_dir), report
+        return _to_arrow(made, cache_dir=cache_dir), report
     report, split_counts = Report(), Counter[str]()
-    digest = _hash_rows(read_examples(selection, report, split_counts))
-    check_splits(root, selection, split_counts)
-    if digest == _hash_rows(()):
+    table = _to_arrow(read_examples(selection, report, split_counts), cache_dir=cache_dir)
+    check_splits(root, selection, split_counts, report)
+    if not len(table):
         raise explain_empty(root, selection, report, questions=False)
-    # The files are parsed again only to write a new table.
-    keyed = _KeyedRows(digest, lambda: read_examples(selection, Report(), Counter()))
-    return _to_arrow(keyed, cache_dir=cache_dir), report
+    return table, report
 
 
-def _hash_rows(rows: Iterable[Example]) -> str:
-    """Return the key of a table in the cache: a digest of all rows, in order.
+def _to_arrow(
+    rows: Iterable[Example], *, cache_dir: str | os.PathLike[str] | None
+) -> datasets.Dataset:
+    """Write rows to a file that is named by a digest of its content, and map it.
 
     A change of a file that changes a row, or an image that was added or removed, gives a new table.
     """
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(repr(row).encode("utf-8"))
-    return f"{_CACHE_VERSION} {digest.hexdigest()}"
-
-
-class _KeyedRows:
-    """Rows whose pickle is the cache key alone, because `datasets` hashes it to name the cache."""
-
-    def __init__(self, key: str, read: Callable[[], Iterator[Example]] | None) -> None:
-        self.key, self.read = key, read
-
-    def __reduce__(self) -> tuple[type[_KeyedRows], tuple[str, None]]:
-        return _KeyedRows, (self.key, None)  # a copy fails on iteration instead of being empty
-
-    def __iter__(self) -> Iterator[Example]:
-        if self.read is None:
-            raise TypeError("a pickled copy has no rows")
-        return self.read()
-
-
-def _to_arrow(rows: _KeyedRows, *, cache_dir: str | os.PathLike[str] | None) -> datasets.Dataset:
     import datasets  # takes a second, and most commands do not need it
 
     text = datasets.Value("string")
@@ -128,34 +119,62 @@ def _to_arrow(rows: _KeyedRows, *, cache_dir: str | os.PathLike[str] | None) -> 
     features |= {name: datasets.Sequence(text) for name in ("references", "tags")}
     features |= {"weights": datasets.Sequence(datasets.Value("float64"))}
     features |= {"rows": datasets.Value("int32")}
-    try:
-        with hide_progress_bars():
-            return datasets.Dataset.from_generator(
-                _iterate_fields,
-                features=features,
-                cache_dir=None if cache_dir is None else str(cache_dir),
-                gen_kwargs={"rows": rows},
-            )
-    except (OSError, datasets.exceptions.DatasetGenerationError) as error:
-        raise DataError(
-            f"{cache_dir or datasets.config.HF_DATASETS_CACHE}: cannot hold the cache of the data "
-            f"({error.__cause__ or error}); point HF_HOME at a folder that can be written"
-        ) from error
+    schema = features.arrow_schema
+    folder = Path(cache_dir or datasets.config.HF_DATASETS_CACHE, "captioner")
+    values, iterator = attrgetter(*schema.names), iter(rows)
+    batches = iter(lambda: list(islice(iterator, _BATCH)), [])
+    tables = (_make_table(zip(*map(values, batch), strict=True), schema) for batch in batches)
+    return _write_tables(tables, schema, folder)
 
 
-@contextlib.contextmanager
-def hide_progress_bars() -> Iterator[None]:
-    """Switch off the progress bars of `datasets` within the block."""
+def _make_table(columns: Iterable[tuple[Any, ...]], schema: pyarrow.Schema) -> pyarrow.Table:
+    import pyarrow
+
+    arrays = [pyarrow.array(c, field.type) for c, field in zip(columns, schema, strict=True)]
+    return pyarrow.Table.from_arrays(arrays, schema=schema)
+
+
+def copy_rows(rows: datasets.Dataset, **columns: int) -> datasets.Dataset:
+    """Write rows, which may be a selection of a table, to a table of their own, and map it.
+
+    The selection is read faster afterwards. `columns` are added, each with one value.
+
+    Raises:
+        DataError: The cache cannot be written.
+    """
     import datasets
+    import pyarrow
 
-    were_off = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
+    features = rows.features | {name: datasets.Value("int64") for name in columns}
+    schema = datasets.Features(features).arrow_schema
+
+    def read_tables() -> Iterator[pyarrow.Table]:
+        for table in iterate_tables(rows, _BATCH):
+            for name, value in columns.items():
+                values = pyarrow.array([value] * len(table), "int64")
+                table = table.append_column(name, values)
+            yield table.cast(schema)
+
+    folder = Path(datasets.config.HF_DATASETS_CACHE, "captioner")
+    return _write_tables(read_tables(), schema, folder)
+
+
+def _write_tables(
+    tables: Iterable[pyarrow.Table], schema: pyarrow.Schema, folder: Path
+) -> datasets.Dataset:
+    import datasets
+    import pyarrow
+
     try:
-        yield
-    finally:
-        if not were_off:
-            datasets.enable_progress_bars()
-
-
-def _iterate_fields(rows: _KeyedRows) -> Iterator[dict[str, Any]]:
-    return map(vars, rows)
+        with (
+            write_by_digest(folder, ".arrow") as file,
+            pyarrow.ipc.new_stream(file, schema) as writer,
+        ):
+            for table in tables:
+                writer.write_table(table)
+        return datasets.Dataset.from_file(str(file.path))
+    except OSError as error:
+        raise DataError(
+            f"{folder.parent}: cannot hold the cache of the data ({error.strerror or error});"
+            " point HF_HOME at a folder that can be written"
+        ) from error

@@ -22,9 +22,10 @@ from tqdm import tqdm
 from captioner.build import feature_shape
 from captioner.data.collate import collate
 from captioner.data.dataset import ImageDataset, Key
+from captioner.data.duplicates import content_digest
 from captioner.data.sampler import EpochBatches
 from captioner.errors import CheckpointError
-from captioner.files import check_room, file_digest
+from captioner.files import check_room
 from captioner.training.distributed import any_rank
 
 BATCH = 32
@@ -197,7 +198,7 @@ def _digest(
     digest.update(json.dumps(settings).encode())
     for path in dataset.images:
         try:
-            digest.update(file_digest(path).encode())
+            digest.update(content_digest(path).encode())
         except OSError:
             digest.update(b"missing")
     # Texts and sources decide which images may be mirrored.

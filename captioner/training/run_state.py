@@ -31,7 +31,14 @@ from captioner.training.ema import MovingAverage
 from captioner.training.public_model import CaptionTokenizer
 
 TENSORS, RECORD = "state.safetensors", "progress.json"
-HARMLESS = {"data.workers", "train.cache", "train.keep", "train.save_every", "train.tracker"}
+HARMLESS = {
+    "data.cache_gb",
+    "data.workers",
+    "train.cache",
+    "train.keep",
+    "train.save_every",
+    "train.tracker",
+}
 """Settings that do not change the result of a run."""
 
 

@@ -34,7 +34,7 @@ from captioner.data.formats.io import (
     read_lines,
     walk_files,
 )
-from captioner.data.formats.row_joiner import Fields, Place, RowJoiner
+from captioner.data.formats.row_joiner import Fields, RowDefaults, RowJoiner
 from captioner.data.report import BAD_ROW, UNREAD_COLUMN, Report
 from captioner.errors import DataError
 
@@ -152,14 +152,14 @@ def _read(
     rows = RowJoiner(source)
     for file in source.files:
         folder = file.parent.relative_to(source.root) if file.name in _METADATA else Path()
-        place = Place(
+        defaults = RowDefaults(
             base=source.images or file.parent,
             split=_default_split(file, source),
             # Subfolders may use the same file names: the ids contain the folder.
             prefix="" if folder == Path() else f"{folder.as_posix()}/",
         )
         for where, fields in read_rows(file, source.report):
-            rows.add(fields, where, place)
+            rows.add(fields, where, defaults)
     yield from rows.examples()
 
 

@@ -31,7 +31,7 @@ from captioner.data.formats.csv_jsonl_rows import (
 )
 from captioner.data.formats.hf_dataset_names import is_dataset_name, parse_dataset_name
 from captioner.data.formats.io import Source, list_files, list_folders
-from captioner.data.formats.row_joiner import Fields, Place, RowJoiner
+from captioner.data.formats.row_joiner import Fields, RowDefaults, RowJoiner
 from captioner.errors import DataError, ImageError
 from captioner.extras import explain_missing
 from captioner.files import replace_file
@@ -85,13 +85,13 @@ def read_hf_dataset(source: Source) -> Iterator[Example]:
     ids: dict[str, str] = {}  # of images that have none: the first row of each
     base = source.images or (Path.cwd() if is_dataset_name(source.files[0]) else source.root)
     for split, table in _load(source, name).items():
-        place = Place(base, normalize_split(split))
+        defaults = RowDefaults(base, normalize_split(split))
         try:
             for index, fields in enumerate(_read_rows(table, name)):
                 image = fields[IMAGE_KEYS[0]]
                 if image and not any(has_value(fields.get(key)) for key in ID_KEYS):
                     fields["image_id"] = ids.setdefault(str(image), f"{split}/{index}")
-                rows.add(fields, f"{split}[{index}]", place)
+                rows.add(fields, f"{split}[{index}]", defaults)
         except (OSError, ValueError) as error:  # ValueError: Arrow's error for a damaged file
             raise DataError(f"{name}: cannot be read: {one_line(error)}") from error
     yield from rows.examples()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from captioner.data.formats.io import Source
+from captioner.sources import is_member
 
 # Folder names that the common archives unpack to, in lower case; the first is spelled so.
 _IMAGE_FOLDERS = (
@@ -26,7 +27,9 @@ class FolderIndex:
         self._names: dict[str, frozenset[str]] = {}
 
     def contains(self, path: str) -> bool:
-        """Return whether the file exists."""
+        """Return whether the file exists; a member does, because its shard has been read."""
+        if is_member(path):
+            return True
         folder, name = os.path.split(path)
         if folder not in self._names:
             self._names[folder] = _list_names(folder)

@@ -13,11 +13,14 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from captioner.data.report import BAD_ROW, UNCLOSED_QUOTE, Report
 from captioner.errors import DataError
 from captioner.files import IMAGE_SUFFIXES
+
+if TYPE_CHECKING:
+    from captioner.data.shards.shard_cache import ShardCache
 
 _SUFFIX = "|".join(suffix[1:] for suffix in IMAGE_SUFFIXES)
 # A quoted field with an image file name on a later line: a missing closing quotation mark has
@@ -41,6 +44,10 @@ class Source:
     """Receives the rows that cannot be used."""
     phrases: tuple[str, ...] = ()
     """Templates of the captions of labels."""
+    shards: tuple[str, ...] = ()
+    """Paths or URLs of shards if the user has given a URL or a pattern, in the place of `files`."""
+    cache: ShardCache | None = None
+    """Local cache of shards."""
 
 
 @contextlib.contextmanager

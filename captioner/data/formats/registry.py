@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from captioner.data.formats import (
     flickr,
     hf_dataset_files,
     llava_conversations,
+    shard_readers,
     sidecar_json,
     sidecar_texts,
     textcaps,
@@ -33,6 +34,7 @@ from captioner.data.formats import (
 )
 from captioner.data.formats.hf_dataset_names import is_dataset_name, parse_dataset_name
 from captioner.data.formats.io import Source
+from captioner.data.shards.shard_files import PARQUET, check_suffixes
 from captioner.errors import DataError
 
 
@@ -119,6 +121,16 @@ READERS: dict[str, Reader] = {
         sidecar_json.read_sidecar_json,
         "photo.json beside photo.jpg",
     ),
+    "webdataset": Reader(
+        shard_readers.find_webdataset,
+        shard_readers.read_webdataset,
+        "*.tar with photo.jpg and photo.txt or photo.json",
+    ),
+    "parquet": Reader(
+        shard_readers.find_parquet,
+        shard_readers.read_parquet_files,
+        "*.parquet with the columns image and caption (or image, question, answer)",
+    ),
     "hf_dataset": Reader(
         hf_dataset_files.find_hf_dataset,
         hf_dataset_files.read_hf_dataset,
@@ -179,6 +191,17 @@ def resolve_format(path: Path, name: str) -> str:
             f"check the path or use format 'auto'"
         )
     return name
+
+
+def resolve_shard_format(address: str, shards: Sequence[str], name: str) -> str:
+    """Return the format of shards that a URL or a pattern names; raise DataError."""
+    format = "parquet" if check_suffixes(address, shards) == PARQUET else "webdataset"
+    if name not in ("auto", format):
+        raise DataError(
+            f"{address}: is in the format {format!r}, not {name!r}; use format 'auto', or give the"
+            " path of a local file or folder"
+        )
+    return format
 
 
 def find_other_files(root: Path, files: tuple[Path, ...]) -> dict[Path, str]:

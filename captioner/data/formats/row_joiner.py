@@ -27,7 +27,7 @@ Fields = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Place:
+class RowDefaults:
     """What a row that does not state it takes from its file."""
 
     base: Path
@@ -61,30 +61,41 @@ class RowJoiner:
         self._questions: dict[tuple[str, ...], Example] = {}
         self._tagged: dict[str, Example] = {}
 
-    def add(self, fields: Fields, where: str, place: Place) -> None:
+    def add(self, fields: Fields, where: str, defaults: RowDefaults) -> None:
         """Add a row, or report it."""
         row = parse_row(fields, where, self._report, phrases=self._phrases)
         if row is None:
             return
-        image, split = os.path.normpath(place.base / row.name), row.split or place.split
-        audio = row.audio and os.path.normpath(place.base / row.audio)
+        image, split = os.path.normpath(defaults.base / row.name), row.split or defaults.split
+        audio = row.audio and os.path.normpath(defaults.base / row.audio)
         names = row.name if row.audio in ("", row.name) else f"{row.name} {row.audio}"
-        image_id = row.image_id or f"{place.prefix}{names}"
+        image_id = row.image_id or f"{defaults.prefix}{names}"
         example = Example(image, image_id, (), split, audio=audio)
+        self.join(row, example, where, question_id=f"{defaults.prefix}{where}")
+        if row.question is not None and has_value(first_value(fields, CAPTION_KEYS)):
+            self._report.add(CAPTION_LEFT, where)
+
+    def join(self, row: Row, example: Example, where: str, *, question_id: str) -> None:
+        """Add a parsed row.
+
+        Args:
+            row: The row.
+            example: Its inputs, id and split.
+            where: Its place, for the report.
+            question_id: Id of its question if the row has none.
+        """
         if row.has_tags:
             weights = pack_weights([row.weight])
             self._add_tags(replace(example, tags=tuple(row.texts), weights=weights), where)
         elif row.question is None:
             self._add_captions(row, example, where)
         else:
-            if has_value(first_value(fields, CAPTION_KEYS)):
-                self._report.add(CAPTION_LEFT, where)
             question = replace(
                 example,
                 references=tuple(row.texts),
                 weights=pack_weights([row.weight] * len(row.texts)),
                 question=row.question,
-                question_id=row.question_id or f"{place.prefix}{where}",
+                question_id=row.question_id or question_id,
                 question_type=row.question_type,
                 answer_type=row.answer_type,
             )

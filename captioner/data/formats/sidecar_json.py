@@ -10,7 +10,7 @@ from captioner.data.example import Example
 from captioner.data.formats.csv_jsonl import split_in_folders
 from captioner.data.formats.csv_jsonl_rows import AUDIO_KEYS, IMAGE_KEYS
 from captioner.data.formats.io import Source, read_json
-from captioner.data.formats.row_joiner import Place, RowJoiner
+from captioner.data.formats.row_joiner import RowDefaults, RowJoiner
 from captioner.data.formats.sidecar_texts import find_sidecars, pair_sidecars
 from captioner.data.report import BAD_ROW
 from captioner.errors import DataError
@@ -38,10 +38,10 @@ def read_sidecar_json(source: Source) -> Iterator[Example]:
             source.report.add(NO_SIDECAR, path.relative_to(source.root).as_posix())
             continue
         image = path.relative_to(source.root).as_posix()
-        place = Place(source.root, split_in_folders(path, source.root) or "train")
+        defaults = RowDefaults(source.root, split_in_folders(path, source.root) or "train")
         for where, row in _read_rows(sidecar, source):
             fields = {key: value for key, value in row.items() if key not in _INPUT_KEYS}
-            rows.add(fields | {IMAGE_KEYS[0]: image}, where, place)
+            rows.add(fields | {IMAGE_KEYS[0]: image}, where, defaults)
     yield from rows.examples()
 
 

@@ -1,0 +1,241 @@
+"""Find shards on disk or on a server, and open them with fsspec.
+
+A data set is one shard, a folder of shards, or a pattern with braces, stars and question marks,
+such as `s3://bucket/train-{000..049}.tar`.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import itertools
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from captioner.data.example import SPLIT_NAMES, normalize_split
+from captioner.errors import DataError
+from captioner.extras import explain_missing
+from captioner.sources import is_url
+
+TAR, PARQUET = ".tar", ".parquet"
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_BLOCK = 2**24
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """A file with rows and images."""
+
+    url: str
+    """Absolute path of a local file, or a URL."""
+    size: int
+    version: str
+    """Changes with the content: the time of modification, or what the server reports."""
+
+    @property
+    def name(self) -> str:
+        """The name of the file."""
+        return self.url.rpartition("/")[2] if is_url(self.url) else os.path.basename(self.url)
+
+    @property
+    def folder(self) -> str:
+        """The folder or URL that the file is in."""
+        if is_url(self.url):
+            return self.url.rpartition("/")[0]
+        return os.path.dirname(self.url)
+
+    @property
+    def digest(self) -> str:
+        """Identifies the content."""
+        text = f"{self.url} {self.size} {self.version}"
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def is_shard_address(root: str) -> bool:
+    """Return whether the location of a data set is a URL or a pattern of shards."""
+    return is_url(root) or (bool(re.search(r"[*?{]", root)) and not os.path.exists(root))
+
+
+def find_shard_files(root: str) -> list[str]:
+    """Return the shards that a URL or a pattern names, sorted; absolute paths or URLs.
+
+    Raises:
+        DataError: There is none, or they have several formats, or the server cannot be read.
+    """
+    if root.startswith(("file://", "local://")):
+        root = re.sub(r"^[a-z]+://", "", root)
+    is_remote = is_url(root)
+    shards: list[str] = []
+    for pattern in expand_braces(root):
+        shards += _find_remote(pattern) if is_remote else _find_local(pattern)
+    shards = list(dict.fromkeys(shards))
+    if not shards:
+        raise DataError(f"{root}: no shards here; expected the path of .tar or .parquet files")
+    check_suffixes(root, shards)
+    return shards
+
+
+def check_suffixes(root: str, shards: Sequence[str]) -> str:
+    """Return the common suffix of shards; raise DataError if a shard cannot be read at random."""
+    for shard in shards:
+        if shard.lower().endswith(COMPRESSED):
+            raise DataError(
+                f"{shard}: is compressed, so that its images cannot be read in any order;"
+                " decompress it (images hardly shrink), for example with gunzip"
+            )
+    suffixes = {suffix_of(shard) for shard in shards}
+    if len(suffixes) > 1 or not suffixes <= {TAR, PARQUET}:
+        kinds = ", ".join(sorted(suffixes))
+        raise DataError(f"{root}: names files {kinds}; expected either .tar or .parquet")
+    return suffixes.pop()
+
+
+def suffix_of(shard: str) -> str:
+    """Return the suffix of a shard in lower case, without the query of a URL."""
+    path = shard.partition("?")[0] if is_url(shard) else shard
+    return os.path.splitext(path)[1].lower()
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """Return the texts for a pattern with `{000..049}` or `{train,val}`, in order."""
+    match = _BRACES.search(pattern)
+    if match is None:
+        return [pattern]
+    if numbers := _RANGE.fullmatch(match[1]):
+        first, last = numbers.groups()
+        width = len(first) if first.startswith("0") else 0
+        choices = [f"{n:0{width}d}" for n in range(int(first), int(last) + 1)]
+    else:
+        choices = match[1].split(",")
+    rest = expand_braces(pattern[match.end() :])
+    return [pattern[: match.start()] + a + b for a, b in itertools.product(choices, rest)]
+
+
+def _find_local(pattern: str) -> list[str]:
+    path = os.path.abspath(os.path.expanduser(pattern))
+    if os.path.isdir(path):
+        paths = glob.iglob(os.path.join(glob.escape(path), "**"), recursive=True)
+        return _keep_shards(paths)
+    if os.path.exists(path):
+        return [path]
+    matches = sorted(glob.glob(path, recursive=True))
+    if not matches:
+        raise DataError(f"{pattern}: no such file; check the path or the pattern (data.root)")
+    return matches
+
+
+def _keep_shards(paths: Iterator[str] | Sequence[str]) -> list[str]:
+    """Return the tar files, or else the Parquet files, which may describe tar files."""
+    files = sorted(path for path in paths if suffix_of(path) in (TAR, PARQUET))
+    tars = [path for path in files if suffix_of(path) == TAR]
+    return tars or files
+
+
+def _find_remote(pattern: str) -> list[str]:
+    protocol = pattern.partition("://")[0]
+    with explain_server(pattern):
+        system, path = _open_system(pattern)
+        if re.search(r"[*?]", path.partition("?")[0]) and protocol not in ("http", "https"):
+            paths = sorted(system.glob(path))
+        elif pattern.partition("?")[0].lower().endswith((TAR, PARQUET, *COMPRESSED)):
+            return [pattern]
+        else:
+            paths = _keep_shards(system.find(path))
+    return [system.unstrip_protocol(p) for p in paths]
+
+
+def describe_shard(url: str) -> ShardFile:
+    """Return a shard with its size and version; raise DataError."""
+    if not is_url(url):
+        try:
+            status = os.stat(url)
+        except OSError as error:
+            raise DataError(f"{url}: cannot be read ({error.strerror}); check the path") from None
+        return ShardFile(url, status.st_size, str(status.st_mtime_ns))
+    with explain_server(url):
+        system, path = _open_system(url)
+        size, version = system.info(path).get("size"), system.ukey(path)
+    if size is None:
+        raise DataError(f"{url}: the server does not report the size; copy the shard to a disk")
+    return ShardFile(url, int(size), version)
+
+
+@contextmanager
+def open_shard(url: str, *, buffer: int = 8192) -> Iterator[BinaryIO]:
+    """Open a shard as a seekable binary file; raise DataError.
+
+    `buffer` is the number of bytes that are read ahead of a local file.
+    """
+    if not is_url(url):
+        try:
+            file: Any = open(url, "rb", buffering=buffer)  # noqa: SIM115
+        except OSError as error:
+            raise DataError(f"{url}: cannot be read ({error.strerror}); check the path") from None
+        with file:
+            yield file
+        return
+    with explain_server(url):
+        system, path = _open_system(url)
+        with system.open(path, "rb", block_size=_BLOCK) as file:
+            yield file
+
+
+def _open_system(url: str) -> tuple[Any, str]:
+    with explain_missing(f"reading {url}"):
+        import fsspec
+    system, path = fsspec.core.url_to_fs(url)
+    return system, path
+
+
+@contextmanager
+def explain_server(url: str) -> Iterator[None]:
+    """Turn an error of a server, or of its client, into a DataError of one line."""
+    try:
+        yield
+    except DataError:
+        raise
+    except ImportError as error:  # the message of fsspec names the package
+        raise DataError(f"{url}: {_first_line(error)}") from None
+    except Exception as error:  # each client has errors of its own
+        reason = "no such file" if isinstance(error, FileNotFoundError) else _first_line(error)
+        raise DataError(
+            f"{url}: cannot be read ({reason}); check the address and the credentials"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def common_folder(shards: Sequence[str]) -> str:
+    """Return the folder or URL that all shards are below."""
+    if not is_url(shards[0]):
+        return os.path.commonpath([os.path.dirname(shard) for shard in shards])
+    columns = zip(*(shard.split("/")[:-1] for shard in shards), strict=False)
+    return "/".join(parts[0] for parts in itertools.takewhile(lambda p: len(set(p)) == 1, columns))
+
+
+def relative_name(shard: str, folder: str) -> str:
+    """Return the path of a shard below a folder, with slashes."""
+    if is_url(shard):
+        return shard[len(folder) :].lstrip("/")
+    return os.path.relpath(shard, folder).replace(os.sep, "/")
+
+
+def split_of_shard(relative: str) -> str | None:
+    """Return the split that a shard is named after, or that a folder above it is named after.
+
+    Args:
+        relative: Its path below the folder of the data set, such as `val/0000.tar` or
+            `coco-train2014-000.tar`.
+    """
+    words = re.split(r"[^a-z]+", os.path.splitext(relative)[0].lower())
+    splits = [normalize_split(word) for word in words if word in SPLIT_NAMES]
+    return splits[-1] if splits else None
