@@ -304,8 +304,8 @@ def digest_rows(*tables: Dataset) -> str:
         names = [name for name in rows.column_names if name not in ("rows", "audio")]
         for audio, *values in iterate_columns(rows, "audio", *names):
             row = dict(zip(names, values, strict=True))
-            if not row["weights"]:  # so that the digest of data without weights is the same
-                del row["weights"]
+            if not row.get("weights"):  # so that the digest of data without weights is the same
+                row.pop("weights", None)
             content = _describe_content(row["image"])
             row["image"] = file_name(row["image"])
             digest.update(repr((row, content)).encode())

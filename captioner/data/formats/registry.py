@@ -139,8 +139,8 @@ READERS: dict[str, Reader] = {
 }
 """Readers by name, in the order of detection: those with more specific file names come first."""
 
-_SIDECARS = ("texts", "sidecar_json")
-"""Formats with one file beside each image."""
+_SHARED = ("texts", "sidecar_json", "hf_dataset")
+"""Formats whose files are beside each image, or are those of another format, too."""
 
 
 def detect_format(root: str | os.PathLike[str]) -> str:
@@ -215,7 +215,7 @@ def find_other_files(root: Path, files: tuple[Path, ...]) -> dict[Path, str]:
         for path in csv_jsonl.list_custom_files(root, accepts)
     }
     for name, reader in READERS.items():
-        if name in _SIDECARS:
+        if name in _SHARED:
             continue
         try:
             others |= dict.fromkeys(reader.find(root), name)

@@ -120,8 +120,8 @@ def test_tables_are_read_by_split_and_a_readme_is_not(tmp_path, read):
     (folder / "README.md").write_text(
         f"---\nconfigs:\n- config_name: a\n  data_files: {url}\n---\n"
     )
-    assert detect_format(folder) == "hf_dataset"
-    rows, report = read(folder, splits=None)
+    assert detect_format(folder) == "parquet"
+    rows, report = read(folder, splits=None, format="hf_dataset")
     assert {(row.split, row.references) for row in rows} == {
         ("train", ("a train",)),
         ("val", ("a validation",)),
