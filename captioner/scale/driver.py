@@ -15,7 +15,7 @@ from captioner.errors import CaptionerError
 from captioner.scale.cluster_plan import Plan, plan_workers
 from captioner.scale.manifest import Manifest, open_run, read_units
 from captioner.scale.output_folder import OutputFolder
-from captioner.scale.ray_pool import RETRIES, ray_session, run_pool
+from captioner.scale.ray_pool import ray_session, run_pool
 from captioner.scale.run_metrics import RunMetrics
 from captioner.scale.run_progress import RunProgress
 from captioner.scale.shard_worker import Job, Record
@@ -114,9 +114,8 @@ def _process(
     job = replace(job, device=plan.device, threads=plan.threads)
     workers = f"{plan.workers} worker{'s' * (plan.workers > 1)}"
     done = len(manifest.finished)
-    notify(
-        f"{total - done} of {total} shards on {workers}, {plan.threads} threads on {plan.device}"
-    )
+    threads = f"{plan.threads} thread{'s' * (plan.threads > 1)}"
+    notify(f"{total - done} of {total} shards on {workers} with {threads} each ({plan.device})")
     progress = RunProgress(total, done, notify)
     seen: set[int] = set()
     try:
@@ -133,6 +132,6 @@ def _process(
     finally:
         progress.close()
     for number, unit in read_units(output, manifest.finished | seen):
-        problem = f"{unit.label}: its worker has died {RETRIES + 1} times"
+        problem = f"{unit.label}: Ray has lost its record"
         manifest.add(Record(number, unit.label, error=problem))
         notify(f"shard {number} has failed: {problem}")

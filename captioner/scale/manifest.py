@@ -187,7 +187,6 @@ def _read_records(output: OutputFolder) -> dict[int, Mapping[str, Any]]:
             values = json.loads(line)
             records[int(values["unit"])] = values
         except (ValueError, KeyError, TypeError):
-            raise DataError(
-                f"{output.url}: a line of {MANIFEST} is damaged: {line[:80]!r}"
-            ) from None
+            problem = f"a line of {MANIFEST} is damaged: {line[:80]!r}"
+            raise DataError(f"{output.url}: {problem}") from None
     return records

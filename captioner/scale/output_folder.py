@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import tempfile
 import time
 import uuid
@@ -28,7 +27,9 @@ OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci", 
 """Protocols whose uploads are atomic."""
 UPLOAD_SECONDS = 10.0
 """How often the appended lines of a remote file are uploaded."""
-_TEMPORARY = re.compile(r"\.tmp-.*")
+MOST_ATTEMPTS = 3
+"""How often a part is begun in one run, if each attempt ends with the death of its process."""
+_TEMPORARY = ".tmp-"
 
 
 class OutputFolder:
@@ -45,21 +46,40 @@ class OutputFolder:
         The path is unique to the attempt. If the part exists by then, that one is kept.
         """
         folder = tempfile.gettempdir() if self.is_remote else os.path.join(self.url, PARTS)
-        path = os.path.join(folder, f".tmp-{name}-{uuid.uuid4().hex}")
+        path = os.path.join(folder, f"{_TEMPORARY}{name}-{uuid.uuid4().hex}")
         try:
+            with self._guard(name):
+                self._mark_attempt(path)
             yield path
             with self._guard(name):
                 self._publish(path, name)
         finally:
             with contextlib.suppress(OSError):
                 os.remove(path)
+                if self.is_remote:
+                    self.remove_part(os.path.basename(path))
+
+    def count_attempts(self, name: str) -> int:
+        """Return the number of attempts at a part that have not ended, or whose process died."""
+        fs, path = open_file_system(join_url(self.url, f"{PARTS}/{_TEMPORARY}{name}-*"))
+        with self._guard(name):
+            return len(fs.glob(path))
+
+    def _mark_attempt(self, path: str) -> None:
+        """Create the temporary file, and one of its name in a remote folder."""
+        with open(path, "wb"):
+            pass
+        if self.is_remote:
+            name = f"{PARTS}/{os.path.basename(path)}"
+            fs, marker = open_file_system(join_url(self.url, name))
+            fs.makedirs(marker.rpartition("/")[0], exist_ok=True)
+            fs.pipe_file(marker, b"")
 
     def _publish(self, path: str, name: str) -> None:
         if self.is_remote:
             fs, final = open_file_system(join_url(self.url, f"{PARTS}/{name}"))
             if fs.exists(final):
                 return
-            fs.makedirs(final.rpartition("/")[0], exist_ok=True)
             if self.url.partition(":")[0] in OBJECT_STORES:
                 fs.put_file(path, final)
                 return
@@ -112,7 +132,7 @@ class OutputFolder:
     def remove_part(self, name: str) -> None:
         """Remove a part or a temporary file."""
         fs, path = open_file_system(join_url(self.url, f"{PARTS}/{name}"))
-        with self._guard(name):
+        with self._guard(name), contextlib.suppress(FileNotFoundError):
             fs.rm_file(path)
 
     def is_empty(self) -> bool:
@@ -210,4 +230,4 @@ class AppendedFile:
 
 def is_temporary(name: str) -> bool:
     """Return whether a file among the parts was left by an interrupted attempt."""
-    return _TEMPORARY.match(name) is not None
+    return name.startswith(_TEMPORARY)

@@ -6,7 +6,7 @@ import io
 import json
 import tarfile
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 from captioner.errors import ImageError
 from captioner.extras import explain_missing
@@ -115,7 +115,7 @@ def _list_files(source: ShardRow) -> Mapping[str, bytes]:
     return {suffix: source.image}
 
 
-def count_rows(path: str | io.IOBase, form: Format) -> tuple[int, int]:
+def count_rows(path: str | BinaryIO, form: Format) -> tuple[int, int]:
     """Return the numbers of rows and of rows with an error in a complete part.
 
     Args:

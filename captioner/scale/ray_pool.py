@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TextIO
 
 from captioner.errors import CaptionerError
 from captioner.extras import explain_missing
@@ -22,8 +24,6 @@ from captioner.scale.work_units import WorkUnit
 
 STORE_BYTES = 200_000_000
 """Size of the object store of a Ray instance that is started here. It holds only small records."""
-RETRIES = 2
-"""How often a shard is processed again after its worker has died."""
 
 
 @contextmanager
@@ -40,8 +40,6 @@ def ray_session(address: str | None, *, store_bytes: int = STORE_BYTES) -> Itera
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray's own log files keep all messages.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     with explain_missing("captioner scale"):
         import ray
         import ray.data
@@ -50,22 +48,62 @@ def ray_session(address: str | None, *, store_bytes: int = STORE_BYTES) -> Itera
         cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
         options = {"num_cpus": cpus, "object_store_memory": store_bytes, "include_dashboard": False}
     level = logging.CRITICAL
+    with quiet_libraries():
+        try:
+            ray.init(address, log_to_driver=False, logging_level=level, **options)
+        except Exception as error:  # of many types
+            raise CaptionerError(f"Ray at {address} cannot be used: {one_line(error)}") from None
+        try:
+            for name in ("ray", "ray.data"):
+                logging.getLogger(name).setLevel(level)
+            yield _list_nodes(ray.nodes())
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Within it, only `sys.stdout` and `sys.stderr` reach the user.
+
+    Ray's C++ code writes to the descriptors 1 and 2, which its processes inherit. They are
+    redirected to the null device; Ray's log files keep the messages.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    previous, kept = (sys.stdout, sys.stderr), [os.dup(1), os.dup(2)]
+    null = os.open(os.devnull, os.O_WRONLY)
     try:
-        ray.init(address, log_to_driver=False, logging_level=level, **options)
-    except Exception as error:  # of many types
-        raise CaptionerError(f"Ray at {address} cannot be used: {one_line(error)}") from None
-    try:
-        for name in ("ray", "ray.data"):
-            logging.getLogger(name).setLevel(level)
-        yield _list_nodes(ray.nodes())
+        sys.stdout, sys.stderr = (
+            _reopen(stream, number, copy)
+            for stream, number, copy in zip(previous, (1, 2), kept, strict=True)
+        )
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="ray")
+            yield
     finally:
-        ray.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = previous
+        for number, copy in zip((1, 2), kept, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(null)
+
+
+def _reopen(stream: TextIO, number: int, copy: int) -> TextIO:
+    """Return a stream to a copy of a descriptor, or a stream that does not use the descriptor."""
+    try:
+        if stream.fileno() != number:
+            return stream
+    except (OSError, ValueError):  # replaced by a test
+        return stream
+    return open(copy, "w", encoding=stream.encoding, errors="backslashreplace", closefd=False)
 
 
 def run_pool(job: Job, plan: Plan, units: Iterable[tuple[int, WorkUnit]]) -> Iterator[Record]:
     """Process shards in a session; yield their records in the order in which they are done.
-
-    A shard whose worker has died more than `RETRIES` times has no record.
 
     Raises:
         CaptionerError: Ray has failed.
@@ -90,8 +128,6 @@ def run_pool(job: Job, plan: Plan, units: Iterable[tuple[int, WorkUnit]]) -> Ite
         ),
         num_cpus=plan.cpus,
         num_gpus=plan.gpus,
-        max_restarts=-1,
-        max_task_retries=RETRIES,
     )
     del items
     try:

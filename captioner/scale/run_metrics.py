@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from captioner.errors import CaptionerError
 from captioner.extras import explain_missing
 from captioner.scale.shard_worker import Record
@@ -27,13 +29,15 @@ class RunMetrics:
                 start_http_server,
             )
         registry = CollectorRegistry()
-        names = {"namespace": "captioner", "subsystem": "scale", "registry": registry}
-        self._images = Counter("images", "Images that have a row", **names)
-        self._errors = Counter("errors", "Rows with an error", **names)
-        self._parts = Counter("parts", "Output parts", **names)
-        self._failed = Counter("failed_shards", "Shards that have failed", **names)
-        self._seconds = Histogram("shard_seconds", "Time of a shard", buckets=_SECONDS, **names)
-        self._queue = Gauge("queue", "Shards that are not done", **names)
+        counter = partial(Counter, namespace="captioner", subsystem="scale", registry=registry)
+        gauge = partial(Gauge, namespace="captioner", subsystem="scale", registry=registry)
+        histogram = partial(Histogram, namespace="captioner", subsystem="scale", registry=registry)
+        self._images = counter("images", "Images that have a row")
+        self._errors = counter("errors", "Rows with an error")
+        self._parts = counter("parts", "Output parts")
+        self._failed = counter("failed_shards", "Shards that have failed")
+        self._seconds = histogram("shard_seconds", "Time of a shard", buckets=_SECONDS)
+        self._queue = gauge("queue", "Shards that are not done")
         try:
             self._server, _ = start_http_server(port, addr="127.0.0.1", registry=registry)
         except OSError as error:

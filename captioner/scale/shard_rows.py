@@ -75,7 +75,8 @@ def iterate_rows(unit: WorkUnit, columns: Columns) -> Iterator[ShardRow]:
 
 def _read_tar(url: str) -> Iterator[ShardRow]:
     """Yield the rows of a WebDataset: adjacent members whose names agree up to the first dot."""
-    key, files = "", {}  # type: ignore[var-annotated]
+    key = ""
+    files: dict[str, tuple[str, bytes | None]] = {}
     with open_url(url) as file, tarfile.open(fileobj=file, mode="r|*") as archive:
         for member in archive:
             archive.members = []  # type: ignore[attr-defined]  # otherwise all are kept
@@ -130,12 +131,13 @@ def _read_parquet(url: str, columns: Columns) -> Iterator[ShardRow]:
     try:
         with open_url(url) as file, pq.ParquetFile(file, buffer_size=2**20) as table:
             names = table.schema_arrow.names
-            for wanted in filter(None, (columns.image, columns.question)):
-                if wanted not in names:
+            for name in filter(None, (columns.image, columns.question)):
+                if name not in names:
                     has = ", ".join(names)
-                    raise ShardError(f"{url}: has no column {wanted!r}; its columns are {has}")
-            chosen = {columns.image, columns.question, columns.key} & set(names)
-            for batch in table.iter_batches(batch_size=_BATCH, columns=sorted(chosen)):
+                    raise ShardError(f"{url}: has no column {name!r}; its columns are {has}")
+            wanted = (columns.image, columns.question, columns.key)
+            chosen = [name for name in names if name in wanted]
+            for batch in table.iter_batches(batch_size=_BATCH, columns=chosen):
                 for row in batch.to_pylist():
                     value = row.pop(columns.image)
                     key = row.get(columns.key)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from captioner.config.decoding_options import widen_beam
 from captioner.errors import CaptionerError, QuestionError
-from captioner.scale.output_folder import OutputFolder
+from captioner.scale.output_folder import MOST_ATTEMPTS, OutputFolder
 from captioner.scale.part_files import SUFFIXES, Format, count_rows, open_part
 from captioner.scale.shard_rows import Columns, ShardError, ShardRow, iterate_rows
 from captioner.scale.urls import one_line, open_url
@@ -49,7 +49,7 @@ class Job:
     """The question about all images."""
     answering: Mapping[str, Any] = field(default_factory=dict)
     """Options of `Captioner.answer`."""
-    columns: Columns = Columns()
+    columns: Columns = field(default_factory=Columns)
     format: Format = "parquet"
     images: bool = True
     """Whether a WebDataset part has the files of the input."""
@@ -133,6 +133,8 @@ class ShardWorker:
 
     def _write(self, name: str, unit: WorkUnit, captioner: Captioner) -> tuple[int, int]:
         rows = errors = 0
+        if self._output.count_attempts(name) >= MOST_ATTEMPTS:
+            raise ShardError(f"{unit.label}: its worker has died {MOST_ATTEMPTS} times")
         with self._output.new_part(name) as path:
             try:
                 part = open_part(path, self.job.format, images=self.job.images)
