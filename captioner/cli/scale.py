@@ -22,6 +22,8 @@ Exit status: 0 success, 1 a shard or the run has failed, 2 wrong usage, 3 some r
 from __future__ import annotations
 
 import json
+import os
+import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -197,9 +199,11 @@ def run(options: ScaleOptions) -> int:
     with terminable():
         try:
             summary = run_shards(job, run_options, notify)
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit) as stop:
             notify(f"stopped; {hint}")
-            raise
+            sys.stderr.flush()
+            # Without this, threads of Ray may abort the process when the interpreter ends.
+            os._exit(stop.code if isinstance(stop, SystemExit) else 130)  # type: ignore[arg-type]
     print(json.dumps({"output": job.output} | asdict(summary)))
     if summary.failed:
         failed = f"{summary.failed} of {summary.shards} shards have failed"

@@ -81,7 +81,7 @@ def run_shards(job: Job, options: RunOptions, notify: Notify) -> Summary:
             metrics = RunMetrics(options.metrics_port) if options.metrics_port is not None else None
             if metrics is not None:
                 stack.callback(metrics.close)
-            nodes = stack.enter_context(ray_session(options.address))
+            nodes = stack.enter_context(ray_session(options.address, notify))
             plan = plan_workers(
                 nodes, device=job.device, workers=options.workers, threads=options.threads
             )
@@ -131,6 +131,7 @@ def _process(
                 notify(f"shard {record.unit} has failed: {record.error}")
     finally:
         progress.close()
+    manifest.remove_temporary()
     for number, unit in read_units(output, manifest.finished | seen):
         problem = f"{unit.label}: Ray has lost its record"
         manifest.add(Record(number, unit.label, error=problem))

@@ -58,9 +58,7 @@ class Manifest:
         Args:
             by_digest: Compare SHA-256 instead of sizes.
         """
-        for name in self._output.list_parts():
-            if is_temporary(name):
-                self._output.remove_part(name)
+        self.remove_temporary()
         for values in _read_records(self._output).values():
             if values["part"] is None:
                 continue
@@ -68,6 +66,12 @@ class Manifest:
                 yield f"{values['part']} {problem}; its shard is processed again"
             else:
                 self._count(values)
+
+    def remove_temporary(self) -> None:
+        """Remove the temporary files of attempts whose process has died."""
+        for name in self._output.list_parts():
+            if is_temporary(name):
+                self._output.remove_part(name)
 
     def _check(self, values: Mapping[str, Any], by_digest: bool) -> str:
         """Return how a part differs from its record; empty if it does not."""

@@ -5,12 +5,14 @@ Each shard is a block of its own, so that a task is one shard, and its result is
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import sys
+import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, TextIO
@@ -22,16 +24,20 @@ from captioner.scale.shard_worker import Job, Record, ShardWorker
 from captioner.scale.urls import one_line
 from captioner.scale.work_units import WorkUnit
 
+_WATCH_SECONDS = 1.0
 STORE_BYTES = 200_000_000
 """Size of the object store of a Ray instance that is started here. It holds only small records."""
 
 
 @contextmanager
-def ray_session(address: str | None, *, store_bytes: int = STORE_BYTES) -> Iterator[list[Node]]:
+def ray_session(
+    address: str | None, notify: Callable[[object], None], *, store_bytes: int = STORE_BYTES
+) -> Iterator[list[Node]]:
     """Connect to a cluster, or start Ray on this machine; yield the machines.
 
     Args:
         address: Address of the cluster; None for that in RAY_ADDRESS, or else a new instance.
+        notify: Prints a message, before this process ends because the new instance has ended.
         store_bytes: Size of the object store of a new instance.
 
     Raises:
@@ -53,53 +59,70 @@ def ray_session(address: str | None, *, store_bytes: int = STORE_BYTES) -> Itera
             ray.init(address, log_to_driver=False, logging_level=level, **options)
         except Exception as error:  # of many types
             raise CaptionerError(f"Ray at {address} cannot be used: {one_line(error)}") from None
+        ended = threading.Event()
+        if address == "local":
+            values = (notify, ended)
+            threading.Thread(target=_watch_processes, args=values, daemon=True).start()
         try:
             for name in ("ray", "ray.data"):
                 logging.getLogger(name).setLevel(level)
             yield _list_nodes(ray.nodes())
         finally:
+            ended.set()
             ray.shutdown()
 
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Within it, only `sys.stdout` and `sys.stderr` reach the user.
+    """Within it, only what this process prints to `sys.stderr` reaches the user.
 
-    Ray's C++ code writes to the descriptors 1 and 2, which its processes inherit. They are
-    redirected to the null device; Ray's log files keep the messages.
+    Ray prints to stdout from Python and to the descriptors 1 and 2 from C++, and its processes
+    inherit these. They are redirected to the null device; Ray's log files keep the messages.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    previous, kept = (sys.stdout, sys.stderr), [os.dup(1), os.dup(2)]
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        sys.stdout, sys.stderr = (
-            _reopen(stream, number, copy)
-            for stream, number, copy in zip(previous, (1, 2), kept, strict=True)
-        )
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="ray")
+    previous, kept = (sys.stdout, sys.stderr), (os.dup(1), os.dup(2))
+    with open(os.devnull, "w") as null, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="ray")
+        sys.stdout, sys.stderr = null, _copy_stream(sys.stderr, kept[1])
+        try:
+            os.dup2(null.fileno(), 1)
+            os.dup2(null.fileno(), 2)
             yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        sys.stdout, sys.stderr = previous
-        for number, copy in zip((1, 2), kept, strict=True):
-            os.dup2(copy, number)
-            os.close(copy)
-        os.close(null)
+        finally:
+            sys.stderr.flush()
+            sys.stdout, sys.stderr = previous
+            for number, copy in enumerate(kept, 1):
+                os.dup2(copy, number)
+                os.close(copy)
 
 
-def _reopen(stream: TextIO, number: int, copy: int) -> TextIO:
-    """Return a stream to a copy of a descriptor, or a stream that does not use the descriptor."""
+def _copy_stream(stream: TextIO, copy: int) -> TextIO:
+    """Return stderr on a copy of its descriptor, or itself if a test has replaced it."""
     try:
-        if stream.fileno() != number:
+        if stream.fileno() != 2:
             return stream
-    except (OSError, ValueError):  # replaced by a test
+    except (OSError, ValueError):
         return stream
-    return open(copy, "w", encoding=stream.encoding, errors="backslashreplace", closefd=False)
+    return open(copy, "w", 1, stream.encoding, errors="backslashreplace", closefd=False)
+
+
+def _watch_processes(notify: Callable[[object], None], ended: threading.Event) -> None:
+    """End this process when a process of the Ray instance that it has started dies.
+
+    Ray would end it without a message, or let it wait.
+    """
+    import ray
+
+    node = getattr(ray._private.worker, "_global_node", None)
+    while node is not None and not ended.wait(_WATCH_SECONDS):
+        dead = [name for name, _ in node.dead_processes()]
+        if dead and not ended.is_set():
+            hint = "to continue, repeat the command with --resume"
+            notify(f"{', '.join(dead)} of Ray has ended unexpectedly; {hint}")
+            with contextlib.suppress(Exception):
+                node.kill_all_processes(check_alive=False, allow_graceful=False)
+            os._exit(1)
 
 
 def run_pool(job: Job, plan: Plan, units: Iterable[tuple[int, WorkUnit]]) -> Iterator[Record]:
