@@ -203,7 +203,7 @@ def run(options: ScaleOptions) -> int:
             notify(f"stopped; {hint}")
             sys.stderr.flush()
             # Without this, threads of Ray may abort the process when the interpreter ends.
-            os._exit(stop.code if isinstance(stop, SystemExit) else 130)  # type: ignore[arg-type]
+            os._exit(130 if isinstance(stop, KeyboardInterrupt) else 143)
     print(json.dumps({"output": job.output} | asdict(summary)))
     if summary.failed:
         failed = f"{summary.failed} of {summary.shards} shards have failed"
