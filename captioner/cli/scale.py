@@ -187,7 +187,7 @@ def _find_conflict(options: ScaleOptions) -> str:
 
 def run(options: ScaleOptions) -> int:
     """Process the shards, or estimate the duration; return the exit status."""
-    from captioner.scale.cost_estimate import estimate_run
+    from captioner.scale.run_estimate import estimate_run
     from captioner.scale.driver import run_shards
 
     job, run_options = make_job(options), make_run_options(options)

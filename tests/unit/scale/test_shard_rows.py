@@ -16,7 +16,12 @@ def read(path, columns=None):
 
 
 def test_members_of_a_tar_are_grouped_by_key(tmp_path):
-    members = {"a.png": png(0), "a.json": b'{"question": "why?"}', "a.cls": b"3", "d/b.c.jpg": png(1)}
+    members = {
+        "a.png": png(0),
+        "a.json": b'{"question": "why?"}',
+        "a.cls": b"3",
+        "d/b.c.jpg": png(1),
+    }
     first, second = read(make_tar(tmp_path / "x.tar", members))
     assert (first.key, first.name, first.image) == ("a", "a.png", png(0))
     assert first.fields == {"question": "why?"}

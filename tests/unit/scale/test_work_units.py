@@ -25,7 +25,10 @@ def images(tmp_path):
 
 def test_images_are_cut_into_chunks_in_the_order_of_their_names(images):
     units = list(find_units(str(images), chunk=2))
-    assert [[name for name, _ in unit.members] for unit in units] == [["a.jpg", "a.png"], ["b.c.png"]]
+    assert [[name for name, _ in unit.members] for unit in units] == [
+        ["a.jpg", "a.png"],
+        ["b.c.png"],
+    ]
     assert [unit.kind for unit in units] == ["images", "images"]
     (unit,) = find_units(str(images), chunk=9, recursive=True)
     assert unit.members[-1] == ("sub/d.png", "sub/d")
