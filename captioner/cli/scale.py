@@ -187,8 +187,8 @@ def _find_conflict(options: ScaleOptions) -> str:
 
 def run(options: ScaleOptions) -> int:
     """Process the shards, or estimate the duration; return the exit status."""
-    from captioner.scale.run_estimate import estimate_run
     from captioner.scale.driver import run_shards
+    from captioner.scale.run_estimate import estimate_run
 
     job, run_options = make_job(options), make_run_options(options)
     if options.dry_run:

@@ -9,9 +9,9 @@ import pytest
 from scale_inputs import make_parquet, make_tar, png, read_parts
 
 import captioner
-from captioner.scale.run_estimate import Estimate, estimate_run
 from captioner.scale.driver import RunOptions
 from captioner.scale.output_folder import MOST_ATTEMPTS, OutputFolder
+from captioner.scale.run_estimate import Estimate, estimate_run
 from captioner.scale.shard_rows import Columns
 from captioner.scale.shard_worker import Job, Record, ShardWorker
 from captioner.scale.work_units import WorkUnit, find_units
