@@ -102,10 +102,10 @@ def measure_memory(args: argparse.Namespace, folder: Path, rows: int) -> float:
 
 
 def read_photographs(folder: Path | None) -> Iterator[bytes]:
-    """Return the files of photographs: those of a folder again and again, or drawn ones."""
+    """Return the files of different photographs: those of a folder, or drawn ones."""
     if folder is not None:
         paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        return map(Path.read_bytes, itertools.cycle(paths))
+        return map(Path.read_bytes, paths)
     return map(draw_file, itertools.count())
 
 
