@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, TextIO
@@ -54,7 +54,7 @@ def ray_session(
         cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
         options = {"num_cpus": cpus, "object_store_memory": store_bytes, "include_dashboard": False}
     level = logging.CRITICAL
-    with quiet_libraries():
+    with quiet_libraries(descriptors=(1, 2) if address == "local" else (1,)):
         try:
             ray.init(address, log_to_driver=False, logging_level=level, **options)
         except Exception as error:  # of many types
@@ -73,11 +73,14 @@ def ray_session(
 
 
 @contextmanager
-def quiet_libraries() -> Iterator[None]:
+def quiet_libraries(*, descriptors: Sequence[int] = (1, 2)) -> Iterator[None]:
     """Within it, only what this process prints to `sys.stderr` reaches the user.
 
     Ray prints to stdout from Python and to the descriptors 1 and 2 from C++, and its processes
     inherit these. They are redirected to the null device; Ray's log files keep the messages.
+
+    Args:
+        descriptors: Those to redirect.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -86,8 +89,8 @@ def quiet_libraries() -> Iterator[None]:
         warnings.filterwarnings("ignore", module="ray")
         sys.stdout, sys.stderr = null, _copy_stream(sys.stderr, kept[1])
         try:
-            os.dup2(null.fileno(), 1)
-            os.dup2(null.fileno(), 2)
+            for number in descriptors:
+                os.dup2(null.fileno(), number)
             yield
         finally:
             sys.stderr.flush()
@@ -116,7 +119,7 @@ def _watch_processes(notify: Callable[[object], None], ended: threading.Event) -
 
     node = getattr(ray._private.worker, "_global_node", None)
     while node is not None and not ended.wait(_WATCH_SECONDS):
-        dead = [name for name, _ in node.dead_processes()]
+        dead = [name for name, _ in node.dead_processes() if name in ("raylet", "gcs_server")]
         if dead and not ended.is_set():
             hint = "to continue, repeat the command with --resume"
             notify(f"{', '.join(dead)} of Ray has ended unexpectedly; {hint}")

@@ -48,7 +48,8 @@ class WorkUnit:
         """The shard in messages."""
         if self.kind != "images":
             return self.url
-        return f"{self.url} ({self.members[0][0]} to {self.members[-1][0]})"
+        span = f"{self.members[0][0]} to {self.members[-1][0]}"
+        return f"{self.url} ({span})" if self.url else span
 
     def to_json(self) -> str:
         """Return the shard as one line of JSON."""
