@@ -46,6 +46,8 @@ def ray_session(
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray gives its workers the lowest priority (nice 15), but here they do all of the work.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     with explain_missing("captioner scale"):
         import ray
         import ray.data
