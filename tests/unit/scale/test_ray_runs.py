@@ -32,8 +32,8 @@ def start(vqa_checkpoint):
     """Return a function that starts the command."""
 
     def call(*words: object) -> subprocess.Popen:
-        command = [sys.executable, "-m", "captioner", "scale", *map(str, words)]
-        command += ["--checkpoint", vqa_checkpoint, "--workers", "1", "--threads", "1"]
+        command = [sys.executable, "-m", "captioner", "scale", "--checkpoint", vqa_checkpoint]
+        command += ["--workers", "1", "--threads", "1", *map(str, words)]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         environment.pop("RAY_ADDRESS", None)
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
