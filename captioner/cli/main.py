@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": ("serve", "Serve a web page for people and an HTTP API for programs."),
     "web": ("web", "Write a static web page that captions images in the browser."),
     "push": ("push", "Publish a checkpoint on the Hugging Face Hub, with a model card."),
+    "scale": ("scale", "Caption very many images on a cluster, or answer questions."),
 }
 """The module in `captioner.cli` and the description of each command."""
 

@@ -111,16 +111,17 @@ def load_again(names: Sequence[str], options: Mapping[str, Any], expected: str) 
 
 
 def load_worker(
-    checkpoint: str | Path,
+    checkpoint: str | Path | Sequence[str | Path],
     *,
     workers: int,
     backend: str,
     device: str,
     dtype: str | None,
     tta: int = 1,
+    compile: bool = False,
 ) -> Captioner:
     """Load a captioner in one of several worker processes that share the machine's threads."""
-    options = {"backend": backend, "device": device, "dtype": dtype, "tta": tta, "compile": False}
+    options = {"backend": backend, "device": device, "dtype": dtype, "tta": tta, "compile": compile}
     return _load(checkpoint, options, workers=workers)
 
 

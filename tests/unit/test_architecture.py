@@ -25,8 +25,8 @@ MOST_LOOSE_MODULES = 8
 LONGEST_FUNCTION = 70
 LONGEST_MEDIAN = 10
 LONGEST_TEST_MODULE = 400
-# The commands `captioner export` and `captioner serve`, and the packages with their content.
-REPEATED_NAMES = {"export", "serve"}
+# The commands `captioner export`, `scale` and `serve`, and the packages with their content.
+REPEATED_NAMES = {"export", "scale", "serve"}
 
 LEAVES = {"config", "decoding", "files", "images", "metrics", "model", "text", "tokenizer"}
 LEAVES |= {"audio"}
@@ -48,9 +48,10 @@ ALLOWED |= {
     "quality": {"data", "files", "images", "metrics", "predict", "text"},
     "training": LEAVES
     | {"backends", "data", "build", "checkpoint", "evaluation", "export", "generation", "predict"},
+    "scale": {"checkpoint", "config", "files", "images", "predict"},
     "cli": LEAVES
     | {"data", "build", "checkpoint", "evaluation", "export", "predict", "serve", "training"}
-    | {"quality"},
+    | {"quality", "scale"},
     "serve": {"predict", "audio", "config", "files", "images", "text"},
     "__main__": {"cli"},
     "": {"audio", "images", "predict"},  # captioner/__init__.py, lazily
@@ -68,6 +69,7 @@ TORCHLESS |= {
     "export",
     "predict",
     "quality",
+    "scale",
     "serve",
 }
 TORCHLESS |= {"audio", "decoding", "generation", "sources", "__main__", ""}
@@ -97,7 +99,9 @@ NEEDS_TORCH |= {
 NEEDS_TORCH |= {"captioner.backends.checkpoint_tokenizer"}
 # Only these modules, which belong to the command line, may call `print`.
 PRINTS = {"captioner.cli.export", "captioner.cli.process"}
-PRINTS |= {f"captioner.cli.{name}" for name in ("check", "generate", "push", "score", "train")}
+PRINTS |= {
+    f"captioner.cli.{name}" for name in ("check", "generate", "push", "scale", "score", "train")
+}
 
 
 def name_of(path: Path) -> str:

@@ -56,7 +56,7 @@ def decoding_flags() -> set[str]:
 
 
 PROGRAMS = {"caption": "generate", "train": "train", "score": "score", "serve": "serve"}
-PROGRAMS |= {"check": "check", "export": "export", "web": "web", "push": "push"}
+PROGRAMS |= {"check": "check", "export": "export", "web": "web", "push": "push", "scale": "scale"}
 """The module of each subcommand of `captioner`."""
 LAUNCHERS = ("accelerate launch", "torchrun")
 SYSTEM = {"cat", "git", ".", "cd", "npm", "npx"}

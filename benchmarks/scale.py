@@ -1,0 +1,129 @@
+"""Compare `captioner scale` with `captioner caption FOLDER`: `python benchmarks/scale.py`.
+
+- Throughput: the same photographs as tars and as files of a folder, from start to end of the
+  commands, interleaved. With several GPUs or machines, only the former uses all of them.
+- Memory: the peak of the driver for two numbers of rows, of images of 8 x 8 pixels with captions of
+  two tokens. A small checkpoint (`--checkpoint`) makes this faster.
+
+`--photos FOLDER` takes the photographs from a folder, in the order of their names; without it, they
+are drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import itertools
+import os
+import statistics
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from caption import alternate, describe_machine, draw_photograph, row, run_process  # noqa: E402
+
+from captioner.files import IMAGE_SUFFIXES  # noqa: E402
+
+
+def main() -> None:
+    """Measure and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", default="bundled", metavar="DIR")
+    parser.add_argument("--photos", type=Path, metavar="FOLDER")
+    parser.add_argument("--images", type=int, default=1000, metavar="N")
+    parser.add_argument("--shards", type=int, default=20, metavar="N", help="number of tars")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="runs of each side")
+    parser.add_argument("--threads", default=str(os.cpu_count()), help="threads of the worker")
+    text = "numbers of rows for the memory of the driver; without any, it is not measured"
+    parser.add_argument("--rows", type=int, nargs="*", default=[5000, 50_000], help=text)
+    args = parser.parse_args()
+    print(describe_machine(), end="\n\n")
+    with tempfile.TemporaryDirectory() as folder:
+        throughput(args, Path(folder))
+        for rows in args.rows:
+            print(f"driver memory, {rows} rows: {measure_memory(args, Path(folder), rows):.0f} MB")
+
+
+def throughput(args: argparse.Namespace, folder: Path) -> None:
+    """Print images per second of both commands."""
+    photos, tars = folder / "photos", folder / "tars"
+    photos.mkdir()
+    tars.mkdir()
+    files = itertools.islice(read_photographs(args.photos), args.images)
+    for i, content in enumerate(files):
+        (photos / f"{i:06}.jpg").write_bytes(content)
+    names = sorted(photos.iterdir())
+    each = -(-len(names) // args.shards)
+    for i in range(0, len(names), each):
+        write_tar(
+            tars / f"{i // each:04}.tar", {p.name: p.read_bytes() for p in names[i : i + each]}
+        )
+    outputs = itertools.count()
+    module = ["-m", "captioner"]
+    common = ["--checkpoint", args.checkpoint, "--device", "cpu"]
+    workers = ["--workers", "1", "--threads", args.threads]
+
+    def scale() -> object:
+        out = str(folder / f"out-{next(outputs)}")
+        return run_process([*module, "scale", str(tars), out, *common, *workers])
+
+    def caption() -> object:
+        out = str(folder / f"out-{next(outputs)}.jsonl")
+        return run_process([*module, "caption", str(photos), "--output", out, *common])
+
+    sides = alternate(scale, caption, args.repeats)
+    rates = [len(names) / statistics.median(use.seconds for use in side) for side in sides]
+    print(f"{'':24} {'scale':>12} {'caption':>12} {'ratio':>7}  peer")
+    row("images/s", *rates, f"captioner caption FOLDER, {len(names)} images")
+
+
+def measure_memory(args: argparse.Namespace, folder: Path, rows: int) -> float:
+    """Return the peak resident megabytes of the driver for a number of small images."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "PNG")
+    tars = folder / f"rows-{rows}"
+    tars.mkdir()
+    each = 500
+    for i in range(-(-rows // each)):
+        count = min(each, rows - i * each)
+        write_tar(
+            tars / f"{i:05}.tar", {f"{i:05}-{j:03}.png": file.getvalue() for j in range(count)}
+        )
+    words = ["-m", "captioner", "scale", str(tars), str(folder / f"out-{rows}")]
+    words += ["--checkpoint", args.checkpoint, "--beam-size", "1", "--max-length", "2"]
+    return run_process([*words, "--batch-size", "64", "--device", "cpu"]).memory
+
+
+def read_photographs(folder: Path | None) -> Iterator[bytes]:
+    """Return the files of different photographs: those of a folder, or drawn ones."""
+    if folder is not None:
+        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        return map(Path.read_bytes, paths)
+    return map(draw_file, itertools.count())
+
+
+def draw_file(seed: int) -> bytes:
+    """Return the JPEG of a drawn photograph."""
+    file = io.BytesIO()
+    draw_photograph(seed).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> None:
+    """Write a tar with files by name."""
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+
+if __name__ == "__main__":
+    main()

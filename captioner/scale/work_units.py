@@ -1,0 +1,151 @@
+"""Input shards: one tar or Parquet file, or a chunk of the images of a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from captioner.errors import DataError
+from captioner.files import IMAGE_SUFFIXES
+from captioner.scale.urls import (
+    absolute_url,
+    describe_stamp,
+    expand_pattern,
+    is_pattern,
+    list_files,
+    one_line,
+    open_file_system,
+)
+
+Kind = Literal["tar", "parquet", "images"]
+SUFFIXES: dict[Kind, tuple[str, ...]] = {
+    "tar": (".tar", ".tar.gz", ".tgz"),
+    "parquet": (".parquet",),
+    "images": IMAGE_SUFFIXES,
+}
+Files = Sequence[tuple[str, Mapping[str, Any]]]
+"""Names of files, and what fsspec reports about them."""
+
+
+@dataclass(frozen=True)
+class WorkUnit:
+    """One input shard, which becomes one output part."""
+
+    kind: Kind
+    url: str
+    """The file, or the folder of the images."""
+    stamp: str
+    """Size and ETag or time of the file; of a chunk, a digest of those of its images."""
+    members: tuple[tuple[str, str], ...] = ()
+    """Name and key of each image of a chunk."""
+
+    @property
+    def label(self) -> str:
+        """The shard in messages."""
+        if self.kind != "images":
+            return self.url
+        span = f"{self.members[0][0]} to {self.members[-1][0]}"
+        return f"{self.url} ({span})" if self.url else span
+
+    def to_json(self) -> str:
+        """Return the shard as one line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> WorkUnit:
+        """Return the shard that `to_json` has written."""
+        fields = json.loads(line)
+        members = tuple((name, key) for name, key in fields["members"])
+        return cls(fields["kind"], fields["url"], fields["stamp"], members)
+
+
+def find_units(source: str, *, chunk: int, recursive: bool = False) -> Iterator[WorkUnit]:
+    """Yield the input shards of a file, a folder or a pattern, in the order of their names.
+
+    Args:
+        source: A tar or Parquet file, a folder of them or of images, or a pattern with braces or
+            wildcards; a path or a URL of fsspec.
+        chunk: Number of images of a folder in one shard.
+        recursive: Include files in subfolders.
+
+    Raises:
+        DataError: There is no input, it cannot be read, or several kinds of files are mixed.
+    """
+    url = absolute_url(source)
+    try:
+        folder, files = _list_inputs(url, recursive)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{source}: cannot be read ({one_line(error)})") from None
+    kinds: dict[Kind, list[tuple[str, Mapping[str, Any]]]] = {}
+    for name, info in files:
+        kind = kind_of(name)
+        if kind is not None:
+            kinds.setdefault(kind, []).append((name, info))
+    if not kinds:
+        expected = "expected images, .tar or .parquet files"
+        hint = "" if recursive or not folder else "; --recursive includes subfolders"
+        raise DataError(f"{source}: has no input; {expected}{hint}")
+    if len(kinds) > 1:
+        counts = " and ".join(f"{len(found)} {kind} files" for kind, found in kinds.items())
+        raise DataError(f"{source}: has {counts}; select one kind with a pattern")
+    ((kind, found),) = kinds.items()
+    if kind == "images":
+        yield from _chunk_images(folder, found, chunk)
+        return
+    prefix = f"{folder.rstrip('/')}/" if folder else ""
+    for name, info in found:
+        yield WorkUnit(kind, prefix + name, describe_stamp(info))
+
+
+def kind_of(name: str) -> Kind | None:
+    """Return the kind of an input file by its suffix; None for other files."""
+    for kind, suffixes in SUFFIXES.items():
+        if name.lower().endswith(suffixes):
+            return kind
+    return None
+
+
+def _list_inputs(url: str, recursive: bool) -> tuple[str, Files]:
+    """Return a folder and its files, or "" and the files of a pattern; raise OSError."""
+    if is_pattern(url):
+        urls = expand_pattern(url)
+        if not urls:
+            raise DataError(f"{url}: matches no file")
+    else:
+        fs, path = open_file_system(url)
+        if fs.isdir(path):
+            return url, list(list_files(url, recursive=recursive))
+        urls = [url]
+    files = []
+    for name in urls:
+        fs, path = open_file_system(name)
+        files.append((name, fs.info(path)))
+    return "", files
+
+
+def _chunk_images(folder: str, files: Files, chunk: int) -> Iterator[WorkUnit]:
+    known: set[str] = set()
+    for start in range(0, len(files), chunk):
+        digest, members = hashlib.sha256(), []
+        for name, info in files[start : start + chunk]:
+            stamp = describe_stamp(info)
+            digest.update(f"{name}\0{stamp}\n".encode("utf-8", "surrogatepass"))
+            members.append((name, _choose_key(name, known)))
+        yield WorkUnit("images", folder, digest.hexdigest(), tuple(members))
+
+
+def _choose_key(name: str, known: set[str]) -> str:
+    """Return a key without dots, as WebDataset needs it, that no earlier image has."""
+    parent, _, base = name.rpartition("/")
+    prefix = f"{parent}/".lstrip("/") if parent else ""
+    key = prefix + os.path.splitext(base)[0].replace(".", "_")
+    if key in known:
+        key = prefix + base.replace(".", "_")
+    while key in known:
+        key += "_"
+    known.add(key)
+    return key
