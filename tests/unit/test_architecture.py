@@ -87,6 +87,7 @@ NEEDS_TORCH |= {
         "answer_vocabulary",
         "chat_template",
         "family_settings",
+        "generation_settings",
         "public_vocabulary",
     )
 }

@@ -10,7 +10,12 @@ import torch
 from PIL import Image
 
 from captioner.backends.public.family import Family
-from captioner.backends.public.model_folder import read_config, read_settings
+from captioner.backends.public.generation_settings import GenerationSettings
+from captioner.backends.public.model_folder import (
+    check_generation_settings,
+    read_config,
+    read_settings,
+)
 from captioner.backends.public.public_vocabulary import PromptTokenizer
 from captioner.errors import CheckpointError
 from captioner.text import one_line
@@ -57,13 +62,29 @@ def load_family(folder: str, dtype: torch.dtype | str) -> Family:
         )
     module, name = place.split(".")
     kind: Any = getattr(importlib.import_module(f"captioner.backends.public.{module}"), name)
-    if (settings := Path(folder) / "generation_config.json").exists():
-        read_settings(settings)  # transformers ignores a damaged file
+    if (path := Path(folder) / "generation_config.json").exists():
+        settings = read_settings(path)  # transformers ignores a damaged file
+        GenerationSettings.of(settings)
+        check_generation_settings(settings)
     family: Family = kind.load(folder, dtype)
     _check_family(family, folder)
+    _set_lengths(family)
     if family.questions:
         family.vocabulary.question_tokenizer = PromptTokenizer(family.question_prompt)
     return family
+
+
+def _set_lengths(family: Family) -> None:
+    """Replace the longest texts of a family by those that its generation settings state."""
+    settings = GenerationSettings.of_model(family.generator)
+    if not settings.has_lengths:
+        return
+    if family.captions:
+        longest = settings.longest(family.prompt_length(asks=False))
+        family.caption_length = longest or family.caption_length
+    if family.questions:
+        longest = settings.longest(family.prompt_length(asks=True))
+        family.answer_length = longest or family.answer_length
 
 
 def _check_family(family: Family, folder: str) -> None:
