@@ -40,8 +40,11 @@ def load_family(folder: str, dtype: torch.dtype | str) -> Family:
     kind: Any = getattr(importlib.import_module(f"captioner.backends.public.{module}"), name)
     if (path := Path(folder) / "generation_config.json").exists():
         settings = read_settings(path)  # transformers ignores a damaged file
-        GenerationSettings.of(settings)
-        check_generation_settings(settings)
+        try:
+            GenerationSettings.of(settings)
+            check_generation_settings(settings)
+        except CheckpointError as error:
+            raise CheckpointError(f"{folder}: {error}") from None
     family: Family = kind.load(folder, dtype)
     _check_family(family, folder)
     _set_lengths(family)

@@ -209,7 +209,9 @@ def test_ignored_settings_are_named_once(
 def test_wrong_settings_are_named(tmp_path: Path, values: dict[str, Any], message: str) -> None:
     build_encoder_decoder(tmp_path, 0)
     change(tmp_path, **values)
-    with pytest.raises(CheckpointError, match=f"generation_config.json: {message}") as caught:
+    with pytest.raises(
+        CheckpointError, match=rf"^{tmp_path}: generation_config.json: {message}"
+    ) as caught:
         load_public(tmp_path)
     assert str(caught.value).endswith("; correct or remove it")
     assert "config.json and the weights" not in str(caught.value)
