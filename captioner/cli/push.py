@@ -53,7 +53,12 @@ def parse(argv: list[str] | None, *, prog: str = "captioner push") -> PushOption
     parser.add_argument("--license", metavar="ID", default="other", help=text)
     text = "Print the card and the files with their sizes, and upload nothing."
     parser.add_argument("--dry-run", action="store_true", help=text)
-    return select_options(PushOptions, vars(parser.parse(argv)))
+    args = parser.parse(argv)
+    for flag in ("license", "revision", "message"):
+        value = getattr(args, flag)
+        if value is not None and not value.strip():
+            parser.error(f"--{flag} {value!r}: is empty; write a value, or leave the flag out")
+    return select_options(PushOptions, vars(args))
 
 
 def run(options: PushOptions) -> int:

@@ -128,6 +128,8 @@ class AnswerConfig:
     """Hypotheses that are kept in each step."""
     max_length: int = 12
     """Longest answer in tokens, including EOS."""
+    min_length: int = 0
+    """Fewest tokens before EOS of an answer that is not one of a closed set."""
     repetition_penalty: float = 1.0
     """Factor on the log-probability of tokens that the answer already contains; 1 is off."""
     temperature: float = 1.0
@@ -135,4 +137,10 @@ class AnswerConfig:
 
     def __post_init__(self) -> None:
         check_minimum("answers", self, 1, "beam_size", "max_length", "repetition_penalty")
+        check_minimum("answers", self, 0, "min_length")
         check_interval("answers", self, f"(0, {MAX_TEMPERATURE}]", "temperature")
+        if self.min_length >= self.max_length:
+            raise ConfigError(
+                f"answers.min_length={self.min_length} must be less than"
+                f" answers.max_length={self.max_length}, which includes EOS"
+            )

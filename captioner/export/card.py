@@ -16,8 +16,9 @@ from typing import Any
 import yaml
 
 from captioner import __version__
+from captioner.backends.public.family_registry import Tasks, find_tasks
 from captioner.checkpoint import CONFIG, METRICS, WEIGHTS
-from captioner.checkpoint.folder_format import PUBLIC_CONFIG, RUN_CONFIG
+from captioner.checkpoint.folder_format import PREPROCESSOR_FILES, PUBLIC_CONFIG, RUN_CONFIG
 from captioner.checkpoint.hub_names import PREFIX
 from captioner.checkpoint.safetensors_header import read_header
 from captioner.config import Config
@@ -34,6 +35,15 @@ METRIC_TYPES = {
     "mAP": "mean_average_precision",
 }  # fmt: skip
 """The Hub's identifier of each validation score; other scores are not in the card."""
+VQA = "visual-question-answering"
+"""The Hub's identifier of the task."""
+QUESTION = "what is in the picture?"
+"""The question of the examples."""
+CALLS = (
+    'print(model.caption(["photo.jpg"])[0].text)',
+    f'print(model.ask("photo.jpg", "{QUESTION}").text)',
+)
+"""Examples in Python: a caption and an answer."""
 QUANTILE = 1.96
 """Of the normal distribution, for 95 % intervals."""
 
@@ -63,18 +73,20 @@ def make_card(files: PublishedFiles, repository: str, license: str) -> str:
             f"{METRICS}: is not as training writes it ({type(error).__name__}: {one_line(error)});"
             " restore it, or delete it"
         ) from None
+    tasks = _find_tasks(files, config)
     header = _metadata(files, config, scores, repository, license)
+    command = f"captioner caption photo.jpg --checkpoint hf-hub:{repository}"
     body = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=repository.partition("/")[2],
         repository=repository,
         extras="hub" if files.kind == "captioner" else "train,hub",
+        commands=_examples(tasks, command, f'{command} --question "{QUESTION}"'),
+        calls=_examples(tasks, *CALLS),
         library=_library_use(files, repository),
-        summary=_summary(files, config),
-        recipe="\n".join(_recipe(files, config))
-        if config
-        else "They were not stored with the model.",
+        summary=_summary(files, tasks),
+        recipe="\n".join(_recipe(files, config)),
         scores=_score_table(scores),
-        limits="\n".join(_limits(config)),
+        limits="\n".join(_limits(config, tasks)),
         provenance=provenance,
     )
     front = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
@@ -131,11 +143,11 @@ def _metadata(
     repository: str,
     license: str,
 ) -> dict[str, Any]:
-    answers = config is not None and config.model.question is not None
-    tags = ["captioner", "image-captioning", *(["visual-question-answering"] if answers else [])]
+    tasks = _find_tasks(files, config)
+    tags = ["captioner", *["image-captioning"] * tasks.captions, *[VQA] * tasks.questions]
     header: dict[str, Any] = {
         "library_name": files.kind,
-        "pipeline_tag": "image-to-text",
+        "pipeline_tag": "image-to-text" if tasks.captions else VQA,
         "license": license,
         "tags": tags,
     }
@@ -154,7 +166,7 @@ def _result(data: str, scores: list[Score]) -> dict[str, Any]:
     """Return the scores of a data set as an entry of `model-index`."""
     own = [score for score in scores if score.data == data]
     asked = any(score.metric == "exact match" for score in own)
-    task = ("visual-question-answering", "Visual question answering") if asked else (
+    task = (VQA, "Visual question answering") if asked else (
         "image-to-text", "Image captioning")  # fmt: skip
     metrics = []
     for score in own:
@@ -177,17 +189,30 @@ def _data_names(config: Config | None) -> list[str]:
     return list(dict.fromkeys(Path(s.root).stem for s in sources if s.root))
 
 
-def _summary(files: PublishedFiles, config: Config | None) -> str:
+def _find_tasks(files: PublishedFiles, config: Config | None) -> Tasks:
+    """Return what a model does, as its family or its own configuration states."""
+    if files.kind == "transformers":
+        processors = (json.loads(files.texts.get(name, "{}")) for name in PREPROCESSOR_FILES)
+        tasks = find_tasks(json.loads(files.texts[PUBLIC_CONFIG]), processors)
+        return tasks or Tasks(questions=False)
+    return Tasks(questions=config is not None and config.model.question is not None)
+
+
+def _summary(files: PublishedFiles, tasks: Tasks) -> str:
     headers = [read_header(p) for n, p in files.copies.items() if n.endswith(".safetensors")]
     tensors = [tensor for header in headers for tensor in header.tensors.values()]
     millions = sum(math.prod(tensor.shape) for tensor in tensors) / 1e6
-    tasks = "captions images"
-    if config and config.model.question:
-        tasks += " and answers questions about them"
+    verbs = "captions images" if tasks.captions else "answers questions about images"
+    verbs += " and answers questions about them" * (tasks.captions and tasks.questions)
     kind = "A captioner checkpoint"
     if files.kind == "transformers":
         kind = f"A transformers model (`{json.loads(files.texts[PUBLIC_CONFIG])['model_type']}`)"
-    return f"{kind} that {tasks}: {millions:.1f} million parameters."
+    return f"{kind} that {verbs}: {millions:.1f} million parameters."
+
+
+def _examples(tasks: Tasks, caption: str, question: str) -> str:
+    """Return the examples of what a model does, one a line."""
+    return "\n".join([caption] * tasks.captions + [question] * tasks.questions)
 
 
 def _library_use(files: PublishedFiles, repository: str) -> str:
@@ -241,12 +266,14 @@ def _score_table(scores: list[Score]) -> str:
     return "\n".join(lines)
 
 
-def _limits(config: Config | None) -> Iterator[str]:
+def _limits(config: Config | None, tasks: Tasks) -> Iterator[str]:
     yield "- Texts can be wrong or incomplete, above all for images unlike the training data. A"
     yield "  person should review them before they are published."
     yield "- The model repeats biases of its data sets."
-    if config and config.model.question is None:
+    if not tasks.questions:
         yield "- It answers no questions."
+    if not tasks.captions:
+        yield "- It writes no captions: each image needs a question."
     if config:
         yield f"- Texts have at most {config.model.max_length} tokens."
 

@@ -15,6 +15,7 @@ from captioner.config import AnswerConfig
 from captioner.decoding import Hypothesis, Trie, beam_search, constrain_to_trie, greedy_search
 from captioner.decoding.beam import Reorder
 from captioner.decoding.numpy_arrays import NUMPY
+from captioner.decoding.rules import min_length
 from captioner.decoding.search import Step
 from captioner.generation.search_rules import rules_of_model
 
@@ -54,7 +55,9 @@ def search_answers(
             step, reorder = constrain_to_trie(step, reorder, closed)
         else:
             penalty = config.repetition_penalty
-            options["rules"] = rules_of_model(state, penalty, greedy=beams == 1)
+            options["rules"] = [*rules_of_model(state, penalty, greedy=beams == 1)]
+            if config.min_length:
+                options["rules"].append(min_length(config.min_length, eos=backend.ends))
         if beams == 1:
             return greedy_search(step, **options)
         options |= {"beams": beams, "stop": "exact", "num_return": num_return}

@@ -50,10 +50,12 @@ def bleu_statistics(
     return np.column_stack([lengths, closest, correct, total])
 
 
-def bleu_from_statistics(statistics: np.ndarray) -> np.ndarray:
+def bleu_from_statistics(statistics: np.ndarray, *, smooth: bool = True) -> np.ndarray:
     """Return BLEU-1 to BLEU-O from rows of `bleu_statistics`, or from their sum for a corpus.
 
-    The last axis is reduced: (..., 2 + 2 * O) -> (..., O).
+    The last axis is reduced: (..., 2 + 2 * O) -> (..., O). Without matches of an order, the values
+    of this and higher orders are those of the constants of pycocoevalcap: 1e-16 without common
+    words, up to 1e-4 without common 4-grams. They are 0 without `smooth`.
     """
     statistics = np.asarray(statistics, dtype=np.float64)
     orders = (statistics.shape[-1] - 2) // 2
@@ -61,7 +63,8 @@ def bleu_from_statistics(statistics: np.ndarray) -> np.ndarray:
     precision = np.cumprod((correct + _TINY) / (total + _SMALL), axis=-1)
     geometric_mean = precision ** (1.0 / np.arange(1, orders + 1))
     ratio = (statistics[..., :1] + _TINY) / (statistics[..., 1:2] + _SMALL)
-    return geometric_mean * np.exp(np.minimum(0.0, 1.0 - 1.0 / ratio))
+    scores: np.ndarray = geometric_mean * np.exp(np.minimum(0.0, 1.0 - 1.0 / ratio))
+    return scores if smooth else scores * (np.cumprod(correct, axis=-1) > 0)
 
 
 def _closest_lengths(reference_lengths: np.ndarray, lengths: np.ndarray) -> np.ndarray:

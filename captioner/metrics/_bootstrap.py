@@ -3,7 +3,8 @@
 Images are drawn with replacement, as many as there are, and the corpus score of each draw is
 computed from the statistics of its images. Two systems are compared on the same draws (Koehn,
 "Statistical Significance Tests for Machine Translation Evaluation", EMNLP 2004, section 3). The
-document frequencies of CIDEr-D stay those of the whole set.
+document frequencies of CIDEr-D stay those of the whole set. In a comparison, BLEU without matches
+is exactly 0, and draws whose scores differ by less than `TIE` are ties.
 
 Shapes: I images, R draws, O orders of n-grams.
 """
@@ -19,6 +20,8 @@ import numpy as np
 from captioner.metrics._bleu import bleu_from_statistics
 
 DRAWS = 10_000
+TIE = 1e-9
+"""Differences of scores below this are rounding."""
 _CHUNK_SIZE = 2**22  # counts that are held in memory at a time
 
 
@@ -48,17 +51,20 @@ class CaptionStatistics:
     means: Mapping[str, np.ndarray]
     """(I,) scores of the images, for each metric that is a mean over images."""
 
-    def scores(self, counts: np.ndarray) -> dict[str, np.ndarray]:
-        """Return each metric (R,) for draws that contain image i `counts[r, i]` times."""
+    def scores(self, counts: np.ndarray, *, smooth: bool = True) -> dict[str, np.ndarray]:
+        """Return each metric (R,) for draws that contain image i `counts[r, i]` times.
+
+        `smooth` is that of `bleu_from_statistics`.
+        """
         counts = counts.astype(np.float64)
-        bleu = bleu_from_statistics(counts @ self.bleu)  # (R, O)
+        bleu = bleu_from_statistics(counts @ self.bleu, smooth=smooth)  # (R, O)
         scores = {f"BLEU-{n + 1}": bleu[:, n] for n in range(bleu.shape[1])}
         images = counts.sum(1)
         return scores | {name: counts @ values / images for name, values in self.means.items()}
 
-    def corpus(self) -> dict[str, float]:
+    def corpus(self, *, smooth: bool = True) -> dict[str, float]:
         """Return each metric over all images, each counted once."""
-        whole = self.scores(np.ones((1, len(self.bleu))))
+        whole = self.scores(np.ones((1, len(self.bleu))), smooth=smooth)
         return {name: float(value[0]) for name, value in whole.items()}
 
     def intervals(self, *, draws: int = DRAWS, seed: int = 0) -> dict[str, Interval]:
@@ -71,16 +77,17 @@ class CaptionStatistics:
     ) -> dict[str, Difference]:
         """Return how much better `other` is, for the same images in the same order."""
         drawn = _concatenate(
-            _subtract(other.scores(counts), self.scores(counts))
+            _subtract(other.scores(counts, smooth=False), self.scores(counts, smooth=False))
             for counts in _draw_counts(len(self.bleu), draws, seed)
         )
-        ours, theirs = self.corpus(), other.corpus()
+        ours, theirs = self.corpus(smooth=False), other.corpus(smooth=False)
         differences = {}
         for name, values in drawn.items():
             # Add one to both counts, so that a finite number of draws never gives p = 0.
             p = 2 * (1 + min((values <= 0).sum(), (values >= 0).sum())) / (1 + len(values))
             low, high = _interval(values)
-            differences[name] = Difference(theirs[name] - ours[name], low, high, min(1.0, float(p)))
+            difference = _drop_rounding(theirs[name] - ours[name])
+            differences[name] = Difference(float(difference), low, high, min(1.0, float(p)))
         return differences
 
 
@@ -93,7 +100,12 @@ def _draw_counts(images: int, draws: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def _subtract(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: a[name] - b[name] for name in a}
+    return {name: _drop_rounding(a[name] - b[name]) for name in a}
+
+
+def _drop_rounding(differences: np.ndarray | float) -> np.ndarray:
+    """Return differences with 0 in place of those below `TIE`."""
+    return np.where(np.abs(differences) < TIE, 0.0, differences)
 
 
 def _concatenate(chunks: Iterator[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -43,6 +43,9 @@ def resolve_decoding(
         if isinstance(given.get(name), str):
             given[name] = [given[name]]
     base = to_dict(config.decoding)
+    longest = given.get("max_length")
+    if type(longest) is int and longest > 0:
+        base["min_length"] = min(base["min_length"], longest - 1)
     if given.get("method", base["method"]) == "sample":
         if "beam_size" in given:
             raise CaptionerError(

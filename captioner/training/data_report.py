@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from torch import nn
+
 from captioner.config import Config
 from captioner.config.stage_graph import stage_names
 from captioner.data import Report
 from captioner.data.dataset import ImageDataset
 from captioner.data.splits import MIN_TAG_IMAGES, Task
+from captioner.training.public_model import PublicModel
 from captioner.training.stage import ranked_tasks
 from captioner.training.validation import ranking_metric
 
@@ -35,7 +38,13 @@ class Lengths:
 
 
 def describe_data(
-    config: Config, tasks: list[Task], train: ImageDataset, val: ImageDataset, report: Report
+    config: Config,
+    tasks: list[Task],
+    train: ImageDataset,
+    val: ImageDataset,
+    report: Report,
+    *,
+    model: nn.Module,
 ) -> Iterator[str]:
     """Yield the lines of the data report.
 
@@ -49,7 +58,7 @@ def describe_data(
     for line in report.summary().splitlines():
         yield f"data: {line}"
     for kind, lengths in measure_lengths(train).items():
-        yield from _describe_lengths(kind, lengths, config)
+        yield from _describe_lengths(kind, lengths, config, model)
     for number, task in enumerate(tasks):
         if task.kind == "tags":
             yield _describe_tags(task, number, train)
@@ -85,17 +94,25 @@ def _describe_rows(report: Report) -> str:
     return "; ".join(parts)
 
 
-def _describe_lengths(kind: str, lengths: Lengths, config: Config) -> Iterator[str]:
+def _describe_lengths(
+    kind: str, lengths: Lengths, config: Config, model: nn.Module
+) -> Iterator[str]:
     is_question = kind == "question"
     setting = "model.question.max_length" if is_question else "model.max_length"
     if lengths.truncated:
         change = (
             setting if not config.train.start else f"train.{'question_' * is_question}max_length"
         )
+        most = _largest_limit(model, is_question=is_question)
+        if most is None or lengths.longest <= most:
+            advice = f"{change}={lengths.longest} learns them in full"
+        elif lengths.limit < most:
+            advice = f"{change}={most} is the largest value of this model; shorten longer {kind}s"
+        else:
+            advice = f"this model takes no longer {kind}s; shorten them"
         yield (
             f"data: {lengths.truncated} of {lengths.texts} {kind}s are truncated: they have more"
-            f" than {setting}={lengths.limit} tokens, the longest {lengths.longest};"
-            f" {change}={lengths.longest} learns them in full"
+            f" than {setting}={lengths.limit} tokens, the longest {lengths.longest}; {advice}"
         )
     if lengths.bytes > MANY_BYTES * lengths.tokens:
         yield (
@@ -103,6 +120,17 @@ def _describe_lengths(kind: str, lengths: Lengths, config: Config) -> Iterator[s
             " bytes: the tokenizer has no pieces for their characters, which makes texts long and"
             " hard to learn; a run without train.start trains a tokenizer on these texts"
         )
+
+
+def _largest_limit(model: nn.Module, *, is_question: bool) -> int | None:
+    """Return the largest limit of texts or questions in tokens; None if the model has none."""
+    if isinstance(model, PublicModel):
+        return model.family.question_length if is_question else model.family.max_length
+    if not is_question:
+        return None
+    encoder = getattr(getattr(model, "question_encoder", None), "model", None)
+    limit: int | None = getattr(getattr(encoder, "config", None), "max_position_embeddings", None)
+    return limit
 
 
 def _describe_tags(task: Task, source: int, train: ImageDataset) -> str:

@@ -23,7 +23,7 @@ from captioner.training.public_model import PublicModel
 from captioner.training.run import Run, set_size
 from captioner.training.run_checkpoints import image_size, load_best, publish_checkpoint
 from captioner.training.stage import trained_tasks
-from captioner.training.validation import Validation, validate
+from captioner.training.validation import Validation, describe_scores, validate
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +78,7 @@ def validate_rest(run: Run, result: Path) -> Validation:
     validation.scores.pop("score", None)
     if run.is_main and validation.captions:
         html_report.replace_rows(run.output / html_report.CAPTIONS, validation.captions)
-    values = "  ".join(f"{name} {value:.4g}" for name, value in validation.scores.items())
-    logger.info(f"result of the run: {values}")
+    logger.info(f"result of the run: {describe_scores(validation.scores)}")
     return validation
 
 

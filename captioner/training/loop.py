@@ -49,7 +49,7 @@ from captioner.training.stage_results import (
     stage_size,
 )
 from captioner.training.stage_setup import Stage, prepare_stage
-from captioner.training.validation import validate
+from captioner.training.validation import describe_scores, validate
 
 logger = logging.getLogger(__name__)
 
@@ -276,8 +276,7 @@ def validate_average(run: Run, stage: Stage, epoch: int) -> dict[str, float]:
 def log_epoch(run: Run, stage: Stage, epoch: int, seconds: float, log: dict[str, float]) -> None:
     """Log an epoch to the tracker, to the terminal and to the log file of the run."""
     run.accelerator.log(log, step=run.progress.step)
-    values = "  ".join(f"{name} {value:.4g}" for name, value in log.items())
-    logger.info(f"stage {stage.name} epoch {epoch} ({seconds:.0f} s): {values}")
+    logger.info(f"stage {stage.name} epoch {epoch} ({seconds:.0f} s): {describe_scores(log)}")
     if run.is_main:
         row = {"stage": stage.number, "name": stage.name, "epoch": epoch} | log
         html_report.log_row(run.output / html_report.LOG, row)

@@ -67,7 +67,7 @@ def preflight(config: Config, tell: Callable[[str], None]) -> Iterator[Finding]:
     model, tokenizer, config = setup.build_start(config, train_rows)
     setup.check_sizes(model, config)
     dataset, val = setup.build_datasets(config, tasks, train_rows, val_rows, tokenizer, model=model)
-    for line in describe_data(config, tasks, dataset, val, report):
+    for line in describe_data(config, tasks, dataset, val, report, model=model):
         tell(line)
     start = {name: value.clone() for name, value in model.state_dict().items()}
     for number, task in enumerate(tasks):

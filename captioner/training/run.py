@@ -210,7 +210,8 @@ def _describe(run: Run) -> None:
         logger.warning(warning)
     logger.info("\n".join(_describe_sizes(run)))
     if run.is_main:
-        data = describe_data(run.config, run.tasks, run.train_set, run.val_set, run.report)
+        sets = (run.train_set, run.val_set)
+        data = describe_data(run.config, run.tasks, *sets, run.report, model=run.model)
         logger.info("\n".join(data))
         try:
             run.output.mkdir(parents=True, exist_ok=True)

@@ -50,6 +50,8 @@ COLLAPSED = 0.05
 """Share of distinct captions below which the model ignores its input."""
 IMAGE_DEPENDENCE = 1.5
 """Ratio to the score on other images' references that a model that sees the images exceeds."""
+BLEU_DIGITS = 4
+"""Decimals of BLEU in logs; without matches, it is up to 1e-4 in place of 0."""
 RANKING = {"questions": "exact match", "tags": "mAP"}
 """The score that ranks checkpoints, by kind of task; for captions, see `ranking_metric`."""
 Name = TypeVar("Name", bound=Hashable)
@@ -119,6 +121,12 @@ def ranking_metric(images: int) -> str:
     single image, all weights are 0.
     """
     return "CIDEr-D" if images >= FEW_IMAGES else "ROUGE-L"
+
+
+def describe_scores(scores: Mapping[str, float]) -> str:
+    """Return names and values in one line; BLEU without matches, a tiny number, is 0."""
+    rounded = {k: round(v, BLEU_DIGITS) if "BLEU-" in k else v for k, v in scores.items()}
+    return "  ".join(f"{name} {value:.4g}" for name, value in rounded.items())
 
 
 def load_batches(dataset: ImageDataset, batches: list[list[Key]]) -> DataLoader[Batch]:

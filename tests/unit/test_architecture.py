@@ -41,7 +41,7 @@ ALLOWED |= {
     "checkpoint": LEAVES | {"sources"},
     "build": LEAVES | {"checkpoint"},
     "backends": LEAVES | {"build", "checkpoint", "sources"},
-    "export": LEAVES | {"build", "checkpoint", "data"},
+    "export": LEAVES | {"backends", "build", "checkpoint", "data"},
     "generation": {"backends", "config", "decoding", "text", "tokenizer"},
     "predict": LEAVES | {"backends", "build", "checkpoint", "generation"},
     "evaluation": {"config", "data", "build", "checkpoint", "metrics", "predict", "text"},
@@ -91,7 +91,9 @@ NEEDS_TORCH |= {
         "__init__",
         "answer_vocabulary",
         "chat_template",
+        "family_registry",
         "family_settings",
+        "generation_settings",
         "public_vocabulary",
     )
 }

@@ -1,4 +1,4 @@
-"""The supported families by the `model_type` of `config.json`."""
+"""Load the family of a transformers folder."""
 
 from __future__ import annotations
 
@@ -10,33 +10,16 @@ import torch
 from PIL import Image
 
 from captioner.backends.public.family import Family
-from captioner.backends.public.model_folder import read_config, read_settings
+from captioner.backends.public.family_registry import FAMILIES, find_family
+from captioner.backends.public.generation_settings import GenerationSettings
+from captioner.backends.public.model_folder import (
+    check_generation_settings,
+    read_config,
+    read_settings,
+)
 from captioner.backends.public.public_vocabulary import PromptTokenizer
 from captioner.errors import CheckpointError
 from captioner.text import one_line
-
-FAMILIES: dict[str, str] = {
-    "blip": "blip.BlipCaptions",
-    "blip-2": "blip2.Blip2",
-    "BlipForQuestionAnswering": "blip_questions.BlipAnswers",
-    "florence2": "florence2.Florence2",
-    "gemma3": "gemma3.Gemma3",
-    "git": "git.Git",
-    "idefics3": "idefics3.Idefics3",
-    "instructblip": "instructblip.InstructBlip",
-    "kosmos-2": "kosmos2.Kosmos2",
-    "llava": "llava.Llava",
-    "llava_next": "llava.LlavaNext",
-    "llava_onevision": "llava.LlavaOnevision",
-    "paligemma": "paligemma.PaliGemma",
-    "pix2struct": "pix2struct.Pix2StructCaptions",
-    "qwen2_5_vl": "qwen_vl.Qwen2p5Vl",
-    "qwen2_vl": "qwen_vl.Qwen2Vl",
-    "smolvlm": "idefics3.SmolVlm",
-    "vilt": "vilt.Vilt",
-    "vision-encoder-decoder": "encoder_decoder.EncoderDecoder",
-}
-"""Module and class of each model type; a class name of transformers overrides its type."""
 
 
 def load_family(folder: str, dtype: torch.dtype | str) -> Family:
@@ -46,24 +29,41 @@ def load_family(folder: str, dtype: torch.dtype | str) -> Family:
         CheckpointError: The model type is not supported, or a part cannot be loaded.
     """
     config = read_config(folder)
-    classes = config.get("architectures")
-    names = [*(classes if isinstance(classes, list) else ()), config.get("model_type")]
-    place = next((FAMILIES[x] for x in names if isinstance(x, str) and x in FAMILIES), None)
-    if place is None:
+    entry = find_family(config)
+    if entry is None:
         known = ", ".join(sorted(name for name in FAMILIES if name.islower()))
         raise CheckpointError(
             f"{folder}: the model type {config.get('model_type')!r} is not supported; supported"
             f" are {known}"
         )
-    module, name = place.split(".")
+    module, name = entry.place.split(".")
     kind: Any = getattr(importlib.import_module(f"captioner.backends.public.{module}"), name)
-    if (settings := Path(folder) / "generation_config.json").exists():
-        read_settings(settings)  # transformers ignores a damaged file
+    if (path := Path(folder) / "generation_config.json").exists():
+        settings = read_settings(path)  # transformers ignores a damaged file
+        try:
+            GenerationSettings.of(settings)
+            check_generation_settings(settings)
+        except CheckpointError as error:
+            raise CheckpointError(f"{folder}: {error}") from None
     family: Family = kind.load(folder, dtype)
     _check_family(family, folder)
+    _set_lengths(family)
     if family.questions:
         family.vocabulary.question_tokenizer = PromptTokenizer(family.question_prompt)
     return family
+
+
+def _set_lengths(family: Family) -> None:
+    """Replace the longest texts of a family by those that its generation settings state."""
+    settings = GenerationSettings.of_model(family.generator)
+    if not settings.has_lengths:
+        return
+    if family.captions:
+        longest = settings.longest(family.prompt_length(asks=False))
+        family.caption_length = longest or family.caption_length
+    if family.questions:
+        longest = settings.longest(family.prompt_length(asks=True))
+        family.answer_length = longest or family.answer_length
 
 
 def _check_family(family: Family, folder: str) -> None:

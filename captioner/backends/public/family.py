@@ -68,9 +68,9 @@ class Family(ABC):
     """The outputs of the image processor that `encode` takes."""
     beam_size: ClassVar[int] = 5
     """Beams, unless the model's own generation settings state a number."""
-    caption_length: ClassVar[int] = 30
+    caption_length: int = 30
     """Longest caption in tokens by default."""
-    answer_length: ClassVar[int] = 12
+    answer_length: int = 12
     """Longest answer in tokens by default."""
 
     model: Any
@@ -86,6 +86,8 @@ class Family(ABC):
     """Largest number of tokens of a prompt with a question."""
     answers: Sequence[str] = ()
     """The only answers of a classifier of questions."""
+    image_positions: int = 0
+    """Places of the image in a prompt, if they are as many for all images."""
 
     @classmethod
     @abstractmethod
@@ -104,6 +106,17 @@ class Family(ABC):
     def length_limit(self, *, asks: bool) -> int:
         """Return the longest caption or answer in tokens by default."""
         return min(self.answer_length if asks else self.caption_length, self.max_length)
+
+    def prompt_length(self, *, asks: bool) -> int:
+        """Return how many ids before a text the `max_length` of `generate` counts.
+
+        Without the words of a question, and with one place of an image whose number of places
+        depends on its size.
+        """
+        if self.start_tokens:
+            return len(self.start_tokens)
+        prompt = self.question_prompt("") if asks else self.caption_prompt()
+        return self.image_positions + len(prompt)
 
     def prompt_tokens(self, memory: PromptedImage) -> Sequence[int]:
         """Return the ids before a text that `generate` takes into account as repeated tokens."""

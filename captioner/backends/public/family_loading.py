@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
 
 from captioner.backends.public.families import load_family
 from captioner.backends.public.family_settings import build_config
+from captioner.backends.public.generation_settings import list_ignored
 from captioner.backends.public.public_backend import PublicBackend
 from captioner.config import Config
 from captioner.errors import CaptionerError
 from captioner.text import one_line
+
+logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -52,7 +56,11 @@ def load_public(
         family.model.to(place)
     except (RuntimeError, AssertionError) as error:  # a build without CUDA raises the second
         raise CaptionerError(f"device {str(place)!r} cannot be used: {error}") from None
-    return PublicBackend(family), build_config(family)
+    backend, config = PublicBackend(family), build_config(family)
+    if ignored := list_ignored(family.generator):
+        names = ", ".join(ignored)
+        logger.warning(f"{folder}: settings of generation_config.json that are ignored: {names}")
+    return backend, config
 
 
 def _find_device(device: str | torch.device) -> torch.device:

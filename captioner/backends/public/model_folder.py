@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from logging import CRITICAL
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,6 +44,29 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: expected a JSON object")
     return config
+
+
+def check_generation_settings(settings: dict[str, Any]) -> None:
+    """Raise CheckpointError, with the name of a setting, if transformers refuses the settings."""
+    problem = _refusal(settings)
+    if problem is None:
+        return
+    rest = ({k: v for k, v in settings.items() if k != name} for name in settings)
+    pairs = zip(settings.items(), rest, strict=True)
+    single = (f"{k}={v!r}: " for (k, v), others in pairs if _refusal(others) is None)
+    raise CheckpointError(
+        f"generation_config.json: {next(single, '')}{_explain(problem)}; correct or remove it"
+    )
+
+
+def _refusal(settings: dict[str, Any]) -> Exception | None:
+    """Return the error of transformers for settings of `generate`; None if they are accepted."""
+    try:
+        with _quiet():
+            transformers.GenerationConfig.from_dict(dict(settings))
+    except Exception as error:  # damaged settings make the library raise errors of many types
+        return error
+    return None
 
 
 def load_model(
@@ -113,17 +137,25 @@ def _load(folder: str, what: str, load: Callable[[], Part], files: str) -> Part:
 
     `files` are those that the part is read from.
     """
-    logging = transformers.utils.logging
-    show_progress, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity(CRITICAL)  # the error below is the only message
     try:
-        return load()
+        with _quiet():  # the error below is the only message
+            return load()
     except Exception as error:  # damaged files make the library raise errors of many types
         raise CheckpointError(
             f"{folder}: cannot be loaded as {what}: {_explain(error)}; check {files}, or copy the"
             " whole folder again"
         ) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let transformers print nothing."""
+    logging = transformers.utils.logging
+    show_progress, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity(CRITICAL)
+    try:
+        yield
     finally:
         logging.set_verbosity(verbosity)
         if show_progress:

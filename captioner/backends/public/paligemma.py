@@ -42,7 +42,8 @@ class PaliGemma(PrefixFamily):
         text, vision = family.model.config.text_config, family.model.config.vision_config
         ends = as_ids(family.model.generation_config.eos_token_id)
         family.vocabulary = Vocabulary(load_tokenizer(folder), size=text.vocab_size, ends=ends)
-        room = text.max_position_embeddings - (vision.image_size // vision.patch_size) ** 2
+        family.image_positions = (vision.image_size // vision.patch_size) ** 2
+        room = text.max_position_embeddings - family.image_positions
         family.max_length = family.question_length = min(LONGEST, room // 2)
         return family
 

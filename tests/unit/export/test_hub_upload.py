@@ -184,6 +184,15 @@ def test_wrong_names_are_one_line(hub: Hub, folder, capsys):
     assert hub.requests == []
 
 
+@pytest.mark.parametrize("flag", ["--license", "--revision", "--message"])
+@pytest.mark.parametrize("value", ["", " "])
+def test_empty_values_are_one_line(folder, flag, value, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["push", str(folder), "me/tiny", "--dry-run", flag, value])
+    out, err = capsys.readouterr()
+    assert (out, err.splitlines()[-1].count(f"{flag} {value!r}: is empty")) == ("", 1)
+
+
 def test_a_rejected_upload_is_one_line(hub: Hub, folder, capsys, monkeypatch):
     assert main(["push", str(folder), "me/tiny"]) == 1
     assert "log in with `hf auth login` or set HF_TOKEN" in capsys.readouterr().err

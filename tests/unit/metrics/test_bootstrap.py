@@ -84,6 +84,28 @@ def test_identical_systems_have_no_difference(texts):
         assert result == (0, 0, 0, 1)
 
 
+@pytest.mark.parametrize(
+    "text", ["k l m n", "a b k l m", "a b c k l m"]
+)  # no match, and no match of 2 or 3 words
+def test_systems_without_matches_have_no_difference(text):
+    references = {i: ["a b c d e f"] for i in range(20)}
+    one, two = (
+        caption_statistics(dict.fromkeys(references, f"{text}{end}"), references, tokenized=True)
+        for end in (" x", " x y z")
+    )
+    matched = len([word for word in text.split() if word in "abc"])
+    result = one.compare(two, draws=200)
+    for order in range(matched + 1, 5):
+        assert result[f"BLEU-{order}"] == (0, 0, 0, 1)
+    assert (result["BLEU-1"].p < 0.05) == (matched > 0)
+
+
+def test_differences_of_rounding_are_ties():
+    values = np.random.default_rng(6).normal(size=50)
+    result = plain(values).compare(plain(values + 1e-12), draws=200)["mean"]
+    assert result == (0, 0, 0, 1)
+
+
 def test_p_values_of_equal_systems_are_uniform():
     generator, small = np.random.default_rng(4), 0
     for seed in range(200):

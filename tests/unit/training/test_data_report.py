@@ -9,6 +9,7 @@ import pytest
 import runs
 import torch
 from drawn_images import draw, make_flickr, make_questions
+from public_folders.blip import build_blip
 from runs import TINY
 from tiny import make_checkpoint, make_text_encoder
 
@@ -46,9 +47,9 @@ def captioned(root: Path, captions: list[str]) -> Path:
 def report_of(*words: str) -> str:
     config = load_config(None, [*TINY, *words])
     tasks, rows, val, report = read_splits(config)
-    _, tokenizer, config = setup.build_start(config, rows)
-    data, held = setup.build_datasets(config, tasks, rows, val, tokenizer)
-    return "\n".join(describe_data(config, tasks, data, held, report))
+    model, tokenizer, config = setup.build_start(config, rows)
+    data, held = setup.build_datasets(config, tasks, rows, val, tokenizer, model=model)
+    return "\n".join(describe_data(config, tasks, data, held, report, model=model))
 
 
 def test_data_report_accounts_for_all_rows(tmp_path):
@@ -116,9 +117,31 @@ def test_texts_tokenized_as_bytes_are_reported(tmp_path, checkpoint):
 def report_of_start(checkpoint: Path, *words: str) -> str:
     config = load_config(None, [f"train.start={checkpoint}", "decoding.max_length=8", *words])
     tasks, rows, val, report = read_splits(config)
-    _, tokenizer, config = setup.build_start(config, rows)
-    data, held = setup.build_datasets(config, tasks, rows, val, tokenizer)
-    return "\n".join(describe_data(config, tasks, data, held, report))
+    model, tokenizer, config = setup.build_start(config, rows)
+    data, held = setup.build_datasets(config, tasks, rows, val, tokenizer, model=model)
+    return "\n".join(describe_data(config, tasks, data, held, report, model=model))
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (
+            ["train.max_length=20", "decoding.max_length=20"],
+            "train.max_length=39 is the largest value of this model; shorten longer captions",
+        ),
+        ([], "this model takes no longer captions; shorten them"),
+    ],
+)
+def test_advice_is_within_the_positions_of_a_public_model(tmp_path, words, advice):
+    build_blip(tmp_path / "start", 0)
+    root = captioned(tmp_path / "data", ["a dog on the grass " * 20, "a dog"])
+    settings = (f"data.root={root}", "data.val_splits=[train]", *words)
+    (line,) = (
+        line
+        for line in report_of_start(tmp_path / "start", *settings).splitlines()
+        if "are truncated" in line
+    )
+    assert line.endswith(f"; {advice}")
 
 
 def test_mirroring_is_reported_once(tmp_path):

@@ -15,7 +15,14 @@ from captioner.config import load_config
 from captioner.data.splits import read_splits
 from captioner.errors import DataError
 from captioner.training import setup
-from captioner.training.validation import validate
+from captioner.training.validation import describe_scores, validate
+
+
+def test_scores_of_no_matches_are_logged_as_zero():
+    scores = {"loss": 2e-17, "BLEU-1": 2.174e-17, "vqa BLEU-4": 3e-05, "ROUGE-L": 0.0, "CIDEr-D": 1}
+    expected = "loss 2e-17  BLEU-1 0  vqa BLEU-4 0  ROUGE-L 0  CIDEr-D 1"
+    assert describe_scores(scores) == expected
+    assert describe_scores({"BLEU-2": 0.123456}) == "BLEU-2 0.1235"
 
 
 @pytest.mark.usefixtures("fresh_accelerate")

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from public_folders.blip import build_blip
+from public_folders.chat import build_qwen2_vl
 from public_folders.encoder_decoder import build_encoder_decoder
+from public_folders.git import build_git
+from public_folders.prompted import build_paligemma, build_pix2struct_vqa
+from public_oracles import processor_oracle
 from public_tokens import random_images
+from transformers.modeling_outputs import BaseModelOutput
 
 import captioner
+from captioner.backends.public.family import Family
 from captioner.backends.public.family_loading import load_public
+from captioner.backends.public.paligemma import PaliGemma
 from captioner.decoding.ends import until_end
+from captioner.errors import CheckpointError
+from captioner.generation.answers import search_answers
 from captioner.generation.captions import search_captions
 
 PENALTY = 1.8
@@ -68,6 +79,141 @@ def test_sampled_tokens_have_the_penalty(tmp_path: Path) -> None:
     drawn = model.caption(image, method="sample", top_k=1)[0].captions[0]
     best = model.caption(image, beam_size=1)[0].captions[0]
     assert drawn.tokens == best.tokens
+
+
+# Beams and lengths: `generate` without options uses those of the file
+
+
+def generate_caption(folder: Path, family: Family, image: Image.Image) -> list[int]:
+    """Return the caption of `generate` without other settings than those of the folder."""
+    with torch.inference_mode():
+        if isinstance(family, PaliGemma):
+            raw = processor_oracle(folder, caption="<image>caption en")(family, image, None, {})
+        else:
+            pixels = family.processor(images=image, return_tensors="pt").pixel_values
+            raw = family.model.generate(pixel_values=pixels)[0, 1:].tolist()
+    return until_end(map(int, raw), family.vocabulary.ends)
+
+
+@pytest.mark.parametrize("build", [build_encoder_decoder, build_git, build_paligemma])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"num_beams": 1, "max_new_tokens": 9},
+        {"num_beams": 1, "max_length": 32},
+        {"num_beams": 3, "min_new_tokens": 8, "max_new_tokens": 12, "length_penalty": -2.0},
+        {"num_beams": 1, "min_length": 31, "max_length": 33},
+    ],
+)
+def test_stated_beams_and_lengths_are_those_of_generate(
+    tmp_path: Path, build: Callable[..., None], values: dict[str, Any]
+) -> None:
+    build(tmp_path, 0)
+    change(tmp_path, **values)
+    model, (image,) = captioner.load(tmp_path), random_images(1)
+    assert model.config.decoding.beam_size == values["num_beams"]
+    expected = generate_caption(tmp_path, model.backend.family, image)
+    assert list(model.caption(image)[0].captions[0].tokens) == expected
+
+
+def test_stated_lengths_of_answers(tmp_path: Path) -> None:
+    build_pix2struct_vqa(tmp_path, 0)
+    plain = captioner.load(tmp_path).config.answers
+    assert (plain.beam_size, plain.max_length, plain.min_length) == (5, 12, 0)
+    change(tmp_path, num_beams=1, min_new_tokens=4, max_length=7)
+    model, (image,) = captioner.load(tmp_path), random_images(1)
+    answers = model.config.answers
+    assert (answers.beam_size, answers.max_length, answers.min_length) == (1, 6, 4)
+    for seed in range(4):
+        (image,) = random_images(1, seed)
+        memory = model.backend.encode([model.backend.read(image)])
+        asked = model.backend.family.question_prompt("what color is the dog?")
+        memories = model.backend.encode_questions(memory, [asked], [0])
+        ((best,),) = search_answers(model.backend, memories, answers, num_return=1)
+        raw = model.backend.family
+        with torch.inference_mode():
+            inputs = raw.attended(memories)
+            raw_ids = raw.model.generate(
+                flattened_patches=None,
+                encoder_outputs=BaseModelOutput(inputs["encoder_hidden_states"]),
+                attention_mask=torch.ones(inputs["encoder_hidden_states"].shape[:2]),
+            )[0, 1:].tolist()
+        assert best.tokens == until_end(raw_ids, raw.vocabulary.ends)
+
+
+def test_lengths_stay_within_the_model(tmp_path: Path) -> None:
+    build_encoder_decoder(tmp_path, 0)
+    plain = captioner.load(tmp_path)
+    change(tmp_path, max_length=5000, min_length=4000)
+    model = captioner.load(tmp_path)
+    decoding = model.config.decoding
+    assert decoding.max_length == model.max_length == plain.max_length
+    assert decoding.min_length == decoding.max_length - 1
+    assert plain.config.decoding.max_length == 30
+    (image,) = random_images(1)
+    assert len(model.caption(image, max_length=3)[0].captions[0].tokens) == 3
+
+
+def test_a_longest_text_that_the_prompt_exceeds_is_ignored(tmp_path: Path) -> None:
+    build_qwen2_vl(tmp_path, 0)
+    change(tmp_path, max_length=3)
+    _, config = load_public(tmp_path)
+    assert (config.decoding.max_length, config.answers.max_length) == (128, 64)
+
+
+# Settings that are ignored, and wrong ones
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ({"exponential_decay_length_penalty": [3, 1.5], "sequence_bias": [[[7], -2.0]]},
+         "exponential_decay_length_penalty, sequence_bias"),
+        ({"bad_words_ids": [[7]], "penalty_alpha": 0.6}, "bad_words_ids, penalty_alpha"),
+        ({"do_sample": True, "temperature": 0.1, "top_k": 3, "top_p": 1.0}, None),
+        ({"num_beams": 2, "early_stopping": True}, "early_stopping"),
+        ({"repetition_penalty": 0.5}, "repetition_penalty"),
+        ({"do_sample": False, "temperature": 0.1, "guidance_scale": 1, "early_stopping": True,
+          "diversity_penalty": 0.0, "encoder_no_repeat_ngram_size": 0, "num_beam_groups": 1}, None),
+    ],
+)  # fmt: skip
+def test_ignored_settings_are_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, values: dict[str, Any], names: str | None
+) -> None:
+    build_qwen2_vl(tmp_path, 0)
+    change(tmp_path, **values)
+    model, (image,) = captioner.load(tmp_path), random_images(1)
+    lines = [r.message for r in caplog.records if r.name.startswith("captioner")]
+    expected = f"{tmp_path}: settings of generation_config.json that are ignored: {names}"
+    assert lines == ([] if names is None else [expected])
+    first, second = (model.caption(image, max_length=8)[0].text for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_beams": 5.0}, "num_beams=5.0: expected a whole number from 1 to 100"),
+        ({"num_beams": True}, "num_beams=True: expected a whole number from 1 to 100"),
+        ({"length_penalty": "x"}, "length_penalty='x': expected a number from -10 to 10"),
+        ({"repetition_penalty": "x"}, "repetition_penalty='x': expected a number"),
+        ({"max_new_tokens": 0}, "max_new_tokens=0: expected a whole number, 1 or more"),
+        ({"min_length": -1}, "min_length=-1: expected a whole number, 0 or more"),
+        ({"suppress_tokens": -1}, "suppress_tokens=-1: expected a list of token ids, 0 or more"),
+        ({"forced_eos_token_id": [-1]}, r"forced_eos_token_id=\[-1\]: expected token ids"),
+        ({"num_return_sequences": 9}, "num_return_sequences=9: .*`num_return_sequences`"),
+        ({"pad_token_id": "x"}, "pad_token_id='x': TypeError: "),
+    ],
+)
+def test_wrong_settings_are_named(tmp_path: Path, values: dict[str, Any], message: str) -> None:
+    build_encoder_decoder(tmp_path, 0)
+    change(tmp_path, **values)
+    with pytest.raises(
+        CheckpointError, match=rf"^{tmp_path}: generation_config.json: {message}"
+    ) as caught:
+        load_public(tmp_path)
+    assert str(caught.value).endswith("; correct or remove it")
+    assert "config.json and the weights" not in str(caught.value)
 
 
 def test_score_of_a_caption_with_a_forced_end(tmp_path: Path) -> None:
