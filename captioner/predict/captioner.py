@@ -11,7 +11,7 @@ from captioner.backends.model_inputs import ModelInput
 from captioner.config import DecodingConfig
 from captioner.decoding import Hypothesis
 from captioner.errors import CaptionerError, InputError
-from captioner.generation.captions import search_caption_stream, stream_tokens
+from captioner.generation.captions import describe_failure, search_caption_stream, stream_tokens
 from captioner.generation.text_scores import score_known_answers, score_texts
 from captioner.predict.attention_maps import check_attends, map_attention
 from captioner.predict.checks import check_count, check_keywords
@@ -146,7 +146,8 @@ class Captioner(LoadedModel):
         """Return the pieces of one caption, or of the answer to a question, as they are generated.
 
         Joined, they are the text. Each token is the most likely one (greedy search), or is drawn
-        (`method="sample"`). See `caption` for the options. Raises as `caption` and `ask` do.
+        (`method="sample"`). See `caption` for the options. Raises as `caption` and `ask` do; that
+        no text satisfies the options can become known only after some pieces.
         """
         options = select_decoding(locals())
         if self._classifies(question):
@@ -322,11 +323,7 @@ class Captioner(LoadedModel):
         self, hypotheses: Sequence[Hypothesis], decoding: DecodingConfig, traits: ImageTraits
     ) -> Result:
         if not hypotheses:
-            error = CaptionerError(
-                f"no caption of at most {decoding.max_length} tokens satisfies all options;"
-                " allow more tokens or beams, or remove an option"
-            )
-            return Result(error=error)
+            return Result(error=describe_failure("caption", decoding.max_length))
         captions = tuple(map(self._make_caption, hypotheses))
         return Result(captions, None, *traits)
 
