@@ -206,9 +206,11 @@ class Captioner(LoadedModel):
 
     @check_keywords()
     def attention(
-        self, image: ModelInput | Encoded, text: str, *, question: str | None = None
+        self, image: ModelInput | Encoded, text: str | Caption, *, question: str | None = None
     ) -> list[Attention]:
         """Return the cross-attention to the image for each word of a caption or an answer.
+
+        Of a `Caption` with its own text, the generated tokens are used; a text is encoded.
 
         Raises:
             CaptionerError: As `score` does, and where the decoder has no image positions.
@@ -219,11 +221,17 @@ class Captioner(LoadedModel):
                 " attention of a caption"
             )
         check_attends(self.backend)
-        tokens, encoded = self._encode_text(text), self._encode(image)
+        tokens, encoded = self._tokens_of(text), self._encode(image)
         if self.backend.audio_specs and "image" not in encoded.inputs:
             raise CaptionerError("attention is to an image, and only a recording was given")
         memory, _ = self._memory(encoded, question)
         return map_attention(self.backend, memory, tokens, size=encoded.size)
+
+    def _tokens_of(self, text: str | Caption) -> Sequence[int]:
+        if not isinstance(text, Caption):
+            return self._encode_text(text)
+        is_generated = text.text == self.tokenizer.decode(text.tokens).rstrip()
+        return text.tokens if text.tokens and is_generated else self._encode_text(text.text)
 
     @check_keywords()
     def encode(self, image: ModelInput | Encoded) -> Encoded:

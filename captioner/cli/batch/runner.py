@@ -39,11 +39,11 @@ from captioner.errors import DataError
 from captioner.files import csv_line, replace_line_breaks
 
 if TYPE_CHECKING:
-    from captioner.predict import Answers, Result
+    from captioner.predict import Answers, Caption, Result
 
 Describe = Callable[[Iterator[Source]], Iterator["Result | Answers"]]
 """From the sources of images to their captions or answers, in order."""
-Draw = Callable[[str, str, str], tuple[str, str]]
+Draw = Callable[[str, "Caption | str", str], tuple[str, str]]
 """From an image, its caption and the path of a sheet to an error and a remark, or empty texts."""
 
 
@@ -150,6 +150,8 @@ class _Run:
         """Number of images that can have no row of their own."""
         self.kinds: dict[str, str | None] = {}
         """The kinds of the images, by path."""
+        self._captions: dict[str, Caption] = {}
+        """The best caption of each image, by its name in the row, if attention is drawn."""
         to_text = escape_path if options.output.is_csv else to_unicode
         self._to_text: Callable[[str], str] = to_text
         # From the path of an image to its name in the row.
@@ -224,6 +226,8 @@ class _Run:
             row = make_answer_record(QuestionRow(questions[0], name), result, error)
         else:
             row = make_caption_record(path, result) | {"image": name}
+            if self._draw is not None and result.error is None:
+                self._captions[name] = result.best
         if row.get("error"):
             row["error"] = self._inputs.describe_error(path, row["error"])
         return row
@@ -231,14 +235,13 @@ class _Run:
     def finish(self, path: str, row: Row) -> Row:
         """Write the files that belong to a row and report its problems; return the row."""
         # Before the row is appended: an image that has a row is complete.
-        if self._draw is not None and not row.get("error"):
-            row = self._draw_sheet(self._draw, path, row)
         if row.get("error"):
             self._fail(path, row["error"])
             return row
         self.kinds[path] = row.get("kind")
         previous = self._rows.caption(self._name(path)) if self._rows is not None else None
-        problems = list(self._texts.write(path, row.get("caption", ""), previous))
+        problems = list(self._draw_sheet(self._draw, path, row)) if self._draw is not None else []
+        problems += self._texts.write(path, row.get("caption", ""), previous)
         for is_failure, problem in problems:
             if is_failure:
                 self._errors.add(self._to_text(path), problem)
@@ -249,16 +252,16 @@ class _Run:
             row["sha256"] = digest.hex()
         return row
 
-    def _draw_sheet(self, draw: Draw, path: str, row: Row) -> Row:
-        """Draw the sheet of an image; return its row, which has an error if that fails."""
+    def _draw_sheet(self, draw: Draw, path: str, row: Row) -> Iterator[tuple[bool, str]]:
+        """Draw the sheet of an image; yield its problems, and whether they are failures."""
         folder = self._options.batch.attention or ""
-        error, remark = draw(path, row["caption"], self._names.below(folder, path, SHEET))
+        # The row of an earlier run has the text only.
+        caption = self._captions.get(row.get("same_as", row["image"]), row["caption"])
+        error, remark = draw(path, caption, self._names.below(folder, path, SHEET))
         if remark:
-            notify(remark)
+            yield False, remark
         if error:
-            digest = {"sha256": row["sha256"]} if "sha256" in row else {}
-            return {"image": row["image"], "error": error} | digest
-        return row
+            yield True, error
 
     def _fail(self, path: str, problem: str) -> None:
         self.failed += 1
