@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from captioner.files import format_json
 from captioner.text import one_line
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def format_captions(
 ) -> Iterator[str]:
     """Yield the lines of one image; its path is left out if it is alone."""
     if as_json:
-        yield json.dumps(row, ensure_ascii=False)
+        yield format_json(row)
     elif "error" not in row:
         for caption in row.get("captions", [row]):
             text = one_line(caption["caption"])
@@ -77,7 +77,7 @@ def format_answers(
 ) -> Iterator[str]:
     """Yield the lines of one question; `columns` names what stands before each answer."""
     if as_json:
-        yield json.dumps(make_answer_record(row, result, error), ensure_ascii=False)
+        yield format_json(make_answer_record(row, result, error))
     elif result is not None and not error:
         cells = {"image": escape_path(row.image), "question": one_line(row.question)}
         alternatives = [] if result.unsure else [a.text for a in result.answers[1:]]
@@ -95,7 +95,7 @@ def format_scores(
             for s in scores
         ]
         record = {"image": to_unicode(path)} | ({"error": error} if error else {"scores": texts})
-        yield json.dumps(record, ensure_ascii=False)
+        yield format_json(record)
         return
     for scored in scores:
         columns = [] if alone else [escape_path(path)]

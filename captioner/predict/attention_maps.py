@@ -58,9 +58,8 @@ def map_attention(
     mean, box = average_maps(maps, boxes)  # (T, R, C)
     numbers = word_numbers(tokens[:count], backend.tokenizer)
     words = backend.tokenizer.decode(tokens).split()
-    return [
-        Attention(word, mean[_rows_of(i, numbers)].mean(0), box) for i, word in enumerate(words)
-    ]
+    rows = [_rows_of(i, numbers) for i in range(len(words))]
+    return [Attention(word, mean[own].mean(0), box) for word, own in zip(words, rows, strict=True)]
 
 
 def _rows_of(word: int, numbers: np.ndarray) -> np.ndarray:

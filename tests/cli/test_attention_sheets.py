@@ -139,7 +139,7 @@ def test_an_unreadable_image_does_not_stop_the_other_sheets(run, photos, tmp_pat
     assert len(list((tmp_path / "out").iterdir())) == 2
 
 
-def test_a_sheet_that_cannot_be_drawn_is_an_error_and_the_row_is_kept(
+def test_a_sheet_that_cannot_be_drawn_is_an_error_beside_the_row(
     run, photos, tmp_path, monkeypatch
 ):
     """A sheet cannot be drawn if, for example, the image was deleted in the meantime."""

@@ -256,7 +256,8 @@ class _Run:
         """Draw the sheet of an image; yield its problems, and whether they are failures."""
         folder = self._options.batch.attention or ""
         # The row of an earlier run has the text only.
-        caption = self._captions.get(row.get("same_as", row["image"]), row["caption"])
+        name: str = row.get("same_as") or row["image"]
+        caption = self._captions.get(name) or str(row["caption"])
         error, remark = draw(path, caption, self._names.below(folder, path, SHEET))
         if remark:
             yield False, remark

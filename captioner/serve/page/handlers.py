@@ -140,7 +140,7 @@ class PageHandlers:
     ) -> Updates:
         """Caption an uploaded image, a recording or both; without them, clear the page."""
         paths = [(upload or {}).get("path") or "" for upload in (image, audio)]
-        updates = await self._caption_files(CurrentInput(*paths), settings)
+        updates = await self._caption_files(CurrentInput(paths[0], paths[1]), settings)
         return self._by_component(EMPTY_PAGE) | updates
 
     async def show_example(self, path: str, *settings: Any) -> Updates:

@@ -335,6 +335,15 @@ def test_scored_texts_are_printed_best_first(run, photos, model):
     assert "error" in second
 
 
+def test_a_score_of_an_impossible_text_is_null_in_json(run, photos, monkeypatch):
+    """Models may suppress the tokens of a text."""
+    scores = [Scored("a", float("-inf"), float("-inf"))]
+    monkeypatch.setattr(Captioner, "score", lambda *args, **options: scores)
+    status, (line,), _ = run(photos / "0.png", "--score", "a", "--jsonl")
+    row = json.loads(line, parse_constant=pytest.fail)
+    assert (status, row["scores"]) == (0, [{"text": "a", "logprob": None, "score": None}])
+
+
 def test_streamed_captions_are_printed(run, photos, model):
     paths = [photos / "0.png", photos / "1.png"]
     greedy = [model.caption(path, beam_size=1)[0].text for path in paths]
