@@ -11,6 +11,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -36,6 +37,22 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".ai
 """Suffixes of the files in a folder that are taken for recordings."""
 SPARE = 2**20
 """Bytes that a folder may need beyond its requested size, for small files and metadata."""
+
+
+def format_json(value: Any, *, ensure_ascii: bool = False) -> str:
+    """Return a value as JSON on one line; numbers that are not finite become null."""
+    try:
+        return json.dumps(value, ensure_ascii=ensure_ascii, allow_nan=False)
+    except ValueError:
+        return json.dumps(_replace_infinite(value), ensure_ascii=ensure_ascii, allow_nan=False)
+
+
+def _replace_infinite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _replace_infinite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_replace_infinite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

@@ -50,8 +50,9 @@ class Tokenizer:
         CheckpointError: It is not a SentencePiece model, or has other special ids.
     """
 
-    bos, pad, ends, silent = BOS, PAD, (EOS,), ()
-    """The ids before the first token, of padding, and of the tokens that end a text."""
+    bos, pad, ends, silent, suppressed = BOS, PAD, (EOS,), (), ()
+    """The ids before the first token, of padding, of the tokens that end a text, of special tokens
+    within a text, and of tokens that are never generated."""
 
     def __init__(self, model: bytes) -> None:
         from sentencepiece import SentencePieceProcessor

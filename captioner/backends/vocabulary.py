@@ -52,6 +52,10 @@ class TextTokenizer(TextIds, Protocol):
         """Special ids that texts contain, such as a first token that the model is forced to."""
 
     @property
+    def suppressed(self) -> tuple[int, ...]:
+        """Ids that the settings of the model never allow."""
+
+    @property
     def question_tokenizer(self) -> QuestionTokenizer:
         """The tokenizer of questions, which may be this one."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from captioner.checkpoint.folder import ANSWERS
 from captioner.checkpoint.folder_format import (
     CONFIG,
+    SUBFOLDERS,
     TOKENIZER,
     WEIGHTS,
     checkpoint_format,
@@ -29,14 +30,15 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 def checkpoint_files(name: str | Path) -> list[Path]:
     """Return the files on which a model's output depends.
 
-    Of a transformers model, these are the weights and all files of its configuration, tokenizer
+    Of a transformers model, these are the weights and all files of its configuration, tokenizers
     and preprocessor.
     """
     folder = resolve_checkpoint(name)
     if checkpoint_format(folder) == "transformers":
         weights = list_weights(folder)
-        texts = (p for p in folder.iterdir() if p.suffix in TEXT_SUFFIXES and p.is_file())
-        return [*sorted(texts), *weights]
+        parts = [folder, *(folder / name for name in SUBFOLDERS)]
+        files = (p for part in parts if part.is_dir() for p in sorted(part.iterdir()))
+        return [*(p for p in files if p.suffix in TEXT_SUFFIXES and p.is_file()), *weights]
     answers = [folder / ANSWERS] if (folder / ANSWERS).exists() else []
     return [*(folder / file for file in (CONFIG, WEIGHTS, TOKENIZER)), *answers]
 

@@ -13,13 +13,14 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from captioner.cli.batch.find_images import SHEET_KEY
+from captioner.cli.output import escape_path
 from captioner.errors import CaptionerError
 from captioner.files import file_digest
 from captioner.images import load_image
 from captioner.images.heatmap import overlay
 
 if TYPE_CHECKING:
-    from captioner.predict import Attention, Captioner
+    from captioner.predict import Attention, Caption, Captioner
 
 COLUMNS = 5
 TILE = 240
@@ -48,8 +49,10 @@ class SheetWriter:
         self._captioner, self._join_audio, self._overwrite = captioner, join_audio, overwrite
         _make_folder(Path(folder))
 
-    def draw(self, path: str, text: str, target: str) -> tuple[str, str]:
+    def draw(self, path: str, caption: str | Caption, target: str) -> tuple[str, str]:
         """Write the sheet of an image and its caption to the file `target`.
+
+        A caption of which only the text is known is encoded.
 
         Returns:
             An error if the sheet cannot be drawn, and a remark if the file has the sheet of another
@@ -64,12 +67,14 @@ class SheetWriter:
             encoded = model.encode(self._join_audio(path))
             if "image" not in encoded.inputs:
                 raise CaptionerError(f"{path}: --attention draws over images, not over recordings")
-            words = model.attention(encoded, text) if text.strip() else []
+            text = caption if isinstance(caption, str) else caption.text
+            words = model.attention(encoded, caption) if text.strip() else []
             sheet = draw_sheet(load_image(path, min_size=2 * TILE), words)
             _make_folder(Path(target).parent)
             _save(sheet, target, own)
         except CaptionerError as error:
-            return str(error), ""
+            problem = str(error)
+            return problem if problem.startswith(path) else f"{escape_path(path)}: {problem}", ""
         return "", ""
 
 

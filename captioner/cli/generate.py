@@ -69,7 +69,7 @@ from captioner.cli.question_file import (
     read_questions,
 )
 from captioner.config.decoding_options import widen_beam
-from captioner.errors import InputError, QuestionError
+from captioner.errors import CaptionerError, InputError, QuestionError
 from captioner.extras import is_installed
 from captioner.files import AUDIO_SUFFIXES, IMAGE_SUFFIXES, RAW_SUFFIXES
 
@@ -276,13 +276,13 @@ def process_one_by_one(options: CaptionOptions) -> int:
             if options.score:
                 scores = captioner.score(image, options.score, question=question)
             else:
-                print(end="" if alone else f"{escape_path(path)}\t")
                 given = options.decoding.given()
-                for piece in captioner.stream(image, question=question, **given):
-                    print(piece, end="", flush=True)
-                print()
+                pieces = captioner.stream(image, question=question, **given)
+                error = print_pieces(pieces, "" if alone else f"{escape_path(path)}\t")
         except InputError as problem:
-            failed, error = failed + 1, images.describe_error(path, problem)
+            error = images.describe_error(path, problem)
+        if error:
+            failed += 1
             notify(error)
         scores = sorted(scores, key=lambda scored: -scored.score)
         print_lines(format_scores(path, scores, error, alone=alone, as_json=options.output.jsonl))
@@ -362,6 +362,20 @@ def read_typed_lines() -> Iterator[str]:
         if not line:
             return
         yield line
+
+
+def print_pieces(pieces: Iterable[str], start: str) -> str:
+    """Print a text on one line behind `start`; return the error that ends the text early."""
+    is_begun = False
+    try:
+        for piece in pieces:
+            print("" if is_begun else start, piece, sep="", end="", flush=True)
+            is_begun = True
+    except CaptionerError as error:
+        print(end="\n" if is_begun else "")
+        return str(error)
+    print("" if is_begun else start)
+    return ""
 
 
 def print_lines(lines: Iterable[str], *, flush: bool = False) -> None:

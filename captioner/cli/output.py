@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from captioner.cli.batch.keywords import join_keywords, keywords_of
+from captioner.files import format_json
 from captioner.text import one_line
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def format_captions(
     `columns` names the fields of a line: "caption", "keywords" or both.
     """
     if as_json:
-        yield json.dumps(row, ensure_ascii=False)
+        yield format_json(row)
     elif "error" not in row:
         for caption in row.get("captions", [row]):
             texts = {"caption": caption["caption"], "keywords": join_keywords(keywords_of(row))}
@@ -87,7 +87,7 @@ def format_answers(
 ) -> Iterator[str]:
     """Yield the lines of one question; `columns` names what stands before each answer."""
     if as_json:
-        yield json.dumps(make_answer_record(row, result, error), ensure_ascii=False)
+        yield format_json(make_answer_record(row, result, error))
     elif result is not None and not error:
         cells = {"image": escape_path(row.image), "question": one_line(row.question)}
         alternatives = [] if result.unsure else [a.text for a in result.answers[1:]]
@@ -105,7 +105,7 @@ def format_scores(
             for s in scores
         ]
         record = {"image": to_unicode(path)} | ({"error": error} if error else {"scores": texts})
-        yield json.dumps(record, ensure_ascii=False)
+        yield format_json(record)
         return
     for scored in scores:
         columns = [] if alone else [escape_path(path)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from captioner.cli.process import notify, run_command
 from captioner.cli.score_args import ScoreOptions, is_checkpoint, parse
 from captioner.errors import CaptionerError, DataError
+from captioner.files import format_json
 
 if TYPE_CHECKING:
     from captioner.config import Config
@@ -42,7 +42,7 @@ def run(options: ScoreOptions) -> int:
             notify(f"{name}: {warning}" if several else warning)
     if options.json:
         named = options.held_out or several
-        print(json.dumps(scores if named else next(iter(scores.values()))))
+        print(format_json(scores if named else next(iter(scores.values())), ensure_ascii=True))
         return 0 if complete else 3
     for i, (name, result) in enumerate(scores.items()):
         if several:
@@ -98,7 +98,7 @@ def _compare(options: ScoreOptions, first: str, second: str) -> int:
     for warning in warnings:
         notify(warning)
     if options.json:
-        print(json.dumps(differences | ({"warnings": warnings} if warnings else {})))
+        print(format_json(differences | ({"warnings": warnings} if warnings else {})))
     else:
         _print_differences(differences)
         notify(f"{len(rows)} images")
@@ -177,7 +177,7 @@ def _calibrate(options: ScoreOptions) -> int:
     prediction = _prediction_options(options, tasks[0], None)
     figures = calibrate_checkpoint(folder, captioner, tasks, prediction)
     if options.json:
-        print(json.dumps(figures))
+        print(format_json(figures))
     else:
         for line in format_figures(figures):
             print(line)
@@ -301,7 +301,7 @@ def _read_tasks(
 def _write_row(row: dict[str, Any], *, file: TextIO | None, task: str | None) -> None:
     """Write a row as JSON, with the name of its task if there may be several."""
     if file:
-        print(json.dumps({"task": task} | row if task else row, ensure_ascii=False), file=file)
+        print(format_json({"task": task} | row if task else row), file=file)
         file.flush()
 
 

@@ -4,7 +4,7 @@ The package imports no model, image or text code. A search receives `step`, and 
 has beams; every rule that changes its output is a named parameter that is off by default.
 """
 
-from captioner.decoding.automaton import FORBIDDEN, Automaton, satisfy_automata
+from captioner.decoding.automaton import FORBIDDEN, Automaton, can_satisfy_both, satisfy_automata
 from captioner.decoding.beam import beam_search, beam_stream
 from captioner.decoding.rules import Prefixes, Rule, min_length, no_repeat_ngram, repetition_penalty
 from captioner.decoding.search import (
@@ -21,7 +21,7 @@ from captioner.decoding.trie import Trie, constrain_to_trie
 
 __all__ = [
     "FORBIDDEN", "Automaton", "Hypothesis", "Prefixes", "Rule", "Sampler", "Trie", "beam_search",
-    "beam_stream", "choose_best", "collect_hypotheses", "constrain_to_trie", "generate_steps",
-    "greedy_search", "length_normalization", "min_length", "no_repeat_ngram", "repetition_penalty",
-    "sample", "satisfy_automata",
+    "beam_stream", "can_satisfy_both", "choose_best", "collect_hypotheses", "constrain_to_trie",
+    "generate_steps", "greedy_search", "length_normalization", "min_length", "no_repeat_ngram",
+    "repetition_penalty", "sample", "satisfy_automata",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ among them, and the minimum number of tokens before the sequence may end.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from heapq import heappop, heappush
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from captioner.decoding.ends import Ends, list_ends
 from captioner.decoding.rules import NEVER, Prefixes, Rule
 
 FORBIDDEN = -1
+MAX_PAIRS = 5000
+"""Pairs of states that `can_satisfy_both` examines."""
 
 
 class Automaton:
@@ -75,6 +78,29 @@ def _min_remaining(table: np.ndarray, ends: Sequence[int]) -> np.ndarray:
             break
         distance[:states] = nearer
     return distance[:states]
+
+
+def can_satisfy_both(first: Automaton, second: Automaton) -> bool:
+    """Return whether a sequence of any length satisfies both automata.
+
+    It searches the product of the automata, best-first by the tokens that remain. After `MAX_PAIRS`
+    pairs of states, it assumes that there is a sequence.
+    """
+    size, ends = len(second.table), list(first.ends)
+    waiting, pairs = [(0, 0)], {0}  # (remaining tokens, pair of states as one number)
+    while waiting and len(pairs) <= MAX_PAIRS:
+        one, other = divmod(heappop(waiting)[1], size)
+        after, after_other = first.table[one], second.table[other]  # (V,)
+        allowed = (after != FORBIDDEN) & (after_other != FORBIDDEN)
+        if allowed[ends].any():
+            return True
+        is_next = np.zeros(len(first.table) * size, bool)
+        is_next[after[allowed] * size + after_other[allowed]] = True
+        for pair in set(np.flatnonzero(is_next).tolist()) - pairs:
+            pairs.add(pair)
+            remaining = first.min_remaining[pair // size] + second.min_remaining[pair % size]
+            heappush(waiting, (int(remaining), pair))
+    return bool(waiting)
 
 
 def satisfy_automata(automata: Sequence[Automaton], *, max_length: int) -> Rule:

@@ -25,7 +25,9 @@ from captioner.decoding import (
     length_normalization,
 )
 from captioner.decoding.arrays import Array, Arrays
+from captioner.decoding.rules import NEVER
 from captioner.decoding.search import Choose
+from captioner.errors import CaptionerError
 from captioner.generation.constraints import Constraints
 from captioner.generation.search_rules import rules_of_model
 
@@ -189,15 +191,29 @@ def stream_tokens(
 
     Each is the most likely next token, or is drawn (`config.method` is `sample`). `memory` is that
     of an image or a question; `temperature` divides the logits before the sampling temperature.
+
+    Raises:
+        CaptionerError: The options allow no token that can continue the text; raised as soon as
+            the search reaches this point, by `next`.
     """
     sampling = config.method == "sample"
     choose = _sampler(config, range(1), 1, backend.arrays) if sampling else choose_best
     steps = _generate(backend, [memory], config, constraints, choose, temperature=temperature)
     for tokens, logprobs in _infer(backend, steps):
         token = int(tokens.item())
-        if token in backend.ends or logprobs.item() == float("-inf"):
+        if logprobs.item() == NEVER:
+            raise describe_failure("text", config.max_length)
+        if token in backend.ends:
             return
         yield token
+
+
+def describe_failure(text: str, max_length: int) -> CaptionerError:
+    """Return the error of a search that ends without a text; `text` is "caption" or "text"."""
+    return CaptionerError(
+        f"no {text} of at most {max_length} tokens satisfies all options; allow more tokens or"
+        " beams, or remove an option"
+    )
 
 
 def _generate(

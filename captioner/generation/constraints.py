@@ -10,7 +10,7 @@ Shapes: S states, V vocabulary, L characters of the longest piece.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,6 +22,7 @@ from captioner.decoding import (
     FORBIDDEN,
     Automaton,
     Rule,
+    can_satisfy_both,
     min_length,
     no_repeat_ngram,
     satisfy_automata,
@@ -49,35 +50,58 @@ def build_constraints(
     """
     normalize = partial(_normalize, lowercase=lowercase)
     automata, required, rules = [], [], []
+    positive: dict[str, Automaton] = {}  # by the option as messages name it
     if config.prefix:
-        automata.append(_prefix_automaton(normalize(config.prefix, "prefix"), tokenizer))
+        automaton = _prefix_automaton(normalize(config.prefix, "prefix"), tokenizer)
+        automata.append(automaton)
+        positive[f"prefix: {config.prefix!r}"] = automaton
+    if config.no_dangling:
+        automata.append(_PhraseTable(DANGLING_WORDS, tokenizer, remember=False).not_last())
+    for text in config.must_include:
+        phrases = [normalize(phrase, "must_include") for phrase in text.split("|")]
+        required.append(_required_automaton(phrases, text, tokenizer))
+        positive[f"must_include: {text!r}"] = required[-1]
     if config.banned:
         phrases = [normalize(phrase, "banned") for phrase in config.banned]
         automata.append(_PhraseTable(phrases, tokenizer).banned())
-    if config.no_dangling:
-        automata.append(_PhraseTable(DANGLING_WORDS, tokenizer, remember=False).not_last())
-    for alternatives in config.must_include:
-        phrases = [normalize(phrase, "must_include") for phrase in alternatives.split("|")]
-        try:
-            required.append(_PhraseTable(phrases, tokenizer).required())
-        except ValueError:
-            raise CaptionerError(
-                f"must_include: {alternatives!r} cannot be generated with the tokens of this"
-                " checkpoint"
-            ) from None
+        _check_banned(automata[-1], config.banned, positive)
     if config.min_length:
         rules.append(min_length(config.min_length, eos=tokenizer.ends))
     if config.no_repeat_ngram:
         rules.append(no_repeat_ngram(config.no_repeat_ngram))
     if automata or required:
-        least = sum(int(automaton.min_remaining[0]) for automaton in (*automata, *required)) + 1
+        automata += required
+        least = sum(int(automaton.min_remaining[0]) for automaton in automata) + 1
         if least > config.max_length:
             raise CaptionerError(
                 f"the words of must_include and prefix take {least} tokens with the end mark, more"
                 f" than max_length={config.max_length}"
             )
-        rules.append(satisfy_automata([*automata, *required], max_length=config.max_length))
+        rules.append(satisfy_automata(automata, max_length=config.max_length))
     return Constraints(tuple(rules), tuple(required))
+
+
+def _required_automaton(phrases: list[str], text: str, tokenizer: TextTokenizer) -> Automaton:
+    """Accept captions that contain one of the phrases, the alternatives of the option `text`."""
+    try:
+        return _PhraseTable(phrases, tokenizer).required()
+    except ValueError:
+        raise CaptionerError(
+            f"must_include: {text!r} cannot be generated with the tokens of this checkpoint"
+        ) from None
+
+
+def _check_banned(
+    banned: Automaton, phrases: Sequence[str], positive: Mapping[str, Automaton]
+) -> None:
+    """Raise CaptionerError if words that must occur, by option, contain banned ones."""
+    for option, automaton in positive.items():
+        if not can_satisfy_both(automaton, banned):
+            names = ", ".join(map(repr, phrases))
+            raise CaptionerError(
+                f"{option} cannot be generated without words that are banned ({names}); remove one"
+                " of the options"
+            )
 
 
 def _normalize(phrase: str, option: str, *, lowercase: bool) -> str:
@@ -90,7 +114,8 @@ def _normalize(phrase: str, option: str, *, lowercase: bool) -> str:
 def _prefix_automaton(text: str, tokenizer: TextTokenizer) -> Automaton:
     """Accept captions that begin with these words, the last of which is not continued."""
     tokens, pieces = _encode_words(text, tokenizer), tokenizer.list_pieces()
-    if any(token >= len(pieces) or pieces[token] is None for token in tokens):
+    unknown = (t >= len(pieces) or pieces[t] is None or t in tokenizer.suppressed for t in tokens)
+    if any(unknown):
         raise CaptionerError(f"prefix: {text!r} cannot be generated with the tokens of this model")
     table = np.full((len(tokens) + 2, len(pieces)), FORBIDDEN)
     for state, token in enumerate(tokens):
@@ -256,6 +281,7 @@ class _PhraseTable:
 
     def _automaton(self, table: np.ndarray) -> Automaton:
         special = self.special.copy()
+        special[list(self.tokenizer.suppressed)] = True
         special[self.ends] = False
         table[:, special] = FORBIDDEN
         return _build_automaton(table, self.tokenizer)

@@ -40,24 +40,32 @@ def map_attention(
         backend: The model.
         memory: The memory of an image or a question. Weights of the question's words are left
             out, and the others sum to 1.
-        tokens: The text, EOS last.
+        tokens: The text; EOS at its end is left out.
         size: Width and height of the image.
 
     Raises:
         CaptionerError: The memory has no image positions, or they are not in a grid.
     """
     maps, boxes = [], []
+    count = len(tokens) - (tokens[-1] in backend.tokenizer.ends)
     members = backend.attention([memory], np.array([[tokens]]))
     for spec, weights in zip(backend.specs, members, strict=True):
-        own = weights[0, 0, :-1].astype(np.float64)  # (T, P), without EOS
+        own = weights[0, 0, :count].astype(np.float64)  # (T, P), without EOS
         own /= own.sum(-1, keepdims=True)
         maps.append(own.reshape(-1, *grid_shape(own.shape[1], spec.shape[1:])))
         whole = 0.0, 0.0, 1.0, 1.0
         boxes.append(visible_box(size, spec) if isinstance(spec, PixelSpec) else whole)
     mean, box = average_maps(maps, boxes)  # (T, R, C)
-    numbers = word_numbers(tokens, backend.tokenizer)[:-1]
+    numbers = word_numbers(tokens[:count], backend.tokenizer)
     words = backend.tokenizer.decode(tokens).split()
-    return [Attention(word, mean[numbers == i].mean(0), box) for i, word in enumerate(words)]
+    rows = [_rows_of(i, numbers) for i in range(len(words))]
+    return [Attention(word, mean[own].mean(0), box) for word, own in zip(words, rows, strict=True)]
+
+
+def _rows_of(word: int, numbers: np.ndarray) -> np.ndarray:
+    """Return the tokens of a word; if one token spells several words, they share it."""
+    rows = np.flatnonzero(numbers == word)
+    return rows if len(rows) else np.flatnonzero(numbers > word)[:1]
 
 
 def grid_shape(positions: int, size: tuple[int, int]) -> tuple[int, int]:

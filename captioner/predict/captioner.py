@@ -11,7 +11,7 @@ from captioner.backends.model_inputs import ModelInput
 from captioner.config import DecodingConfig
 from captioner.decoding import Hypothesis
 from captioner.errors import CaptionerError, InputError
-from captioner.generation.captions import search_caption_stream, stream_tokens
+from captioner.generation.captions import describe_failure, search_caption_stream, stream_tokens
 from captioner.generation.text_scores import score_known_answers, score_texts
 from captioner.predict.attention_maps import check_attends, map_attention
 from captioner.predict.checks import check_count, check_keywords
@@ -146,7 +146,8 @@ class Captioner(LoadedModel):
         """Return the pieces of one caption, or of the answer to a question, as they are generated.
 
         Joined, they are the text. Each token is the most likely one (greedy search), or is drawn
-        (`method="sample"`). See `caption` for the options. Raises as `caption` and `ask` do.
+        (`method="sample"`). See `caption` for the options. Raises as `caption` and `ask` do; that
+        no text satisfies the options can become known only after some pieces.
         """
         options = select_decoding(locals())
         if self._classifies(question):
@@ -205,9 +206,11 @@ class Captioner(LoadedModel):
 
     @check_keywords()
     def attention(
-        self, image: ModelInput | Encoded, text: str, *, question: str | None = None
+        self, image: ModelInput | Encoded, text: str | Caption, *, question: str | None = None
     ) -> list[Attention]:
         """Return the cross-attention to the image for each word of a caption or an answer.
+
+        Of a `Caption` with its own text, the generated tokens are used; a text is encoded.
 
         Raises:
             CaptionerError: As `score` does, and where the decoder has no image positions.
@@ -218,11 +221,17 @@ class Captioner(LoadedModel):
                 " attention of a caption"
             )
         check_attends(self.backend)
-        tokens, encoded = self._encode_text(text), self._encode(image)
+        tokens, encoded = self._tokens_of(text), self._encode(image)
         if self.backend.audio_specs and "image" not in encoded.inputs:
             raise CaptionerError("attention is to an image, and only a recording was given")
         memory, _ = self._memory(encoded, question)
         return map_attention(self.backend, memory, tokens, size=encoded.size)
+
+    def _tokens_of(self, text: str | Caption) -> Sequence[int]:
+        if not isinstance(text, Caption):
+            return self._encode_text(text)
+        is_generated = text.text == self.tokenizer.decode(text.tokens).rstrip()
+        return text.tokens if text.tokens and is_generated else self._encode_text(text.text)
 
     @check_keywords()
     def encode(self, image: ModelInput | Encoded) -> Encoded:
@@ -322,11 +331,7 @@ class Captioner(LoadedModel):
         self, hypotheses: Sequence[Hypothesis], decoding: DecodingConfig, traits: ImageTraits
     ) -> Result:
         if not hypotheses:
-            error = CaptionerError(
-                f"no caption of at most {decoding.max_length} tokens satisfies all options;"
-                " allow more tokens or beams, or remove an option"
-            )
-            return Result(error=error)
+            return Result(error=describe_failure("caption", decoding.max_length))
         captions = tuple(map(self._make_caption, hypotheses))
         return Result(captions, None, *traits)
 

@@ -25,7 +25,7 @@ from captioner.serve.telemetry import Telemetry
 if TYPE_CHECKING:
     from captioner.predict.captioner import Captioner
     from captioner.predict.pieces import Piece
-    from captioner.predict.results import Answers, Attention, Encoded, Result, Scored
+    from captioner.predict.results import Answers, Attention, Caption, Encoded, Result, Scored
 
 AnyCaptioner: TypeAlias = "Captioner | RemoteCaptioner"
 Options: TypeAlias = Mapping[str, Any] | None
@@ -185,7 +185,7 @@ class Engine:
         return await self._scheduler.submit("score", run, image, None)
 
     async def attention(
-        self, image: DecodedInput, text: str, question: str | None = None
+        self, image: DecodedInput, text: str | Caption, question: str | None = None
     ) -> list[Attention]:
         """Compute the attention maps of a text; raises the errors of `Captioner.attention`."""
 

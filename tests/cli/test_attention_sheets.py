@@ -8,8 +8,10 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from public_folders.encoder_decoder import build_encoder_decoder
 from tiny import make_checkpoint, picture
 
+from captioner.cli import generate
 from captioner.cli.attention_sheets import _IMAGE, COLUMNS, LABEL, MARGIN, TILE, draw_sheet
 from captioner.cli.batch.find_images import SHEET_KEY
 from captioner.predict import Attention
@@ -46,7 +48,7 @@ def test_a_sheet_has_a_tile_for_the_image_and_one_for_each_word(words):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 1), (50, 80), (500, 300)])
-@pytest.mark.parametrize("word", ["a", "w" * 60, "北京", "\u202e"])
+@pytest.mark.parametrize("word", ["a", "w" * 60, "北京", "\u202e", "\x00\x18\ufffd"])
 def test_a_sheet_has_room_for_any_image_size_and_word(size, word):
     found = np.asarray(draw_sheet(picture(0, size=size), [attention(word)]))
     assert found.shape[1] == 2 * (TILE + MARGIN) + MARGIN
@@ -137,7 +139,9 @@ def test_an_unreadable_image_does_not_stop_the_other_sheets(run, photos, tmp_pat
     assert len(list((tmp_path / "out").iterdir())) == 2
 
 
-def test_a_sheet_that_cannot_be_drawn_is_an_error(run, photos, tmp_path, monkeypatch):
+def test_a_sheet_that_cannot_be_drawn_is_an_error_beside_the_row(
+    run, photos, tmp_path, monkeypatch
+):
     """A sheet cannot be drawn if, for example, the image was deleted in the meantime."""
     from captioner.predict import Captioner
 
@@ -148,10 +152,25 @@ def test_a_sheet_that_cannot_be_drawn_is_an_error(run, photos, tmp_path, monkeyp
         return attention(self, image, text)
 
     monkeypatch.setattr(Captioner, "attention", late)
+    [caption] = run(photos / "0.png")[1]
     status, out, err = run(photos / "0.png", "--attention", tmp_path / "out")
-    assert (status, out) == (1, [])
+    assert (status, out) == (1, [caption])
     assert "0.png" in err
     assert "Traceback" not in err
+
+
+def test_sheets_show_captions_that_are_no_valid_text(photos, tmp_path, capsys):
+    """Byte-level captions may have control characters and parts of characters."""
+    build_encoder_decoder(tmp_path / "model", 0)
+    arguments = [photos, "--attention", tmp_path / "out", "--checkpoint", tmp_path / "model"]
+    for resumed in ([], ["--jsonl"], ["--output", tmp_path / "rows.jsonl"]):
+        shutil.copy(photos / "0.png", photos / "twin.png")
+        assert generate.main([*map(str, (*arguments, "--max-length", 12, *resumed))]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    captions = [row["caption"] for row in rows]
+    assert len(captions) == 4
+    assert any("\ufffd" in caption or "\x18" in caption for caption in captions)
+    assert len(list((tmp_path / "out").iterdir())) == 4
 
 
 def test_a_folder_that_cannot_be_written_is_a_one_line_error(run, photos):

@@ -128,6 +128,15 @@ def test_error_before_the_first_word_has_an_http_status(server, photo) -> None:
     assert (answer.status_code, "beam_size" in answer.text) == (422, True)
 
 
+def test_stream_without_a_possible_text_ends_in_an_error(server, photo) -> None:
+    data = {"stream": "true", "prefix": "a dog a", "no_repeat_ngram": "1"}
+    answer = server.client.post("/v1/caption", files={"image": photo}, data=data)
+    *pieces, last = events(answer.text)
+    assert "".join(piece["text"] for piece in pieces) == "a dog"
+    assert last["error"]["code"] == "bad_request"
+    assert "satisfies all options" in last["error"]["message"]
+
+
 def chat(url: str, *texts: str) -> dict:
     parts = [{"type": "text", "text": text} for text in texts]
     image = {"type": "image_url", "image_url": {"url": url}}

@@ -67,7 +67,10 @@ def test_response_and_chunks_state_the_task(ask_chat, stream, model, text, quest
     result, chunks = ask_chat(text), stream(text, stream_options={"include_usage": True})
     assert (result["task"], chat_texts(result)) == (task, [whole])
     assert {chunk["task"] for chunk in chunks} == {task}
-    assert join_chunks(chunks) == [("".join(greedy), "stop")]
+    pieces = list(greedy)
+    search = model.config.decoding if question is None else model.config.answers
+    reason = "length" if pieces[-1].tokens == search.max_length else "stop"
+    assert join_chunks(chunks) == [("".join(pieces), reason)]
 
 
 # Sampling
@@ -124,8 +127,6 @@ def test_temperature_0_uses_beam_search_and_top_p_samples(ask_chat, text, task) 
 @pytest.mark.parametrize("fields", [{}, {"n": 2}, DRAWN, DRAWN | {"n": 2}])
 def test_max_tokens_truncates_the_text(ask_chat, stream, text, task, fields) -> None:
     whole, chunks = ask_chat(text, **fields), join_chunks(stream(text, **fields))
-    assert {choice["finish_reason"] for choice in whole["choices"]} == {"stop"}
-    assert {reason for _, reason in chunks} == {"stop"}
     for name in ("max_tokens", "max_completion_tokens"):
         cut = ask_chat(text, **fields, **{name: 3})
         assert {choice["finish_reason"] for choice in cut["choices"]} == {"length"}
@@ -149,6 +150,25 @@ def test_truncated_text_has_exactly_max_tokens(ask_chat, stream, model) -> None:
             model.tokenizer.decode(tokens[:count])
         ]
         assert join_chunks(stream("", max_tokens=count)) == [("".join(pieces[:count]), "length")]
+
+
+@TASKS
+def test_text_of_the_longest_length_has_finish_reason_length(
+    ask_chat, stream, model, text, task, monkeypatch
+) -> None:
+    for options in (model.config.decoding, model.config.answers):
+        monkeypatch.setitem(options.__dict__, "max_length", 2)
+    assert [choice["finish_reason"] for choice in ask_chat(text)["choices"]] == ["length"]
+    assert [reason for _, reason in join_chunks(stream(text))] == ["length"]
+    assert ask_chat(text)["usage"]["completion_tokens"] == 2
+
+
+def test_a_chat_without_a_file_is_an_error_that_names_what_the_model_takes(server) -> None:
+    body = {"messages": [{"role": "user", "content": "what is it?"}]}
+    answer = server.client.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 422
+    problem = "messages: no image_url; this model needs an image in the messages"
+    assert answer.json()["error"]["message"] == problem
 
 
 @TASKS

@@ -35,10 +35,20 @@ def truncate(pieces: list[str], **options) -> tuple[str, str, int]:
         ({"stop": ["red"], "limit": 2}, ("a ", "stop", 2)),
         ({"stop": ["d dogs"], "limit": 2}, ("a red", "length", 2)),
         ({"stop": ["a"]}, ("", "stop", 1)),
+        ({"longest": 3}, ("a red dog", "length", 3)),
+        ({"longest": 4}, ("a red dog", "stop", 3)),
+        ({"longest": 3, "stop": ["dog"]}, ("a red ", "stop", 3)),
+        ({"longest": 3, "stop": ["dogs"]}, ("a red dog", "length", 3)),
     ],
 )
 def test_text_is_truncated(options, expected) -> None:
     assert truncate(["a", " red", " dog"], **options) == expected
+
+
+def test_tokens_of_an_incomplete_character_count() -> None:
+    end = Truncation(limit=3)
+    texts = [end.push(Piece("a", 1)), end.push(Piece(" é", 4))]
+    assert (texts, end.ended, end.reason, end.tokens) == (["a", ""], True, "length", 3)
 
 
 @given(

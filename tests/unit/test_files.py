@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
 
 from captioner import files
-from captioner.files import csv_line, replace_file, write_file
+from captioner.files import csv_line, format_json, replace_file, write_file
+
+
+def test_numbers_that_are_not_finite_are_null_in_json():
+    value = {"é": [1.5, float("-inf"), {"a": (float("nan"), None, True)}]}
+    text = format_json(value)
+    assert text == '{"é": [1.5, null, {"a": [null, null, true]}]}'
+    assert json.loads(format_json(value, ensure_ascii=True)) == json.loads(text)
+    assert format_json({"é": 1}) == '{"é": 1}'
 
 
 @pytest.mark.parametrize("moment", ["sealed", "moved away"])

@@ -44,6 +44,7 @@ class PublicBackend:
         self.rules = TokenRules.of_model(
             family.generator, size=len(family.vocabulary), start=family.start_tokens
         )
+        self.tokenizer.suppressed = self.rules.suppressed
         first = self.rules.first
         if first is not None and first in self.tokenizer.special:
             self.tokenizer.silent = (first,)

@@ -86,6 +86,8 @@ class Vocabulary:
         self.special = _special_ids(tokenizer).union(self.ends)
         self.silent: tuple[int, ...] = ()
         """The special id with which each text begins, if the model is forced to it."""
+        self.suppressed: tuple[int, ...] = ()
+        """The ids that the generation settings of the model suppress."""
         self.question_tokenizer: PromptTokenizer | Vocabulary = self
         self.controls = [ControlTokens(tokenizer, size)]
         """For each tokenizer that reads questions."""

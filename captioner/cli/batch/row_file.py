@@ -22,7 +22,7 @@ from captioner.cli.batch.run_record import (
     write_meta,
 )
 from captioner.errors import DataError
-from captioner.files import csv_line, open_replacement
+from captioner.files import csv_line, format_json, open_replacement
 
 Row = dict[str, Any]
 KIND_COLUMNS = ("kind", "kind_probability")
@@ -179,7 +179,7 @@ class RowFile:
         if self.columns:
             line = csv_line([row.get(name, "") for name in self.columns])
             return f"{line}\n".encode()
-        return (json.dumps(row, ensure_ascii=False) + "\n").encode()
+        return (format_json(row) + "\n").encode()
 
     def _parse(self, line: bytes) -> Row:
         """Return the row on a line; raise ValueError if it is not a row."""

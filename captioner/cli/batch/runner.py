@@ -38,11 +38,11 @@ from captioner.cli.question_file import QuestionRow
 from captioner.files import csv_line
 
 if TYPE_CHECKING:
-    from captioner.predict import Answers, Result
+    from captioner.predict import Answers, Caption, Result
 
 Describe = Callable[[Iterator[Source]], Iterator["Result | Answers"]]
 """From the sources of images to their captions or answers, in order."""
-Draw = Callable[[str, str, str], tuple[str, str]]
+Draw = Callable[[str, "Caption | str", str], tuple[str, str]]
 """From an image, its caption and the path of a sheet to an error and a remark, or empty texts."""
 
 
@@ -104,6 +104,8 @@ class _Run:
         """Number of images that can have no row of their own."""
         self.kinds: dict[str, str | None] = {}
         """The kinds of the images, by path."""
+        self._captions: dict[str, Caption] = {}
+        """The best caption of each image, by its name in the row, if attention is drawn."""
         to_text = escape_path if options.output.is_csv else to_unicode
         self._to_text: Callable[[str], str] = to_text
         # From the path of an image to its name in the row.
@@ -179,6 +181,8 @@ class _Run:
             row = make_answer_record(QuestionRow(questions[0], name), result, error)
         else:
             row = make_caption_record(path, result) | {"image": name}
+            if self._draw is not None and result.error is None:
+                self._captions[name] = result.best
         if row.get("error"):
             row["error"] = self._inputs.describe_error(path, row["error"])
         elif "keywords" in self._options.batch.text_columns:
@@ -189,15 +193,14 @@ class _Run:
     def finish(self, path: str, row: Row) -> Row:
         """Write the files that belong to a row and report its problems; return the row."""
         # Before the row is appended: an image that has a row is complete.
-        if self._draw is not None and not row.get("error"):
-            row = self._draw_sheet(self._draw, path, row)
         if row.get("error"):
             self._fail(path, row["error"])
             return row
         self.kinds[path] = row.get("kind")
         old = self._rows.find(self._name(path)) if self._rows is not None else None
         previous = self._text_of(old) if old else None
-        problems = list(self._texts.write(path, self._text_of(row), keywords_of(row), previous))
+        problems = list(self._draw_sheet(self._draw, path, row)) if self._draw is not None else []
+        problems += self._texts.write(path, self._text_of(row), keywords_of(row), previous)
         for is_failure, problem in problems:
             if is_failure:
                 self._errors.add(self._to_text(path), problem)
@@ -214,16 +217,17 @@ class _Run:
             return join_keywords(keywords_of(row))
         return str(row.get("caption", ""))
 
-    def _draw_sheet(self, draw: Draw, path: str, row: Row) -> Row:
-        """Draw the sheet of an image; return its row, which has an error if that fails."""
+    def _draw_sheet(self, draw: Draw, path: str, row: Row) -> Iterator[tuple[bool, str]]:
+        """Draw the sheet of an image; yield its problems, and whether they are failures."""
         folder = self._options.batch.attention or ""
-        error, remark = draw(path, row["caption"], self._names.below(folder, path, SHEET))
+        # The row of an earlier run has the text only.
+        name: str = row.get("same_as") or row["image"]
+        caption = self._captions.get(name) or str(row["caption"])
+        error, remark = draw(path, caption, self._names.below(folder, path, SHEET))
         if remark:
-            notify(remark)
+            yield False, remark
         if error:
-            digest = {"sha256": row["sha256"]} if "sha256" in row else {}
-            return {"image": row["image"], "error": error} | digest
-        return row
+            yield True, error
 
     def _fail(self, path: str, problem: str) -> None:
         self.failed += 1

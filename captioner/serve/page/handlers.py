@@ -28,7 +28,7 @@ from captioner.serve.routes.fields import validate
 from captioner.serve.routes.native_fields import VqaRequest
 
 if TYPE_CHECKING:
-    from captioner.predict.results import Answers
+    from captioner.predict.results import Answers, Caption
 
     History = tuple[tuple[str, Answers], ...]
     P = ParamSpec("P")
@@ -58,7 +58,7 @@ class CurrentInput:
     """Path of the image; empty without one."""
     audio: str = ""
     """Path of the recording; empty without one."""
-    caption: str = ""
+    caption: Caption | None = None
 
     async def read(self) -> list[bytes]:
         """Return the content of the files; raise CaptionerError if there is none."""
@@ -140,7 +140,7 @@ class PageHandlers:
     ) -> Updates:
         """Caption an uploaded image, a recording or both; without them, clear the page."""
         paths = [(upload or {}).get("path") or "" for upload in (image, audio)]
-        updates = await self._caption_files(CurrentInput(*paths), settings)
+        updates = await self._caption_files(CurrentInput(paths[0], paths[1]), settings)
         return self._by_component(EMPTY_PAGE) | updates
 
     async def show_example(self, path: str, *settings: Any) -> Updates:
@@ -181,7 +181,7 @@ class PageHandlers:
             # Attention is shown on an image.
             "words": gr.update(choices=words, value=None, visible=decoded.image is not None),
             "attention": gr.update(value=None, visible=False),
-            "current": replace(current, caption=result.text),
+            "current": replace(current, caption=result.best),
             "correction": result.text,
             "saved": "",
         }
@@ -190,7 +190,7 @@ class PageHandlers:
     async def show_attention(self, current: CurrentInput, index: int) -> Updates:
         """Show the attention map of a word of the caption."""
         decoded = await self.engine.decode(*await current.read())
-        words = await self.engine.attention(decoded, current.caption)
+        words = await self.engine.attention(decoded, current.caption) if current.caption else []
         if index >= len(words):  # the caption has been replaced meanwhile
             return {}
         word = words[index]

@@ -36,7 +36,7 @@ async def complete(engine: Engine, chat: Chat) -> dict[str, Any]:
     """Return OpenAI's `chat.completion`."""
     choices, tokens = [], 0
     for index, pieces in enumerate(await _generate_choices(engine, chat)):
-        end = _create_truncation(chat)
+        end = _create_truncation(engine, chat)
         text = "".join([text async for text in _truncate(pieces, end)])
         message = {"role": "assistant", "content": text}
         choices.append({"index": index, "message": message, "finish_reason": end.reason})
@@ -49,7 +49,7 @@ async def stream_chunks(engine: Engine, chat: Chat) -> AsyncGenerator[Chunk, Non
 
     An error before that is raised here, so that it gets an HTTP status.
     """
-    ends = [_create_truncation(chat) for _ in range(chat.fields.n or 1)]
+    ends = [_create_truncation(engine, chat) for _ in range(chat.fields.n or 1)]
     choices = await _generate_choices(engine, chat)
     texts = [_truncate(pieces, end) for pieces, end in zip(choices, ends, strict=False)]
     texts[0] = await await_first(texts[0])
@@ -138,8 +138,11 @@ async def _iterate(pieces: Sequence[Piece]) -> Pieces:
         yield piece
 
 
-def _create_truncation(chat: Chat) -> Truncation:
-    return Truncation(limit=chat.fields.limit, stop=chat.fields.stop or ())
+def _create_truncation(engine: Engine, chat: Chat) -> Truncation:
+    config = engine.loaded.config
+    search = config.decoding if chat.question is None else config.answers
+    stop = chat.fields.stop or ()
+    return Truncation(limit=chat.fields.limit, longest=search.max_length, stop=stop)
 
 
 def _count_usage(engine: Engine, chat: Chat, tokens: int) -> dict[str, int]:

@@ -11,14 +11,17 @@ _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _USER_FIELDS = ("role", "content", "name")
 _FILES = {"image_url": "image", "input_audio": "audio"}
 """The types of parts with a file, and the names of the fields of other routes."""
+_NOUNS = {"image": "image", "audio": "recording"}
 _PART_FIELDS = ("type", "text", *_FILES, "prompt_cache_breakpoint", "cache_control")
 """The last two control prompt caches of other providers; here they have no effect."""
 _DETAILS = ("auto", "low")
 """Values of an image's `detail`; the model has a single, small input size."""
 
 
-def read_messages(messages: list[dict[str, Any]]) -> tuple[dict[str, Any], str]:
+def read_messages(messages: list[dict[str, Any]], *, needed: str) -> tuple[dict[str, Any], str]:
     """Return the last `image` and `audio` of a conversation, and the last text of its user.
+
+    `needed` states what the model takes, for the error of a conversation without a file.
 
     Raises:
         RequestError: There is no file, or a part of a message would have to be ignored.
@@ -36,15 +39,15 @@ def read_messages(messages: list[dict[str, Any]]) -> tuple[dict[str, Any], str]:
         found, texts = _read_content(message.get("content"), f"{path}.content")
         for name, values in found.items():
             if len(values) > 1:
-                noun = "images" if name == "image" else "recordings"
-                problem = f"{len(values)} {noun}; send one in each message"
+                problem = f"{len(values)} {_NOUNS[name]}s; send one in each message"
                 raise field_error(f"{path}.content", problem)
             files[name] = values[0]
         if role == "user":
             text = " ".join(texts) or text
     if not files:
-        needs = "this model needs an image or a recording in the messages"
-        raise field_error("messages", f"no image_url or input_audio; {needs}")
+        parts = " or ".join(part for part, name in _FILES.items() if _NOUNS[name] in needed)
+        needs = f"this model needs {needed} in the messages"
+        raise field_error("messages", f"no {parts}; {needs}")
     if len(text) > MAX_TEXT_LENGTH:
         length = f"more than {MAX_TEXT_LENGTH:,} characters"
         raise field_error("messages", f"the user's text has {length}")

@@ -39,12 +39,16 @@ class ChatChoice(BaseModel):
     index: int
     message: ChatMessage
     finish_reason: Literal["stop", "length"] = Field(
-        description="length: the text was truncated after max_tokens; stop: otherwise"
+        description="length: the text was truncated after max_tokens or at the longest length of"
+        " the model; stop: otherwise"
     )
 
 
 class Usage(BaseModel):
-    """Tokens of the question and of the generated texts; the image is not counted."""
+    """Tokens of the question and of the generated texts.
+
+    The image and the words of the model's own prompt are not counted.
+    """
 
     prompt_tokens: int
     completion_tokens: int
@@ -81,6 +85,13 @@ class ModelList(BaseModel):
     data: list[ModelCard]
 
 
+def _describe_inputs(engine: Engine) -> str:
+    """Return what the model takes, as messages name it."""
+    if engine.loaded.audio_rate is None:
+        return "an image"
+    return "a recording" if engine.loaded.view is None else "an image or a recording"
+
+
 def create_openai_router(engine: Engine, fetcher: Fetcher, *, name: str) -> APIRouter:
     """Create the routes; `name` is the name of the model."""
     routes, started = APIRouter(prefix="/v1", tags=["OpenAI"]), int(time.time())
@@ -111,7 +122,7 @@ def create_openai_router(engine: Engine, fetcher: Fetcher, *, name: str) -> APIR
         search.
         """
         fields = validate(ChatRequest, await read_json(request))
-        found, text = read_messages(fields.messages)
+        found, text = read_messages(fields.messages, needed=_describe_inputs(engine))
         intent = classify_intent(text, captions=engine.loaded.captions)
         files = [await read_image_field(v, fetcher, name=name) for name, v in found.items()]
         image = await engine.decode(*files)

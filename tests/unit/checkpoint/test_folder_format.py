@@ -125,7 +125,13 @@ def test_each_file_of_a_transformers_folder_counts(shards, tmp_path):
     seen.add(fingerprint([tmp_path]))
     (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
     seen.add(fingerprint([tmp_path]))
-    assert len(seen) == 4
+    (tmp_path / "README.md").write_text("# Model card")
+    assert fingerprint([tmp_path]) in seen
+    (tmp_path / "qformer_tokenizer").mkdir()
+    for content in ("{}", "{} "):
+        (tmp_path / "qformer_tokenizer" / "tokenizer.json").write_text(content)
+        seen.add(fingerprint([tmp_path]))
+    assert len(seen) == 6
 
 
 def test_the_weights_of_a_transformers_folder_are_sampled(tmp_path):

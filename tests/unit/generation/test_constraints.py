@@ -184,7 +184,7 @@ def test_words_can_contain_characters_without_a_piece(tokenizer, word):
 
 def test_words_without_pieces_and_bytes_are_rejected():
     class Bare:
-        ends, silent = (EOS,), ()
+        ends, silent, suppressed = (EOS,), (), ()
 
         def list_pieces(self):
             return [None, None, None, None, " a", " dog"]
@@ -199,6 +199,38 @@ def test_words_without_pieces_and_bytes_are_rejected():
 def test_default_options_have_no_constraints():
     found = build_constraints(DecodingConfig(), tokenizers["bpe"], lowercase=True)
     assert found.rules == found.required == ()
+
+
+@pytest.mark.parametrize("tokenizer", tokenizers.values(), ids=tokenizers)
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"must_include": ("a dog",)}, "must_include: 'a dog'"),
+        ({"must_include": ("red ball", "a hot-dog|dog's ball")}, "a hot-dog|dog's ball"),
+        ({"prefix": "A dog runs"}, "prefix: 'A dog runs'"),
+    ],
+)
+def test_words_that_contain_banned_ones_are_rejected(tokenizer, options, named):
+    for banned in ("dog",), ("truck", "Dog"):
+        with pytest.raises(CaptionerError) as caught:
+            plan(tokenizer, banned=banned, **options)
+        assert named in str(caught.value)
+        assert repr(banned[-1]) in str(caught.value)
+    plan(tokenizer, banned=("do", "gs"), **options)
+
+
+def test_words_are_allowed_that_only_begin_like_banned_ones():
+    plan(tokenizers["bpe"], banned=("dog", "red balls"), must_include=("doggy|dog", "red ball"))
+
+
+@pytest.mark.parametrize("options", [{"prefix": "a dog"}, {"must_include": ("dog",)}])
+def test_words_of_suppressed_tokens_are_rejected(options, monkeypatch):
+    tokenizer = tokenizers["bpe"]
+    pieces = tokenizer.list_pieces()
+    suppressed = tuple(i for i, piece in enumerate(pieces) if piece and "d" in piece.lower())
+    monkeypatch.setattr(Tokenizer, "suppressed", suppressed)
+    with pytest.raises(CaptionerError, match=r"dog' cannot be generated with the tokens"):
+        build_constraints(DecodingConfig(**options), tokenizer, lowercase=True)
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,14 @@ def test_constraints_with_word_pieces(options: dict, text: str, allowed: bool) -
     assert allows(plan(WORDS, **options), WORDS.encode(text)[:-1]) is allowed
 
 
+@pytest.mark.parametrize("text", ["LLL日本", "日本L", "日本人", "大日本"])
+def test_words_of_scripts_without_spaces_are_matched_whole(text: str) -> None:
+    automata = plan(BYTES, must_include=("日本",))
+    assert not allows(automata, BYTES.divide(text))
+    for other in ("日本", "a 日本", "L,日本", "L\x18日本", f"{text} 日本"):
+        assert allows(automata, BYTES.divide(other))
+
+
 @pytest.mark.parametrize("options", [{"must_include": ("xyz",)}, {"prefix": "a xyz"}])
 def test_words_outside_the_vocabulary_are_rejected(options: dict) -> None:
     with pytest.raises(CaptionerError, match=r"xyz.* cannot be generated"):

@@ -30,7 +30,7 @@ PIECES = [None] * 4 + [" a", " red", " dog", " cat", " ball", "s"]
 
 
 class Words:
-    ends, silent = (EOS,), ()
+    ends, silent, suppressed = (EOS,), (), ()
 
     def list_pieces(self):
         return PIECES

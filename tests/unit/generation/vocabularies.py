@@ -18,7 +18,7 @@ MARKS = ["'", "-", ",", "."]
 class Vocabulary:
     """What both kinds have in common."""
 
-    bos, pad, ends, silent = 7, 5, (6, 2), ()
+    bos, pad, ends, silent, suppressed = 7, 5, (6, 2), (), ()
 
     def __init__(self, pieces: Sequence[bytes]) -> None:
         self.pieces: list[bytes | None] = list(pieces)

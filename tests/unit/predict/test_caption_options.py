@@ -152,6 +152,20 @@ def test_a_stream_can_be_sampled_and_constrained(model):
     assert "dog" in "".join(model.stream(picture(0), must_include=["dog"], max_length=12)).split()
 
 
+IMPOSSIBLE = {"no_repeat_ngram": 1, "prefix": "a dog a", "max_length": 12}
+
+
+def test_a_stream_without_a_possible_text_is_an_error(model):
+    (result,) = model.caption([picture(0)], **IMPOSSIBLE)
+    with pytest.raises(CaptionerError, match="no caption of at most 12 tokens"):
+        result.best  # noqa: B018
+    pieces = []
+    with pytest.raises(CaptionerError, match="no text of at most 12 tokens satisfies all options"):
+        pieces.extend(model.stream(picture(0), **IMPOSSIBLE))
+    with pytest.raises(CaptionerError, match="no text of at most 12 tokens"):
+        list(model.stream(picture(0), method="sample", **IMPOSSIBLE))
+
+
 def test_an_answer_can_be_streamed(vqa_model):
     for number, question in enumerate(QUESTIONS[:3]):
         expected = vqa_model.ask(picture(number), question, beam_size=1).text
@@ -321,12 +335,30 @@ def test_scored_texts_are_printed_best_first(run, photos, model):
     assert "error" in second
 
 
+def test_a_score_of_an_impossible_text_is_null_in_json(run, photos, monkeypatch):
+    """Models may suppress the tokens of a text."""
+    scores = [Scored("a", float("-inf"), float("-inf"))]
+    monkeypatch.setattr(Captioner, "score", lambda *args, **options: scores)
+    status, (line,), _ = run(photos / "0.png", "--score", "a", "--jsonl")
+    row = json.loads(line, parse_constant=pytest.fail)
+    assert (status, row["scores"]) == (0, [{"text": "a", "logprob": None, "score": None}])
+
+
 def test_streamed_captions_are_printed(run, photos, model):
     paths = [photos / "0.png", photos / "1.png"]
     greedy = [model.caption(path, beam_size=1)[0].text for path in paths]
     assert run(paths[0], "--stream") == (0, [greedy[0]], "")
     expected = [f"{path}\t{text}" for path, text in zip(paths, greedy, strict=True)]
     assert run(*paths, "--stream") == (0, expected, "")
+
+
+def test_a_streamed_caption_that_cannot_end_is_an_error(run, photos):
+    paths = photos / "0.png", photos / "1.png"
+    words = "--stream", "--no-repeat-ngram", 1, "--prefix", "a dog a", "--max-length", 12
+    status, out, err = run(*paths, *words)
+    assert status == 1
+    assert err.count("no text of at most 12 tokens satisfies all options") == 2
+    assert [line.split("\t") for line in out] == [[str(path), "a dog"] for path in paths]
 
 
 @pytest.mark.parametrize(
