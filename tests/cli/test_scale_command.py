@@ -23,6 +23,7 @@ pytestmark = pytest.mark.usefixtures("working_folder")
         (["--temperature", "2"], "needs --sample"),
         (["--no-images"], "needs --format webdataset"),
         (["--price-per-hour", "2"], "needs --dry-run"),
+        (["--metrics-host", "0.0.0.0"], "needs --metrics-port"),
     ],
 )
 def test_options_that_do_not_fit_are_rejected(words, problem, capsys):

@@ -8,7 +8,6 @@ import pytest
 from scale_inputs import make_tars, png
 
 from captioner.errors import DataError
-from captioner.scale.urls import expand_pattern
 from captioner.scale.work_units import WorkUnit, find_units
 
 pytest.importorskip("fsspec")
@@ -64,11 +63,6 @@ def test_tars_are_shards(tmp_path):
     assert [unit.url for unit in find_units(str(folder / "{01..02}.tar"), chunk=9)] == urls[1:]
     assert [unit.url for unit in find_units(str(folder / "*[12].tar"), chunk=9)] == urls[1:]
     assert [unit.url for unit in find_units(urls[0], chunk=9)] == urls[:1]
-
-
-def test_braces_count_and_list():
-    assert expand_pattern("x{08..11}.tar") == ["x08.tar", "x09.tar", "x10.tar", "x11.tar"]
-    assert expand_pattern("{b,a}/{1..2}") == ["a/1", "a/2", "b/1", "b/2"]
 
 
 def test_remote_folders(tmp_path):
