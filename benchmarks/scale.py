@@ -7,8 +7,8 @@
   two tokens. A small checkpoint (`--checkpoint`) makes this faster.
 
 `--photos FOLDER` takes the photographs from a folder, in the order of their names; without it, they
-are drawn. The published numbers are those of `--images 5000 --shards 50 --rows`, which needs the
-disk space of the photographs twice.
+are drawn. `--images 5000 --shards 50 --rows` compares 5,000 photographs in 50 tars and leaves out
+the memory; the photographs are written twice.
 """
 
 from __future__ import annotations
