@@ -73,11 +73,13 @@ def test_remote_folders(tmp_path):
     try:
         (unit,) = find_units("memory://inputs/*.tar", chunk=9)
         (same,) = find_units("memory://inputs", chunk=9)
+        (chained,) = find_units("simplecache::memory://inputs", chunk=9)
     finally:
         fs.rm("/inputs", recursive=True)
     assert unit.url.startswith("memory://")
     assert unit.url.endswith("inputs/one.tar")
     assert same.url.endswith("inputs/one.tar")
+    assert chained.url == "simplecache::memory://inputs/one.tar"
 
 
 def test_inputs_that_cannot_be_used_are_rejected(images, tmp_path):
