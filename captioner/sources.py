@@ -69,8 +69,8 @@ def tail_checksum(data: bytes) -> int:
 
 
 def is_url(path: str) -> bool:
-    """Return whether a text is a URL, such as `s3://bucket/000.tar`."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path) is not None
+    """Return whether a text is a URL, such as `s3://bucket/000.tar` or `simplecache::s3://...`."""
+    return re.match(r"(?:[A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+://", path) is not None
 
 
 def read_member(member: Member) -> bytes:

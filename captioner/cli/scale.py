@@ -70,6 +70,7 @@ class ScaleOptions:
     threads: int | None
     address: str | None
     metrics_port: int | None
+    metrics_host: str | None
     dry_run: bool
     price_per_hour: float | None
 
@@ -155,6 +156,11 @@ def _add_workers(parser: Parser) -> None:
     group.add_argument("--address", metavar="HOST:PORT", help=text)
     text = "Serve Prometheus metrics on this port of this machine; 0 is any free port."
     group.add_argument("--metrics-port", metavar="PORT", type=port, help=text)
+    text = (
+        "Address to serve the metrics on. Default: 127.0.0.1. For a Prometheus server on another"
+        " machine, an address of this one, or 0.0.0.0 for all; there is no access control."
+    )
+    group.add_argument("--metrics-host", metavar="HOST", help=text)
     text = "Process a sample of the images on this machine, print an estimate and write nothing."
     group.add_argument("--dry-run", action="store_true", help=text)
     text = "With --dry-run, the price of one worker for an hour."
@@ -177,6 +183,8 @@ def _find_conflict(options: ScaleOptions) -> str:
         (f"{', '.join(sampling)} needs --sample", sampling and "method" not in given),
         ("--no-images needs --format webdataset",
          options.no_images and options.format != "webdataset"),
+        ("--metrics-host needs --metrics-port",
+         options.metrics_host is not None and options.metrics_port is None),
         ("--price-per-hour needs --dry-run",
          options.price_per_hour is not None and not options.dry_run),
     ):  # fmt: skip
@@ -216,9 +224,9 @@ def make_job(options: ScaleOptions) -> Any:
     """Return what all workers have in common; names of the Hub get their present commit."""
     from captioner.checkpoint import pin_checkpoint
     from captioner.checkpoint.resolution import absolute_name
+    from captioner.data.shards.urls import absolute_url
     from captioner.scale.shard_rows import Columns
     from captioner.scale.shard_worker import Job
-    from captioner.scale.urls import absolute_url
 
     names = options.checkpoint or ["bundled"]
     columns = Columns(options.image_column, options.key_column, options.question_column)
@@ -263,4 +271,5 @@ def make_run_options(options: ScaleOptions) -> Any:
         threads=options.threads,
         address=options.address,
         metrics_port=options.metrics_port,
+        metrics_host=options.metrics_host or "127.0.0.1",
     )

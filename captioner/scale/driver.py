@@ -42,6 +42,7 @@ class RunOptions:
     address: str | None = None
     """Address of a Ray cluster."""
     metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,17 @@ def run_shards(job: Job, options: RunOptions, notify: Notify) -> Summary:
     output = OutputFolder(job.output)
     units = find_units(options.source, chunk=options.chunk, recursive=options.recursive)
     settings, origin = collect_settings(job, options), describe_origin(job)
-    total = open_run(output, settings, origin, units, resume=options.resume)
     with ExitStack() as stack:
+        stack.enter_context(output.locked())
+        total = open_run(output, settings, origin, units, resume=options.resume)
         manifest = Manifest(output)
         stack.callback(manifest.close)
         for message in manifest.restore(by_digest=options.by_digest):
             notify(message)
         if len(manifest.finished) < total:
-            metrics = RunMetrics(options.metrics_port) if options.metrics_port is not None else None
-            if metrics is not None:
+            metrics = None
+            if options.metrics_port is not None:
+                metrics = RunMetrics(options.metrics_port, options.metrics_host)
                 stack.callback(metrics.close)
             nodes = stack.enter_context(ray_session(options.address, notify))
             plan = plan_workers(

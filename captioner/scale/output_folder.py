@@ -17,12 +17,21 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+from captioner.data.shards.urls import absolute_url, describe_failure, join_url, open_file_system
 from captioner.errors import DataError
 from captioner.files import file_digest, replace_file
-from captioner.scale.urls import absolute_url, is_remote, join_url, one_line, open_file_system
+from captioner.sources import is_url
 
 PARTS = "parts"
+LOCK = ".captioner.lock"
+"""A file that a run holds locked until it ends."""
 OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci", "hf", "r2")
 """Protocols whose uploads are atomic."""
 UPLOAD_SECONDS = 10.0
@@ -37,7 +46,33 @@ class OutputFolder:
 
     def __init__(self, url: str) -> None:
         self.url = absolute_url(url)
-        self.is_remote = is_remote(self.url)
+        self.is_remote = is_url(self.url)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs on this machine from using the folder within the block.
+
+        Remote folders, and file systems without locks, are not locked.
+
+        Raises:
+            DataError: Another run uses the folder.
+        """
+        if self.is_remote or fcntl is None or os.path.isfile(self.url):
+            yield
+            return
+        path = os.path.join(self.url, LOCK)
+        with self._guard(LOCK):
+            os.makedirs(self.url, exist_ok=True)
+            file = open(path, "ab")  # noqa: SIM115
+        with file:
+            if not _try_lock(file, path):
+                hint = "wait for its end, or give another folder"
+                raise DataError(f"{self.url}: another run writes to this folder; {hint}")
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    os.remove(path)
 
     @contextmanager
     def new_part(self, name: str) -> Iterator[str]:
@@ -141,7 +176,8 @@ class OutputFolder:
         with self._guard(""):
             if fs.isfile(path):
                 raise DataError(f"{self.url}: is a file; give a folder")
-            return not fs.isdir(path) or not fs.ls(path, detail=False)
+            names = fs.ls(path, detail=False) if fs.isdir(path) else []
+        return all(name.rpartition("/")[2] == LOCK for name in names)
 
     def list_names(self) -> set[str]:
         """Return the names in the folder, without hidden ones."""
@@ -181,7 +217,9 @@ class OutputFolder:
             yield
         except OSError as error:
             place = join_url(self.url, name)
-            raise DataError(f"{place}: cannot be read or written ({one_line(error)})") from None
+            raise DataError(
+                f"{place}: cannot be read or written ({describe_failure(error)})"
+            ) from None
 
 
 class AppendedFile:
@@ -226,6 +264,18 @@ class AppendedFile:
     def _upload(self) -> None:
         self._output.write(self._name, Path(self._path).read_bytes())
         self._uploaded = time.monotonic()
+
+
+def _try_lock(file: BinaryIO, path: str) -> bool:
+    """Lock an open file until it is closed; return whether no other process has done so."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Another run may have removed the file since it was opened.
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    except OSError:  # a file system without locks
+        return True
 
 
 def is_temporary(name: str) -> bool:

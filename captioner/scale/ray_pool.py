@@ -17,11 +17,11 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, TextIO
 
+from captioner.data.shards.urls import describe_failure
 from captioner.errors import CaptionerError
 from captioner.extras import explain_missing
 from captioner.scale.cluster_plan import Node, Plan
 from captioner.scale.shard_worker import Job, Record, ShardWorker
-from captioner.scale.urls import one_line
 from captioner.scale.work_units import WorkUnit
 
 _WATCH_SECONDS = 1.0
@@ -60,7 +60,9 @@ def ray_session(
         try:
             ray.init(address, log_to_driver=False, logging_level=level, **options)
         except Exception as error:  # of many types
-            raise CaptionerError(f"Ray at {address} cannot be used: {one_line(error)}") from None
+            raise CaptionerError(
+                f"Ray at {address} cannot be used: {describe_failure(error)}"
+            ) from None
         ended = threading.Event()
         if address == "local":
             values = (notify, ended)
@@ -162,7 +164,7 @@ def run_pool(job: Job, plan: Plan, units: Iterable[tuple[int, WorkUnit]]) -> Ite
         for row in dataset.iter_rows():
             yield Record(**json.loads(row["record"]))
     except ray.exceptions.RayError as error:
-        raise CaptionerError(f"Ray has failed: {one_line(error)}") from None
+        raise CaptionerError(f"Ray has failed: {describe_failure(error)}") from None
 
 
 class _PoolWorker:

@@ -12,14 +12,18 @@ _SECONDS = (1, 3, 10, 30, 100, 300, 1000, 3000)
 
 
 class RunMetrics:
-    """The metrics of one run, on a port of this machine; their names begin with `captioner_scale`.
+    """The metrics of one run, at a port of this machine; their names begin with `captioner_scale`.
+
+    Args:
+        port: The port; 0 is any free one.
+        host: Address of an interface to listen on; 0.0.0.0 is all of IPv4.
 
     Raises:
-        CaptionerError: The port is in use.
+        CaptionerError: The port is in use, or the address is not one of this machine.
         DependencyError: prometheus-client is not installed.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         with explain_missing("--metrics-port"):
             from prometheus_client import (
                 CollectorRegistry,
@@ -39,9 +43,10 @@ class RunMetrics:
         self._seconds = histogram("shard_seconds", "Time of a shard", buckets=_SECONDS)
         self._queue = gauge("queue", "Shards that are not done")
         try:
-            self._server, _ = start_http_server(port, addr="127.0.0.1", registry=registry)
+            self._server, _ = start_http_server(port, addr=host, registry=registry)
         except OSError as error:
-            raise CaptionerError(f"--metrics-port {port}: {error.strerror}; use another") from None
+            place = f"--metrics-port {port} at {host}"
+            raise CaptionerError(f"{place}: {error.strerror}; use another") from None
         self.port: int = self._server.server_port
 
     def record(self, record: Record, left: int) -> None:

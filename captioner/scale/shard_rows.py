@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from captioner.data.shards.parquet_rows import parse_image
+from captioner.data.shards.tar_index import member_kind, split_key
+from captioner.data.shards.urls import describe_failure, join_url, open_url
 from captioner.errors import DataError
 from captioner.extras import explain_missing
-from captioner.files import IMAGE_SUFFIXES
-from captioner.scale.urls import join_url, one_line, open_url
 from captioner.scale.work_units import WorkUnit
 
 MAX_BYTES = 2**28
@@ -70,7 +71,7 @@ def iterate_rows(unit: WorkUnit, columns: Columns) -> Iterator[ShardRow]:
                 image, error = _read_image(join_url(unit.url, name), name)
                 yield ShardRow(key, image, name=name, error=error)
     except (OSError, EOFError, tarfile.TarError, ValueError) as error:
-        raise ShardError(f"{unit.url}: cannot be read ({one_line(error)})") from None
+        raise ShardError(f"{unit.url}: cannot be read ({describe_failure(error)})") from None
 
 
 def _read_tar(url: str) -> Iterator[ShardRow]:
@@ -81,11 +82,9 @@ def _read_tar(url: str) -> Iterator[ShardRow]:
         for member in archive:
             archive.members = []  # type: ignore[attr-defined]  # otherwise all are kept
             name = member.name.removeprefix("./")
-            folder, base = os.path.split(name)
-            if not member.isreg() or base.startswith("."):
+            stem, extension = split_key(name)
+            if not member.isreg() or not os.path.basename(stem):  # a hidden file
                 continue
-            stem, _, extension = base.partition(".")
-            stem = f"{folder}/{stem}" if folder else stem
             if files and stem != key:
                 yield _make_row(key, files)
                 files = {}
@@ -104,8 +103,7 @@ def _read_tar(url: str) -> Iterator[ShardRow]:
 
 def _make_row(key: str, files: Mapping[str, tuple[str, bytes | None]]) -> ShardRow:
     """Return a row of a WebDataset from its files: name and content by extension."""
-    suffixes = tuple(suffix[1:] for suffix in IMAGE_SUFFIXES)
-    extension = next((x for x in files if x.lower().endswith(suffixes)), None)
+    extension = next((x for x in files if member_kind(key, x) == "image"), None)
     contents = {x: content for x, (_, content) in files.items() if content is not None}
     fields: dict[str, Any] = {}
     try:
@@ -145,21 +143,17 @@ def _read_parquet(url: str, columns: Columns) -> Iterator[ShardRow]:
                     yield _make_parquet_row(key, value, row, folder)
                     number += 1
     except pyarrow.ArrowException as error:
-        raise ShardError(f"{url}: cannot be read ({one_line(error)})") from None
+        raise ShardError(f"{url}: cannot be read ({describe_failure(error)})") from None
 
 
 def _make_parquet_row(key: str, value: Any, row: Mapping[str, Any], folder: str) -> ShardRow:
     """Return a row; the value of its image is bytes, a path, or an object with one of them."""
-    image, path = value, None
-    if isinstance(value, Mapping):
-        image, path = value.get("bytes"), value.get("path")
-    elif isinstance(value, str):
-        image, path = None, value
-    name = str(path or key)
-    if isinstance(image, bytes):
+    image, path = parse_image(value)
+    name = path or key
+    if image is not None:
         error = _describe_size(name) if len(image) > MAX_BYTES else ""
         return ShardRow(key, None if error else image, row, name, error=error)
-    if not isinstance(path, str) or not path:
+    if not path:
         kind = type(value).__name__
         problem = f"{key}: the image is {kind}; expected bytes, a path or both in a struct"
         return ShardRow(key, None, row, name, error=problem)
@@ -175,7 +169,7 @@ def _read_image(url: str, name: str) -> tuple[bytes | None, str]:
         with open_url(url) as file:
             content = file.read(MAX_BYTES + 1)
     except (OSError, DataError) as error:
-        return None, f"{name}: cannot be read ({one_line(error)})"
+        return None, f"{name}: cannot be read ({describe_failure(error)})"
     if len(content) > MAX_BYTES:
         return None, _describe_size(name)
     return content, ""

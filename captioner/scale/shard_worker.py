@@ -15,11 +15,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from captioner.config.decoding_options import widen_beam
+from captioner.data.shards.urls import describe_failure, open_url
 from captioner.errors import CaptionerError, QuestionError
 from captioner.scale.output_folder import MOST_ATTEMPTS, OutputFolder
 from captioner.scale.part_files import SUFFIXES, Format, count_rows, open_part
 from captioner.scale.shard_rows import Columns, ShardError, ShardRow, iterate_rows
-from captioner.scale.urls import one_line, open_url
 from captioner.scale.work_units import WorkUnit
 
 if TYPE_CHECKING:
@@ -98,7 +98,9 @@ class ShardWorker:
         except CaptionerError as error:
             self.problem = str(error)
         except Exception as error:
-            self.problem = f"the model cannot be loaded: {type(error).__name__}: {one_line(error)}"
+            self.problem = (
+                f"the model cannot be loaded: {type(error).__name__}: {describe_failure(error)}"
+            )
 
     def process(self, number: int, unit: WorkUnit) -> Record:
         """Write the part of a shard unless it exists; return its record."""
@@ -120,7 +122,7 @@ class ShardWorker:
         except CaptionerError as error:  # an option, or the output cannot be written
             values |= {"error": str(error), "stops": True}
         except Exception as error:
-            problem = f"{type(error).__name__}: {one_line(error)}"
+            problem = f"{type(error).__name__}: {describe_failure(error)}"
             values["error"] = f"{unit.label}: {problem}"
         return Record(**values | {"seconds": round(time.monotonic() - start, 3)})
 
@@ -146,7 +148,9 @@ class ShardWorker:
                     errors += bool(row.get("error"))
                 part.close()
             except OSError as error:
-                raise CaptionerError(f"{path}: cannot be written ({one_line(error)})") from None
+                raise CaptionerError(
+                    f"{path}: cannot be written ({describe_failure(error)})"
+                ) from None
         return rows, errors
 
 

@@ -9,17 +9,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from captioner.errors import DataError
-from captioner.files import IMAGE_SUFFIXES
-from captioner.scale.urls import (
+from captioner.data.shards.urls import (
     absolute_url,
+    describe_failure,
     describe_stamp,
-    expand_pattern,
+    expand_braces,
+    expand_wildcards,
     is_pattern,
     list_files,
-    one_line,
     open_file_system,
 )
+from captioner.errors import DataError
+from captioner.files import IMAGE_SUFFIXES
 
 Kind = Literal["tar", "parquet", "images"]
 SUFFIXES: dict[Kind, tuple[str, ...]] = {
@@ -79,7 +80,7 @@ def find_units(source: str, *, chunk: int, recursive: bool = False) -> Iterator[
     try:
         folder, files = _list_inputs(url, recursive)
     except (OSError, ValueError) as error:
-        raise DataError(f"{source}: cannot be read ({one_line(error)})") from None
+        raise DataError(f"{source}: cannot be read ({describe_failure(error)})") from None
     kinds: dict[Kind, list[tuple[str, Mapping[str, Any]]]] = {}
     for name, info in files:
         kind = kind_of(name)
@@ -112,7 +113,7 @@ def kind_of(name: str) -> Kind | None:
 def _list_inputs(url: str, recursive: bool) -> tuple[str, Files]:
     """Return a folder and its files, or "" and the files of a pattern; raise OSError."""
     if is_pattern(url):
-        urls = expand_pattern(url)
+        urls = sorted({u for text in expand_braces(url) for u in expand_wildcards(text)})
         if not urls:
             raise DataError(f"{url}: matches no file")
     else:

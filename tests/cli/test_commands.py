@@ -39,6 +39,7 @@ REQUIRED = {
     "export": ["CHECKPOINT"],
     "web": ["OUT"],
     "push": ["DIR", "USER/NAME"],
+    "scale": ["IN", "OUT"],
 }
 """Arguments without which a command reports that they are missing."""
 

@@ -8,6 +8,7 @@ import pytest
 from scale_inputs import make_tars
 
 from captioner.cli import scale
+from captioner.scale.output_folder import OutputFolder
 
 pytestmark = pytest.mark.usefixtures("working_folder")
 
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.usefixtures("working_folder")
         (["--temperature", "2"], "needs --sample"),
         (["--no-images"], "needs --format webdataset"),
         (["--price-per-hour", "2"], "needs --dry-run"),
+        (["--metrics-host", "0.0.0.0"], "needs --metrics-port"),
     ],
 )
 def test_options_that_do_not_fit_are_rejected(words, problem, capsys):
@@ -40,6 +42,15 @@ def test_a_dry_run_prints_an_estimate_and_writes_nothing(vqa_checkpoint, tmp_pat
     assert float(lines["images per second and worker"]) > 0
     assert "cost" in lines
     assert not (tmp_path / "out").exists()
+
+
+def test_a_second_run_on_one_folder_is_rejected_in_one_line(photos, vqa_checkpoint, capsys):
+    with OutputFolder("out").locked():
+        assert scale.main(["photos", "out", "--resume", "--checkpoint", vqa_checkpoint]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "out: another run writes to this folder; wait for its end, or give another" in err
+    assert len(err.splitlines()) == 1
 
 
 def test_without_ray_the_message_names_the_extra(photos, vqa_checkpoint, monkeypatch, capsys):

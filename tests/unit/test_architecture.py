@@ -48,7 +48,7 @@ ALLOWED |= {
     "quality": {"data", "files", "images", "metrics", "predict", "text"},
     "training": LEAVES
     | {"backends", "data", "build", "checkpoint", "evaluation", "export", "generation", "predict"},
-    "scale": {"checkpoint", "config", "files", "images", "predict"},
+    "scale": {"checkpoint", "config", "data", "files", "images", "predict", "sources"},
     "cli": LEAVES
     | {"data", "build", "checkpoint", "evaluation", "export", "predict", "serve", "training"}
     | {"quality", "scale"},

@@ -60,7 +60,7 @@ def read_parquet(url: str, report: Report) -> Iterator[ParquetRow]:
             for batch in table.iter_batches(batch_size=_ROWS):
                 for row in batch.to_pylist():
                     number += 1
-                    image, name = _parse_image(row.pop(column))
+                    image, name = parse_image(row.pop(column))
                     if image is None and not name:
                         where = f"{os.path.basename(url)}:{number}"
                         report.add(MISSING_IMAGE, where, rows=1)
@@ -74,7 +74,7 @@ def read_parquet(url: str, report: Report) -> Iterator[ParquetRow]:
             ) from None
 
 
-def _parse_image(value: Any) -> tuple[bytes | None, str]:
+def parse_image(value: Any) -> tuple[bytes | None, str]:
     """Return the bytes of an image and its path; None and "" for those that are missing."""
     if isinstance(value, dict):
         image, name = value.get("bytes"), value.get("path")

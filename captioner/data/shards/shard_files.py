@@ -1,4 +1,4 @@
-"""Find shards on disk or on a server, and open them with fsspec.
+"""Find and open the shards of a data set, on disk or on a server.
 
 A data set is one shard, a folder of shards, or a pattern with braces, stars and question marks,
 such as `s3://bucket/train-{000..049}.tar`.
@@ -14,18 +14,25 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from captioner.data.example import SPLIT_NAMES, normalize_split
+from captioner.data.shards.urls import (
+    absolute_url,
+    describe_stamp,
+    expand_braces,
+    expand_wildcards,
+    is_pattern,
+    join_url,
+    list_files,
+    open_file_system,
+    open_url,
+)
 from captioner.errors import DataError
-from captioner.extras import explain_missing
 from captioner.sources import is_url
 
 TAR, PARQUET = ".tar", ".parquet"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-_BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
-_BLOCK = 2**24
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class ShardFile:
 
 def is_shard_address(root: str) -> bool:
     """Return whether the location of a data set is a URL or a pattern of shards."""
-    return is_url(root) or (bool(re.search(r"[*?{]", root)) and not os.path.exists(root))
+    return is_url(root) or is_pattern(root)
 
 
 def find_shard_files(root: str) -> list[str]:
@@ -68,12 +75,10 @@ def find_shard_files(root: str) -> list[str]:
     Raises:
         DataError: There is none, or they have several formats, or the server cannot be read.
     """
-    if root.startswith(("file://", "local://")):
-        root = re.sub(r"^[a-z]+://", "", root)
-    is_remote = is_url(root)
+    url = absolute_url(os.path.expanduser(root))
     shards: list[str] = []
-    for pattern in expand_braces(root):
-        shards += _find_remote(pattern) if is_remote else _find_local(pattern)
+    for pattern in [url] if os.path.exists(url) else expand_braces(url):
+        shards += _find_remote(pattern) if is_url(pattern) else _find_local(pattern)
     shards = list(dict.fromkeys(shards))
     if not shards:
         raise DataError(f"{root}: no shards here; expected the path of .tar or .parquet files")
@@ -102,32 +107,14 @@ def suffix_of(shard: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
-def expand_braces(pattern: str) -> list[str]:
-    """Return the texts for a pattern with `{000..049}` or `{train,val}`, in order."""
-    match = _BRACES.search(pattern)
-    if match is None:
-        return [pattern]
-    if numbers := _RANGE.fullmatch(match[1]):
-        first, last = numbers.groups()
-        width = len(first) if first.startswith("0") else 0
-        choices = [f"{n:0{width}d}" for n in range(int(first), int(last) + 1)]
-    else:
-        choices = match[1].split(",")
-    rest = expand_braces(pattern[match.end() :])
-    return [pattern[: match.start()] + a + b for a, b in itertools.product(choices, rest)]
-
-
 def _find_local(pattern: str) -> list[str]:
-    path = os.path.abspath(os.path.expanduser(pattern))
-    if os.path.isdir(path):
-        paths = glob.iglob(os.path.join(glob.escape(path), "**"), recursive=True)
+    if os.path.isdir(pattern):
+        paths = glob.iglob(os.path.join(glob.escape(pattern), "**"), recursive=True)
         return _keep_shards(paths)
-    if os.path.exists(path):
-        return [path]
-    matches = sorted(glob.glob(path, recursive=True))
-    if not matches:
+    shards = [path for path in expand_wildcards(pattern) if os.path.exists(path)]
+    if not shards:
         raise DataError(f"{pattern}: no such file; check the path or the pattern (data.root)")
-    return matches
+    return shards
 
 
 def _keep_shards(paths: Iterator[str] | Sequence[str]) -> list[str]:
@@ -138,16 +125,13 @@ def _keep_shards(paths: Iterator[str] | Sequence[str]) -> list[str]:
 
 
 def _find_remote(pattern: str) -> list[str]:
-    protocol = pattern.partition("://")[0]
     with explain_server(pattern):
-        system, path = _open_system(pattern)
-        if re.search(r"[*?]", path.partition("?")[0]) and protocol not in ("http", "https"):
-            paths = sorted(system.glob(path))
-        elif pattern.partition("?")[0].lower().endswith((TAR, PARQUET, *COMPRESSED)):
+        if is_pattern(pattern):
+            return expand_wildcards(pattern)
+        if pattern.partition("?")[0].lower().endswith((TAR, PARQUET, *COMPRESSED)):
             return [pattern]
-        else:
-            paths = _keep_shards(system.find(path))
-    return [system.unstrip_protocol(p) for p in paths]
+        names = (name for name, _ in list_files(pattern, recursive=True))
+        return _keep_shards([join_url(pattern, name) for name in names])
 
 
 def describe_shard(url: str) -> ShardFile:
@@ -159,38 +143,26 @@ def describe_shard(url: str) -> ShardFile:
             raise DataError(f"{url}: cannot be read ({error.strerror}); check the path") from None
         return ShardFile(url, status.st_size, str(status.st_mtime_ns))
     with explain_server(url):
-        system, path = _open_system(url)
-        size, version = system.info(path).get("size"), system.ukey(path)
-    if size is None:
+        system, path = open_file_system(url)
+        info = system.info(path)
+    if info.get("size") is None:
         raise DataError(f"{url}: the server does not report the size; copy the shard to a disk")
-    return ShardFile(url, int(size), version)
+    return ShardFile(url, int(info["size"]), describe_stamp(info))
 
 
 @contextmanager
-def open_shard(url: str, *, buffer: int = 8192) -> Iterator[BinaryIO]:
-    """Open a shard as a seekable binary file; raise DataError.
-
-    `buffer` is the number of bytes that are read ahead of a local file.
-    """
-    if not is_url(url):
-        try:
-            file: Any = open(url, "rb", buffering=buffer)  # noqa: SIM115
-        except OSError as error:
-            raise DataError(f"{url}: cannot be read ({error.strerror}); check the path") from None
-        with file:
+def open_shard(url: str) -> Iterator[BinaryIO]:
+    """Open a shard as a seekable binary file; raise DataError."""
+    if is_url(url):
+        with explain_server(url), open_url(url) as file:
             yield file
         return
-    with explain_server(url):
-        system, path = _open_system(url)
-        with system.open(path, "rb", block_size=_BLOCK) as file:
-            yield file
-
-
-def _open_system(url: str) -> tuple[Any, str]:
-    with explain_missing(f"reading {url}"):
-        import fsspec
-    system, path = fsspec.core.url_to_fs(url)
-    return system, path
+    try:
+        file = open_url(url)
+    except OSError as error:
+        raise DataError(f"{url}: cannot be read ({error.strerror}); check the path") from None
+    with file:
+        yield file
 
 
 @contextmanager

@@ -78,7 +78,7 @@ def split_key(name: str) -> tuple[str, str]:
     """Return the key of a member, and what follows the first dot of its file name."""
     folder, slash, base = name.rpartition("/")
     stem, _, ending = base.partition(".")
-    return f"{folder}{slash}{stem}", ending.lower()
+    return f"{folder}{slash}{stem}", ending
 
 
 def index_tar(file: BinaryIO, size: int, name: str) -> ShardIndex:
@@ -116,6 +116,7 @@ def member_kind(key: str, ending: str) -> str | None:
     """Return the attribute of `IndexRow` that a member gives, or None if it is not read."""
     if not key or key.endswith("/"):
         return None  # a hidden file
+    ending = ending.lower()
     if ending in ("txt", "json"):
         return "captions" if ending == "txt" else "fields"
     return _INPUTS.get(ending.rpartition(".")[2])

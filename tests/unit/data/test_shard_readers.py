@@ -11,7 +11,6 @@ from PIL import Image
 from shard_files import write_parquet, write_tar
 
 from captioner.data import detect_format
-from captioner.data.shards import iterate_shard
 from captioner.data.shards.tar_index import DAMAGED_SHARD, UNREAD_MEMBER
 from captioner.errors import DataError, ImageError, ImageFormatError
 from captioner.images import load_image
@@ -123,8 +122,6 @@ def test_compressed_tar_file_is_rejected_with_advice(tmp_path, read):
     write(tmp_path / "0.tar.gz", b"\x1f\x8b")
     with pytest.raises(DataError, match=r"0\.tar\.gz: is compressed.*gunzip"):
         read(tmp_path / "0.tar.gz")
-    with pytest.raises(DataError, match=r"is compressed"):
-        next(iterate_shard(str(tmp_path / "0.tar.gz")))
 
 
 def test_changed_shard_is_indexed_again(tmp_path, read):
@@ -199,23 +196,6 @@ def test_parquet_beside_a_tar_file_describes_it(tmp_path, read):
     write_parquet(tmp_path / "0.parquet", [{"url": "x", "caption": "one"}])
     rows, report = read(tmp_path)
     assert ([row.image_id for row in rows], bool(report)) == (["0/a"], False)
-
-
-class TestIterateShard:
-    def test_rows_are_those_of_the_reader(self, tmp_path):
-        fields = {"split": "val", "caption": "other"}
-        members = [*PAIR, ("b.png", BLUE), ("b.json", json.dumps(fields)), ("c.txt", "lost")]
-        path = write_tar(tmp_path / "0.tar", members)
-        assert [tuple(row) for row in iterate_shard(str(path))] == [
-            ("a", "a.png", RED, {"captions": ["a red square", "all red"]}),
-            ("b", "b.png", BLUE, fields),
-        ]
-
-    def test_parquet(self, tmp_path):
-        path = write_parquet(tmp_path / "a.parquet", [{"image": RED, "caption": "one"}] * 3)
-        rows = list(iterate_shard(str(path)))
-        assert [row.key for row in rows] == ["1", "2", "3"]
-        assert rows[0] == ("1", "", RED, {"caption": "one"})
 
 
 def test_name_that_is_like_an_address(tmp_path, read):

@@ -8,7 +8,7 @@ import pytest
 
 from captioner.errors import DataError
 from captioner.scale.manifest import INPUTS, MANIFEST, RUN, Manifest, open_run, read_units
-from captioner.scale.output_folder import OutputFolder
+from captioner.scale.output_folder import LOCK, OutputFolder
 from captioner.scale.shard_worker import Record
 from captioner.scale.work_units import WorkUnit
 
@@ -49,6 +49,18 @@ def test_a_new_run_needs_an_empty_folder(output, tmp_path):
     (tmp_path / "other" / "file").write_text("x")
     with pytest.raises(DataError, match=r"is not empty and has no run\.json"):
         start(OutputFolder(str(tmp_path / "other")))
+
+
+def test_a_second_run_on_a_folder_is_rejected(output, tmp_path):
+    folder = str(tmp_path / "out")
+    with output.locked():
+        assert start(output, resume=False) == 3  # the lock does not count as a file
+        with pytest.raises(DataError, match="another run writes to this folder"):
+            OutputFolder(folder).locked().__enter__()
+    assert not (tmp_path / "out" / LOCK).exists()
+    (tmp_path / "out" / LOCK).touch()  # left by a run that was killed
+    with OutputFolder(folder).locked():
+        assert start(output) == 3
 
 
 def test_a_run_that_ended_while_it_was_set_up_starts_again(output, tmp_path):

@@ -44,6 +44,8 @@ def test_metrics_count_images_errors_parts_and_the_queue():
             text = answer.read().decode()
         with pytest.raises(CaptionerError, match=r"use another"):
             RunMetrics(metrics.port)
+        with pytest.raises(CaptionerError, match=r"--metrics-port 0 at 192\.0\.2\.1: .*another"):
+            RunMetrics(0, "192.0.2.1")  # reserved for documentation
     finally:
         metrics.close()
     values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))

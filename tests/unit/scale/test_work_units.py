@@ -8,7 +8,6 @@ import pytest
 from scale_inputs import make_tars, png
 
 from captioner.errors import DataError
-from captioner.scale.urls import expand_pattern
 from captioner.scale.work_units import WorkUnit, find_units
 
 pytest.importorskip("fsspec")
@@ -66,11 +65,6 @@ def test_tars_are_shards(tmp_path):
     assert [unit.url for unit in find_units(urls[0], chunk=9)] == urls[:1]
 
 
-def test_braces_count_and_list():
-    assert expand_pattern("x{08..11}.tar") == ["x08.tar", "x09.tar", "x10.tar", "x11.tar"]
-    assert expand_pattern("{b,a}/{1..2}") == ["a/1", "a/2", "b/1", "b/2"]
-
-
 def test_remote_folders(tmp_path):
     import fsspec
 
@@ -79,11 +73,13 @@ def test_remote_folders(tmp_path):
     try:
         (unit,) = find_units("memory://inputs/*.tar", chunk=9)
         (same,) = find_units("memory://inputs", chunk=9)
+        (chained,) = find_units("simplecache::memory://inputs", chunk=9)
     finally:
         fs.rm("/inputs", recursive=True)
     assert unit.url.startswith("memory://")
     assert unit.url.endswith("inputs/one.tar")
     assert same.url.endswith("inputs/one.tar")
+    assert chained.url == "simplecache::memory://inputs/one.tar"
 
 
 def test_inputs_that_cannot_be_used_are_rejected(images, tmp_path):

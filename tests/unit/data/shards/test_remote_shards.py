@@ -11,8 +11,9 @@ import pytest
 from shard_files import write_parquet, write_tar
 
 from captioner.data import read_dataset
-from captioner.data.shards import iterate_shard, shard_cache
-from captioner.data.shards.shard_files import expand_braces, find_shard_files
+from captioner.data.shards import shard_cache
+from captioner.data.shards.shard_files import find_shard_files
+from captioner.data.shards.urls import expand_braces
 from captioner.errors import DataError
 from captioner.sources import parse_member, read_member
 
@@ -59,7 +60,7 @@ def test_shards_beyond_the_bound_are_read_by_range_requests(server, tmp_path):
     members = read(server, tmp_path / "cache", limit / 1e9)
     local = [Path(member.container).is_file() for member in members]
     assert local == [True, True, False, False, False, False]
-    assert members[-1].container == "memory:///bucket/train-002.tar"
+    assert members[-1].container == "memory://bucket/train-002.tar"
     assert [read_member(member) for member in members] == CONTENT
     assert size_of(tmp_path / "cache") <= limit
 
@@ -124,8 +125,6 @@ def test_remote_parquet(server, tmp_path):
     fsspec.filesystem("memory").put(str(path), "/bucket/tables/a.parquet")
     members = read(f"{server}/tables/*.parquet", tmp_path / "cache")
     assert [read_member(member) for member in members] == CONTENT
-    assert [r.image for r in iterate_shard(f"{server}/tables/a.parquet")] == CONTENT
-    assert [r.key for r in iterate_shard(f"{server}/train-001.tar")] == ["2", "3"]
 
 
 def test_local_patterns(server, tmp_path, monkeypatch):
@@ -138,6 +137,7 @@ def test_local_patterns(server, tmp_path, monkeypatch):
     assert len(find_shard_files(f"file://{folder}/train-00[01].tar")) == 2
     assert len(read(folder / "train-*.tar", tmp_path / "cache")) == 6
     assert expand_braces("{a,b}-{8..10}") == ["a-8", "a-9", "a-10", "b-8", "b-9", "b-10"]
+    assert expand_braces("x{08..11}.tar") == ["x08.tar", "x09.tar", "x10.tar", "x11.tar"]
 
 
 def test_two_processes_index_the_same_shards(server, tmp_path):
