@@ -40,7 +40,8 @@ def memory():
 import datasets, torch
 from captioner.config import load_config
 from captioner.data.row_groups import RowGroups
-from captioner.data.splits import digest_rows, read_splits
+from captioner.data.row_digest import digest_rows
+from captioner.data.splits import read_splits
 before, start = memory(), time.perf_counter()
 _, train, val, _ = read_splits(load_config(None, ["data.root=" + sys.argv[1]]))
 images = RowGroups(train)
