@@ -55,7 +55,7 @@ def test_resumed_run_from_tar_files_equals_an_uninterrupted_one(tmp_path, data, 
 
 
 def test_two_ranks_train_the_same_weights_from_tar_files(tmp_path, data, forks):
-    """The first rank prepares the shards; both read all of them, each its share of a step."""
+    """Each rank reads its share of every step, in a worker of its own."""
     states = {}
     for name in ("folder", "webdataset"):
         words = [TWO_EPOCHS, "train.batch_size=1", "data.workers=1"]
