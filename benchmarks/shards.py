@@ -1,11 +1,15 @@
 #!/usr/bin/env python
-"""Measure shards: time and memory to index them, and samples per second: `benchmarks/shards.py`.
+"""Measure shards: time and memory to index them, samples and steps: `benchmarks/shards.py`.
 
 - Index: synthetic tar files with tiny members, a text file each, are read by a new process up to
   the training and validation rows and the images of `ImageDataset`: without an index, and with the
   cached one. The memory is the peak of the process, and what its imports take is listed beside it.
 - Samples: the same drawn photographs, decoded, resized and augmented as in training, from tar files
-  and from a folder. The runs alternate; the script prints the median of each and their ratio.
+  and from a folder.
+- Steps: whole training steps of 32 images, which include reading them in the same process, with the
+  small model of `benchmarks/train.py`. Both sides train the same weights on the same batches.
+
+The runs of both sides alternate. The script prints the median of each and their ratio.
 
     python benchmarks/shards.py                     # a million rows, 3 GB in --folder
     python benchmarks/shards.py --rows 100000 --images 200
@@ -40,7 +44,8 @@ def memory():
 import datasets, torch
 from captioner.config import load_config
 from captioner.data.row_groups import RowGroups
-from captioner.data.splits import digest_rows, read_splits
+from captioner.data.row_digest import digest_rows
+from captioner.data.splits import read_splits
 before, start = memory(), time.perf_counter()
 _, train, val, _ = read_splits(load_config(None, ["data.root=" + sys.argv[1]]))
 images = RowGroups(train)
@@ -52,13 +57,16 @@ print(json.dumps([len(train), len(val), read - start, end - read, before, memory
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows to index")
-    parser.add_argument("--images", type=int, default=500, help="photographs of the second table")
+    parser.add_argument("--images", type=int, default=500, help="photographs of the other tables")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=21, help="training steps of each side")
     parser.add_argument("--folder", type=Path, help="folder of the data (default: temporary)")
     args = parser.parse_args()
+    if args.steps and 0 < args.images < 32:
+        parser.error("--images must be at least 32, which is a batch, unless --steps is 0")
     print(describe_machine())
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
@@ -66,7 +74,10 @@ def main() -> None:
         if args.rows:
             print_index(folder / "rows", args.rows)
         if args.images:
+            write_photographs(folder, args.images)
             print_samples(folder, args.images, args.repeats)
+        if args.images and args.steps:
+            print_steps(folder, args.steps)
 
 
 def print_index(folder: Path, rows: int) -> None:
@@ -100,8 +111,8 @@ def write_shard(path: Path, rows: Iterator[tuple[str, bytes, int]]) -> None:
             tar.members.clear()
 
 
-def print_samples(folder: Path, count: int, repeats: int) -> None:
-    """Print the samples per second from tar files and from a folder of the same images."""
+def write_photographs(folder: Path, count: int) -> None:
+    """Write the same photographs in the same order as a folder and as five tar files."""
     photographs = []
     for number in range(count):
         file = io.BytesIO()
@@ -112,15 +123,40 @@ def print_samples(folder: Path, count: int, repeats: int) -> None:
     for key, image, number in photographs:
         (plain / f"{key}.jpg").write_bytes(image)
         (plain / f"{key}.txt").write_text(f"a brown dog with the number {number}")
+    size = -(-count // 5)
     for shard in range(5):
-        write_shard(folder / "tars" / f"{shard}.tar", iter(photographs[shard::5]))
+        part = photographs[shard * size : (shard + 1) * size]
+        write_shard(folder / "tars" / f"{shard}.tar", iter(part))
+
+
+def print_samples(folder: Path, count: int, repeats: int) -> None:
+    """Print the samples per second from tar files and from a folder of the same images."""
     sets = {name: build_dataset(folder / name) for name in ("plain", "tars")}
     runs = {name: (lambda data=data: read_all(data)) for name, data in sets.items()}
-    seconds = medians(runs, repeats)
-    print("\n| | samples per second |\n|---|---|")
+    print_ratio("samples per second", count, medians(runs, repeats))
+
+
+def print_steps(folder: Path, steps: int) -> None:
+    """Print the training steps per second from tar files and from a folder of the same images."""
+    from our_loop import Ours, words_for
+
+    words = [*words_for("small"), "data.val_splits=[train]", "tokenizer.vocab_size=400"]
+    words.append("train.stages=[{lr: 5.0e-4, encoder_lr: 1.0e-4}]")
+    runs = {}
+    for name in ("plain", "tars"):
+        options = argparse.Namespace(data=folder / name, cache=folder / "cache", precision="no")
+        ours = Ours(options, *words)
+        batches = ours.batches()
+        runs[name] = lambda ours=ours, batches=batches: ours.step(next(batches))
+    print_ratio("training steps per second", 1, medians(runs, steps))
+
+
+def print_ratio(unit: str, count: int, seconds: dict[str, float]) -> None:
+    """Print the rates of both sides as a table."""
+    print(f"\n| | {unit} |\n|---|---|")
     for name, label in (("plain", "folder"), ("tars", "tar files")):
-        print(f"| {label} | {count / seconds[name]:.1f} |")
-    print(f"| ratio | {seconds['plain'] / seconds['tars']:.3f} |")
+        print(f"| {label} | {count / seconds[name]:.3g} |")
+    print(f"| ratio | {seconds['plain'] / seconds['tars']:.3f} |", flush=True)
 
 
 def build_dataset(root: Path) -> Any:

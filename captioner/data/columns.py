@@ -29,10 +29,11 @@ def arrow_column(rows: Any, name: str) -> pyarrow.ChunkedArray:
 
 
 def iterate_tables(rows: Any, size: int = _BATCH) -> Iterator[pyarrow.Table]:
-    """Yield the rows of a table of `datasets` as Arrow tables of one chunk.
+    """Yield the rows of a table of `datasets` as Arrow tables of one chunk, at most `size` each.
 
     For a selection in ascending order, such as those of `select`, Arrow gathers the rows many times
-    as fast as `datasets`, which makes a chunk for each run of rows.
+    as fast as `datasets`, which makes a chunk for each run of rows. The rows of each Arrow table
+    are within `size` consecutive rows of the whole table, which bounds the memory.
     """
     indices = None if rows._indices is None else rows._indices.column(0).to_numpy()
     if indices is None or (indices[1:] < indices[:-1]).any():
@@ -40,10 +41,14 @@ def iterate_tables(rows: Any, size: int = _BATCH) -> Iterator[pyarrow.Table]:
         for start in range(0, len(rows), size):
             yield view[start : start + size].combine_chunks()
         return
-    for start in range(0, len(indices), size):
-        places = indices[start : start + size].astype("int64")
-        span = rows.data.table.slice(places[0], places[-1] - places[0] + 1)
-        yield span.combine_chunks().take(places - places[0])
+    start = 0
+    while start < len(indices):
+        first = int(indices[start])
+        end = min(start + size, int(indices.searchsorted(first + size)))
+        places = indices[start:end].astype("int64")
+        span = rows.data.table.slice(first, places[-1] - first + 1)
+        yield span.combine_chunks().take(places - first)
+        start = end
 
 
 def iterate_columns(rows: Any, *names: str) -> Iterator[tuple[Any, ...]]:

@@ -6,15 +6,34 @@ import hashlib
 import itertools
 import os
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from captioner.data.columns import TextColumn
+from captioner.data.columns import TextColumn, arrow_column, unique_texts
+from captioner.data.report import Report
 from captioner.files import file_digest
-from captioner.sources import TAIL, parse_member, read_member, tail_checksum
+from captioner.sources import TAIL, file_name, parse_member, read_member, tail_checksum
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+LEAKED = "validation image that is byte-identical to a training image (not a test of new images)"
 _UNKNOWN = -1
+
+
+def report_leaks(train: Dataset, val: Dataset, report: Report) -> None:
+    """Report validation images that are training images under another name."""
+    columns = arrow_column(train, "image"), arrow_column(val, "image")
+    groups = group_equal_files(unique_texts(*columns))
+    equal = {path for group in groups for path in group}
+    trained, validated = (equal.intersection(TextColumn(column)) for column in columns)
+    for group in groups:
+        first = next((path for path in group if path in trained), None)
+        for path in group if first is not None else ():
+            if path in validated and path not in trained:
+                report.add(LEAKED, f"{file_name(path)} = {file_name(first or '')}")
 
 
 def group_equal_files(paths: Iterable[str]) -> list[list[str]]:

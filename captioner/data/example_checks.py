@@ -192,6 +192,8 @@ class ExampleChecker:
         """
         if example.tags is not None:
             return example.references, example.weights, example.rows
+        if not example.weights and all(map(_is_plain, example.references)):
+            return example.references, (), example.rows  # most rows; the rest takes time
         name, required = _name(example), self._needs_references(example)
         usable: list[tuple[str, float]] = []
         problems: list[tuple[str, str]] = []
@@ -218,6 +220,11 @@ class ExampleChecker:
 
 def _name(example: Example) -> str:
     return example.question_id or example.image_id
+
+
+def _is_plain(text: str) -> bool:
+    """Return whether a text clearly needs no check: it is not blank, and has no space to strip."""
+    return text[:1].isalpha() and not text[-1:].isspace() and text.isprintable()
 
 
 def _is_unicode(text: str) -> bool:

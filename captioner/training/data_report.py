@@ -12,7 +12,8 @@ from captioner.config import Config
 from captioner.config.stage_graph import stage_names
 from captioner.data import Report
 from captioner.data.dataset import ImageDataset
-from captioner.data.splits import MIN_TAG_IMAGES, Task
+from captioner.data.splits import Task
+from captioner.data.tag_counts import MIN_TAG_IMAGES
 from captioner.training.public_model import PublicModel
 from captioner.training.stage import ranked_tasks
 from captioner.training.validation import ranking_metric

@@ -21,7 +21,8 @@ from captioner.config.stage_graph import stage_names
 from captioner.data import Report
 from captioner.data.dataset import ImageDataset
 from captioner.data.provenance import read_provenance
-from captioner.data.splits import Task, digest_rows, read_splits
+from captioner.data.row_digest import digest_rows
+from captioner.data.splits import Task, read_splits
 from captioner.errors import CheckpointError, ConfigError
 from captioner.extras import explain_missing
 from captioner.images.transforms import PixelSpec

@@ -23,7 +23,8 @@ from captioner.config import Config, ModelConfig
 from captioner.config.audio_section import AUDIO_AUGMENTATION
 from captioner.data import normalize_caption, normalize_question
 from captioner.data.dataset import ImageDataset
-from captioner.data.splits import MIN_TAG_IMAGES, Task, frequent_tags
+from captioner.data.splits import Task
+from captioner.data.tag_counts import MIN_TAG_IMAGES, frequent_tags
 from captioner.errors import CheckpointError, ConfigError
 from captioner.model.image_encoder import TagHead
 from captioner.model.lora import add_adapters

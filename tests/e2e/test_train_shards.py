@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from drawn_images import SHAPES, captions_of, draw
-from runs import TWO_STAGES, assert_equal, assert_resumed_is_whole, run, state_of
+from runs import TWO_STAGES, assert_equal, assert_resumed_is_whole, run, state_of, words_for
 from shard_files import write_parquet, write_tar
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("fresh_accelerate")]
@@ -52,3 +52,15 @@ def test_weights_equal_those_of_a_folder(tmp_path, data, workers):
 def test_resumed_run_from_tar_files_equals_an_uninterrupted_one(tmp_path, data, monkeypatch):
     words = [TWO_STAGES, "data.workers=2"]
     assert_resumed_is_whole(data["webdataset"], tmp_path / "run", words, 2, monkeypatch)
+
+
+def test_two_ranks_train_the_same_weights_from_tar_files(tmp_path, data, forks):
+    """Each rank reads its share of every step, in a worker of its own."""
+    states = {}
+    for name in ("folder", "webdataset"):
+        words = [TWO_EPOCHS, "train.batch_size=1", "data.workers=1"]
+        statuses, error = forks.train(words_for(data[name], tmp_path / name, *words), ranks=2)
+        assert statuses == [0, 0], error
+        assert "2 process(es)" in error
+        states[name] = state_of(tmp_path / name)
+    assert_equal(states["webdataset"], states["folder"])

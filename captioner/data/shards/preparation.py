@@ -41,7 +41,7 @@ INDEX, IMAGES = ".json", ".images"
 _CONNECTIONS = 8
 """Shards that are copied, or whose headers are read by range requests, at a time."""
 _BLOCK = 2**24
-_PARALLEL = 2**28
+PARALLEL_BYTES = 2**28
 """Bytes of tar files above which several processes read the headers."""
 
 
@@ -149,7 +149,7 @@ def _write_indexes(shards: list[ShardFile], cache: ShardCache) -> None:
     with tqdm(
         desc="indexing shards", total=len(jobs), unit=" shards", disable=len(jobs) < 2
     ) as bar:
-        if sum(job.size for job in local) > _PARALLEL:
+        if sum(job.size for job in local) > PARALLEL_BYTES:
             _run_processes(local, bar)
         with ThreadPoolExecutor(_CONNECTIONS if len(local) < len(jobs) else 1) as threads:
             for _ in threads.map(_index_shard, [j for j in jobs if not os.path.exists(j.target)]):

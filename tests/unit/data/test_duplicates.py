@@ -12,8 +12,9 @@ from drawn_images import make_flickr
 
 from captioner.config import SourceConfig, load_config
 from captioner.data import Report
-from captioner.data.duplicates import group_equal_files
-from captioner.data.splits import ASKED_BEFORE, LEAKED, hold_out, read_splits
+from captioner.data.duplicates import LEAKED, group_equal_files
+from captioner.data.held_out_rows import ASKED_BEFORE, hold_out
+from captioner.data.splits import read_splits
 from captioner.errors import DataError
 
 

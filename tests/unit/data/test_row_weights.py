@@ -15,7 +15,7 @@ from sample_tables import draw_pictures, make_dataset, question_row, table_row, 
 from captioner.data.collate import collate
 from captioner.data.dataset import Key, Sample
 from captioner.data.report import BAD_WEIGHT, ZERO_WEIGHT
-from captioner.data.splits import digest_rows
+from captioner.data.row_digest import digest_rows
 
 ROWS = [
     {"image": "a.jpg", "caption": "one", "weight": 0.25},

@@ -15,7 +15,8 @@ from captioner.config import (
     SourceConfig,
     load_config,
 )
-from captioner.data.splits import hold_out, read_splits
+from captioner.data.held_out_rows import hold_out
+from captioner.data.splits import read_splits
 from captioner.errors import ConfigError, SplitError
 
 

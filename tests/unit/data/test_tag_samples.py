@@ -8,7 +8,7 @@ from sample_tables import draw_pictures, make_dataset, table_row, train_tokenize
 
 from captioner.data.collate import collate
 from captioner.data.dataset import Key, UnreadableImage
-from captioner.data.splits import frequent_tags
+from captioner.data.tag_counts import frequent_tags
 
 TAGS = (("dog", "cat", "rare"), ("cat", "dog"), (), ("bird",), ("bird", "dog"))
 
