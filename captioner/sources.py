@@ -93,6 +93,26 @@ def read_member(member: Member) -> bytes:
     return data
 
 
+def normalize(path: str, folder: str | os.PathLike[str] = "") -> str:
+    """Return a path below a folder, normalized; an absolute path, and a URL, are not below it.
+
+    In the address of a member, this concerns the file that holds it.
+    """
+    if member := parse_member(path):
+        return member._replace(container=normalize(member.container, folder)).address
+    return path if is_url(path) else os.path.normpath(os.path.join(folder, path))
+
+
+def short_name(path: str) -> str:
+    """Return the name of a file, or of a member with that of its file, for messages.
+
+    Folders are left out: `000.tar::a.jpg`.
+    """
+    if member := parse_member(path):
+        return f"{os.path.basename(member.container)}::{member.name}"
+    return os.path.basename(path)
+
+
 def file_name(path: str) -> str:
     """Return the name of a file, or that of a member, without folders."""
     member = parse_member(path)

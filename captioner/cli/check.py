@@ -1,10 +1,11 @@
 """Report faults of a data set: `captioner check DATA`.
 
-DATA is a folder or an annotation file in any format that training reads. Reported are unreadable,
-blank, tiny and copied images, also copies in another split; truncated, repeated, boilerplate and
-damaged captions, and those in another language; contradictory answers; and rows that cannot be
-used. --held-out names a set that must have no copies in DATA. --checkpoint adds the checks that
-need a model: images that are no photographs, and captions that do not describe their image.
+DATA is a folder or an annotation file in any format that training reads, a pattern or a URL of
+shards, or hf-dataset:USER/NAME. Reported are unreadable, blank, tiny and copied images, also copies
+in another split; truncated, repeated, boilerplate and damaged captions, and those in another
+language; contradictory answers; and rows that cannot be used. --held-out names a set that must have
+no copies in DATA. --checkpoint adds the checks that need a model: images that are no photographs,
+and captions that do not describe their image.
 
 The report is a page, report.html, and a file with all findings, findings.jsonl, in the folder of
 --output. The number of findings of each kind is printed. Findings are no error, unless their kind
@@ -12,7 +13,7 @@ is named by --fail-on.
 
 --write FILE writes a cleaned manifest for training. Left out are rows with unreadable images, empty
 texts, and training images with a copy in another split or in the held-out set. Mojibake is repaired
-and markup removed. Training rows with doubtful texts get a `weight` below 1.
+and markup removed. The `weight` of doubtful training texts is multiplied by --weight.
 
 Exit status: 0 success, 1 an error or findings of a kind of --fail-on, 2 wrong usage, 130 stopped by
 Ctrl-C.
@@ -64,7 +65,8 @@ def parse(argv: list[str] | None, *, prog: str = "captioner check") -> CheckOpti
     from captioner.quality.cleaning import WEIGHT
 
     parser = Parser(prog=prog, description=__doc__)
-    parser.add_argument("data", metavar="DATA", help="Folder, or annotation file.")
+    text = "Folder, annotation file, shards, or hf-dataset:USER/NAME."
+    parser.add_argument("data", metavar="DATA", help=text)
     text = "Format of DATA, such as jsonl or coco. Default: auto."
     parser.add_argument("--format", default="auto", metavar="NAME", help=text)
     text = "Folder of the images, if it is not beside the annotations."
@@ -77,7 +79,7 @@ def parse(argv: list[str] | None, *, prog: str = "captioner check") -> CheckOpti
     parser.add_argument("--fail-on", type=_kinds, default=(), metavar="KIND[,KIND]", help=text)
     text = "Write a cleaned manifest as JSON lines, and FILE.meta.json beside it."
     parser.add_argument("--write", metavar="FILE", help=text)
-    text = f"Weight of doubtful texts in the cleaned manifest, 0 to 1. Default: {WEIGHT}."
+    text = f"Factor of the weight of doubtful texts, 0 to 1. Default: {WEIGHT}."
     parser.add_argument("--weight", type=share, metavar="W", help=text)
     text = "Processes that decode images. Default: the number of cores."
     parser.add_argument("--processes", type=positive, metavar="N", help=text)
@@ -153,6 +155,6 @@ def _write(audit: Audit, path: str, weight: float) -> None:
 
     cleaning = write_manifest(audit, path, weight=weight)
     notify(
-        f"{path}: {cleaning.rows} rows, {cleaning.weighted} of them with a weight below 1;"
-        f" {cleaning.repaired} texts repaired, {cleaning.dropped} entries left out"
+        f"{path}: {cleaning.rows} rows; {cleaning.weighted} texts have a reduced weight,"
+        f" {cleaning.repaired} are repaired, {cleaning.dropped} entries left out"
     )

@@ -22,6 +22,7 @@ from captioner.quality.image_facts import count_processes, measure_images
 from captioner.quality.image_faults import check_copies, check_images, list_images
 from captioner.quality.question_faults import check_questions
 from captioner.quality.row_places import add_places
+from captioner.sources import normalize
 
 if TYPE_CHECKING:
     from captioner.predict import Captioner
@@ -53,7 +54,7 @@ def check_dataset(
     """Check a data set.
 
     Args:
-        root: A folder, or the annotation file itself.
+        root: A folder, the annotation file itself, or another location that training reads.
         format: A key of `captioner.data.READERS`, or "auto".
         images: Folder of the images if it is none of the usual ones.
         held_out: A data set, or a folder of images, that must have no copies in `root`.
@@ -110,4 +111,4 @@ def list_held_out(path: str | os.PathLike[str]) -> Sequence[str]:
         images = [str(p) for p in walk_files(folder) if p.suffix.lower() in IMAGE_SUFFIXES]
         if not images:
             raise
-    return list(dict.fromkeys(map(os.path.normpath, images)))
+    return list(dict.fromkeys(map(normalize, images)))

@@ -1,11 +1,12 @@
 """Write a cleaned manifest of a data set as JSON lines, with a record of what was changed.
 
 Rows that cannot be used, copies of held-out images, and training images with a copy in another
-split are left out. Mojibake is repaired and markup removed. Doubtful texts get a weight below 1.
+split are left out. Mojibake is repaired and markup removed. Doubtful texts get a smaller weight.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections import Counter
@@ -21,10 +22,11 @@ from captioner.files import replace_file, replace_rows
 from captioner.quality.audit import Audit
 from captioner.quality.findings import KINDS, to_unicode
 from captioner.quality.text_repair import LOST, find_markup, has_mojibake, repair
+from captioner.sources import is_url, parse_member
 from captioner.text import normalize_caption
 
 WEIGHT = 0.5
-"""Default weight of doubtful texts."""
+"""Default factor of the weight of doubtful texts."""
 _LEAKS = ("held-out-leak", "split-leak")
 """Kinds of findings whose image is left out of the training split."""
 
@@ -39,19 +41,20 @@ class Cleaning:
     repaired: int
     """Texts that were repaired."""
     weighted: int
-    """Rows with a weight below 1."""
+    """Texts, or tags of an image, whose weight is reduced."""
 
 
 def write_manifest(audit: Audit, path: str | os.PathLike[str], *, weight: float) -> Cleaning:
     """Write the cleaned rows of a data set to a file, and FILE.meta.json beside it.
 
-    The weight of an image is the mean over its captions, because readers join the rows of an image.
-    Rows of validation and test splits have no weight.
+    Each text keeps the weight that it has in the data set; in the training split, that of a
+    doubtful text is multiplied by `weight`. Texts of an image, or answers to a question, with
+    different weights are in different rows, which readers join.
 
     Args:
         audit: The findings.
         path: The file, JSON lines that `captioner.data.read_dataset` reads.
-        weight: Weight of doubtful texts, 0 to 1.
+        weight: Factor of the weight of doubtful texts, 0 to 1.
 
     Raises:
         OSError: The file cannot be written.
@@ -59,8 +62,7 @@ def write_manifest(audit: Audit, path: str | os.PathLike[str], *, weight: float)
     cleaner = _Cleaner(audit, Path(path), weight)
     rows = list(cleaner.clean())
     replace_rows(path, rows)
-    weighted = sum("weight" in row for row in rows)
-    cleaning = Cleaning(len(rows), cleaner.dropped, cleaner.repaired, weighted)
+    cleaning = Cleaning(len(rows), cleaner.dropped, cleaner.repaired, cleaner.weighted)
     _write_record(audit, path, weight, cleaning)
     return cleaning
 
@@ -72,7 +74,7 @@ class _Cleaner:
         self._examples = audit.data.examples
         self._folder = Path(os.path.abspath(path)).parent
         self._weight = weight
-        self.dropped = self.repaired = 0
+        self.dropped = self.repaired = self.weighted = 0
         self._unreadable: set[str] = set()
         self._leaks: set[str] = set()
         self._doubtful_images: set[str] = set()
@@ -104,45 +106,47 @@ class _Cleaner:
         row = self._describe(example)
         is_doubtful = example.image in self._doubtful_images
         if example.kind == "tags":
-            yield self._add_weight(row | {"tags": list(example.tags or ())}, example, is_doubtful)
+            weight = self._reduce(example.mean_weight, example, is_doubtful)
+            yield _add_weight(row | {"tags": list(example.tags or ())}, weight)
         elif example.kind == "questions":
-            is_doubtful |= (entry, example.question) in self._doubtful_texts
-            answers = [text for text in map(self._repair, example.references) if text]
-            question = self._repair(example.question)
-            if question and answers:
-                row |= {"question": question, "question_id": example.question_id}
-                row |= {key: getattr(example, key) for key in ("question_type", "answer_type")}
-                row = {key: value for key, value in row.items() if value} | {"answers": answers}
-                yield self._add_weight(row, example, is_doubtful)
+            yield from self._make_answers(example, entry, row, is_doubtful)
         else:
             yield from self._make_captions(example, entry, row, is_doubtful)
+
+    def _make_answers(
+        self, example: Example, entry: int, row: dict[str, Any], is_doubtful: bool
+    ) -> Iterator[dict[str, Any]]:
+        question = self._repair(example.question)
+        if not question:
+            return
+        is_doubtful |= (entry, example.question) in self._doubtful_texts
+        keys = ("question_id", "question_type", "answer_type")
+        row |= {"question": question}
+        row |= {key: value for key in keys if (value := getattr(example, key))}
+        answers = []
+        for original, weight in zip(example.references, example.reference_weights, strict=True):
+            if text := self._repair(original):
+                answers.append((text, self._reduce(weight, example, is_doubtful)))
+        yield from _split_by_weight(row, "answers", answers)
 
     def _make_captions(
         self, example: Example, entry: int, row: dict[str, Any], is_doubtful: bool
     ) -> Iterator[dict[str, Any]]:
-        texts: dict[str, str] = {}
-        weights: dict[str, float] = {}
-        for original in example.references:
+        captions: dict[str, tuple[str, float]] = {}
+        for original, weight in zip(example.references, example.reference_weights, strict=True):
             text = self._repair(original)
             key = normalize_caption(text)
-            if key and key not in texts:
+            if key and key not in captions:
                 doubtful = is_doubtful or (entry, original) in self._doubtful_texts
-                texts[key], weights[key] = text, self._weight if doubtful else 1.0
-        if texts:
-            row |= {"captions": list(texts.values())}
-            mean = sum(weights.values()) / len(weights)
-            yield self._add_weight(row, example, mean < 1, mean)
+                captions[key] = text, self._reduce(weight, example, doubtful)
+        yield from _split_by_weight(row, "captions", list(captions.values()))
 
-    def _add_weight(
-        self,
-        row: dict[str, Any],
-        example: Example,
-        is_doubtful: bool,
-        weight: float | None = None,
-    ) -> dict[str, Any]:
-        if is_doubtful and example.split == "train":
-            return row | {"weight": round(self._weight if weight is None else weight, 4)}
-        return row
+    def _reduce(self, weight: float, example: Example, is_doubtful: bool) -> float:
+        """Return the weight of a text, which is smaller if a training text is doubtful."""
+        if not is_doubtful or example.split != "train":
+            return weight
+        self.weighted += 1
+        return weight * self._weight
 
     def _repair(self, text: str) -> str:
         """Return a text without mojibake and markup; "" if characters of it are lost."""
@@ -162,10 +166,26 @@ class _Cleaner:
 
     def _name(self, path: str) -> str:
         """Return a path relative to the manifest if it lies below its folder."""
+        if member := parse_member(path):
+            return member._replace(container=self._name(member.container)).address
+        if is_url(path):
+            return path
         absolute = Path(os.path.abspath(path))
         if absolute.is_relative_to(self._folder):
             return to_unicode(absolute.relative_to(self._folder).as_posix())
         return to_unicode(str(absolute))
+
+
+def _add_weight(row: dict[str, Any], weight: float) -> dict[str, Any]:
+    return row if weight == 1 else row | {"weight": weight}
+
+
+def _split_by_weight(
+    row: dict[str, Any], key: str, texts: Sequence[tuple[str, float]]
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each run of texts with equal weights, which keeps their order."""
+    for weight, group in itertools.groupby(texts, key=lambda text: text[1]):
+        yield _add_weight(row | {key: [text for text, _ in group]}, weight)
 
 
 def _write_record(

@@ -15,6 +15,7 @@ from captioner.data.formats.registry import READERS
 from captioner.data.report import Report
 from captioner.errors import DataError
 from captioner.quality.findings import Finding
+from captioner.sources import normalize
 from captioner.text import one_line
 
 _KINDS = {
@@ -69,7 +70,8 @@ def read_entries(
     """Read all splits of a data set.
 
     Args:
-        root: A folder, or the annotation file itself.
+        root: A folder, the annotation file itself, or another location that training reads: a
+            pattern or URL of shards, or a name of the Hugging Face Hub.
         format: A key of `READERS`, or "auto".
         images: Folder of the images if it is none of the usual ones.
 
@@ -87,7 +89,7 @@ def read_entries(
     )
     if not examples and not findings:
         raise DataError(f"{root}: holds no rows in the format {selection.format}; check the path")
-    files = READERS[selection.format].find(selection.root)
+    files = () if selection.shards else READERS[selection.format].find(selection.root)
     rows: Counter[tuple[str, str]] = Counter()
     for example in examples:
         rows[example.split, example.kind] += example.rows
@@ -105,7 +107,7 @@ def _read_examples(selection: Selection, report: _RecordedReport) -> list[Exampl
             return examples
         report.example = example
         if not checker.is_duplicate(example) and (checked := checker.check(example)):
-            examples.append(replace(checked, image=os.path.normpath(checked.image)))
+            examples.append(replace(checked, image=normalize(checked.image)))
 
 
 def _skip_unanswered(
@@ -133,6 +135,6 @@ def _make_finding(kind: str, name: str, example: Example | None) -> Finding:
         text,
         split=example.split,
         place="" if name in (example.image, example.image_id) else name,
-        image=os.path.normpath(example.image),
+        image=normalize(example.image),
         text=question,
     )

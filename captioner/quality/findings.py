@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from captioner.sources import source_name
 from captioner.text import one_line
 
 Action = Literal["drop", "repair", "weight", "keep"]
@@ -83,7 +84,7 @@ class Finding:
     place: str = ""
     """File and line where they are known, otherwise the file or the id of the row."""
     image: str = ""
-    """Absolute path of the image or the recording."""
+    """Absolute path of the image or the recording, or the address of a member of a shard."""
     text: str = ""
     other: str = ""
     """Absolute path of the image that it is compared with."""
@@ -91,9 +92,14 @@ class Finding:
     """Number of the entry of the data set; None for a row that is not used."""
 
     def to_record(self) -> dict[str, Any]:
-        """Return the JSON object of findings.jsonl; keys without a value are left out."""
+        """Return the JSON object of findings.jsonl; keys without a value are left out.
+
+        The member of a shard is `/data/000.tar::a.jpg`.
+        """
         keys = ("kind", "split", "place", "image", "text", "other", "explanation")
         record = {key: getattr(self, key) for key in keys if getattr(self, key)}
+        for key in record.keys() & {"image", "other"}:
+            record[key] = source_name(record[key])
         return {key: to_unicode(value) for key, value in record.items()}
 
 

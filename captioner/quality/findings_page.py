@@ -14,6 +14,7 @@ from captioner.files import replace_file, replace_rows
 from captioner.images.thumbnails import make_data_uri
 from captioner.quality.audit import Audit
 from captioner.quality.findings import KINDS, Finding, to_unicode
+from captioner.sources import short_name
 
 PAGE, ROWS = "report.html", "findings.jsonl"
 SHOWN = 40
@@ -110,7 +111,7 @@ def _item(finding: Finding) -> str:
     images = "".join(_image(path) for path in (finding.image, finding.other) if path)
     text = f'<p class="text">{_escape(finding.text)}</p>' if finding.text else ""
     where = ": ".join(filter(None, (finding.split, finding.place)))
-    name = os.path.basename(finding.image)
+    name = short_name(finding.image)
     small = ", ".join(filter(None, (where, "" if name in where else name)))
     return (
         f"<li>{images}{text}<p>{_escape(finding.explanation)}</p>"
@@ -121,7 +122,7 @@ def _item(finding: Finding) -> str:
 def _image(path: str) -> str:
     """Return the HTML of a thumbnail; "" for an image that cannot be decoded."""
     source = _thumbnail(path)
-    name = _escape(os.path.basename(path))
+    name = _escape(short_name(path))
     return f'<img alt="{name}" src="{source}"> ' if source else ""
 
 

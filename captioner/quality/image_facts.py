@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from captioner.errors import CaptionerError, ImageError
 from captioner.extras import explain_missing
 from captioner.images import fit, is_blank, load_image
+from captioner.sources import open_source, source_name
 
 SIDE = 48
 """Side of the gray thumbnails that copies are compared by, in pixels."""
@@ -95,7 +96,7 @@ def measure_image(path: str) -> ImageFacts:
         image = load_image(path, min_size=_DECODED)
         size = _read_size(path)
     except (ImageError, OSError) as error:
-        reason = str(error).removeprefix(f"{os.path.basename(path)}: ").removeprefix(f"{path}: ")
+        reason = str(error).removeprefix(f"{source_name(path)}: ")
         return ImageFacts(path, error=reason)
     if min(size) < _FEW:
         blank = len(image.getcolors(image.width * image.height) or ()) == 1
@@ -108,7 +109,10 @@ def measure_image(path: str) -> ImageFacts:
 
 
 def _read_size(path: str) -> tuple[int, int]:
-    with Image.open(path) as image:
+    with (
+        open_source(path, ImageError, ImageError, "a path") as file,
+        Image.open(file) as image,
+    ):
         return image.size
 
 

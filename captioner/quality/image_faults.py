@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from captioner.data.example import Example
 from captioner.quality.copies import CopyGroups
 from captioner.quality.findings import Finding
 from captioner.quality.image_facts import ImageFacts
+from captioner.sources import short_name
 
 _RANKS = {"test": 0, "val": 1, "train": 3}
 """Order of the splits that keep an image; other splits are between val and train."""
@@ -86,7 +86,7 @@ def _choose(path: str, others: Sequence[str], groups: CopyGroups) -> str:
 def _make_copy(
     kind: str, path: str, splits: Mapping[str, int], other: str, groups: CopyGroups
 ) -> Finding:
-    name = os.path.basename(other)
+    name = short_name(other)
     pair = frozenset(groups.equal.get(p, p) for p in (path, other))
     if path == other:
         text = "the same file is in both"

@@ -12,6 +12,7 @@ from pathlib import Path
 from captioner.data.formats.io import read_lines
 from captioner.files import AUDIO_SUFFIXES, IMAGE_SUFFIXES
 from captioner.quality.findings import Finding
+from captioner.sources import is_member, short_name
 
 _SUFFIXES = "|".join(re.escape(suffix) for suffix in (*IMAGE_SUFFIXES, *AUDIO_SUFFIXES))
 _NAME = re.compile(rf"[^\"',;|#/\\\t]+?(?:{_SUFFIXES})(?![a-z0-9])", re.IGNORECASE)
@@ -23,7 +24,8 @@ def add_places(findings: Iterable[Finding], files: Sequence[Path]) -> list[Findi
     """Return the findings with the line of their row, `FILE:LINE`, where it can be found.
 
     A row is found by the file name of its image, and among several by its text. Findings that
-    have a place already keep it. Others get the name of the only file, or of the image.
+    have a place already keep it. Others get the name of the only file, or of the image; those of a
+    shard, the names of the shard and of its member.
     """
     findings = list(findings)
     wanted = {os.path.basename(finding.image) for finding in findings if not finding.place}
@@ -52,4 +54,6 @@ def _place(finding: Finding, lines: dict[str, list[tuple[str, str]]], files: Seq
         rows = [row for row in rows if any(text in row[1] for text in spellings)] or rows
     if rows:
         return rows[0][0]
-    return files[0].name if len(files) == 1 else os.path.basename(finding.image)
+    if len(files) == 1 and not is_member(finding.image):
+        return files[0].name
+    return short_name(finding.image)

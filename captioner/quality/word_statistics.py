@@ -12,6 +12,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from captioner.quality.caption_ends import ends_in_complement, lacks_ending
 from captioner.text import DANGLING_WORDS
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
@@ -32,6 +33,8 @@ _LISTED_END = 0.0015
 _RARE_END = 0.01
 """Largest share of its occurrences in which a word ends a caption that is the beginning of a word
 in another caption of the image."""
+_VERB = 3
+"""Occurrences of a participle from which its bare form is a verb."""
 _RARER = 100
 """How much rarer than the whole word a beginning is that is no word itself."""
 _MOSTLY = 0.7
@@ -103,30 +106,34 @@ class WordStatistics:
         if len(words) < 2:
             return ""  # its length is unusual
         last, closed = words[-1], is_closed(caption)
-        if self._is_dangling(last, len(words), closed=closed):
+        if self._is_dangling(words, closed=closed):
             return f'ends in "{last}", which ends no complete caption'
-        if not closed and (whole := self._find_whole(last, others)):
+        if not closed and (whole := self._find_whole(words, others)):
             return f'ends in "{last}", the beginning of "{whole}"'
         return ""
 
-    def _is_dangling(self, word: str, length: int, *, closed: bool) -> bool:
+    def _is_dangling(self, words: Sequence[str], *, closed: bool) -> bool:
+        word = words[-1]
         count, ends = self._counts[word], self._ends[word]
         if self._english and word in _STRICT:
-            return ends <= max(1, _LISTED_END * count)
+            is_noun = word == "while" and words[-2] == "a"
+            return ends <= max(1, _LISTED_END * count) and not is_noun
         if closed and self._mostly_closed:
             return False
         if self._english and word in DANGLING_WORDS and count >= _SOME:
-            # Where the word can end a caption, a long caption is probably complete.
-            is_short = length <= self._length.median
-            return ends <= self._own_end or (is_short and ends < _LISTED_END * count)
+            is_rare = ends <= self._own_end or ends < _LISTED_END * count
+            return is_rare and not ends_in_complement(words)
         if self._english and word in _OPEN:
-            return ends <= self._own_end
+            return ends <= self._own_end and not ends_in_complement(words)
         if len(word) <= 2 and word.isalpha():
             return sum(self._ends.values()) >= _MANY and ends <= self._own_end
         return count >= _MANY and ends <= self._own_end
 
-    def _find_whole(self, part: str, others: Iterable[str]) -> str:
+    def _find_whole(self, words: Sequence[str], others: Iterable[str]) -> str:
         """Return the word that the last word of a caption is the beginning of, or ""."""
+        part = words[-1]
+        if self._english and lacks_ending(words) and (verb := self._find_participle(part)):
+            return verb
         inside, whole = self._insides[part], self._longer.get(part, "")
         count = self._insides[whole]
         if whole and (inside == 0 or inside * _RARER <= count):
@@ -138,6 +145,13 @@ class WordStatistics:
         near = {word for other in others for word in split_words(other)}
         wholes = sorted(w for w in near if w.startswith(part) and w[len(part) :] not in _ENDINGS)
         return wholes[0] if wholes and part not in near else ""
+
+    def _find_participle(self, part: str) -> str:
+        """Return the present participle of which a word is the beginning, or ""."""
+        doubled = f"{part}{part[-1]}ing"
+        verbs = [f"{part}ing", doubled, f"{part[:-1]}ing" if part.endswith("e") else doubled]
+        verb = max(verbs, key=self._insides.__getitem__)
+        return verb if self._insides[verb] >= _VERB else ""
 
     def explain_length(self, caption: str) -> str:
         """Return why the length of a caption is an outlier, or ""."""

@@ -14,6 +14,7 @@ from captioner.data import Report
 from captioner.data.dataset import ImageDataset
 from captioner.data.splits import Task
 from captioner.data.tag_counts import MIN_TAG_IMAGES
+from captioner.sources import short_name
 from captioner.training.public_model import PublicModel
 from captioner.training.stage import ranked_tasks
 from captioner.training.validation import ranking_metric
@@ -198,7 +199,7 @@ def _describe_mirroring(config: Config, train: ImageDataset) -> str:
     never = train.list_unflippable()
     line = f"data: {augmented - len(never)} of {len(train)} training images may be mirrored"
     if never:
-        names = ", ".join(train.images[i].rpartition("/")[2] for i in never[:SHOWN])
+        names = ", ".join(short_name(train.images[i]) for i in never[:SHOWN])
         more = ", ..." if len(never) > SHOWN else ""
         line += (
             f"; not mirrored: {len(never)} ({names}{more}), whose texts name left or right in a"

@@ -45,9 +45,10 @@ ALLOWED |= {
     "generation": {"backends", "config", "decoding", "text", "tokenizer"},
     "predict": LEAVES | {"backends", "build", "checkpoint", "generation"},
     "evaluation": {"config", "data", "build", "checkpoint", "metrics", "predict", "text"},
-    "quality": {"data", "files", "images", "metrics", "predict", "text"},
+    "quality": {"data", "files", "images", "metrics", "predict", "sources", "text"},
     "training": LEAVES
-    | {"backends", "data", "build", "checkpoint", "evaluation", "export", "generation", "predict"},
+    | {"backends", "data", "build", "checkpoint", "evaluation", "export", "generation", "predict"}
+    | {"sources"},
     "scale": {"checkpoint", "config", "data", "files", "images", "predict", "sources"},
     "cli": LEAVES
     | {"data", "build", "checkpoint", "evaluation", "export", "predict", "serve", "training"}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from captioner.data.formats.io import Source
-from captioner.sources import is_member
+from captioner.sources import is_url, parse_member
 
 # Folder names that the common archives unpack to, in lower case; the first is spelled so.
 _IMAGE_FOLDERS = (
@@ -25,11 +25,18 @@ class FolderIndex:
 
     def __init__(self) -> None:
         self._names: dict[str, frozenset[str]] = {}
+        self._containers: dict[str, bool] = {}
 
     def contains(self, path: str) -> bool:
-        """Return whether the file exists; a member does, because its shard has been read."""
-        if is_member(path):
-            return True
+        """Return whether the file exists; for a member, the file that holds it.
+
+        The listing of a folder may be older than a shard that is copied to a cache meanwhile.
+        """
+        if member := parse_member(path):
+            container = member.container
+            if container not in self._containers:
+                self._containers[container] = is_url(container) or os.path.exists(container)
+            return self._containers[container]
         folder, name = os.path.split(path)
         if folder not in self._names:
             self._names[folder] = _list_names(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from captioner.data.formats.csv_jsonl_rows import (
 )
 from captioner.data.formats.io import Source
 from captioner.data.report import DUPLICATE, EMPTY_CAPTION, NO_ANSWER
+from captioner.sources import normalize
 from captioner.text import normalize_question
 
 CAPTION_LEFT = "caption in the row of a question left unread (give it its own row)"
@@ -66,8 +66,8 @@ class RowJoiner:
         row = parse_row(fields, where, self._report, phrases=self._phrases)
         if row is None:
             return
-        image, split = os.path.normpath(defaults.base / row.name), row.split or defaults.split
-        audio = row.audio and os.path.normpath(defaults.base / row.audio)
+        image, split = normalize(row.name, defaults.base), row.split or defaults.split
+        audio = row.audio and normalize(row.audio, defaults.base)
         names = row.name if row.audio in ("", row.name) else f"{row.name} {row.audio}"
         image_id = row.image_id or f"{defaults.prefix}{names}"
         example = Example(image, image_id, (), split, audio=audio)

@@ -8,6 +8,7 @@ import pytest
 from quality_data import caption, write_set
 
 from captioner.quality.audit import check_dataset
+from captioner.quality.caption_ends import ends_in_complement
 from captioner.quality.text_repair import find_markup, has_mojibake, repair
 from captioner.quality.word_statistics import WordStatistics
 
@@ -149,3 +150,39 @@ def test_empty_questions_and_answers_are_found(tmp_path):
 def test_a_split_without_answers_is_a_public_test_set(tmp_path):
     rows = [question(0, "what?") | {"split": "test"}, question(2, "what?", "a dog")]
     assert findings(write_set(tmp_path, extra=rows)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "is_complete"),
+    [
+        ("people wait while a train pulls in", True),
+        ("two men are playing and a dog looks on", True),
+        ("a boy has a bench to sit on with", True),
+        ("this is a rock that the man stands on", True),
+        ("a man holds a rope that is connected to", False),
+        ("a woman sits on a bench next to", False),
+        ("a man is trying to jump into", False),
+        ("a boy in a red shirt sits with a girl in", False),
+        ("a boy jumps from one table to another at", False),
+    ],
+)
+def test_final_prepositions_of_verbs_and_clauses_are_complete(text, is_complete):
+    assert ends_in_complement(text.split()) == is_complete
+
+
+@pytest.mark.parametrize(
+    ("text", "verb"),
+    [
+        ("The child is carry", "carrying"),
+        ("Two boys are still walk", "walking"),
+        ("A small boy jump", "jumping"),
+        ("He is on a ski jump", ""),
+        ("A horse on a walk", ""),
+    ],
+)
+def test_bare_verbs_that_need_an_ending_are_truncated(text, verb):
+    verbs = ("carrying", "walking", "jumping")
+    captions = [f"A man is {word} near the walk ." for word in verbs] * 10
+    words = WordStatistics(captions, english=True)
+    assert verb in words.explain_truncation(text, [])
+    assert bool(words.explain_truncation(text, [])) == bool(verb)

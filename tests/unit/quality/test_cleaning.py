@@ -21,11 +21,11 @@ CUT = "A red dog is standing near the"
 
 @pytest.fixture
 def source(tmp_path):
-    """A data set with faults of most kinds."""
+    """A data set with faults of most kinds, and with weights."""
     changes = {
         1: {"captions": ["A cafÃ© near the <b>tree</b> on a sunny day .", caption(3)]},
         2: {"captions": [caption(4), CUT]},
-        3: {"captions": [CUT]},
+        3: {"captions": [CUT], "weight": 0.3},
         4: {"captions": ["", caption(8), caption(8).upper()]},
         9: {"captions": [caption(18), CUT]},  # of the validation split
         10: {"captions": ["lost caf\ufffd at the sea on a day", caption(20)]},
@@ -43,8 +43,14 @@ def source(tmp_path):
     return path
 
 
-def read(path: Path) -> dict[str, dict]:
-    return {row.get("question_id") or row["id"]: row for row in map(json.loads, path.open())}
+def read(path: Path) -> dict[tuple[str, str], tuple[tuple[str, ...], tuple[float, ...]]]:
+    """Return references or tags, and weights, by id and question or the kind of row."""
+    rows, report = read_rows(path, splits=None)
+    assert not report
+    return {
+        (row.image_id, row.question_id or row.kind): (row.tags or row.references, row.weights)
+        for row in rows
+    }
 
 
 def test_faults_are_dropped_repaired_and_weighted(source, tmp_path):
@@ -52,46 +58,79 @@ def test_faults_are_dropped_repaired_and_weighted(source, tmp_path):
     clean = tmp_path / "clean.jsonl"
     cleaning = write_manifest(audit, clean, weight=0.25)
     rows = read(clean)
-    assert "images/0.jpg" not in rows
-    assert "images/leak.jpg" not in rows
-    assert rows["images/1.jpg"]["captions"][0] == "A café near the tree on a sunny day ."
-    assert rows["images/2.jpg"]["captions"] == [caption(4), CUT]
-    assert rows["images/2.jpg"]["weight"] == 0.625  # the mean of 1 and 0.25
-    assert (rows["images/3.jpg"]["captions"], rows["images/3.jpg"]["weight"]) == ([CUT], 0.25)
-    assert rows["images/4.jpg"]["captions"] == [caption(8)]
-    assert rows["images/9.jpg"]["captions"] == [caption(18), CUT]
-    assert "weight" not in rows["images/9.jpg"]
-    assert rows["images/10.jpg"]["captions"] == [caption(20)]
-    colors = [row for row in rows.values() if row.get("question") == "what color?"]
-    assert [(row["answers"], row["weight"]) for row in colors] == [
-        (["red"], 0.25),
-        (["blue"], 0.25),
+    texts = {name: row for (name, kind), row in rows.items() if kind == "captions"}
+    assert "images/0.jpg" not in texts
+    assert "images/leak.jpg" not in texts
+    assert texts["images/1.jpg"] == (("A café near the tree on a sunny day .", caption(3)), ())
+    assert texts["images/2.jpg"] == ((caption(4), CUT), (1.0, 0.25))
+    assert texts["images/3.jpg"] == ((CUT,), (0.075,))
+    assert texts["images/4.jpg"] == ((caption(8),), ())
+    assert texts["images/9.jpg"] == ((caption(18), CUT), ())
+    assert texts["images/10.jpg"] == ((caption(20),), ())
+    assert rows["images/7.jpg", "tags"] == (("dog", "tree"), ())
+    answers = [row for (_, kind), row in rows.items() if kind not in ("captions", "tags")]
+    assert answers == [
+        (("red",), (0.25,)),
+        (("blue",), (0.25,)),
+        (("yes", "yes", "yes", "no"), ()),
     ]
-    weighted = sum("weight" in row for row in rows.values())
-    assert (cleaning.rows, cleaning.weighted, cleaning.dropped) == (
-        len(clean.open().readlines()),
-        weighted,
-        2,
-    )
+    assert (cleaning.weighted, cleaning.dropped) == (4, 2)
+    assert cleaning.rows == len(clean.open().readlines()) == len(audit.data.examples) - 2 + 1
 
 
-def test_the_readers_read_the_manifest(source, tmp_path):
+def test_weights_of_the_source_are_kept(tmp_path):
+    row = {"image": "images/0.jpg", "question": "what color?", "question_id": "q", "split": "train"}
+    extra = [
+        row | {"answers": ["red", "blue"], "weight": 0.2},
+        row | {"answers": ["red"], "weight": 3},
+        {"image": "images/1.jpg", "tags": ["dog"], "weight": 0.7, "split": "train"},
+        {"image": "images/2.jpg", "caption": CUT, "weight": 1e-6, "split": "train"},
+        {"image": "images/2.jpg", "caption": caption(91), "weight": 2, "split": "train"},
+        {"image": "images/9.jpg", "caption": CUT, "weight": 0.1, "split": "val"},
+    ]
+    path, clean = write_set(tmp_path, images=20, extra=extra), tmp_path / "clean.jsonl"
+    before = {(row.image, row.kind): row for row in read_rows(path, splits=None)[0]}
+    write_manifest(check_dataset(path, processes=1), clean, weight=0.5)
+    table, report = read_dataset(clean, splits=None, cache_dir=tmp_path / "cache")
+    assert not report
+    after = {(row.image, row.kind): row for row in read_rows(clean, splits=None)[0]}
+    assert len(table) == len(after)
+    changed = str(tmp_path / "images/2.jpg"), "captions"
+    assert after.pop(changed).weights == (1, 1, 5e-7, 2)
+    assert before.pop(changed).weights == (1, 1, 1e-6, 2)
+    assert {key: (row.references, row.weights, row.tags) for key, row in after.items()} == {
+        key: (row.references, row.weights, row.tags) for key, row in before.items()
+    }
+
+
+def test_paths_are_relative_to_the_manifest_or_absolute(source, tmp_path):
     audit = check_dataset(source, processes=1)
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     paths = (tmp_path / "clean.jsonl", folder / "clean.jsonl")
     for path in paths:
         write_manifest(audit, path, weight=0.5)
-        rows, report = read_rows(path, splits=None)
-        assert not report
-        assert {row.split for row in rows} == {"train", "val"}
-        assert {row.kind for row in rows} == {"captions", "questions", "tags"}
-        assert len(rows) == len(path.open().readlines())
-        table, report = read_dataset(path, splits=None, cache_dir=tmp_path / "cache")
-        assert len(table) == len(rows)
-        assert not report
+    assert read(paths[0]) == read(paths[1])
     names = [json.loads(next(path.open()))["image"] for path in paths]
     assert names == ["images/5.jpg", str(tmp_path / "images/5.jpg")]
+
+
+def test_recordings_keep_their_weights(tmp_path):
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / name).write_bytes(b"RIFF")
+    write_set(tmp_path, images=1)
+    rows = [
+        {"audio": "a.wav", "caption": "rain falls", "weight": 0.5},
+        {"audio": "a.wav", "caption": "rain falls on a roof"},
+        {"image": "images/0.jpg", "audio": "b.wav", "caption": "a dog barks"},
+    ]
+    path, clean = tmp_path / "sounds.jsonl", tmp_path / "clean.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    write_manifest(check_dataset(path, processes=1), clean, weight=0.5)
+    before, after = (read_rows(file, splits=None)[0] for file in (path, clean))
+    assert [(row.image, row.audio, row.references, row.weights) for row in after] == [
+        (row.image, row.audio, row.references, row.weights) for row in before
+    ]
 
 
 def test_a_clean_manifest_has_few_findings(source, tmp_path):
