@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from captioner.quality.image_facts import count_processes, measure_images
 from captioner.quality.image_faults import check_copies, check_images, list_images
 from captioner.quality.question_faults import check_questions
 from captioner.quality.row_places import add_places
-from captioner.sources import normalize
+from captioner.sources import is_url, normalize, parse_member
 
 if TYPE_CHECKING:
     from captioner.predict import Captioner
@@ -39,6 +39,8 @@ class Audit:
     """Number of different images."""
     held_out: int
     """Number of images of the held-out set."""
+    inputs: frozenset[str] = frozenset()
+    """Real paths of the files that were read: annotations, shards, images and recordings."""
 
 
 def check_dataset(
@@ -89,7 +91,16 @@ def check_dataset(
         readable = [path for path in places if not facts[path].error and not facts[path].blank]
         findings += check_with_model(captioner, data.examples, readable, progress=progress)
     ordered = sort_findings(add_places(findings, data.files))
-    return Audit(data, tuple(ordered), len(places), len(others))
+    inputs = _list_inputs(data, [*others, *filter(None, [held_out])])
+    return Audit(data, tuple(ordered), len(places), len(others), inputs)
+
+
+def _list_inputs(data: DataSet, others: Iterable[str | os.PathLike[str]]) -> frozenset[str]:
+    """Return the real paths of all files of a data set, and of other files."""
+    paths = {*map(os.fspath, data.files), os.fspath(data.root), *map(os.fspath, others)}
+    paths |= {path for example in data.examples for path in (example.image, example.audio)}
+    files = {member.container if (member := parse_member(path)) else path for path in paths}
+    return frozenset(os.path.realpath(path) for path in files if path and not is_url(path))
 
 
 def _require_libraries() -> None:

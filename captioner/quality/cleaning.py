@@ -18,6 +18,7 @@ from typing import Any
 from captioner import __version__
 from captioner.data.example import Example
 from captioner.data.provenance import ORIGINS, SUFFIX, read_provenance
+from captioner.errors import DataError
 from captioner.files import replace_file, replace_rows
 from captioner.quality.audit import Audit
 from captioner.quality.findings import KINDS, to_unicode
@@ -57,10 +58,15 @@ def write_manifest(audit: Audit, path: str | os.PathLike[str], *, weight: float)
         weight: Factor of the weight of doubtful texts, 0 to 1.
 
     Raises:
+        DataError: The file is one that was read, or no row is left; nothing is written.
         OSError: The file cannot be written.
     """
+    if os.path.realpath(path) in audit.inputs:
+        raise DataError(f"{path}: is a file that the check reads; name another file to write")
     cleaner = _Cleaner(audit, Path(path), weight)
     rows = list(cleaner.clean())
+    if not rows:
+        raise DataError(f"{path}: not written, because no row is left; see the report")
     replace_rows(path, rows)
     cleaning = Cleaning(len(rows), cleaner.dropped, cleaner.repaired, cleaner.weighted)
     _write_record(audit, path, weight, cleaning)
