@@ -11,6 +11,10 @@ from captioner.text import one_line
 LOST = "\ufffd"
 """The replacement character: what was in its place is lost."""
 _TAG = re.compile(r"<!--.*?-->|</?[a-zA-Z][\w:-]*(?:\s[^<>]*)?/?>|<![a-zA-Z][^<>]*>", re.DOTALL)
+_HIDDEN = re.compile(
+    r"<(script|style)\b[^<>]*>.*?(?:</\1\s*>|\Z)", re.DOTALL | re.IGNORECASE
+)
+"""Elements whose content is no text of the caption."""
 _CODE_TAG = re.compile(r"\[/?(?:b|i|u|s|url|img|quote|code|size|color)\b[^\[\]]*\]", re.IGNORECASE)
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
 _ENTITY = re.compile(r"&(?:#\d{1,6}|#[xX][\da-fA-F]{1,5}|[a-zA-Z][a-zA-Z\d]{1,30});")
@@ -54,10 +58,11 @@ def strip_markup(text: str) -> str:
     if not find_markup(text):
         return text
     text = _LINK.sub(r"\1", text)
-    for pattern in (_TAG, _CODE_TAG):
+    for pattern in (_HIDDEN, _TAG, _CODE_TAG):
         text = pattern.sub(" ", text)
     text = html.unescape(text)
-    text = _TAG.sub(" ", text)  # escaped tags
+    for pattern in (_HIDDEN, _TAG):  # escaped tags
+        text = pattern.sub(" ", text)
     return one_line(_URL.sub(" ", text))
 
 

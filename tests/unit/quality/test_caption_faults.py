@@ -98,6 +98,10 @@ def test_captions_without_periods_are_no_truncation(tmp_path):
         ("dogs &amp; cats &lt;br&gt;", "dogs & cats"),
         ("see http://a.b/c?d=e now", "see now"),
         ("[a dog](http://x.y)", "a dog"),
+        ("<script>alert(1)</script> a dog", "a dog"),
+        ("a dog <STYLE type='x'>p {}\n</style > runs", "a dog runs"),
+        ("a dog &lt;script&gt;alert(1)&lt;/script&gt;", "a dog"),
+        ("a dog <script>alert(1)", "a dog"),
     ],
 )
 def test_texts_are_repaired(text, repaired):
