@@ -22,6 +22,7 @@ from captioner.errors import DataError
 from captioner.files import replace_file, replace_rows
 from captioner.quality.audit import Audit
 from captioner.quality.findings import KINDS, to_unicode
+from captioner.quality.image_faults import rank_split
 from captioner.quality.text_repair import LOST, find_markup, has_mojibake, repair
 from captioner.sources import is_url, parse_member
 from captioner.text import normalize_caption
@@ -80,6 +81,12 @@ class _Cleaner:
         self._examples = audit.data.examples
         self._folder = Path(os.path.abspath(path)).parent
         self._weight = weight
+        self._owners: dict[tuple[str, str], str] = {}
+        """The split that keeps the rows of an image or id."""
+        for example in self._examples:
+            for key in _list_keys(example):
+                other = self._owners.get(key, example.split)
+                self._owners[key] = min(other, example.split, key=rank_split)
         self.dropped = self.repaired = self.weighted = 0
         self._unreadable: set[str] = set()
         self._leaks: set[str] = set()
@@ -106,7 +113,9 @@ class _Cleaner:
     def _is_dropped(self, example: Example) -> bool:
         if example.image in self._unreadable:
             return True
-        return example.split == "train" and example.image in self._leaks
+        if example.split == "train" and example.image in self._leaks:
+            return True
+        return any(self._owners[key] != example.split for key in _list_keys(example))
 
     def _make_rows(self, example: Example, entry: int) -> Iterator[dict[str, Any]]:
         row = self._describe(example)
@@ -180,6 +189,14 @@ class _Cleaner:
         if absolute.is_relative_to(self._folder):
             return to_unicode(absolute.relative_to(self._folder).as_posix())
         return to_unicode(str(absolute))
+
+
+def _list_keys(example: Example) -> list[tuple[str, str]]:
+    """Return what readers recognize another row of the image, or of the question, by."""
+    if example.kind == "questions":
+        return [("question", example.question_id)]
+    inputs = f"{example.image} {example.audio}"
+    return [(example.kind, example.image_id), (f"{example.kind} of", inputs)]
 
 
 def _add_weight(row: dict[str, Any], weight: float) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from captioner.data import report as problems
+from captioner.data.duplicates import group_equal_files
 from captioner.data.example import Example
 from captioner.data.example_checks import ExampleChecker, Selection, read_unchecked
 from captioner.data.example_rows import select_examples
@@ -97,17 +98,43 @@ def read_entries(
 
 
 def _read_examples(selection: Selection, report: _RecordedReport) -> list[Example]:
-    checker = ExampleChecker(selection, report)
+    checker, leaks = ExampleChecker(selection, report), _Leaks()
     examples: list[Example] = []
-    stream = read_unchecked(selection, report)
+    stream = read_unchecked(selection, report, keep_leaks=True)
     while True:
         report.example = None  # the reader's own problems belong to no example
         example = next(stream, None)
         if example is None:
             return examples
         report.example = example
-        if not checker.is_duplicate(example) and (checked := checker.check(example)):
+        if not leaks.contains(example) and checker.is_duplicate(example):
+            continue
+        if checked := checker.check(example):
             examples.append(replace(checked, image=normalize(checked.image)))
+
+
+class _Leaks:
+    """Recognizes an image or question that another split has, which no duplicate within a split is.
+
+    A different image with the same id is a duplicate.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str], dict[str, str]] = {}
+
+    def contains(self, example: Example) -> bool:
+        """Return whether only other splits have had the input of an example under its id."""
+        key = example.kind, example.question_id or example.image_id
+        images = self._seen.setdefault(key, {})
+        is_new = example.split not in images
+        others = [path for split, path in images.items() if split != example.split]
+        images.setdefault(example.split, example.image)
+        return bool(is_new and others) and _are_equal(others[0], example.image)
+
+
+def _are_equal(first: str, second: str) -> bool:
+    """Return whether two paths are equal or their files have equal bytes."""
+    return normalize(first) == normalize(second) or bool(group_equal_files([first, second]))
 
 
 def _skip_unanswered(

@@ -26,6 +26,11 @@ def list_images(examples: Sequence[Example]) -> dict[str, dict[str, int]]:
     return images
 
 
+def rank_split(split: str) -> tuple[int, str]:
+    """Return a key that sorts splits by which of them keeps an image that several have."""
+    return _RANKS.get(split, 2), split
+
+
 def check_images(
     images: Mapping[str, Mapping[str, int]], facts: Mapping[str, ImageFacts]
 ) -> Iterator[Finding]:
@@ -59,7 +64,7 @@ def check_copies(
             continue
         owners = {split: [p for p in group if split in images.get(p, ())] for split in
                   {split for p in group for split in images.get(p, ())}}  # fmt: skip
-        first = min(owners, key=lambda split: (_RANKS.get(split, 2), split))
+        first = min(owners, key=rank_split)
         lower = {split: number for split, number in splits.items() if split != first}
         if lower:
             other = _choose(path, owners[first], groups)

@@ -11,9 +11,7 @@ from captioner.text import one_line
 LOST = "\ufffd"
 """The replacement character: what was in its place is lost."""
 _TAG = re.compile(r"<!--.*?-->|</?[a-zA-Z][\w:-]*(?:\s[^<>]*)?/?>|<![a-zA-Z][^<>]*>", re.DOTALL)
-_HIDDEN = re.compile(
-    r"<(script|style)\b[^<>]*>.*?(?:</\1\s*>|\Z)", re.DOTALL | re.IGNORECASE
-)
+_HIDDEN = re.compile(r"<(script|style)\b[^<>]*>.*?(?:</\1\s*>|\Z)", re.DOTALL | re.IGNORECASE)
 """Elements whose content is no text of the caption."""
 _CODE_TAG = re.compile(r"\[/?(?:b|i|u|s|url|img|quote|code|size|color)\b[^\[\]]*\]", re.IGNORECASE)
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")

@@ -150,3 +150,38 @@ def test_the_record_keeps_the_origins_of_the_source(source, tmp_path):
     assert written["cleaning"]["source"] == "data.jsonl"
     assert written["cleaning"]["findings"]["split-leak"] == 1
     assert str(tmp_path) not in json.dumps(written)
+
+
+def test_rows_of_one_image_in_two_splits_are_a_leak(tmp_path):
+    extra = [
+        {"image": "images/0.jpg", "caption": caption(90), "split": "val"},
+        {"image": "images/1.jpg", "tags": ["dog"], "split": "train"},
+        {"image": "images/1.jpg", "tags": ["tree"], "split": "test"},
+        {"image": "images/2.jpg", "caption": caption(91), "split": "test"},
+        {"image": "images/2.jpg", "caption": caption(92), "split": "val"},
+    ]
+    path, clean = write_set(tmp_path, images=5, extra=extra), tmp_path / "clean.jsonl"
+    audit = check_dataset(path, processes=1)
+    assert {finding.kind for finding in audit.findings} == {"split-leak"}
+    leaks = [(Path(finding.image).name, finding.split) for finding in audit.findings]
+    assert sorted(leaks) == [("0.jpg", "train"), ("1.jpg", "train"), ("2.jpg", "train"),
+                             ("2.jpg", "val")]  # fmt: skip
+    write_manifest(audit, clean, weight=0.5)
+    rows = [(row.image_id, row.split, row.tags or row.references)
+            for row in read_rows(clean, splits=None)[0]]  # fmt: skip
+    assert rows[0] == ("images/1.jpg", "test", ("tree",))
+    assert {(name, split) for name, split, _ in rows[1:]} == {
+        ("images/0.jpg", "val"),
+        ("images/2.jpg", "test"),
+        ("images/3.jpg", "train"),
+        ("images/4.jpg", "train"),
+    }
+    assert not read(clean).keys() ^ {(row[0], "tags" if row[2] == ("tree",) else "captions")
+                                     for row in rows}  # fmt: skip
+
+
+def test_other_images_with_the_id_of_another_split_are_duplicates(tmp_path):
+    changes = {0: {"id": "7"}, 9: {"id": "7"}}
+    path = write_set(tmp_path, images=10, changes=changes)
+    audit = check_dataset(path, processes=1)
+    assert [finding.kind for finding in audit.findings] == ["duplicate-row"]
