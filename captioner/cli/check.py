@@ -171,5 +171,5 @@ def _write(audit: Audit, path: str, weight: float) -> None:
     cleaning = write_manifest(audit, path, weight=weight)
     notify(
         f"{path}: {cleaning.rows} rows; {cleaning.weighted} texts have a reduced weight,"
-        f" {cleaning.repaired} are repaired, {cleaning.dropped} entries left out"
+        f" {cleaning.repaired} are repaired, {cleaning.dropped} rows or texts left out"
     )

@@ -39,7 +39,7 @@ class Cleaning:
 
     rows: int
     dropped: int
-    """Examples that were left out, in addition to those that no reader can use."""
+    """Rows, and texts of other rows, that were left out."""
     repaired: int
     """Texts that were repaired."""
     weighted: int
@@ -87,7 +87,7 @@ class _Cleaner:
             for key in _list_keys(example):
                 other = self._owners.get(key, example.split)
                 self._owners[key] = min(other, example.split, key=rank_split)
-        self.dropped = self.repaired = self.weighted = 0
+        self.dropped, self.repaired, self.weighted = audit.data.dropped, 0, 0
         self._unreadable: set[str] = set()
         self._leaks: set[str] = set()
         self._doubtful_images: set[str] = set()
@@ -106,9 +106,10 @@ class _Cleaner:
     def clean(self) -> Iterator[dict[str, Any]]:
         """Yield the rows, in the order of the data set."""
         for i, example in enumerate(self._examples):
-            rows = [] if self._is_dropped(example) else list(self._make_rows(example, i))
-            self.dropped += not rows
-            yield from rows
+            if self._is_dropped(example):
+                self.dropped += max(1, example.rows)
+            else:
+                yield from self._make_rows(example, i)
 
     def _is_dropped(self, example: Example) -> bool:
         if example.image in self._unreadable:
@@ -133,6 +134,7 @@ class _Cleaner:
     ) -> Iterator[dict[str, Any]]:
         question = self._repair(example.question)
         if not question:
+            self.dropped += max(1, example.rows)
             return
         is_doubtful |= (entry, example.question) in self._doubtful_texts
         keys = ("question_id", "question_type", "answer_type")
@@ -142,6 +144,7 @@ class _Cleaner:
         for original, weight in zip(example.references, example.reference_weights, strict=True):
             if text := self._repair(original):
                 answers.append((text, self._reduce(weight, example, is_doubtful)))
+        self.dropped += len(example.references) - len(answers)
         yield from _split_by_weight(row, "answers", answers)
 
     def _make_captions(
@@ -154,6 +157,7 @@ class _Cleaner:
             if key and key not in captions:
                 doubtful = is_doubtful or (entry, original) in self._doubtful_texts
                 captions[key] = text, self._reduce(weight, example, doubtful)
+        self.dropped += len(example.references) - len(captions)
         yield from _split_by_weight(row, "captions", list(captions.values()))
 
     def _reduce(self, weight: float, example: Example, is_doubtful: bool) -> float:

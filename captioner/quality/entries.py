@@ -14,6 +14,7 @@ from captioner.data.example_checks import ExampleChecker, Selection, read_unchec
 from captioner.data.example_rows import select_examples
 from captioner.data.formats.registry import READERS
 from captioner.data.report import Report
+from captioner.data.shards.tar_index import DAMAGED_SHARD, UNREAD_MEMBER
 from captioner.errors import DataError
 from captioner.quality.findings import Finding
 from captioner.sources import normalize
@@ -30,6 +31,8 @@ _KINDS = {
     problems.DUPLICATE: "duplicate-row",
     problems.UNREAD_FILE: "unread-data",
     problems.UNREAD_COLUMN: "unread-data",
+    UNREAD_MEMBER: "unread-data",
+    DAMAGED_SHARD: "unread-data",
 }
 """The kind of finding of each problem that readers report; other problems are dropped rows."""
 
@@ -47,6 +50,8 @@ class DataSet:
     """One for each problem that the readers report."""
     rows: Counter[tuple[str, str]]
     """Usable rows by split and kind of row."""
+    dropped: int
+    """Rows, and texts of the examples, that cannot be used."""
 
 
 class _RecordedReport(Report):
@@ -56,10 +61,33 @@ class _RecordedReport(Report):
         super().__init__()
         self.records: list[tuple[str, str, Example | None]] = []
         self.example: Example | None = None
+        self.entries = 0
+        """Rows, and texts of rows that are used, that have a problem and are not used."""
 
     def add(self, kind: str, name: object, *, rows: int = 0) -> None:
         super().add(kind, name, rows=rows)
         self.records.append((kind, one_line(name), self.example))
+        self.entries += _count_entries(kind, 1, rows)
+
+    def add_once(self, kind: str, name: object, *, key: object, rows: int = 0) -> None:
+        before = self.entries
+        super().add_once(kind, name, key=key, rows=rows)
+        self.entries = before + _count_entries(kind, 1, rows)
+
+    def merge(self, other: Report) -> None:
+        """Add the report of a shard, which has the places of the first problems only."""
+        super().merge(other)
+        for kind, problem in other:
+            self.records += [(kind, name, None) for name in problem.names]
+            if more := problem.count - len(problem.names):
+                shard = problem.names[-1].partition("::")[0]
+                self.records.append((kind, f"{shard} ({more} more)", None))
+            self.entries += _count_entries(kind, problem.count, problem.rows)
+
+
+def _count_entries(kind: str, count: int, rows: int) -> int:
+    """Return the number of rows or texts that are not used because of problems of a kind."""
+    return 0 if _KINDS.get(kind) == "unread-data" else max(count, rows)
 
 
 def read_entries(
@@ -94,7 +122,8 @@ def read_entries(
     rows: Counter[tuple[str, str]] = Counter()
     for example in examples:
         rows[example.split, example.kind] += example.rows
-    return DataSet(selection.root, selection.format, files, tuple(examples), findings, rows)
+    root, format = selection.root, selection.format
+    return DataSet(root, format, files, tuple(examples), findings, rows, report.entries)
 
 
 def _read_examples(selection: Selection, report: _RecordedReport) -> list[Example]:

@@ -74,7 +74,7 @@ def test_faults_are_dropped_repaired_and_weighted(source, tmp_path):
         (("blue",), (0.25,)),
         (("yes", "yes", "yes", "no"), ()),
     ]
-    assert (cleaning.weighted, cleaning.dropped) == (4, 2)
+    assert (cleaning.weighted, cleaning.dropped) == (4, 5)
     assert cleaning.rows == len(clean.open().readlines()) == len(audit.data.examples) - 2 + 1
 
 
@@ -185,3 +185,18 @@ def test_other_images_with_the_id_of_another_split_are_duplicates(tmp_path):
     path = write_set(tmp_path, images=10, changes=changes)
     audit = check_dataset(path, processes=1)
     assert [finding.kind for finding in audit.findings] == ["duplicate-row"]
+
+
+def test_all_that_is_left_out_is_counted(tmp_path):
+    changes = {
+        0: {"captions": ["", "...", caption(0)]},  # two texts
+        1: {"captions": [""]},
+        2: {"image": "images/none.jpg"},
+        3: {"captions": [caption(6), caption(6)]},  # one text
+        4: {"image": ""},
+    }
+    path, clean = write_set(tmp_path, images=10, changes=changes), tmp_path / "clean.jsonl"
+    with path.open("a") as file:
+        file.write('{"image": \n{"image": "images/2.jpg", "caption": "\\ud83d"}\n')
+    cleaning = write_manifest(check_dataset(path, processes=1), clean, weight=0.5)
+    assert (cleaning.rows, cleaning.dropped) == (7, 8)
