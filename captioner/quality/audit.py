@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from captioner.data.example_rows import read_rows
 from captioner.data.formats.io import walk_files
+from captioner.data.formats.registry import READERS
 from captioner.errors import DataError
 from captioner.extras import EXTRAS, explain_missing
 from captioner.files import IMAGE_SUFFIXES
@@ -117,9 +118,19 @@ def list_held_out(path: str | os.PathLike[str]) -> Sequence[str]:
         images = [row.image for row in rows if row.image != row.audio]
     except DataError:
         folder = Path(os.path.abspath(path))
-        if not folder.is_dir():
-            raise
         images = [str(p) for p in walk_files(folder) if p.suffix.lower() in IMAGE_SUFFIXES]
+        if not images and folder.exists() and not _is_dataset(folder):
+            raise DataError(
+                f"{path}: not a data set or folder of images; name a folder, shards or an"
+                " annotation file (--held-out)"
+            ) from None
         if not images:
             raise
     return list(dict.fromkeys(map(normalize, images)))
+
+
+def _is_dataset(path: Path) -> bool:
+    try:
+        return any(reader.find(path) for reader in READERS.values())
+    except DataError:  # several data sets of one format
+        return True

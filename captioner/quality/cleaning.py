@@ -93,7 +93,7 @@ class _Cleaner:
         self._doubtful_images: set[str] = set()
         self._doubtful_texts: set[tuple[int, str]] = set()
         for finding in audit.findings:
-            if finding.kind == "unreadable-image":
+            if finding.kind in ("missing-image", "unreadable-image"):
                 self._unreadable.add(finding.image)
             elif finding.kind in _LEAKS:
                 self._leaks.add(finding.image)

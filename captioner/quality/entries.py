@@ -185,12 +185,19 @@ def _make_finding(kind: str, name: str, example: Example | None) -> Finding:
     text = kind if kind in _KINDS else f"{kind}: the row is dropped"
     if example is None:
         return Finding(_KINDS.get(kind, "dropped-row"), text, place=name)
-    question = example.question.strip()
+    question, place = example.question.strip(), name
+    if kind == problems.BAD_TEXT:
+        bad = name.removeprefix(f"{example.question_id or example.image_id}: ")
+        question, place = question or ("" if bad == name else bad), ""
+    elif kind == problems.DUPLICATE:
+        text, place = f"duplicate: {name}", ""
+    elif name in (example.image, example.image_id):
+        place = ""
     return Finding(
         _KINDS.get(kind, "dropped-row"),
         text,
         split=example.split,
-        place="" if name in (example.image, example.image_id) else name,
+        place=place,
         image=normalize(example.image),
         text=question,
     )

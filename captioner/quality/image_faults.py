@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from captioner.data.example import Example
@@ -37,7 +38,10 @@ def check_images(
     """Yield the faults of single images: unreadable, tiny and blank ones."""
     for path, splits in images.items():
         image = facts[path]
-        if image.error:
+        if image.error and os.path.islink(path) and not os.path.exists(path):
+            reason = f"is a link to {os.readlink(path)}, which does not exist"
+            yield _make_finding("missing-image", reason, path, splits)
+        elif image.error:
             yield _make_finding("unreadable-image", image.error, path, splits)
         elif image.tiny:
             size = f"has {image.size[0]} x {image.size[1]} pixels"

@@ -136,3 +136,14 @@ def test_nothing_is_written_without_rows(tmp_path, capsys):
         f"captioner check: {clean}: not written, because no row is left; see the report"
     ]
     assert not list(tmp_path.glob("clean*"))
+
+
+@pytest.mark.parametrize("name", ["images/0.jpg", "notes.txt", "empty"])
+def test_a_held_out_path_without_images_is_explained(data, capsys, name):
+    (data.parent / "notes.txt").write_text("x\n")
+    (data.parent / "empty").mkdir()
+    path = str(data.parent / name)
+    assert check.main([str(data), "--held-out", path, "--processes", "1"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"captioner check: {path}: not a data set or folder of images; ")
+    assert err.count("\n") == 1
