@@ -23,7 +23,7 @@ from captioner.files import replace_file, replace_rows
 from captioner.quality.audit import Audit
 from captioner.quality.findings import KINDS, to_unicode
 from captioner.quality.image_faults import rank_split
-from captioner.quality.text_repair import LOST, find_markup, has_mojibake, repair
+from captioner.quality.text_repair import LOST, find_markup, has_mojibake, list_controls, repair
 from captioner.sources import is_url, parse_member
 from captioner.text import normalize_caption
 
@@ -168,8 +168,8 @@ class _Cleaner:
         return weight * self._weight
 
     def _repair(self, text: str) -> str:
-        """Return a text without mojibake and markup; "" if characters of it are lost."""
-        if not has_mojibake(text) and not find_markup(text):
+        """Return a text without mojibake, markup and controls; "" if characters are lost."""
+        if not has_mojibake(text) and not find_markup(text) and not list_controls(text):
             return text
         self.repaired += 1
         repaired = repair(text)

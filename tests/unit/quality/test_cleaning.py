@@ -12,6 +12,7 @@ from captioner.data import read_dataset
 from captioner.data.example_rows import read_rows
 from captioner.quality.audit import check_dataset
 from captioner.quality.cleaning import write_manifest
+from captioner.quality.findings_page import write_report
 
 pytest.importorskip("imagehash")
 pytest.importorskip("py3langid")
@@ -200,3 +201,26 @@ def test_all_that_is_left_out_is_counted(tmp_path):
         file.write('{"image": \n{"image": "images/2.jpg", "caption": "\\ud83d"}\n')
     cleaning = write_manifest(check_dataset(path, processes=1), clean, weight=0.5)
     assert (cleaning.rows, cleaning.dropped) == (7, 8)
+
+
+def test_control_characters_and_long_captions(tmp_path):
+    long, many = "x" * 2**20, "dog " * 2000 + "."
+    changes = {
+        0: {"captions": ["a \x07dog\x00 at \u202ethe sea"]},
+        1: {"captions": [long]},
+        2: {"captions": [many]},
+    }
+    path, clean = write_set(tmp_path, images=5, changes=changes), tmp_path / "clean.jsonl"
+    audit = check_dataset(path, processes=1)
+    kinds = [(finding.kind, finding.place) for finding in audit.findings]
+    assert ("markup", "data.jsonl:1") in kinds
+    lengths = [place for kind, place in kinds if kind == "unusual-length"]
+    assert lengths == ["data.jsonl:2", "data.jsonl:3"]
+    page = write_report(audit, tmp_path / "report")
+    assert page.stat().st_size < 100_000
+    assert page.with_name("findings.jsonl").stat().st_size < 10_000
+    assert not {"\x00", "\x07", "\u202e"} & set(page.read_text())
+    write_manifest(audit, clean, weight=0.5)
+    texts = {name: row[0] for (name, _), row in read(clean).items()}
+    assert texts["images/0.jpg"] == ("a dog at the sea",)
+    assert texts["images/1.jpg"] == (long,)
