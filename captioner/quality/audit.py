@@ -92,13 +92,14 @@ def check_dataset(
         readable = [path for path in places if not facts[path].error and not facts[path].blank]
         findings += check_with_model(captioner, data.examples, readable, progress=progress)
     ordered = sort_findings(add_places(findings, data.files))
-    inputs = _list_inputs(data, [*others, *filter(None, [held_out])])
+    given = [] if held_out is None else [os.fspath(held_out)]
+    inputs = _list_inputs(data, [*others, *given])
     return Audit(data, tuple(ordered), len(places), len(others), inputs)
 
 
-def _list_inputs(data: DataSet, others: Iterable[str | os.PathLike[str]]) -> frozenset[str]:
+def _list_inputs(data: DataSet, others: Iterable[str]) -> frozenset[str]:
     """Return the real paths of all files of a data set, and of other files."""
-    paths = {*map(os.fspath, data.files), os.fspath(data.root), *map(os.fspath, others)}
+    paths = {*map(os.fspath, data.files), os.fspath(data.root), *others}
     paths |= {path for example in data.examples for path in (example.image, example.audio)}
     files = {member.container if (member := parse_member(path)) else path for path in paths}
     return frozenset(os.path.realpath(path) for path in files if path and not is_url(path))
