@@ -13,7 +13,8 @@ is named by --fail-on.
 
 --write FILE writes a cleaned manifest for training. Left out are rows with unreadable images, empty
 texts, and training images with a copy in another split or in the held-out set. Mojibake is repaired
-and markup removed. The `weight` of doubtful training texts is multiplied by --weight.
+and markup removed. The `weight` of doubtful training texts is multiplied by --weight. A FILE
+that exists is replaced only with --overwrite, and one that the check reads never.
 
 Exit status: 0 success, 1 an error or findings of a kind of --fail-on, 2 wrong usage, 130 stopped by
 Ctrl-C.
@@ -23,8 +24,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from captioner.cli.parser import Parser, add_inference, positive, select_options, share
@@ -46,6 +49,7 @@ class CheckOptions:
     output: str
     fail_on: tuple[str, ...]
     write: str | None
+    overwrite: bool
     weight: float
     processes: int | None
     checkpoint: str | None
@@ -79,6 +83,8 @@ def parse(argv: list[str] | None, *, prog: str = "captioner check") -> CheckOpti
     parser.add_argument("--fail-on", type=_kinds, default=(), metavar="KIND[,KIND]", help=text)
     text = "Write a cleaned manifest as JSON lines, and FILE.meta.json beside it."
     parser.add_argument("--write", metavar="FILE", help=text)
+    text = "Replace the FILE of --write if it exists."
+    parser.add_argument("--overwrite", action="store_true", help=text)
     text = f"Factor of the weight of doubtful texts, 0 to 1. Default: {WEIGHT}."
     parser.add_argument("--weight", type=share, metavar="W", help=text)
     text = "Processes that decode images. Default: the number of cores."
@@ -90,6 +96,8 @@ def parse(argv: list[str] | None, *, prog: str = "captioner check") -> CheckOpti
     values = vars(parser.parse(argv))
     if values["weight"] is not None and values["write"] is None:
         parser.error("--weight needs --write")
+    if values["overwrite"] and values["write"] is None:
+        parser.error("--overwrite needs --write")
     values["weight"] = WEIGHT if values["weight"] is None else values["weight"]
     return select_options(CheckOptions, values)
 
@@ -110,9 +118,10 @@ def run(options: CheckOptions) -> int:
     """Check the data set, write the report and print the summary; return the exit status."""
     from captioner.errors import DataError
     from captioner.quality.audit import check_dataset
-    from captioner.quality.findings import summarize
     from captioner.quality.findings_page import write_report
 
+    if options.write is not None and not options.overwrite and os.path.lexists(options.write):
+        raise DataError(f"{options.write}: exists; add --overwrite, or name another file")
     audit = check_dataset(
         options.data,
         format=options.format,
@@ -124,16 +133,22 @@ def run(options: CheckOptions) -> int:
     )
     try:
         page = write_report(audit, options.output)
+        _print_summary(audit, page)
         if options.write is not None:
             _write(audit, options.write, options.weight)
     except OSError as error:
         place = error.filename or options.output
         raise DataError(f"{place}: cannot be written ({error.strerror or error})") from None
+    return int(any(finding.kind in options.fail_on for finding in audit.findings))
+
+
+def _print_summary(audit: Audit, page: Path) -> None:
+    from captioner.quality.findings import summarize
+
     if audit.findings:
         print(summarize(audit.findings))
     count = len(audit.findings)
     notify(f"{audit.images} images, {audit.data.rows.total()} rows, {count} findings: {page}")
-    return int(any(finding.kind in options.fail_on for finding in audit.findings))
 
 
 def _load(options: CheckOptions) -> Captioner | None:
@@ -156,5 +171,5 @@ def _write(audit: Audit, path: str, weight: float) -> None:
     cleaning = write_manifest(audit, path, weight=weight)
     notify(
         f"{path}: {cleaning.rows} rows; {cleaning.weighted} texts have a reduced weight,"
-        f" {cleaning.repaired} are repaired, {cleaning.dropped} entries left out"
+        f" {cleaning.repaired} are repaired, {cleaning.dropped} rows or texts left out"
     )

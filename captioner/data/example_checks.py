@@ -78,10 +78,13 @@ def read_examples(
             yield checked
 
 
-def read_unchecked(selection: Selection, report: Report) -> Iterator[Example]:
+def read_unchecked(
+    selection: Selection, report: Report, *, keep_leaks: bool = False
+) -> Iterator[Example]:
     """Yield all examples of a data set as its reader does, in the order of the files.
 
-    `report` receives the rows and files that the reader cannot use.
+    `report` receives the rows and files that the reader cannot use. With `keep_leaks`, an image in
+    several splits has an example in each.
 
     Raises:
         DataError: A file cannot be read as a whole.
@@ -96,6 +99,7 @@ def read_unchecked(selection: Selection, report: Report) -> Iterator[Example]:
         phrases=selection.phrases,
         shards=selection.shards,
         cache=selection.cache,
+        keep_leaks=keep_leaks,
     )
     if is_folder:
         for path, name in find_other_files(root, source.files).items():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captioner.data.example_rows import read_rows
 from captioner.data.formats.io import walk_files
+from captioner.data.formats.registry import READERS
 from captioner.errors import DataError
 from captioner.extras import EXTRAS, explain_missing
 from captioner.files import IMAGE_SUFFIXES
@@ -22,7 +23,7 @@ from captioner.quality.image_facts import count_processes, measure_images
 from captioner.quality.image_faults import check_copies, check_images, list_images
 from captioner.quality.question_faults import check_questions
 from captioner.quality.row_places import add_places
-from captioner.sources import normalize
+from captioner.sources import is_url, normalize, parse_member
 
 if TYPE_CHECKING:
     from captioner.predict import Captioner
@@ -39,6 +40,8 @@ class Audit:
     """Number of different images."""
     held_out: int
     """Number of images of the held-out set."""
+    inputs: frozenset[str] = frozenset()
+    """Real paths of the files that were read: annotations, shards, images and recordings."""
 
 
 def check_dataset(
@@ -89,7 +92,17 @@ def check_dataset(
         readable = [path for path in places if not facts[path].error and not facts[path].blank]
         findings += check_with_model(captioner, data.examples, readable, progress=progress)
     ordered = sort_findings(add_places(findings, data.files))
-    return Audit(data, tuple(ordered), len(places), len(others))
+    given = [] if held_out is None else [os.fspath(held_out)]
+    inputs = _list_inputs(data, [*others, *given])
+    return Audit(data, tuple(ordered), len(places), len(others), inputs)
+
+
+def _list_inputs(data: DataSet, others: Iterable[str]) -> frozenset[str]:
+    """Return the real paths of all files of a data set, and of other files."""
+    paths = {*map(os.fspath, data.files), os.fspath(data.root), *others}
+    paths |= {path for example in data.examples for path in (example.image, example.audio)}
+    files = {member.container if (member := parse_member(path)) else path for path in paths}
+    return frozenset(os.path.realpath(path) for path in files if path and not is_url(path))
 
 
 def _require_libraries() -> None:
@@ -106,9 +119,19 @@ def list_held_out(path: str | os.PathLike[str]) -> Sequence[str]:
         images = [row.image for row in rows if row.image != row.audio]
     except DataError:
         folder = Path(os.path.abspath(path))
-        if not folder.is_dir():
-            raise
         images = [str(p) for p in walk_files(folder) if p.suffix.lower() in IMAGE_SUFFIXES]
+        if not images and folder.exists() and not _is_dataset(folder):
+            raise DataError(
+                f"{path}: not a data set or folder of images; name a folder, shards or an"
+                " annotation file (--held-out)"
+            ) from None
         if not images:
             raise
     return list(dict.fromkeys(map(normalize, images)))
+
+
+def _is_dataset(path: Path) -> bool:
+    try:
+        return any(reader.find(path) for reader in READERS.values())
+    except DataError:  # several data sets of one format
+        return True

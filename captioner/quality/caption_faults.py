@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from captioner.data.example import Example
 from captioner.quality.findings import Finding, quote
 from captioner.quality.languages import Languages
-from captioner.quality.text_repair import LOST, find_markup, has_mojibake, repair
-from captioner.quality.word_statistics import WordStatistics, split_words
+from captioner.quality.text_repair import LOST, find_markup, has_mojibake, list_controls, repair
+from captioner.quality.word_statistics import WordStatistics, explain_excess, split_words
 from captioner.text import normalize_caption
 
 _BOILERPLATE = 5
@@ -58,10 +58,11 @@ def check_captions(
             reasons = {
                 "boilerplate-caption": boilerplate.get(normalize_caption(text), ""),
                 "other-language": foreign.get(text, ""),
+                "unusual-length": explain_excess(text),
             }
             if text and text not in foreign:
                 reasons["truncated-caption"] = words.explain_truncation(text, others)
-                reasons["unusual-length"] = words.explain_length(text)
+                reasons["unusual-length"] = reasons["unusual-length"] or words.explain_length(text)
             original = examples[i].references[number]
             for kind, reason in reasons.items():
                 if reason:
@@ -77,6 +78,9 @@ def _check_encoding(text: str, example: Example, entry: int) -> Iterator[Finding
         repaired = repair(text)
         reason = "has lost characters" if LOST in repaired else f"repaired: {quote(repaired)}"
         yield _make_finding("mojibake", reason, example, text, entry)
+    elif controls := list_controls(text):
+        names = ", ".join(controls[:5])
+        yield _make_finding("markup", f"holds control characters ({names})", example, text, entry)
     if markup := find_markup(text):
         yield _make_finding("markup", f"holds {quote(markup)}", example, text, entry)
 

@@ -18,10 +18,12 @@ from typing import Any
 from captioner import __version__
 from captioner.data.example import Example
 from captioner.data.provenance import ORIGINS, SUFFIX, read_provenance
+from captioner.errors import DataError
 from captioner.files import replace_file, replace_rows
 from captioner.quality.audit import Audit
 from captioner.quality.findings import KINDS, to_unicode
-from captioner.quality.text_repair import LOST, find_markup, has_mojibake, repair
+from captioner.quality.image_faults import rank_split
+from captioner.quality.text_repair import LOST, find_markup, has_mojibake, list_controls, repair
 from captioner.sources import is_url, parse_member
 from captioner.text import normalize_caption
 
@@ -37,7 +39,7 @@ class Cleaning:
 
     rows: int
     dropped: int
-    """Examples that were left out, in addition to those that no reader can use."""
+    """Rows, and texts of other rows, that were left out."""
     repaired: int
     """Texts that were repaired."""
     weighted: int
@@ -57,10 +59,15 @@ def write_manifest(audit: Audit, path: str | os.PathLike[str], *, weight: float)
         weight: Factor of the weight of doubtful texts, 0 to 1.
 
     Raises:
+        DataError: The file is one that was read, or no row is left; nothing is written.
         OSError: The file cannot be written.
     """
+    if os.path.realpath(path) in audit.inputs:
+        raise DataError(f"{path}: is a file that the check reads; name another file to write")
     cleaner = _Cleaner(audit, Path(path), weight)
     rows = list(cleaner.clean())
+    if not rows:
+        raise DataError(f"{path}: not written, because no row is left; see the report")
     replace_rows(path, rows)
     cleaning = Cleaning(len(rows), cleaner.dropped, cleaner.repaired, cleaner.weighted)
     _write_record(audit, path, weight, cleaning)
@@ -74,13 +81,19 @@ class _Cleaner:
         self._examples = audit.data.examples
         self._folder = Path(os.path.abspath(path)).parent
         self._weight = weight
-        self.dropped = self.repaired = self.weighted = 0
+        self._owners: dict[tuple[str, str], str] = {}
+        """The split that keeps the rows of an image or id."""
+        for example in self._examples:
+            for key in _list_keys(example):
+                other = self._owners.get(key, example.split)
+                self._owners[key] = min(other, example.split, key=rank_split)
+        self.dropped, self.repaired, self.weighted = audit.data.dropped, 0, 0
         self._unreadable: set[str] = set()
         self._leaks: set[str] = set()
         self._doubtful_images: set[str] = set()
         self._doubtful_texts: set[tuple[int, str]] = set()
         for finding in audit.findings:
-            if finding.kind == "unreadable-image":
+            if finding.kind in ("missing-image", "unreadable-image"):
                 self._unreadable.add(finding.image)
             elif finding.kind in _LEAKS:
                 self._leaks.add(finding.image)
@@ -93,14 +106,17 @@ class _Cleaner:
     def clean(self) -> Iterator[dict[str, Any]]:
         """Yield the rows, in the order of the data set."""
         for i, example in enumerate(self._examples):
-            rows = [] if self._is_dropped(example) else list(self._make_rows(example, i))
-            self.dropped += not rows
-            yield from rows
+            if self._is_dropped(example):
+                self.dropped += max(1, example.rows)
+            else:
+                yield from self._make_rows(example, i)
 
     def _is_dropped(self, example: Example) -> bool:
         if example.image in self._unreadable:
             return True
-        return example.split == "train" and example.image in self._leaks
+        if example.split == "train" and example.image in self._leaks:
+            return True
+        return any(self._owners[key] != example.split for key in _list_keys(example))
 
     def _make_rows(self, example: Example, entry: int) -> Iterator[dict[str, Any]]:
         row = self._describe(example)
@@ -118,6 +134,7 @@ class _Cleaner:
     ) -> Iterator[dict[str, Any]]:
         question = self._repair(example.question)
         if not question:
+            self.dropped += max(1, example.rows)
             return
         is_doubtful |= (entry, example.question) in self._doubtful_texts
         keys = ("question_id", "question_type", "answer_type")
@@ -127,6 +144,7 @@ class _Cleaner:
         for original, weight in zip(example.references, example.reference_weights, strict=True):
             if text := self._repair(original):
                 answers.append((text, self._reduce(weight, example, is_doubtful)))
+        self.dropped += len(example.references) - len(answers)
         yield from _split_by_weight(row, "answers", answers)
 
     def _make_captions(
@@ -139,6 +157,7 @@ class _Cleaner:
             if key and key not in captions:
                 doubtful = is_doubtful or (entry, original) in self._doubtful_texts
                 captions[key] = text, self._reduce(weight, example, doubtful)
+        self.dropped += len(example.references) - len(captions)
         yield from _split_by_weight(row, "captions", list(captions.values()))
 
     def _reduce(self, weight: float, example: Example, is_doubtful: bool) -> float:
@@ -149,8 +168,8 @@ class _Cleaner:
         return weight * self._weight
 
     def _repair(self, text: str) -> str:
-        """Return a text without mojibake and markup; "" if characters of it are lost."""
-        if not has_mojibake(text) and not find_markup(text):
+        """Return a text without mojibake, markup and controls; "" if characters are lost."""
+        if not has_mojibake(text) and not find_markup(text) and not list_controls(text):
             return text
         self.repaired += 1
         repaired = repair(text)
@@ -174,6 +193,14 @@ class _Cleaner:
         if absolute.is_relative_to(self._folder):
             return to_unicode(absolute.relative_to(self._folder).as_posix())
         return to_unicode(str(absolute))
+
+
+def _list_keys(example: Example) -> list[tuple[str, str]]:
+    """Return what readers recognize another row of the image, or of the question, by."""
+    if example.kind == "questions":
+        return [("question", example.question_id)]
+    inputs = f"{example.image} {example.audio}"
+    return [(example.kind, example.image_id), (f"{example.kind} of", inputs)]
 
 
 def _add_weight(row: dict[str, Any], weight: float) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from captioner.quality.text_repair import escape_controls
 from captioner.sources import source_name
 from captioner.text import one_line
 
@@ -47,7 +48,7 @@ _ROWS: dict[str, list[tuple[str, str, str, Action]]] = {
         ("repeated-caption", "Repeated caption", "The image has the caption twice.", "drop"),
         ("boilerplate-caption", "Boilerplate", "Many unrelated images share the text.", "weight"),
         ("mojibake", "Mojibake", "The text was decoded with a wrong encoding.", "repair"),
-        ("markup", "Markup", "The text holds HTML, other markup or a URL.", "repair"),
+        ("markup", "Markup", "The text holds markup, a URL or control characters.", "repair"),
         ("other-language", "Other language", "Most captions are in another language.", "weight"),
         ("unusual-length", "Unusual length", "The number of words is an outlier.", "weight"),
     ],
@@ -94,12 +95,14 @@ class Finding:
     def to_record(self) -> dict[str, Any]:
         """Return the JSON object of findings.jsonl; keys without a value are left out.
 
-        The member of a shard is `/data/000.tar::a.jpg`.
+        The member of a shard is `/data/000.tar::a.jpg`. Long texts are truncated.
         """
         keys = ("kind", "split", "place", "image", "text", "other", "explanation")
         record = {key: getattr(self, key) for key in keys if getattr(self, key)}
         for key in record.keys() & {"image", "other"}:
             record[key] = source_name(record[key])
+        for key in record.keys() & {"text", "explanation"}:
+            record[key] = shorten(record[key])
         return {key: to_unicode(value) for key, value in record.items()}
 
 
@@ -115,6 +118,11 @@ def summarize(findings: Sequence[Finding]) -> str:
     width = max(map(len, counts), default=0)
     rows = [(name, counts[name]) for name in KINDS if counts[name]]
     return "\n".join(f"{name:{width}}  {count:6d}  {KINDS[name].meaning}" for name, count in rows)
+
+
+def shorten(text: str, *, limit: int = 500) -> str:
+    """Return a text for display: with at most `limit` characters, and escapes of controls."""
+    return escape_controls(text if len(text) <= limit else f"{text[: limit - 3]}...")
 
 
 def to_unicode(text: str) -> str:

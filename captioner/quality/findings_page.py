@@ -13,7 +13,7 @@ from captioner.errors import ImageError
 from captioner.files import replace_file, replace_rows
 from captioner.images.thumbnails import make_data_uri
 from captioner.quality.audit import Audit
-from captioner.quality.findings import KINDS, Finding, to_unicode
+from captioner.quality.findings import KINDS, Finding, shorten, to_unicode
 from captioner.sources import short_name
 
 PAGE, ROWS = "report.html", "findings.jsonl"
@@ -109,12 +109,12 @@ def _section(kind: str, findings: Sequence[Finding]) -> Iterator[str]:
 
 def _item(finding: Finding) -> str:
     images = "".join(_image(path) for path in (finding.image, finding.other) if path)
-    text = f'<p class="text">{_escape(finding.text)}</p>' if finding.text else ""
+    text = f'<p class="text">{_escape(shorten(finding.text))}</p>' if finding.text else ""
     where = ": ".join(filter(None, (finding.split, finding.place)))
     name = short_name(finding.image)
     small = ", ".join(filter(None, (where, "" if name in where else name)))
     return (
-        f"<li>{images}{text}<p>{_escape(finding.explanation)}</p>"
+        f"<li>{images}{text}<p>{_escape(shorten(finding.explanation))}</p>"
         f"<p><small>{_escape(small)}</small></p></li>"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from captioner.data.example import Example
@@ -26,13 +27,21 @@ def list_images(examples: Sequence[Example]) -> dict[str, dict[str, int]]:
     return images
 
 
+def rank_split(split: str) -> tuple[int, str]:
+    """Return a key that sorts splits by which of them keeps an image that several have."""
+    return _RANKS.get(split, 2), split
+
+
 def check_images(
     images: Mapping[str, Mapping[str, int]], facts: Mapping[str, ImageFacts]
 ) -> Iterator[Finding]:
     """Yield the faults of single images: unreadable, tiny and blank ones."""
     for path, splits in images.items():
         image = facts[path]
-        if image.error:
+        if image.error and os.path.islink(path) and not os.path.exists(path):
+            reason = f"is a link to {os.readlink(path)}, which does not exist"
+            yield _make_finding("missing-image", reason, path, splits)
+        elif image.error:
             yield _make_finding("unreadable-image", image.error, path, splits)
         elif image.tiny:
             size = f"has {image.size[0]} x {image.size[1]} pixels"
@@ -59,7 +68,7 @@ def check_copies(
             continue
         owners = {split: [p for p in group if split in images.get(p, ())] for split in
                   {split for p in group for split in images.get(p, ())}}  # fmt: skip
-        first = min(owners, key=lambda split: (_RANKS.get(split, 2), split))
+        first = min(owners, key=rank_split)
         lower = {split: number for split, number in splits.items() if split != first}
         if lower:
             other = _choose(path, owners[first], groups)

@@ -43,6 +43,10 @@ _MIN_CAPTIONS = 20
 """Captions that an outlier needs for comparison."""
 _MIN_SPREAD = 0.35
 """Least standard deviation of the logarithms of lengths: at 3.5 times it, a factor of 3.4."""
+MAX_WORDS, MAX_CHARACTERS = 500, 5000
+"""Length of a caption above which it is always unusual."""
+_MAX_WORD = 40
+"""Characters of a word above which its beginnings are not indexed."""
 MAX_DEVIATION = 3.5
 """Bound of the modified z-score (Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993)."""
 
@@ -50,6 +54,14 @@ MAX_DEVIATION = 3.5
 def split_words(text: str) -> list[str]:
     """Return the words of a text in lower case, without punctuation."""
     return _WORD.findall(text.lower())
+
+
+def explain_excess(text: str) -> str:
+    """Return why a caption is too long whatever the length of the others is, or ""."""
+    if len(text) > MAX_CHARACTERS:
+        return f"{len(text)} characters; expected at most {MAX_CHARACTERS}"
+    count = len(split_words(text))
+    return f"{count} words; expected at most {MAX_WORDS}" if count > MAX_WORDS else ""
 
 
 def is_closed(text: str) -> bool:
@@ -91,7 +103,8 @@ class WordStatistics:
         """Return the most frequent longer word by its beginning."""
         longer: dict[str, str] = {}
         for word, count in self._insides.most_common():
-            for end in range(1, len(word)) if count >= self._frequent else ():
+            is_common = count >= self._frequent and len(word) <= _MAX_WORD
+            for end in range(1, len(word)) if is_common else ():
                 longer.setdefault(word[:end], word)
         return longer
 

@@ -104,3 +104,46 @@ def test_a_missing_library_is_one_line(tmp_path, library):
     message = f'needs {library}, which is not installed; run: pip install "captioner[check]"\n'
     assert done.stderr.endswith(message)
     assert done.stderr.count("\n") == 1
+
+
+def test_no_input_or_existing_file_is_overwritten(data, tmp_path, capsys):
+    clean, before = tmp_path / "clean.jsonl", data.read_bytes()
+    clean.write_text("kept")
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(data)
+    base = [str(data), "--output", str(tmp_path / "r"), "--processes", "1"]
+    assert check.main([*base, "--write", str(clean)]) == 1
+    message = f"captioner check: {clean}: exists; add --overwrite, or name another file\n"
+    assert capsys.readouterr().err == message
+    assert clean.read_text() == "kept"
+    for path in (data, link, data.parent / "images" / "0.jpg"):
+        assert check.main([*base, "--write", str(path), "--overwrite"]) == 1
+        assert "is a file that the check reads" in capsys.readouterr().err
+    assert data.read_bytes() == before
+    assert link.is_symlink()
+    assert check.main([*base, "--write", str(clean), "--overwrite"]) == 0
+    assert len(read_rows(clean, splits=None)[0]) == 20
+
+
+def test_nothing_is_written_without_rows(tmp_path, capsys):
+    path = tmp_path / "data.jsonl"
+    (tmp_path / "0.jpg").write_bytes(b"")
+    path.write_text('{"image": "0.jpg", "caption": "a dog"}\n')
+    clean = tmp_path / "clean.jsonl"
+    words = [str(path), "--output", str(tmp_path / "r"), "--processes", "1", "--write", str(clean)]
+    assert check.main(words) == 1
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        f"captioner check: {clean}: not written, because no row is left; see the report"
+    ]
+    assert not list(tmp_path.glob("clean*"))
+
+
+@pytest.mark.parametrize("name", ["images/0.jpg", "notes.txt", "empty"])
+def test_a_held_out_path_without_images_is_explained(data, capsys, name):
+    (data.parent / "notes.txt").write_text("x\n")
+    (data.parent / "empty").mkdir()
+    path = str(data.parent / name)
+    assert check.main([str(data), "--held-out", path, "--processes", "1"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"captioner check: {path}: not a data set or folder of images; ")
+    assert err.count("\n") == 1

@@ -48,6 +48,8 @@ class Source:
     """Paths or URLs of shards if the user has given a URL or a pattern, in the place of `files`."""
     cache: ShardCache | None = None
     """Local cache of shards."""
+    keep_leaks: bool = False
+    """Whether rows of an image in several splits are kept in each; otherwise in the first."""
 
 
 @contextlib.contextmanager

@@ -57,9 +57,10 @@ class RowJoiner:
 
     def __init__(self, source: Source) -> None:
         self._report, self._phrases = source.report, source.phrases
-        self._images: dict[tuple[str, str], _CaptionedImage] = {}
+        self._keep_leaks = source.keep_leaks
+        self._images: dict[tuple[str, ...], _CaptionedImage] = {}
         self._questions: dict[tuple[str, ...], Example] = {}
-        self._tagged: dict[str, Example] = {}
+        self._tagged: dict[tuple[str, ...], Example] = {}
 
     def add(self, fields: Fields, where: str, defaults: RowDefaults) -> None:
         """Add a row, or report it."""
@@ -103,7 +104,7 @@ class RowJoiner:
 
     def _add_captions(self, row: Row, example: Example, where: str) -> None:
         """Add a row of captions to those of its image."""
-        key = example.image, example.audio
+        key = self._make_key(example, example.image, example.audio)
         captions = self._images.setdefault(key, _CaptionedImage(example))
         if captions.example.split != example.split:
             self._report_split(row.name, captions.example.split, example.split, where)
@@ -117,15 +118,19 @@ class RowJoiner:
 
     def _add_tags(self, example: Example, where: str) -> None:
         """Add a row of tags to those of its image, which get the smallest weight of its rows."""
-        first = self._tagged.setdefault(example.image, replace(example, tags=(), rows=0))
+        key = self._make_key(example, example.image)
+        first = self._tagged.setdefault(key, replace(example, tags=(), rows=0))
         if first.split != example.split:
             self._report_split(example.image_id, first.split, example.split, where)
         else:
             tags = dict.fromkeys((*(first.tags or ()), *(example.tags or ())))
             weights = pack_weights([min(first.mean_weight, example.mean_weight)])
-            self._tagged[example.image] = replace(
+            self._tagged[key] = replace(
                 first, tags=tuple(tags), weights=weights, rows=first.rows + 1
             )
+
+    def _make_key(self, example: Example, *inputs: str) -> tuple[str, ...]:
+        return (*inputs, example.split) if self._keep_leaks else inputs
 
     def _report_split(self, name: str, first: str, split: str, where: str) -> None:
         """Report a row whose image is in another split: a validation score would be meaningless."""

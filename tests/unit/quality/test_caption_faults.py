@@ -9,7 +9,13 @@ from quality_data import caption, write_set
 
 from captioner.quality.audit import check_dataset
 from captioner.quality.caption_ends import ends_in_complement
-from captioner.quality.text_repair import find_markup, has_mojibake, repair
+from captioner.quality.text_repair import (
+    escape_controls,
+    find_markup,
+    has_mojibake,
+    list_controls,
+    repair,
+)
 from captioner.quality.word_statistics import WordStatistics
 
 pytest.importorskip("imagehash")
@@ -98,6 +104,10 @@ def test_captions_without_periods_are_no_truncation(tmp_path):
         ("dogs &amp; cats &lt;br&gt;", "dogs & cats"),
         ("see http://a.b/c?d=e now", "see now"),
         ("[a dog](http://x.y)", "a dog"),
+        ("<script>alert(1)</script> a dog", "a dog"),
+        ("a dog <STYLE type='x'>p {}\n</style > runs", "a dog runs"),
+        ("a dog &lt;script&gt;alert(1)&lt;/script&gt;", "a dog"),
+        ("a dog <script>alert(1)", "a dog"),
     ],
 )
 def test_texts_are_repaired(text, repaired):
@@ -105,6 +115,20 @@ def test_texts_are_repaired(text, repaired):
     assert repair(text) == repaired
     assert not find_markup(repaired)
     assert not has_mojibake(repaired)
+
+
+@pytest.mark.parametrize("text", ["a\x00 dog", "a \x07dog", "a \x1b[31mdog\x1b[0m", "\u202ea dog"])
+def test_control_characters_are_removed(text):
+    assert list_controls(text)
+    assert repair(text) == "a dog"
+    assert not list_controls(escape_controls(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["a dog\tand\na cat", "\U0001f468\u200d\U0001f467", "\u200f\u05d0\u05d1"]
+)
+def test_white_space_and_joiners_are_no_control_characters(text):
+    assert not list_controls(text)
 
 
 @pytest.mark.parametrize(

@@ -127,3 +127,40 @@ def test_a_data_set_that_cannot_be_loaded_is_one_line(root):
 def test_names_of_members_are_kept(path, whole, short):
     assert normalize(path, "/x") == whole
     assert short_name(path) == short
+
+
+def test_a_table_with_rows_in_two_splits_has_leaks(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    rows = {
+        "image": [{"bytes": encode_photo(i), "path": None} for i in range(6)],
+        "caption": [caption(i) for i in range(6)],
+    }
+    features = datasets.Features({"image": datasets.Image(), "caption": datasets.Value("string")})
+    train = datasets.Dataset.from_dict(rows, features=features)
+    splits = datasets.DatasetDict(train=train, validation=train.select([0, 3]))
+    splits.save_to_disk(tmp_path / "set")
+    audit = check(tmp_path / "set")
+    assert [(finding.kind, finding.split) for finding in audit.findings] == [
+        ("split-leak", "train")
+    ] * 2
+    write_manifest(audit, tmp_path / "clean.jsonl", weight=0.5)
+    kept = [row.split for row in read_rows(tmp_path / "clean.jsonl", splits=None)[0]]
+    assert sorted(kept) == ["train"] * 4 + ["val"] * 2
+
+
+def test_damaged_shards_and_rows_are_reported(tmp_path):
+    folder = write_tars(tmp_path / "shards")
+    write_tar(folder / "bad.tar", [(f"{i}.json", "{") for i in range(7)])
+    data = (folder / "train-0.tar").read_bytes()
+    (folder / "cut.tar").write_bytes(data[: len(data) // 2])
+    (folder / "empty.tar").write_bytes(b"")
+    (folder / "junk.tar").write_bytes(b"junk" * 1000)
+    audit = check(folder)
+    rows = [finding.place for finding in audit.findings if finding.kind == "dropped-row"]
+    assert rows == [*(f"bad.tar::{i}.json" for i in range(5)), "bad.tar (2 more)"]
+    unread = [finding for finding in audit.findings if finding.kind == "unread-data"]
+    assert [finding.place.partition(":")[0] for finding in unread] == [
+        "cut.tar", "empty.tar", "junk.tar"
+    ]  # fmt: skip
+    assert "shard" in unread[0].explanation
+    assert audit.data.dropped >= 7

@@ -12,6 +12,7 @@ from captioner.data import read_dataset
 from captioner.data.example_rows import read_rows
 from captioner.quality.audit import check_dataset
 from captioner.quality.cleaning import write_manifest
+from captioner.quality.findings_page import write_report
 
 pytest.importorskip("imagehash")
 pytest.importorskip("py3langid")
@@ -74,7 +75,7 @@ def test_faults_are_dropped_repaired_and_weighted(source, tmp_path):
         (("blue",), (0.25,)),
         (("yes", "yes", "yes", "no"), ()),
     ]
-    assert (cleaning.weighted, cleaning.dropped) == (4, 2)
+    assert (cleaning.weighted, cleaning.dropped) == (4, 5)
     assert cleaning.rows == len(clean.open().readlines()) == len(audit.data.examples) - 2 + 1
 
 
@@ -150,3 +151,76 @@ def test_the_record_keeps_the_origins_of_the_source(source, tmp_path):
     assert written["cleaning"]["source"] == "data.jsonl"
     assert written["cleaning"]["findings"]["split-leak"] == 1
     assert str(tmp_path) not in json.dumps(written)
+
+
+def test_rows_of_one_image_in_two_splits_are_a_leak(tmp_path):
+    extra = [
+        {"image": "images/0.jpg", "caption": caption(90), "split": "val"},
+        {"image": "images/1.jpg", "tags": ["dog"], "split": "train"},
+        {"image": "images/1.jpg", "tags": ["tree"], "split": "test"},
+        {"image": "images/2.jpg", "caption": caption(91), "split": "test"},
+        {"image": "images/2.jpg", "caption": caption(92), "split": "val"},
+    ]
+    path, clean = write_set(tmp_path, images=5, extra=extra), tmp_path / "clean.jsonl"
+    audit = check_dataset(path, processes=1)
+    assert {finding.kind for finding in audit.findings} == {"split-leak"}
+    leaks = [(Path(finding.image).name, finding.split) for finding in audit.findings]
+    assert sorted(leaks) == [("0.jpg", "train"), ("1.jpg", "train"), ("2.jpg", "train"),
+                             ("2.jpg", "val")]  # fmt: skip
+    write_manifest(audit, clean, weight=0.5)
+    rows = [(row.image_id, row.split, row.tags or row.references)
+            for row in read_rows(clean, splits=None)[0]]  # fmt: skip
+    assert rows[0] == ("images/1.jpg", "test", ("tree",))
+    assert {(name, split) for name, split, _ in rows[1:]} == {
+        ("images/0.jpg", "val"),
+        ("images/2.jpg", "test"),
+        ("images/3.jpg", "train"),
+        ("images/4.jpg", "train"),
+    }
+    assert not read(clean).keys() ^ {(row[0], "tags" if row[2] == ("tree",) else "captions")
+                                     for row in rows}  # fmt: skip
+
+
+def test_other_images_with_the_id_of_another_split_are_duplicates(tmp_path):
+    changes = {0: {"id": "7"}, 9: {"id": "7"}}
+    path = write_set(tmp_path, images=10, changes=changes)
+    audit = check_dataset(path, processes=1)
+    assert [finding.kind for finding in audit.findings] == ["duplicate-row"]
+
+
+def test_all_that_is_left_out_is_counted(tmp_path):
+    changes = {
+        0: {"captions": ["", "...", caption(0)]},  # two texts
+        1: {"captions": [""]},
+        2: {"image": "images/none.jpg"},
+        3: {"captions": [caption(6), caption(6)]},  # one text
+        4: {"image": ""},
+    }
+    path, clean = write_set(tmp_path, images=10, changes=changes), tmp_path / "clean.jsonl"
+    with path.open("a") as file:
+        file.write('{"image": \n{"image": "images/2.jpg", "caption": "\\ud83d"}\n')
+    cleaning = write_manifest(check_dataset(path, processes=1), clean, weight=0.5)
+    assert (cleaning.rows, cleaning.dropped) == (7, 8)
+
+
+def test_control_characters_and_long_captions(tmp_path):
+    long, many = "x" * 2**20, "dog " * 2000 + "."
+    changes = {
+        0: {"captions": ["a \x07dog\x00 at \u202ethe sea"]},
+        1: {"captions": [long]},
+        2: {"captions": [many]},
+    }
+    path, clean = write_set(tmp_path, images=5, changes=changes), tmp_path / "clean.jsonl"
+    audit = check_dataset(path, processes=1)
+    kinds = [(finding.kind, finding.place) for finding in audit.findings]
+    assert ("markup", "data.jsonl:1") in kinds
+    lengths = [place for kind, place in kinds if kind == "unusual-length"]
+    assert lengths == ["data.jsonl:2", "data.jsonl:3"]
+    page = write_report(audit, tmp_path / "report")
+    assert page.stat().st_size < 100_000
+    assert page.with_name("findings.jsonl").stat().st_size < 10_000
+    assert not {"\x00", "\x07", "\u202e"} & set(page.read_text())
+    write_manifest(audit, clean, weight=0.5)
+    texts = {name: row[0] for (name, _), row in read(clean).items()}
+    assert texts["images/0.jpg"] == ("a dog at the sea",)
+    assert texts["images/1.jpg"] == (long,)
