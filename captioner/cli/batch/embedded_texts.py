@@ -22,7 +22,7 @@ from captioner.files import RAW_SUFFIXES
 
 _CAPTION, _KEYWORDS = (2, 120), (2, 25)  # Record and data set of IIM.
 _IMAGE_DESCRIPTION, _XP_COMMENT, _XP_KEYWORDS = 0x010E, 0x9C9C, 0x9C9E
-_FORMATS = ["JPEG", "MPO", "PNG", "WEBP"]
+_FORMATS = ["JPEG", "PNG", "WEBP"]
 _TIFF = re.compile(rb"II[*+]\0|MM\0[*+]|IIR[OS]|MMOR|IIU\0")
 """The signatures of TIFF and of RAW files that are TIFF with another signature (ORF and RW2)."""
 
