@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from raw_files import make_dng
 from tiny import picture
 
-from captioner.cli.batch import sidecars
+from captioner.cli.batch import embedded_texts, sidecars
 from captioner.cli.batch.embedded_texts import EmbeddedTexts, read_embedded_texts
 from captioner.cli.batch.xmp import read_description, read_packet
 from captioner.cli.batch.xmp_properties import Entry, read_text, write_entry
@@ -100,6 +102,14 @@ def test_raw_formats_with_another_signature_are_read_as_tiff(signature):
     save("a.tif", description="a dog")
     Path("a.orf").write_bytes(signature + Path("a.tif").read_bytes()[4:])
     assert read_embedded_texts("a.orf").descriptions == ("a dog",)
+
+
+def test_other_raw_files_are_read_through_their_preview(monkeypatch):
+    pytest.importorskip("rawpy")
+    preview = Path(save("a.jpg", iim(ANN.encode()), description="a dog")).read_bytes()
+    Path("a.raf").write_bytes(make_dng(preview))
+    monkeypatch.setattr(embedded_texts, "_TIFF", re.compile(b"no signature"))
+    assert read_embedded_texts("a.raf").descriptions == (ANN, "a dog")
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.tif"])
