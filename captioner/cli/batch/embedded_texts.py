@@ -68,7 +68,9 @@ def read_embedded_texts(path: str) -> EmbeddedTexts:
             with Image.open(source, formats=_FORMATS) as image:
                 with suppress(Exception):
                     iptc = IptcImagePlugin.getiptcinfo(image) or {}
-                exif = image.getexif()
+                # Pillow decodes a whole PNG to look for EXIF after the pixels.
+                if image.format != "PNG" or _has_png_exif(path):
+                    exif = image.getexif()
     descriptions = [*_texts(iptc, _CAPTION), *_texts(exif, _IMAGE_DESCRIPTION)]
     descriptions += _texts(exif, _XP_COMMENT)
     keywords = [*_texts(iptc, _KEYWORDS)]
@@ -77,6 +79,13 @@ def read_embedded_texts(path: str) -> EmbeddedTexts:
         tuple(text for text in _clean(descriptions) if not _DEFAULT.fullmatch(text)),
         tuple(_clean(keywords)),
     )
+
+
+def _has_png_exif(path: str) -> bool:
+    """Return whether a PNG may have EXIF, as a chunk or as a text of ImageMagick."""
+    with open(path, "rb") as file:
+        data = file.read()
+    return b"eXIf" in data or b"Raw profile type" in data
 
 
 def _read_directory(file: BinaryIO, head: bytes) -> ImageFileDirectory_v2:
