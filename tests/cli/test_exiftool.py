@@ -144,3 +144,37 @@ def test_other_languages_are_read_back(run, labels):
     (fields,) = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     assert fields["Description"] == out[0]
     assert (fields["Description-de-DE"], fields["Description-fr-FR"]) == ("ein Hund", "un chien")
+
+
+@pytest.mark.parametrize("image", ["a.jpg", "a.tif", "a.dng"])
+@pytest.mark.parametrize("tag", ["IPTC:Caption-Abstract", "IFD0:ImageDescription", "XPComment"])
+def test_texts_in_iptc_and_exif_are_not_hidden(run, labels, image, tag):
+    picture(1).save("a.jpg")
+    picture(1).save("a.tif")
+    if image == "a.dng":
+        pytest.importorskip("rawpy")
+        Path("a.dng").write_bytes(make_dng(Path("a.jpg").read_bytes()))
+    texts = [f"-{tag}=Ann's dog in Köln", "-IPTC:Keywords=sea", "-IPTC:Keywords=Dog"]
+    subprocess.run(["exiftool", "-q", "-overwrite_original", *texts, image], check=True)
+    before, data, digest = exiftool(image), Path(image).read_bytes(), image_hash("a.jpg")
+    is_inside = image == "a.jpg"
+    flags = ["--write-xmp", "--in-place"] if is_inside else ["--xmp-sidecar"]
+    target = image if is_inside else f"{image}.xmp"
+    status, _, err = run(image, *flags, "--keywords")
+    assert status == 0
+    assert f'{target}: already has the description "Ann\'s dog in Köln"' in err
+    fields = exiftool(target)
+    assert "XMP-dc:Description" not in fields
+    assert fields["XMP-dc:Subject"] == ["sea", "Dog", "tennis ball"]
+    _, out, err = run(image, *flags, "--keywords", "--overwrite")
+    assert "in its IPTC or EXIF is not replaced" in err
+    fields = exiftool(target)
+    assert fields["XMP-dc:Description"] == out[0].split("\t")[0]
+    written = Path(target).read_bytes()
+    assert run(image, *flags, "--keywords")[2] == ""
+    assert Path(target).read_bytes() == written
+    if is_inside:
+        assert others(fields) == others(before)
+        assert image_hash(image) == digest
+    else:
+        assert Path(image).read_bytes() == data

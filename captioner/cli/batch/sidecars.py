@@ -8,10 +8,11 @@ from dataclasses import replace
 from functools import partial
 
 from captioner.cli.batch.dedupe import is_binary, read_bytes
+from captioner.cli.batch.embedded_texts import read_embedded_texts
 from captioner.cli.batch.output_names import OutputNames
 from captioner.cli.batch.xmp import read_description, read_packet, write_metadata
 from captioner.cli.batch.xmp_files import find_targets, write_beside
-from captioner.cli.batch.xmp_properties import Entry, Origin, read_origin
+from captioner.cli.batch.xmp_properties import Entry, Origin, clean_text, read_origin
 from captioner.cli.generate_options import BatchOptions
 from captioner.cli.output import escape_path
 from captioner.errors import ImageError
@@ -47,7 +48,7 @@ class SidecarWriter:
         self, path: str, text: str, keywords: Collection[str] = (), previous: str | None = None
     ) -> Iterator[tuple[bool, str]]:
         """Write one caption; yield whether each problem is a failure, and a message."""
-        entry = Entry(text if self._has_description else "", tuple(keywords), self._origin)
+        entry = self._make_entry(path, text, keywords, previous)
         writers = [partial(self._write_sidecar, path, text, previous)] if self._sidecar else []
         if self._copies or self._in_place:
             writers.append(partial(self._write_xmp, path, entry, previous))
@@ -63,6 +64,22 @@ class SidecarWriter:
                 where = error.filename2 or error.filename or path
                 where = escape_path(os.fsdecode(where))
                 yield True, f"{escape_path(path)}: {where} cannot be written ({error.strerror})"
+        if self._overwrite and entry.description and (kept := entry.embedded_description):
+            problem = f"the description {kept!r} in its IPTC or EXIF is not replaced"
+            yield False, f"{escape_path(path)}: {problem}; programs that prefer XMP hide it"
+
+    def _make_entry(
+        self, path: str, text: str, keywords: Collection[str], previous: str | None
+    ) -> Entry:
+        """Return what is written to XMP; captions of this and the last run count as own."""
+        entry = Entry(text if self._has_description else "", tuple(keywords), self._origin)
+        if not (self._copies or self._in_place or self._beside):
+            return entry
+        embedded = read_embedded_texts(path)
+        own = (clean_text(text), clean_text(previous or ""))
+        others = (description for description in embedded.descriptions if description not in own)
+        description = next(others, "")
+        return replace(entry, embedded_description=description, embedded_keywords=embedded.keywords)
 
     def _write_sidecar(self, path: str, text: str, previous: str | None) -> str:
         target = self._names.beside(path, ".txt")
@@ -101,6 +118,7 @@ class SidecarWriter:
             return _describe_kept(path, kept)
         if self._in_place:
             if described != data:
+                check_is_writable(path)
                 # The modification time is updated, so that backups copy the file.
                 with open_replacement(os.path.realpath(path), like=path, times=False) as file:
                     file.write(described)
@@ -135,6 +153,12 @@ class SidecarWriter:
     def _record(self, path: str, target: str) -> None:
         if identity := _identity(target):
             self._written[identity] = os.path.realpath(path)
+
+
+def check_is_writable(path: str) -> None:
+    """Raise ImageError if the permissions of a file forbid writing; a replacement ignores them."""
+    if not os.access(path, os.W_OK):
+        raise ImageError("is read-only and is kept; allow writing to it, or use --xmp-sidecar")
 
 
 def _identity(path: str) -> tuple[int, int] | None:

@@ -92,7 +92,8 @@ def write_beside(
     old, codec = (inner, "utf-8") if data is None else _to_utf8(data)
     # A description in the image is visible if the file has none.
     packets = (packet for packet in (old, inner) if packet is not None)
-    known = next(filter(None, map(read_text, packets)), "")
+    texts = [*map(read_text, packets), entry.embedded_description]
+    known = next(filter(None, texts), "")
     may_replace = overwrite or (previous is not None and known == clean_text(previous))
     is_kept = known not in ("", clean_text(entry.description)) and not may_replace
     kept = known if entry.description and is_kept else ""

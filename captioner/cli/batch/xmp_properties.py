@@ -6,6 +6,7 @@ The properties are dc:description in the language x-default, dc:subject, and pho
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import NamedTuple
 from xml.sax.saxutils import escape, quoteattr
@@ -67,6 +68,10 @@ class Entry:
     origin: Origin | None = None
     extension: str = ""
     """The suffix of the image without its dot (SidecarForExtension), for a new file."""
+    embedded_description: str = ""
+    """The description in IPTC or EXIF, which is kept like one in XMP if there is none in XMP."""
+    embedded_keywords: tuple[str, ...] = ()
+    """The keywords in IPTC and EXIF, which new keywords in XMP would hide."""
 
 
 class Changed(NamedTuple):
@@ -81,21 +86,23 @@ class Changed(NamedTuple):
 def write_entry(packet: bytes | None, entry: Entry, *, overwrite: bool = False) -> Changed:
     """Write an entry into an XMP packet in UTF-8, or into a new one.
 
-    Keywords are added to those of the packet. Another description is replaced only with
-    `overwrite`. Writer, model and date are written with what they are about: if a packet has the
-    description and the keywords already, it is returned as it is.
+    Keywords are added to those of the packet, after those in IPTC and EXIF. Another description is
+    replaced only with `overwrite`. Writer, model and date are written with what they are about: if
+    a packet has the description and the keywords already, it is returned as it is.
 
     Raises:
         ImageError: The packet cannot be read.
     """
     text = clean_text(entry.description)
     data = old = _NEW.encode() if packet is None else packet
-    present = read_text(data)
+    in_packet = read_text(data)
+    present = in_packet or entry.embedded_description
     is_kept = bool(text) and present not in ("", text) and not overwrite
-    is_written = bool(text) and present != text and not is_kept
+    is_written = bool(text) and in_packet != text and not is_kept
     if is_written:
         data = _set_description(data, text)
-    data = _add_keywords(data, [clean_text(word) for word in entry.keywords])
+    keywords = [clean_text(word) for word in entry.keywords]
+    data = _add_keywords(data, keywords, entry.embedded_keywords)
     kept = present if is_kept else ""
     if data != old and (origin := entry.origin):
         if is_written:
@@ -170,8 +177,12 @@ def _set_description(data: bytes, text: str) -> bytes:
     return apply_edits(data, edits)
 
 
-def _add_keywords(data: bytes, keywords: list[str]) -> bytes:
-    """Return a packet with further keywords; its own keywords and their order are kept."""
+def _add_keywords(data: bytes, keywords: list[str], embedded: Sequence[str]) -> bytes:
+    """Return a packet with further keywords; its own keywords and their order are kept.
+
+    Keywords in IPTC and EXIF (`embedded`) come before those that are new to the packet. Without
+    new ones, they are not added, so that those deleted from the packet do not return.
+    """
     rdf = parse_packet(data)
     elements = _elements(rdf.children, SUBJECT)
     items = [x.read() for element in elements for x in element.walk() if x.name == _ITEM]
@@ -184,7 +195,11 @@ def _add_keywords(data: bytes, keywords: list[str]) -> bytes:
     unknown = [word for word in keywords if word and word.casefold() not in known]
     if not unknown:
         return data
-    new = [word for i, word in enumerate(unknown) if word not in unknown[:i]]
+    new = []
+    for word in [*embedded, *unknown]:
+        if word.casefold() not in known:
+            known.add(word.casefold())
+            new.append(word)
     bag = _find_list(elements)
     if bag is not None:
         item = _list_item(bag)
