@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from data_files import write_lines
+from data_files import json_lines, list_problems, pictures, write, write_lines
 from row_sets import quoted
 
 from captioner.errors import DataError
@@ -187,3 +187,15 @@ def test_caption_without_words_is_empty(tmp_path, read):
     assert report.problems["empty caption"].rows == 4
     (example,), _ = read(tmp_path, check_images=False)  # scoring does not change references
     assert example.references == tuple(texts)
+
+
+@pytest.mark.parametrize("target", ["loop.jpg", "nowhere.jpg"])
+def test_broken_link_is_the_only_missing_image(target, tmp_path, read):
+    names = ("a.jpg", "link.jpg", "loop.jpg")
+    write(tmp_path / "x.jsonl", json_lines(*({"image": n, "caption": "a dog"} for n in names)))
+    pictures(tmp_path, "a.jpg")
+    (tmp_path / "loop.jpg").symlink_to(target)
+    (tmp_path / "link.jpg").symlink_to("a.jpg")
+    rows, report = read(tmp_path)
+    assert [row.image_id for row in rows] == ["a.jpg", "link.jpg"]
+    assert list_problems(report) == {"missing image": [str(tmp_path / "loop.jpg")]}
