@@ -32,6 +32,13 @@ from captioner.errors import DataError
 from captioner.sources import is_url
 
 TAR, PARQUET = ".tar", ".parquet"
+_COMPRESSIONS = {
+    "gzip": rb"\x1f\x8b",
+    "bzip2": rb"BZh\d1AY&SY",
+    "xz": rb"\xfd7zXZ\0",
+    "zstd": rb"\x28\xb5\x2f\xfd",
+}
+"""First bytes of compressed files, by the program that decompresses them."""
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
@@ -99,6 +106,17 @@ def check_suffixes(root: str, shards: Sequence[str]) -> str:
         kinds = ", ".join(sorted(suffixes))
         raise DataError(f"{root}: names files {kinds}; expected either .tar or .parquet")
     return suffixes.pop()
+
+
+def check_compression(url: str, file: BinaryIO) -> None:
+    """Raise DataError if a tar file is compressed, whatever its name is."""
+    start = file.read(16)
+    for program, pattern in _COMPRESSIONS.items():
+        if re.match(pattern, start):
+            raise DataError(
+                f"{url}: is compressed by {program}, so that its images cannot be read in any"
+                f" order; decompress it, for example with {program} -dc < OLD.tar > NEW.tar"
+            )
 
 
 def suffix_of(shard: str) -> str:
