@@ -102,8 +102,8 @@ def parse_row(
     _report_unread(row, keys, where, report)
     split = labels[0] and normalize_split(labels[0])
     return Row(
-        name.strip(),
-        audio.strip(),
+        name,
+        audio,
         texts,
         split,
         image_id,
