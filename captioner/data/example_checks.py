@@ -29,6 +29,7 @@ from captioner.data.report import (
     Report,
 )
 from captioner.data.shards.shard_cache import ShardCache
+from captioner.sources import file_name
 from captioner.text import normalize_caption, normalize_question
 
 
@@ -49,6 +50,8 @@ class Selection:
     """Splits that the data set need not have."""
     shards: tuple[str, ...] = ()
     """Paths or URLs of the shards if the root is a URL or a pattern."""
+    unread: tuple[str, ...] = ()
+    """Parquet files beside these shards if they are tar files."""
     cache: ShardCache | None = None
     """Local cache of shards."""
 
@@ -104,6 +107,8 @@ def read_unchecked(
     if is_folder:
         for path, name in find_other_files(root, source.files).items():
             report.add(UNREAD_FILE, f"{path.name} ({name})")
+    for url in selection.unread:
+        report.add(UNREAD_FILE, f"{file_name(url)} (parquet)")
     yield from reader.read(source)
 
 

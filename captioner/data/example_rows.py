@@ -12,7 +12,7 @@ from captioner.data.example_checks import Selection, read_examples
 from captioner.data.formats.registry import resolve_format, resolve_path, resolve_shard_format
 from captioner.data.report import MISSING_IMAGE, NO_QUESTION, NO_STATEMENT, Report
 from captioner.data.shards.shard_cache import DEFAULT_GB, ShardCache
-from captioner.data.shards.shard_files import find_shard_files, is_shard_address
+from captioner.data.shards.shard_files import ShardListing, find_shard_files, is_shard_address
 from captioner.errors import DataError, SplitError
 
 
@@ -83,10 +83,10 @@ def select_examples(
     optional_splits: Iterable[str] = (),
 ) -> Selection:
     """Return the arguments of `read_dataset`, resolved; raise DataError."""
-    address, shards = os.fspath(root), tuple[str, ...]()
+    address, listing = os.fspath(root), ShardListing([], [])
     if is_shard_address(address):
-        shards = tuple(find_shard_files(address))
-        path, format = Path(address), resolve_shard_format(address, shards, format)
+        listing = find_shard_files(address)
+        path, format = Path(address), resolve_shard_format(address, listing.shards, format)
     else:
         path = resolve_path(root)
         format = resolve_format(path, format)
@@ -99,7 +99,8 @@ def select_examples(
         require_answers=require_answers,
         phrases=tuple(phrases),
         optional_splits=_normalize_splits(optional_splits or None) or (),
-        shards=shards,
+        shards=tuple(listing.shards),
+        unread=tuple(listing.unread),
         cache=ShardCache(None if cache_dir is None else Path(cache_dir), cache_gb * 1e9),
     )
 

@@ -197,7 +197,9 @@ def _weights(row: Mapping[str, Any]) -> Sequence[float]:
 
 
 def _reference_weights(row: Mapping[str, Any]) -> Sequence[float]:
-    return _weights(row) or [1.0] * len(row["references"])
+    """Return the weight of each reference of a row; a row of tags has none."""
+    references = row["references"]
+    return (_weights(row) or [1.0] * len(references)) if references else []
 
 
 def _choose(items: Sequence[T], limit: int | None, rng: random.Random) -> Sequence[T]:

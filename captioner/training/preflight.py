@@ -89,12 +89,7 @@ def _check_source(
     for index in dataset.select_images(source):
         sample = dataset[Key(0, index, source)]
         if isinstance(sample, Sample):
-            # One text: a model cannot know which of several texts to generate.
-            texts, questions, rows = sample.texts[:1], sample.questions[:1], sample.rows[:1]
-            sample = replace(sample, texts=texts, questions=questions, rows=rows)
-            if sample.targets is not None:
-                sample = replace(sample, targets=sample.targets[:1])
-            samples.append(sample)
+            samples.append(_keep_one_text(sample))
         if len(samples) == BATCH_IMAGES:
             break
     if not samples:
@@ -116,6 +111,19 @@ def _check_source(
         yield _check_generation(model, batch, tokenizer, config)
     else:
         yield _check_tags(model, batch, batch.tags)
+
+
+def _keep_one_text(sample: Sample) -> Sample:
+    """Return a sample with its first text, as if the weight of its row were 1.
+
+    A model cannot know which of several texts to generate, and a text of a small weight may not be
+    learned beside others.
+    """
+    targets = sample.targets  # (Q, A)
+    if targets is not None:
+        targets = targets[:1] / (sample.weights[0] if sample.weights else 1.0)
+    texts, questions, rows = sample.texts[:1], sample.questions[:1], sample.rows[:1]
+    return replace(sample, texts=texts, questions=questions, rows=rows, targets=targets, weights=[])
 
 
 def check_batch(batch: Batch, *, pad: int = PAD, ends: Sequence[int] = (EOS,)) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import cycle
 
 import pytest
 from drawn_images import SHAPES, make_questions, questions_of
@@ -70,8 +71,14 @@ def test_classifier_is_added_to_a_captioner_and_fine_tuned(tmp_path):
     assert third.answers == second.answers
 
 
-def test_preflight_overfits_classes(tmp_path):
+@pytest.mark.parametrize("weights", [(1,), (1e-6, 1, 1e6)])
+def test_preflight_overfits_classes(weights, tmp_path):
     data = make_questions(tmp_path / "data")
+    lines = (data / "train.jsonl").read_text().splitlines()
+    rows = [
+        json.loads(line) | {"weight": w} for line, w in zip(lines, cycle(weights), strict=False)
+    ]
+    (data / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = load_config(None, words_for(data, tmp_path / "run", *OVERFIT, CLASSIFYING))
     findings = list(preflight.preflight(config, tell=lambda line: None))
     assert [finding for finding in findings if not finding.fine] == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -20,6 +19,8 @@ CAPTION_KEYS = ("captions", "caption", "text")
 ANSWER_KEYS = ("answers", "answer")
 TAG_KEYS = ("tags", "tag")
 WEIGHT_KEY = "weight"
+MIN_WEIGHT, MAX_WEIGHT = 1e-6, 1e6
+"""Bounds of weights other than 0, far from those of float32, in which losses are computed."""
 LABEL_KEYS = ("label", "category")
 REFERENCE_KEY = "references"
 """Column of captions and answers in a table of `Example`s."""
@@ -101,8 +102,8 @@ def parse_row(
     _report_unread(row, keys, where, report)
     split = labels[0] and normalize_split(labels[0])
     return Row(
-        name.strip(),
-        audio.strip(),
+        name,
+        audio,
         texts,
         split,
         image_id,
@@ -130,7 +131,7 @@ def find_inputs(row: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _parse_weight(value: Any) -> float | None:
-    """Return a weight, 1 for a missing one, or None if it is no finite number of at least 0."""
+    """Return a weight, 1 for a missing one, or None for one out of bounds or no number."""
     if not has_value(value):
         return 1.0
     if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -139,7 +140,7 @@ def _parse_weight(value: Any) -> float | None:
         weight = float(value)
     except (ValueError, OverflowError):
         return None
-    return weight if math.isfinite(weight) and weight >= 0 else None
+    return weight if weight == 0 or MIN_WEIGHT <= weight <= MAX_WEIGHT else None
 
 
 def _describe_label(row: dict[str, Any], phrases: Sequence[str]) -> dict[str, Any]:

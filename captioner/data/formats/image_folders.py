@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from captioner.data.formats.io import Source
+from captioner.data.formats.io import Source, is_file, is_folder
 from captioner.sources import is_url, parse_member
 
 # Folder names that the common archives unpack to, in lower case; the first is spelled so.
@@ -46,7 +46,7 @@ class FolderIndex:
 def _list_names(folder: str) -> frozenset[str]:
     try:
         with os.scandir(folder) as entries:
-            return frozenset(entry.name for entry in entries if not entry.is_dir())
+            return frozenset(entry.name for entry in entries if is_file(entry))
     except (OSError, ValueError):  # ValueError: a NUL in a name from a broken row
         return frozenset()
 
@@ -93,7 +93,7 @@ def _subfolders(base: Path, wanted: Sequence[str]) -> list[Path]:
     """Return the subfolders with the wanted names, in that order; letter case is ignored."""
     try:
         with os.scandir(base) as entries:
-            present = {entry.name.lower(): entry.name for entry in entries if entry.is_dir()}
+            present = {entry.name.lower(): entry.name for entry in entries if is_folder(entry)}
     except OSError:
         return []
     direct = [base / present[name] for name in wanted if name in present]

@@ -197,7 +197,7 @@ def list_files(folder: Path, suffix: str = "") -> list[Path]:
         with os.scandir(folder) as entries:
             visible = (entry for entry in entries if not entry.name.startswith("."))
             named = (entry for entry in visible if entry.name.lower().endswith(suffix))
-            names = sorted(entry.name for entry in named if entry.is_file())
+            names = sorted(entry.name for entry in named if is_file(entry))
     except OSError:
         return []
     return [folder / name for name in names]
@@ -208,10 +208,20 @@ def list_folders(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
             visible = (entry for entry in entries if not entry.name.startswith("."))
-            names = sorted(entry.name for entry in visible if entry.is_dir())
+            names = sorted(entry.name for entry in visible if is_folder(entry))
     except OSError:
         return []
     return [folder / name for name in names]
+
+
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a file; False for a link to itself, which is no OSError."""
+    return os.path.isfile(entry) if entry.is_symlink() else entry.is_file()
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder; False for a link to itself, which is no OSError."""
+    return os.path.isdir(entry) if entry.is_symlink() else entry.is_dir()
 
 
 def walk_files(root: Path) -> Iterator[Path]:

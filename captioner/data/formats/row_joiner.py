@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -67,9 +68,10 @@ class RowJoiner:
         row = parse_row(fields, where, self._report, phrases=self._phrases)
         if row is None:
             return
-        image, split = normalize(row.name, defaults.base), row.split or defaults.split
-        audio = row.audio and normalize(row.audio, defaults.base)
-        names = row.name if row.audio in ("", row.name) else f"{row.name} {row.audio}"
+        name, audio = (_find_name(text, defaults.base) for text in (row.name, row.audio))
+        names = name if audio in ("", name) else f"{name} {audio}"
+        image, split = normalize(name, defaults.base), row.split or defaults.split
+        audio = audio and normalize(audio, defaults.base)
         image_id = row.image_id or f"{defaults.prefix}{names}"
         example = Example(image, image_id, (), split, audio=audio)
         self.join(row, example, where, question_id=f"{defaults.prefix}{where}")
@@ -107,7 +109,7 @@ class RowJoiner:
         key = self._make_key(example, example.image, example.audio)
         captions = self._images.setdefault(key, _CaptionedImage(example))
         if captions.example.split != example.split:
-            self._report_split(row.name, captions.example.split, example.split, where)
+            self._report_split(row.name.strip(), captions.example.split, example.split, where)
         elif has_value(row.texts):
             captions.texts.extend(row.texts)
             captions.weights.extend([row.weight] * len(row.texts))
@@ -174,3 +176,9 @@ class RowJoiner:
             rows = captions.rows or len(captions.blank_rows)
             weights = pack_weights(captions.weights)
             yield replace(captions.example, references=texts, weights=weights, rows=rows)
+
+
+def _find_name(text: str, base: Path) -> str:
+    """Return the name of a file without spaces around it, unless they are a part of the name."""
+    name = text.strip()
+    return text if text != name and os.path.exists(normalize(text, base)) else name

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from captioner.data.formats.csv_jsonl_rows import IMAGE_KEYS
 from captioner.data.report import MISSING_IMAGE, Report
@@ -18,6 +18,9 @@ from captioner.data.shards.tar_index import IndexRow, Place, ShardIndex
 from captioner.errors import DataError
 from captioner.extras import explain_missing
 from captioner.sources import tail_checksum
+
+if TYPE_CHECKING:
+    from pyarrow import Schema
 
 _COLUMNS = (*IMAGE_KEYS, "img", "jpg", "png", "bytes")
 _TEXT_KEYS = ("answer", "caption", "raw", "text")
@@ -41,7 +44,7 @@ def read_parquet(url: str, report: Report) -> Iterator[ParquetRow]:
     """Yield the rows of a Parquet file; report those without an image.
 
     Raises:
-        DataError: The file cannot be read or has no column of images.
+        DataError: The file cannot be read, or has no column of images, or one of numbers.
     """
     with explain_missing("reading Parquet"):
         import pyarrow
@@ -49,13 +52,7 @@ def read_parquet(url: str, report: Report) -> Iterator[ParquetRow]:
     with open_shard(url) as file:
         try:
             table = pq.ParquetFile(file)
-            names = {name.lower(): name for name in table.schema_arrow.names}
-            column = next((names[name] for name in _COLUMNS if name in names), None)
-            if column is None:
-                raise DataError(
-                    f"{url}: has no column of images; expected one named {', '.join(_COLUMNS)},"
-                    f" but it has {', '.join(table.schema_arrow.names[:12])}"
-                )
+            column = _find_image_column(url, table.schema_arrow)
             number = 0
             for batch in table.iter_batches(batch_size=_ROWS):
                 for row in batch.to_pylist():
@@ -72,6 +69,27 @@ def read_parquet(url: str, report: Report) -> Iterator[ParquetRow]:
             raise DataError(
                 f"{url}: cannot be read as Parquet ({detail}); download or write it again"
             ) from None
+
+
+def _find_image_column(url: str, schema: Schema) -> str:
+    """Return the name of the column of images; raise DataError if there is none."""
+    from pyarrow import types
+
+    names = {name.lower(): name for name in schema.names}
+    column = next((names[name] for name in _COLUMNS if name in names), None)
+    if column is None:
+        raise DataError(
+            f"{url}: has no column of images; expected one named {', '.join(_COLUMNS)},"
+            f" but it has {', '.join(schema.names[:12])}"
+        )
+    kind = schema.field(column).type
+    wrong = (types.is_primitive, types.is_list, types.is_large_list, types.is_fixed_size_list)
+    if any(is_kind(kind) for is_kind in wrong):
+        raise DataError(
+            f"{url}: the column {column} holds {kind}; expected the bytes of image files, structs"
+            " {bytes, path} or paths; write the images in one of these forms"
+        )
+    return column
 
 
 def parse_image(value: Any) -> tuple[bytes | None, str]:

@@ -25,6 +25,7 @@ from captioner.data.shards.shard_cache import ShardCache, explain_cache
 from captioner.data.shards.shard_files import (
     PARQUET,
     ShardFile,
+    check_compression,
     describe_shard,
     explain_server,
     open_shard,
@@ -214,6 +215,7 @@ def _index_shard(job: _Job) -> None:
     """Write the index of a tar file; raise DataError."""
     try:
         with open_shard(job.container) as file:
+            check_compression(job.url, file)
             index = index_tar(file, job.size, os.path.basename(job.url))
     except OSError as error:
         raise DataError(

@@ -11,10 +11,10 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from captioner.data.example import SPLIT_NAMES, normalize_split
 from captioner.data.shards.urls import (
@@ -32,6 +32,13 @@ from captioner.errors import DataError
 from captioner.sources import is_url
 
 TAR, PARQUET = ".tar", ".parquet"
+_COMPRESSIONS = {
+    "gzip": rb"\x1f\x8b",
+    "bzip2": rb"BZh\d1AY&SY",
+    "xz": rb"\xfd7zXZ\0",
+    "zstd": rb"\x28\xb5\x2f\xfd",
+}
+"""First bytes of compressed files, by the program that decompresses them."""
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
@@ -64,26 +71,34 @@ class ShardFile:
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
+class ShardListing(NamedTuple):
+    """The shards at a location; absolute paths or URLs."""
+
+    shards: list[str]
+    unread: list[str]
+    """Parquet files in a folder of tar files, except those that describe one of them."""
+
+
 def is_shard_address(root: str) -> bool:
     """Return whether the location of a data set is a URL or a pattern of shards."""
     return is_url(root) or is_pattern(root)
 
 
-def find_shard_files(root: str) -> list[str]:
-    """Return the shards that a URL or a pattern names, sorted; absolute paths or URLs.
+def find_shard_files(root: str) -> ShardListing:
+    """Return the shards that a URL or a pattern names; those of each pattern are sorted.
 
     Raises:
         DataError: There is none, or they have several formats, or the server cannot be read.
     """
     url = absolute_url(os.path.expanduser(root))
-    shards: list[str] = []
-    for pattern in [url] if os.path.exists(url) else expand_braces(url):
-        shards += _find_remote(pattern) if is_url(pattern) else _find_local(pattern)
-    shards = list(dict.fromkeys(shards))
+    patterns = [url] if os.path.exists(url) else expand_braces(url)
+    listings = [_find_remote(p) if is_url(p) else _find_local(p) for p in patterns]
+    shards = list(dict.fromkeys(path for listing in listings for path in listing.shards))
+    unread = list(dict.fromkeys(path for listing in listings for path in listing.unread))
     if not shards:
         raise DataError(f"{root}: no shards here; expected the path of .tar or .parquet files")
     check_suffixes(root, shards)
-    return shards
+    return ShardListing(shards, unread)
 
 
 def check_suffixes(root: str, shards: Sequence[str]) -> str:
@@ -101,37 +116,52 @@ def check_suffixes(root: str, shards: Sequence[str]) -> str:
     return suffixes.pop()
 
 
+def check_compression(url: str, file: BinaryIO) -> None:
+    """Raise DataError if a tar file is compressed, whatever its name is."""
+    start = file.read(16)
+    for program, pattern in _COMPRESSIONS.items():
+        if re.match(pattern, start):
+            raise DataError(
+                f"{url}: is compressed by {program}, so that its images cannot be read in any"
+                f" order; decompress it, for example with {program} -dc < OLD.tar > NEW.tar"
+            )
+
+
 def suffix_of(shard: str) -> str:
     """Return the suffix of a shard in lower case, without the query of a URL."""
     path = shard.partition("?")[0] if is_url(shard) else shard
     return os.path.splitext(path)[1].lower()
 
 
-def _find_local(pattern: str) -> list[str]:
+def _find_local(pattern: str) -> ShardListing:
     if os.path.isdir(pattern):
         paths = glob.iglob(os.path.join(glob.escape(pattern), "**"), recursive=True)
-        return _keep_shards(paths)
+        return _choose_shards(paths)
     shards = [path for path in expand_wildcards(pattern) if os.path.exists(path)]
     if not shards:
         raise DataError(f"{pattern}: no such file; check the path or the pattern (data.root)")
-    return shards
+    return ShardListing(shards, [])
 
 
-def _keep_shards(paths: Iterator[str] | Sequence[str]) -> list[str]:
-    """Return the tar files, or else the Parquet files, which may describe tar files."""
+def _choose_shards(paths: Iterable[str]) -> ShardListing:
+    """Return the tar files of a folder, or else its Parquet files."""
     files = sorted(path for path in paths if suffix_of(path) in (TAR, PARQUET))
-    tars = [path for path in files if suffix_of(path) == TAR]
-    return tars or files
+    tars = {os.path.splitext(path)[0]: path for path in files if suffix_of(path) == TAR}
+    if not tars:
+        return ShardListing(files, [])
+    tables = (path for path in files if suffix_of(path) == PARQUET)
+    unread = [path for path in tables if os.path.splitext(path)[0] not in tars]
+    return ShardListing(list(tars.values()), unread)
 
 
-def _find_remote(pattern: str) -> list[str]:
+def _find_remote(pattern: str) -> ShardListing:
     with explain_server(pattern):
         if is_pattern(pattern):
-            return expand_wildcards(pattern)
+            return ShardListing(expand_wildcards(pattern), [])
         if pattern.partition("?")[0].lower().endswith((TAR, PARQUET, *COMPRESSED)):
-            return [pattern]
+            return ShardListing([pattern], [])
         names = (name for name, _ in list_files(pattern, recursive=True))
-        return _keep_shards([join_url(pattern, name) for name in names])
+        return _choose_shards([join_url(pattern, name) for name in names])
 
 
 def describe_shard(url: str) -> ShardFile:

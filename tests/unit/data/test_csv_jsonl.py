@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from data_files import write_lines
+from data_files import json_lines, list_problems, pictures, write, write_lines
 from row_sets import quoted
 
 from captioner.errors import DataError
@@ -187,3 +187,34 @@ def test_caption_without_words_is_empty(tmp_path, read):
     assert report.problems["empty caption"].rows == 4
     (example,), _ = read(tmp_path, check_images=False)  # scoring does not change references
     assert example.references == tuple(texts)
+
+
+@pytest.mark.parametrize("target", ["loop.jpg", "nowhere.jpg"])
+def test_broken_link_is_the_only_missing_image(target, tmp_path, read):
+    names = ("a.jpg", "link.jpg", "loop.jpg")
+    write(tmp_path / "x.jsonl", json_lines(*({"image": n, "caption": "a dog"} for n in names)))
+    pictures(tmp_path, "a.jpg")
+    (tmp_path / "loop.jpg").symlink_to(target)
+    (tmp_path / "link.jpg").symlink_to("a.jpg")
+    rows, report = read(tmp_path)
+    assert [row.image_id for row in rows] == ["a.jpg", "link.jpg"]
+    assert list_problems(report) == {"missing image": [str(tmp_path / "loop.jpg")]}
+
+
+@pytest.mark.parametrize("name", [" lead.jpg", "tail.jpg ", " both.jpg "])
+def test_spaces_around_a_file_name_are_kept_if_the_file_has_them(name, tmp_path, read):
+    row = {"file_name": name, "caption": "a dog"}
+    write(tmp_path / "metadata.jsonl", json_lines(row, {"file_name": " a.jpg ", "caption": "b"}))
+    pictures(tmp_path, name, "a.jpg")
+    rows, report = read(tmp_path)
+    assert [row.image for row in rows] == [str(tmp_path / name), str(tmp_path / "a.jpg")]
+    assert [row.image_id for row in rows] == [name, "a.jpg"]
+    assert not report
+
+
+def test_missing_file_is_reported_without_spaces(tmp_path, read):
+    rows = ({"file_name": name, "caption": "a dog"} for name in ("a.jpg", " b.jpg"))
+    write(tmp_path / "metadata.jsonl", json_lines(*rows))
+    pictures(tmp_path, "a.jpg")
+    _, report = read(tmp_path)
+    assert list_problems(report) == {"missing image": [str(tmp_path / "b.jpg")]}

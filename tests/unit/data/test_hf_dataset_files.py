@@ -139,7 +139,7 @@ def test_broken_rows_are_reported(tmp_path, read):
     problems = list_problems(report)
     assert problems["row that cannot be parsed"] == ["train[1]"]
     assert problems["empty caption"] == ["train/2"]
-    assert problems["weight that is no number of at least 0"] == ["train[3]: -1.0"]
+    assert problems["weight that is neither 0 nor from 1e-6 to 1e6"] == ["train[3]: -1.0"]
 
 
 def test_missing_and_undecodable_images(tmp_path, read):

@@ -54,7 +54,25 @@ def test_weights_of_csv_rows(tmp_path, read):
     assert not report
 
 
-@pytest.mark.parametrize("weight", [-1, "x", "nan", [1], True, "inf", float("nan"), {}, "1,5"])
+@pytest.mark.parametrize(
+    "weight",
+    [
+        -1,
+        "x",
+        "nan",
+        [1],
+        True,
+        "inf",
+        float("nan"),
+        {},
+        "1,5",
+        1e308,
+        1e-45,
+        "9e-7",
+        1.1e6,
+        10**400,
+    ],
+)
 def test_invalid_weight_is_a_reported_row(weight, tmp_path, read):
     bad = {"image": "a.jpg", "caption": "bad", "weight": weight}
     write(tmp_path / "x.jsonl", json_lines(bad, {"image": "a.jpg", "caption": "good"}))
@@ -63,6 +81,15 @@ def test_invalid_weight_is_a_reported_row(weight, tmp_path, read):
     assert (row.references, row.weights) == (("good",), ())
     assert report.problems[BAD_WEIGHT].rows == 1
     assert report.problems[BAD_WEIGHT].names[0].startswith("x.jsonl:1")
+
+
+@pytest.mark.parametrize("weight", [1e-6, "1e-6", 1e6, 1_000_000])
+def test_bounds_of_weights_are_valid(weight, tmp_path, read):
+    row = {"image": "a.jpg", "caption": "good", "weight": weight}
+    write(tmp_path / "x.jsonl", json_lines(row))
+    pictures(tmp_path, "a.jpg")
+    (row,), report = read(tmp_path)
+    assert (row.weights, bool(report)) == ((float(weight),), False)
 
 
 def test_rows_of_weight_0_are_left_out_of_training_but_not_of_scoring(tmp_path, read):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 
 import pytest
 from data_files import list_problems, write, write_lines
@@ -124,6 +127,17 @@ def test_compressed_tar_file_is_rejected_with_advice(tmp_path, read):
         read(tmp_path / "0.tar.gz")
 
 
+@pytest.mark.parametrize(
+    ("program", "module"), [("gzip", gzip), ("bzip2", bz2), ("xz", lzma), ("zstd", None)]
+)
+def test_compression_is_recognized_by_the_content(tmp_path, read, program, module):
+    data = write_tar(tmp_path / "0.tar", PAIR).read_bytes()
+    write(tmp_path / "0.tar", module.compress(data) if module else b"\x28\xb5\x2f\xfd" + data)
+    write_tar(tmp_path / "1.tar", PAIR)
+    with pytest.raises(DataError, match=rf"0\.tar: is compressed by {program}.*{program} -dc"):
+        read(tmp_path)
+
+
 def test_changed_shard_is_indexed_again(tmp_path, read):
     write_tar(tmp_path / "0.tar", PAIR)
     assert len(read(tmp_path)[0]) == 1
@@ -189,6 +203,15 @@ def test_parquet_without_images_names_its_columns(tmp_path, read):
     write(tmp_path / "b.parquet", b"PAR1")
     with pytest.raises(DataError, match=r"b\.parquet: cannot be read as Parquet"):
         read(tmp_path / "b.parquet")
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [(7, "int64"), (0.5, "double"), (True, "bool"), ([[1, 2]], "list<")]
+)
+def test_parquet_with_numbers_in_place_of_images_names_their_type(tmp_path, read, value, kind):
+    write_parquet(tmp_path / "a.parquet", [{"image": value, "caption": "one"}])
+    with pytest.raises(DataError, match=rf"a\.parquet: the column image holds {kind}.*expected"):
+        read(tmp_path)
 
 
 def test_parquet_beside_a_tar_file_describes_it(tmp_path, read):

@@ -53,7 +53,7 @@ def test_broken_files_are_reported(tmp_path, read):
     assert row.references == ("a dog",)
     problems = list_problems(report)
     assert problems["row that cannot be parsed"] == ["b.json", "c.json[0]", "e.json"]
-    assert problems["weight that is no number of at least 0"] == ["d.json: -1"]
+    assert problems["weight that is neither 0 nor from 1e-6 to 1e6"] == ["d.json: -1"]
     assert problems[NO_SIDECAR] == ["bare.png", "f.jpg", "f.png"]
     assert problems[SHARED_JSON] == ["f.json: f.jpg, f.png"]
     assert problems["file left unread (give its path to read it)"] == [

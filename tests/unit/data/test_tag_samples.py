@@ -56,3 +56,12 @@ def test_a_batch_of_tags_has_no_tokens(tmp_path):
     assert blank.tags.tolist() == [[-1, 1, 1]]
     assert not blank.images.any()
     assert collate([data[Key(0, 0, 0)]]).tags is None
+
+
+def test_batch_of_tags_has_the_weights_of_the_rows(tmp_path):
+    rows = tag_rows(draw_pictures(tmp_path))
+    rows[1]["weights"] = [0.25]
+    data = make_dataset(rows, train_tokenizer(), tags=frequent_tags(rows))
+    batch = collate([data[Key(0, 0, 1)], data[Key(0, 1, 1)]])
+    assert batch.weights.flatten().tolist() == [0.25, 1.0]
+    assert data[Key(0, 0, 0)].weights == [1.0]

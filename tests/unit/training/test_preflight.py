@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from runs import sources, words_for
 
 from captioner.cli import train
 from captioner.data import collate as collating
+from captioner.data.example_rows import read_rows
 from captioner.model.transformer_decoder import TransformerDecoder
 from captioner.tokenizer import EOS, PAD
 from captioner.training import preflight
@@ -104,6 +107,20 @@ def test_every_data_set_is_checked(check, tmp_path):
     )
     assert passed == [f"{source}: {name}" for source in ("captions", "questions") for name in NAMES]
     assert not failures
+
+
+def test_weights_of_texts_have_no_effect(check, tmp_path):
+    folder = tmp_path / "data"
+    make_flickr(folder)
+    rows, _ = read_rows(folder)
+    texts = [(row.image, text) for row in rows for text in row.references]
+    lines = [
+        {"image": image, "caption": text, "weight": weight}
+        for (image, text), weight in zip(texts, itertools.cycle([1e-6, 1, 1e6]), strict=False)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    passed, failures = check(f"data.root={tmp_path / 'rows.jsonl'}")
+    assert (passed, failures) == (NAMES, [])
 
 
 @pytest.mark.parametrize("layer", ["gcn", "gat", "gatv2"])

@@ -11,6 +11,7 @@ import pytest
 from shard_files import write_parquet, write_tar
 
 from captioner.data import read_dataset
+from captioner.data.report import UNREAD_FILE
 from captioner.data.shards import shard_cache
 from captioner.data.shards.shard_files import find_shard_files
 from captioner.data.shards.urls import expand_braces
@@ -127,14 +128,28 @@ def test_remote_parquet(server, tmp_path):
     assert [read_member(member) for member in members] == CONTENT
 
 
+@pytest.mark.parametrize("kind", ["local", "remote", "url"])
+def test_parquet_files_beside_tar_files_are_reported(kind, server, tmp_path):
+    folder, memory = tmp_path / "local", fsspec.filesystem("memory")
+    for name in ("more.parquet", "sub/x.parquet", "train-000.parquet"):  # the last describes a tar
+        path = write_parquet(folder / name, [{"image": CONTENT[0], "caption": "one"}])
+        memory.put(str(path), f"/bucket/{name}")
+    root = {"local": folder, "remote": server, "url": f"file://{folder}"}[kind]
+    rows, report = read_dataset(root, cache_dir=tmp_path / "cache")
+    assert len(rows) == 6
+    assert {kind: set(problem.names) for kind, problem in report} == {
+        UNREAD_FILE: {"more.parquet (parquet)", "x.parquet (parquet)"}
+    }
+
+
 def test_local_patterns(server, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "local"
-    assert find_shard_files("local/train-{001,000}.tar") == [
+    assert find_shard_files("local/train-{001,000}.tar").shards == [
         str(folder / "train-001.tar"),
         str(folder / "train-000.tar"),
     ]
-    assert len(find_shard_files(f"file://{folder}/train-00[01].tar")) == 2
+    assert len(find_shard_files(f"file://{folder}/train-00[01].tar").shards) == 2
     assert len(read(folder / "train-*.tar", tmp_path / "cache")) == 6
     assert expand_braces("{a,b}-{8..10}") == ["a-8", "a-9", "a-10", "b-8", "b-9", "b-10"]
     assert expand_braces("x{08..11}.tar") == ["x08.tar", "x09.tar", "x10.tar", "x11.tar"]
