@@ -17,6 +17,7 @@ from typing import Any
 
 from captioner import __version__
 from captioner.data.example import Example
+from captioner.data.formats.csv_jsonl_rows import MIN_WEIGHT
 from captioner.data.provenance import ORIGINS, SUFFIX, read_provenance
 from captioner.errors import DataError
 from captioner.files import replace_file, replace_rows
@@ -165,7 +166,8 @@ class _Cleaner:
         if not is_doubtful or example.split != "train":
             return weight
         self.weighted += 1
-        return weight * self._weight
+        reduced = weight * self._weight
+        return max(reduced, MIN_WEIGHT) if reduced else 0.0
 
     def _repair(self, text: str) -> str:
         """Return a text without mojibake, markup and controls; "" if characters are lost."""
