@@ -139,7 +139,7 @@ def _read_parquet(url: str, columns: Columns) -> Iterator[ShardRow]:
                 for row in batch.to_pylist():
                     value = row.pop(columns.image)
                     key = row.get(columns.key)
-                    key = f"{stem}-{number:08}" if key is None else str(key)
+                    key = f"{stem}-{number:08}" if key in (None, "") else str(key)
                     yield _make_parquet_row(key, value, row, folder)
                     number += 1
     except pyarrow.ArrowException as error:

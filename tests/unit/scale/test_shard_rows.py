@@ -71,6 +71,8 @@ def test_plain_columns_of_bytes_or_paths(tmp_path, value):
     (tmp_path / "p.png").write_bytes(png(0))
     (row,) = read(make_parquet(tmp_path / "x.parquet", [{"image": value, "key": 7}]))
     assert (row.key, row.image) == ("7", png(0))
+    (row,) = read(make_parquet(tmp_path / "y.parquet", [{"image": value, "key": ""}]))
+    assert row.key == "y-00000000"
 
 
 def test_a_missing_column_is_an_error_of_the_shard(tmp_path):
