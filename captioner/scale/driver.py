@@ -77,7 +77,7 @@ def run_shards(job: Job, options: RunOptions, notify: Notify) -> Summary:
         total = open_run(output, settings, origin, units, resume=options.resume)
         manifest = Manifest(output)
         stack.callback(manifest.close)
-        for message in manifest.restore(by_digest=options.by_digest):
+        for message in manifest.restore(total, by_digest=options.by_digest):
             notify(message)
         if len(manifest.finished) < total:
             metrics = None

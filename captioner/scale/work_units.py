@@ -58,10 +58,20 @@ class WorkUnit:
 
     @classmethod
     def from_json(cls, line: str) -> WorkUnit:
-        """Return the shard that `to_json` has written."""
+        """Return the shard that `to_json` has written.
+
+        Raises:
+            ValueError: The line is damaged; also KeyError and TypeError.
+        """
         fields = json.loads(line)
         members = tuple((name, key) for name, key in fields["members"])
-        return cls(fields["kind"], fields["url"], fields["stamp"], members)
+        kind, values = fields["kind"], (fields["url"], fields["stamp"])
+        texts = [*values, *(text for member in members for text in member)]
+        if kind not in SUFFIXES or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{line[:80]!r} is no shard")
+        if kind == "images" and not members:
+            raise ValueError("a chunk has no images")
+        return cls(kind, *values, members)
 
 
 def find_units(source: str, *, chunk: int, recursive: bool = False) -> Iterator[WorkUnit]:
