@@ -13,7 +13,7 @@ from captioner.checkpoint import fingerprint
 from captioner.checkpoint.resolution import describe_name
 from captioner.errors import CaptionerError
 from captioner.scale.cluster_plan import Plan, plan_workers
-from captioner.scale.manifest import Manifest, open_run, read_units
+from captioner.scale.manifest import RUN, Manifest, discarded_on_error, open_run, read_units
 from captioner.scale.output_folder import OutputFolder
 from captioner.scale.ray_pool import ray_session, run_pool
 from captioner.scale.run_metrics import RunMetrics
@@ -74,7 +74,10 @@ def run_shards(job: Job, options: RunOptions, notify: Notify) -> Summary:
     settings, origin = collect_settings(job, options), describe_origin(job)
     with ExitStack() as stack:
         stack.enter_context(output.locked())
+        is_new = output.read(RUN) is None
         total = open_run(output, settings, origin, units, resume=options.resume)
+        if is_new:
+            stack.enter_context(discarded_on_error(output))
         manifest = Manifest(output)
         stack.callback(manifest.close)
         for message in manifest.restore(total, by_digest=options.by_digest):

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import zip_longest
 from typing import Any
 
-from captioner.errors import DataError
+from captioner.errors import CaptionerError, DataError
 from captioner.scale.output_folder import PARTS, AppendedFile, OutputFolder, is_temporary
 from captioner.scale.shard_worker import Record
 from captioner.scale.work_units import WorkUnit
@@ -103,6 +104,17 @@ class Manifest:
         self.finished.add(values["unit"])
         self.rows += values["rows"]
         self.errors += values["errors"]
+
+
+@contextmanager
+def discarded_on_error(output: OutputFolder) -> Iterator[None]:
+    """Remove the files of a new run if it ends with an error before a shard is done."""
+    try:
+        yield
+    except CaptionerError:
+        if not output.read(MANIFEST) and not output.list_parts():
+            output.remove_run((MANIFEST, INPUTS, RUN))
+        raise
 
 
 def open_run(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import nullcontext
 
 import pytest
 from scale_inputs import make_tars
 
 from captioner.cli import scale
+from captioner.errors import CaptionerError
+from captioner.scale.cluster_plan import Node
 from captioner.scale.output_folder import OutputFolder
+from captioner.scale.shard_worker import Record
 
 pytestmark = pytest.mark.usefixtures("working_folder")
 
@@ -59,6 +64,41 @@ def test_without_ray_the_message_names_the_extra(photos, vqa_checkpoint, monkeyp
     out, err = capsys.readouterr()
     assert out == ""
     assert "captioner scale needs ray, which is not installed; run: pip install" in err
+    assert not os.path.exists("out")
+
+
+@pytest.fixture
+def small_cluster(monkeypatch):
+    """Replace Ray by a cluster of one machine with two CPUs."""
+    session = lambda address, notify: nullcontext([Node(2)])  # noqa: E731
+    monkeypatch.setattr("captioner.scale.driver.ray_session", session)
+
+
+@pytest.mark.parametrize("words", [[], ["--resume"]])
+@pytest.mark.usefixtures("small_cluster", "photos")
+def test_a_run_that_cannot_be_scheduled_leaves_no_files(words, vqa_checkpoint, capsys):
+    arguments = ["photos", "out", "--checkpoint", vqa_checkpoint, *words]
+    assert scale.main([*arguments, "--workers", "999"]) == 1
+    assert "--workers 999 with 1 thread each cannot be scheduled" in capsys.readouterr().err
+    assert not os.path.exists("out")
+    os.mkdir("out")
+    assert scale.main([*arguments, "--workers", "999"]) == 1
+    assert os.listdir("out") == []
+
+
+@pytest.mark.usefixtures("small_cluster", "photos")
+def test_a_run_with_records_keeps_its_files(vqa_checkpoint, monkeypatch):
+    def fail(job, plan, units):
+        yield Record(0, "photos", error="damaged")
+        raise CaptionerError("Ray has failed")
+
+    monkeypatch.setattr("captioner.scale.driver.run_pool", fail)
+    arguments = ["photos", "out", "--checkpoint", vqa_checkpoint]
+    assert scale.main(arguments) == 1
+    names = ["inputs.jsonl", "manifest.jsonl", "parts", "run.json"]
+    assert sorted(os.listdir("out")) == names
+    assert scale.main([*arguments, "--workers", "999", "--resume"]) == 1
+    assert sorted(os.listdir("out")) == names
 
 
 def test_a_missing_input_or_checkpoint_is_one_line(photos, capsys):
