@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 from captioner.errors import DataError
-from captioner.scale.driver import RunOptions
+from captioner.scale.driver import RunOptions, find_inputs
 from captioner.scale.shard_rows import Columns, ShardError, ShardRow, iterate_rows
 from captioner.scale.shard_worker import Job, describe_rows, load_model
-from captioner.scale.work_units import WorkUnit, find_units
+from captioner.scale.work_units import WorkUnit
 
 SAMPLE = 64
 """Images that are captioned for an estimate."""
@@ -64,8 +64,7 @@ def estimate_run(job: Job, options: RunOptions, *, sample: int = SAMPLE) -> Esti
     Raises:
         CaptionerError: The inputs or the model cannot be read, or no image can be used.
     """
-    found = find_units(options.source, chunk=options.chunk, recursive=options.recursive)
-    units = list(found)
+    units = list(find_inputs(job, options))
     images, is_exact = _count_images(units, job.columns)
     chosen = _spread(units, sample)
     each = -(-sample // len(chosen))

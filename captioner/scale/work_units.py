@@ -21,6 +21,7 @@ from captioner.data.shards.urls import (
 )
 from captioner.errors import DataError
 from captioner.files import IMAGE_SUFFIXES
+from captioner.sources import is_url
 
 Kind = Literal["tar", "parquet", "images"]
 SUFFIXES: dict[Kind, tuple[str, ...]] = {
@@ -30,6 +31,10 @@ SUFFIXES: dict[Kind, tuple[str, ...]] = {
 }
 Files = Sequence[tuple[str, Mapping[str, Any]]]
 """Names of files, and what fsspec reports about them."""
+
+
+class InputOptionsError(DataError):
+    """The inputs do not fit the options."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,17 @@ def find_units(source: str, *, chunk: int, recursive: bool = False) -> Iterator[
     prefix = f"{folder.rstrip('/')}/" if folder else ""
     for name, info in found:
         yield WorkUnit(kind, prefix + name, describe_stamp(info))
+
+
+def check_output(source: str, output: str) -> None:
+    """Raise InputOptionsError if the output is in a folder that is read with its subfolders."""
+    url, inner = (absolute_url(text).rstrip("/") for text in (source, output))
+    if not is_url(url):
+        url = os.path.realpath(url).rstrip(os.sep)
+        inner = inner if is_url(inner) else os.path.realpath(inner)
+    if inner == url or inner.startswith((f"{url}/", f"{url}{os.sep}")):
+        problem = f"is in the input folder {source}, which --recursive reads"
+        raise InputOptionsError(f"{output}: the output {problem}; give a folder outside of it")
 
 
 def kind_of(name: str) -> Kind | None:

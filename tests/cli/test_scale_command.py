@@ -30,6 +30,12 @@ pytestmark = pytest.mark.usefixtures("working_folder")
         (["--no-images"], "needs --format webdataset"),
         (["--price-per-hour", "2"], "needs --dry-run"),
         (["--metrics-host", "0.0.0.0"], "needs --metrics-port"),
+        (["--question", ""], "--question has no letter and no digit; ask in words"),
+        (["--question", " ?"], "--question has no letter and no digit; ask in words"),
+        (["--question-column", ""], "--question-column is empty"),
+        (["--dry-run", "--price-per-hour", "-1"], "-1 is no price; expected a number of 0 or more"),
+        (["--dry-run", "--price-per-hour", "nan"], "nan is no price"),
+        (["--dry-run", "--price-per-hour", "x"], "invalid price value: 'x'"),
     ],
 )
 def test_options_that_do_not_fit_are_rejected(words, problem, capsys):
@@ -47,6 +53,20 @@ def test_a_dry_run_prints_an_estimate_and_writes_nothing(vqa_checkpoint, tmp_pat
     assert float(lines["images per second and worker"]) > 0
     assert "cost" in lines
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("words", [[], ["--dry-run"]])
+@pytest.mark.usefixtures("photos")
+def test_inputs_that_do_not_fit_the_options_are_usage_errors(words, vqa_checkpoint, capsys):
+    words = [*words, "--checkpoint", vqa_checkpoint]
+    assert scale.main(["photos", "out", "--question-column", "q", *words]) == 2
+    assert "photos: --question-column q: the images of a folder have no" in capsys.readouterr().err
+    assert scale.main(["photos", "photos/out", "--recursive", *words]) == 2
+    err = capsys.readouterr().err
+    assert "photos/out: the output is in the input folder photos, which --recursive reads" in err
+    assert len(err.splitlines()) == 1
+    assert not os.path.exists("out")
+    assert not os.path.exists("photos/out")
 
 
 def test_a_second_run_on_one_folder_is_rejected_in_one_line(photos, vqa_checkpoint, capsys):

@@ -8,7 +8,7 @@ import pytest
 from scale_inputs import make_tars, png
 
 from captioner.errors import DataError
-from captioner.scale.work_units import WorkUnit, find_units
+from captioner.scale.work_units import InputOptionsError, WorkUnit, check_output, find_units
 
 pytest.importorskip("fsspec")
 
@@ -80,6 +80,21 @@ def test_remote_folders(tmp_path):
     assert unit.url.endswith("inputs/one.tar")
     assert same.url.endswith("inputs/one.tar")
     assert chained.url == "simplecache::memory://inputs/one.tar"
+
+
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [("a", "a"), ("a", "a/b/c"), ("a", "link/b"), ("/", "a"), ("s3://b/a/", "s3://b/a/out")],
+)
+def test_an_output_in_the_inputs_is_rejected(source, output, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to("a")
+    with pytest.raises(InputOptionsError, match="is in the input folder"):
+        check_output(source, output)
+    check_output("a", "ab")
+    check_output("s3://b/a", "a")
+    check_output("a", "s3://b/a")
 
 
 def test_inputs_that_cannot_be_used_are_rejected(images, tmp_path):
