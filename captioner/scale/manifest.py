@@ -168,15 +168,39 @@ def _compare_settings(
         earlier, _ = dict(run["settings"]), run["origins"][-1]
         if not isinstance(run["origins"], list) or not isinstance(run["shards"], int):
             raise TypeError
+        old, new = _list_flags(earlier), _list_flags(json.loads(json.dumps(settings)))
     except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         raise _damage(output, RUN, "is no record of a run") from None
-    new = json.loads(json.dumps(settings))
-    for name in sorted(earlier.keys() | new.keys()):
-        if earlier.get(name) != new.get(name):
-            values = f"{name} {earlier.get(name)!r}, not {new.get(name)!r}"
+    for flag in [*new, *(flag for flag in old if flag not in new)]:
+        if old.get(flag) != new.get(flag):
+            change = f"{_show(flag, old.get(flag))}, not {_show(flag, new.get(flag))}"
             hint = "give the same options, or another folder"
-            raise DataError(f"{output.url}: its parts were made with {values}; {hint}")
+            raise DataError(f"{output.url}: its parts were made {change}; {hint}")
     return run
+
+
+def _list_flags(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of settings by the flag that sets them, the questions first."""
+    columns = dict(settings.get("columns") or {})
+    values = {"question": settings.get("question"), "question_column": columns.get("question")}
+    for name, value in settings.items():
+        if name == "columns":
+            values |= {f"{column}_column": each for column, each in columns.items()}
+        elif name in ("answering", "decoding"):
+            values |= value
+        else:
+            values[name] = value
+    if "images" in values:
+        values["no_images"] = not values.pop("images")
+    if "method" in values:
+        values["sample"] = values.pop("method") == "sample"
+    return {f"--{name}".replace("_", "-"): value for name, value in values.items()}
+
+
+def _show(flag: str, value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return f"with {flag}" if value else f"without {flag}"
+    return f"with {flag} {value!r}"
 
 
 def _compare_inputs(output: OutputFolder, units: Iterable[WorkUnit], shards: int) -> int:

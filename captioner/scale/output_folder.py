@@ -230,7 +230,7 @@ class OutputFolder:
         try:
             yield
         except OSError as error:
-            place = join_url(self.url, name)
+            place = join_url(self.url, name) if name else self.url
             raise DataError(
                 f"{place}: cannot be read or written ({describe_failure(error)})"
             ) from None

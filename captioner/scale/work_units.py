@@ -106,7 +106,7 @@ def find_units(source: str, *, chunk: int, recursive: bool = False) -> Iterator[
         hint = "" if recursive or not folder else "; --recursive includes subfolders"
         raise DataError(f"{source}: has no input; {expected}{hint}")
     if len(kinds) > 1:
-        counts = " and ".join(f"{len(found)} {kind} files" for kind, found in kinds.items())
+        counts = " and ".join(_count_files(kind, len(found)) for kind, found in kinds.items())
         raise DataError(f"{source}: has {counts}; select one kind with a pattern")
     ((kind, found),) = kinds.items()
     if kind == "images":
@@ -115,6 +115,11 @@ def find_units(source: str, *, chunk: int, recursive: bool = False) -> Iterator[
     prefix = f"{folder.rstrip('/')}/" if folder else ""
     for name, info in found:
         yield WorkUnit(kind, prefix + name, describe_stamp(info))
+
+
+def _count_files(kind: Kind, count: int) -> str:
+    noun = {"tar": "tar file", "parquet": "Parquet file", "images": "image"}[kind]
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def check_output(source: str, output: str) -> None:

@@ -130,19 +130,33 @@ def test_a_partial_record_is_removed(output, tmp_path):
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"settings": SETTINGS | {"num_captions": 2}}, "made with num_captions 1, not 2"),
-        ({"settings": SETTINGS | {"checkpoint": ["x"]}}, r"checkpoint None, not \['x'\]"),
+        ({"settings": SETTINGS | {"num_captions": 2}},
+         "made with --num-captions 1, not with --num-captions 2"),
+        ({"settings": SETTINGS | {"checkpoint": ["x"]}},
+         r"without --checkpoint, not with --checkpoint \['x'\]"),
+        ({"settings": SETTINGS | {"decoding": {}}}, "with --beam-size 3, not without"),
+        ({"settings": {"decoding": {}, "answering": {"beam_size": 2}, "question": "q"}},
+         "made without --question, not with --question 'q'"),
+        ({"settings": SETTINGS | {"columns": {"key": "id"}}}, "not with --key-column 'id'"),
+        ({"settings": SETTINGS | {"images": False}}, "without --no-images, not with --no-images"),
         ({"units": UNITS[:2]}, "shard 2: /in/2.tar is missing"),
         ({"units": [*UNITS, WorkUnit("tar", "/in/3.tar", "1")]}, "shard 3: /in/3.tar is new"),
         ({"units": [WorkUnit("tar", "/in/0.tar", "11 0"), *UNITS[1:]]}, "/in/0.tar has changed"),
         ({"units": UNITS[::-1]}, "shard 0: it was /in/0.tar, is /in/2.tar"),
     ],
-)
+)  # fmt: skip
 def test_changes_are_rejected_and_named(output, change, problem):
     start(output)
     with pytest.raises(DataError, match=problem):
         start(output, **change)
     assert start(output) == 3
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("x")
+    output = OutputFolder(str(tmp_path / "file" / "out"))
+    with pytest.raises(DataError, match=r"/file/out: cannot be read or written \(Not a directory"):
+        output.locked().__enter__()
 
 
 def test_each_origin_is_recorded(output):
@@ -180,6 +194,7 @@ def test_lines_that_are_no_json_are_errors(output, line):
 
 
 @pytest.mark.parametrize("data", [b"no json", b"[]", b"{}", b'{"settings": {}, "origins": {}}',
+                                  b'{"settings": {"columns": 1}, "origins": [1], "shards": 3}',
                                   b'{"settings": {}, "origins": [1], "shards": "3"}'])  # fmt: skip
 def test_a_damaged_run_file_is_an_error(output, data):
     start(output)

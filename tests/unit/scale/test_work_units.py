@@ -105,7 +105,7 @@ def test_inputs_that_cannot_be_used_are_rejected(images, tmp_path):
     with pytest.raises(DataError, match="matches no file"):
         list(find_units(str(images / "*.parquet"), chunk=9))
     (images / "x.tar").write_bytes(b"")
-    with pytest.raises(DataError, match="select one kind with a pattern"):
+    with pytest.raises(DataError, match=r"has 3 images and 1 tar file; select one kind"):
         list(find_units(str(images), chunk=9))
     with pytest.raises(DataError, match="cannot be opened"):
         list(find_units("nothing://a/b", chunk=9))
