@@ -21,7 +21,9 @@ Exit status: 0 success, 1 a shard or the run has failed, 2 wrong usage, 3 some r
 
 from __future__ import annotations
 
+import argparse
 import json
+import math
 import os
 import sys
 from dataclasses import asdict, dataclass
@@ -33,7 +35,6 @@ from captioner.cli.parser import Parser, add_inference, port, positive, select_o
 from captioner.cli.process import notify, run_command, terminable
 from captioner.cli.question_file import read_allowed_answers
 from captioner.config.decoding_options import SAMPLING
-from captioner.errors import CaptionerError
 
 CHUNK = 500
 """Default number of images of a folder in one part."""
@@ -164,7 +165,18 @@ def _add_workers(parser: Parser) -> None:
     text = "Process a sample of the images on this machine, print an estimate and write nothing."
     group.add_argument("--dry-run", action="store_true", help=text)
     text = "With --dry-run, the price of one worker for an hour."
-    group.add_argument("--price-per-hour", metavar="PRICE", type=float, help=text)
+    group.add_argument("--price-per-hour", metavar="PRICE", type=_price, help=text)
+
+
+def _price(text: str) -> float:
+    """Parse a price, as the `type` of a flag."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no price; expected a number of 0 or more")
+    return value
+
+
+_price.__name__ = "price"
 
 
 def _find_conflict(options: ScaleOptions) -> str:
@@ -173,7 +185,11 @@ def _find_conflict(options: ScaleOptions) -> str:
     given = options.decoding.given()
     sampling = [name for name in SAMPLING if name in given]
     others = [name for name in given if name != "beam_size"]
+    question = options.question
     for problem, is_present in (
+        ("--question has no letter and no digit; ask in words",
+         question is not None and not any(c.isalnum() for c in question)),
+        ("--question-column is empty; give the name of a column", options.question_column == ""),
         ("give --question or --question-column, not both",
          options.question is not None and options.question_column is not None),
         ("--answers needs a question", options.answers is not None and not asks),
@@ -195,14 +211,25 @@ def _find_conflict(options: ScaleOptions) -> str:
 
 def run(options: ScaleOptions) -> int:
     """Process the shards, or estimate the duration; return the exit status."""
-    from captioner.scale.driver import run_shards
     from captioner.scale.run_estimate import estimate_run
+    from captioner.scale.work_units import InputOptionsError
+
+    try:
+        if not options.dry_run:
+            return _process(options)
+        estimate = estimate_run(make_job(options), make_run_options(options))
+    except InputOptionsError as error:
+        notify(error)
+        return 2
+    for line in estimate.lines(options.price_per_hour):
+        print(line)
+    return 0
+
+
+def _process(options: ScaleOptions) -> int:
+    from captioner.scale.driver import run_shards
 
     job, run_options = make_job(options), make_run_options(options)
-    if options.dry_run:
-        for line in estimate_run(job, run_options).lines(options.price_per_hour):
-            print(line)
-        return 0
     hint = "to continue, repeat the command with --resume"
     with terminable():
         try:
@@ -259,8 +286,6 @@ def make_run_options(options: ScaleOptions) -> Any:
     """Return the inputs and the workers of the run."""
     from captioner.scale.driver import RunOptions
 
-    if options.price_per_hour is not None and options.price_per_hour < 0:
-        raise CaptionerError(f"--price-per-hour {options.price_per_hour}: is negative")
     return RunOptions(
         options.source,
         chunk=options.chunk,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -13,13 +13,13 @@ from captioner.checkpoint import fingerprint
 from captioner.checkpoint.resolution import describe_name
 from captioner.errors import CaptionerError
 from captioner.scale.cluster_plan import Plan, plan_workers
-from captioner.scale.manifest import Manifest, open_run, read_units
+from captioner.scale.manifest import RUN, Manifest, discarded_on_error, open_run, read_units
 from captioner.scale.output_folder import OutputFolder
 from captioner.scale.ray_pool import ray_session, run_pool
 from captioner.scale.run_metrics import RunMetrics
 from captioner.scale.run_progress import RunProgress
 from captioner.scale.shard_worker import Job, Record
-from captioner.scale.work_units import find_units
+from captioner.scale.work_units import InputOptionsError, WorkUnit, check_output, find_units
 
 Notify = Callable[[object], None]
 _UNRECORDED = ("output", "backend", "device", "compile", "threads", "batch_size", "checkpoints")
@@ -70,14 +70,17 @@ def run_shards(job: Job, options: RunOptions, notify: Notify) -> Summary:
     """
     start = time.monotonic()
     output = OutputFolder(job.output)
-    units = find_units(options.source, chunk=options.chunk, recursive=options.recursive)
+    units = find_inputs(job, options)
     settings, origin = collect_settings(job, options), describe_origin(job)
     with ExitStack() as stack:
         stack.enter_context(output.locked())
+        is_new = output.read(RUN) is None
         total = open_run(output, settings, origin, units, resume=options.resume)
+        if is_new:
+            stack.enter_context(discarded_on_error(output))
         manifest = Manifest(output)
         stack.callback(manifest.close)
-        for message in manifest.restore(by_digest=options.by_digest):
+        for message in manifest.restore(total, by_digest=options.by_digest):
             notify(message)
         if len(manifest.finished) < total:
             metrics = None
@@ -92,6 +95,23 @@ def run_shards(job: Job, options: RunOptions, notify: Notify) -> Summary:
     missing = total - len(manifest.finished)
     seconds = time.monotonic() - start
     return Summary(total, missing, manifest.rows, manifest.errors, round(seconds, 1))
+
+
+def find_inputs(job: Job, options: RunOptions) -> Iterator[WorkUnit]:
+    """Yield the input shards.
+
+    Raises:
+        InputOptionsError: They do not fit the options.
+        DataError: They cannot be read, or there are none.
+    """
+    if options.recursive:
+        check_output(options.source, job.output)
+    column = job.columns.question
+    for unit in find_units(options.source, chunk=options.chunk, recursive=options.recursive):
+        if unit.kind == "images" and column is not None:
+            problem = f"--question-column {column}: the images of a folder have no columns"
+            raise InputOptionsError(f"{options.source}: {problem}; use --question")
+        yield unit
 
 
 def collect_settings(job: Job, options: RunOptions) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -52,7 +52,8 @@ class OutputFolder:
     def locked(self) -> Iterator[None]:
         """Keep other runs on this machine from using the folder within the block.
 
-        Remote folders, and file systems without locks, are not locked.
+        Remote folders, and file systems without locks, are not locked. A folder that is created
+        here and is empty at the end is removed.
 
         Raises:
             DataError: Another run uses the folder.
@@ -61,7 +62,8 @@ class OutputFolder:
             yield
             return
         path = os.path.join(self.url, LOCK)
-        with self._guard(LOCK):
+        is_new = not os.path.lexists(self.url)
+        with self._guard(""):
             os.makedirs(self.url, exist_ok=True)
             file = open(path, "ab")  # noqa: SIM115
         with file:
@@ -73,6 +75,8 @@ class OutputFolder:
             finally:
                 with contextlib.suppress(OSError):
                     os.remove(path)
+                    if is_new:
+                        os.rmdir(self.url)  # only if it is empty
 
     @contextmanager
     def new_part(self, name: str) -> Iterator[str]:
@@ -170,6 +174,16 @@ class OutputFolder:
         with self._guard(name), contextlib.suppress(FileNotFoundError):
             fs.rm_file(path)
 
+    def remove_run(self, names: Iterable[str]) -> None:
+        """Remove files of a run without parts, and the empty folder of the parts."""
+        for name in names:
+            fs, path = open_file_system(join_url(self.url, name))
+            with self._guard(name), contextlib.suppress(FileNotFoundError):
+                fs.rm_file(path)
+        fs, path = open_file_system(join_url(self.url, PARTS))
+        with contextlib.suppress(Exception):  # object stores have no empty folders
+            fs.rmdir(path)
+
     def is_empty(self) -> bool:
         """Return whether the folder is missing or has no files."""
         fs, path = open_file_system(self.url)
@@ -216,7 +230,7 @@ class OutputFolder:
         try:
             yield
         except OSError as error:
-            place = join_url(self.url, name)
+            place = join_url(self.url, name) if name else self.url
             raise DataError(
                 f"{place}: cannot be read or written ({describe_failure(error)})"
             ) from None

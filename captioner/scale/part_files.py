@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Mapping
 from typing import Any, BinaryIO, Literal, Protocol
@@ -20,6 +21,8 @@ COLUMNS = (
     "low_confidence", "error",
 )  # fmt: skip
 """The columns of a part; those without a value are null."""
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
+"""Control characters, and the separator of folders on Windows."""
 _GROUP = 1000
 """Rows of a row group, which are in memory together."""
 
@@ -72,20 +75,27 @@ class TarWriter:
     """Writes a WebDataset: KEY.json with the row, KEY.txt with its text, and the input's files.
 
     The files have no times or owners, so that equal rows are equal bytes. A .json or .txt of the
-    input is kept as KEY.input.json or KEY.input.txt.
+    input is kept as KEY.input.json or KEY.input.txt. Keys in names are safe and unique within the
+    part; the row has the key of the input.
     """
 
     def __init__(self, path: str, *, images: bool) -> None:
         self._tar = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
         self._images = images
+        self._numbers: dict[str, int] = {}
+        """For each key that is used, the last number that was appended to it."""
 
     def add(self, row: Mapping[str, Any], source: ShardRow) -> None:
         """Write the files of one row."""
-        stem = _archive_name(row["key"])
+        stem = self._choose_stem(row["key"])
         if self._images:
+            used = {"json", "txt"}  # readers compare extensions in lower case
             for extension, content in _list_files(source).items():
-                prefix = "input." if extension in ("json", "txt") else ""
-                self._write(f"{stem}.{prefix}{extension}", content)
+                name = _UNSAFE.sub("_", extension)
+                while name.lower() in used:
+                    name = f"input.{name}"
+                used.add(name.lower())
+                self._write(f"{stem}.{name}", content)
         kept = {name: value for name, value in row.items() if value is not None}
         data = json.dumps(kept, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace")
         self._write(f"{stem}.json", data)
@@ -96,6 +106,15 @@ class TarWriter:
     def close(self) -> None:
         """Finish the archive."""
         self._tar.close()
+
+    def _choose_stem(self, key: str) -> str:
+        """Return a safe key that no earlier row has: `a`, then `a_2`, `a_3` and so on."""
+        stem = name = _safe_key(key)
+        while name in self._numbers:
+            self._numbers[stem] += 1
+            name = f"{stem}_{self._numbers[stem]}"
+        self._numbers[name] = 1
+        return name
 
     def _write(self, name: str, content: bytes) -> None:
         member = tarfile.TarInfo(name)
@@ -141,10 +160,16 @@ def count_rows(path: str | BinaryIO, form: Format) -> tuple[int, int]:
     return rows, errors
 
 
-def _archive_name(key: str) -> str:
-    """Return a key whose last part has no dot, which would begin the extension."""
-    folder, slash, base = key.rpartition("/")
-    return folder + slash + base.replace(".", "_")
+def _safe_key(key: str) -> str:
+    """Return a key as a relative path without hidden parts.
+
+    Its last part has no dot, which would begin the extension. Readers of WebDataset skip hidden
+    files and folders such as `__name__`.
+    """
+    parts = [part.lstrip(".") for part in _UNSAFE.sub("_", key).split("/")]
+    parts = [part.lstrip("_") if part.startswith("__") else part for part in parts]
+    *folders, base = [part for part in parts if part] or ["row"]
+    return "/".join([*folders, base.replace(".", "_")])
 
 
 def _make_schema() -> Any:

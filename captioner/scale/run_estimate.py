@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 from captioner.errors import DataError
-from captioner.scale.driver import RunOptions
+from captioner.scale.driver import RunOptions, find_inputs
 from captioner.scale.shard_rows import Columns, ShardError, ShardRow, iterate_rows
 from captioner.scale.shard_worker import Job, describe_rows, load_model
-from captioner.scale.work_units import WorkUnit, find_units
+from captioner.scale.work_units import WorkUnit
 
 SAMPLE = 64
 """Images that are captioned for an estimate."""
@@ -34,6 +34,10 @@ class Estimate:
     """Those of the sample with an error."""
     rate: float
     """Images per second of one worker like this machine."""
+    shards_read: int = 0
+    """Shards that were read for the sample or to count their images."""
+    unreadable: int = 0
+    """Those of them that cannot be read; they have no images here."""
 
     @property
     def hours(self) -> float:
@@ -49,6 +53,7 @@ class Estimate:
         yield f"shards\t{self.shards}"
         yield f"images\t{about}{self.images}"
         yield f"workers\t{self.workers}"
+        yield f"unreadable shards\t{self.unreadable} of {self.shards_read} that were read"
         yield f"sample\t{self.sample} images, {self.errors} errors"
         yield f"images per second and worker\t{self.rate:.2f}"
         yield f"hours\t{self.hours:.2f}"
@@ -64,22 +69,32 @@ def estimate_run(job: Job, options: RunOptions, *, sample: int = SAMPLE) -> Esti
     Raises:
         CaptionerError: The inputs or the model cannot be read, or no image can be used.
     """
-    found = find_units(options.source, chunk=options.chunk, recursive=options.recursive)
-    units = list(found)
-    images, is_exact = _count_images(units, job.columns)
+    units = list(find_inputs(job, options))
+    problems: dict[str, str] = {}
+    images, is_exact, counted = _count_images(units, job.columns, problems)
     chosen = _spread(units, sample)
     each = -(-sample // len(chosen))
-    read = (islice(_read(unit, job.columns), each) for unit in chosen)
+    read = (islice(_read(unit, job.columns, problems), each) for unit in chosen)
     rows = list(islice(chain.from_iterable(read), sample))
     if not rows:
-        raise DataError(f"{options.source}: no shard of the sample can be read")
+        reason = next(iter(problems.values()), "the shards are empty")
+        raise DataError(f"{options.source}: no shard of the sample has rows: {reason}")
     captioner = load_model(replace(job, threads=options.threads or job.threads))
     list(describe_rows(job, captioner, rows[: job.batch_size]))  # the first batch is slower
     start = time.perf_counter()
     errors = sum(bool(row.get("error")) for row, _ in describe_rows(job, captioner, rows))
     seconds = time.perf_counter() - start
-    workers = options.workers or 1
-    return Estimate(len(units), images, is_exact, workers, len(rows), errors, len(rows) / seconds)
+    return Estimate(
+        shards=len(units),
+        images=images,
+        is_exact=is_exact,
+        workers=options.workers or 1,
+        sample=len(rows),
+        errors=errors,
+        shards_read=len({unit.label for unit in (*chosen, *counted)}),
+        unreadable=len(problems),
+        rate=len(rows) / seconds,
+    )
 
 
 def _spread(units: Sequence[WorkUnit], count: int) -> list[WorkUnit]:
@@ -88,20 +103,24 @@ def _spread(units: Sequence[WorkUnit], count: int) -> list[WorkUnit]:
     return list(units[::step][:count])
 
 
-def _read(unit: WorkUnit, columns: Columns) -> Iterator[ShardRow]:
-    """Yield the rows of a shard as far as it can be read."""
+def _read(unit: WorkUnit, columns: Columns, problems: dict[str, str]) -> Iterator[ShardRow]:
+    """Yield the rows of a shard as far as it can be read; add its problem to those by shard."""
     try:
         yield from iterate_rows(unit, columns)
-    except ShardError:
-        return
+    except ShardError as error:
+        problems[unit.label] = str(error)
 
 
-def _count_images(units: Sequence[WorkUnit], columns: Columns) -> tuple[int, bool]:
-    """Return the number of images in all shards, and whether it is exact."""
+def _count_images(
+    units: Sequence[WorkUnit], columns: Columns, problems: dict[str, str]
+) -> tuple[int, bool, Sequence[WorkUnit]]:
+    """Return the number of images in all shards, whether it is exact, and the shards counted."""
     if units[0].kind == "images":
-        return sum(len(unit.members) for unit in units), True
+        return sum(len(unit.members) for unit in units), True, ()
     counted = _spread(units, COUNTED)
-    rows = sum(sum(1 for _ in _read(unit, columns)) for unit in counted)
-    sizes = [int(unit.stamp.split()[0]) for unit in counted]
-    total = sum(int(unit.stamp.split()[0]) for unit in units)
-    return round(rows * total / max(1, sum(sizes))), len(counted) == len(units)
+    rows = {unit.label: sum(1 for _ in _read(unit, columns, problems)) for unit in counted}
+    sizes = {unit.label: int(unit.stamp.split()[0]) for unit in units}
+    for label in problems:  # a shard that cannot be read gets no part
+        rows[label] = sizes[label] = 0
+    per_byte = sum(rows.values()) / max(1, sum(sizes[unit.label] for unit in counted))
+    return round(per_byte * sum(sizes.values())), len(counted) == len(units), counted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,10 +74,20 @@ def iterate_rows(unit: WorkUnit, columns: Columns) -> Iterator[ShardRow]:
         raise ShardError(f"{unit.url}: cannot be read ({describe_failure(error)})") from None
 
 
+@dataclass(frozen=True, eq=False)
+class _Member:
+    """A file of a WebDataset row."""
+
+    name: str
+    extension: str
+    content: bytes | None
+    """None if the file is larger than MAX_BYTES."""
+
+
 def _read_tar(url: str) -> Iterator[ShardRow]:
     """Yield the rows of a WebDataset: adjacent members whose names agree up to the first dot."""
     key = ""
-    files: dict[str, tuple[str, bytes | None]] = {}
+    members: list[_Member] = []
     with open_url(url) as file, tarfile.open(fileobj=file, mode="r|*") as archive:
         for member in archive:
             archive.members = []  # type: ignore[attr-defined]  # otherwise all are kept
@@ -85,39 +95,58 @@ def _read_tar(url: str) -> Iterator[ShardRow]:
             stem, extension = split_key(name)
             if not member.isreg() or not os.path.basename(stem):  # a hidden file
                 continue
-            if files and stem != key:
-                yield _make_row(key, files)
-                files = {}
+            if members and stem != key:
+                yield from _make_rows(key, members)
+                members = []
             key = stem
-            if member.size > MAX_BYTES:
-                files[extension] = (name, None)
-                continue
-            content = archive.extractfile(member)
-            assert content is not None  # a regular file
-            # A repeated member would hide the first one.
-            extension = f"{extension}.2" if extension in files else extension
-            files[extension] = (name, content.read())
-    if files:
-        yield _make_row(key, files)
+            content = None
+            if member.size <= MAX_BYTES:
+                data = archive.extractfile(member)
+                assert data is not None  # a regular file
+                content = data.read()
+            members.append(_Member(name, extension, content))
+    if members:
+        yield from _make_rows(key, members)
 
 
-def _make_row(key: str, files: Mapping[str, tuple[str, bytes | None]]) -> ShardRow:
-    """Return a row of a WebDataset from its files: name and content by extension."""
-    extension = next((x for x in files if member_kind(key, x) == "image"), None)
-    contents = {x: content for x, (_, content) in files.items() if content is not None}
-    fields: dict[str, Any] = {}
+def _make_rows(key: str, members: Sequence[_Member]) -> Iterator[ShardRow]:
+    """Yield a row for each image of a key; the first one has the other files of the key."""
+    images = [m for m in members if member_kind(key, m.extension) == "image"]
+    others = [m for m in members if m not in images]
+    fields = _parse_fields(others)
+    if not images:
+        names = ", ".join(m.extension for m in members)
+        error = f"{key}: has no image among {names}"
+        yield ShardRow(key, None, fields, key, _collect(others), error)
+    for number, image in enumerate(images):
+        error = "" if image.content is not None else _describe_size(image.name)
+        files = [m for m in members if m is image or (number == 0 and m in others)]
+        yield ShardRow(key, image.content, fields, image.name, _collect(files), error)
+
+
+def _collect(members: Iterable[_Member]) -> dict[str, bytes]:
+    """Return the contents of members by extension, with a number for each repeated one."""
+    contents: dict[str, bytes] = {}
+    for member in members:
+        extension, number = member.extension, 1
+        while extension in contents:
+            number += 1
+            extension = f"{member.extension}.{number}"
+        if member.content is not None:
+            contents[extension] = member.content
+    return contents
+
+
+def _parse_fields(members: Sequence[_Member]) -> dict[str, Any]:
+    """Return the JSON object of a row, with the text of `question.txt` as its question."""
+    contents = _collect(members)
     try:
         fields = dict(json.loads(contents.get("json", b"{}")))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         fields = {}
     if "question.txt" in contents:
         fields["question"] = contents["question.txt"].decode("utf-8", "replace").strip()
-    if extension is None:
-        names = ", ".join(files)
-        return ShardRow(key, None, fields, key, contents, f"{key}: has no image among {names}")
-    name, image = files[extension]
-    error = "" if image is not None else _describe_size(name)
-    return ShardRow(key, image, fields, name, contents, error)
+    return fields
 
 
 def _read_parquet(url: str, columns: Columns) -> Iterator[ShardRow]:
@@ -139,7 +168,7 @@ def _read_parquet(url: str, columns: Columns) -> Iterator[ShardRow]:
                 for row in batch.to_pylist():
                     value = row.pop(columns.image)
                     key = row.get(columns.key)
-                    key = f"{stem}-{number:08}" if key is None else str(key)
+                    key = f"{stem}-{number:08}" if key in (None, "") else str(key)
                     yield _make_parquet_row(key, value, row, folder)
                     number += 1
     except pyarrow.ArrowException as error:

@@ -21,6 +21,7 @@ from captioner.data.shards.urls import (
 )
 from captioner.errors import DataError
 from captioner.files import IMAGE_SUFFIXES
+from captioner.sources import is_url
 
 Kind = Literal["tar", "parquet", "images"]
 SUFFIXES: dict[Kind, tuple[str, ...]] = {
@@ -30,6 +31,10 @@ SUFFIXES: dict[Kind, tuple[str, ...]] = {
 }
 Files = Sequence[tuple[str, Mapping[str, Any]]]
 """Names of files, and what fsspec reports about them."""
+
+
+class InputOptionsError(DataError):
+    """The inputs do not fit the options."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,20 @@ class WorkUnit:
 
     @classmethod
     def from_json(cls, line: str) -> WorkUnit:
-        """Return the shard that `to_json` has written."""
+        """Return the shard that `to_json` has written.
+
+        Raises:
+            ValueError: The line is damaged; also KeyError and TypeError.
+        """
         fields = json.loads(line)
         members = tuple((name, key) for name, key in fields["members"])
-        return cls(fields["kind"], fields["url"], fields["stamp"], members)
+        kind, values = fields["kind"], (fields["url"], fields["stamp"])
+        texts = [*values, *(text for member in members for text in member)]
+        if kind not in SUFFIXES or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{line[:80]!r} is no shard")
+        if kind == "images" and not members:
+            raise ValueError("a chunk has no images")
+        return cls(kind, *values, members)
 
 
 def find_units(source: str, *, chunk: int, recursive: bool = False) -> Iterator[WorkUnit]:
@@ -91,7 +106,7 @@ def find_units(source: str, *, chunk: int, recursive: bool = False) -> Iterator[
         hint = "" if recursive or not folder else "; --recursive includes subfolders"
         raise DataError(f"{source}: has no input; {expected}{hint}")
     if len(kinds) > 1:
-        counts = " and ".join(f"{len(found)} {kind} files" for kind, found in kinds.items())
+        counts = " and ".join(_count_files(kind, len(found)) for kind, found in kinds.items())
         raise DataError(f"{source}: has {counts}; select one kind with a pattern")
     ((kind, found),) = kinds.items()
     if kind == "images":
@@ -100,6 +115,22 @@ def find_units(source: str, *, chunk: int, recursive: bool = False) -> Iterator[
     prefix = f"{folder.rstrip('/')}/" if folder else ""
     for name, info in found:
         yield WorkUnit(kind, prefix + name, describe_stamp(info))
+
+
+def _count_files(kind: Kind, count: int) -> str:
+    noun = {"tar": "tar file", "parquet": "Parquet file", "images": "image"}[kind]
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def check_output(source: str, output: str) -> None:
+    """Raise InputOptionsError if the output is in a folder that is read with its subfolders."""
+    url, inner = (absolute_url(text).rstrip("/") for text in (source, output))
+    if not is_url(url):
+        url = os.path.realpath(url).rstrip(os.sep)
+        inner = inner if is_url(inner) else os.path.realpath(inner)
+    if inner == url or inner.startswith((f"{url}/", f"{url}{os.sep}")):
+        problem = f"is in the input folder {source}, which --recursive reads"
+        raise InputOptionsError(f"{output}: the output {problem}; give a folder outside of it")
 
 
 def kind_of(name: str) -> Kind | None:

@@ -62,6 +62,30 @@ def test_an_image_without_file_name_gets_the_suffix_of_its_format(tmp_path):
         assert tar.getnames() == ["a_b.png", "a_b.json", "a_b.txt"]
 
 
+def test_names_in_a_webdataset_are_safe_and_unique_and_rows_keep_their_keys(tmp_path):
+    keys = ["a.b", "a_b", "a_b_2", "a.b", "/abs/k", "../up", "d/../e", ".h/.x", "__m__/y", "", ".."]
+    part = open_part(str(tmp_path / "x"), "webdataset", images=False)
+    for key in keys:
+        part.add({"key": key, "error": "is empty"}, ShardRow(key, None))
+    part.close()
+    with tarfile.open(tmp_path / "x") as tar:
+        rows = {name: json.load(tar.extractfile(name))["key"] for name in tar.getnames()}
+    stems = ["a_b", "a_b_2", "a_b_2_2", "a_b_3", "abs/k", "up", "d/e", "h/x", "m__/y", "row"]
+    assert rows == dict(zip([f"{s}.json" for s in [*stems, "row_2"]], keys, strict=True))
+    assert count_rows(str(tmp_path / "x"), "webdataset") == (len(keys), len(keys))
+
+
+def test_files_of_a_row_have_different_extensions(tmp_path):
+    members = {"png": png(0), "PNG": b"1", "input.json": b"2", "json": b"3", "a\\b": b"4"}
+    part = open_part(str(tmp_path / "x"), "webdataset", images=True)
+    part.add({"key": "k", "error": "is empty"}, ShardRow("k", png(0), members=members))
+    part.close()
+    with tarfile.open(tmp_path / "x") as tar:
+        names = tar.getnames()
+    expected = ["k.png", "k.input.PNG", "k.input.json", "k.input.input.json", "k.a_b", "k.json"]
+    assert names == expected
+
+
 @pytest.mark.parametrize("form", ["parquet", "webdataset"])
 def test_equal_rows_are_equal_bytes_and_are_counted(tmp_path, form):
     first, second = (write(tmp_path / name, form) for name in "xy")

@@ -36,7 +36,7 @@ def publish(output, number, content=b"rows"):
 
 def restore(output, *, by_digest=False):
     manifest = Manifest(output)
-    messages = list(manifest.restore(by_digest=by_digest))
+    messages = list(manifest.restore(len(UNITS), by_digest=by_digest))
     manifest.close()
     return manifest, messages
 
@@ -130,19 +130,33 @@ def test_a_partial_record_is_removed(output, tmp_path):
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"settings": SETTINGS | {"num_captions": 2}}, "made with num_captions 1, not 2"),
-        ({"settings": SETTINGS | {"checkpoint": ["x"]}}, r"checkpoint None, not \['x'\]"),
+        ({"settings": SETTINGS | {"num_captions": 2}},
+         "made with --num-captions 1, not with --num-captions 2"),
+        ({"settings": SETTINGS | {"checkpoint": ["x"]}},
+         r"without --checkpoint, not with --checkpoint \['x'\]"),
+        ({"settings": SETTINGS | {"decoding": {}}}, "with --beam-size 3, not without"),
+        ({"settings": {"decoding": {}, "answering": {"beam_size": 2}, "question": "q"}},
+         "made without --question, not with --question 'q'"),
+        ({"settings": SETTINGS | {"columns": {"key": "id"}}}, "not with --key-column 'id'"),
+        ({"settings": SETTINGS | {"images": False}}, "without --no-images, not with --no-images"),
         ({"units": UNITS[:2]}, "shard 2: /in/2.tar is missing"),
         ({"units": [*UNITS, WorkUnit("tar", "/in/3.tar", "1")]}, "shard 3: /in/3.tar is new"),
         ({"units": [WorkUnit("tar", "/in/0.tar", "11 0"), *UNITS[1:]]}, "/in/0.tar has changed"),
         ({"units": UNITS[::-1]}, "shard 0: it was /in/0.tar, is /in/2.tar"),
     ],
-)
+)  # fmt: skip
 def test_changes_are_rejected_and_named(output, change, problem):
     start(output)
     with pytest.raises(DataError, match=problem):
         start(output, **change)
     assert start(output) == 3
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("x")
+    output = OutputFolder(str(tmp_path / "file" / "out"))
+    with pytest.raises(DataError, match=r"/file/out: cannot be read or written \(Not a directory"):
+        output.locked().__enter__()
 
 
 def test_each_origin_is_recorded(output):
@@ -154,11 +168,61 @@ def test_each_origin_is_recorded(output):
     assert len(output.read(INPUTS).splitlines()) == run["shards"] == 3
 
 
-def test_damaged_records_are_errors(output):
+GOOD = {"unit": 1, "input": "x", "part": "part-000001.tar", "rows": 4, "errors": 1, "bytes": 4,
+        "sha256": "0", "seconds": 0.5, "error": ""}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "record",
+    [{}, [], 7, None, {"unit": 1}, *(dict(GOOD.items() - {(k, GOOD[k])}) for k in GOOD),
+     *(GOOD | {k: []} for k in GOOD), GOOD | {"unit": 3}, GOOD | {"unit": -1}, GOOD | {"rows": -1},
+     GOOD | {"unit": True}, GOOD | {"part": "../x"}, GOOD | {"part": "part-000002.tar"}],
+)  # fmt: skip
+def test_damaged_records_are_errors(output, record):
     start(output)
-    output.write(MANIFEST, b"no json\n")
-    with pytest.raises(DataError, match=r"a line of manifest\.jsonl is damaged"):
+    output.write(MANIFEST, f"{json.dumps(GOOD)}\n{json.dumps(record)}\n".encode())
+    with pytest.raises(DataError, match=r"line 2 of manifest\.jsonl is damaged; remove this line"):
         restore(output)
-    output.write(RUN, b"no json")
-    with pytest.raises(DataError, match=r"run\.json is damaged"):
+
+
+@pytest.mark.parametrize("line", [b"no json", b"\xff", b""])
+def test_lines_that_are_no_json_are_errors(output, line):
+    start(output)
+    output.write(MANIFEST, line + b"\n")
+    with pytest.raises(DataError, match=r"line 1 of manifest\.jsonl is damaged"):
+        restore(output)
+
+
+@pytest.mark.parametrize("data", [b"no json", b"[]", b"{}", b'{"settings": {}, "origins": {}}',
+                                  b'{"settings": {"columns": 1}, "origins": [1], "shards": 3}',
+                                  b'{"settings": {}, "origins": [1], "shards": "3"}'])  # fmt: skip
+def test_a_damaged_run_file_is_an_error(output, data):
+    start(output)
+    output.write(RUN, data)
+    with pytest.raises(DataError, match=r"run\.json is no record of a run; restore run\.json"):
+        start(output)
+
+
+@pytest.mark.parametrize("line", ["no json", "{}", "[]", "7", '{"kind": "tar", "members": []}',
+    '{"kind": "x", "url": "", "stamp": "", "members": []}', '{"kind": "images", "url": "a",'
+    ' "stamp": "", "members": []}', '{"kind": "tar", "url": 1, "stamp": "", "members": []}',
+    "\xff"])  # fmt: skip
+def test_a_damaged_list_of_inputs_is_an_error(output, line):
+    start(output)
+    lines = output.read(INPUTS).splitlines(keepends=True)
+    output.write(INPUTS, b"".join([lines[0], line.encode("latin-1") + b"\n", lines[2]]))
+    problem = r"inputs\.jsonl has no shard in line 2; restore inputs\.jsonl, or give another folder"
+    with pytest.raises(DataError, match=problem):
+        start(output)
+    with pytest.raises(DataError, match=problem):
+        list(read_units(output, set()))
+
+
+def test_a_missing_or_truncated_list_of_inputs_is_an_error(output, tmp_path):
+    start(output)
+    output.write(INPUTS, output.read(INPUTS).splitlines(keepends=True)[0])
+    with pytest.raises(DataError, match=r"inputs\.jsonl has 1 lines; run\.json records 3 shards"):
+        start(output)
+    (tmp_path / "out" / INPUTS).unlink()
+    with pytest.raises(DataError, match=r"inputs\.jsonl is missing; restore inputs\.jsonl"):
         start(output)

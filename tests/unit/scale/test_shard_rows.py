@@ -39,6 +39,29 @@ def test_rows_of_a_tar_without_a_usable_image_are_errors(tmp_path, monkeypatch):
     assert not third.error
 
 
+def test_each_image_of_a_key_is_a_row(tmp_path):
+    members = {
+        "k.a.jpg": png(0),
+        "k.json": b'{"question": "why?"}',
+        "k.b.jpg": png(1),
+        "z.jpg": png(2),
+        "./z.jpg": png(3),
+        "z.png": png(4),
+    }
+    rows = read(make_tar(tmp_path / "x.tar", members))
+    assert [row.key for row in rows] == ["k", "k", "z", "z", "z"]
+    assert [row.name for row in rows] == ["k.a.jpg", "k.b.jpg", "z.jpg", "z.jpg", "z.png"]
+    assert [row.image for row in rows] == [png(i) for i in range(5)]
+    assert [set(row.members) for row in rows[:2]] == [{"a.jpg", "json"}, {"b.jpg"}]
+    assert rows[1].fields == {"question": "why?"}
+
+
+def test_repeated_files_of_a_row_are_kept(tmp_path):
+    members = {"a.cls": b"1", "./a.cls": b"2", "a.cls.2": b"3", "a.png": png(0)}
+    (row,) = read(make_tar(tmp_path / "x.tar", members))
+    assert row.members == {"cls": b"1", "cls.2": b"2", "cls.2.2": b"3", "png": png(0)}
+
+
 def test_a_truncated_tar_is_an_error_of_the_shard(tmp_path):
     path = make_tar(tmp_path / "x.tar", {f"{i}.png": png(i) for i in range(9)})
     path.write_bytes(path.read_bytes()[:3000])
@@ -71,6 +94,8 @@ def test_plain_columns_of_bytes_or_paths(tmp_path, value):
     (tmp_path / "p.png").write_bytes(png(0))
     (row,) = read(make_parquet(tmp_path / "x.parquet", [{"image": value, "key": 7}]))
     assert (row.key, row.image) == ("7", png(0))
+    (row,) = read(make_parquet(tmp_path / "y.parquet", [{"image": value, "key": ""}]))
+    assert row.key == "y-00000000"
 
 
 def test_a_missing_column_is_an_error_of_the_shard(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from scale_inputs import make_parquet, make_tar, png, read_parts
 
 import captioner
+from captioner.errors import DataError
 from captioner.scale.driver import RunOptions
 from captioner.scale.output_folder import MOST_ATTEMPTS, OutputFolder
 from captioner.scale.run_estimate import Estimate, estimate_run
@@ -147,6 +148,25 @@ def test_an_estimate_counts_the_images(worker, tmp_path, model, monkeypatch):
     assert (estimate.shards, estimate.sample, estimate.errors) == (8, 10, 0)
     assert estimate.images == 40
     assert not estimate.is_exact
+    assert (estimate.shards_read, estimate.unreadable) == (8, 0)
+
+
+def test_an_estimate_counts_unreadable_shards(worker, tmp_path, model, monkeypatch):
+    monkeypatch.setattr("captioner.scale.run_estimate.load_model", lambda job: model)
+    (tmp_path / "in").mkdir()
+    for i in range(3):
+        make_tar(tmp_path / "in" / f"{i}.tar", {f"{j}.png": png(j) for j in range(5)})
+    damaged = tmp_path / "in" / "1.tar"
+    damaged.write_bytes(damaged.read_bytes()[:3000])
+    options = RunOptions(str(tmp_path / "in"))
+    estimate = estimate_run(worker().job, options, sample=20)
+    assert (estimate.images, estimate.is_exact) == (10, True)
+    lines = dict(line.split("\t") for line in estimate.lines(None))
+    assert lines["unreadable shards"] == "1 of 3 that were read"
+    for path in (tmp_path / "in").iterdir():
+        path.write_bytes(b"no archive" * 100)
+    with pytest.raises(DataError, match=r"no shard of the sample has rows: .*0\.tar: cannot be re"):
+        estimate_run(worker().job, options)
 
 
 def test_hours_and_cost_of_an_estimate():

@@ -8,7 +8,7 @@ import pytest
 from scale_inputs import make_tars, png
 
 from captioner.errors import DataError
-from captioner.scale.work_units import WorkUnit, find_units
+from captioner.scale.work_units import InputOptionsError, WorkUnit, check_output, find_units
 
 pytest.importorskip("fsspec")
 
@@ -82,6 +82,21 @@ def test_remote_folders(tmp_path):
     assert chained.url == "simplecache::memory://inputs/one.tar"
 
 
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [("a", "a"), ("a", "a/b/c"), ("a", "link/b"), ("/", "a"), ("s3://b/a/", "s3://b/a/out")],
+)
+def test_an_output_in_the_inputs_is_rejected(source, output, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to("a")
+    with pytest.raises(InputOptionsError, match="is in the input folder"):
+        check_output(source, output)
+    check_output("a", "ab")
+    check_output("s3://b/a", "a")
+    check_output("a", "s3://b/a")
+
+
 def test_inputs_that_cannot_be_used_are_rejected(images, tmp_path):
     with pytest.raises(DataError, match="no input; expected images"):
         list(find_units(str(images / "notes.txt"), chunk=9))
@@ -90,7 +105,7 @@ def test_inputs_that_cannot_be_used_are_rejected(images, tmp_path):
     with pytest.raises(DataError, match="matches no file"):
         list(find_units(str(images / "*.parquet"), chunk=9))
     (images / "x.tar").write_bytes(b"")
-    with pytest.raises(DataError, match="select one kind with a pattern"):
+    with pytest.raises(DataError, match=r"has 3 images and 1 tar file; select one kind"):
         list(find_units(str(images), chunk=9))
     with pytest.raises(DataError, match="cannot be opened"):
         list(find_units("nothing://a/b", chunk=9))
