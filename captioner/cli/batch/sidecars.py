@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 
 from captioner.cli.batch.dedupe import is_binary, read_bytes
-from captioner.cli.batch.embedded_texts import read_embedded_texts
 from captioner.cli.batch.output_names import OutputNames
 from captioner.cli.batch.xmp import read_description, read_packet, write_metadata
 from captioner.cli.batch.xmp_files import find_targets, write_beside
@@ -75,6 +74,8 @@ class SidecarWriter:
         entry = Entry(text if self._has_description else "", tuple(keywords), self._origin)
         if not (self._copies or self._in_place or self._beside):
             return entry
+        from captioner.cli.batch.embedded_texts import read_embedded_texts  # imports Pillow
+
         embedded = read_embedded_texts(path)
         own = (clean_text(text), clean_text(previous or ""))
         others = (description for description in embedded.descriptions if description not in own)

@@ -85,7 +85,9 @@ def test_weights_of_the_source_are_kept(tmp_path):
         row | {"answers": ["red", "blue"], "weight": 0.2},
         row | {"answers": ["red"], "weight": 3},
         {"image": "images/1.jpg", "tags": ["dog"], "weight": 0.7, "split": "train"},
-        {"image": "images/2.jpg", "caption": CUT, "weight": 1e-6, "split": "train"},
+        {"image": "images/2.jpg", "caption": CUT, "weight": 0.01, "split": "train"},
+        # Not below the smallest weight that readers take.
+        {"image": "images/3.jpg", "caption": CUT, "weight": 1e-6, "split": "train"},
         {"image": "images/2.jpg", "caption": caption(91), "weight": 2, "split": "train"},
         {"image": "images/9.jpg", "caption": CUT, "weight": 0.1, "split": "val"},
     ]
@@ -97,8 +99,8 @@ def test_weights_of_the_source_are_kept(tmp_path):
     after = {(row.image, row.kind): row for row in read_rows(clean, splits=None)[0]}
     assert len(table) == len(after)
     changed = str(tmp_path / "images/2.jpg"), "captions"
-    assert after.pop(changed).weights == (1, 1, 5e-7, 2)
-    assert before.pop(changed).weights == (1, 1, 1e-6, 2)
+    assert after.pop(changed).weights == (1, 1, 0.005, 2)
+    assert before.pop(changed).weights == (1, 1, 0.01, 2)
     assert {key: (row.references, row.weights, row.tags) for key, row in after.items()} == {
         key: (row.references, row.weights, row.tags) for key, row in before.items()
     }
