@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from captioner.errors import DependencyError
 
 EXTRAS = {
-    "train": ("accelerate", "datasets", "evaluate", "fsspec", "onnx", "onnxscript", "psutil",
-              "pyarrow", "safetensors", "tensorboard", "timm", "torch", "torchvision",
+    "train": ("accelerate", "datasets", "evaluate", "filelock", "fsspec", "onnx", "onnxscript",
+              "psutil", "pyarrow", "safetensors", "tensorboard", "timm", "torch", "torchvision",
               "transformers"),
     "serve": ("fastapi", "fastapi_offline", "gradio", "httpcore", "prometheus_client", "pydantic",
               "starlette", "uvicorn"),

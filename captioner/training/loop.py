@@ -163,23 +163,23 @@ def run_epoch(run: Run, stage: Stage, epoch: int) -> None:
     accelerator.step = 0
     run.model.zero_grad()
     train_mode(run.model)
-    bar = load_epoch(run, stage, epoch)
-    batches = usable_batches(run, stage, bar)
-    if run.settings.accumulate > 1 and has_weights(run.train_set.rows):
-        size, pad = run.settings.accumulate, run.tokenizer.pad
-        batches = share_steps(batches, accelerator, size=size, pad=pad)
-    for part in batches:
-        loss, value = training_step(run, stage, part, epoch)
-        task = run.tasks[part.batch.source].name
-        name = f"{task} {loss.kind}" if len(run.tasks) > 1 else loss.kind
-        totals.add(name, value, loss.texts)
-        if part.number % 10 == 0:
-            bar.set_postfix({name: f"{value.item():.3f}"})
-        progress.batch = part.number + 1
-        if accelerator.sync_gradients:
-            run.average.update(run.model)
-            progress.step += 1
-            save_or_stop(run, stage, totals)
+    with load_epoch(run, stage, epoch) as bar:
+        batches = usable_batches(run, stage, bar)
+        if run.settings.accumulate > 1 and has_weights(run.train_set.rows):
+            size, pad = run.settings.accumulate, run.tokenizer.pad
+            batches = share_steps(batches, accelerator, size=size, pad=pad)
+        for part in batches:
+            loss, value = training_step(run, stage, part, epoch)
+            task = run.tasks[part.batch.source].name
+            name = f"{task} {loss.kind}" if len(run.tasks) > 1 else loss.kind
+            totals.add(name, value, loss.texts)
+            if part.number % 10 == 0:
+                bar.set_postfix({name: f"{value.item():.3f}"})
+            progress.batch = part.number + 1
+            if accelerator.sync_gradients:
+                run.average.update(run.model)
+                progress.step += 1
+                save_or_stop(run, stage, totals)
     finish_epoch(run, stage, epoch, totals)
 
 
