@@ -53,7 +53,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_captions_equal_generate(case: Case) -> None:
-    assert_tokens_equal(case.model, case.generate, random_images(3))
+    assert_tokens_equal(case.model, case.generate, random_images(6))
 
 
 def test_answers_equal_generate(case: Case) -> None:
