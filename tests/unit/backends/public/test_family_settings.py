@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 from public_folders.blip import build_blip
 from public_folders.chat import build_qwen2_vl
@@ -91,8 +92,13 @@ def generate_caption(folder: Path, family: Family, image: Image.Image) -> list[i
             raw = processor_oracle(folder, caption="<image>caption en")(family, image, None, {})
         else:
             pixels = family.processor(images=image, return_tensors="pt").pixel_values
-            raw = family.model.generate(pixel_values=pixels)[0, 1:].tolist()
+            # With a cache, GIT in transformers 5.0 counts the image in the positions of tokens.
+            raw = family.model.generate(pixel_values=pixels, use_cache=False)[0, 1:].tolist()
     return until_end(map(int, raw), family.vocabulary.ends)
+
+
+NEW = not transformers.__version__.startswith("5.0.")
+COUNTS_OTHERWISE = "in transformers 5.0, generate counts a stated max_length otherwise"
 
 
 @pytest.mark.parametrize("build", [build_encoder_decoder, build_git, build_paligemma])
@@ -108,6 +114,8 @@ def generate_caption(folder: Path, family: Family, image: Image.Image) -> list[i
 def test_stated_beams_and_lengths_are_those_of_generate(
     tmp_path: Path, build: Callable[..., None], values: dict[str, Any]
 ) -> None:
+    if "max_length" in values and not NEW:
+        pytest.skip(COUNTS_OTHERWISE)
     build(tmp_path, 0)
     change(tmp_path, **values)
     model, (image,) = captioner.load(tmp_path), random_images(1)
@@ -116,6 +124,7 @@ def test_stated_beams_and_lengths_are_those_of_generate(
     assert list(model.caption(image)[0].captions[0].tokens) == expected
 
 
+@pytest.mark.skipif(not NEW, reason=COUNTS_OTHERWISE)
 def test_stated_lengths_of_answers(tmp_path: Path) -> None:
     build_pix2struct_vqa(tmp_path, 0)
     plain = captioner.load(tmp_path).config.answers

@@ -106,7 +106,7 @@ def parametrize(*builders: Build) -> pytest.MarkDecorator:
 
 @parametrize(*CAPTIONERS)
 def test_captions_equal_generate(case: Case) -> None:
-    assert_tokens_equal(case.model, case.generate, random_images(3, sizes=SIZES))
+    assert_tokens_equal(case.model, case.generate, random_images(6, sizes=SIZES))
 
 
 @parametrize(build_paligemma, build_paligemma2, build_kosmos2, build_pix2struct_vqa)
