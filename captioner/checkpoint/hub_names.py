@@ -13,6 +13,8 @@ PREFIX = "hf-hub:"
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
 _REPOSITORY = re.compile(rf"{_PART}/{_PART}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+REVISION = re.compile(r"[^\s@\\^~:?*\[\]]+")
+"""Characters of a branch, a tag or a commit, which has no ".." either."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def parse_hub_name(name: str | Path) -> HubName | None:
         return None
     repository, separator, revision = str(name)[len(PREFIX) :].partition("@")
     check_repository(repository, name)
-    valid = re.fullmatch(r"[^\s@\\^~:?*\[\]]+", revision) and ".." not in revision
+    valid = REVISION.fullmatch(revision) and ".." not in revision
     if separator and not valid:
         raise CheckpointError(
             f"{printable_line(str(name))}: {revision!r} is no revision; expected a branch,"

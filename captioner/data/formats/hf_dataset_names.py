@@ -7,13 +7,12 @@ import re
 from dataclasses import dataclass
 
 from captioner.checkpoint.hub_errors import explain_hub_error, is_unreachable
-from captioner.checkpoint.hub_names import HubName, check_repository
+from captioner.checkpoint.hub_names import REVISION, HubName, check_repository
 from captioner.errors import CheckpointError, DataError
 from captioner.sources import printable_line
 from captioner.text import one_line
 
 PREFIX = "hf-dataset:"
-_REVISION = re.compile(r"[^\s@\\^~:?*\[\]]+")
 _CONFIG = re.compile(r"[\w.+-]+")
 
 
@@ -72,7 +71,7 @@ def parse_dataset_name(root: str | os.PathLike[str]) -> DatasetName:
     except CheckpointError as error:
         raise DataError(str(error)) from None
     for has_part, pattern, part, kind in (
-        (has_revision, _REVISION, revision, "branch, tag or commit after @"),
+        (has_revision, REVISION, revision, "branch, tag or commit after @"),
         (has_config, _CONFIG, config, "configuration after :"),
     ):
         if has_part and (not pattern.fullmatch(part) or ".." in part):
