@@ -201,7 +201,7 @@ class PublicBackend:
             logprobs = state.restore(state.step(tokens).log_softmax(-1))  # (B, K, V)
             tokens = ids[..., t]
             columns.append(logprobs.gather(-1, tokens[..., None])[..., 0])
-        logprobs = torch.stack(columns, -1) * written
+        logprobs = torch.stack(columns, -1).masked_fill(~written, 0)  # a product gives nan for -inf
         if self.rules.last:
             logprobs.masked_fill_(self._is_forced_end(memories, ids, written), 0)
         return logprobs.cpu().numpy()

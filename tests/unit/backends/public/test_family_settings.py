@@ -240,3 +240,14 @@ def test_score_of_a_caption_with_a_forced_end(tmp_path: Path) -> None:
         logprobs = model.backend.score(memory, np.array([[hypothesis.tokens]]))[0, 0]
         assert logprobs[-1] == 0
         assert logprobs.sum() == pytest.approx(hypothesis.logprob, abs=1e-3)
+
+
+def test_score_of_texts_of_different_lengths_with_token_0_suppressed(tmp_path: Path) -> None:
+    build_git(tmp_path, 0)
+    change(tmp_path, suppress_tokens=[0])
+    model, (image,) = captioner.load(tmp_path), random_images(1)
+    short, long = "a dog", "a dog on the grass"
+    alone = [model.score(image, [text])[0].logprob for text in (short, long)]
+    together = [scored.logprob for scored in model.score(image, [short, long])]
+    assert np.isfinite(alone).all()
+    assert together == pytest.approx(alone, abs=1e-4)
