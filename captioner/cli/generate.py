@@ -35,9 +35,7 @@ Exit status: 0 all inputs succeeded, 1 nothing succeeded, 2 wrong usage, 3 some 
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -45,33 +43,25 @@ from typing import TYPE_CHECKING, Any
 from captioner.cli.batch.alt_text import to_alt_text
 from captioner.cli.batch.checkpoint_origins import identify_checkpoints, make_origin
 from captioner.cli.batch.dedupe import Source, read_source
-from captioner.cli.batch.find_images import STDIN, Inputs, find_inputs
 from captioner.cli.batch.runner import run_many
 from captioner.cli.flag_conflicts import find_conflicts
 from captioner.cli.generate_args import add_flags, read_options
 from captioner.cli.generate_options import BATCH_SIZE, CaptionOptions
-from captioner.cli.output import (
-    describe_unusual,
-    escape_path,
-    format_answers,
-    format_scores,
-    list_paths,
-    show_progress,
-    to_unicode,
+from captioner.cli.generate_setup import (
+    choose_status,
+    list_inputs,
+    load_captioner,
+    pin_checkpoints,
+    report_repeated,
+    report_unusual,
 )
+from captioner.cli.output import escape_path, format_scores, print_lines
 from captioner.cli.parser import Parser
 from captioner.cli.process import notify, run_command, terminable
-from captioner.cli.question_file import (
-    QuestionRow,
-    UsageError,
-    describe_error,
-    read_allowed_answers,
-    read_questions,
-)
+from captioner.cli.question_file import UsageError, read_allowed_answers
+from captioner.cli.question_runs import answer_questions, answer_typed_questions
 from captioner.config.decoding_options import widen_beam
-from captioner.errors import CaptionerError, InputError, QuestionError
-from captioner.extras import is_installed
-from captioner.files import AUDIO_SUFFIXES, IMAGE_SUFFIXES, RAW_SUFFIXES
+from captioner.errors import CaptionerError, InputError
 
 if TYPE_CHECKING:
     from captioner.predict import Answers, Captioner, Result
@@ -186,81 +176,6 @@ def ask_each(
         yield from captioner.answer_stream([(source, question) for source in batch], **answering)
 
 
-def list_inputs(options: CaptionOptions) -> Inputs:
-    """Return the images of the paths, without the files that the run writes."""
-    written, sheets = options.written_paths(), options.batch.attention
-    images = find_inputs(
-        options.paths,
-        recursive=options.recursive,
-        exclude=written,
-        sheets=sheets,
-        suffixes=find_suffixes(options),
-    )
-    for remark in images.remarks:
-        notify(remark)
-    return images
-
-
-def find_suffixes(options: CaptionOptions) -> tuple[str, ...]:
-    """Return the suffixes of the files in folders that the model takes."""
-    images = IMAGE_SUFFIXES + (RAW_SUFFIXES if is_installed("rawpy") else ())
-    if not options.checkpoint or options.audio:
-        return images
-    from captioner.checkpoint import CONFIG, checkpoint_format, resolve_checkpoint
-    from captioner.config import load_config
-
-    folder = resolve_checkpoint(options.checkpoint[0])
-    if checkpoint_format(folder) == "transformers":
-        return images
-    model = load_config(folder / CONFIG).model
-    return (images if model.backbones else ()) + (AUDIO_SUFFIXES if model.audio else ())
-
-
-def pin_checkpoints(options: CaptionOptions) -> CaptionOptions:
-    """Return the options with the present commit of each repository of the Hub."""
-    if not options.checkpoint:
-        return options
-    from captioner.checkpoint import pin_checkpoint
-
-    return replace(options, checkpoint=[pin_checkpoint(name) for name in options.checkpoint])
-
-
-def load_captioner(options: CaptionOptions, images: int) -> Captioner:
-    """Load the checkpoint, on the device that is suitable for a number of images."""
-    # Imported here so that --help does not import torch.
-    from captioner.predict.backend_choice import choose_device
-    from captioner.predict.loading import load
-
-    device, dtype = options.device, options.dtype
-    if options.backend != "onnx":
-        device = choose_device(device, dtype=dtype or "float32", images=images)
-    return load(
-        options.checkpoint or "bundled",
-        backend=options.backend,
-        device=device,
-        dtype=dtype,
-        tta=options.tta,
-        compile=options.compile,
-    )
-
-
-def report_repeated(captioner: Captioner, allowed: list[str] | None) -> None:
-    """Report allowed answers that have the same tokens as earlier ones."""
-    if allowed and (repeated := captioner.repeated_answers(allowed)):
-        notify(f"--answers: duplicates are ignored: {list_paths(repeated)}")
-
-
-def report_unusual(kinds: Mapping[str, str | None]) -> None:
-    """Report the images, by path, that are not photographs."""
-    if message := describe_unusual(kinds):
-        notify(message)
-
-
-def choose_status(failed: int, total: int) -> int:
-    """Return the exit status of a run."""
-    return 0 if not failed else 1 if failed == total else 3
-
-
 def process_one_by_one(options: CaptionOptions) -> int:
     """Score the texts, or stream one, for one image after the other."""
     images = list_inputs(options)
@@ -290,80 +205,6 @@ def process_one_by_one(options: CaptionOptions) -> int:
     return choose_status(failed, len(images.paths))
 
 
-def answer_questions(options: CaptionOptions, allowed: list[str] | None) -> int:
-    """Answer the questions about the paths, or those of a file that names the images."""
-    rows, images = read_questions(options, list_inputs)
-    valid = [row for row in rows if not row.error]
-    sources: dict[str, Source] = {row.path: row.path for row in valid}
-    if STDIN in options.paths:
-        sources[STDIN] = read_source(STDIN)
-    captioner = load_captioner(options, len(sources))
-    report_repeated(captioner, allowed)
-    inputs = {path: options.join_audio(source) for path, source in sources.items()}
-    pairs = ((inputs[row.path], row.question) for row in valid)
-    results = captioner.answer_stream(
-        pairs, batch_size=options.batch_size or BATCH_SIZE, **options.answering(allowed)
-    )
-    # A column with the same value in all lines is left out.
-    varies = {"image": len(sources) > 1, "question": len(rows) > 1}
-    columns = [name for name, is_shown in varies.items() if is_shown]
-    failed, reported, as_json = 0, set(), options.output.jsonl
-    kinds: dict[str, str | None] = {}
-    for row in show_progress(rows, len(rows), "question"):
-        result = None if row.error else next(results)
-        error = row.error if result is None else describe_error(result, row, images)
-        failed += bool(error)
-        if result is not None:
-            kinds[row.path] = result.kind
-        if error and error not in reported:  # All questions about a bad image have one error.
-            reported.add(error)
-            notify(error)
-        lines = format_answers(row, result, error, columns=columns, as_json=as_json)
-        print_lines(lines, flush=as_json)
-    report_unusual(kinds)
-    return choose_status(failed, len(rows))
-
-
-def answer_typed_questions(options: CaptionOptions, allowed: list[str] | None) -> int:
-    """Answer questions about one image as they are typed on stdin."""
-    images = list_inputs(options)
-    if len(images.paths) != 1:
-        raise UsageError(f"--ask is about one image, not {len(images.paths)}")
-    (path,) = images.paths
-    captioner = load_captioner(options, 1)
-    report_repeated(captioner, allowed)
-    try:
-        encoded = captioner.encode(options.join_audio(path))
-    except InputError as error:
-        raise InputError(images.describe_error(path, error)) from None
-    report_unusual({path: encoded.kind})
-    total = failed = 0
-    for question in read_typed_lines():
-        row, result, problem = QuestionRow(question, to_unicode(path)), None, ""
-        total += 1
-        try:
-            result = captioner.ask(encoded, question, **options.answering(allowed))
-        except QuestionError as error:
-            failed, problem = failed + 1, str(error)
-            notify(problem)
-        lines = format_answers(row, result, problem, columns=[], as_json=options.output.jsonl)
-        print_lines(lines, flush=True)
-    return choose_status(failed, total)
-
-
-def read_typed_lines() -> Iterator[str]:
-    """Yield the lines of stdin up to an empty one, with a prompt for each on a terminal."""
-    if hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(errors="surrogateescape")  # Bad bytes are an error of their line.
-    while True:
-        if sys.stdin.isatty():
-            print("question: ", end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline().strip()
-        if not line:
-            return
-        yield line
-
-
 def print_pieces(pieces: Iterable[str], start: str) -> str:
     """Print a text on one line behind `start`; return the error that ends the text early."""
     is_begun = False
@@ -376,9 +217,3 @@ def print_pieces(pieces: Iterable[str], start: str) -> str:
         return str(error)
     print("" if is_begun else start)
     return ""
-
-
-def print_lines(lines: Iterable[str], *, flush: bool = False) -> None:
-    """Print lines of data to stdout."""
-    for line in lines:
-        print(line, flush=flush)

@@ -157,3 +157,9 @@ def show_progress(items: Iterable[Item], total: int, unit: str) -> Iterator[Item
     from tqdm import tqdm
 
     return iter(tqdm(items, total=total, unit=unit, file=sys.stderr))
+
+
+def print_lines(lines: Iterable[str], *, flush: bool = False) -> None:
+    """Print lines of data to stdout."""
+    for line in lines:
+        print(line, flush=flush)

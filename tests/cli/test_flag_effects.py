@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import picture
 
-from captioner.cli import generate
+from captioner.cli import generate, generate_setup, question_runs
 from captioner.cli.batch.run_record import ORIGINS
 from captioner.cli.generate_options import (
     BatchOptions,
@@ -208,7 +208,7 @@ def test_flags_of_generate_are_applied_or_rejected(folder, given, data):
         patch.setattr(
             "captioner.predict.loading.load", lambda name, **on: loaded.update(on) or captioner
         )
-        patch.setattr(generate, "read_typed_lines", lambda: iter(["what?"]))
+        patch.setattr(question_runs, "read_typed_lines", lambda: iter(["what?"]))
         patch.setattr(
             generate,
             "identify_checkpoints",
@@ -216,7 +216,7 @@ def test_flags_of_generate_are_applied_or_rejected(folder, given, data):
         )
         # Its lexicon takes a second to build.
         patch.setattr("captioner.cli.batch.runner.find_keywords", lambda caption: ["dog"])
-        patch.setattr(generate, "find_suffixes", lambda options: IMAGE_SUFFIXES)
+        patch.setattr(generate_setup, "find_suffixes", lambda options: IMAGE_SUFFIXES)
         read = record_reads(patch)
         assert generate.run(options) == 0
     fields = {flag: (owner_of(flag)[1], FIELDS[flag]) for flag in given}

@@ -14,7 +14,7 @@ from sidecar_shapes import DARKTABLE_4, DARKTABLE_5, DIGIKAM, EXIFTOOL, LIGHTROO
 from tiny import picture
 
 from captioner import __version__
-from captioner.cli import generate
+from captioner.cli import generate_setup
 from captioner.cli.batch import xmp_files
 from captioner.cli.batch.xmp_properties import (
     EXTENSION,
@@ -295,7 +295,7 @@ def test_an_existing_short_name_of_a_single_image_is_updated(run, photos):
 
 
 def test_without_rawpy_raw_files_are_counted_in_one_line(run, raw, monkeypatch):
-    monkeypatch.setattr(generate, "is_installed", lambda name: False)
+    monkeypatch.setattr(generate_setup, "is_installed", lambda name: False)
     for name in ("b.CR2", "c.nef"):
         write(name, b"")
     status, out, err = run("photos")

@@ -101,9 +101,10 @@ NEEDS_TORCH |= {
 # Imports transformers for the tokenizer of a Hugging Face question encoder.
 NEEDS_TORCH |= {"captioner.backends.checkpoint_tokenizer"}
 # Only these modules, which belong to the command line, may call `print`.
-PRINTS = {"captioner.cli.export", "captioner.cli.process"}
+PRINTS = {f"captioner.cli.{name}" for name in ("output", "process", "question_runs")}
 PRINTS |= {
-    f"captioner.cli.{name}" for name in ("check", "generate", "push", "scale", "score", "train")
+    f"captioner.cli.{name}"
+    for name in ("check", "export", "generate", "push", "scale", "score", "train")
 }
 
 
