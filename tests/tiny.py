@@ -106,12 +106,16 @@ def add_classifier(model: Seq2Seq, config: Config, answers: Sequence[Sequence[in
 
 
 @torch.no_grad()
-def _sharpen(model: torch.nn.Module) -> None:
-    """Scale weights so that captions depend on the image; dimension 0 biases bytes and EOS."""
+def _sharpen(model: torch.nn.Module, *, variance: float = 0.05) -> None:
+    """Scale weights so that captions depend on the image; dimension 0 biases bytes and EOS.
+
+    `variance` is that of all batch normalizations. With a small one, activations grow from layer to
+    layer, and rounding errors with them.
+    """
     for norm in model.backbone.modules():
         if isinstance(norm, torch.nn.BatchNorm2d):
             # Otherwise, weak random activations give all images the same features.
-            norm.running_var.fill_(0.05)
+            norm.running_var.fill_(variance)
     decoder = model.decoder
     if isinstance(decoder, LSTMDecoder):
         decoder.initial.weight.mul_(20)

@@ -85,7 +85,7 @@ def make_audio_checkpoint(
             positions=positions,
             audio=audio,
         )
-        _sharpen(model)
+        _sharpen(model, variance=0.3)
         if answers:
             add_classifier(model, config, [tokenizer.encode(text) for text in answers])
     save_best(folder, config, tokenizer, model, {"val": {}})
