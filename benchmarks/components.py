@@ -31,6 +31,7 @@ SETTINGS = {
     "questions": ("data.val_share=0.2", "data.hold_out=question", "model.question={}"),
 }
 LSTM = ("model.decoder=lstm",)
+SGD = ("train.optimizer=sgd", "train.weight_decay=0")
 TRAINED = ("train.stages.0.cached_views=0", "train.stages.0.encoder_lr=5e-4")
 """Settings that train the backbone, too."""
 
@@ -67,8 +68,9 @@ def decoder_rows() -> list[Component]:
     return [
         Component("captions", "LSTM decoder, 1 layer", (*LSTM, "model.decoder_layers=1")),
         Component("captions", "LSTM decoder, 2 layers", LSTM),
-        Component("captions", "Adam", ("train.optimizer=adam",)),
-        Component("captions", "SGD", ("train.optimizer=sgd", "train.stages.0.lr=0.02")),
+        # Their weight decay is an L2 penalty, and the default value of AdamW is too strong for it.
+        Component("captions", "Adam", ("train.optimizer=adam", "train.weight_decay=0")),
+        Component("captions", "SGD", (*SGD, "train.stages.0.lr=0.02")),
     ]
 
 

@@ -129,8 +129,8 @@ class TrainConfig:
     """Gradient accumulation: batches per optimizer step."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     """AdamW, whose weight decay is separate from the gradient; or Adam or stochastic gradient
-    descent, whose weight decay is an L2 penalty. `sgd` needs a learning rate that is 10 to 100
-    times as high."""
+    descent, whose weight decay is an L2 penalty: set `weight_decay` to 0 for them. `sgd` needs a
+    learning rate that is 10 to 100 times as high."""
     momentum: float = 0.9
     """Momentum of `sgd`, 0 to below 1."""
     weight_decay: float = 0.05

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from captioner.config import StageConfig, TrainConfig
 from captioner.training.public_model import CaptionModel, ImageEncoder, PublicModel
 
+STRONG_PENALTY = 0.01
+"""An L2 penalty from which a warning is given: with 0.05, Adam learned nothing from captions."""
+
 
 def build_optimizer(
     model: CaptionModel, config: TrainConfig, stage: StageConfig
@@ -47,6 +50,16 @@ def build_optimizer(
         return torch.optim.SGD(options, momentum=config.momentum)
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
     return kind(options, betas=config.betas, fused=True)
+
+
+def penalty_warning(config: TrainConfig) -> str:
+    """Return a warning if the weight decay is a strong L2 penalty, or an empty string."""
+    if config.optimizer == "adamw" or config.weight_decay < STRONG_PENALTY:
+        return ""
+    return (
+        f"train.weight_decay={config.weight_decay:g} is an L2 penalty for"
+        f" train.optimizer={config.optimizer}, and can prevent learning; set train.weight_decay=0"
+    )
 
 
 def _output_weights(model: CaptionModel) -> set[Tensor]:

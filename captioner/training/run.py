@@ -32,6 +32,7 @@ from captioner.training import distributed, html_report, run_state, setup
 from captioner.training.compile import compile_parts
 from captioner.training.data_report import describe_data
 from captioner.training.ema import MovingAverage
+from captioner.training.optimizer import penalty_warning
 from captioner.training.public_model import CaptionModel, CaptionTokenizer, PublicModel
 from captioner.training.signals import BadSteps, Signals
 from captioner.training.stage import source_weights
@@ -207,7 +208,8 @@ def _describe(run: Run) -> None:
     # The other processes log errors only.
     level = logging.INFO if run.is_main else logging.ERROR
     logging.getLogger("captioner.training").setLevel(level)
-    if warning := distributed.precision_warning(run.settings.precision):
+    precision = distributed.precision_warning(run.settings.precision)
+    for warning in filter(None, (precision, penalty_warning(run.settings))):
         logger.warning(warning)
     logger.info("\n".join(_describe_sizes(run)))
     if run.is_main:

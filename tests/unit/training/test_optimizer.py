@@ -21,7 +21,12 @@ from captioner.config import (
 )
 from captioner.model.image_encoder import Backbones
 from captioner.tokenizer import Tokenizer
-from captioner.training.optimizer import build_optimizer, distances_to_output, set_learning_rate
+from captioner.training.optimizer import (
+    build_optimizer,
+    distances_to_output,
+    penalty_warning,
+    set_learning_rate,
+)
 from captioner.training.stage import start_stage
 
 
@@ -86,6 +91,13 @@ def test_the_setting_selects_an_optimizer_of_torch(tokenizer, settings, referenc
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
     moved = [n for n, p in ours.named_parameters() if not torch.equal(p, start[n])]
     assert len(moved) > len(matrices)
+
+
+def test_a_strong_penalty_is_reported():
+    for kind in ("adam", "sgd"):
+        assert f"train.optimizer={kind}" in penalty_warning(TrainConfig(optimizer=kind))
+        assert not penalty_warning(TrainConfig(optimizer=kind, weight_decay=1e-4))
+    assert not penalty_warning(TrainConfig())
 
 
 @pytest.mark.parametrize("kind", ["adamw", "adam", "sgd"])
