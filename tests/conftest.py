@@ -294,3 +294,14 @@ def encoded(monkeypatch) -> list[int]:
 
     monkeypatch.setattr(Seq2Seq, "extract_views", counting)
     return found
+
+
+@pytest.fixture
+def set_keywords(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that sets the nouns of all captions; those of tiny models have none."""
+
+    def replace(*words: str) -> None:
+        name = "captioner.cli.batch.runner.find_keywords"
+        monkeypatch.setattr(name, lambda caption: list(words))
+
+    return replace

@@ -29,10 +29,8 @@ def checkpoint(vqa_checkpoint: str) -> str:
 
 
 @pytest.fixture
-def labels(monkeypatch):
-    """Replace the nouns of captions, because those of the checkpoint have none."""
-    name = "captioner.cli.batch.runner.find_keywords"
-    monkeypatch.setattr(name, lambda caption: ["dog", "ball"])
+def labels(set_keywords):
+    set_keywords("dog", "ball")
 
 
 def iim(caption: bytes = b"", keywords: tuple[bytes, ...] = ()) -> bytes:

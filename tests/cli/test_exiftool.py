@@ -34,10 +34,8 @@ def checkpoint(vqa_checkpoint: str) -> str:
 
 
 @pytest.fixture
-def labels(monkeypatch):
-    """Replace the nouns of captions, because those of the checkpoint have none."""
-    name = "captioner.cli.batch.runner.find_keywords"
-    monkeypatch.setattr(name, lambda caption: ["dog", "tennis ball"])
+def labels(set_keywords):
+    set_keywords("dog", "tennis ball")
 
 
 def exiftool(path: str, *options: str) -> dict[str, Any]:
